@@ -1,0 +1,77 @@
+"""What a benchmark returns, and the machine and versions that every number travels with."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from gloam.errors import DataError
+
+PACKAGES = ("numpy", "torch", "onnx", "onnxruntime", "faiss-cpu", "opencv-python-headless", "kapture", "pycolmap")
+
+
+@dataclass(frozen=True)
+class Result:
+    """One published number.
+
+    Attributes:
+        value: the judged figure.
+        unit: its unit, e.g. ``mAP``, ``s``, ``ratio``.
+        target: the bound in words, e.g. ``<= 1e-5``.
+        met: whether the value meets the target.
+        detail: controls and everything else worth keeping, JSON-ready.
+    """
+
+    value: float
+    unit: str
+    target: str
+    met: bool
+    detail: dict[str, Any] = field(default_factory=dict)
+
+
+def data_pack(name: str) -> Path:
+    """The folder of a test data pack under the environment variable ``GLOAM_DATA``.
+
+    Raises:
+        DataError: the variable is unset or the pack is absent.
+    """
+    root = os.environ.get("GLOAM_DATA")
+    if not root:
+        raise DataError(f"set GLOAM_DATA to the folder that holds the data pack '{name}'")
+    folder = Path(root) / name
+    if not folder.is_dir():
+        raise DataError(f"{folder}: the data pack '{name}' is not there; check GLOAM_DATA")
+    return folder
+
+
+def machine() -> dict[str, Any]:
+    """Processor, cores, memory and Python of this machine."""
+    model = platform.processor()
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        model = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), model)
+    except OSError:
+        pass
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    return {
+        "cpu": model,
+        "cores": len(os.sched_getaffinity(0)),
+        "memory_gib": round(memory, 1),
+        "system": platform.system(),
+        "python": platform.python_version(),
+    }
+
+
+def versions() -> dict[str, str]:
+    """Installed versions of the packages that decide a number."""
+    found = {}
+    for package in PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found

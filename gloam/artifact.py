@@ -1,0 +1,282 @@
+"""ModelCard: what an exported model says of itself, and the two identities computed from it.
+
+The card travels inside the ``.onnx`` file as JSON metadata under :data:`METADATA_KEY`.
+
+- **space** decides whether two descriptors may be compared: network, weights, photometric normalisation, scales,
+  pooling, whitening, dimension, metric.
+- **fingerprint** decides caches and resume: space + ONNX bytes + profile + precision.
+
+Both are computed, never stored in the file that they hash.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from gloam.errors import IncompatibleError, ModelError
+from gloam.files import sha256_json
+from gloam.padding import PaddingProfile
+
+SCHEMA = 1
+METADATA_KEY = "gloam.card"
+KINDS = ("embedder", "local_features", "translator", "appearance", "edges", "fused")
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """One input or output. ``shape`` mixes ints and names of free axes, e.g. ``("batch", "height", "width", 3)``."""
+
+    name: str
+    dtype: str
+    shape: tuple[int | str, ...]
+    meaning: str
+
+
+@dataclass(frozen=True)
+class Photometric:
+    """Normalisation of an image's light before the network.
+
+    Attributes:
+        name: ``none`` or ``clahe`` (CLAHE on the L channel of Lab).
+        clip, grid: CLAHE's clip limit and tiles per side.
+        baked: True where the graph does it; False where the caller does, on the decoded image.
+    """
+
+    name: Literal["none", "clahe"] = "none"
+    clip: float = 1.0  # the Dark Side paper's embedders
+    grid: int = 8
+    baked: bool = False
+
+
+@dataclass(frozen=True)
+class SelfTest:
+    """An input by closed formula (:func:`selftest_images`) and the output the model must give for it.
+
+    Attributes:
+        shape: batch, height and width of the input (padded height and width for a fixed profile).
+        sizes: valid (h, w) of each image; equal to height and width for ``dynamic``.
+        output: flat float values, ``[B, D]`` in C order for descriptors.
+        tolerance: largest allowed absolute difference, by precision.
+    """
+
+    shape: tuple[int, int, int]
+    sizes: tuple[tuple[int, int], ...]
+    output: tuple[float, ...]
+    tolerance: Mapping[str, float] = field(default_factory=lambda: {"fp32": 1e-5, "fp16": 5e-3, "bf16": 2e-2})
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """Everything a program needs to run a model that it has never seen.
+
+    Attributes:
+        kind: one of :data:`KINDS`.
+        name: the network's name, e.g. ``gem_mobilenet_v2``.
+        network: architecture and its options, e.g. ``{"backbone": "mobilenet_v2", "padding": "tf"}``.
+        mean, std: per channel, on [0, 1] RGB, already inside the graph.
+        scales: image scales whose descriptors are aggregated.
+        pooling: e.g. ``{"name": "gem", "p": 3.0}``.
+        whitening: None or ``{"name": ..., "sha256": ...}``.
+        provenance: at least ``recipe``, ``data``, ``weights_sha256``, ``licence``.
+    """
+
+    kind: str
+    name: str
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    profile: PaddingProfile
+    network: Mapping[str, Any]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    provenance: Mapping[str, Any]
+    photometric: Photometric = field(default_factory=Photometric)
+    scales: tuple[float, ...] = (1.0,)
+    pooling: Mapping[str, Any] | None = None
+    whitening: Mapping[str, Any] | None = None
+    dimension: int | None = None
+    metric: str = "cosine"
+    precision: str = "fp32"
+    selftest: SelfTest | None = None
+    schema: int = SCHEMA
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise ModelError(f"model card: unknown kind {self.kind!r}; this gloam knows {', '.join(KINDS)}")
+
+    def with_photometric(self, photometric: Photometric) -> ModelCard:
+        """The card of the same model fed with differently normalised images (another space).
+
+        Raises:
+            ModelError: the normalisation is baked into the graph and cannot be replaced.
+        """
+        if self.photometric.baked and photometric != self.photometric:
+            raise ModelError(f"{self.name}: {self.photometric.name} is inside the graph and cannot be replaced")
+        return replace(self, photometric=photometric)
+
+    def space(self) -> str:
+        """Hex sha256 of all that decides whether two descriptors may be compared."""
+        photometric: dict[str, Any] = {"name": self.photometric.name}
+        if self.photometric.name != "none":
+            photometric |= {"clip": self.photometric.clip, "grid": self.photometric.grid}
+        return sha256_json(
+            {
+                "kind": self.kind,
+                "network": dict(self.network),
+                "weights_sha256": self.provenance.get("weights_sha256"),
+                "mean": list(self.mean),
+                "std": list(self.std),
+                "photometric": photometric,
+                "scales": list(self.scales),
+                "pooling": _plain(self.pooling),
+                "whitening": _plain(self.whitening),
+                "dimension": self.dimension,
+                "metric": self.metric,
+            }
+        )
+
+    def fingerprint(self, onnx_sha256: str) -> str:
+        """Hex sha256 that decides caches and resume; ``onnx_sha256`` is the hash of the file's bytes."""
+        return sha256_json(
+            {
+                "space": self.space(),
+                "onnx_sha256": onnx_sha256,
+                "profile": self.profile.to_dict(),
+                "precision": self.precision,
+            }
+        )
+
+    def expect_kind(self, kind: str, where: str) -> None:
+        """Refuse a model of another kind with a sentence that names the file and both kinds."""
+        if self.kind != kind:
+            raise ModelError(f"{where}: this is a model of kind '{self.kind}', but '{kind}' is needed here")
+
+    def to_json(self) -> str:
+        """The card as JSON text."""
+        value: dict[str, Any] = {
+            "schema": self.schema,
+            "kind": self.kind,
+            "name": self.name,
+            "inputs": [_spec_to_dict(spec) for spec in self.inputs],
+            "outputs": [_spec_to_dict(spec) for spec in self.outputs],
+            "profile": self.profile.to_dict(),
+            "network": dict(self.network),
+            "mean": list(self.mean),
+            "std": list(self.std),
+            "photometric": vars(self.photometric).copy(),
+            "scales": list(self.scales),
+            "pooling": _plain(self.pooling),
+            "whitening": _plain(self.whitening),
+            "dimension": self.dimension,
+            "metric": self.metric,
+            "precision": self.precision,
+            "provenance": dict(self.provenance),
+            "selftest": None,
+        }
+        if self.selftest is not None:
+            value["selftest"] = {
+                "shape": list(self.selftest.shape),
+                "sizes": [list(size) for size in self.selftest.sizes],
+                "output": list(self.selftest.output),
+                "tolerance": dict(self.selftest.tolerance),
+            }
+        return json.dumps(value, sort_keys=True, allow_nan=False)
+
+    @classmethod
+    def from_json(cls, text: str, where: str = "model card") -> ModelCard:
+        """Read a card.
+
+        Args:
+            text: JSON text.
+            where: the file, for messages.
+
+        Raises:
+            ModelError: not JSON, of an unknown schema, or malformed.
+        """
+        try:
+            value = json.loads(text)
+            schema = value["schema"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise ModelError(f"{where}: the model card is not readable ({error}); export the model again") from error
+        if schema != SCHEMA:
+            raise ModelError(
+                f"{where}: model card of schema {schema!r}, this gloam reads {SCHEMA}; update gloam or export again"
+            )
+        try:
+            test = value["selftest"]
+            return cls(
+                kind=value["kind"],
+                name=value["name"],
+                inputs=tuple(_spec_from_dict(spec) for spec in value["inputs"]),
+                outputs=tuple(_spec_from_dict(spec) for spec in value["outputs"]),
+                profile=PaddingProfile.from_dict(value["profile"]),
+                network=value["network"],
+                mean=tuple(float(item) for item in value["mean"]),
+                std=tuple(float(item) for item in value["std"]),
+                provenance=value["provenance"],
+                photometric=Photometric(**value["photometric"]),
+                scales=tuple(float(item) for item in value["scales"]),
+                pooling=value["pooling"],
+                whitening=value["whitening"],
+                dimension=value["dimension"],
+                metric=value["metric"],
+                precision=value["precision"],
+                selftest=None
+                if test is None
+                else SelfTest(
+                    shape=(int(test["shape"][0]), int(test["shape"][1]), int(test["shape"][2])),
+                    sizes=tuple((int(size[0]), int(size[1])) for size in test["sizes"]),
+                    output=tuple(float(item) for item in test["output"]),
+                    tolerance=test["tolerance"],
+                ),
+            )
+        except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+            raise ModelError(f"{where}: the model card is malformed ({error!r}); export the model again") from error
+
+
+def selftest_images(shape: tuple[int, int, int], sizes: Sequence[tuple[int, int]]) -> npt.NDArray[np.uint8]:
+    """The self-test's input by closed formula, the same in any language.
+
+    ``image[b, y, x, c] = (x*x*3 + y*y*5 + x*y*7 + 37*b + 59*c) // 97 % 256`` inside the valid size and 255 beyond
+    it, so that a model that reads its padding fails the test.
+
+    Args:
+        shape: batch, height, width.
+        sizes: valid (h, w) per image.
+
+    Returns:
+        uint8 ``[B, H, W, 3]``.
+    """
+    batch, height, width = shape
+    b, y, x, c = np.ogrid[:batch, :height, :width, :3]
+    images: npt.NDArray[np.uint8] = ((x * x * 3 + y * y * 5 + x * y * 7 + 37 * b + 59 * c) // 97 % 256).astype(np.uint8)
+    for row, (valid_height, valid_width) in enumerate(sizes):
+        images[row, valid_height:] = 255
+        images[row, :, valid_width:] = 255
+    return images
+
+
+def expect_same_space(expected: str, found: str, where: str) -> None:
+    """Refuse descriptors of another space."""
+    if expected != found:
+        raise IncompatibleError(
+            f"{where}: descriptors of space {found[:12]}, but {expected[:12]} is needed; "
+            "they come from another model or normalisation and cannot be compared, extract them again"
+        )
+
+
+def _plain(value: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    return None if value is None else dict(value)
+
+
+def _spec_to_dict(spec: TensorSpec) -> dict[str, Any]:
+    return {"name": spec.name, "dtype": spec.dtype, "shape": list(spec.shape), "meaning": spec.meaning}
+
+
+def _spec_from_dict(value: Mapping[str, Any]) -> TensorSpec:
+    return TensorSpec(value["name"], value["dtype"], tuple(value["shape"]), value["meaning"])

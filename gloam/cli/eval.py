@@ -1,0 +1,23 @@
+"""``gloam eval``: one sub-verb per protocol."""
+
+from __future__ import annotations
+
+import argparse
+
+from gloam.cli import eval_localization, eval_retrieval
+
+HELP = "score descriptors or poses: retrieval, localization"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the sub-verbs."""
+    protocols = parser.add_subparsers(dest="protocol", metavar="PROTOCOL", required=True)
+    for name, module in (("retrieval", eval_retrieval), ("localization", eval_localization)):
+        child = protocols.add_parser(
+            name,
+            help=module.HELP,
+            description=module.HELP,
+            formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        )
+        module.add_arguments(child)
+        child.set_defaults(run=module.run)

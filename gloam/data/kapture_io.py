@@ -1,0 +1,334 @@
+"""Reading and writing kapture 1.1 datasets as :class:`gloam.data.scene.Scene`, and its features.
+
+The ``kapture`` package does the parsing and the poses of rigs; it is imported on first use. Features may lie in a
+kapture tree (``reconstruction/<kind>/<type>``) or in the side-by-side layout of kapture's recommended datasets
+(``<type>/<kind>``), as loose files or as one tar.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gloam.data.scene import Camera, Pose, Record, Scene
+from gloam.errors import DataError, require
+from gloam.files import bad_name, inside, write_bytes, write_text
+
+EXTENSIONS = {"keypoints": ".kpt", "descriptors": ".desc", "global_features": ".gfeat"}
+HEADER = "# kapture format: 1.1"
+
+
+def _csv() -> Any:
+    require("kapture", "localization", "read kapture datasets")
+    return importlib.import_module("kapture.io.csv")
+
+
+def read_scene(root: str | Path, *, need_poses: bool = False, need_cameras: bool = False) -> Scene:
+    """Read the sensors, image records and trajectories of a kapture dataset; rigs become poses of their cameras.
+
+    Args:
+        root: folder that holds ``sensors/``.
+        need_poses: refuse images without a pose.
+        need_cameras: refuse images without intrinsics.
+
+    Raises:
+        DataError: no ``sensors.txt`` or image records, a malformed file, or what was needed is missing.
+    """
+    folder = Path(root)
+    csv = _csv()
+    kapture = importlib.import_module("kapture")
+    sensors_folder = folder / "sensors"
+    for required in ("sensors.txt", "records_camera.txt"):
+        if not (sensors_folder / required).is_file():
+            raise DataError(f"{sensors_folder / required} is missing; {folder} is not a kapture dataset with images")
+    scene = Scene(folder)
+    try:
+        sensors = csv.sensors_from_file(str(sensors_folder / "sensors.txt"))
+        scene.cameras = {key: camera for key, sensor in sensors.items() if (camera := _camera(folder, key, sensor))}
+        records = csv.records_camera_from_file(str(sensors_folder / "records_camera.txt"))
+        by_place: dict[tuple[int, str], str] = {}
+        for timestamp, camera_id, name in kapture.flatten(records, is_sorted=True):
+            if reason := bad_name(name):
+                raise DataError(f"{sensors_folder / 'records_camera.txt'}: image name {name!r} {reason}")
+            scene.records[name] = Record(camera_id, int(timestamp))
+            by_place[int(timestamp), camera_id] = name
+        if (sensors_folder / "trajectories.txt").is_file():
+            trajectories = csv.trajectories_from_file(str(sensors_folder / "trajectories.txt"))
+            if (sensors_folder / "rigs.txt").is_file():
+                rigs = csv.rigs_from_file(str(sensors_folder / "rigs.txt"))
+                kapture.rigs_remove_inplace(trajectories, rigs)
+            for timestamp, device_id, pose in kapture.flatten(trajectories, is_sorted=True):
+                key = (int(timestamp), device_id)
+                if key in by_place and pose.r is not None and pose.t is not None:
+                    w, x, y, z = (float(value) for value in pose.r_raw)
+                    tx, ty, tz = (float(value) for value in pose.t_raw)
+                    scene.poses[by_place[key]] = Pose((w, x, y, z), (tx, ty, tz))
+    except (ValueError, IndexError, TypeError, KeyError, AssertionError) as error:
+        raise DataError(f"{folder}: a kapture file is malformed ({error})") from error
+    if not scene.records:
+        raise DataError(f"{folder}: records_camera.txt lists no images")
+    _require_all(scene, need_poses, need_cameras)
+    return scene
+
+
+def _camera(folder: Path, sensor_id: str, sensor: Any) -> Camera | None:
+    if sensor.sensor_type != "camera":
+        return None
+    model, *values = [str(item).strip() for item in sensor.sensor_params]
+    if model == "UNKNOWN_CAMERA":
+        return None
+    try:
+        return Camera(model, int(float(values[0])), int(float(values[1])), tuple(float(item) for item in values[2:]))
+    except (IndexError, ValueError) as error:
+        raise DataError(f"{folder}: camera {sensor_id!r} has malformed intrinsics in sensors.txt") from error
+
+
+def _require_all(scene: Scene, need_poses: bool, need_cameras: bool) -> None:
+    if need_poses:
+        missing = [name for name in scene.names if name not in scene.poses]
+        if missing:
+            raise DataError(
+                f"{scene.root}: {len(missing)} of {len(scene.records)} images have no pose in trajectories.txt, "
+                f"first {missing[0]!r}"
+            )
+    if need_cameras:
+        missing = [name for name in scene.names if scene.records[name].camera_id not in scene.cameras]
+        if missing:
+            raise DataError(
+                f"{scene.root}: {len(missing)} of {len(scene.records)} images have no intrinsics in sensors.txt, "
+                f"first {missing[0]!r} (camera {scene.records[missing[0]].camera_id!r})"
+            )
+
+
+def write_scene(scene: Scene) -> None:
+    """Write sensors, records and trajectories of a scene under its root; images are the caller's.
+
+    Plain text by kapture's format 1.1, sorted, numbers in shortest exact form, each file atomic.
+    """
+    sensors = [HEADER, "# sensor_id, name, sensor_type, [sensor_params]+"]
+    for key in sorted(scene.cameras):
+        camera = scene.cameras[key]
+        numbers = ", ".join(repr(value) for value in camera.params)
+        sensors.append(f"{key}, {key}, camera, {camera.model}, {camera.width}, {camera.height}, {numbers}")
+    known = sorted({record.camera_id for record in scene.records.values()} - set(scene.cameras))
+    sensors += [f"{key}, {key}, camera, UNKNOWN_CAMERA, 0, 0" for key in known]
+    records = [HEADER, "# timestamp, device_id, image_path"]
+    trajectories = [HEADER, "# timestamp, device_id, qw, qx, qy, qz, tx, ty, tz"]
+    ordered = sorted(scene.records.items(), key=lambda item: (item[1].timestamp, item[1].camera_id, item[0]))
+    for name, record in ordered:
+        inside(scene.root, name)
+        if "," in name:
+            raise DataError(f"image name {name!r} contains a comma, which kapture's text files cannot hold; rename it")
+        records.append(f"{record.timestamp}, {record.camera_id}, {name}")
+        if name in scene.poses:
+            pose = scene.poses[name]
+            numbers = ", ".join(repr(float(value)) for value in (*pose.quaternion, *pose.translation))
+            trajectories.append(f"{record.timestamp}, {record.camera_id}, {numbers}")
+    folder = scene.root / "sensors"
+    write_text(folder / "sensors.txt", "\n".join(sensors) + "\n")
+    write_text(folder / "records_camera.txt", "\n".join(records) + "\n")
+    if scene.poses:
+        write_text(folder / "trajectories.txt", "\n".join(trajectories) + "\n")
+
+
+@dataclass
+class FeatureFolder:
+    """The features of one kind and type: ``.array(name)`` is ``[n, dsize]`` of the stored dtype.
+
+    Attributes:
+        folder: where the files or the tar lie.
+        kind: ``keypoints``, ``descriptors`` or ``global_features``.
+        feature_type: kapture's type name, from the configuration file.
+    """
+
+    folder: Path
+    kind: str
+    feature_type: str
+    dtype: Any
+    dsize: int
+    names: list[str]
+    _tar: Any = field(default=None, repr=False)
+
+    def array(self, name: str) -> npt.NDArray[Any]:
+        """Features of one image, ``[n, dsize]``.
+
+        Raises:
+            DataError: no features for that image, or a file of a length that does not fit.
+        """
+        filename = name + EXTENSIONS[self.kind]
+        try:
+            if self._tar is not None:
+                return np.asarray(self._tar.get_array_from_tar(filename, self.dtype, self.dsize))
+            values = np.fromfile(inside(self.folder, filename), dtype=self.dtype)
+            return values.reshape(-1, self.dsize)
+        except (OSError, KeyError) as error:
+            raise DataError(f"{self.folder}: no {self.kind} for image {name!r}") from error
+        except ValueError as error:
+            raise DataError(f"{self.folder / filename}: length is not a multiple of {self.dsize} values") from error
+
+
+def open_features(root: str | Path, kind: str, feature_type: str | None = None) -> FeatureFolder:
+    """Find the features of one kind below ``root``.
+
+    Args:
+        root: a kapture dataset, the folder of one type, or the folder that holds ``<kind>.txt`` itself.
+        kind: ``keypoints``, ``descriptors`` or ``global_features``.
+        feature_type: needed where a dataset holds several types.
+
+    Raises:
+        DataError: none or several found; the message lists the choices.
+    """
+    top = Path(root)
+    csv = _csv()
+    candidates: dict[str, Path] = {}
+    for config in (top / f"{kind}.txt", top / kind / f"{kind}.txt"):
+        if config.is_file():
+            candidates[feature_type or top.name] = config
+    for config in sorted((top / "reconstruction" / kind).glob(f"*/{kind}.txt")):
+        candidates[config.parent.name] = config
+    if feature_type is not None:
+        candidates = {key: value for key, value in candidates.items() if key == feature_type}
+    if len(candidates) != 1:
+        found = ", ".join(sorted(candidates)) or "none"
+        raise DataError(f"{top}: need one type of {kind}, found {found}; name one of them or check the folder")
+    name, config = next(iter(candidates.items()))
+    try:
+        parsed = getattr(csv, f"{kind}_config_from_file")(str(config))
+    except (ValueError, IndexError, TypeError, AssertionError) as error:
+        raise DataError(f"{config}: malformed feature configuration ({error})") from error
+    folder = config.parent
+    tar_path = folder / f"{kind}.tar"
+    tar = None
+    suffix = EXTENSIONS[kind]
+    if tar_path.is_file():
+        tar = importlib.import_module("kapture.io.tar").TarHandler(str(tar_path))
+        names = sorted(item[: -len(suffix)] for item in tar.content if item.endswith(suffix))
+    else:
+        names = sorted(
+            path.relative_to(folder).as_posix()[: -len(suffix)] for path in folder.rglob(f"*{suffix}") if path.is_file()
+        )
+    return FeatureFolder(folder, kind, name, np.dtype(parsed.dtype), int(parsed.dsize), names, tar)
+
+
+def read_global_features(
+    root: str | Path, feature_type: str | None = None
+) -> tuple[list[str], npt.NDArray[np.float32], str]:
+    """All global features below ``root``.
+
+    Returns:
+        image names (sorted), float32 ``[n, D]`` as stored (not normalised), and the type's name.
+    """
+    features = open_features(root, "global_features", feature_type)
+    matrix = np.empty((len(features.names), features.dsize), np.float32)
+    for row, name in enumerate(features.names):
+        values = features.array(name).reshape(-1)
+        if values.size != features.dsize:
+            raise DataError(f"{features.folder}: {name!r} has {values.size} values, {features.dsize} are declared")
+        matrix[row] = values
+    return features.names, matrix, features.feature_type
+
+
+def write_global_features(
+    root: str | Path,
+    feature_type: str,
+    rows: Iterable[tuple[str, npt.NDArray[np.floating[Any]]]],
+    dimension: int,
+    dtype: str = "float32",
+    metric: str = "L2",
+) -> int:
+    """Write ``.gfeat`` files and their configuration into a kapture tree, streamed.
+
+    Args:
+        root: kapture dataset folder.
+        feature_type: name of the type; the folder under ``reconstruction/global_features``.
+        rows: pairs of image name and descriptor ``[D]``.
+        dimension: D.
+        dtype, metric: as kapture's configuration states them; ``L2`` of unit vectors orders like cosine.
+
+    Returns:
+        number of descriptors written.
+    """
+    folder = inside(Path(root) / "reconstruction" / "global_features", feature_type)
+    count = 0
+    for name, descriptor in rows:
+        write_bytes(
+            inside(folder, name + ".gfeat"), np.asarray(descriptor, np.dtype(dtype).newbyteorder("<")).tobytes()
+        )
+        count += 1
+    config = f"{HEADER}\n# name, dtype, dsize, metric_type\n{feature_type}, {dtype}, {dimension}, {metric}\n"
+    write_text(folder / "global_features.txt", config)
+    return count
+
+
+class LocalFeatureReader:
+    """Keypoints and descriptors of a kapture feature type, by image name."""
+
+    def __init__(self, keypoints: FeatureFolder, descriptors: FeatureFolder) -> None:
+        self.feature_type = keypoints.feature_type
+        self.names = sorted(set(keypoints.names) & set(descriptors.names))
+        self.folders = (keypoints.folder, descriptors.folder)
+        self._keypoints = keypoints
+        self._descriptors = descriptors
+
+    def keypoints(self, name: str) -> npt.NDArray[np.float32]:
+        """float32 ``[n, 2+]``: x, y in pixels as stored (kapture never shifts the pixel origin), then extras."""
+        return self._keypoints.array(name).astype(np.float32)
+
+    def descriptors(self, name: str) -> npt.NDArray[np.float32]:
+        """float32 ``[n, D]`` in the order of the keypoints."""
+        return self._descriptors.array(name).astype(np.float32)
+
+
+def read_local_features(
+    root: str | Path, names: Sequence[str] | None = None, keypoints_type: str | None = None
+) -> LocalFeatureReader:
+    """Open local features below ``root``.
+
+    Args:
+        root: a kapture dataset or the folder of one type.
+        names: images that must have features; a missing one is a DataError.
+        keypoints_type: needed where several types are present.
+    """
+    reader = LocalFeatureReader(
+        open_features(root, "keypoints", keypoints_type), open_features(root, "descriptors", keypoints_type)
+    )
+    missing = sorted(set(names or ()) - set(reader.names))
+    if missing:
+        raise DataError(f"{root}: {len(missing)} images have no local features, first {missing[0]!r}")
+    return reader
+
+
+def read_image_list(path: str | Path) -> list[str]:
+    """Image names of a text list: the first field of each line, ``#`` comments and blank lines skipped.
+
+    Raises:
+        DataError: the file cannot be read, is not UTF-8, or names an image twice.
+    """
+    try:
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: the image list cannot be read ({error})") from error
+    rows = [line.strip() for line in lines]
+    names = [row.replace(",", " ").split()[0] for row in rows if row and not row.startswith("#")]
+    if len(names) != len(set(names)):
+        repeated = next(name for name in names if names.count(name) > 1)
+        raise DataError(f"{path}: image {repeated!r} is listed twice")
+    return names
+
+
+def read_conditions(folder: str | Path) -> dict[str, list[str]]:
+    """Image lists per condition: every ``<condition>.txt`` of a folder.
+
+    Raises:
+        DataError: the folder holds no list.
+    """
+    lists = {path.stem: read_image_list(path) for path in sorted(Path(folder).glob("*.txt"))}
+    if not lists:
+        raise DataError(f"{folder}: no <condition>.txt image lists found")
+    return lists

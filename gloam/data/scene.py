@@ -1,0 +1,151 @@
+"""Scene: the cameras, images and poses of one kapture dataset, as plain numpy-friendly values.
+
+Poses are world to camera, as in kapture and COLMAP: ``x_camera = R x_world + t``. Quaternions are (w, x, y, z).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from gloam.errors import DataError
+
+Array = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Camera:
+    """Intrinsics with COLMAP's model names and parameter order, in pixels."""
+
+    model: str
+    width: int
+    height: int
+    params: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Pose:
+    """A rigid transform from world to camera.
+
+    Attributes:
+        quaternion: unit quaternion (w, x, y, z).
+        translation: (x, y, z) in metres.
+    """
+
+    quaternion: tuple[float, float, float, float]
+    translation: tuple[float, float, float]
+
+    @property
+    def rotation(self) -> Array:
+        """Rotation matrix float64 ``[3, 3]``."""
+        w, x, y, z = np.asarray(self.quaternion) / np.linalg.norm(self.quaternion)
+        return np.array(
+            [
+                [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
+                [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
+                [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
+            ]
+        )
+
+    @property
+    def center(self) -> Array:
+        """Camera centre in the world, float64 ``[3]``, metres."""
+        center: Array = -self.rotation.T @ np.asarray(self.translation)
+        return center
+
+    @classmethod
+    def from_matrix(cls, rotation: npt.ArrayLike, translation: npt.ArrayLike) -> Pose:
+        """Pose of a rotation matrix ``[3, 3]`` and a translation ``[3]``.
+
+        The quaternion is the eigenvector of the largest eigenvalue of a symmetric matrix (Bar-Itzhack 2000), which is
+        stable at every angle; its first non-zero entry is positive.
+        """
+        r = np.asarray(rotation, np.float64)
+        t = np.asarray(translation, np.float64).reshape(3)
+        k = np.array(
+            [
+                [r[0, 0] + r[1, 1] + r[2, 2], r[2, 1] - r[1, 2], r[0, 2] - r[2, 0], r[1, 0] - r[0, 1]],
+                [0, r[0, 0] - r[1, 1] - r[2, 2], r[0, 1] + r[1, 0], r[0, 2] + r[2, 0]],
+                [0, 0, r[1, 1] - r[0, 0] - r[2, 2], r[1, 2] + r[2, 1]],
+                [0, 0, 0, r[2, 2] - r[0, 0] - r[1, 1]],
+            ]
+        )
+        q = np.linalg.eigh(k, UPLO="U")[1][:, -1]
+        leading = q[np.argmax(np.abs(q) > 1e-9)]
+        q = q if leading > 0 else -q
+        return cls(
+            (float(q[0]), float(q[1]), float(q[2]), float(q[3])),
+            (float(t[0]), float(t[1]), float(t[2])),
+        )
+
+    def transform(self, points: npt.ArrayLike) -> Array:
+        """World points ``[n, 3]`` in the camera's frame, float64 ``[n, 3]``."""
+        moved: Array = np.asarray(points, np.float64) @ self.rotation.T + np.asarray(self.translation)
+        return moved
+
+
+def position_error(first: Pose, second: Pose) -> float:
+    """Distance between the two camera centres, metres."""
+    return float(np.linalg.norm(first.center - second.center))
+
+
+def rotation_error(first: Pose, second: Pose) -> float:
+    """Geodesic angle between the two rotations, degrees; the sign of a quaternion does not matter."""
+    a = np.asarray(first.quaternion) / np.linalg.norm(first.quaternion)
+    b = np.asarray(second.quaternion) / np.linalg.norm(second.quaternion)
+    b = b if a @ b >= 0 else -b
+    # atan2 of the half-angle's sine and cosine keeps small angles exact where arccos loses half the digits.
+    return float(np.degrees(4 * np.arctan2(np.linalg.norm(a - b), np.linalg.norm(a + b))))
+
+
+@dataclass(frozen=True)
+class Record:
+    """One image: the camera that took it and kapture's timestamp."""
+
+    camera_id: str
+    timestamp: int
+
+
+@dataclass
+class Scene:
+    """One kapture dataset.
+
+    Attributes:
+        root: its folder; images are under ``sensors/records_data``.
+        cameras: by sensor id.
+        records: by image name (relative posix path).
+        poses: by image name; images without a known pose are absent.
+    """
+
+    root: Path
+    cameras: dict[str, Camera] = field(default_factory=dict)
+    records: dict[str, Record] = field(default_factory=dict)
+    poses: dict[str, Pose] = field(default_factory=dict)
+
+    @property
+    def names(self) -> list[str]:
+        """Image names, sorted."""
+        return sorted(self.records)
+
+    def camera(self, name: str) -> Camera:
+        """Intrinsics of an image.
+
+        Raises:
+            DataError: no such image, or no intrinsics for its camera.
+        """
+        record = self.records.get(name)
+        if record is None:
+            raise DataError(f"{self.root}: no image named {name!r} in records_camera.txt")
+        camera = self.cameras.get(record.camera_id)
+        if camera is None:
+            raise DataError(
+                f"{self.root}: image {name!r} has no intrinsics (camera {record.camera_id!r} in sensors.txt)"
+            )
+        return camera
+
+    def image_path(self, name: str) -> Path:
+        """Path of an image file."""
+        return self.root / "sensors" / "records_data" / name

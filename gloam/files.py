@@ -1,0 +1,130 @@
+"""Files that are whole or absent: atomic writes, hashing, names that stay inside their folder.
+
+Standard library only. A reader never sees a half-written file: content goes to a temporary name in the same
+folder, is flushed to the disk, and is renamed over the target.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from gloam.errors import DataError, StoreError
+
+TEMPORARY_PREFIX = ".tmp-"  # leftovers of a killed process start with this and are never read
+
+
+@contextlib.contextmanager
+def atomic_write(path: str | Path) -> Iterator[BinaryIO]:
+    """Open a binary handle whose content becomes ``path`` when the block ends without an error.
+
+    Raises:
+        StoreError: the disk is full or the folder cannot be written; ``path`` is then as it was before.
+    """
+    target = Path(path)
+    temporary: str | None = None
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, temporary = tempfile.mkstemp(prefix=TEMPORARY_PREFIX, dir=target.parent)
+        with os.fdopen(descriptor, "wb") as handle:
+            yield handle
+            handle.flush()
+            os.fchmod(handle.fileno(), 0o644)  # mkstemp's 0600 would hide the result from other users
+            os.fsync(handle.fileno())
+        os.replace(temporary, target)
+        temporary = None
+        _sync_folder(target.parent)
+    except OSError as error:
+        raise StoreError(write_failure(target, error)) from error
+    finally:
+        if temporary is not None:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+
+
+def write_bytes(path: str | Path, content: bytes) -> None:
+    """Write ``content`` to ``path`` atomically."""
+    with atomic_write(path) as handle:
+        handle.write(content)
+
+
+def write_text(path: str | Path, content: str) -> None:
+    """Write UTF-8 text to ``path`` atomically."""
+    write_bytes(path, content.encode("utf-8"))
+
+
+def write_json(path: str | Path, value: Any) -> None:
+    """Write ``value`` as indented JSON with sorted keys, atomically; NaN is refused."""
+    write_text(path, json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n")
+
+
+def canonical_json(value: Any) -> str:
+    """One spelling of a JSON value: sorted keys, no spaces, no NaN. Used for everything that is hashed."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def sha256_bytes(content: bytes) -> str:
+    """Hex sha256 of bytes."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def sha256_json(value: Any) -> str:
+    """Hex sha256 of the canonical JSON of ``value``."""
+    return sha256_bytes(canonical_json(value).encode("utf-8"))
+
+
+def sha256_file(path: str | Path) -> str:
+    """Hex sha256 of a file's content, read in blocks."""
+    with open(path, "rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def inside(root: str | Path, name: str) -> Path:
+    """``root / name``, refused where a name could leave ``root`` or break a line of a text format.
+
+    Raises:
+        DataError: the name is empty, absolute, has ``..``, a control character, or is not valid UTF-8.
+    """
+    reason = bad_name(name)
+    if reason:
+        raise DataError(f"image name {name!r}: {reason}; rename the file or remove it from the list")
+    return Path(root) / name
+
+
+def bad_name(name: str) -> str | None:
+    """Why ``name`` cannot be the relative path of an image in a text format, or None where it can."""
+    if not name:
+        return "is empty"
+    try:
+        name.encode("utf-8")
+    except UnicodeEncodeError:
+        return "is not valid UTF-8"
+    if any(ord(character) < 32 or ord(character) == 127 for character in name):
+        return "contains a control character or newline"
+    if name.startswith("/") or "\\" in name:
+        return "is absolute or contains a backslash"
+    if ".." in name.split("/"):
+        return "contains '..'"
+    return None
+
+
+def write_failure(path: Path, error: OSError) -> str:
+    """The one-line message for a failed write."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"{path}: the disk is full; free some space and run the same command again, finished work is kept"
+    return f"{path}: cannot be written ({error.strerror or error})"
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,36 @@
+"""Shared fixtures. Data packs are found through the environment variable GLOAM_DATA alone."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Generator
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def data_pack() -> Callable[[str], Path]:
+    """``data_pack(name)`` is the folder of a data pack; skips where GLOAM_DATA is unset."""
+
+    def find(name: str) -> Path:
+        root = os.environ.get("GLOAM_DATA")
+        if not root:
+            pytest.skip("GLOAM_DATA is not set")
+        folder = Path(root) / name
+        assert folder.is_dir(), f"{folder} is missing"
+        return folder
+
+    return find
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Where GLOAM_NO_SKIP is set (continuous integration), a skipped test is a failed one."""
+    report = yield
+    if os.environ.get("GLOAM_NO_SKIP") and report.skipped and not hasattr(report, "wasxfail"):
+        report.outcome = "failed"
+        report.longrepr = f"{item.nodeid} was skipped where no test may be: {report.longrepr}"
+    return report
