@@ -1,0 +1,178 @@
+"""torch to ONNX: one file with its ModelCard and a stored self-test.
+
+Inputs are uint8 NHWC RGB; normalisation, pooling and L2 are in the graph. A ``dynamic`` profile takes images alone and
+has no masks; a ``fixed`` profile also takes each image's valid size and is padding-exact.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import io
+import logging
+import warnings
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.export import Dim
+
+from gloam import __version__
+from gloam.artifact import METADATA_KEY, ModelCard, Photometric, SelfTest, TensorSpec, selftest_images
+from gloam.errors import ModelError, require
+from gloam.files import write_bytes
+from gloam.padding import PaddingProfile
+from gloam.training.networks.checkpoints import weights_sha256
+from gloam.training.networks.embedders import Embedder
+
+OPSET = 20  # what the exporter of torch 2.13 verifies, read by TensorRT 10.3 and later
+SELFTEST_DYNAMIC = ((2, 97, 131), ((97, 131), (97, 131)))
+SELFTEST_FIXED_SIZES = ((255, 201), (97, 131))  # odd, so that a wrong mask shows
+
+
+class _Dynamic(nn.Module):
+    def __init__(self, model: Embedder) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.model.describe_uint8(images)
+
+
+class _Fixed(_Dynamic):
+    def forward(self, images: Tensor, sizes: Tensor) -> Tensor:  # type: ignore[override]  # one more graph input
+        return self.model.describe_uint8(images, sizes)
+
+
+def export_embedder(
+    model: Embedder,
+    path: str | Path,
+    *,
+    profile: PaddingProfile | None = None,
+    photometric: Photometric | None = None,
+    provenance: Mapping[str, Any],
+) -> ModelCard:
+    """Export an embedder and return the card that the file carries.
+
+    Args:
+        model: embedder; put in eval mode.
+        path: ``.onnx`` file to write, atomically.
+        profile: native sizes (default) or fixed padded shapes.
+        photometric: the normalisation that callers must apply to the decoded image; not baked.
+        provenance: ``recipe``, ``data``, ``licence``; the weights' sha256 is computed here.
+
+    Raises:
+        ModelError: a fixed profile for a model that is not padding-exact, or an invalid graph.
+    """
+    onnx = require("onnx", "train", "export a model")
+    require("onnxscript", "train", "export a model")
+    profile = profile or PaddingProfile.dynamic()
+    fixed = profile.kind == "fixed"
+    if fixed and not model.padding_exact:
+        raise ModelError(
+            f"{model.name} is not padding-exact, so a fixed profile would change its descriptors; use dynamic"
+        )
+    model = model.eval()
+    card = _card(model, profile, photometric or Photometric(), provenance)
+    proto = _trace(model, profile)
+    # The card's own size is no part of the graph: the self-test comes from torch, the truth the file must reproduce.
+    card = dataclasses.replace(card, selftest=_selftest(model, profile))
+    entry = proto.metadata_props.add()
+    entry.key, entry.value = METADATA_KEY, card.to_json()
+    proto.producer_name, proto.producer_version, proto.doc_string = "gloam", __version__, ""
+    try:
+        onnx.checker.check_model(proto, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise ModelError(f"{path}: the exported graph is invalid ({str(error).splitlines()[0]})") from error
+    write_bytes(path, proto.SerializeToString(deterministic=True))
+    return card
+
+
+def _trace(model: Embedder, profile: PaddingProfile) -> Any:
+    batch = Dim("batch", min=1, max=max(2, profile.batch[1]))
+    images = torch.zeros((2, 256, 320, 3), dtype=torch.uint8)
+    shape = {0: batch, 1: Dim("height", min=32, max=16384), 2: Dim("width", min=32, max=16384)}
+    if profile.kind == "fixed":
+        wrapper: nn.Module = _Fixed(model)
+        arguments: tuple[Tensor, ...] = (images, torch.tensor(((200, 300), (256, 320)), dtype=torch.int32))
+        shapes: dict[str, Any] = {"images": shape, "sizes": {0: batch}}
+    else:
+        wrapper, arguments, shapes = _Dynamic(model), (images,), {"images": shape}
+    with _quiet(), torch.no_grad():
+        program = torch.onnx.export(
+            wrapper.eval(),
+            arguments,
+            dynamo=True,
+            opset_version=OPSET,
+            external_data=False,
+            input_names=list(shapes),
+            output_names=["descriptors"],
+            dynamic_shapes=shapes,
+            verbose=False,
+        )
+    if program is None:
+        raise ModelError(f"{model.name}: torch did not export a graph")
+    proto = program.model_proto
+    for node in proto.graph.node:  # stack traces of the exporting machine: paths, and bytes that differ by folder
+        del node.metadata_props[:]
+        node.doc_string = ""
+    for value in (*proto.graph.input, *proto.graph.output, *proto.graph.value_info):
+        del value.metadata_props[:]
+    del proto.graph.metadata_props[:]
+    del proto.metadata_props[:]
+    return proto
+
+
+def _card(
+    model: Embedder, profile: PaddingProfile, photometric: Photometric, provenance: Mapping[str, Any]
+) -> ModelCard:
+    inputs = [TensorSpec("images", "uint8", ("batch", "height", "width", 3), "RGB, straight from the decoder")]
+    if profile.kind == "fixed":
+        inputs.append(TensorSpec("sizes", "int32", ("batch", 2), "valid height and width of each image"))
+    return ModelCard(
+        kind="embedder",
+        name=model.name,
+        inputs=tuple(inputs),
+        outputs=(TensorSpec("descriptors", "float32", ("batch", model.dimension), "unit vectors"),),
+        profile=profile,
+        network={"name": model.name, **model.options},
+        mean=model.mean,
+        std=model.std,
+        provenance={
+            "recipe": "unknown",
+            "data": "unknown",
+            "licence": "unknown",
+            **provenance,
+            "weights_sha256": weights_sha256(model.state_dict()),
+        },
+        photometric=photometric,
+        pooling={"name": "gem", "p": round(float(model.pool.p.item()), 6)},
+        dimension=model.dimension,
+    )
+
+
+def _selftest(model: Embedder, profile: PaddingProfile) -> SelfTest:
+    if profile.kind == "fixed":
+        shape = (2, profile.heights[0], profile.widths[0])
+        sizes = tuple((min(h, shape[1]), min(w, shape[2])) for h, w in SELFTEST_FIXED_SIZES)
+    else:
+        shape, sizes = SELFTEST_DYNAMIC
+    images = torch.from_numpy(selftest_images(shape, sizes))
+    with torch.no_grad():
+        rows = [model.describe_uint8(images[row : row + 1, :h, :w])[0] for row, (h, w) in enumerate(sizes)]
+    return SelfTest(shape, sizes, tuple(float(value) for value in torch.stack(rows).flatten()))
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """The exporter reports its progress on stdout and warns about its own internals."""
+    level = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(level)
