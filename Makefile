@@ -13,7 +13,7 @@ demo: $(STAMP)  ## render the town, train, export, extract, localize, report: th
 test: $(STAMP)  ## the quick tests
 	$(BIN)/python -m pytest
 
-check: lint types $(STAMP)  ## tests, lint, types, and the slow, browser and container tests
+check: lint types $(STAMP)  ## tests, lint, types, and the slow and browser tests
 	$(BIN)/python -m pytest -m "not gpu"
 
 lint: $(STAMP)
@@ -35,7 +35,7 @@ $(STAMP): pyproject.toml
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	# torch first and alone: with it installed, no later requirement pulls another build of it.
 	$(BIN)/python -m pip install --quiet torch==2.13.0
-	$(BIN)/python -m pip install --quiet --editable '.[train,localization,dev]'
+	$(BIN)/python -m pip install --quiet --editable '.[train,cpu,localization,dev]'
 	touch $(STAMP)
 
 clean:

@@ -1,0 +1,101 @@
+"""``gloam extract``: images to a store of descriptors."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import asdict
+from pathlib import Path
+
+from gloam.cli.report import Report
+
+HELP = "describe a folder, list or kapture dataset of images into a resumable store"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the verb."""
+    parser.add_argument("source", type=Path, help="folder, text list of names, or kapture dataset")
+    parser.add_argument(
+        "-o", "--output", type=Path, required=True, help="folder of the store; the same command resumes"
+    )
+    parser.add_argument("--model", type=Path, required=True, help=".onnx embedder")
+    parser.add_argument("--root", type=Path, help="folder that a list's names are relative to (default: the list's)")
+    size = parser.add_mutually_exclusive_group()
+    size.add_argument("--max-side", type=int, default=1024, help="longer side in pixels, 0 keeps native sizes")
+    size.add_argument(
+        "--stretch", type=_size, metavar="WxH", help="exact width and height in pixels, whatever the aspect"
+    )
+    parser.add_argument("--photometric", choices=("none", "clahe"), help="instead of the model's own normalisation")
+    parser.add_argument("--dtype", choices=("float16", "float32"), default="float16", help="of the stored descriptors")
+    parser.add_argument("--shard-size", type=int, default=1000, help="images per shard, the unit of work and resume")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where the model runs")
+    parser.add_argument("--threads", type=int, help="threads of the model (default: all cores)")
+    parser.add_argument("--decode-threads", type=int, help="threads that decode images (default: all cores)")
+    parser.add_argument("--kapture", type=Path, metavar="DIR", help="also write .gfeat files into this kapture dataset")
+    parser.add_argument("--feature-type", help="kapture's name for these features (default: the model's name)")
+    parser.add_argument("--hloc", type=Path, metavar="FILE", help="also write hloc's .h5 file")
+
+
+def run(arguments: argparse.Namespace) -> Report:
+    """Find the images, describe them, write what else was asked for."""
+    from gloam.artifact import Photometric
+    from gloam.data.sources import find_images
+    from gloam.runtime.embedder import Embedder
+    from gloam.runtime.pipeline import ExtractOptions, extract
+    from gloam.runtime.store import DescriptorStore
+
+    options = ExtractOptions(
+        max_side=None if arguments.stretch or arguments.max_side == 0 else arguments.max_side,
+        stretch=arguments.stretch,
+        dtype=arguments.dtype,
+        shard_size=arguments.shard_size,
+    )
+    photometric = Photometric(arguments.photometric) if arguments.photometric else None
+    items = find_images(arguments.source, arguments.root)
+    embedder = Embedder.load(
+        arguments.model, device=arguments.device, threads=arguments.threads, photometric=photometric
+    )
+    summary = extract(
+        items,
+        embedder,
+        arguments.output,
+        options,
+        decode_threads=arguments.decode_threads,
+        progress=not arguments.json,
+    )
+    seconds, backend = summary.seconds, summary.backend
+    lines = [
+        f"{arguments.output}: {summary.described} of {summary.images} images described"
+        + (f", {summary.reused} of them by an earlier run" if summary.reused else ""),
+        f"{summary.images_per_second:.1f} images/s; {seconds['total']:.1f} s: waited for images {seconds['read']:.1f}, "
+        f"model {seconds['infer']:.1f}, writing {seconds['write']:.1f}",
+        f"backend {backend['backend']} on {', '.join(backend['providers'])}, {backend['threads']} threads, "
+        f"{backend['precision']}; padded pixels {summary.padded_share:.0%}",
+        f"space {embedder.space}",
+    ]
+    if summary.failed:
+        lines.append(f"{summary.failed} images failed; the reasons are in {arguments.output / 'failures.csv'}")
+    data = asdict(summary) | {
+        "images_per_second": summary.images_per_second,
+        "store": str(arguments.output),
+        "space": embedder.space,
+        "fingerprint": embedder.fingerprint,
+    }
+    if arguments.kapture or arguments.hloc:
+        from gloam.runtime.writers import write_hloc, write_kapture
+
+        store = DescriptorStore.open(arguments.output)
+        if arguments.kapture:
+            write_kapture(store, arguments.kapture, arguments.feature_type or embedder.card.name)
+            lines.append(f"kapture features in {arguments.kapture}")
+        if arguments.hloc:
+            write_hloc(store, arguments.hloc)
+            lines.append(f"hloc features in {arguments.hloc}")
+    return Report(data, "\n".join(lines))
+
+
+def _size(text: str) -> tuple[int, int]:
+    try:
+        width, height = (int(item) for item in text.lower().split("x"))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not WIDTHxHEIGHT, e.g. 416x320") from None
+    return width, height

@@ -1,0 +1,117 @@
+"""Embedder: images in, unit descriptors out, whatever the profile."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gloam.artifact import ModelCard, Photometric
+from gloam.data.images import MIN_SIDE
+from gloam.data.photometric import apply_photometric
+from gloam.errors import ImageError
+from gloam.runtime.ort import OrtSession
+from gloam.runtime.session import Session
+
+Images = Sequence[npt.NDArray[np.uint8]]
+GPU_BATCH = 16
+
+
+class Embedder:
+    """An exported embedder.
+
+    Args:
+        session: a loaded model of kind ``embedder``.
+        photometric: normalisation to apply instead of the card's; the descriptors are then of another space.
+
+    Attributes:
+        card: the model's card, with the normalisation that is really applied.
+        dimension, space, fingerprint: of the descriptors.
+        batch_size: images per run: 1 for native sizes on a CPU, where batching gains nothing.
+    """
+
+    def __init__(self, session: Session, photometric: Photometric | None = None) -> None:
+        session.card.expect_kind("embedder", session.card.name)
+        self.session = session
+        self.card: ModelCard = session.card if photometric is None else session.card.with_photometric(photometric)
+        self.dimension = int(self.card.dimension or 0)
+        self.space = self.card.space()
+        # A replaced normalisation changes the descriptors, so it must change what resume compares.
+        same = self.space == session.card.space()
+        self.fingerprint = session.fingerprint if same else self.card.fingerprint(session.fingerprint)
+        on_cpu = session.backend.get("providers") == ["CPUExecutionProvider"]
+        wanted = 1 if on_cpu and self.card.profile.kind == "dynamic" else GPU_BATCH
+        self.batch_size = min(wanted, self.card.profile.batch[1])
+
+    @classmethod
+    def load(
+        cls,
+        path: str | Path,
+        *,
+        device: str = "cpu",
+        threads: int | None = None,
+        photometric: Photometric | None = None,
+    ) -> Embedder:
+        """Load an ``.onnx`` file.
+
+        Args:
+            path: the model.
+            device: ``cpu`` or ``cuda``; refused where it is not active.
+            threads: of the backend; all cores by default.
+            photometric: normalisation to apply instead of the card's.
+
+        Raises:
+            ModelError: unreadable, or of another kind.
+        """
+        session = OrtSession(path, device=device, threads=threads)
+        session.card.expect_kind("embedder", str(path))
+        return cls(session, photometric)
+
+    def __call__(self, images: Images) -> npt.NDArray[np.float32]:
+        """Describe images.
+
+        Args:
+            images: uint8 ``[H, W, 3]`` RGB each, of any sizes.
+
+        Returns:
+            float32 ``[n, D]``, unit length, in the order given.
+
+        Raises:
+            ImageError: not such an array, a side under 32 px, or larger than a fixed profile.
+        """
+        for image in images:
+            if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+                raise ImageError(f"an image must be uint8 [H, W, 3], not {image.dtype} {list(image.shape)}")
+            if min(image.shape[:2]) < MIN_SIDE:
+                raise ImageError(f"{image.shape[1]}x{image.shape[0]} is too small; {MIN_SIDE} px a side at least")
+        prepared = [apply_photometric(image, self.card.photometric) for image in images]
+        descriptors = np.empty((len(images), self.dimension), np.float32)
+        buckets: dict[tuple[int, int], list[int]] = {}
+        for row, image in enumerate(prepared):
+            buckets.setdefault(self.shape_for(image), []).append(row)
+        for rows in buckets.values():
+            for start in range(0, len(rows), self.batch_size):
+                batch = rows[start : start + self.batch_size]
+                descriptors[batch] = self.run_batch([prepared[row] for row in batch])
+        return descriptors
+
+    describe = __call__
+
+    def shape_for(self, image: npt.NDArray[np.uint8]) -> tuple[int, int]:
+        """The (H, W) that an image is run at; images of one shape can share a batch."""
+        return self.card.profile.shape_for(image.shape[0], image.shape[1])
+
+    def run_batch(self, images: Images) -> npt.NDArray[np.float32]:
+        """Describe images of one shape that are already normalised; at most ``batch_size`` of them."""
+        shape = self.shape_for(images[0])
+        if self.card.profile.kind == "dynamic":
+            inputs: dict[str, npt.NDArray[Any]] = {"images": np.stack(images)}
+        else:
+            batch, sizes = self.card.profile.pad(images, shape)
+            inputs = {"images": batch, "sizes": sizes}
+        output = self.session.run(inputs)[self.card.outputs[0].name]
+        descriptors: npt.NDArray[np.float32] = output.astype(np.float32, copy=False)
+        return descriptors

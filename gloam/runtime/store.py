@@ -1,0 +1,264 @@
+"""The native descriptor store: shards that are whole or absent, and a manifest that says what they are.
+
+``shards/part-000123.npy`` holds float16 or float32 ``[n, D]`` (memory-mappable), ``part-000123.parquet`` beside it a
+row per image: image, sha256, width, height, shape, status. The parquet file carries the checksum of the descriptors
+and is written last, so that a shard without it does not exist. ``manifest.json`` names the identities and, once
+complete, a checksum per shard; ``failures.csv`` lists what could not be described.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from gloam.errors import IncompatibleError, StoreError
+from gloam.files import sha256_file, write_bytes, write_json, write_text
+
+SCHEMA = 1
+CHECKSUM_KEY = b"descriptors_sha256"
+OK = "ok"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One image of a shard.
+
+    Attributes:
+        image: name.
+        sha256: of the file's bytes; empty where it could not be read.
+        width, height: of the described image, pixels, after orientation and resizing.
+        shape: ``HxW`` that the model ran at.
+        status: ``ok``, or the reason of the failure.
+    """
+
+    image: str
+    sha256: str = ""
+    width: int = 0
+    height: int = 0
+    shape: str = ""
+    status: str = OK
+
+
+@dataclass(frozen=True)
+class Job:
+    """What decides a store's content; a folder made by another job is refused.
+
+    Attributes:
+        space, fingerprint: of the embedder.
+        images_sha256: of the ordered list of names.
+        images: how many.
+        options: resize, photometric normalisation, dtype, shard size and what else changes bytes.
+    """
+
+    space: str
+    fingerprint: str
+    dimension: int
+    metric: str
+    images_sha256: str
+    images: int
+    options: Mapping[str, Any]
+
+
+class ShardWriter:
+    """Writes the shards of one job into a folder, skipping those that are already there and whole.
+
+    Raises:
+        IncompatibleError: the folder holds a store of another job; the message names what differs.
+    """
+
+    def __init__(self, folder: str | Path, job: Job, shards: int) -> None:
+        self.folder = Path(folder)
+        self.job = job
+        self.shards = shards
+        manifest = self.folder / "manifest.json"
+        wanted = json.loads(json.dumps(asdict(job)))
+        if manifest.exists():
+            found = _read_manifest(manifest)["job"]
+            differing = [key for key in wanted if found.get(key) != wanted[key]]
+            if differing:
+                raise IncompatibleError(
+                    f"{self.folder}: holds a store made with another {', '.join(differing)}; "
+                    "choose another output folder, or delete this one"
+                )
+        elif self.folder.exists() and any(self.folder.iterdir()):
+            raise StoreError(f"{self.folder}: is not empty and not a descriptor store; choose another output folder")
+        self._save_manifest({})
+
+    def done(self, shard: int) -> bool:
+        """Whether a shard is there and its descriptors have the checksum that its table states."""
+        descriptors, table = _paths(self.folder, shard)
+        try:
+            expected = (pq.read_schema(table).metadata or {}).get(CHECKSUM_KEY, b"").decode()
+            return descriptors.is_file() and sha256_file(descriptors) == expected
+        except (OSError, pa.ArrowInvalid):
+            return False
+
+    def write(self, shard: int, rows: Sequence[Row], descriptors: npt.NDArray[np.floating[Any]]) -> None:
+        """Write one shard: the descriptors of its ``ok`` rows in order, then the table that makes it valid."""
+        if len(descriptors) != sum(row.status == OK for row in rows):
+            raise StoreError(f"{self.folder}: shard {shard} has {len(descriptors)} descriptors for its rows")
+        path, table_path = _paths(self.folder, shard)
+        buffer = io.BytesIO()
+        np.save(buffer, np.ascontiguousarray(descriptors))
+        write_bytes(path, buffer.getvalue())
+        table = pa.table({key: [getattr(row, key) for row in rows] for key in Row.__dataclass_fields__}, schema=_TABLE)
+        table = table.replace_schema_metadata({CHECKSUM_KEY: sha256_file(path).encode()})
+        sink = io.BytesIO()
+        pq.write_table(table, sink, compression="zstd")
+        write_bytes(table_path, sink.getvalue())
+
+    def finish(self) -> None:
+        """State the store complete: checksums into the manifest, failures into ``failures.csv``."""
+        sums: dict[str, str] = {}
+        text = io.StringIO()
+        failures = csv.writer(text, lineterminator="\n")
+        failures.writerow(["image", "reason"])
+        for shard in range(self.shards):
+            for path in _paths(self.folder, shard):
+                sums[path.name] = sha256_file(path)
+            table = pq.read_table(_paths(self.folder, shard)[1], columns=["image", "status"])
+            for image, status in zip(table["image"].to_pylist(), table["status"].to_pylist(), strict=True):
+                if status != OK:
+                    failures.writerow([image, status])
+        write_text(self.folder / "failures.csv", text.getvalue())
+        self._save_manifest(sums)
+
+    def _save_manifest(self, sums: Mapping[str, str]) -> None:
+        complete = len(sums) == 2 * self.shards
+        manifest = {
+            "schema": SCHEMA,
+            "job": asdict(self.job),
+            "shards": self.shards,
+            "complete": complete,
+            "sha256": sums,
+        }
+        write_json(self.folder / "manifest.json", manifest)
+
+
+class DescriptorStore:
+    """A complete store, read only.
+
+    Attributes:
+        names: images that have a descriptor, in order.
+        dimension, space, fingerprint, metric: of the descriptors.
+        manifest: ``manifest.json`` as read.
+    """
+
+    def __init__(self, folder: Path, manifest: dict[str, Any], shards: Sequence[int]) -> None:
+        self.folder = folder
+        self.manifest = manifest
+        job = manifest["job"]
+        self.dimension = int(job["dimension"])
+        self.space = str(job["space"])
+        self.fingerprint = str(job["fingerprint"])
+        self.metric = str(job["metric"])
+        self._shards = list(shards)
+        self._names = [self._read_names(shard) for shard in self._shards]
+        self.names = [name for names in self._names for name in names]
+
+    @classmethod
+    def open(cls, folder: str | Path, *, allow_partial: bool = False) -> DescriptorStore:
+        """Open a store.
+
+        Args:
+            folder: as given to ``gloam extract -o``.
+            allow_partial: read the finished shards of an unfinished store.
+
+        Raises:
+            StoreError: not a store, of another schema, unfinished, or a shard is missing.
+        """
+        place = Path(folder)
+        manifest = _read_manifest(place / "manifest.json")
+        if not manifest["complete"] and not allow_partial:
+            raise StoreError(f"{place}: the extraction is not finished; run the same `gloam extract` again")
+        every = range(int(manifest["shards"]))
+        present = [shard for shard in every if all(path.is_file() for path in _paths(place, shard))]
+        if len(present) < len(every) and not allow_partial:
+            missing = min(set(every) - set(present))
+            raise StoreError(f"{place}: shard {missing} is missing; run the same `gloam extract` again")
+        return cls(place, manifest, present)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def blocks(self, rows: int = 65536) -> Iterator[tuple[list[str], npt.NDArray[np.float32]]]:
+        """Stream the store: names and float32 ``[n, D]``, n at most ``rows``."""
+        for shard, names in zip(self._shards, self._names, strict=True):
+            descriptors = self._map(shard, len(names))
+            for start in range(0, len(names), rows):
+                yield names[start : start + rows], np.asarray(descriptors[start : start + rows], np.float32)
+
+    def load(self) -> npt.NDArray[np.float32]:
+        """All descriptors, float32 ``[n, D]``; for sets that fit into memory."""
+        matrix = np.empty((len(self), self.dimension), np.float32)
+        start = 0
+        for _, block in self.blocks():
+            matrix[start : start + len(block)] = block
+            start += len(block)
+        return matrix
+
+    def verify(self) -> list[str]:
+        """Names of shard files whose checksum is not the manifest's; empty where all is well."""
+        sums = self.manifest["sha256"]
+        return [name for name, expected in sums.items() if sha256_file(self.folder / "shards" / name) != expected]
+
+    def _read_names(self, shard: int) -> list[str]:
+        path = _paths(self.folder, shard)[1]
+        try:
+            table = pq.read_table(path, columns=["image", "status"])
+        except (OSError, pa.ArrowInvalid) as error:
+            raise StoreError(f"{path}: a damaged shard; run the same `gloam extract` again") from error
+        pairs = zip(table["image"].to_pylist(), table["status"].to_pylist(), strict=True)
+        return [image for image, status in pairs if status == OK]
+
+    def _map(self, shard: int, count: int) -> npt.NDArray[np.floating[Any]]:
+        path = _paths(self.folder, shard)[0]
+        try:
+            descriptors: npt.NDArray[np.floating[Any]] = np.load(
+                path, mmap_mode="r" if count else None, allow_pickle=False
+            )
+        except (OSError, ValueError) as error:
+            raise StoreError(f"{path}: a damaged shard; run the same `gloam extract` again") from error
+        if descriptors.shape != (count, self.dimension):
+            raise StoreError(f"{path}: {descriptors.shape} descriptors, {(count, self.dimension)} are stated")
+        return descriptors
+
+
+_TABLE = pa.schema(
+    [
+        ("image", pa.string()),
+        ("sha256", pa.string()),
+        ("width", pa.int32()),
+        ("height", pa.int32()),
+        ("shape", pa.string()),
+        ("status", pa.string()),
+    ]
+)
+
+
+def _paths(folder: Path, shard: int) -> tuple[Path, Path]:
+    stem = folder / "shards" / f"part-{shard:06d}"
+    return stem.with_suffix(".npy"), stem.with_suffix(".parquet")
+
+
+def _read_manifest(path: Path) -> dict[str, Any]:
+    try:
+        manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        schema = manifest["schema"]
+    except OSError as error:
+        raise StoreError(f"{path.parent}: not a descriptor store (no readable manifest.json)") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise StoreError(f"{path}: the manifest is damaged ({error}); extract again into another folder") from error
+    if schema != SCHEMA:
+        raise StoreError(f"{path}: a store of schema {schema!r}, this gloam reads {SCHEMA}; extract again")
+    return manifest
