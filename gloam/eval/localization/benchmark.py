@@ -1,0 +1,215 @@
+"""The three paradigms of kapture's localization benchmark, run over all queries of a dataset.
+
+1: ``top1``, ``ewb``, ``bdi``, ``csi`` interpolate the poses of retrieved images. 2a: a mini-map of the retrieved images
+alone. 2b: one global map, the same for every retrieval method. Queries run in threads; a result depends on its inputs
+and seed alone, so the number of workers changes nothing. With a workspace every stage is kept by content, and a run
+that was killed carries on.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from gloam.data.scene import Pose, Scene
+from gloam.errors import DataError, UsageError
+from gloam.eval.localization.approximation import METHODS as APPROXIMATIONS
+from gloam.eval.localization.approximation import approximate
+from gloam.files import sha256_json, write_json
+from gloam.runtime.localization.colmap import AbsolutePoseOptions, Triangulation
+from gloam.runtime.localization.features import FeatureSource
+from gloam.runtime.localization.mapping import PairMatcher, build_map, pairs_by_pose
+from gloam.runtime.localization.pose import Localized, localize_locally, localize_on_map
+
+METHODS = (*APPROXIMATIONS, "2a", "2b")
+
+
+@dataclass(frozen=True)
+class Descriptors:
+    """Global descriptors by image name, float32 ``[D]`` of unit length each; needed by bdi and csi."""
+
+    by_name: Mapping[str, npt.NDArray[np.float32]]
+
+    def of(self, name: str) -> npt.NDArray[np.float32]:
+        """Descriptor of an image; a DataError where it has none."""
+        if name not in self.by_name:
+            raise DataError(f"image {name!r} has no global descriptor")
+        return self.by_name[name]
+
+
+@dataclass
+class LocalizationResult:
+    """Poses per method and query, None where a query was not localized; inliers for 2a and 2b; seconds per stage."""
+
+    poses: dict[str, dict[str, Pose | None]] = field(default_factory=dict)
+    inliers: dict[str, dict[str, int]] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+    map_points: int = 0
+    map_error: float = float("nan")
+
+
+def retrieve(
+    query: Descriptors, mapping: Descriptors, names: Sequence[str], map_names: Sequence[str], k: int
+) -> dict[str, list[str]]:
+    """The k map images nearest by cosine to each query, itself left out; ties go to the earlier name."""
+    matrix = np.stack([mapping.of(name) for name in map_names])
+    retrieved = {}
+    for name in names:
+        order = np.argsort(-(matrix @ query.of(name)), kind="stable")
+        retrieved[name] = [map_names[row] for row in order if map_names[row] != name][:k]
+    return retrieved
+
+
+def run_localization(
+    mapping: Scene,
+    query: Scene,
+    retrieved: Mapping[str, Sequence[str]],
+    source: FeatureSource,
+    methods: Sequence[str] = ("2b",),
+    *,
+    map_pairs: Sequence[tuple[str, str]] | None = None,
+    descriptors: Descriptors | None = None,
+    workspace: str | Path | None = None,
+    workers: int | None = None,
+    ratio: float | None = None,
+    options: AbsolutePoseOptions | None = None,
+    seed: int = 0,
+) -> LocalizationResult:
+    """Localize queries by one or several methods.
+
+    Args:
+        mapping: images with poses and intrinsics.
+        query: images with intrinsics.
+        retrieved: map images per query, best first.
+        source: local features, for 2a and 2b.
+        methods: of :data:`METHODS`.
+        map_pairs: pairs that the global map is triangulated from; by default neighbours by known pose, so that the
+            map is the same for every retrieval.
+        descriptors: of queries and map images, for bdi and csi.
+        workspace: folder of kept results; None keeps nothing.
+        workers: threads; all cores by default.
+        ratio: Lowe's test in matching; None for learned features.
+        options: of the absolute pose.
+        seed: of every random choice.
+
+    Raises:
+        UsageError: unknown method, or bdi/csi without descriptors.
+        DataError: an image without pose, intrinsics, file or features.
+    """
+    unknown = [method for method in methods if method not in METHODS]
+    if unknown:
+        raise UsageError(f"unknown method {unknown[0]!r}; choose of {', '.join(METHODS)}")
+    if {"bdi", "csi"} & set(methods) and descriptors is None:
+        raise UsageError("bdi and csi need global descriptors, not a pair list alone")
+    missing = sorted({name for names in retrieved.values() for name in names} - set(mapping.poses))
+    if missing:
+        raise DataError(f"{mapping.root}: retrieved image {missing[0]!r} has no pose")
+    folder = Path(workspace) if workspace is not None else None
+    matcher = PairMatcher(source, mapping, query, cache=folder, ratio=ratio, seed=seed)
+    result = LocalizationResult()
+    names = sorted(retrieved)
+    with ThreadPoolExecutor(workers or len(os.sched_getaffinity(0)), thread_name_prefix="localize") as pool:
+        world: Triangulation | None = None
+        for method in methods:
+            clock = time.perf_counter()
+            if method in APPROXIMATIONS:
+                result.poses[method] = _approximated(method, mapping, retrieved, descriptors)
+            else:
+                matcher.match_all(((name, other) for name in names for other in retrieved[name]), pool)
+                if method == "2b":
+                    pairs = list(map_pairs) if map_pairs is not None else pairs_by_pose(mapping)
+                    matcher.match_all(pairs, pool)
+                    world = build_map(matcher, pairs)
+                    result.map_points, result.map_error = len(world.points), world.mean_error
+                    result.seconds["map"] = time.perf_counter() - clock
+                found = _localized(method, matcher, names, retrieved, world, options, folder, pool)
+                result.poses[method] = {name: item.pose for name, item in found.items()}
+                result.inliers[method] = {name: item.inliers for name, item in found.items()}
+            result.seconds[method] = time.perf_counter() - clock
+    return result
+
+
+def _approximated(
+    method: str, mapping: Scene, retrieved: Mapping[str, Sequence[str]], descriptors: Descriptors | None
+) -> dict[str, Pose | None]:
+    poses: dict[str, Pose | None] = {}
+    for name, images in retrieved.items():
+        if not images:
+            poses[name] = None
+            continue
+        known = [mapping.poses[image] for image in images]
+        if descriptors is None:
+            poses[name] = approximate(method, known, [], [])
+        else:
+            matrix = np.stack([descriptors.of(image) for image in images])
+            poses[name] = approximate(method, known, descriptors.of(name), matrix)
+    return poses
+
+
+def _localized(
+    method: str,
+    matcher: PairMatcher,
+    names: Sequence[str],
+    retrieved: Mapping[str, Sequence[str]],
+    world: Triangulation | None,
+    options: AbsolutePoseOptions | None,
+    folder: Path | None,
+    pool: ThreadPoolExecutor,
+) -> dict[str, Localized]:
+    options = options or AbsolutePoseOptions()
+    map_key = "" if world is None else sha256_json([world.points.tolist(), sorted(world.observed)])
+
+    def one(name: str) -> Localized:
+        images = list(retrieved[name])
+        key = sha256_json(
+            [
+                method,
+                [matcher.key(image) for image in (name, *images)],
+                images,
+                map_key,
+                asdict(options),
+                matcher.ratio,
+                matcher.seed,
+                list(vars(matcher.scene_of(name).camera(name)).values()),
+                # 2a depends on the map poses of its images; 2b has them in the map's key.
+                [matcher.scene_of(image).poses[image].translation for image in images],
+            ]
+        )
+        path = None if folder is None else folder / "poses" / key[:2] / f"{key}.json"
+        stored = _read_pose(path)
+        if stored is not None:
+            return stored
+        if method == "2b":
+            if world is None:
+                raise DataError("2b needs a map")
+            found = localize_on_map(matcher, name, images, world, options)
+        else:
+            found = localize_locally(matcher, name, images, options)
+        if path is not None:
+            write_json(path, asdict(found))
+        return found
+
+    return dict(zip(names, pool.map(one, names), strict=True))
+
+
+def _read_pose(path: Path | None) -> Localized | None:
+    if path is None or not path.is_file():
+        return None
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+        pose = value["pose"]
+        return Localized(
+            None if pose is None else Pose(tuple(pose["quaternion"]), tuple(pose["translation"])),
+            value["inliers"],
+            value["correspondences"],
+        )
+    except (ValueError, KeyError, TypeError):
+        return None  # damaged: computed again and written over

@@ -1,0 +1,178 @@
+"""Matching pairs of images and building a map from mapping images with known poses."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gloam.data.scene import Scene, position_error, rotation_error
+from gloam.errors import DataError
+from gloam.files import sha256_json, write_bytes
+from gloam.runtime.localization.colmap import Triangulation, View, triangulate, verify_matches
+from gloam.runtime.localization.features import FeatureSource, LocalFeatures
+from gloam.runtime.localization.matching import match_mutual
+
+Matches = npt.NDArray[np.uint32]
+
+
+@dataclass
+class PairMatcher:
+    """Features and verified matches of a map and its queries, each computed once and kept by content.
+
+    Attributes:
+        source: where features come from.
+        mapping, query: the two datasets; an image name belongs to one of them.
+        cache: folder for results; None keeps them in memory alone.
+        ratio: of :func:`match_mutual`.
+        seed: of the verification.
+    """
+
+    source: FeatureSource
+    mapping: Scene
+    query: Scene
+    cache: Path | None = None
+    ratio: float | None = None
+    seed: int = 0
+    _features: dict[str, LocalFeatures] = field(default_factory=dict, repr=False)
+    _keys: dict[str, str] = field(default_factory=dict, repr=False)
+    _matches: dict[tuple[str, str], Matches] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        shared = set(self.mapping.records) & set(self.query.records)
+        if shared and self.mapping.root != self.query.root:
+            raise DataError(f"mapping and query share the image name {min(shared)!r}; rename one of them")
+
+    def scene_of(self, name: str) -> Scene:
+        """The dataset that an image belongs to."""
+        if name in self.query.records:
+            return self.query
+        if name in self.mapping.records:
+            return self.mapping
+        raise DataError(f"image {name!r} of the pair list is in neither dataset")
+
+    def key(self, name: str) -> str:
+        """Content key of an image's features."""
+        if name not in self._keys:
+            self._keys[name] = self.source.key(self.scene_of(name), name)
+        return self._keys[name]
+
+    def features(self, name: str) -> LocalFeatures:
+        """Features of an image."""
+        if name not in self._features:
+            path = self._path("features", self.key(name))
+            stored = _load(path)
+            if stored is not None:
+                features = LocalFeatures(stored["keypoints"], stored["descriptors"])
+            else:
+                features = self.source.features(self.scene_of(name), name)
+                _save(path, keypoints=features.keypoints, descriptors=features.descriptors)
+            self._features[name] = features
+        return self._features[name]
+
+    def matches(self, first: str, second: str) -> Matches:
+        """Verified matches, uint32 ``[m, 2]``, columns in the order asked for."""
+        if first > second:
+            return self.matches(second, first)[:, ::-1]
+        pair = (first, second)
+        if pair not in self._matches:
+            cameras = [self.scene_of(name).camera(name) for name in pair]
+            key = sha256_json(
+                [self.key(first), self.key(second), self.ratio, self.seed, [list(vars(c).values()) for c in cameras]]
+            )
+            path = self._path("matches", key)
+            stored = _load(path)
+            if stored is not None:
+                verified = stored["matches"]
+            else:
+                a, b = self.features(first), self.features(second)
+                raw = match_mutual(a.descriptors, b.descriptors, ratio=self.ratio)
+                verified = verify_matches(cameras[0], a.keypoints, cameras[1], b.keypoints, raw, self.seed)
+                _save(path, matches=verified)
+            self._matches[pair] = verified
+        return self._matches[pair]
+
+    def match_all(self, pairs: Iterable[tuple[str, str]], pool: ThreadPoolExecutor) -> None:
+        """Match many pairs in threads; features first, so that none is computed twice."""
+        wanted = sorted({(min(pair), max(pair)) for pair in pairs if pair[0] != pair[1]})
+        list(pool.map(self.features, sorted({name for pair in wanted for name in pair})))
+        list(pool.map(lambda pair: self.matches(*pair), wanted))
+
+    def _path(self, stage: str, key: str) -> Path | None:
+        return None if self.cache is None else self.cache / stage / key[:2] / f"{key}.npz"
+
+
+def build_map(
+    matcher: PairMatcher, pairs: Sequence[tuple[str, str]], names: Iterable[str] | None = None
+) -> Triangulation:
+    """Triangulate a map from pairs of mapping images.
+
+    Args:
+        matcher: of the datasets.
+        pairs: pairs of mapping images; order and repeats do not matter.
+        names: images of the map; those of the pairs by default.
+
+    Raises:
+        DataError: fewer than two images, no matches, or an image without pose or intrinsics.
+    """
+    wanted = sorted({(min(pair), max(pair)) for pair in pairs if pair[0] != pair[1]})
+    members = sorted(set(names) if names is not None else {name for pair in wanted for name in pair})
+    views = {name: _view(matcher, name) for name in members}
+    return triangulate(views, {pair: matcher.matches(*pair) for pair in wanted}, matcher.seed)
+
+
+def pairs_by_pose(
+    scene: Scene, k: int = 10, max_distance: float = 15.0, max_angle: float = 60.0
+) -> list[tuple[str, str]]:
+    """Each mapping image with its nearest ones by known pose: a map that does not depend on any retrieval.
+
+    Args:
+        scene: mapping images with poses.
+        k: neighbours per image.
+        max_distance: metres between centres.
+        max_angle: degrees between orientations.
+    """
+    names = [name for name in scene.names if name in scene.poses]
+    centers = np.array([scene.poses[name].center for name in names])
+    pairs = set()
+    for row, name in enumerate(names):
+        near = np.argsort(np.linalg.norm(centers - centers[row], axis=1), kind="stable")
+        poses = [(names[other], scene.poses[names[other]]) for other in near if other != row]
+        close = [
+            other
+            for other, pose in poses
+            if position_error(scene.poses[name], pose) <= max_distance
+            and rotation_error(scene.poses[name], pose) <= max_angle
+        ]
+        pairs |= {(min(name, other), max(name, other)) for other in close[:k]}
+    return sorted(pairs)
+
+
+def _view(matcher: PairMatcher, name: str) -> View:
+    scene: Scene = matcher.scene_of(name)
+    if name not in scene.poses:
+        raise DataError(f"{scene.root}: map image {name!r} has no pose in trajectories.txt")
+    return View(scene.camera(name), scene.poses[name], matcher.features(name).keypoints)
+
+
+def _load(path: Path | None) -> Mapping[str, npt.NDArray[Any]] | None:
+    if path is None or not path.is_file():
+        return None
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            return dict(stored)
+    except (OSError, ValueError, EOFError):
+        return None  # damaged: computed again and written over
+
+
+def _save(path: Path | None, **arrays: npt.NDArray[Any]) -> None:
+    if path is not None:
+        buffer = io.BytesIO()
+        np.savez(buffer, allow_pickle=False, **arrays)
+        write_bytes(path, buffer.getvalue())

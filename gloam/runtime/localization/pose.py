@@ -1,0 +1,76 @@
+"""A query's pose on a map, from verified matches with map images."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from gloam.data.scene import Pose
+from gloam.errors import DataError
+from gloam.runtime.localization.colmap import AbsolutePoseOptions, Triangulation, absolute_pose
+from gloam.runtime.localization.mapping import PairMatcher, build_map
+
+
+@dataclass(frozen=True)
+class Localized:
+    """What became of a query.
+
+    Attributes:
+        pose: None where it was not localized.
+        inliers: correspondences that agree with the pose.
+        correspondences: unique pairs of a keypoint and a map point.
+    """
+
+    pose: Pose | None
+    inliers: int
+    correspondences: int
+
+
+def localize_on_map(
+    matcher: PairMatcher,
+    query: str,
+    retrieved: Sequence[str],
+    world: Triangulation,
+    options: AbsolutePoseOptions | None = None,
+) -> Localized:
+    """Absolute pose of a query from its matches with retrieved map images.
+
+    Args:
+        matcher: of the datasets.
+        query: image name.
+        retrieved: map images, best first.
+        world: the map.
+        options: of the pose.
+    """
+    keypoints = matcher.features(query).keypoints
+    found: list[npt.NDArray[np.int64]] = [np.zeros((0, 2), np.int64)]
+    for name in retrieved:
+        if name not in world.observed:
+            continue
+        pairs = matcher.matches(query, name).astype(np.int64)
+        points = world.observed[name][pairs[:, 1]]
+        seen = points >= 0
+        found.append(np.stack([pairs[seen, 0], points[seen]], axis=1))
+    unique = np.unique(np.concatenate(found), axis=0)
+    camera = matcher.scene_of(query).camera(query)
+    answer = absolute_pose(keypoints[unique[:, 0]], world.points[unique[:, 1]], camera, options, matcher.seed)
+    if answer is None:
+        return Localized(None, 0, len(unique))
+    return Localized(answer[0], answer[1], len(unique))
+
+
+def localize_locally(
+    matcher: PairMatcher, query: str, retrieved: Sequence[str], options: AbsolutePoseOptions | None = None
+) -> Localized:
+    """Paradigm 2a: triangulate a mini-map of the retrieved images alone, then the absolute pose on it."""
+    if len(retrieved) < 2:
+        return Localized(None, 0, 0)  # nothing to triangulate from one view
+    try:
+        world = build_map(matcher, list(itertools.combinations(retrieved, 2)))
+    except DataError:
+        return Localized(None, 0, 0)  # the retrieved images do not see the same place
+    return localize_on_map(matcher, query, retrieved, world, options)
