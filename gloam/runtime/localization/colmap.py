@@ -99,6 +99,9 @@ def verify_matches(
     options = pc.TwoViewGeometryOptions()
     if len(matches) < options.min_num_inliers:
         return np.zeros((0, 2), np.uint32)
+    # More trials than pycolmap's defaults: with them the inliers, and so the map, hardly depend on the seed.
+    options.ransac.min_num_trials = 1000
+    options.ransac.confidence = 0.99999
     options.ransac.random_seed = seed
     geometry = pc.estimate_two_view_geometry(
         _camera(first),
@@ -139,6 +142,8 @@ def triangulate(views: Mapping[str, View], matches: Mapping[tuple[str, str], Pai
         options.random_seed = seed
         options.num_threads = 1
         options.triangulation.random_seed = seed
+        # The poses are known, so a point seen by two images is as good as its angle; a mini-map needs every point.
+        options.triangulation.ignore_two_view_tracks = False
         (folder / "model").mkdir()
         result = pc.triangulate_points(
             reconstruction, folder / "database.db", folder, folder / "model", clear_points=True, options=options
