@@ -1,1 +1,19 @@
-"""data/town"""
+"""The town: a procedural street from a seed, with exact poses and depth, by day, dusk, night and in rain."""
+
+from gloam.data.town.config import CONDITIONS, TownConfig
+from gloam.data.town.dataset import TownDataset, write_town
+from gloam.data.town.street import RenderedView, Street, pinhole
+from gloam.data.town.training_views import TrainingViews, render_training_views, sample_places
+
+__all__ = [
+    "CONDITIONS",
+    "RenderedView",
+    "Street",
+    "TownConfig",
+    "TownDataset",
+    "TrainingViews",
+    "pinhole",
+    "render_training_views",
+    "sample_places",
+    "write_town",
+]

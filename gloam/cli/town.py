@@ -1,0 +1,88 @@
+"""``gloam town``: render a procedural town as a kapture dataset."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import time
+from pathlib import Path
+
+from gloam.cli.report import Report
+from gloam.errors import UsageError
+
+HELP = "render a procedural town by day, dusk, night and in rain, as a kapture dataset"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
+    parser.add_argument(
+        "out", metavar="OUT", type=Path, help="folder to write; a town that was begun there is finished"
+    )
+    parser.add_argument("--seed", type=int, default=7, help="of everything in the town")
+    parser.add_argument("--conditions", default="day,dusk,night,night-rain", help="of the queries, separated by commas")
+    parser.add_argument(
+        "--size", default="512x384", metavar="WxH", help="image size in pixels; the focal length follows"
+    )
+    parser.add_argument("--length", type=float, default=60.0, help="of the main street, metres")
+    parser.add_argument(
+        "--spacing", type=float, default=2.5, help="between mapping views of one lane, metres, at least 2"
+    )
+    parser.add_argument("--queries", type=int, default=24, help="query poses per condition")
+    parser.add_argument("--workers", type=int, default=0, help="rendering processes; 0 is one per core")
+    parser.add_argument("--depth", action="store_true", help="also write depth maps, float32 metres, as .npy")
+    parser.add_argument("--contact-sheet", type=Path, metavar="PNG", help="also write one picture of the town")
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """Width and height of ``512x384``.
+
+    Raises:
+        UsageError: the text is not of that form.
+    """
+    match = re.fullmatch(r"(\d+)x(\d+)", text)
+    if not match:
+        raise UsageError(f"--size {text!r}: must be WIDTHxHEIGHT in pixels, such as 512x384")
+    return int(match[1]), int(match[2])
+
+
+def run(arguments: argparse.Namespace) -> Report:
+    """Render, and say what was written."""
+    from gloam.data.town.config import TownConfig
+    from gloam.data.town.contact_sheet import write_contact_sheet
+    from gloam.data.town.dataset import default_workers, write_town
+
+    width, height = parse_size(arguments.size)
+    if arguments.workers < 0:
+        raise UsageError(f"--workers {arguments.workers}: must be 0 or more")
+    config = TownConfig(
+        seed=arguments.seed,
+        length=arguments.length,
+        width=width,
+        height=height,
+        focal=420.0 * width / 512,
+        spacing=arguments.spacing,
+        queries=arguments.queries,
+        conditions=tuple(part.strip() for part in arguments.conditions.split(",") if part.strip()),
+        depth=arguments.depth,
+    )
+    started = time.perf_counter()
+    town = write_town(arguments.out, config, arguments.workers or default_workers())
+    seconds = time.perf_counter() - started
+    if arguments.contact_sheet:
+        write_contact_sheet(town, arguments.contact_sheet)
+    data = {
+        "folder": str(town.folder),
+        "content_hash": config.content_hash(),
+        "mapping_images": len(town.mapping.records),
+        "query_images": {condition: len(names) for condition, names in town.conditions.items()},
+        "rendered": town.rendered,
+        "reused": town.reused,
+        "seconds": round(seconds, 2),
+        "contact_sheet": str(arguments.contact_sheet) if arguments.contact_sheet else None,
+    }
+    queries = ", ".join(f"{len(names)} {condition}" for condition, names in town.conditions.items())
+    text = (
+        f"{town.folder}: {len(town.mapping.records)} mapping images, queries: {queries}\n"
+        f"{town.rendered} rendered, {town.reused} reused, {seconds:.1f} s"
+    )
+    return Report(data, text)

@@ -1,0 +1,81 @@
+"""What a town is made from: one typed record, hashed into the dataset that it describes."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+from gloam.errors import UsageError
+from gloam.files import sha256_json
+
+CONDITIONS = ("day", "dusk", "night", "night-rain")
+REVISION = 1  # raised whenever the same config renders other pixels, so that old folders are refused, not mixed
+
+
+@dataclass(frozen=True)
+class TownConfig:
+    """Sizes and seeds of one town.
+
+    Attributes:
+        seed: decides layout, textures, signs, lamps, weather and noise; two seeds share nothing.
+        length: length of the main street, metres; at least 30.
+        width, height: image size, pixels.
+        focal: focal length, pixels, for the given width; 420 at 512 px is a field of view of 63 degrees.
+        spacing: distance between mapping views along one lane, metres; at least 2.
+        queries: query poses per condition; the same poses for every condition.
+        conditions: subset of :data:`CONDITIONS`.
+        texels: texture resolution, texels per metre; 64 is one texel per pixel at 6.6 m.
+        depth: also write a depth map beside each image.
+        jpeg_quality: 1 to 100.
+    """
+
+    seed: int = 7
+    length: float = 60.0
+    width: int = 512
+    height: int = 384
+    focal: float = 420.0
+    spacing: float = 2.5
+    queries: int = 24
+    conditions: tuple[str, ...] = CONDITIONS
+    texels: int = 64
+    depth: bool = False
+    jpeg_quality: int = 95
+
+    def __post_init__(self) -> None:
+        """Refuse values that give no town.
+
+        Raises:
+            UsageError: naming the value and what it may be.
+        """
+        checks = (
+            (self.seed >= 0, f"seed {self.seed}: must be 0 or larger"),
+            (30 <= self.length <= 1000, f"length {self.length}: must be 30 to 1000 metres"),
+            (
+                32 <= self.width <= 4096 and 32 <= self.height <= 4096,
+                f"size {self.width}x{self.height}: 32 to 4096 pixels a side",
+            ),
+            (self.focal > 0, f"focal {self.focal}: must be positive"),
+            (self.spacing >= 2, f"spacing {self.spacing}: mapping views are at least 2 metres apart"),
+            (self.queries >= 1, f"queries {self.queries}: must be at least 1"),
+            (8 <= self.texels <= 128, f"texels {self.texels}: must be 8 to 128 per metre"),
+            (1 <= self.jpeg_quality <= 100, f"jpeg_quality {self.jpeg_quality}: must be 1 to 100"),
+            (
+                bool(self.conditions) and len(set(self.conditions)) == len(self.conditions),
+                "conditions: at least one, each once",
+            ),
+        )
+        for fine, message in checks:
+            if not fine:
+                raise UsageError(message)
+        for condition in self.conditions:
+            if condition not in CONDITIONS:
+                raise UsageError(f"condition {condition!r} is unknown; choose from {', '.join(CONDITIONS)}")
+
+    def as_json(self) -> dict[str, Any]:
+        """The config as JSON values."""
+        return {**dataclasses.asdict(self), "conditions": list(self.conditions)}
+
+    def content_hash(self) -> str:
+        """Hex sha256 over the config and the renderer's revision: equal hashes, equal pixels."""
+        return sha256_json({"config": self.as_json(), "revision": REVISION})

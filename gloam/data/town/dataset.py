@@ -1,0 +1,255 @@
+"""A town on disk: a kapture dataset for mapping, one for queries, image lists by condition, retrieval ground truth."""
+
+from __future__ import annotations
+
+import io
+import json
+import multiprocessing
+import os
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from gloam.data.kapture_io import write_scene
+from gloam.data.scene import Camera, Pose, Record, Scene
+from gloam.data.town.config import REVISION, TownConfig
+from gloam.data.town.covisibility import covisible_share, grade
+from gloam.data.town.sampling import mapping_poses, query_poses
+from gloam.data.town.street import Street, pinhole
+from gloam.errors import StoreError
+from gloam.files import write_bytes, write_json, write_text
+
+CAMERA = "cam0"
+
+
+@dataclass(frozen=True)
+class Shot:
+    """One photograph to take.
+
+    Attributes:
+        split: ``mapping`` or ``query``; name: image name within it.
+        condition, pose: of the photograph; timestamp: kapture's, also the seed of its noise.
+    """
+
+    split: str
+    name: str
+    condition: str
+    pose: Pose
+    timestamp: int
+
+
+@dataclass(frozen=True)
+class TownDataset:
+    """What :func:`write_town` wrote or found.
+
+    Attributes:
+        folder: holds ``mapping/``, ``query/``, ``ground_truth.json`` and ``town.json``.
+        mapping, query: the two kapture datasets; both with poses and intrinsics.
+        conditions: query names by condition.
+        rendered, reused: images that were rendered now, and that were there already.
+    """
+
+    folder: Path
+    config: TownConfig
+    mapping: Scene
+    query: Scene
+    conditions: dict[str, list[str]]
+    rendered: int
+    reused: int
+
+    @property
+    def ground_truth(self) -> Path:
+        """The retrieval ground truth."""
+        return self.folder / "ground_truth.json"
+
+
+def camera_of(config: TownConfig) -> Camera:
+    """The town's camera."""
+    return pinhole(config.width, config.height, config.focal)
+
+
+def plan_shots(config: TownConfig) -> list[Shot]:
+    """Every photograph of a town: mapping by day, then the query poses once for each condition."""
+    mapping = mapping_poses(config.seed, config.length, config.spacing)
+    queries = query_poses(config.seed, config.length, config.queries, mapping)
+    shots = [
+        Shot("mapping", f"mapping/{CAMERA}/{index:06d}.jpg", "day", pose, index) for index, pose in enumerate(mapping)
+    ]
+    for block, condition in enumerate(config.conditions, start=1):
+        for index, pose in enumerate(queries):
+            timestamp = 100_000 * block + index
+            shots.append(Shot("query", f"{condition}/{CAMERA}/{timestamp:06d}.jpg", condition, pose, timestamp))
+    return shots
+
+
+def write_town(folder: str | Path, config: TownConfig | None = None, workers: int = 1) -> TownDataset:
+    """Render a town into ``folder``, or finish one that was begun there.
+
+    Args:
+        folder: created where absent. Images of the same config that are there already are kept.
+        config: the town; the defaults where None.
+        workers: processes that render; 1 renders in this one.
+
+    Raises:
+        StoreError: the folder holds another town, or cannot be written.
+        UsageError, DataError: the config gives no town.
+    """
+    config = config or TownConfig()
+    root = Path(folder)
+    shots = plan_shots(config)
+    claim(root, config)
+    missing = [shot for shot in shots if not is_done(root, shot, config)]
+    render_shots(root, config, missing, workers)
+    scenes = {split: scene_of(root, split, shots, config) for split in ("mapping", "query")}
+    conditions = {
+        c: [shot.name for shot in shots if shot.split == "query" and shot.condition == c] for c in config.conditions
+    }
+    for scene in scenes.values():
+        write_scene(scene)
+    for condition, names in conditions.items():
+        write_text(root / "query" / "conditions" / f"{condition}.txt", "\n".join(names) + "\n")
+    if missing or not (root / "ground_truth.json").is_file():
+        write_json(root / "ground_truth.json", retrieval_ground_truth(config, shots))
+    return TownDataset(
+        root, config, scenes["mapping"], scenes["query"], conditions, len(missing), len(shots) - len(missing)
+    )
+
+
+def claim(root: Path, config: TownConfig) -> None:
+    """Write ``town.json``, or make sure that the one that is there describes the same town.
+
+    Raises:
+        StoreError: it describes another one.
+    """
+    path = root / "town.json"
+    card = {"config": config.as_json(), "revision": REVISION, "content_hash": config.content_hash()}
+    if path.is_file():
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise StoreError(f"{path}: cannot be read ({error}); delete the folder to render the town again") from error
+        if not isinstance(found, dict) or found.get("content_hash") != card["content_hash"]:
+            raise StoreError(
+                f"{root}: holds a town of another config; choose another folder or delete it ({path} says which)"
+            )
+    write_json(path, card)
+
+
+def image_path(root: Path, shot: Shot) -> Path:
+    """Where a photograph lies."""
+    return root / shot.split / "sensors" / "records_data" / shot.name
+
+
+def depth_path(root: Path, shot: Shot) -> Path:
+    """Where its depth map lies: float32 ``[h, w]`` metres as ``.npy``, 0 for sky."""
+    return (root / shot.split / "depth" / shot.name).with_suffix(".npy")
+
+
+def is_done(root: Path, shot: Shot, config: TownConfig) -> bool:
+    """Whether a photograph, and its depth where asked for, is there; files are whole or absent."""
+    return image_path(root, shot).is_file() and (not config.depth or depth_path(root, shot).is_file())
+
+
+def scene_of(root: Path, split: str, shots: list[Shot], config: TownConfig) -> Scene:
+    """The kapture dataset of one split."""
+    chosen = [shot for shot in shots if shot.split == split]
+    return Scene(
+        root / split,
+        cameras={CAMERA: camera_of(config)},
+        records={shot.name: Record(CAMERA, shot.timestamp) for shot in chosen},
+        poses={shot.name: shot.pose for shot in chosen},
+    )
+
+
+def render_shots(root: Path, config: TownConfig, shots: list[Shot], workers: int) -> None:
+    """Render and write photographs, in this process or in several."""
+    if not shots:
+        return
+    if workers <= 1 or len(shots) < 2:
+        street = Street(config.seed, config.length, config.texels)
+        for shot in shots:
+            write_shot(street, root, config, shot)
+        return
+    count = min(workers, len(shots))
+    # spawn: a fork would inherit OpenCV's and BLAS's threads in whatever state they are
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(count, mp_context=context) as pool:
+        jobs = [pool.submit(render_part, str(root), config, shots[part::count]) for part in range(count)]
+        try:
+            for job in jobs:
+                job.result()
+        except BrokenProcessPool as error:
+            raise StoreError(
+                f"{root}: a rendering process died (out of memory?); try fewer workers, finished images are kept"
+            ) from error
+
+
+def render_part(root: str, config: TownConfig, shots: list[Shot]) -> None:
+    """One worker's share, on one thread."""
+    cv2.setNumThreads(1)
+    street = Street(config.seed, config.length, config.texels)
+    for shot in shots:
+        write_shot(street, Path(root), config, shot)
+
+
+def write_shot(street: Street, root: Path, config: TownConfig, shot: Shot) -> None:
+    """Render one photograph and write it; the depth map first, so that an image implies its depth."""
+    view = street.render(shot.pose, shot.condition, camera_of(config), noise_seed=shot.timestamp)
+    if config.depth:
+        buffer = io.BytesIO()
+        np.save(buffer, view.depth)
+        write_bytes(depth_path(root, shot), buffer.getvalue())
+    done, encoded = cv2.imencode(".jpg", view.image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, config.jpeg_quality])
+    if not done:
+        raise StoreError(f"{image_path(root, shot)}: the image could not be encoded as JPEG")
+    write_bytes(image_path(root, shot), encoded.tobytes())
+
+
+def depth_maps(config: TownConfig, poses: list[Pose]) -> Iterator[Any]:
+    """Depth of each pose at a quarter of the town's resolution, float32 ``[h, w]``; enough to count what is seen."""
+    street = Street(config.seed, config.length, 8)
+    camera = quarter_camera(config)
+    for pose in poses:
+        yield street.depth(pose, camera)
+
+
+def quarter_camera(config: TownConfig) -> Camera:
+    """The town's camera at a quarter of its resolution."""
+    return pinhole(
+        max(config.width // 4, 8), max(config.height // 4, 8), config.focal * max(config.width // 4, 8) / config.width
+    )
+
+
+def retrieval_ground_truth(config: TownConfig, shots: list[Shot]) -> dict[str, Any]:
+    """Positives and junk of every query, by covisibility.
+
+    Returns:
+        ``imlist`` (mapping names), ``qimlist`` (query names), ``gnd`` (``ok`` and ``junk`` indices into imlist for
+        each query), ``conditions`` (query names by condition).
+    """
+    mapping = [shot for shot in shots if shot.split == "mapping"]
+    queries = [shot for shot in shots if shot.split == "query"]
+    poses = [shot.pose for shot in mapping] + [shot.pose for shot in queries if shot.condition == config.conditions[0]]
+    maps = dict(zip(poses, depth_maps(config, poses), strict=True))
+    camera = quarter_camera(config)
+    graded: dict[Pose, dict[str, list[int]]] = {}
+    for pose in poses[len(mapping) :]:
+        shares = [covisible_share(maps[pose], pose, maps[m.pose], m.pose, camera, stride=2) for m in mapping]
+        graded[pose] = grade(shares)
+    return {
+        "imlist": [shot.name for shot in mapping],
+        "qimlist": [shot.name for shot in queries],
+        "gnd": [graded[shot.pose] for shot in queries],
+        "conditions": {c: [shot.name for shot in queries if shot.condition == c] for c in config.conditions},
+    }
+
+
+def default_workers() -> int:
+    """As many rendering processes as this process may use cores."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,174 @@
+"""Street: a procedural street that can be photographed from any pose, by day, dusk, night and night-rain."""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from gloam.data.scene import Camera, Pose
+from gloam.data.town.atlas import Atlas
+from gloam.data.town.layout import plan_street
+from gloam.data.town.lighting import HOURS, Hour, LightMap
+from gloam.data.town.photography import develop
+from gloam.data.town.raycast import Caster, Hits, ray_directions
+from gloam.data.town.surfaces import Float32
+from gloam.data.town.textures import noise
+from gloam.errors import UsageError
+
+
+@dataclass(frozen=True)
+class RenderedView:
+    """A photograph with its depth.
+
+    Attributes:
+        image: uint8 RGB ``[h, w, 3]``.
+        depth: float32 ``[h, w]``, metres along the optical axis; 0 where there is only sky. Pixel (column, row) is
+            the ray through (column + 0.5, row + 0.5) in COLMAP's pixel coordinates.
+    """
+
+    image: npt.NDArray[np.uint8]
+    depth: Float32
+
+
+def pinhole(width: int = 512, height: int = 384, focal: float | None = None) -> Camera:
+    """A PINHOLE camera with its principal point in the middle; ``focal`` in pixels, by default 420 per 512 of width."""
+    f = 420.0 * width / 512 if focal is None else float(focal)
+    return Camera("PINHOLE", width, height, (f, f, width / 2, height / 2))
+
+
+class Street:
+    """A street of one seed.
+
+    Args:
+        seed: of layout, textures, signs, lamps and weather; streets of other seeds share nothing.
+        length: of the surveyed part, metres; the street runs along +x from x = 0, z is up.
+        texels: texels per metre of the finest textures. 64 suits 512 pixels of width, 32 suits 256.
+    """
+
+    def __init__(self, seed: int, length: float = 60.0, texels: int = 64) -> None:
+        self.seed, self.length = seed, length
+        self.plan = plan_street(seed, length, texels)
+        self.caster = Caster(self.plan.surfaces)
+        self.atlas = Atlas([surface.texture for surface in self.plan.surfaces])
+        self.tint = np.array([surface.tint for surface in self.plan.surfaces], np.float32).T
+        self.ground = np.array([surface.axis == 2 and surface.offset < 0.3 for surface in self.plan.surfaces])
+        self.resolution = np.array(
+            [(s.texture.shape[1] / s.size[0], s.texture.shape[0] / s.size[1]) for s in self.plan.surfaces], np.float32
+        ).T
+        rng = np.random.default_rng([seed, 202])
+        azimuth, elevation = rng.uniform(0, 2 * np.pi), np.radians(rng.uniform(35, 55))
+        flat = np.cos(elevation)
+        self.sun = np.array([flat * np.cos(azimuth), flat * np.sin(azimuth), np.sin(elevation)], np.float32)
+        clouds, fade = noise(rng, 256, 1280, 200, 6), np.linspace(0, 1, 256, dtype=np.float32)
+        clouds[:, :256] = clouds[:, :256] * fade + clouds[:, 1024:] * (1 - fade)  # the sky closes on itself
+        self.clouds = np.ascontiguousarray(clouds[:, :1024])
+        self.puddles = noise(rng, 512, 512, 60, 5)
+        self.ripples = np.stack([noise(rng, 256, 256, 10, 3) for _ in range(2)])
+        self._light: dict[str, LightMap] = {}
+
+    def render(
+        self, pose: Pose, condition: str = "day", camera: Camera | None = None, noise_seed: int = 0
+    ) -> RenderedView:
+        """Take a photograph.
+
+        Args:
+            pose: world to camera (x right, y down, z forward).
+            condition: ``day``, ``dusk``, ``night`` or ``night-rain``.
+            camera: PINHOLE; 512x384 with f = 420 px where None.
+            noise_seed: of exposure error, rain and sensor noise.
+
+        Raises:
+            UsageError: an unknown condition, or a camera that is not PINHOLE.
+        """
+        camera = camera or pinhole()
+        if condition not in HOURS:
+            raise UsageError(f"condition {condition!r} is unknown; choose from {', '.join(HOURS)}")
+        if camera.model != "PINHOLE":
+            raise UsageError(f"camera model {camera.model!r}: the town renders PINHOLE only")
+        hour = HOURS[condition]
+        radiance, depth = self.radiance(pose, condition, camera)
+        rng = np.random.default_rng([self.seed, zlib.crc32(condition.encode()), noise_seed])
+        return RenderedView(develop(radiance, depth, hour, rng), depth)
+
+    def depth(self, pose: Pose, camera: Camera | None = None) -> Float32:
+        """Depth alone, float32 ``[h, w]``, as in :class:`RenderedView`."""
+        return self.caster.cast(camera or pinhole(), pose).depth
+
+    def radiance(self, pose: Pose, condition: str, camera: Camera) -> tuple[Float32, Float32]:
+        """Linear radiance ``[h, w, 3]`` and depth ``[h, w]`` before the camera adds anything of its own."""
+        hour = HOURS[condition]
+        hits = self.caster.cast(camera, pose)
+        picture = self._sky(ray_directions(camera, pose), hour)
+        shaded = self._shade(hits, condition)
+        if hour.wet:
+            self._reflect(shaded, hits, pose, condition, camera)
+        picture.reshape(-1, 3)[hits.pixels] = shaded.T
+        return picture, hits.depth
+
+    def _shade(self, hits: Hits, condition: str) -> Float32:
+        """Radiance of the pixels that hit something, float32 ``[3, n]``."""
+        hour = HOURS[condition]
+        if condition not in self._light:
+            self._light[condition] = LightMap(self.plan, hour, self.sun)
+        index = hits.surface.ravel()[hits.pixels]
+        size = self.caster.size[index].T
+        blur = hits.footprint * self.resolution[:, index]
+        texel = self.atlas.sample(index, hits.left / size[0], hits.top / size[1], blur) / np.float32(255)
+        light = self._light[condition].sample(index, hits.left, hits.top)
+        light *= np.where(hits.reveal, np.float32(0.5), np.where(hits.recessed, np.float32(0.8), np.float32(1)))
+        albedo = np.square(texel[:3])
+        radiance = albedo * light
+        if hour.emission:
+            emitted = np.square(texel[3]) * np.float32(hour.emission)
+            radiance += self.tint[:, index] * emitted * (np.float32(0.12) + albedo)
+        return np.asarray(radiance, np.float32)
+
+    def _sky(self, rays: Float32, hour: Hour) -> Float32:
+        """Radiance of the sky, float32 ``[h, w, 3]``."""
+        slope = rays[2] / np.hypot(rays[0], rays[1])
+        height = np.clip(slope, 0, None)
+        share = (height / (height + 0.45))[..., None]
+        colour = np.asarray(hour.horizon, np.float32) * (1 - share) + np.asarray(hour.zenith, np.float32) * share
+        around = ((np.arctan2(rays[1], rays[0]) / (2 * np.pi)) % 1.0 * 1024).astype(np.float32)
+        cover = cv2.remap(
+            self.clouds,
+            around,
+            (height / (height + 0.7) * 255).astype(np.float32),
+            cv2.INTER_LINEAR,
+            borderMode=cv2.BORDER_WRAP,
+        )
+        cover = np.clip(cover * 0.5 + 0.3, 0, 1)[..., None] * hour.clouds
+        lit = np.asarray(hour.horizon, np.float32) * 0.6 + np.asarray(hour.zenith, np.float32) * 0.4
+        return np.asarray(colour * (1 - cover) + lit.mean() * 1.15 * cover, np.float32)
+
+    def _reflect(self, shaded: Float32, hits: Hits, pose: Pose, condition: str, camera: Camera) -> None:
+        """Add to wet ground what it mirrors, torn by ripples and drawn out downwards; changes ``shaded``."""
+        index = hits.surface.ravel()[hits.pixels]
+        wet = np.flatnonzero(self.ground[index])
+        if not wet.size:
+            return
+        hour = HOURS[condition]
+        width, height = max(camera.width // 2, 8), max(camera.height // 2, 8)
+        ratio = np.array([width / camera.width, height / camera.height] * 2)
+        half = Camera("PINHOLE", width, height, tuple(np.array(camera.params) * ratio))
+        image = self._sky(ray_directions(half, pose) * np.array([1, 1, -1], np.float32)[:, None, None], hour)
+        mirrored = self.caster.cast(half, pose, mirrored=True)
+        image.reshape(-1, 3)[mirrored.pixels] = self._shade(mirrored, condition).T
+        image = cv2.GaussianBlur(np.minimum(image, 1.5), (0, 0), sigmaX=width / 250, sigmaY=height / 32)
+        rows, columns = np.divmod(hits.pixels[wet], camera.width)
+        left, top = hits.left[wet], hits.top[wet]
+        ripple = self.ripples[:, (top * 60).astype(int) % 256, (left * 60).astype(int) % 256] * np.float32(width / 200)
+        x, y = np.zeros((2, camera.height, camera.width), np.float32)
+        x[rows, columns] = columns * ratio[0] + ripple[0]
+        y[rows, columns] = rows * ratio[1] + ripple[1] * 2
+        seen = cv2.remap(image, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)[rows, columns]
+        puddle = self.puddles[(top * 32).astype(int) % 512, (left * 32).astype(int) % 512]
+        puddle = np.clip(0.5 + 0.5 * puddle, 0.12, 1)
+        rays = ray_directions(camera, pose).reshape(3, -1)[:, hits.pixels[wet]]
+        grazing = 1 - np.abs(rays[2]) / np.linalg.norm(rays, axis=0)
+        mirror = puddle * (0.06 + 0.8 * grazing**4)
+        shaded[:, wet] = shaded[:, wet] * (1 - mirror) * np.float32(0.5) + seen.T * mirror

@@ -1,0 +1,116 @@
+"""Every kind of file is decoded as it should be, or refused with its reason."""
+
+from __future__ import annotations
+
+import io
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from gloam.data.images import decode_image
+from gloam.data.photometric import clahe
+from gloam.errors import ImageError
+
+
+def encode(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+@pytest.fixture
+def gradient() -> Image.Image:
+    y, x = np.mgrid[:48, :64]
+    return Image.fromarray(np.stack([x * 4, y * 5, x + y], -1).astype(np.uint8))
+
+
+def test_lossless_pixels_come_back(gradient: Image.Image) -> None:
+    np.testing.assert_array_equal(decode_image(encode(gradient)), np.asarray(gradient))
+
+
+def test_path_and_bytes_agree(gradient: Image.Image, tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(encode(gradient))
+    np.testing.assert_array_equal(decode_image(tmp_path / "a.png"), decode_image(encode(gradient)))
+
+
+def test_exif_orientation_is_applied(gradient: Image.Image) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # rotate a quarter turn clockwise to see it upright
+    found = decode_image(encode(gradient, "PNG", exif=exif))
+    np.testing.assert_array_equal(found, np.rot90(np.asarray(gradient), -1))
+
+
+def test_max_side_reduces_and_never_enlarges(gradient: Image.Image) -> None:
+    big = gradient.resize((400, 300))
+    assert decode_image(encode(big), max_side=200).shape == (150, 200, 3)
+    assert decode_image(encode(gradient), max_side=2000).shape == (48, 64, 3)
+
+
+def test_stretch_ignores_the_aspect(gradient: Image.Image) -> None:
+    assert decode_image(encode(gradient), stretch=(41, 37)).shape == (37, 41, 3)
+
+
+def test_sixteen_bit_grey_is_scaled_not_clipped() -> None:
+    values = np.linspace(0, 65535, 64 * 64).reshape(64, 64).astype(np.uint16)
+    found = decode_image(encode(Image.fromarray(values)))
+    np.testing.assert_allclose(found[..., 0], values / 257, atol=0.51)
+
+
+@pytest.mark.parametrize("mode", ["L", "P", "RGBA", "LA", "1", "CMYK"])
+def test_other_modes_become_rgb(gradient: Image.Image, mode: str) -> None:
+    kind = "TIFF" if mode == "CMYK" else "PNG"
+    found = decode_image(encode(gradient.convert(mode), kind))
+    assert found.shape == (48, 64, 3)
+    if mode == "CMYK":
+        assert np.abs(found.astype(int) - np.asarray(gradient)).mean() < 3
+
+
+def bomb() -> bytes:
+    """A valid PNG of 30000 x 30000 pixels in a few kilobytes."""
+    row = zlib.compress(bytes(30000 // 8 + 1) * 30000, 9)
+
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return len(body).to_bytes(4, "big") + kind + body + zlib.crc32(kind + body).to_bytes(4, "big")
+
+    header = (30000).to_bytes(4, "big") * 2 + bytes([1, 0, 0, 0, 0])
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", row) + chunk(b"IEND", b"")
+
+
+def test_refusals_give_reasons(gradient: Image.Image) -> None:
+    whole = encode(gradient.resize((640, 480)), "JPEG")
+    frames = encode(gradient, "GIF", save_all=True, append_images=[gradient.rotate(90, expand=False)])
+    cases = {
+        b"": "empty",
+        b"hello, I am a text": "not an image",
+        whole[: len(whole) // 2]: "truncated",
+        whole[:200]: "corrupt|not an image",
+        encode(gradient.resize((1, 1))): "too small",
+        encode(gradient.resize((500, 31))): "too small",
+        frames: "animated",
+        encode(Image.fromarray(np.zeros((40, 40), np.float32)), "TIFF"): "floating-point",
+        bomb(): "decompression bomb",
+    }
+    for content, reason in cases.items():
+        with pytest.raises(ImageError, match=reason) as caught:
+            decode_image(content)
+        assert "\n" not in str(caught.value)
+
+
+def test_a_missing_file_is_an_image_error(tmp_path: Path) -> None:
+    with pytest.raises(ImageError, match="cannot be read"):
+        decode_image(tmp_path / "absent.jpg")
+
+
+def test_clahe_lifts_a_dark_image_and_keeps_its_colour(data_pack: Callable[[str], Path]) -> None:
+    path = next(iter(sorted((data_pack("amos_daynight") / "images" / "cam01" / "night").glob("*.jpg"))))
+    dark = decode_image(path, max_side=320)
+    found = clahe(dark)
+    assert found.shape == dark.shape
+    assert found.std() > dark.std()
+    grey = np.repeat(dark[..., :1], 3, axis=2)
+    assert np.ptp(clahe(grey).astype(int), axis=2).max() <= 2  # grey stays grey
+    np.testing.assert_array_equal(clahe(np.full((64, 64, 3), 90, np.uint8)).std((0, 1)), 0)
