@@ -1,8 +1,8 @@
 """Local features of an image: SIFT, or read from kapture.
 
-Keypoints are in pixels in the convention of the dataset's intrinsics; gloam never shifts them. OpenCV's SIFT puts a
-pixel's centre at integer coordinates, as kapture's datasets and the town do; COLMAP's own intrinsics put it at .5, for
-which ``pixel_shift=0.5`` is there.
+Keypoints must follow the convention of the dataset's intrinsics. OpenCV's SIFT puts a pixel's centre at integer
+coordinates, as most kapture datasets do; COLMAP's intrinsics, and the town's, put it at .5, for which
+``pixel_shift=0.5`` is there. Stored features are never shifted.
 """
 
 from __future__ import annotations

@@ -1,0 +1,66 @@
+"""``gloam train``: one sub-verb per kind of model."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import sys
+from pathlib import Path
+
+from gloam.cli.report import Report
+
+HELP = "train a model: embedder"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the sub-verbs."""
+    kinds = parser.add_subparsers(dest="kind", metavar="KIND", required=True)
+    embedder = kinds.add_parser(
+        "embedder",
+        help="contrastive training on procedural streets",
+        description="contrastive training on procedural streets; the same command carries on after a kill",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    embedder.add_argument("-o", "--output", type=Path, required=True, help="folder for weights, record and state")
+    embedder.add_argument("--recipe", default="town", help="recipe that comes with gloam")
+    embedder.add_argument("--config", type=Path, metavar="FILE", help="YAML whose keys replace the recipe's")
+    embedder.add_argument("--network", help="name of the embedder, instead of the recipe's")
+    embedder.add_argument("--epochs", type=int, help="epochs, instead of the recipe's")
+    embedder.add_argument("--seed", type=int, help="seed of weights and sampling, instead of the recipe's")
+    embedder.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> Report:
+    """Train and print what validation says."""
+    from gloam.errors import require
+    from gloam.training.config import read_config, read_recipe
+
+    require("torch", "train", "train")
+    config = read_recipe(arguments.recipe)
+    if arguments.config is not None:
+        config = read_config(arguments.config, config)
+    if arguments.network is not None and arguments.network != config.network:
+        config = dataclasses.replace(config, network=arguments.network, network_options={})
+    chosen = {key: getattr(arguments, key) for key in ("epochs", "seed") if getattr(arguments, key) is not None}
+    config = dataclasses.replace(config, **chosen)
+
+    from gloam.training.embedder import train_embedder
+
+    summary = train_embedder(
+        config, arguments.output, recipe=arguments.recipe, say=lambda line: print(line, file=sys.stderr)
+    )
+    data = {
+        "weights": str(summary.weights),
+        "weights_sha256": summary.weights_sha256,
+        "best_epoch": summary.best_epoch,
+        "validation_mAP": summary.validation_mAP,
+        "untrained_mAP": summary.untrained_mAP,
+        "chance_mAP": summary.chance_mAP,
+        "seconds": round(summary.seconds, 1),
+    }
+    text = (
+        f"{summary.weights}: best of {config.epochs} epochs is {summary.best_epoch}\n"
+        f"validation mAP, {config.query_condition} against {config.map_condition} on a held-out street: "
+        f"{summary.validation_mAP:.3f} (untrained {summary.untrained_mAP:.3f}, chance {summary.chance_mAP:.3f})"
+    )
+    return Report(data, text)

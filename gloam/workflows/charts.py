@@ -1,0 +1,157 @@
+"""Small charts as inline SVG that take their colours from the page, so that they follow its light and dark theme.
+
+Every chart is drawn 360 units wide: about one unit is one pixel on a phone, which keeps its text readable there.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from markupsafe import Markup, escape
+
+WIDTH, HEIGHT = 360, 208
+LEFT, RIGHT, TOP, BOTTOM = 40, 12, 12, 40
+MAP_LIMITS = (90, 420)  # height of a map in units, whatever the shape of the place
+
+Points = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Series:
+    """One line: ``x`` and ``y`` in data units; ``style`` is the number of its colour and dashes in the style sheet."""
+
+    label: str
+    style: int
+    x: Sequence[float]
+    y: Sequence[float]
+
+
+def line_chart(
+    series: Sequence[Series],
+    *,
+    title: str,
+    x_label: str,
+    x_ticks: Sequence[tuple[float, str]],
+    log: bool = False,
+    guides: Sequence[float] = (),
+    step: bool = False,
+) -> Markup:
+    """Lines of shares (y from 0 to 1) over x.
+
+    Args:
+        series: at least one.
+        title: what a screen reader says.
+        x_label: name and unit of x.
+        x_ticks: (value, text), ascending; the first and last are the ends of the axis.
+        log: logarithmic x.
+        guides: x of dashed vertical lines.
+        step: hold a value until the next x, as a cumulative distribution does.
+    """
+    first, last = x_ticks[0][0], x_ticks[-1][0]
+
+    def across(value: float) -> float:
+        low, high, at = (math.log(v) for v in (first, last, max(value, first))) if log else (first, last, value)
+        return LEFT + (WIDTH - LEFT - RIGHT) * min(max((at - low) / ((high - low) or 1.0), 0.0), 1.0)
+
+    def up(value: float) -> float:
+        return HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * value
+
+    parts = [_open(title, HEIGHT)]
+    for share in (0.0, 0.25, 0.5, 0.75, 1.0):
+        y = up(share)
+        parts.append(_line(LEFT, y, WIDTH - RIGHT, y, "grid" if share else "axis"))
+        parts.append(_text(LEFT - 6, y + 3.5, f"{share:.0%}", "end"))
+    for guide in guides:
+        parts.append(_line(across(guide), TOP, across(guide), HEIGHT - BOTTOM, "guide"))
+    for value, text in x_ticks:
+        # The last label would cross the edge of the picture.
+        anchor = "end" if value == last else "middle"
+        parts.append(_text(across(value) + (4 if value == last else 0), HEIGHT - BOTTOM + 15, text, anchor))
+    parts.append(_text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 6, x_label, "middle", "name"))
+    for entry in series:
+        path = ""
+        for x, y in zip(entry.x, entry.y, strict=True):
+            if step and path:
+                path += f"H{across(x):.1f}"
+            path += f"{'L' if path else 'M'}{across(x):.1f} {up(y):.1f}"
+        parts.append(f'<path class="line s{entry.style}" d="{path}"><title>{escape(entry.label)}</title></path>')
+    return Markup("".join(parts) + "</svg>")
+
+
+def pose_map(
+    true_xy: Points,  # [n, 2] metres
+    estimated_xy: Points,  # [n, 2] metres, rows of NaN where not localized
+    map_xy: Points,  # [m, 2] metres
+    *,
+    title: str,
+    name: str,
+) -> Markup:
+    """Seen from above: map cameras as dots, true positions as discs, a line from each to its estimate.
+
+    The longer side of the place lies across. Estimates beyond the frame are cut off; the line still leaves
+    towards them. ``name`` makes the clip path unique on the page.
+    """
+    frame = np.concatenate([true_xy, map_xy]) if len(map_xy) else true_xy
+    frame = frame[np.isfinite(frame).all(axis=1)]
+    if not len(frame):
+        frame = np.zeros((1, 2))
+    swap = bool(np.ptp(frame[:, 1]) > np.ptp(frame[:, 0]))
+    true_xy, estimated_xy, map_xy, frame = (
+        points[:, ::-1] if swap else points for points in (true_xy, estimated_xy, map_xy, frame)
+    )
+    low, high = frame.min(axis=0), frame.max(axis=0)
+    margin = max(0.06 * float((high - low).max()), 1.0)
+    low, high = low - margin, high + margin
+    scale = WIDTH / float(high[0] - low[0])
+    height = float(np.clip((high[1] - low[1]) * scale, *MAP_LIMITS))
+    middle = float(low[1] + high[1]) / 2
+
+    def place(point: Points) -> tuple[float, float]:
+        return float(point[0] - low[0]) * scale, height / 2 - float(point[1] - middle) * scale
+
+    total = height + 24
+    parts = [_open(title, total)]
+    parts.append(f'<clipPath id="{escape(name)}"><rect width="{WIDTH}" height="{height:.0f}"/></clipPath>')
+    parts.append(f'<rect class="ground" width="{WIDTH}" height="{height:.0f}" rx="4"/>')
+    parts.append(f'<g clip-path="url(#{escape(name)})">')
+    for point in map_xy:
+        x, y = place(point)
+        parts.append(f'<circle class="mapped" cx="{x:.1f}" cy="{y:.1f}" r="1.6"/>')
+    for true, estimate in zip(true_xy, estimated_xy, strict=True):
+        x, y = place(true)
+        if np.isfinite(estimate).all():
+            # Far beyond the frame only the direction counts; keep the numbers printable.
+            ex, ey = np.clip(place(estimate), -1e4, 1e4)
+            parts.append(f'<path class="error" d="M{x:.1f} {y:.1f}L{ex:.1f} {ey:.1f}"/>')
+            parts.append(f'<circle class="estimate" cx="{ex:.1f}" cy="{ey:.1f}" r="2.2"/>')
+            parts.append(f'<circle class="truth" cx="{x:.1f}" cy="{y:.1f}" r="3.4"/>')
+        else:
+            parts.append(f'<path class="lost" d="M{x - 3:.1f} {y - 3:.1f}l6 6m0 -6l-6 6"/>')
+    parts.append("</g>")
+    metres = _round_length(60 / scale)
+    y = height + 14
+    parts.append(_line(2, y, 2 + metres * scale, y, "scale"))
+    parts.append(_text(8 + metres * scale, y + 4, f"{metres:g} m", "start"))
+    return Markup("".join(parts) + "</svg>")
+
+
+def _round_length(metres: float) -> float:
+    power = 10.0 ** math.floor(math.log10(metres))
+    return max(step * power for step in (1, 2, 5) if step * power <= metres * 1.0001)
+
+
+def _open(title: str, height: float) -> str:
+    label = escape(title)
+    return f'<svg viewBox="0 0 {WIDTH} {height:.0f}" role="img" aria-label="{label}"><title>{label}</title>'
+
+
+def _line(x1: float, y1: float, x2: float, y2: float, kind: str) -> str:
+    return f'<line class="{kind}" x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}"/>'
+
+
+def _text(x: float, y: float, text: str, anchor: str, kind: str = "tick") -> str:
+    return f'<text class="{kind}" x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(text)}</text>'

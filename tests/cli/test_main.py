@@ -1,0 +1,61 @@
+"""Every verb explains itself, errors are one line with exit code 2, and help needs no heavy package."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+
+import pytest
+
+from gloam.cli import main as cli
+from gloam.cli.report import Report
+from gloam.errors import GloamError
+
+
+def leaves(parser: argparse.ArgumentParser, path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            return [leaf for name, child in action.choices.items() for leaf in leaves(child, (*path, name))]
+    return [path]
+
+
+@pytest.mark.parametrize("path", leaves(cli.build_parser()), ids=" ".join)
+def test_help_of_every_verb(path: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        cli.main([*path, "--help"])
+    assert stopped.value.code == 0
+    printed = capsys.readouterr().out
+    assert "--json" in printed
+    assert "--debug" in printed
+
+
+def test_help_loads_nothing_heavy() -> None:
+    code = (
+        "import sys; from gloam.cli.main import build_parser; build_parser();"
+        "names = {'torch', 'faiss', 'kapture', 'pycolmap', 'onnx', 'onnxruntime', 'matplotlib', 'cv2'};"
+        "heavy = names & set(sys.modules);"
+        "sys.exit(f'loaded {heavy}' if heavy else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_an_error_is_one_line_and_debug_adds_the_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(arguments: argparse.Namespace) -> Report:
+        raise GloamError("the lamp is out; light it")
+
+    monkeypatch.setattr("gloam.cli.doctor.run", fail)
+    assert cli.main(["doctor"]) == 2
+    assert capsys.readouterr().err == "gloam doctor: the lamp is out; light it\n"
+    assert cli.main(["doctor", "--debug"]) == 2
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_json_is_the_last_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("gloam.cli.doctor.run", lambda arguments: Report({"b": 1}, "text", exit_code=1))
+    assert cli.main(["doctor", "--json"]) == 1
+    assert json.loads(capsys.readouterr().out.splitlines()[-1]) == {"b": 1}

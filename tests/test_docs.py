@@ -1,0 +1,48 @@
+"""What the documentation says can be typed."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from benchmarks.__main__ import names
+from gloam.cli.main import build_parser
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def commands() -> list[tuple[str, str]]:
+    found = []
+    for page in PAGES:
+        for block in re.findall(r"```(?:bash|sh)\n(.*?)```", page.read_text(encoding="utf-8"), re.S):
+            lines = block.replace("\\\n", " ").splitlines()
+            found += [(page.name, line.split(" #")[0].strip()) for line in lines if line.strip()]
+    return found
+
+
+@pytest.mark.parametrize(("page", "line"), commands())
+def test_documented_commands_parse(page: str, line: str) -> None:
+    words = shlex.split(line)
+    if words[0] == "gloam":
+        build_parser().parse_args(words[1:])
+    elif words[0] == "make":
+        assert re.search(rf"^{words[1]}:", (ROOT / "Makefile").read_text(), re.M), f"{page}: no target {words[1]}"
+    elif words[:3] == ["python", "-m", "benchmarks"]:
+        assert words[3] in names() or words[3] == "NAME", f"{page}: no benchmark {words[3]}"
+    else:
+        assert words[0] in {"pip", "python", "git", "cd"}, f"{page}: {line} is not checked"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_between_files_resolve(page: Path) -> None:
+    for target in re.findall(r"\]\((?!https?://|#)([^)#]+)", page.read_text(encoding="utf-8")):
+        assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_every_benchmark_is_documented() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert [name for name in names() if f"`{name}`" not in readme] == []
