@@ -10,9 +10,12 @@ import numpy.typing as npt
 import torch
 
 from gloam.errors import IncompatibleError
+from gloam.padding import PaddingProfile
 from gloam.runtime.embedder import Embedder as ExportedEmbedder
+from gloam.training.networks.checkpoints import weights_sha256
 from gloam.training.networks.embedders import Embedder
 
+Images = Sequence[npt.NDArray[np.uint8]]
 # (height, width) of each image of a batch: odd, mixed, narrow
 DEFAULT_SHAPES: tuple[tuple[tuple[int, int], ...], ...] = (
     ((256, 256),),
@@ -23,7 +26,13 @@ DEFAULT_SHAPES: tuple[tuple[tuple[int, int], ...], ...] = (
 
 @dataclass(frozen=True)
 class Agreement:
-    """How one batch agrees: the worst difference and the worst cosine."""
+    """How one batch agrees.
+
+    Attributes:
+        shapes: (height, width) of each image, pixels.
+        max_abs: largest difference of a descriptor's value.
+        cosine: smallest cosine between the two descriptors of an image.
+    """
 
     shapes: tuple[tuple[int, int], ...]
     max_abs: float
@@ -36,32 +45,49 @@ def compare(
     shapes: Sequence[Sequence[tuple[int, int]]] = DEFAULT_SHAPES,
     seed: int = 0,
 ) -> list[Agreement]:
-    """Describe generated photographs-like images by both and compare.
+    """Describe the same generated images by both. The graphs alone are compared: no photometric normalisation.
 
     Args:
-        model: the original, at native size.
+        model: the original, run on one image at a time at native size.
         exported: the file, in its own profile.
-        shapes: batches of (height, width).
+        shapes: batches of (height, width), pixels; cut to the profile's largest shape.
         seed: of the images.
 
     Raises:
         IncompatibleError: the file was exported from other weights.
     """
-    from gloam.training.networks.checkpoints import weights_sha256
-
     expected = weights_sha256(model.state_dict())
     if exported.card.provenance.get("weights_sha256") != expected:
         raise IncompatibleError("the model was exported from other weights than those given with --against")
-    rng = np.random.default_rng(seed)
     results = []
-    for batch in shapes:
-        images = [_textured_image(rng, height, width) for height, width in batch]
-        found = exported(images)
+    for images in _generated_batches(exported.card.profile, shapes, seed):
+        groups = _groups(exported, images)
+        found = np.concatenate([exported.run_batch(group) for group in groups])
+        ordered = [image for group in groups for image in group]
         with torch.no_grad():
-            truth = np.concatenate([model.describe_uint8(torch.from_numpy(image)[None]).numpy() for image in images])
+            truth = np.concatenate([model.describe_uint8(torch.from_numpy(image)[None]).numpy() for image in ordered])
         cosine = (found * truth).sum(1) / (np.linalg.norm(found, axis=1) * np.linalg.norm(truth, axis=1))
-        results.append(Agreement(tuple(batch), float(np.abs(found - truth).max()), float(cosine.min())))
+        sizes = tuple((image.shape[0], image.shape[1]) for image in ordered)
+        results.append(Agreement(sizes, float(np.abs(found - truth).max()), float(cosine.min())))
     return results
+
+
+def _generated_batches(
+    profile: PaddingProfile, shapes: Sequence[Sequence[tuple[int, int]]], seed: int
+) -> list[list[npt.NDArray[np.uint8]]]:
+    rng = np.random.default_rng(seed)
+    tallest = profile.heights[-1] if profile.heights else None
+    widest = profile.widths[-1] if profile.widths else None
+    return [[_textured_image(rng, min(h, tallest or h), min(w, widest or w)) for h, w in batch] for batch in shapes]
+
+
+def _groups(exported: ExportedEmbedder, images: Images) -> list[list[npt.NDArray[np.uint8]]]:
+    """Images that run together: one padded shape, and no more than the profile's batch."""
+    buckets: dict[tuple[int, int], list[npt.NDArray[np.uint8]]] = {}
+    for image in images:
+        buckets.setdefault(exported.shape_for(image), []).append(image)
+    largest = exported.card.profile.batch[1]
+    return [bucket[at : at + largest] for bucket in buckets.values() for at in range(0, len(bucket), largest)]
 
 
 def _textured_image(rng: np.random.Generator, height: int, width: int) -> npt.NDArray[np.uint8]:

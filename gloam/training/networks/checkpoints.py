@@ -21,6 +21,7 @@ from gloam.files import write_bytes
 from gloam.training.networks.embedders import Embedder, create_embedder
 
 METADATA_KEY = "gloam.checkpoint"
+DESCRIPTION = {"network", "options", "mean", "std", "provenance"}  # what a native file says of itself
 # A classifier's head and counters of training: no part of a descriptor.
 DROPPED = re.compile(r"^(fc|classifier)\.|\.num_batches_tracked$")
 RESNET_CHILDREN = {"conv1": "0", "bn1": "1", "layer1": "4", "layer2": "5", "layer3": "6", "layer4": "7"}
@@ -110,6 +111,14 @@ def load_checkpoint(path: str | Path, name: str | None = None, **options: Any) -
     else:
         model = create_embedder(name, **options)
     mapped, dropped = _map_keys(state, model)
+    own = model.state_dict()
+    reshaped = [key for key, value in mapped.items() if key in own and value.shape != own[key].shape]
+    if reshaped:
+        found, needed = tuple(mapped[reshaped[0]].shape), tuple(own[reshaped[0]].shape)
+        raise ModelError(
+            f"{file}: not the weights of {model.name}; {len(reshaped)} keys of another shape "
+            f"(first {reshaped[0]}: {found}, needed {needed})"
+        )
     missing, unexpected = model.load_state_dict(mapped, strict=False)
     defaulted = [key for key in missing if key == "pool.p"]
     missing = [key for key in missing if key != "pool.p" and not key.endswith("num_batches_tracked")]
@@ -135,6 +144,9 @@ def _read(file: Path) -> tuple[dict[str, Tensor], dict[str, Any] | None]:
             description = json.loads(metadata[METADATA_KEY]) if METADATA_KEY in metadata else None
         except (SafetensorError, OSError, ValueError) as error:
             raise ModelError(f"{file}: not a readable safetensors file ({error})") from error
+        if description is not None and not set(description) >= DESCRIPTION:
+            lost = ", ".join(sorted(DESCRIPTION - set(description)))
+            raise ModelError(f"{file}: the checkpoint's description lacks {lost}; save it again")
         return state, description
     try:
         content = torch.load(file, map_location="cpu", weights_only=True)

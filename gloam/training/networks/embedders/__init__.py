@@ -52,4 +52,4 @@ def create_embedder(
         features = EMBEDDERS[name](**options)
     except (TypeError, ValueError) as error:
         raise ModelError(f"{name} does not take these options: {error}") from error
-    return Embedder(name, features, p=p, mean=mean, std=std, options=options)
+    return Embedder(name, features, p=p, mean=mean, std=std)

@@ -5,8 +5,7 @@ Keys of the whole are cirtorch's: ``features.*`` and ``pool.p``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -48,13 +47,9 @@ class Embedder(nn.Module):
 
     Attributes:
         name: its name in ``EMBEDDERS``.
-        options: what it was built with beyond the name; stored in checkpoints and cards.
+        options: all options of the backbone, defaults included; stored in checkpoints and cards.
         dimension: D of the descriptor.
-        padding_exact: whether padded cells provably change nothing; a class that cannot promise it sets False and is
-            refused for fixed profiles.
     """
-
-    padding_exact: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -64,11 +59,10 @@ class Embedder(nn.Module):
         p: float = 3.0,
         mean: tuple[float, ...] = IMAGENET_MEAN,
         std: tuple[float, ...] = IMAGENET_STD,
-        options: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         self.name = name
-        self.options = dict(options or {})
+        self.options: dict[str, Any] = dict(getattr(features, "options", {}))
         self.mean, self.std = tuple(mean), tuple(std)
         self.dimension = int(features.dimension)  # type: ignore[arg-type]  # every backbone declares an int
         self.features = features
@@ -76,6 +70,12 @@ class Embedder(nn.Module):
         scale = 1.0 / (255.0 * torch.tensor(self.std))
         self.register_buffer("_scale", scale.view(1, 3, 1, 1), persistent=False)
         self.register_buffer("_shift", (-torch.tensor(self.mean) / torch.tensor(self.std)).view(1, 3, 1, 1), False)
+
+    @property
+    def padding_exact(self) -> bool:
+        """Whether padded cells change nothing. A backbone's class promises it with ``padding_exact = True``; one that
+        does not say so is refused for fixed profiles."""
+        return bool(getattr(self.features, "padding_exact", False))
 
     def forward(self, images: Tensor, masks: Masks | None = None) -> Tensor:
         """Normalised float images ``[B, 3, H, W]`` to unit descriptors ``[B, D]``."""

@@ -84,6 +84,7 @@ class MobileNetV2(nn.Sequential):
     """Float ``[B, 3, H, W]`` to ``[B, 1280, about H / 32, about W / 32]``."""
 
     dimension = 1280
+    padding_exact = True
 
     def __init__(self, padding: Padding = "symmetric") -> None:
         if padding not in ("symmetric", "tf"):
@@ -96,6 +97,7 @@ class MobileNetV2(nn.Sequential):
                 channels = out
         layers.append(ConvNormActivation(channels, self.dimension, 1, 1, 1, padding))
         super().__init__(*layers)
+        self.options = {"padding": padding}
 
     def forward(self, x: Tensor, masks: Masks | None = None) -> tuple[Tensor, Masks | None]:
         """Feature map and its masks."""

@@ -110,6 +110,8 @@ class ResNet(nn.Sequential):
         width: channels of the first stage; 64 in the paper, less for small embedders trained from scratch.
     """
 
+    padding_exact = True
+
     def __init__(
         self, block: type[BasicBlock | Bottleneck], counts: tuple[int, int, int, int], width: int = 64
     ) -> None:
@@ -126,6 +128,7 @@ class ResNet(nn.Sequential):
             *stages,
         )
         self.dimension = channels
+        self.options = {"width": width}
 
     def forward(self, x: Tensor, masks: Masks | None = None) -> tuple[Tensor, Masks | None]:
         """Feature map and its masks."""

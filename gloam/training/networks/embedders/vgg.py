@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from torch import Tensor, nn
 
 from gloam.training.networks.masks import Masks, after, zero_beyond
@@ -10,9 +12,14 @@ STAGES = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))  # width, convolution
 
 
 class VGG16(nn.Sequential):
-    """Float ``[B, 3, H, W]`` to ``[B, 512, H // 16, W // 16]``."""
+    """Float ``[B, 3, H, W]`` to ``[B, 512, H // 16, W // 16]``.
+
+    Args:
+        stages: width and number of convolutions of each stage; the paper's by default.
+    """
 
     dimension = 512
+    padding_exact = True
 
     def __init__(self) -> None:
         layers: list[nn.Module] = []
@@ -24,6 +31,7 @@ class VGG16(nn.Sequential):
                 layers += [nn.Conv2d(channels, width, 3, padding=1), nn.ReLU(inplace=True)]
                 channels = width
         super().__init__(*layers)
+        self.dimension = channels
 
     def forward(self, x: Tensor, masks: Masks | None = None) -> tuple[Tensor, Masks | None]:
         """Feature map and its masks; the last pooling of VGG16 is left out, as retrieval does."""
