@@ -20,7 +20,8 @@ from gloam.padding import PaddingProfile
 from gloam.runtime.embedder import Embedder as Exported
 from gloam.training.networks.checkpoints import load_checkpoint
 from gloam.training.networks.embedders import EMBEDDERS, create_embedder
-from gloam.training.networks.embedders.gem import Embedder
+from gloam.training.networks.embedders.gem import Embedder, l2_normalize
+from gloam.training.networks.masks import Masks
 
 # width x height and, for each, height x width: both readings of a size
 SIZES = ((257, 255), (271, 362), (511, 480), (512, 33), (255, 257), (362, 271), (480, 511), (33, 512))
@@ -29,12 +30,17 @@ ROUNDS = 5
 
 
 def models() -> dict[str, Embedder]:
-    """Random weights whose statistics make cells beyond the border non-zero, and real weights where at hand."""
+    """Random weights that carry the image to the last layer (He et al. 2015) and, as trained ones do, make cells beyond
+    the border non-zero; and real weights where at hand."""
     built = {}
     for name in EMBEDDERS:
         torch.manual_seed(0)
         built[name] = create_embedder(name)
         for module in built[name].modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight)
+                if module.bias is not None:
+                    nn.init.normal_(module.bias, 0, 0.3)
             if isinstance(module, nn.BatchNorm2d):
                 nn.init.normal_(module.running_mean, 0, 0.3)
                 nn.init.uniform_(module.running_var, 0.5, 2)
@@ -61,6 +67,7 @@ def run() -> Result:
             native = np.concatenate([model.describe_uint8(torch.from_numpy(image)[None]).numpy() for image in images])
             masked = _difference(model.describe_uint8(x, valid).numpy(), native)
             unmasked = _difference(model.describe_uint8(x).numpy(), native)
+            pooling_only = _difference(_masked_pooling(model, x, valid), native)
             path = Path(folder) / "model.onnx"
             export_embedder(model, path, profile=profile, provenance={})
             exported = Exported.load(path)
@@ -76,6 +83,7 @@ def run() -> Result:
                 "torch": masked,
                 "onnxruntime": runtime,
                 "control_masks_off": unmasked,
+                "control_masks_in_pooling_only": pooling_only,
                 "masks_time_ratio_onnxruntime": cost,
                 "masks_time_ratio_torch": _ratio(
                     lambda model=model: model.describe_uint8(x[:1], valid[:1]),
@@ -83,9 +91,16 @@ def run() -> Result:
                 ),
             }
             worst = max(worst, masked)
-            met = met and masked <= TORCH_LIMIT and runtime <= RUNTIME_LIMIT < unmasked
+            met = met and masked <= TORCH_LIMIT and runtime <= RUNTIME_LIMIT < min(unmasked, pooling_only)
     target = f"<= {TORCH_LIMIT:g} in torch, <= {RUNTIME_LIMIT:g} in ONNX Runtime, masks off fails"
     return Result(worst, "max abs difference", target, met, detail)
+
+
+def _masked_pooling(model: Embedder, images: torch.Tensor, sizes: torch.Tensor) -> np.ndarray:
+    """Control: pool over valid cells alone, but let the convolutions read what lies beyond them."""
+    x, valid = model.normalize(images), sizes.long()
+    _, masks = model.features(x, Masks.of(valid[:, 0], valid[:, 1], x))
+    return l2_normalize(model.pool(model.features(x, None)[0], masks)).numpy()
 
 
 def _difference(found: np.ndarray, expected: np.ndarray) -> float:

@@ -91,7 +91,8 @@ def export_embedder(
 
 
 def _trace(model: Embedder, profile: PaddingProfile) -> Any:
-    batch = Dim("batch", min=1, max=max(2, profile.batch[1]))
+    # torch never keeps a free axis of 1, so a bound of 2, the traced batch, would leave one value and freeze the axis.
+    batch = Dim("batch", min=1, max=max(3, profile.batch[1]))
     images = torch.zeros((2, 256, 320, 3), dtype=torch.uint8)
     shape = {0: batch, 1: Dim("height", min=32, max=16384), 2: Dim("width", min=32, max=16384)}
     if profile.kind == "fixed":
@@ -159,6 +160,8 @@ def _selftest(model: Embedder, profile: PaddingProfile) -> SelfTest:
         sizes = tuple((min(h, shape[1]), min(w, shape[2])) for h, w in SELFTEST_FIXED_SIZES)
     else:
         shape, sizes = SELFTEST_DYNAMIC
+    rows_allowed = min(shape[0], profile.batch[1])
+    shape, sizes = (rows_allowed, *shape[1:]), sizes[:rows_allowed]
     images = torch.from_numpy(selftest_images(shape, sizes))
     with torch.no_grad():
         rows = [model.describe_uint8(images[row : row + 1, :h, :w])[0] for row, (h, w) in enumerate(sizes)]

@@ -6,6 +6,7 @@ resumed run equals an uninterrupted one bit for bit (same machine, same number o
 
 from __future__ import annotations
 
+import copy
 import io
 import math
 import time
@@ -17,13 +18,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from gloam.errors import GloamError, StoreError
 from gloam.eval.ground_truth import GroundTruth
 from gloam.eval.retrieval import RetrievalScores, evaluate
 from gloam.files import atomic_write, sha256_json
 from gloam.training.augmentation import augment_places
+from gloam.training.batch_norm import freeze_batch_norm, settle_batch_norm
 from gloam.training.config import TrainConfig
 from gloam.training.losses import contrastive_loss
 from gloam.training.mining import mine_negatives
@@ -47,7 +49,8 @@ class Fitted:
         model: weights of the best epoch, in eval mode.
         best_epoch: 1-based; the highest validation mAP, the earliest of equals.
         history: one record per epoch with ``epoch``, ``loss`` (mean per tuple), ``learning_rate``,
-            ``validation_mAP``, ``p`` and ``seconds``; epoch 0 is the untrained network.
+            ``validation_mAP``, ``p`` and ``seconds``; epoch 0 is the untrained network with its batch norm settled on
+            the training images, which is the strongest that random weights give.
         chance_mAP: of the validation.
         queries: how many images validation retrieves with.
     """
@@ -99,8 +102,9 @@ def fit(
     identity = _identity(config, train, validation)
     state = _read_state(state_path, identity)
     if state is None:
-        untrained = validate(model, validation, config)
-        record = _record(0, None, 0.0, untrained.mAP, model, 0.0)
+        control = copy.deepcopy(model)
+        settle_batch_norm(control, train.images)
+        record = _record(0, None, 0.0, validate(control, validation, config).mAP, model, 0.0)
         state = _State(0, model.state_dict(), optimizer.state_dict(), 0, {}, [record])
         _tell(say, record, config.epochs)
     else:
@@ -186,13 +190,6 @@ def train_epoch(
         optimizer.step()
         total += loss.item()
     return total / (config.batches_per_epoch * count)
-
-
-def freeze_batch_norm(model: nn.Module) -> None:
-    """Keep running statistics as they are; scale and shift still learn."""
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.eval()
 
 
 @torch.no_grad()

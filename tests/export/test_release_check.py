@@ -16,14 +16,32 @@ from gloam.export.onnx import export_embedder
 from gloam.export.release_check import DEFAULT_SHAPES, compare
 from gloam.padding import PaddingProfile
 from gloam.runtime.embedder import Embedder as Exported
+from gloam.runtime.selftest import run_selftest
 from gloam.training.networks.embedders import create_embedder
 from gloam.training.networks.embedders.gem import Embedder
+from gloam.training.networks.masks import Masks, after, zero_beyond
+
+
+class Small(nn.Sequential):
+    """Two masked convolutions: enough to be wrong, quick to export."""
+
+    dimension = 8
+    padding_exact = True
+
+    def __init__(self) -> None:
+        super().__init__(nn.Conv2d(3, 8, 3, 2, 1), nn.Conv2d(8, 8, 3, 2, 1))
+
+    def forward(self, x: torch.Tensor, masks: Masks | None = None) -> tuple[torch.Tensor, Masks | None]:
+        for layer in self:
+            x = layer(zero_beyond(x, masks)).relu()
+            masks = after(masks, x, kernel=3, stride=2, padding=2)
+        return x, masks
 
 
 @pytest.fixture(scope="module")
 def model() -> Embedder:
     torch.manual_seed(0)
-    return create_embedder("gem_resnet18", width=8).eval()
+    return Embedder("small", Small()).eval()
 
 
 @pytest.fixture(scope="module")
@@ -39,16 +57,29 @@ def test_a_normalisation_outside_the_graph_is_no_difference(model: Embedder, cla
     assert max(row.max_abs for row in rows) <= 1e-5
 
 
-def test_images_are_cut_to_a_small_fixed_profile(model: Embedder, tmp_path: Path) -> None:
-    profile = PaddingProfile.fixed((256,), (256,), batch=(1, 2))
+@pytest.mark.parametrize("largest", [1, 2])
+def test_a_small_fixed_profile_is_obeyed(model: Embedder, tmp_path: Path, largest: int) -> None:
+    profile = PaddingProfile.fixed((256,), (256,), batch=(1, largest))
     export_embedder(model, tmp_path / "m.onnx", profile=profile, provenance={})
-    rows = compare(model, Exported.load(tmp_path / "m.onnx"))
+    exported = Exported.load(tmp_path / "m.onnx")
+    difference, tolerance = run_selftest(exported.session)
+    assert difference <= tolerance
+    assert exported.card.selftest is not None
+    assert exported.card.selftest.shape[0] == largest
+    rows = compare(model, exported)
     assert max(max(size) for row in rows for size in row.shapes) <= 256
     assert max(row.max_abs for row in rows) <= 1e-5
 
 
+def test_a_profile_of_one_image_does_not_freeze_the_batch_at_the_traced_one(tmp_path: Path) -> None:
+    model = create_embedder("gem_resnet18", width=8)  # a residual sum compares shapes, which a small graph does not
+    export_embedder(model, tmp_path / "m.onnx", profile=PaddingProfile.dynamic((1, 1)), provenance={})
+    difference, tolerance = run_selftest(Exported.load(tmp_path / "m.onnx").session)
+    assert difference <= tolerance
+
+
 def test_other_normalisation_constants_are_found(model: Embedder, clahe: Path) -> None:
-    other = create_embedder("gem_resnet18", width=8, mean=(0.5,) * 3, std=(0.5,) * 3).eval()
+    other = Embedder("small", Small(), mean=(0.5,) * 3, std=(0.5,) * 3).eval()
     other.load_state_dict(model.state_dict())
     assert max(row.max_abs for row in compare(other, Exported.load(clahe))) > 1e-4
 

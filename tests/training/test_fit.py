@@ -7,7 +7,7 @@ import torch
 from gloam.errors import StoreError
 from gloam.training.augmentation import augment_places
 from gloam.training.config import TrainConfig
-from gloam.training.fit import STATE_FILE, DivergenceError, describe, fit, freeze_batch_norm, make_optimizer
+from gloam.training.fit import STATE_FILE, DivergenceError, describe, fit, make_optimizer
 from gloam.training.networks.embedders import create_embedder
 from tests.training.synthetic import pattern_places
 
@@ -86,19 +86,6 @@ def test_divergence_names_step_and_images(places, tmp_path):
     ):
         fit(dataclasses.replace(TINY, learning_rate=1e30), *places, tmp_path)
     assert not (tmp_path / STATE_FILE).exists()
-
-
-def test_frozen_statistics_stay(places):
-    model = create_embedder("gem_resnet18", width=8)
-    before = model.features[1].running_mean.clone()
-    images = torch.rand(4, 3, 64, 64)
-    model.train()
-    freeze_batch_norm(model)
-    model(images)
-    assert torch.equal(model.features[1].running_mean, before)
-    model.train()
-    model(images)
-    assert not torch.equal(model.features[1].running_mean, before)
 
 
 def test_p_learns_faster_and_is_not_decayed():

@@ -99,9 +99,6 @@ def verify_matches(
     options = pc.TwoViewGeometryOptions()
     if len(matches) < options.min_num_inliers:
         return np.zeros((0, 2), np.uint32)
-    # More trials than pycolmap's defaults: with them the inliers, and so the map, hardly depend on the seed.
-    options.ransac.min_num_trials = 1000
-    options.ransac.confidence = 0.99999
     options.ransac.random_seed = seed
     geometry = pc.estimate_two_view_geometry(
         _camera(first),
@@ -113,6 +110,54 @@ def verify_matches(
     )
     inliers = np.asarray(geometry.inlier_matches, np.uint32).reshape(-1, 2)
     return inliers[np.argsort(inliers[:, 0], kind="stable")]
+
+
+def verify_by_pose(
+    first: Camera,
+    first_pose: Pose,
+    first_points: Points2D,
+    second: Camera,
+    second_pose: Pose,
+    second_points: Points2D,
+    matches: Pairs,
+    max_error: float = 4.0,
+) -> Pairs:
+    """Matches that agree with the known relative pose of two images: exact, and no random choice.
+
+    Args:
+        matches: uint32 ``[k, 2]``.
+        max_error: largest distance of either point from its epipolar line, pixels; the RANSAC's own bound.
+
+    Returns:
+        the inliers, uint32 ``[m, 2]``; those of two images at one place are all outliers, as nothing can be
+        triangulated from them.
+    """
+    if not len(matches):
+        return matches
+    rotation = second_pose.rotation @ first_pose.rotation.T
+    translation = np.asarray(second_pose.translation) - rotation @ np.asarray(first_pose.translation)
+    length = np.linalg.norm(translation)
+    if length < 1e-9:
+        return np.zeros((0, 2), np.uint32)
+    x, y, z = translation / length
+    essential = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]]) @ rotation
+    rays = [
+        np.asarray(_camera(camera).cam_from_img(np.asarray(points, np.float64)[matches[:, column]]))
+        for column, (camera, points) in enumerate(((first, first_points), (second, second_points)))
+    ]
+    a, b = (np.concatenate([ray, np.ones((len(ray), 1))], axis=1) for ray in rays)
+    algebraic = np.einsum("ni,ij,nj->n", b, essential, a)
+    worst = np.zeros(len(matches))
+    for lines, camera in ((a @ essential.T, second), (b @ essential, first)):
+        slope = np.maximum(np.linalg.norm(lines[:, :2], axis=1), 1e-12)
+        worst = np.maximum(worst, np.abs(algebraic) / slope * _camera(camera).mean_focal_length())
+    # In front of both cameras: the depths of the midpoint's two rays are positive.
+    turned = a @ rotation.T
+    cross = np.cross(turned, b)
+    depth_first = np.einsum("ni,ni->n", np.cross(b, np.array([x, y, z])), cross)
+    depth_second = np.einsum("ni,ni->n", np.cross(turned, np.array([x, y, z])), cross)
+    kept: Pairs = matches[(worst <= max_error) & (depth_first > 0) & (depth_second > 0)]
+    return kept
 
 
 def triangulate(views: Mapping[str, View], matches: Mapping[tuple[str, str], Pairs], seed: int = 0) -> Triangulation:

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from gloam.data.scene import Scene, position_error, rotation_error
 from gloam.errors import DataError
 from gloam.files import sha256_json, write_bytes
-from gloam.runtime.localization.colmap import Triangulation, View, triangulate, verify_matches
+from gloam.runtime.localization.colmap import Triangulation, View, triangulate, verify_by_pose, verify_matches
 from gloam.runtime.localization.features import FeatureSource, LocalFeatures
 from gloam.runtime.localization.matching import match_mutual
 
@@ -83,8 +83,14 @@ class PairMatcher:
         pair = (first, second)
         if pair not in self._matches:
             cameras = [self.scene_of(name).camera(name) for name in pair]
+            # Two map images have known poses, which verify better than any estimate; a query's is what we look for.
+            poses = [self.mapping.poses[name] for name in pair if name in self.mapping.poses]
             key = sha256_json(
-                [self.key(first), self.key(second), self.ratio, self.seed, [list(vars(c).values()) for c in cameras]]
+                [
+                    [self.key(first), self.key(second), self.ratio, self.seed],
+                    [list(vars(camera).values()) for camera in cameras],
+                    [list(vars(pose).values()) for pose in poses] if len(poses) == 2 else "estimated",
+                ]
             )
             path = self._path("matches", key)
             stored = _load(path)
@@ -93,7 +99,10 @@ class PairMatcher:
             else:
                 a, b = self.features(first), self.features(second)
                 raw = match_mutual(a.descriptors, b.descriptors, ratio=self.ratio)
-                verified = verify_matches(cameras[0], a.keypoints, cameras[1], b.keypoints, raw, self.seed)
+                if len(poses) == 2:
+                    verified = verify_by_pose(cameras[0], poses[0], a.keypoints, cameras[1], poses[1], b.keypoints, raw)
+                else:
+                    verified = verify_matches(cameras[0], a.keypoints, cameras[1], b.keypoints, raw, self.seed)
                 _save(path, matches=verified)
             self._matches[pair] = verified
         return self._matches[pair]

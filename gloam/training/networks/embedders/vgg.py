@@ -18,13 +18,12 @@ class VGG16(nn.Sequential):
         stages: width and number of convolutions of each stage; the paper's by default.
     """
 
-    dimension = 512
     padding_exact = True
 
-    def __init__(self) -> None:
+    def __init__(self, stages: Sequence[Sequence[int]] = STAGES) -> None:
         layers: list[nn.Module] = []
         channels = 3
-        for stage, (width, count) in enumerate(STAGES):
+        for stage, (width, count) in enumerate(stages):
             if stage:
                 layers.append(nn.MaxPool2d(2, 2))
             for _ in range(count):
@@ -32,6 +31,7 @@ class VGG16(nn.Sequential):
                 channels = width
         super().__init__(*layers)
         self.dimension = channels
+        self.options = {"stages": [list(stage) for stage in stages]}
 
     def forward(self, x: Tensor, masks: Masks | None = None) -> tuple[Tensor, Masks | None]:
         """Feature map and its masks; the last pooling of VGG16 is left out, as retrieval does."""
