@@ -204,7 +204,7 @@ def _exported_weights(path: Path) -> str | None:
 def _retrieve(folder: Path, town: TownDataset, model: Path, config: DemoConfig) -> Retrieval:
     embedder = Embedder.load(model)
     stores = {}
-    options = ExtractOptions(max_side=town.config.width // 2, shard_size=64)  # about the size it was trained at
+    options = ExtractOptions(max_side=max_side, shard_size=64)
     for split in ("query", "mapping"):
         place = folder / embedder.fingerprint[:12] / split
         extract(find_images(town.folder / split), embedder, place, options)

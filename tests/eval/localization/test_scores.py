@@ -1,0 +1,70 @@
+"""Recalls against hand-made cases, and the benchmark's text format."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from gloam.data.scene import Pose
+from gloam.errors import DataError
+from gloam.eval.localization.ltvl import write_ltvl
+from gloam.eval.localization.scores import pose_errors, score, score_conditions
+
+STILL = (1.0, 0.0, 0.0, 0.0)
+TURNED = (0.9998476951563913, 0.0, 0.01745240643728351, 0.0)  # 2 degrees about y
+
+
+def pose(x: float, quaternion: tuple[float, float, float, float] = STILL) -> Pose:
+    return Pose(quaternion, (-x, 0.0, 0.0))
+
+
+TRUTH = {f"{condition}/{i}.jpg": pose(0.0) for condition in ("day", "night") for i in range(4)}
+ESTIMATED = {
+    "day/0.jpg": pose(0.2),
+    "day/1.jpg": pose(0.25),
+    "day/2.jpg": pose(0.26),
+    "day/3.jpg": pose(0.0, TURNED),
+    "night/0.jpg": pose(4.9),
+    "night/1.jpg": None,
+    "night/2.jpg": pose(5.1),
+}
+
+
+def test_recalls_medians_and_failures() -> None:
+    scores = score_conditions(
+        pose_errors(ESTIMATED, TRUTH),
+        {name: [key for key in TRUTH if key.startswith(name)] for name in ("day", "night")},
+    )
+    assert scores["day"].recalls == (0.75, 1.0, 1.0)
+    assert scores["night"].recalls == (0.0, 0.0, 0.25)
+    assert (scores["night"].queries, scores["night"].localized) == (4, 2)
+    assert scores["night"].median_position == float("inf")
+    assert scores["night"].mean_position == pytest.approx(5.0)
+    assert scores["all"].recalls == (0.375, 0.5, 0.625)
+
+
+def test_a_threshold_needs_both_errors() -> None:
+    errors = pose_errors({"day/3.jpg": pose(0.0, TURNED)}, {"day/3.jpg": pose(0.0)})
+    assert score(errors, [(0.25, 1.9)]).recalls == (0.0,)
+    assert score(errors, [(0.25, 2.1)]).recalls == (1.0,)
+
+
+def test_unknown_queries_are_refused() -> None:
+    with pytest.raises(DataError, match="no ground truth, first 'x'"):
+        pose_errors({"x": pose(0)}, TRUTH)
+    with pytest.raises(DataError, match="condition 'dusk'"):
+        score_conditions(pose_errors({}, TRUTH), {"dusk": ["dusk/0.jpg"]})
+
+
+def test_ltvl_lines(tmp_path: Path) -> None:
+    cameras = dict.fromkeys(ESTIMATED, "rear")
+    assert write_ltvl(tmp_path / "a.txt", ESTIMATED, cameras, "full") == 6
+    lines = (tmp_path / "a.txt").read_text().splitlines()
+    assert lines[0] == "day/0.jpg 1.0 0.0 0.0 0.0 -0.2 0.0 0.0"
+    assert lines == sorted(lines)
+    day = {key: value for key, value in ESTIMATED.items() if key.startswith("day")}
+    write_ltvl(tmp_path / "b.txt", day, cameras, "robotcar")
+    assert (tmp_path / "b.txt").read_text().startswith("rear/0.jpg ")
+    with pytest.raises(DataError, match=r"two queries are called '0\.jpg'"):
+        write_ltvl(tmp_path / "c.txt", ESTIMATED, cameras, "aachen")
