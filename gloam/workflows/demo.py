@@ -32,6 +32,7 @@ from gloam.runtime.localization.features import SiftFeatures
 from gloam.runtime.pairs import retrieve_pairs
 from gloam.runtime.pipeline import ExtractOptions, extract
 from gloam.runtime.store import DescriptorStore
+from gloam.training.config import read_recipe
 from gloam.workflows.report import (
     ErrorSet,
     GalleryResult,
@@ -160,7 +161,6 @@ def _models(root: Path, config: DemoConfig, clock: _Clock) -> dict[str, Path]:
 
     from gloam.export.onnx import export_embedder
     from gloam.runtime.selftest import run_selftest
-    from gloam.training.config import read_recipe
     from gloam.training.embedder import train_embedder
     from gloam.training.networks.checkpoints import load_checkpoint, weights_sha256
     from gloam.training.networks.embedders import create_embedder
@@ -204,7 +204,7 @@ def _exported_weights(path: Path) -> str | None:
 def _retrieve(folder: Path, town: TownDataset, model: Path, config: DemoConfig) -> Retrieval:
     embedder = Embedder.load(model)
     stores = {}
-    options = ExtractOptions(max_side=max_side, shard_size=64)
+    options = ExtractOptions(max_side=read_recipe(config.recipe).width, shard_size=64)  # the size it was trained at
     for split in ("query", "mapping"):
         place = folder / embedder.fingerprint[:12] / split
         extract(find_images(town.folder / split), embedder, place, options)

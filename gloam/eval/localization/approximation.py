@@ -57,7 +57,7 @@ def average_pose(poses: Sequence[Pose], weights: Vector) -> Pose:
         raise DataError("as many weights as poses are needed, at least one")
     total = weights.sum()
     center = sum(weight * pose.center for weight, pose in zip(weights, poses, strict=True)) / total
-    quaternions = np.array([pose.quaternion for pose in poses])
+    quaternions = np.array([pose.quaternion for pose in poses], np.float64)
     quaternions /= np.linalg.norm(quaternions, axis=1, keepdims=True)
     w, x, y, z = np.linalg.eigh(np.einsum("i,ij,ik->jk", weights, quaternions, quaternions))[1][:, -1]
     rotation = Pose((w, x, y, z), (0.0, 0.0, 0.0)).rotation
