@@ -206,20 +206,16 @@ def test_killed_at_random_moments_ends_with_the_same_bytes(tmp_path: Path) -> No
         verb = ["extract", str(tmp_path / "images"), "-o", str(tmp_path / out), "--model", str(tmp_path / "tiny.onnx")]
         return [sys.executable, "-m", "gloam.cli.main", *verb, "--shard-size", "8", "--threads", "1"]
 
-    started = time.perf_counter()
     subprocess.run(command("whole"), check=True, capture_output=True)
-    whole = time.perf_counter() - started
     rng = random.Random(5)
-    killed = 0
-    for _ in range(10):
+    for kill in range(1, 11):  # 50 shards; each kill waits for a few more, then for a random part of the next
         process = subprocess.Popen(command("out"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        try:
-            process.wait(rng.uniform(0.4, 0.95) * whole)
-        except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGKILL)
-            process.wait()
-            killed += 1
-    assert killed >= 3  # the early ones at least; later runs may finish what is left in time
+        while len(list((tmp_path / "out" / "shards").glob("*.parquet"))) < 4 * kill:
+            assert process.poll() is None, "finished before it was killed"
+            time.sleep(0.001)
+        time.sleep(rng.uniform(0, 0.02))
+        process.send_signal(signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL
     subprocess.run(command("out"), check=True, capture_output=True)
     found = {name: data for name, data in content(tmp_path / "out").items() if "/.tmp-" not in f"/{name}"}
     assert found == content(tmp_path / "whole")
