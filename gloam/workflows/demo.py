@@ -205,11 +205,11 @@ def _retrieve(folder: Path, town: TownDataset, model: Path, config: DemoConfig) 
     embedder = Embedder.load(model)
     stores = {}
     options = ExtractOptions(max_side=read_recipe(config.recipe).width, shard_size=64)  # the size it was trained at
+    folder = folder / f"{embedder.fingerprint[:12]}-{options.max_side}"  # another model or size is another store
     for split in ("query", "mapping"):
-        place = folder / embedder.fingerprint[:12] / split
+        place = folder / split
         extract(find_images(town.folder / split), embedder, place, options)
         stores[split] = DescriptorStore.open(place)
-    folder = folder / embedder.fingerprint[:12]
     build_index(stores["mapping"], folder / "index")
     write_pairs(folder / "pairs.txt", retrieve_pairs(stores["query"], stores["mapping"], config.top_k))
     pairs: dict[str, list[tuple[str, float]]] = {name: [] for name in town.query.names}
