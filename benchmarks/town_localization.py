@@ -9,7 +9,7 @@ from benchmarks.result import Result
 from gloam.workflows.demo import DemoConfig, run_demo
 
 LIMIT = 0.95
-SEEDS = (7, 31)  # 7 is the demo's; 31 was never looked at while the town or the embedder were made
+SEEDS = (7, 61)  # 7 is the demo's; 61 was never looked at while the town or the embedder were made
 
 
 def run() -> Result:

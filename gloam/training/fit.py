@@ -46,7 +46,7 @@ class Fitted:
     """The end of a run.
 
     Attributes:
-        model: weights of the best epoch, in eval mode.
+        model: weights of the best epoch, in eval mode, batch norm settled on the training images unless it was frozen.
         best_epoch: 1-based; the highest validation mAP, the earliest of equals.
         history: one record per epoch with ``epoch``, ``loss`` (mean per tuple), ``learning_rate``,
             ``validation_mAP``, ``p`` and ``seconds``; epoch 0 is the untrained network with its batch norm settled on
@@ -102,9 +102,8 @@ def fit(
     identity = _identity(config, train, validation)
     state = _read_state(state_path, identity)
     if state is None:
-        control = copy.deepcopy(model)
-        settle_batch_norm(control, train.images)
-        record = _record(0, None, 0.0, validate(control, validation, config).mAP, model, 0.0)
+        untrained = validate(_judged(model, train, config), validation, config)
+        record = _record(0, None, 0.0, untrained.mAP, model, 0.0)
         state = _State(0, model.state_dict(), optimizer.state_dict(), 0, {}, [record])
         _tell(say, record, config.epochs)
     else:
@@ -119,13 +118,14 @@ def fit(
         for group in optimizer.param_groups:
             group["lr"] = rate * group["factor"]
         loss = train_epoch(config, model, optimizer, train, epoch)
-        scores = validate(model, validation, config)
+        judged = _judged(model, train, config)
+        scores = validate(judged, validation, config)
         record = _record(epoch, loss, rate, scores.mAP, model, time.perf_counter() - started)
         state.history.append(record)
         state.epoch = epoch
         if state.best_epoch == 0 or scores.mAP > state.history[state.best_epoch]["validation_mAP"]:
             state.best_epoch = epoch
-            state.best = {key: value.clone() for key, value in model.state_dict().items()}
+            state.best = judged.state_dict()
         state.model, state.optimizer = model.state_dict(), optimizer.state_dict()
         _write_state(state_path, state, identity)
         _tell(say, record, config.epochs)
@@ -229,6 +229,17 @@ def validate(model: Embedder, images: PlaceImages, config: TrainConfig) -> Retri
     """Retrieval scores of the query condition against the map condition."""
     descriptors = describe(model, images)
     return evaluate(images.names, descriptors, images.names, descriptors, validation_truth(images, config))
+
+
+def _judged(model: Embedder, train: PlaceImages, config: TrainConfig) -> Embedder:
+    """A copy whose batch norm describes the training images.
+
+    The running statistics lag behind weights that move fast, and make validation jump from one epoch to the next.
+    """
+    copied = copy.deepcopy(model)
+    if not config.freeze_batch_norm:
+        settle_batch_norm(copied, train.images)
+    return copied
 
 
 def _identity(config: TrainConfig, train: PlaceImages, validation: PlaceImages) -> str:
