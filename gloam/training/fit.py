@@ -178,7 +178,8 @@ def train_epoch(
         found = model(((images - mean) / std).flatten(0, 1))
         negatives = mine_negatives(np.arange(count), found.detach().numpy(), place, config.negatives)
         others = torch.from_numpy(np.concatenate([siblings, negatives], axis=1))
-        loss = contrastive_loss(found, found[others], same, config.margin)
+        picked = found.index_select(0, others.flatten())  # unlike found[others], its gradient adds in a fixed order
+        loss = contrastive_loss(found, picked.unflatten(0, (count, -1)), same, config.margin)
         if not math.isfinite(loss.item()):
             names = ", ".join(train.names[index] for index in rows[:, 0])
             raise DivergenceError(
