@@ -20,7 +20,11 @@ Pixels = npt.NDArray[np.uint8]
 
 
 def decode_image(
-    source: str | Path | bytes, *, max_side: int | None = None, stretch: tuple[int, int] | None = None
+    source: str | Path | bytes,
+    *,
+    max_side: int | None = None,
+    stretch: tuple[int, int] | None = None,
+    min_side: int = MIN_SIDE,
 ) -> Pixels:
     """Decode an image to upright RGB.
 
@@ -28,6 +32,7 @@ def decode_image(
         source: a path, or the file's bytes.
         max_side: longer side after a LANCZOS reduction, pixels; never enlarged.
         stretch: exact (width, height) by area interpolation, whatever the aspect; excludes ``max_side``.
+        min_side: shortest side that is accepted, pixels.
 
     Returns:
         uint8 ``[H, W, 3]`` RGB, EXIF orientation applied, 16-bit grey scaled to 8 bits, alpha dropped.
@@ -51,9 +56,9 @@ def decode_image(
     except Exception as error:  # decoders raise OSError, SyntaxError, ValueError, struct.error and more
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ImageError(f"corrupt or truncated: {reason}") from error
-    if min(upright.size) < MIN_SIDE:
+    if min(upright.size) < min_side:
         raise ImageError(
-            f"{upright.width}x{upright.height} is too small; the shorter side must be {MIN_SIDE} px or more"
+            f"{upright.width}x{upright.height} is too small; the shorter side must be {min_side} px or more"
         )
     if stretch is not None:
         stretched: Pixels = cv2.resize(np.asarray(upright), stretch, interpolation=cv2.INTER_AREA)
@@ -61,9 +66,15 @@ def decode_image(
     if max_side is not None and max(upright.size) > max_side:
         size = upright.size
         upright.thumbnail((max_side, max_side), Image.Resampling.LANCZOS, reducing_gap=None)
-        if min(upright.size) < MIN_SIDE:
-            raise ImageError(f"{size[0]}x{size[1]} at --max-side {max_side} has a side under {MIN_SIDE} px")
+        if min(upright.size) < min_side:
+            raise ImageError(f"{size[0]}x{size[1]} at --max-side {max_side} has a side under {min_side} px")
     return np.array(upright)
+
+
+def image_size(content: bytes) -> tuple[int, int]:
+    """Width and height from the header of an image that decodes; its orientation is left aside."""
+    with Image.open(io.BytesIO(content)) as image:
+        return image.size
 
 
 def read_bytes(path: Path) -> bytes:

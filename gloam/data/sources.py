@@ -1,4 +1,4 @@
-"""Where images come from: a folder, a text list, or a kapture dataset."""
+"""Where images come from: a folder, a text list, a kapture dataset, or one image."""
 
 from __future__ import annotations
 
@@ -8,6 +8,11 @@ from pathlib import Path
 
 from gloam.errors import DataError
 from gloam.files import bad_name
+
+# What a single source file is taken for an image by; the files of a folder are decoded whatever their suffix.
+IMAGE_SUFFIXES = frozenset(
+    (".jpg", ".jpeg", ".jpe", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm", ".jp2", ".mpo")
+)
 
 
 @dataclass(frozen=True)
@@ -29,8 +34,8 @@ def find_images(source: str | Path, root: str | Path | None = None) -> list[Imag
     """List the images of a source, in a fixed order.
 
     Args:
-        source: a folder (searched below, hidden files left out), a text file with a name per line, or a kapture
-            dataset (a folder with ``sensors/records_camera.txt``).
+        source: a folder (searched below, hidden files left out), a text file with a name per line, a kapture
+            dataset (a folder with ``sensors/records_camera.txt``), or one image.
         root: folder that a list's names are relative to; the list's own folder by default.
 
     Raises:
@@ -44,6 +49,8 @@ def find_images(source: str | Path, root: str | Path | None = None) -> list[Imag
         items = [ImageItem(name, scene.image_path(name)) for name in scene.names]
     elif place.is_dir():
         items = _from_folder(place)
+    elif place.is_file() and place.suffix.lower() in IMAGE_SUFFIXES:
+        items = [_item(place.name, place.parent)]
     elif place.is_file():
         items = _from_list(place, Path(root) if root is not None else place.parent)
     else:

@@ -1,0 +1,283 @@
+"""Day and night images for translators: unpaired or paired, from folders, lists and tables, and their check."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from PIL import Image
+
+from gloam.data.images import decode_image
+from gloam.data.sources import ImageItem
+from gloam.errors import DataError, ImageError
+from gloam.files import bad_name
+
+FOLDER_NAMES = (("trainA", "trainB"), ("day", "night"))  # CycleGAN's layout (A is day), and plain words
+SHOWN = 5  # bad rows that a message names
+
+
+@dataclass(frozen=True)
+class Unpaired:
+    """Images of two domains that do not belong together.
+
+    Attributes:
+        day, night: the images, in a fixed order.
+        rows: of images that a file lists, by path: ``list.txt:12``; for messages.
+    """
+
+    day: tuple[ImageItem, ...]
+    night: tuple[ImageItem, ...]
+    rows: Mapping[Path, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Paired:
+    """Pairs of a day and a night image of the same view.
+
+    Attributes:
+        pairs: (day, night), in a fixed order; an image may be in several.
+        rows: as in :class:`Unpaired`.
+    """
+
+    pairs: tuple[tuple[ImageItem, ImageItem], ...]
+    rows: Mapping[Path, str] = field(default_factory=dict)
+
+    def unpaired(self) -> Unpaired:
+        """Every image once."""
+        day, night = ({pair[side].path: pair[side] for pair in self.pairs} for side in (0, 1))
+        return Unpaired(tuple(day.values()), tuple(night.values()), self.rows)
+
+
+def read_folders(root: str | Path, groups: Sequence[str] = ()) -> Unpaired:
+    """Images below folders called ``trainA``/``trainB`` or ``day``/``night``, at any depth.
+
+    Args:
+        root: e.g. the parent of ``day`` and ``night``, or of cameras that hold both.
+        groups: folders directly below ``root`` to use, e.g. cameras; all where empty.
+
+    Raises:
+        DataError: no such folder or group, or no images of one of the domains.
+    """
+    place = Path(root)
+    names = files_below(place)
+    if groups:
+        known = {name.split("/")[0] for name in names}
+        for group in groups:
+            if group not in known:
+                raise DataError(f"{place}: has no folder {group!r} with images; there are {', '.join(sorted(known))}")
+        names = [name for name in names if name.split("/")[0] in groups]
+    for words in FOLDER_NAMES:
+        day, night = (tuple(as_item(n, place) for n in names if word in n.split("/")[:-1]) for word in words)
+        if day and night:
+            return Unpaired(day, night)
+    wanted = " or ".join("/ and ".join(words) + "/" for words in FOLDER_NAMES)
+    raise DataError(f"{place}: no images of both domains; expected folders {wanted}")
+
+
+def read_day_night(day: str | Path, night: str | Path, root: str | Path | None = None) -> Unpaired:
+    """One folder, or one text list, for each domain.
+
+    Args:
+        day, night: a folder (searched below) or a text file with one image a line; what follows a space is left
+            out, so that lists with intrinsics serve too. ``#`` begins a comment.
+        root: folder that the lists' names are relative to; the list's own by default.
+
+    Raises:
+        DataError: unreadable or empty, or an image that is in both.
+    """
+    found = []
+    rows: dict[Path, str] = {}
+    for source in (Path(day), Path(night)):
+        if source.is_dir():
+            items = [as_item(name, source) for name in files_below(source)]
+        else:
+            items = read_list(source, Path(root) if root is not None else source.parent, rows)
+        if not items:
+            raise DataError(f"{source}: no images found")
+        found.append(tuple(items))
+    refuse_overlap(found[0], found[1], rows)
+    return Unpaired(found[0], found[1], rows)
+
+
+def read_list(path: Path, root: Path, rows: dict[Path, str]) -> list[ImageItem]:
+    """The images of a text list, each once; their lines are added to ``rows``.
+
+    Raises:
+        DataError: unreadable.
+    """
+    items: dict[Path, ImageItem] = {}
+    for number, line in text_lines(path):
+        name = line.split(maxsplit=1)[0]
+        item = as_item(name, root)
+        if item.path not in items:
+            items[item.path] = item
+            rows[item.path] = f"{path.name}:{number}"
+    return list(items.values())
+
+
+def read_paired_folders(root: str | Path) -> Paired:
+    """Pairs of equal relative names, whatever their extensions, below ``trainA``/``trainB`` or ``day``/``night``.
+
+    Raises:
+        DataError: the folders are absent, or an image has no partner (the first are named).
+    """
+    place = Path(root)
+    for words in FOLDER_NAMES:
+        if all((place / word).is_dir() for word in words):
+            break
+    else:
+        wanted = " or ".join("/ and ".join(words) + "/" for words in FOLDER_NAMES)
+        raise DataError(f"{place}: no folders of pairs; expected {wanted}")
+    stems: list[dict[str, str]] = []
+    for word in words:
+        stems.append({})
+        for name in files_below(place / word):
+            stem = name.rpartition(".")[0] or name
+            if stem in stems[-1]:
+                raise DataError(f"{place / word}: {stems[-1][stem]} and {name} have the same stem; remove one")
+            stems[-1][stem] = name
+    alone = [f"{words[0]}/{stems[0][stem]}" for stem in stems[0] if stem not in stems[1]]
+    alone += [f"{words[1]}/{stems[1][stem]}" for stem in stems[1] if stem not in stems[0]]
+    if alone:
+        raise DataError(f"{place}: {len(alone)} images have no partner: {', '.join(alone[:SHOWN])}")
+    if not stems[0]:
+        raise DataError(f"{place}: no images found")
+    first, second = place / words[0], place / words[1]
+    return Paired(tuple((as_item(stems[0][s], first), as_item(stems[1][s], second)) for s in sorted(stems[0])))
+
+
+def read_paired_csv(path: str | Path, root: str | Path | None = None) -> Paired:
+    """Pairs from a CSV table with the columns ``day`` and ``night``; other columns are left out.
+
+    Args:
+        root: folder that the names are relative to; the table's own by default.
+
+    Raises:
+        DataError: unreadable, without these columns, or with empty or unsafe names; the first bad rows are named.
+    """
+    place = Path(path)
+    base = Path(root) if root is not None else place.parent
+    try:
+        with open(place, encoding="utf-8-sig", newline="") as handle:
+            reader = csv.DictReader(handle)
+            missing = {"day", "night"} - set(reader.fieldnames or ())
+            if missing:
+                raise DataError(f"{place}:1: no column {sorted(missing)[0]!r}; the first line names the columns")
+            table = [(reader.line_num, row["day"] or "", row["night"] or "") for row in reader]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{place}: the table of pairs cannot be read ({error})") from error
+    bad = [f"{n}: {name!r} {bad_name(name)}" for n, *names in table for name in names if bad_name(name)]
+    if bad:
+        raise DataError(f"{place}: {len(bad)} bad names: line {'; line '.join(bad[:SHOWN])}")
+    if not table:
+        raise DataError(f"{place}: holds no pairs")
+    rows: dict[Path, str] = {}
+    for number, *names in table:
+        for name in names:
+            rows.setdefault(base / name, f"{place.name}:{number}")
+    return Paired(tuple((as_item(day, base), as_item(night, base)) for _, day, night in table), rows)
+
+
+def check_images(
+    items: Iterable[ImageItem],
+    rows: Mapping[Path, str] | None = None,
+    *,
+    least_side: int = 1,
+    max_side: int | None = None,
+    decode: bool = True,
+) -> None:
+    """Make sure that every image can be used, before hours of training.
+
+    Args:
+        rows: where a list names an image, by path.
+        least_side: the shorter side that the training's crops need, pixels.
+        max_side: the longer side that images are reduced to before they are cropped; None keeps them as they are.
+        decode: unpack every image; else only its header is read, which is quick and misses truncated files.
+
+    Raises:
+        DataError: naming the first bad rows or files, each with its reason, and how many there are.
+    """
+    bad = []
+    for item in items:
+        reason = item.problem or image_problem(item.path, least_side, max_side, decode)
+        if reason:
+            where = (rows or {}).get(item.path)
+            bad.append(f"{where + ': ' if where else ''}{item.name}: {reason}")
+    if bad:
+        more = f"; and {len(bad) - SHOWN} more" if len(bad) > SHOWN else ""
+        raise DataError(f"{len(bad)} images cannot be used: {'; '.join(bad[:SHOWN])}{more}")
+
+
+def image_problem(path: Path, least_side: int, max_side: int | None, decode: bool) -> str | None:
+    """Why an image cannot be used, or None; arguments as in :func:`check_images`."""
+    try:
+        if decode:
+            height, width = decode_image(path).shape[:2]
+        else:
+            with Image.open(path) as image:
+                width, height = image.size
+    except ImageError as error:
+        return str(error)
+    except OSError as error:
+        return f"cannot be read: {error.strerror or 'not an image'}"
+    except Image.DecompressionBombError:
+        return "a decompression bomb or a scan; cut it first"
+    factor = 1.0 if max_side is None else min(1.0, max_side / max(width, height))
+    width, height = round(width * factor), round(height * factor)
+    if min(width, height) < least_side:
+        return f"{width}x{height}: the crop needs a shorter side of {least_side} px"
+    return None
+
+
+def refuse_overlap(day: Sequence[ImageItem], night: Sequence[ImageItem], rows: Mapping[Path, str]) -> None:
+    """Refuse an image that is in both domains.
+
+    Raises:
+        DataError: naming the first.
+    """
+    both = {item.path for item in day} & {item.path for item in night}
+    for item in night:
+        if item.path in both:
+            where = rows.get(item.path, str(item.path))
+            raise DataError(f"{where}: {item.name} is in both domains ({len(both)} such images); remove it from one")
+
+
+def files_below(folder: Path) -> list[str]:
+    """Relative posix names of the files below a folder, sorted; hidden ones are left out.
+
+    Raises:
+        DataError: no such folder, or it cannot be read.
+    """
+    if not folder.is_dir():
+        raise DataError(f"{folder}: no such folder")
+    names = []
+    for parent, folders, files in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        relative = Path(parent).relative_to(folder)
+        names += [(relative / name).as_posix() for name in files if not name.startswith(".")]
+    return sorted(names)
+
+
+def as_item(name: str, root: Path) -> ImageItem:
+    """An image by its name below ``root``; a name that leaves ``root`` is kept as a problem."""
+    problem = bad_name(name)
+    return ImageItem(name, root / name, f"name {problem}" if problem else None)
+
+
+def text_lines(path: Path) -> list[tuple[int, str]]:
+    """Line numbers and stripped lines of a text file, without blank lines and comments.
+
+    Raises:
+        DataError: unreadable, or not UTF-8.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: is not UTF-8 text ({error.reason} at byte {error.start})") from error
+    except OSError as error:
+        raise DataError(f"{path}: no such folder or list ({error.strerror})") from error
+    stripped = ((number, line.strip()) for number, line in enumerate(lines, 1))
+    return [(number, line) for number, line in stripped if line and not line.startswith("#")]
