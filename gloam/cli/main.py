@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
+import keyword
 import sys
 import traceback
 from collections.abc import Sequence
@@ -21,8 +22,11 @@ from gloam.errors import GloamError
 VERBS = (
     "demo",
     "train",
+    "import",
     "export",
     "check",
+    "translate",
+    "edges",
     "extract",
     "index",
     "search",
@@ -40,7 +44,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"gloam {__version__}")
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
     for verb in VERBS:
-        module = importlib.import_module(f"gloam.cli.{verb}")
+        module = importlib.import_module(f"gloam.cli.{verb}{'_' if keyword.iskeyword(verb) else ''}")
         child = verbs.add_parser(
             verb,
             help=module.HELP,

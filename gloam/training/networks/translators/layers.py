@@ -1,0 +1,77 @@
+"""Layers that generators and discriminators share: norms by name, blur-pooling, blur-upsampling."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from gloam.errors import ModelError
+
+NORMS = ("instance", "batch", "none")
+
+
+def norm_layer(norm: str, channels: int, track_running_stats: bool = True) -> nn.Module:
+    """A norm of 2-D maps by name.
+
+    Args:
+        norm: ``instance`` (no affine, no running statistics), ``batch`` (affine) or ``none``.
+        channels: of the map.
+        track_running_stats: of the batch norm.
+    """
+    if norm == "instance":
+        return nn.InstanceNorm2d(channels, affine=False, track_running_stats=False)
+    if norm == "batch":
+        return nn.BatchNorm2d(channels, affine=True, track_running_stats=track_running_stats)
+    if norm == "none":
+        return nn.Identity()
+    raise ModelError(f"unknown norm {norm!r}; choose one of {', '.join(NORMS)}")
+
+
+def reference_bias(norm: str) -> bool:
+    """Whether a convolution in front of a norm has a bias: with instance norm alone, in every public checkpoint of the
+    CycleGAN family. With ``none`` there is no bias either, which is the reference's oddity."""
+    return norm == "instance"
+
+
+def pad_layer(padding: str, size: int) -> nn.Module:
+    """``reflect`` or ``replicate`` padding of ``size`` cells on every side."""
+    if padding == "reflect":
+        return nn.ReflectionPad2d(size)
+    if padding == "replicate":
+        return nn.ReplicationPad2d(size)
+    raise ModelError(f"unknown padding {padding!r}; choose reflect, replicate or zero")
+
+
+class BlurDownsample(nn.Module):
+    """Binomial [1, 2, 1] blur with reflect padding, every second cell kept (Zhang 2019). The kernel is the buffer
+    ``filt`` ``[C, 1, 3, 3]``, part of public checkpoints."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.pad = nn.ReflectionPad2d(1)
+        self.register_buffer("filt", _kernel((1.0, 2.0, 1.0), channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``[B, C, H, W]`` to ``[B, C, ceil(H / 2), ceil(W / 2)]``."""
+        return F.conv2d(self.pad(x), self.get_buffer("filt"), stride=2, groups=x.shape[1])
+
+
+class BlurUpsample(nn.Module):
+    """Twice the size by a transposed blur [1, 3, 3, 1] with replicate padding. The kernel is the buffer ``filt``
+    ``[C, 1, 4, 4]``, its sum 4."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.pad = nn.ReplicationPad2d(1)
+        self.register_buffer("filt", 4.0 * _kernel((1.0, 3.0, 3.0, 1.0), channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``[B, C, H, W]`` to ``[B, C, 2 H, 2 W]``."""
+        return F.conv_transpose2d(self.pad(x), self.get_buffer("filt"), stride=2, padding=3, groups=x.shape[1])
+
+
+def _kernel(taps: tuple[float, ...], channels: int) -> Tensor:
+    row = torch.tensor(taps)
+    kernel = torch.outer(row, row)
+    return (kernel / kernel.sum())[None, None].repeat(channels, 1, 1, 1)

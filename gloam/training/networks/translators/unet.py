@@ -1,0 +1,120 @@
+"""The U-Net generator of pix2pix (Isola et al. 2017, section 3.2), keys of the public checkpoints.
+
+Blocks are nested: each is a Sequential ``model`` that holds the next one, which gives ``model.model.1.model.3...``.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from gloam.errors import ModelError
+from gloam.training.networks.translators.base import Translator
+from gloam.training.networks.translators.layers import norm_layer, reference_bias
+
+
+class SkipBlock(nn.Module):
+    """Down, the inner block, up; the input is concatenated in front of the output, but for the outermost.
+
+    Args:
+        outer: channels of what comes in and, but for the outermost, of what the block adds.
+        inner: channels between the two convolutions.
+        submodule: the block inside, None for the innermost.
+        image_channels: given for the outermost alone: channels of the image.
+        norm, dropout, track_running_stats: of the generator.
+    """
+
+    def __init__(
+        self,
+        outer: int,
+        inner: int,
+        submodule: SkipBlock | None,
+        *,
+        image_channels: int | None = None,
+        norm: str,
+        dropout: bool = False,
+        track_running_stats: bool = True,
+    ) -> None:
+        super().__init__()
+        self.outermost = image_channels is not None
+        bias = reference_bias(norm)
+        up_in = inner if submodule is None else 2 * inner
+        if image_channels is not None:
+            down: list[nn.Module] = [nn.Conv2d(image_channels, inner, 4, 2, 1, bias=bias)]
+            up: list[nn.Module] = [nn.ReLU(), nn.ConvTranspose2d(up_in, image_channels, 4, 2, 1), nn.Tanh()]
+        else:
+            down = [nn.LeakyReLU(0.2), nn.Conv2d(outer, inner, 4, 2, 1, bias=bias)]
+            if submodule is not None:
+                down.append(norm_layer(norm, inner, track_running_stats))
+            up = [
+                nn.ReLU(),
+                nn.ConvTranspose2d(up_in, outer, 4, 2, 1, bias=bias),
+                norm_layer(norm, outer, track_running_stats),
+                *([nn.Dropout(0.5)] if dropout else []),
+            ]
+        self.model = nn.Sequential(*down, *([] if submodule is None else [submodule]), *up)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``[B, outer, H, W]`` to ``[B, 2 outer, H, W]``; the outermost: image to image."""
+        y: Tensor = self.model(x)
+        return y if self.outermost else torch.cat((x, y), 1)
+
+
+class UnetGenerator(Translator):
+    """Encoder and decoder with skips at every scale, down to one cell for a square of ``2 ** levels`` pixels.
+
+    Args:
+        levels: convolutions of stride 2: 8 for 256 px (54 413 955 parameters with batch norm), 7 for 128, 6 for 64,
+            5 for 32; fewer for small tests.
+        channels: of the image.
+        width: channels of the outermost level; doubled per level up to eightfold.
+        norm: ``instance``, ``batch`` or ``none``.
+        dropout: 0.5 behind the inner levels of full width; pix2pix's only source of noise.
+        track_running_stats: of the batch norm.
+    """
+
+    name: ClassVar[str] = "unet"
+
+    def __init__(
+        self,
+        levels: int = 8,
+        channels: int = 3,
+        width: int = 64,
+        norm: str = "batch",
+        dropout: bool = False,
+        track_running_stats: bool = True,
+    ) -> None:
+        if levels < 2:
+            raise ModelError(f"a U-Net needs at least 2 levels, not {levels}")
+        options = {
+            "levels": levels,
+            "channels": channels,
+            "width": width,
+            "norm": norm,
+            "dropout": dropout,
+            "track_running_stats": track_running_stats,
+        }
+        super().__init__(options, channels=channels, multiple=2**levels, minimum=2**levels)
+        widths = [width * min(2**level, 8) for level in range(levels)]  # outermost to innermost
+        block: SkipBlock | None = None
+        for level in range(levels - 1, 0, -1):
+            # The reference drops out only where both widths are the full one and a block is inside.
+            dropped = dropout and block is not None and level >= 4
+            block = SkipBlock(
+                widths[level - 1],
+                widths[level],
+                block,
+                norm=norm,
+                dropout=dropped,
+                track_running_stats=track_running_stats,
+            )
+        self.model = SkipBlock(
+            width, width, block, image_channels=channels, norm=norm, track_running_stats=track_running_stats
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Float ``[B, C, H, W]`` in [-1, 1], sides multiples of ``2 ** levels``, to the same shape and range."""
+        translated: Tensor = self.model(x)
+        return translated
