@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import argparse
 
-from gloam.cli import eval_localization, eval_retrieval
+from gloam.cli import eval_localization, eval_retrieval, eval_translation
 
-HELP = "score descriptors or poses: retrieval, localization"
+HELP = "score descriptors, poses or translated images: retrieval, localization, translation"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the sub-verbs."""
     protocols = parser.add_subparsers(dest="protocol", metavar="PROTOCOL", required=True)
-    for name, module in (("retrieval", eval_retrieval), ("localization", eval_localization)):
+    for name, module in (
+        ("retrieval", eval_retrieval),
+        ("localization", eval_localization),
+        ("translation", eval_translation),
+    ):
         child = protocols.add_parser(
             name,
             help=module.HELP,

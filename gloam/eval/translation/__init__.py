@@ -1,0 +1,1 @@
+"""How good translated images are: distances between sets, similarity of pairs, error of cycles."""
