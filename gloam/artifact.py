@@ -61,7 +61,8 @@ class SelfTest:
     Attributes:
         shape: batch, height and width of the input (padded height and width for a fixed profile).
         sizes: valid (h, w) of each image; equal to height and width for ``dynamic``.
-        output: flat float values, ``[B, D]`` in C order for descriptors.
+        output: flat float values in C order: ``[B, D]`` for descriptors, ``[B, 8, 8, C]`` of :func:`block_means` for
+            images and ``[B, 8, 8]`` for maps.
         tolerance: largest allowed absolute difference, by precision.
     """
 
@@ -83,6 +84,8 @@ class ModelCard:
         scales: image scales whose descriptors are aggregated.
         pooling: e.g. ``{"name": "gem", "p": 3.0}``.
         whitening: None or ``{"name": ..., "sha256": ...}``.
+        translate: fingerprint of the translator that images pass before this model, or None; like ``photometric``
+            something that a caller adds to the card of a file.
         provenance: at least ``recipe``, ``data``, ``weights_sha256``, ``licence``.
     """
 
@@ -103,6 +106,7 @@ class ModelCard:
     metric: str = "cosine"
     precision: str = "fp32"
     selftest: SelfTest | None = None
+    translate: str | None = None
     schema: int = SCHEMA
 
     def __post_init__(self) -> None:
@@ -118,6 +122,10 @@ class ModelCard:
         if self.photometric.baked and photometric != self.photometric:
             raise ModelError(f"{self.name}: {self.photometric.name} is inside the graph and cannot be replaced")
         return replace(self, photometric=photometric)
+
+    def with_translate(self, fingerprint: str | None) -> ModelCard:
+        """The card of the same model fed with translated images (another space); None for untranslated ones."""
+        return replace(self, translate=fingerprint)
 
     def space(self) -> str:
         """Hex sha256 of all that decides whether two descriptors may be compared."""
@@ -137,6 +145,8 @@ class ModelCard:
                 "whitening": _plain(self.whitening),
                 "dimension": self.dimension,
                 "metric": self.metric,
+                # Only where there is one, so that the spaces of untranslated images stay what they were.
+                **({"translate": self.translate} if self.translate is not None else {}),
             }
         )
 
@@ -178,6 +188,8 @@ class ModelCard:
             "provenance": dict(self.provenance),
             "selftest": None,
         }
+        if self.translate is not None:
+            value["translate"] = self.translate
         if self.selftest is not None:
             value["selftest"] = {
                 "shape": list(self.selftest.shape),
@@ -226,6 +238,7 @@ class ModelCard:
                 dimension=value["dimension"],
                 metric=value["metric"],
                 precision=value["precision"],
+                translate=value.get("translate"),
                 selftest=None
                 if test is None
                 else SelfTest(
@@ -259,6 +272,25 @@ def selftest_images(shape: tuple[int, int, int], sizes: Sequence[tuple[int, int]
         images[row, valid_height:] = 255
         images[row, :, valid_width:] = 255
     return images
+
+
+def block_means(maps: npt.NDArray[Any], blocks: int = 8) -> npt.NDArray[np.float64]:
+    """Means over a grid of ``blocks`` x ``blocks``: what a self-test keeps of an output image.
+
+    Args:
+        maps: ``[B, H, W]`` or ``[B, H, W, C]``, sides of at least ``blocks``; block i begins at ``i * H // blocks``.
+
+    Returns:
+        float64 ``[B, blocks, blocks]``, or with C behind.
+    """
+    sums = maps.astype(np.float64)
+    for axis in (1, 2):
+        starts = np.arange(blocks) * maps.shape[axis] // blocks
+        counts = np.diff(starts, append=maps.shape[axis])
+        shape = [1] * maps.ndim
+        shape[axis] = blocks
+        sums = np.add.reduceat(sums, starts, axis=axis) / counts.reshape(shape)
+    return sums
 
 
 def expect_same_space(expected: str, found: str, where: str) -> None:

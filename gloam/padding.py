@@ -3,12 +3,16 @@
 ``dynamic`` models take any size and have no masks. ``fixed`` models take heights and widths that are multiples
 of 256 (one TensorRT optimisation profile per shape) together with each image's valid size, and are
 padding-exact: what lies beyond the valid size changes nothing.
+
+Translators follow a rule of their own, part of their definition: the image is continued by reflection, half on each
+side with the extra pixel right and bottom, to exactly the next multiple; the result is cropped back.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -26,11 +30,12 @@ class PaddingProfile:
 
     Attributes:
         kind: ``dynamic`` (native sizes, no masks) or ``fixed`` (padded sizes, valid sizes given).
-        multiple: heights and widths of a fixed profile are multiples of this many pixels.
+        multiple: heights and widths of a fixed or reflecting profile are multiples of this many pixels.
         heights, widths: allowed padded sides in pixels, ascending; empty for ``dynamic``.
         batch: smallest and largest batch.
         pad_mode: content of the padding, ``zero`` or ``reflect``; an embedder of a fixed profile ignores it.
         anchor: place of the image in the padded shape, ``top-left`` or ``center`` (extra pixel right/bottom).
+        minimum: smallest padded side of a reflecting profile, itself a multiple.
     """
 
     kind: Literal["dynamic", "fixed"] = "dynamic"
@@ -40,6 +45,7 @@ class PaddingProfile:
     batch: tuple[int, int] = (1, 64)
     pad_mode: Literal["zero", "reflect"] = "zero"
     anchor: Literal["top-left", "center"] = "top-left"
+    minimum: int = 1
 
     def __post_init__(self) -> None:
         if self.kind not in ("dynamic", "fixed"):
@@ -68,12 +74,35 @@ class PaddingProfile:
         """A profile of padded shapes, every height with every width."""
         return cls("fixed", heights=tuple(heights), widths=tuple(widths), batch=batch)
 
-    def shape_for(self, height: int, width: int) -> tuple[int, int]:
-        """The padded (H, W) that holds an image; its own size for ``dynamic``.
+    @property
+    def reflects(self) -> bool:
+        """Whether images are continued by reflection to the next multiple, as translators are fed."""
+        return self.pad_mode == "reflect"
+
+    def reflecting(self, multiple: int, minimum: int = 1) -> PaddingProfile:
+        """The same kind, sides and batch under the translators' rule.
+
+        Args:
+            multiple: of the network; a fixed profile takes the least common multiple with 256.
+            minimum: smallest side of the network.
 
         Raises:
-            ImageError: the image is larger than the largest shape.
+            ModelError: the sides of a fixed profile are no multiples of it.
         """
+        if self.kind == "fixed":
+            multiple = math.lcm(MULTIPLE, multiple)
+        return replace(
+            self, multiple=multiple, minimum=next_multiple(minimum, multiple), pad_mode="reflect", anchor="center"
+        )
+
+    def shape_for(self, height: int, width: int) -> tuple[int, int]:
+        """The padded (H, W) that holds an image; its own size for ``dynamic`` without reflection.
+
+        Raises:
+            ImageError: the image is larger than the largest shape, or a reflecting profile lacks the next multiple.
+        """
+        if self.reflects:
+            return self._next_shape(height, width)
         if self.kind == "dynamic":
             return height, width
         if height > self.heights[-1] or width > self.widths[-1]:
@@ -85,6 +114,19 @@ class PaddingProfile:
             next(side for side in self.heights if side >= height),
             next(side for side in self.widths if side >= width),
         )
+
+    def _next_shape(self, height: int, width: int) -> tuple[int, int]:
+        shape = (
+            next_multiple(max(height, self.minimum), self.multiple),
+            next_multiple(max(width, self.minimum), self.multiple),
+        )
+        if self.kind == "fixed" and not (shape[0] in self.heights and shape[1] in self.widths):
+            raise ImageError(
+                f"{width}x{height} needs the shape {shape[1]}x{shape[0]}, which the model's fixed profile lacks "
+                f"(widths {_listed(self.widths)}; heights {_listed(self.heights)}); use a smaller --max-side, "
+                "or export with these --sides"
+            )
+        return shape
 
     def pad(
         self, images: Sequence[npt.NDArray[np.uint8]], shape: tuple[int, int]
@@ -99,7 +141,7 @@ class PaddingProfile:
             batch uint8 ``[B, H, W, 3]`` and valid sizes int32 ``[B, 2]`` as (h, w).
         """
         if self.anchor != "top-left" or self.pad_mode != "zero":
-            raise UsageError("only top-left zero padding can be batched; translators pad image by image")
+            raise UsageError("only top-left zero padding can be batched; use reflect_to image by image")
         batch = np.zeros((len(images), *shape, 3), np.uint8)
         sizes = np.empty((len(images), 2), np.int32)
         for row, image in enumerate(images):
@@ -120,6 +162,8 @@ class PaddingProfile:
             "batch": list(self.batch),
             "pad_mode": self.pad_mode,
             "anchor": self.anchor,
+            # Only where it says something, so that the identities of earlier files stay.
+            **({"minimum": self.minimum} if self.minimum != 1 else {}),
         }
 
     @classmethod
@@ -134,6 +178,68 @@ class PaddingProfile:
                 batch=(int(value["batch"][0]), int(value["batch"][1])),
                 pad_mode=value["pad_mode"],
                 anchor=value["anchor"],
+                minimum=int(value.get("minimum", 1)),
             )
         except (KeyError, TypeError, ValueError, IndexError) as error:
             raise ModelError(f"the model card has a malformed padding profile ({error!r}); export again") from error
+
+
+def next_multiple(side: int, multiple: int) -> int:
+    """The smallest multiple that is at least ``side``."""
+    return -(-side // multiple) * multiple
+
+
+def reflect_pad(
+    image: npt.NDArray[np.uint8], multiple: int, minimum: int = 1
+) -> tuple[npt.NDArray[np.uint8], tuple[int, int]]:
+    """Continue an image by reflection to the next multiple of both sides, half on each side.
+
+    Args:
+        image: uint8 ``[h, w, C]`` or ``[h, w]``, not empty.
+        multiple: of the padded sides, pixels.
+        minimum: smallest padded side.
+
+    Returns:
+        the padded image, and the (top, left) at which the image stands in it; where an odd number of pixels is
+        added, the extra one is right or bottom.
+    """
+    height, width = image.shape[:2]
+    return reflect_to(
+        image, (next_multiple(max(height, minimum), multiple), next_multiple(max(width, minimum), multiple))
+    )
+
+
+def reflect_to(image: npt.NDArray[np.uint8], shape: tuple[int, int]) -> tuple[npt.NDArray[np.uint8], tuple[int, int]]:
+    """:func:`reflect_pad` to a given (H, W). The edge pixel is not doubled (reflect-101); the reflection is repeated
+    where the image is smaller than its padding, and a side of one pixel is repeated.
+
+    Raises:
+        UsageError: the image is empty or larger than the shape.
+    """
+    height, width = image.shape[:2]
+    if not (0 < height <= shape[0] and 0 < width <= shape[1]):
+        raise UsageError(f"an image of {width}x{height} cannot be padded to {shape[1]}x{shape[0]}")
+    if (height, width) == shape:
+        return image, (0, 0)
+    top, left = (shape[0] - height) // 2, (shape[1] - width) // 2
+    rows = _reflected(np.arange(-top, shape[0] - top), height)
+    columns = _reflected(np.arange(-left, shape[1] - left), width)
+    return image[rows[:, None], columns[None, :]], (top, left)
+
+
+def crop_back(padded: npt.NDArray[Any], corner: tuple[int, int], size: tuple[int, int]) -> npt.NDArray[Any]:
+    """The part of ``padded`` ``[H, W, ...]`` that an image of ``size`` (h, w) at ``corner`` (top, left) took."""
+    top, left = corner
+    return padded[top : top + size[0], left : left + size[1]]
+
+
+def _reflected(index: npt.NDArray[np.int64], side: int) -> npt.NDArray[np.int64]:
+    """Where an index beyond 0..side - 1 lands after as many reflections as it needs."""
+    period = max(2 * (side - 1), 1)
+    folded = index % period
+    landed: npt.NDArray[np.int64] = np.minimum(folded, period - folded) if side > 1 else np.zeros_like(index)
+    return landed
+
+
+def _listed(sides: Sequence[int]) -> str:
+    return ", ".join(map(str, sides))

@@ -8,7 +8,15 @@ import json
 import numpy as np
 import pytest
 
-from gloam.artifact import ModelCard, Photometric, SelfTest, TensorSpec, expect_same_space, selftest_images
+from gloam.artifact import (
+    ModelCard,
+    Photometric,
+    SelfTest,
+    TensorSpec,
+    block_means,
+    expect_same_space,
+    selftest_images,
+)
 from gloam.errors import IncompatibleError, ModelError
 from gloam.padding import PaddingProfile
 
@@ -112,3 +120,26 @@ def test_selftest_images_follow_the_formula_in_plain_integers() -> None:
     assert (images[1, 5:] == 255).all()
     assert (images[1, :, 7:] == 255).all()
     assert images.dtype == np.uint8
+
+
+def test_a_translation_is_another_space_and_none_keeps_the_old_one(card: ModelCard) -> None:
+    translated = card.with_translate("aa")
+    assert len({card.space(), translated.space(), card.with_translate("bb").space()}) == 3
+    assert translated.fingerprint("00") != card.fingerprint("00")
+    assert translated.with_translate(None).space() == card.space()
+    assert "translate" not in json.loads(card.to_json())
+    assert ModelCard.from_json(translated.to_json()) == translated
+
+
+def test_the_space_of_an_earlier_card_stays(card: ModelCard) -> None:
+    # Computed before cards knew of translation; stores in the world hold such hashes.
+    assert card.space() == "c03401f209e396b68d9f8d24562bc5bf11733686a2a33624f67fc50ee6b774e4"
+    assert card.fingerprint("00") == "29e69c221108f0e5078af8fac1801b39f6529e34c79064b153fdd235bcea79ea"
+
+
+def test_block_means_are_means_of_blocks() -> None:
+    maps = np.random.default_rng(0).normal(size=(2, 19, 33, 3))
+    means = block_means(maps)
+    assert means.shape == (2, 8, 8, 3)
+    np.testing.assert_allclose(means[1, 2, 7], maps[1, 2 * 19 // 8 : 3 * 19 // 8, 7 * 33 // 8 :].mean((0, 1)))
+    np.testing.assert_allclose(block_means(maps[..., 0]), means[..., 0])

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gloam.errors import ImageError, ModelError, UsageError
-from gloam.padding import PaddingProfile
+from gloam.padding import PaddingProfile, crop_back, next_multiple, reflect_pad, reflect_to
 
 
 @given(st.integers(1, 1024), st.integers(1, 1024))
@@ -50,3 +50,41 @@ def test_json_round_trip_and_malformed() -> None:
     assert PaddingProfile.from_dict(profile.to_dict()) == profile
     with pytest.raises(ModelError, match="malformed"):
         PaddingProfile.from_dict({"kind": "fixed"})
+
+
+@given(st.integers(1, 40), st.integers(1, 40), st.sampled_from([1, 4, 16, 32, 64]), st.sampled_from([1, 64]))
+def test_reflection_is_numpys_and_crops_back_exactly(height: int, width: int, multiple: int, minimum: int) -> None:
+    image = np.random.default_rng(height * 41 + width).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    padded, (top, left) = reflect_pad(image, multiple, minimum)
+    for side, found in zip((height, width), padded.shape, strict=False):
+        assert found == max(next_multiple(side, multiple), next_multiple(minimum, multiple))
+    bottom, right = padded.shape[0] - height - top, padded.shape[1] - width - left
+    assert bottom - top in (0, 1)  # the extra pixel is at the bottom and right
+    assert right - left in (0, 1)
+    np.testing.assert_array_equal(padded, np.pad(image, ((top, bottom), (left, right), (0, 0)), mode="reflect"))
+    np.testing.assert_array_equal(crop_back(padded, (top, left), (height, width)), image)
+
+
+def test_a_reflecting_profile_pads_to_exactly_the_next_multiple() -> None:
+    dynamic = PaddingProfile.dynamic().reflecting(4, 8)
+    assert dynamic.shape_for(1, 9) == (8, 12)
+    assert dynamic.shape_for(8, 16) == (8, 16)
+    fixed = PaddingProfile.fixed((256, 1024), (256,)).reflecting(4, 8)
+    assert fixed.shape_for(10, 256) == (256, 256)
+    with pytest.raises(ImageError, match=r"needs the shape 256x512"):
+        fixed.shape_for(300, 10)  # 1024 would hold it, but is not the next multiple
+    assert PaddingProfile.dynamic().reflecting(4, 6).minimum == 8
+    with pytest.raises(ModelError, match="multiples of 512"):
+        PaddingProfile.fixed((256, 512), (512,)).reflecting(512)
+
+
+def test_the_minimum_is_kept_and_earlier_profiles_read_as_they_were() -> None:
+    profile = PaddingProfile.dynamic().reflecting(16, 32)
+    assert PaddingProfile.from_dict(profile.to_dict()) == profile
+    assert "minimum" not in PaddingProfile.fixed().to_dict()  # part of every fingerprint
+
+
+def test_what_does_not_fit_is_refused() -> None:
+    for size in ((0, 5), (9, 5)):
+        with pytest.raises(UsageError, match="cannot be padded"):
+            reflect_to(np.zeros((*size, 3), np.uint8), (8, 8))

@@ -3,20 +3,38 @@
 from __future__ import annotations
 
 import argparse
+import json
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from gloam.cli.report import Report
 from gloam.errors import UsageError
 
-HELP = "export an embedder's weights to one ONNX file with its model card and self-test"
+if TYPE_CHECKING:
+    from gloam.artifact import ModelCard
+    from gloam.padding import PaddingProfile
+
+HELP = "export the weights of an embedder, translator or edge detector to one ONNX file with its card and self-test"
+EMBEDDERS_ONLY = ("padding", "mean", "std", "photometric")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the verb."""
-    parser.add_argument("weights", type=Path, nargs="?", help="native .safetensors, or a .pth/.pt state dict")
+    parser.add_argument(
+        "weights", type=Path, nargs="?", help="native .safetensors, or an embedder's .pth/.pt state dict"
+    )
     parser.add_argument("-o", "--output", type=Path, required=True, help=".onnx file to write")
     parser.add_argument("--network", help="network name, for weights that do not say it themselves")
     parser.add_argument("--random-init", type=int, metavar="SEED", help="random weights instead of a file: a control")
+    parser.add_argument(
+        "--option",
+        action="append",
+        default=[],
+        type=_option,
+        metavar="KEY=VALUE",
+        help="with --random-init: option of the network, e.g. width=32; repeatable",
+    )
     parser.add_argument("--profile", choices=("dynamic", "fixed"), default="dynamic", help="native or padded sizes")
     parser.add_argument(
         "--sides",
@@ -29,79 +47,152 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--p", type=float, default=3.0, help="GeM's power, for weights that do not hold one")
     parser.add_argument("--mean", type=_floats, help="normalisation mean on [0, 1], three numbers (default: ImageNet)")
     parser.add_argument("--std", type=_floats, help="normalisation std on [0, 1], three numbers (default: ImageNet)")
-    parser.add_argument("--photometric", choices=("none", "clahe"), default="none", help="normalisation of the light")
+    parser.add_argument(
+        "--photometric", choices=("none", "clahe"), default="none", help="embedders: normalisation of the light"
+    )
     parser.add_argument("--licence", default="unknown", help="licence of the weights, kept in the card")
 
 
+@dataclass(frozen=True)
+class _Loaded:
+    """A network, what it is, and what is to be said about how it was loaded."""
+
+    kind: str
+    model: Any
+    provenance: dict[str, Any]
+    notes: list[str] = field(default_factory=list)
+
+
 def run(arguments: argparse.Namespace) -> Report:
-    """Load, export, and state the identities."""
+    """Load, export by what the weights are, and state the identities."""
     if (arguments.weights is None) == (arguments.random_init is None):
         raise UsageError("give either a weights file or --random-init SEED with --network NAME")
-    import torch
-
-    from gloam.artifact import Photometric
-    from gloam.export.onnx import export_embedder
+    if arguments.option and arguments.random_init is None:
+        raise UsageError("--option goes with --random-init; a checkpoint states its own options")
     from gloam.files import sha256_file
     from gloam.padding import PaddingProfile
-    from gloam.training.networks.checkpoints import load_checkpoint
-    from gloam.training.networks.embedders import create_embedder
 
-    own = {"p": arguments.p} if arguments.network else {}
-    chosen = {"padding": arguments.padding, "mean": arguments.mean, "std": arguments.std}
-    options = own | {key: value for key, value in chosen.items() if value is not None}
-    notes: list[str] = []
-    if arguments.weights is None:
-        if arguments.network is None:
-            raise UsageError("--random-init needs --network NAME")
-        torch.manual_seed(arguments.random_init)
-        model = create_embedder(arguments.network, **options)
-        provenance = {
-            "recipe": f"random weights, seed {arguments.random_init}",
-            "data": "none",
-            "licence": "Apache-2.0",
-        }
-    else:
-        checkpoint = load_checkpoint(arguments.weights, arguments.network, **options)
-        model, provenance = checkpoint.model, checkpoint.provenance
-        if arguments.licence != "unknown":
-            provenance = {**provenance, "licence": arguments.licence}
-        if checkpoint.dropped:
-            notes.append(f"left out (no part of a descriptor): {', '.join(checkpoint.dropped)}")
-        if checkpoint.defaulted:
-            notes.append(f"not in the file, initial value kept: {', '.join(checkpoint.defaulted)}")
+    loaded = _random(arguments) if arguments.weights is None else _from_file(arguments)
+    if loaded.kind != "embedder":
+        unused = [name for name in EMBEDDERS_ONLY if getattr(arguments, name) not in (None, "none")]
+        if unused:
+            raise UsageError(f"--{unused[0]} is for embedders, but {loaded.model.name} is of kind '{loaded.kind}'")
     batch = (1, arguments.max_batch)
     profile = (
         PaddingProfile.fixed(arguments.sides, arguments.sides, batch)
         if arguments.profile == "fixed"
         else PaddingProfile.dynamic(batch)
     )
-    card = export_embedder(
-        model,
-        arguments.output,
-        profile=profile,
-        photometric=Photometric(arguments.photometric),
-        provenance=provenance,
-    )
+    card = _export(loaded, arguments, profile)
     fingerprint = card.fingerprint(sha256_file(arguments.output))
     data = {
         "model": str(arguments.output),
+        "kind": card.kind,
         "name": card.name,
         "dimension": card.dimension,
         "profile": card.profile.kind,
+        "multiple": card.profile.multiple,
         "space": card.space(),
         "fingerprint": fingerprint,
-        "notes": notes,
+        "notes": loaded.notes,
     }
+    size = card.kind if card.dimension is None else f"{card.dimension}-D"
     text = "\n".join(
         [
-            f"{arguments.output}: {card.name}, {card.dimension}-D, {card.profile.kind} profile, {card.precision}",
+            f"{arguments.output}: {card.name}, {size}, {card.profile.kind} profile, {card.precision}",
             f"space       {card.space()}",
             f"fingerprint {fingerprint}",
-            *notes,
+            *loaded.notes,
             f"next: gloam check {arguments.output}",
         ]
     )
     return Report(data, text)
+
+
+def _export(loaded: _Loaded, arguments: argparse.Namespace, profile: PaddingProfile) -> ModelCard:
+    from gloam.artifact import Photometric
+    from gloam.export.edges import export_edges
+    from gloam.export.onnx import export_embedder
+    from gloam.export.translator import export_translator
+
+    if loaded.kind == "translator":
+        return export_translator(loaded.model, arguments.output, profile, loaded.provenance)
+    if loaded.kind == "edges":
+        return export_edges(loaded.model, arguments.output, profile, loaded.provenance)
+    photometric = Photometric(arguments.photometric)
+    return export_embedder(
+        loaded.model, arguments.output, profile=profile, photometric=photometric, provenance=loaded.provenance
+    )
+
+
+def _from_file(arguments: argparse.Namespace) -> _Loaded:
+    from gloam.training.networks.checkpoints import (
+        checkpoint_kind,
+        load_checkpoint,
+        load_detector,
+        load_translator,
+    )
+    from gloam.training.networks.edges import DETECTORS
+    from gloam.training.networks.translators import GENERATORS
+
+    kind = checkpoint_kind(arguments.weights) or "embedder"
+    if kind == "embedder" and arguments.network in {**GENERATORS, **DETECTORS}:
+        raise UsageError(
+            f"{arguments.weights}: convert it first: gloam import {arguments.weights} --as {arguments.network} "
+            "-o FILE.safetensors"
+        )
+    if kind == "embedder":
+        checkpoint: Any = load_checkpoint(arguments.weights, arguments.network, **_embedder_options(arguments))
+    else:
+        if arguments.network:
+            raise UsageError(f"{arguments.weights}: the checkpoint says its network itself; drop --network")
+        checkpoint = (load_translator if kind == "translator" else load_detector)(arguments.weights)
+    provenance = checkpoint.provenance
+    if arguments.licence != "unknown":
+        provenance = {**provenance, "licence": arguments.licence}
+    notes = []
+    if checkpoint.dropped:
+        notes.append(f"left out (no part of a descriptor): {', '.join(checkpoint.dropped)}")
+    if checkpoint.defaulted:
+        notes.append(f"not in the file, initial value kept: {', '.join(checkpoint.defaulted)}")
+    return _Loaded(kind, checkpoint.model, provenance, notes)
+
+
+def _random(arguments: argparse.Namespace) -> _Loaded:
+    if arguments.network is None:
+        raise UsageError("--random-init needs --network NAME")
+    import torch
+
+    from gloam.training.networks.edges import DETECTORS, create_detector
+    from gloam.training.networks.embedders import create_embedder
+    from gloam.training.networks.translators import GENERATORS, create_generator
+
+    torch.manual_seed(arguments.random_init)
+    options = dict(arguments.option)
+    recipe = f"random weights, seed {arguments.random_init}"
+    provenance = {"recipe": recipe, "data": "none", "licence": "Apache-2.0"}
+    if arguments.network in GENERATORS:
+        return _Loaded("translator", create_generator(arguments.network, **options), provenance)
+    if arguments.network in DETECTORS:
+        return _Loaded("edges", create_detector(arguments.network, **options), provenance)
+    embedder = create_embedder(arguments.network, **options, **_embedder_options(arguments))
+    return _Loaded("embedder", embedder, provenance)
+
+
+def _embedder_options(arguments: argparse.Namespace) -> dict[str, Any]:
+    own = {"p": arguments.p} if arguments.network else {}
+    chosen = {"padding": arguments.padding, "mean": arguments.mean, "std": arguments.std}
+    return own | {key: value for key, value in chosen.items() if value is not None}
+
+
+def _option(text: str) -> tuple[str, Any]:
+    key, separator, value = text.partition("=")
+    if not key or not separator:
+        raise argparse.ArgumentTypeError(f"{text!r} is not KEY=VALUE")
+    try:
+        return key, json.loads(value)
+    except ValueError:
+        return key, value
 
 
 def _integers(text: str) -> tuple[int, ...]:

@@ -25,6 +25,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--stretch", type=_size, metavar="WxH", help="exact width and height in pixels, whatever the aspect"
     )
     parser.add_argument("--photometric", choices=("none", "clahe"), help="instead of the model's own normalisation")
+    parser.add_argument(
+        "--translate",
+        metavar="MODEL",
+        help="bring every image to another condition first, e.g. queries from night to day, by a translator (.onnx) or "
+        "a formula (see gloam translate); off by default, because it was measured to hurt retrieval (Dark Side "
+        "Augmentation): translate the training images instead",
+    )
     parser.add_argument("--dtype", choices=("float16", "float32"), default="float16", help="of the stored descriptors")
     parser.add_argument("--shard-size", type=int, default=1000, help="images per shard, the unit of work and resume")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where the model runs")
@@ -42,6 +49,7 @@ def run(arguments: argparse.Namespace) -> Report:
     from gloam.runtime.embedder import Embedder
     from gloam.runtime.pipeline import ExtractOptions, extract
     from gloam.runtime.store import DescriptorStore
+    from gloam.runtime.translator import load_translator
 
     options = ExtractOptions(
         max_side=None if arguments.stretch or arguments.max_side == 0 else arguments.max_side,
@@ -51,8 +59,15 @@ def run(arguments: argparse.Namespace) -> Report:
     )
     photometric = Photometric(arguments.photometric) if arguments.photometric else None
     items = find_images(arguments.source, arguments.root)
+    translator = None
+    if arguments.translate is not None:
+        translator = load_translator(arguments.translate, arguments.device, arguments.threads)
     embedder = Embedder.load(
-        arguments.model, device=arguments.device, threads=arguments.threads, photometric=photometric
+        arguments.model,
+        device=arguments.device,
+        threads=arguments.threads,
+        photometric=photometric,
+        translator=translator,
     )
     summary = extract(
         items,
@@ -72,6 +87,11 @@ def run(arguments: argparse.Namespace) -> Report:
         f"{backend['precision']}; padded pixels {summary.padded_share:.0%}",
         f"space {embedder.space}",
     ]
+    if translator is not None:
+        lines.append(
+            f"images translated by {translator.name} first; as queries they are compared with maps of "
+            f"{embedder.untranslated_space}"
+        )
     if summary.failed:
         lines.append(f"{summary.failed} images failed; the reasons are in {arguments.output / 'failures.csv'}")
     data = asdict(summary) | {
@@ -79,6 +99,7 @@ def run(arguments: argparse.Namespace) -> Report:
         "store": str(arguments.output),
         "space": embedder.space,
         "fingerprint": embedder.fingerprint,
+        "translate": None if translator is None else translator.name,
     }
     if arguments.kapture or arguments.hloc:
         from gloam.runtime.writers import write_hloc, write_kapture

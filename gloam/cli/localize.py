@@ -136,11 +136,11 @@ def _retrieved(
         matrix /= np.maximum(np.linalg.norm(matrix, axis=1, keepdims=True), 1e-12)
         descriptors = Descriptors(dict(zip(names, matrix, strict=True)))
     else:
-        from gloam.artifact import expect_same_space
+        from gloam.runtime.descriptors import expect_searchable
         from gloam.runtime.store import DescriptorStore
 
         stores = [DescriptorStore.open(folder) for folder in arguments.stores]
-        expect_same_space(stores[1].space, stores[0].space, str(arguments.stores[0]))
+        expect_searchable(stores[1].space, stores[0], str(arguments.stores[0]))
         descriptors = Descriptors(
             {name: row for store in stores for name, row in zip(store.names, store.load(), strict=True)}
         )

@@ -39,10 +39,11 @@ def run(arguments: argparse.Namespace) -> Report:
     index = DescriptorIndex.open(arguments.index)
     failures: dict[str, str] = {}
     if arguments.store is not None:
+        from gloam.runtime.descriptors import search_space
         from gloam.runtime.store import DescriptorStore
 
         store = DescriptorStore.open(arguments.store)
-        queries, descriptors, space = store.names, store.load(), store.space
+        queries, descriptors, space = store.names, store.load(), search_space(index.card.space, store)
     else:
         queries, descriptors, space, failures = _describe(arguments, index.card)
     names, scores = index.search(descriptors, arguments.k, space=space, nprobe=arguments.nprobe)

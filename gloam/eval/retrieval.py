@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from gloam.artifact import expect_same_space
 from gloam.errors import DataError, IncompatibleError
 from gloam.eval.ground_truth import GroundTruth, Indices, read_ground_truth
+from gloam.runtime.descriptors import expect_searchable
 
 if TYPE_CHECKING:
     from gloam.runtime.store import DescriptorStore
@@ -226,7 +226,7 @@ def evaluate_stores(
     Raises:
         IncompatibleError: the stores hold descriptors of different spaces.
     """
-    expect_same_space(map_store.space, query_store.space, "query descriptors")
+    expect_searchable(map_store.space, query_store, "query descriptors")
     return evaluate(
         query_store.names,
         query_store.load(),

@@ -1,4 +1,4 @@
-"""torch to ONNX: one file with its ModelCard and a stored self-test.
+"""An embedder to ONNX: one file with its ModelCard and a stored self-test.
 
 Inputs are uint8 NHWC RGB; normalisation, pooling and L2 are in the graph. A ``dynamic`` profile takes images alone and
 has no masks; a ``fixed`` profile also takes each image's valid size and is padding-exact.
@@ -6,28 +6,20 @@ has no masks; a ``fixed`` profile also takes each image's valid size and is padd
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import io
-import logging
-import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.export import Dim
 
-from gloam import __version__
-from gloam.artifact import METADATA_KEY, ModelCard, Photometric, SelfTest, TensorSpec, selftest_images
-from gloam.errors import ModelError, require
-from gloam.files import write_bytes
+from gloam.artifact import ModelCard, Photometric, SelfTest, TensorSpec, selftest_images
+from gloam.errors import ModelError
+from gloam.export.graph import batch_axis, flat, full_provenance, side_axis, trace, write_model
 from gloam.padding import PaddingProfile
-from gloam.training.networks.checkpoints import weights_sha256
 from gloam.training.networks.embedders import Embedder
 
-OPSET = 20  # what the exporter of torch 2.13 verifies, read by TensorRT 10.3 and later
 SELFTEST_DYNAMIC = ((2, 97, 131), ((97, 131), (97, 131)))
 SELFTEST_FIXED_SIZES = ((255, 201), (97, 131))  # odd, so that a wrong mask shows
 
@@ -66,8 +58,6 @@ def export_embedder(
     Raises:
         ModelError: a fixed profile for a model that is not padding-exact, or an invalid graph.
     """
-    onnx = require("onnx", "train", "export a model")
-    require("onnxscript", "train", "export a model")
     profile = profile or PaddingProfile.dynamic()
     fixed = profile.kind == "fixed"
     if fixed and not model.padding_exact:
@@ -79,51 +69,21 @@ def export_embedder(
     proto = _trace(model, profile)
     # The card's own size is no part of the graph: the self-test comes from torch, the truth the file must reproduce.
     card = dataclasses.replace(card, selftest=_selftest(model, profile))
-    entry = proto.metadata_props.add()
-    entry.key, entry.value = METADATA_KEY, card.to_json()
-    proto.producer_name, proto.producer_version, proto.doc_string = "gloam", __version__, ""
-    try:
-        onnx.checker.check_model(proto, full_check=True)
-    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        raise ModelError(f"{path}: the exported graph is invalid ({str(error).splitlines()[0]})") from error
-    write_bytes(path, proto.SerializeToString(deterministic=True))
+    write_model(proto, card, path)
     return card
 
 
 def _trace(model: Embedder, profile: PaddingProfile) -> Any:
-    # torch never keeps a free axis of 1, so a bound of 2, the traced batch, would leave one value and freeze the axis.
-    batch = Dim("batch", min=1, max=max(3, profile.batch[1]))
+    batch = batch_axis(profile.batch[1])
     images = torch.zeros((2, 256, 320, 3), dtype=torch.uint8)
-    shape = {0: batch, 1: Dim("height", min=32, max=16384), 2: Dim("width", min=32, max=16384)}
+    shape = {0: batch, 1: side_axis("height", minimum=32), 2: side_axis("width", minimum=32)}
     if profile.kind == "fixed":
         wrapper: nn.Module = _Fixed(model)
         arguments: tuple[Tensor, ...] = (images, torch.tensor(((200, 300), (256, 320)), dtype=torch.int32))
         shapes: dict[str, Any] = {"images": shape, "sizes": {0: batch}}
     else:
         wrapper, arguments, shapes = _Dynamic(model), (images,), {"images": shape}
-    with _quiet(), torch.no_grad():
-        program = torch.onnx.export(
-            wrapper.eval(),
-            arguments,
-            dynamo=True,
-            opset_version=OPSET,
-            external_data=False,
-            input_names=list(shapes),
-            output_names=["descriptors"],
-            dynamic_shapes=shapes,
-            verbose=False,
-        )
-    if program is None:
-        raise ModelError(f"{model.name}: torch did not export a graph")
-    proto = program.model_proto
-    for node in proto.graph.node:  # stack traces of the exporting machine: paths, and bytes that differ by folder
-        del node.metadata_props[:]
-        node.doc_string = ""
-    for value in (*proto.graph.input, *proto.graph.output, *proto.graph.value_info):
-        del value.metadata_props[:]
-    del proto.graph.metadata_props[:]
-    del proto.metadata_props[:]
-    return proto
+    return trace(wrapper, arguments, shapes, "descriptors", model.name)
 
 
 def _card(
@@ -141,13 +101,7 @@ def _card(
         network={"name": model.name, **model.options},
         mean=model.mean,
         std=model.std,
-        provenance={
-            "recipe": "unknown",
-            "data": "unknown",
-            "licence": "unknown",
-            **provenance,
-            "weights_sha256": weights_sha256(model.state_dict()),
-        },
+        provenance=full_provenance(provenance, model),
         photometric=photometric,
         pooling={"name": "gem", "p": round(float(model.pool.p.item()), 6)},
         dimension=model.dimension,
@@ -165,17 +119,4 @@ def _selftest(model: Embedder, profile: PaddingProfile) -> SelfTest:
     images = torch.from_numpy(selftest_images(shape, sizes))
     with torch.no_grad():
         rows = [model.describe_uint8(images[row : row + 1, :h, :w])[0] for row, (h, w) in enumerate(sizes)]
-    return SelfTest(shape, sizes, tuple(float(value) for value in torch.stack(rows).flatten()))
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """The exporter reports its progress on stdout and warns about its own internals."""
-    level = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(level)
+    return SelfTest(shape, sizes, flat(torch.stack(rows)))

@@ -78,7 +78,7 @@ def _generated_batches(
     rng = np.random.default_rng(seed)
     tallest = profile.heights[-1] if profile.heights else None
     widest = profile.widths[-1] if profile.widths else None
-    return [[_textured_image(rng, min(h, tallest or h), min(w, widest or w)) for h, w in batch] for batch in shapes]
+    return [[textured_image(rng, min(h, tallest or h), min(w, widest or w)) for h, w in batch] for batch in shapes]
 
 
 def _groups(exported: ExportedEmbedder, images: Images) -> list[list[npt.NDArray[np.uint8]]]:
@@ -90,7 +90,7 @@ def _groups(exported: ExportedEmbedder, images: Images) -> list[list[npt.NDArray
     return [bucket[at : at + largest] for bucket in buckets.values() for at in range(0, len(bucket), largest)]
 
 
-def _textured_image(rng: np.random.Generator, height: int, width: int) -> npt.NDArray[np.uint8]:
+def textured_image(rng: np.random.Generator, height: int, width: int) -> npt.NDArray[np.uint8]:
     """Noise of several scales, uint8 ``[height, width, 3]``: closer to a photograph's spectrum than white noise."""
     image = np.zeros((height, width, 3))
     for scale in (1, 4, 16, 64):

@@ -8,6 +8,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from gloam.artifact import expect_same_space
 from gloam.errors import DataError, IncompatibleError
 
 
@@ -46,3 +47,26 @@ def finite_blocks(source: DescriptorSource, rows: int) -> Iterator[tuple[list[st
         if not finite.all():
             raise DataError(f"the descriptor of {names[int(np.argmin(finite))]!r} is not finite; extract it again")
         yield names, block
+
+
+def expect_searchable(map_space: str, queries: DescriptorSource, where: str) -> None:
+    """Refuse queries that may not be compared with a map.
+
+    Queries that a translator brought to the map's condition are searched for in the map of untranslated images; the
+    other way round, and with another embedder, nothing may be compared.
+
+    Args:
+        map_space: of the map's descriptors.
+        queries: of the same space, or translated images in the same space but for the translation.
+        where: the queries' place, for the message.
+
+    Raises:
+        IncompatibleError: they come from another model or normalisation.
+    """
+    expect_same_space(map_space, search_space(map_space, queries), where)
+
+
+def search_space(map_space: str, queries: DescriptorSource) -> str:
+    """The space in which queries meet a map: their own, or their untranslated one where that is the map's."""
+    untranslated = getattr(queries, "untranslated_space", None)
+    return map_space if untranslated == map_space else queries.space

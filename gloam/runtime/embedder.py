@@ -13,6 +13,7 @@ from gloam.artifact import ModelCard, Photometric
 from gloam.data.images import MIN_SIDE
 from gloam.data.photometric import apply_photometric
 from gloam.errors import ImageError
+from gloam.runtime.image_model import ImageOperation
 from gloam.runtime.ort import OrtSession
 from gloam.runtime.session import Session
 
@@ -26,20 +27,31 @@ class Embedder:
     Args:
         session: a loaded model of kind ``embedder``.
         photometric: normalisation to apply instead of the card's; the descriptors are then of another space.
+        translator: every image passes it first, before the normalisation; again another space.
 
     Attributes:
-        card: the model's card, with the normalisation that is really applied.
+        card: the model's card, with the normalisation and the translation that are really applied.
         dimension, space, fingerprint: of the descriptors.
+        untranslated_space: the space without the translation, in which translated queries are searched for.
         batch_size: images per run: 1 for native sizes on a CPU, where batching gains nothing.
     """
 
-    def __init__(self, session: Session, photometric: Photometric | None = None) -> None:
+    def __init__(
+        self,
+        session: Session,
+        photometric: Photometric | None = None,
+        translator: ImageOperation | None = None,
+    ) -> None:
         session.card.expect_kind("embedder", session.card.name)
         self.session = session
+        self.translator = translator
         self.card: ModelCard = session.card if photometric is None else session.card.with_photometric(photometric)
+        self.untranslated_space = self.card.space()
+        if translator is not None:
+            self.card = self.card.with_translate(translator.fingerprint)
         self.dimension = int(self.card.dimension or 0)
         self.space = self.card.space()
-        # A replaced normalisation changes the descriptors, so it must change what resume compares.
+        # What is done to images before the graph changes the descriptors, so it must change what resume compares.
         same = self.space == session.card.space()
         self.fingerprint = session.fingerprint if same else self.card.fingerprint(session.fingerprint)
         on_cpu = session.backend.get("providers") == ["CPUExecutionProvider"]
@@ -54,6 +66,7 @@ class Embedder:
         device: str = "cpu",
         threads: int | None = None,
         photometric: Photometric | None = None,
+        translator: ImageOperation | None = None,
     ) -> Embedder:
         """Load an ``.onnx`` file.
 
@@ -62,13 +75,14 @@ class Embedder:
             device: ``cpu`` or ``cuda``; refused where it is not active.
             threads: of the backend; all cores by default.
             photometric: normalisation to apply instead of the card's.
+            translator: applied to every image first.
 
         Raises:
             ModelError: unreadable, or of another kind.
         """
         session = OrtSession(path, device=device, threads=threads)
         session.card.expect_kind("embedder", str(path))
-        return cls(session, photometric)
+        return cls(session, photometric, translator)
 
     def __call__(self, images: Images) -> npt.NDArray[np.float32]:
         """Describe images.
@@ -87,7 +101,7 @@ class Embedder:
                 raise ImageError(f"an image must be uint8 [H, W, 3], not {image.dtype} {list(image.shape)}")
             if min(image.shape[:2]) < MIN_SIDE:
                 raise ImageError(f"{image.shape[1]}x{image.shape[0]} is too small; {MIN_SIDE} px a side at least")
-        prepared = [apply_photometric(image, self.card.photometric) for image in images]
+        prepared = [self.prepare(image) for image in images]
         descriptors = np.empty((len(images), self.dimension), np.float32)
         buckets: dict[tuple[int, int], list[int]] = {}
         for row, image in enumerate(prepared):
@@ -100,12 +114,23 @@ class Embedder:
 
     describe = __call__
 
+    def prepare(self, image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+        """What happens to a decoded image before the graph: translation, then photometric normalisation.
+
+        Raises:
+            ImageError: the translator cannot take the image.
+        """
+        if self.translator is not None:
+            self.translator.check(image)
+            image = self.translator([image])[0]
+        return apply_photometric(image, self.card.photometric)
+
     def shape_for(self, image: npt.NDArray[np.uint8]) -> tuple[int, int]:
         """The (H, W) that an image is run at; images of one shape can share a batch."""
         return self.card.profile.shape_for(image.shape[0], image.shape[1])
 
     def run_batch(self, images: Images) -> npt.NDArray[np.float32]:
-        """Describe images of one shape that are already normalised; at most ``batch_size`` of them."""
+        """Describe images of one shape that are already prepared; at most ``batch_size`` of them."""
         shape = self.shape_for(images[0])
         if self.card.profile.kind == "dynamic":
             inputs: dict[str, npt.NDArray[Any]] = {"images": np.stack(images)}

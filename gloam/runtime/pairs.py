@@ -7,10 +7,9 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
-from gloam.artifact import expect_same_space
 from gloam.data.pairs import Pair
 from gloam.errors import IncompatibleError, UsageError
-from gloam.runtime.descriptors import DescriptorSource, finite_blocks
+from gloam.runtime.descriptors import DescriptorSource, expect_searchable, finite_blocks
 
 BLOCK = 4096  # a tile of scores is at most BLOCK x BLOCK float32, 64 MiB
 
@@ -45,7 +44,7 @@ def retrieve_pairs(
     """
     if k < 1 or block < 1:
         raise UsageError(f"pairs per query ({k}) and block ({block}) must be at least 1")
-    expect_same_space(map_store.space, query_store.space, "queries")
+    expect_searchable(map_store.space, query_store, "queries")
     if query_store.dimension != map_store.dimension or map_store.metric != "cosine":
         raise IncompatibleError(
             f"queries of {query_store.dimension} values, map of {map_store.dimension} by {map_store.metric}; "

@@ -13,8 +13,10 @@ import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from threading import Lock
 from typing import Any, Literal
 
 import numpy as np
@@ -22,7 +24,6 @@ import numpy.typing as npt
 from tqdm import tqdm
 
 from gloam.data.images import decode_image, read_bytes
-from gloam.data.photometric import apply_photometric
 from gloam.data.sources import ImageItem
 from gloam.errors import DataError, ImageError, UsageError
 from gloam.files import sha256_bytes, sha256_json
@@ -120,7 +121,8 @@ def extract(
         metric=embedder.card.metric,
         images_sha256=sha256_json([[item.name, item.problem] for item in items]),
         images=len(items),
-        options={**asdict(options), "photometric": asdict(embedder.card.photometric), "batch": embedder.batch_size},
+        options=_job_options(options, embedder),
+        untranslated_space=None if embedder.translator is None else embedder.untranslated_space,
     )
     shards = -(-len(items) // options.shard_size)
     writer = ShardWriter(folder, job, shards)
@@ -154,6 +156,13 @@ def extract(
     return summary
 
 
+def _job_options(options: ExtractOptions, embedder: Embedder) -> dict[str, Any]:
+    stated = {**asdict(options), "photometric": asdict(embedder.card.photometric), "batch": embedder.batch_size}
+    if embedder.translator is not None:  # absent otherwise: stores of untranslated images stay what they were
+        stated["translate"] = {"name": embedder.translator.name, "fingerprint": embedder.translator.fingerprint}
+    return stated
+
+
 @dataclass(frozen=True)
 class _Decoded:
     row: Row
@@ -169,6 +178,8 @@ class _Run:
         self.summary = summary
         self.valid_pixels = 0
         self.run_pixels = 0
+        # A generator holds gigabytes while it runs; normalisation alone needs no turn.
+        self.translating: AbstractContextManager[Any] = nullcontext() if embedder.translator is None else Lock()
 
     def decode(self, item: ImageItem) -> _Decoded:
         """Read, decode, resize and normalise one image; a failure is a row, never an exception."""
@@ -180,7 +191,8 @@ class _Run:
             digest = sha256_bytes(content)
             pixels = decode_image(content, max_side=self.options.max_side, stretch=self.options.stretch)
             shape = self.embedder.shape_for(pixels)
-            pixels = apply_photometric(pixels, self.embedder.card.photometric)
+            with self.translating:
+                pixels = self.embedder.prepare(pixels)
         except ImageError as error:
             return _Decoded(Row(item.name, digest, status=str(error)), None)
         except MemoryError:

@@ -58,6 +58,8 @@ class Job:
         images_sha256: of the ordered list of names.
         images: how many.
         options: resize, photometric normalisation, dtype, shard size and what else changes bytes.
+        untranslated_space: of the same embedder without the translation that the images passed; None where they passed
+            none. As queries, such descriptors are compared with a map of that space.
     """
 
     space: str
@@ -67,6 +69,7 @@ class Job:
     images_sha256: str
     images: int
     options: Mapping[str, Any]
+    untranslated_space: str | None = None
 
 
 class ShardWriter:
@@ -151,6 +154,7 @@ class DescriptorStore:
     Attributes:
         names: images that have a descriptor, in order.
         dimension, space, fingerprint, metric: of the descriptors.
+        untranslated_space: see :class:`Job`.
         manifest: ``manifest.json`` as read.
     """
 
@@ -160,6 +164,7 @@ class DescriptorStore:
         job = manifest["job"]
         self.dimension = int(job["dimension"])
         self.space = str(job["space"])
+        self.untranslated_space: str | None = job.get("untranslated_space")
         self.fingerprint = str(job["fingerprint"])
         self.metric = str(job["metric"])
         self._shards = list(shards)

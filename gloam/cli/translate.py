@@ -1,0 +1,37 @@
+"""``gloam translate``: photographs of one condition to pictures of another."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+from gloam.cli.image_runs import add_run_arguments, run_pictures
+from gloam.cli.report import Report
+
+if TYPE_CHECKING:
+    from gloam.runtime.image_model import ImageOperation
+
+HELP = "translate a folder, list or kapture dataset of images, for example from day to night"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the verb."""
+    add_run_arguments(parser)
+    parser.add_argument(
+        "--model",
+        required=True,
+        help="exported translator (.onnx), or a control without a network: none, lab-inversion, gamma[:MEAN] (darkens "
+        "to the mean of the night, on 0..1), clahe",
+    )
+    parser.add_argument("--format", choices=("png", "jpg"), default="png", help="of the pictures; jpg has quality 95")
+
+
+def run(arguments: argparse.Namespace) -> Report:
+    """Translate and report."""
+
+    def load() -> ImageOperation:
+        from gloam.runtime.translator import load_translator
+
+        return load_translator(arguments.model, arguments.device, arguments.threads)
+
+    return run_pictures(arguments, load, arguments.format, "translated")

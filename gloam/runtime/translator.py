@@ -1,0 +1,104 @@
+"""Translator: images in, images of the same sizes out; and the one way from a name or a file to a translator."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from gloam.errors import UsageError
+from gloam.runtime.classic import CLASSIC, create_classic
+from gloam.runtime.image_model import ImageModel, ImageOperation, Pixels, to_uint8
+from gloam.runtime.session import Session
+
+
+class Translator:
+    """An exported image-to-image network.
+
+    Args:
+        session: a loaded model of kind ``translator``.
+
+    Attributes:
+        card: the model's card.
+        name, fingerprint: of the model.
+        batch_size, backend: see :class:`gloam.runtime.image_model.ImageOperation`.
+    """
+
+    def __init__(self, session: Session) -> None:
+        session.card.expect_kind("translator", session.card.name)
+        self._model = ImageModel(session)
+        self.session = session
+        self.card = session.card
+        self.name = session.card.name
+        self.fingerprint = session.fingerprint
+        self.batch_size = self._model.batch_size
+        self.backend = session.backend
+
+    @classmethod
+    def load(cls, path: str | Path, device: str = "cpu", threads: int | None = None) -> Translator:
+        """Load an ``.onnx`` file.
+
+        Args:
+            path: the model.
+            device: ``cpu`` or ``cuda``; refused where it is not active.
+            threads: of the backend; all cores by default.
+
+        Raises:
+            ModelError: unreadable, or of another kind.
+        """
+        return cls(ImageModel.load(path, "translator", device, threads).session)
+
+    def check(self, image: Pixels) -> None:
+        """Raise ImageError where an image cannot be translated (no image, or too large for a fixed profile)."""
+        self._model.check(image)
+
+    def __call__(self, images: Sequence[Pixels]) -> list[Pixels]:
+        """Translate images.
+
+        Args:
+            images: uint8 ``[h, w, 3]`` RGB each, of any sizes from one pixel on; ``[h, w, 1]`` is grey.
+
+        Returns:
+            uint8 of the same shapes, in the order given.
+
+        Raises:
+            ImageError: not such an array, or larger than a fixed profile or the memory.
+            ModelError: the model gives values that are not finite.
+        """
+        translated = [to_uint8((values + 1) * np.float32(127.5)) for values in self._model.maps(images)]
+        return [_like(image, found) for image, found in zip(images, translated, strict=True)]
+
+
+def load_translator(spec: str | Path, device: str = "cpu", threads: int | None = None) -> ImageOperation:
+    """A translator by the path of an exported model, or one of the classic ones by name.
+
+    Args:
+        spec: ``.onnx`` file, or ``none``, ``lab-inversion``, ``gamma``, ``gamma:MEAN``, ``clahe``.
+        device, threads: of an exported model.
+
+    Raises:
+        UsageError: an unknown name; the nearest is named.
+        ModelError: unreadable, or of another kind.
+    """
+    text = str(spec)
+    classic = create_classic(text)
+    if classic is not None:
+        return classic
+    path = Path(text)
+    if not path.suffix and len(path.parts) == 1 and not path.exists():
+        nearest = difflib.get_close_matches(text, CLASSIC, 1)
+        hint = f"; did you mean {nearest[0]}?" if nearest else ";"
+        raise UsageError(f"unknown translator {text!r}{hint} give an .onnx file or one of {', '.join(CLASSIC)}")
+    return Translator.load(path, device, threads)
+
+
+def _like(image: Pixels, translated: Pixels) -> Pixels:
+    """Grey results of colour images are repeated, colour results of grey ones averaged."""
+    if translated.shape == image.shape:
+        return translated
+    if image.shape[2] == 3:
+        return np.repeat(translated, 3, axis=2)
+    grey: Pixels = np.rint(translated.mean(2, keepdims=True)).astype(np.uint8)
+    return grey
