@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
-import importlib.resources
-import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from gloam.errors import UsageError, require
+from gloam.errors import UsageError
+from gloam.training.filling import fill_dataclass, read_mapping, recipe_mapping, recipes_of
 
 RECIPES = "gloam.training.recipes"
 
@@ -125,14 +123,7 @@ def fill_config(value: Mapping[str, Any], where: str, base: TrainConfig | None =
     Raises:
         UsageError: an unknown key (the nearest is named) or a value of the wrong type.
     """
-    types = typing.get_type_hints(TrainConfig)
-    filled: dict[str, Any] = {}
-    for key, item in value.items():
-        if key not in types:
-            nearest = difflib.get_close_matches(str(key), types, 1, cutoff=0.0)[0]
-            raise UsageError(f"{where}: unknown key {str(key)!r}; did you mean {nearest!r}?")
-        filled[key] = _typed(item, types[key], f"{where}: {key}")
-    return dataclasses.replace(base or TrainConfig(), **filled)
+    return fill_dataclass(TrainConfig, value, where, base)
 
 
 def read_config(path: str | Path, base: TrainConfig | None = None) -> TrainConfig:
@@ -141,20 +132,12 @@ def read_config(path: str | Path, base: TrainConfig | None = None) -> TrainConfi
     Raises:
         UsageError: not readable, not YAML, or not a mapping of known fields.
     """
-    yaml = require("yaml", "train", "read a training configuration")
-    try:
-        value = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UsageError(f"{path}: not readable as YAML ({' '.join(str(error).split())[:160]})") from error
-    if not isinstance(value, dict | None):
-        raise UsageError(f"{path}: expected keys and values, found {type(value).__name__}")
-    return fill_config(value or {}, str(path), base)
+    return fill_config(read_mapping(path), str(path), base)
 
 
 def recipe_names() -> list[str]:
-    """The recipes that come with gloam."""
-    files = importlib.resources.files(RECIPES).iterdir()
-    return sorted(item.name.removesuffix(".yaml") for item in files if item.name.endswith(".yaml"))
+    """The recipes for embedders that come with gloam."""
+    return recipes_of(RECIPES)
 
 
 def read_recipe(name: str) -> TrainConfig:
@@ -163,25 +146,4 @@ def read_recipe(name: str) -> TrainConfig:
     Raises:
         UsageError: there is none of that name.
     """
-    names = recipe_names()
-    if name not in names:
-        raise UsageError(f"unknown recipe {name!r}; choose one of {', '.join(names)}, or give a file with --config")
-    with importlib.resources.as_file(importlib.resources.files(RECIPES) / f"{name}.yaml") as path:
-        return read_config(path)
-
-
-def _typed(value: Any, annotation: Any, where: str) -> Any:
-    """``value`` as the field's type, or a sentence that says which type it must have."""
-    origin = typing.get_origin(annotation)
-    if origin is tuple and isinstance(value, list | tuple):
-        item_type = typing.get_args(annotation)[0]
-        return tuple(_typed(item, item_type, where) for item in value)
-    if origin is not None and isinstance(origin, type) and issubclass(origin, Mapping) and isinstance(value, dict):
-        return dict(value)
-    allowed = typing.get_args(annotation) if origin is not tuple and origin is not None else (annotation,)
-    if float in allowed and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if any(item in (int, float, str, bool, type(None)) and type(value) is item for item in allowed):
-        return value
-    label = getattr(annotation, "__name__", str(annotation)) if origin is None else str(annotation)
-    raise UsageError(f"{where}: {value!r} is not of type {label}")
+    return fill_config(recipe_mapping(RECIPES, name), f"recipe {name}")
