@@ -14,6 +14,7 @@ from gloam.errors import UsageError
 from gloam.training.gan_losses import GanLoss
 from gloam.training.networks.translators import PatchSampler, init_weights
 from gloam.training.networks.translators.resnet import ResnetGenerator
+from gloam.training.networks.translators.unet import UnetGenerator
 from gloam.training.trainers.base import Engine, Trainer, TrainerOptions, frozen
 from gloam.training.trainers.build import network_seeds, new_discriminator, new_generator
 
@@ -59,8 +60,8 @@ class CUTOptions(TrainerOptions):
             UsageError: naming the value and what it may be.
         """
         super().__post_init__()
-        if self.generator != "resnet":
-            raise UsageError(f"generator {self.generator!r}: CUT compares features of the 'resnet' generator")
+        if self.generator not in ("resnet", "unet"):
+            raise UsageError(f"generator {self.generator!r}: CUT compares features of 'resnet' (the paper's) or 'unet'")
         if not self.layers or min(self.layers) < 0 or list(self.layers) != sorted(set(self.layers)):
             raise UsageError(f"layers {list(self.layers)}: rising indices, at least one")
         if self.patches < 2:
@@ -83,10 +84,10 @@ class CUTTrainer(Trainer):
         super().__init__(options, engine, seed)
         seeds = network_seeds(options, seed, 3)
         generator = new_generator(options, seeds[0])
-        assert isinstance(generator, ResnetGenerator)  # the options allow no other
-        if options.layers[-1] >= len(generator.model):
+        assert isinstance(generator, ResnetGenerator | UnetGenerator)  # the options allow no other
+        if options.layers[-1] >= generator.feature_layers:
             raise UsageError(
-                f"layers {list(options.layers)}: this generator has layers 0 to {len(generator.model) - 1}"
+                f"layers {list(options.layers)}: this generator has layers 0 to {generator.feature_layers - 1}"
             )
         self.generator = generator
         self.discriminator = new_discriminator(options, seeds[1])

@@ -22,6 +22,7 @@ from gloam.training.networks.translators.cyeda import CyedaGenerator
 from gloam.training.networks.translators.drit import MapNorm
 from gloam.training.networks.translators.layers import BlurDownsample, BlurUpsample
 from gloam.training.networks.translators.resnet import ResnetGenerator
+from gloam.training.networks.translators.unet import UnetGenerator
 
 # Parameters and tensors of the state dict, as counted in the public code.
 GENERATOR_COUNTS = [
@@ -178,6 +179,23 @@ def test_features_are_the_activations_of_one_forward() -> None:
     assert all(torch.equal(a, b) for a, b in zip(taps, whole, strict=False))
     with pytest.raises(ModelError, match=r"rising indices of 0\.\.27"):
         model.features(x, (8, 4))
+
+
+def test_features_of_a_unet_are_its_way_down() -> None:
+    model = create_generator("unet", levels=4, width=4, norm="instance")
+    assert isinstance(model, UnetGenerator)
+    x = torch.rand(2, 3, 32, 48) * 2 - 1
+    with torch.no_grad():
+        taps = model.features(x, (0, 1, 3), encode_only=True)
+        whole = model.features(x, (0, 1, 3))
+        assert torch.equal(whole[-1], model(x))
+        assert torch.equal(taps[1], model.model.model[0](x))
+    assert torch.equal(taps[0], x)
+    assert [tuple(tap.shape[1:]) for tap in taps] == [(3, 32, 48), (4, 16, 24), (16, 4, 6)]
+    assert [tap.shape[1] for tap in taps] == model.feature_channels((0, 1, 3))
+    assert all(torch.equal(a, b) for a, b in zip(taps, whole, strict=False))
+    with pytest.raises(ModelError, match=r"rising indices of 0\.\.3"):
+        model.features(x, (1, 4))
 
 
 def test_blur_pooling_keeps_constants_and_halves_and_doubles() -> None:

@@ -115,7 +115,7 @@ def test_nce_falls_on_a_few_images():
 
 def test_bad_options_are_refused():
     for change, message in (
-        ({"generator": "unet"}, "features of the 'resnet' generator"),
+        ({"generator": "cyeda"}, "features of 'resnet'"),
         ({"layers": ()}, "layers"),
         ({"layers": (4, 0)}, "rising"),
         ({"patches": 1}, "patches 1"),

@@ -108,6 +108,7 @@ class ResnetGenerator(Translator):
             layers += normed(count // 2)
         layers += [nn.ReflectionPad2d(3), nn.Conv2d(width, channels, 7), nn.Tanh()]
         self.model = nn.Sequential(*layers)
+        self.feature_layers = len(layers)
 
     def forward(self, x: Tensor) -> Tensor:
         """Float ``[B, C, H, W]`` in [-1, 1] to ``[B, C, 4 ceil(H / 4), 4 ceil(W / 4)]`` in [-1, 1]."""

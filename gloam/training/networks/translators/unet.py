@@ -5,6 +5,7 @@ Blocks are nested: each is a Sequential ``model`` that holds the next one, which
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
@@ -56,9 +57,19 @@ class SkipBlock(nn.Module):
             ]
         self.model = nn.Sequential(*down, *([] if submodule is None else [submodule]), *up)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """``[B, outer, H, W]`` to ``[B, 2 outer, H, W]``; the outermost: image to image."""
-        y: Tensor = self.model(x)
+    def forward(self, x: Tensor, taps: list[Tensor] | None = None) -> Tensor:
+        """``[B, outer, H, W]`` to ``[B, 2 outer, H, W]``; the outermost: image to image.
+
+        ``taps``, where it is given, gets what enters each block inside this one, outermost first.
+        """
+        y = x
+        for layer in self.model:
+            if isinstance(layer, SkipBlock):
+                if taps is not None:
+                    taps.append(y)
+                y = layer(y, taps)
+            else:
+                y = layer(y)
         return y if self.outermost else torch.cat((x, y), 1)
 
 
@@ -98,6 +109,8 @@ class UnetGenerator(Translator):
         }
         super().__init__(options, channels=channels, multiple=2**levels, minimum=2**levels)
         widths = [width * min(2**level, 8) for level in range(levels)]  # outermost to innermost
+        self.widths = widths
+        self.feature_layers = levels
         block: SkipBlock | None = None
         for level in range(levels - 1, 0, -1):
             # The reference drops out only where both widths are the full one and a block is inside.
@@ -118,3 +131,43 @@ class UnetGenerator(Translator):
         """Float ``[B, C, H, W]`` in [-1, 1], sides multiples of ``2 ** levels``, to the same shape and range."""
         translated: Tensor = self.model(x)
         return translated
+
+    def features(self, x: Tensor, layers: Sequence[int], encode_only: bool = False) -> list[Tensor]:
+        """Activations on the way down, for contrastive losses (CUT, section 3, which has a ResNet there).
+
+        Args:
+            x: float ``[B, C, H, W]`` in [-1, 1].
+            layers: rising, of ``0..levels - 1``: 0 is ``x``, k what the k-th convolution of stride 2 and its norm give.
+            encode_only: stop behind the last of ``layers``. Otherwise the image is appended.
+
+        Returns:
+            one ``[B, C_k, H / 2^k, W / 2^k]`` per layer, then the image unless ``encode_only``.
+        """
+        self.feature_channels(layers)
+        taps = [x]
+        if encode_only:
+            self._descend(x, layers[-1], taps)
+            return [taps[index] for index in layers]
+        image = self.model(x, taps)
+        return [*(taps[index] for index in layers), image]
+
+    def feature_channels(self, layers: Sequence[int]) -> list[int]:
+        """C_k of :meth:`features` for each of ``layers``.
+
+        Raises:
+            ModelError: not rising indices of taps that there are.
+        """
+        last = self.feature_layers - 1
+        if not layers or list(layers) != sorted(set(layers)) or layers[0] < 0 or layers[-1] > last:
+            raise ModelError(f"feature layers {list(layers)} must be rising indices of 0..{last}")
+        return [self.channels if index == 0 else self.widths[index - 1] for index in layers]
+
+    def _descend(self, x: Tensor, last: int, taps: list[Tensor]) -> None:
+        block = self.model
+        while len(taps) <= last:
+            for layer in block.model:
+                if isinstance(layer, SkipBlock):
+                    taps.append(x)
+                    block = layer
+                    break
+                x = layer(x)
