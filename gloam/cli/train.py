@@ -7,9 +7,10 @@ import dataclasses
 import sys
 from pathlib import Path
 
+from gloam.cli import train_edges, train_translator
 from gloam.cli.report import Report
 
-HELP = "train a model: embedder"
+HELP = "train a model: embedder, translator, edges"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,6 +29,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     embedder.add_argument("--epochs", type=int, help="epochs, instead of the recipe's")
     embedder.add_argument("--seed", type=int, help="seed of weights and sampling, instead of the recipe's")
     embedder.set_defaults(run=run)
+    translator = kinds.add_parser(
+        "translator", help=train_translator.HELP, formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    train_translator.add_arguments(translator)
+    translator.set_defaults(run=train_translator.run)
+    edges = kinds.add_parser("edges", help=train_edges.HELP, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    train_edges.add_arguments(edges)
+    edges.set_defaults(run=train_edges.run)
 
 
 def run(arguments: argparse.Namespace) -> Report:

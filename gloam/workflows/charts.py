@@ -17,6 +17,8 @@ WIDTH, HEIGHT = 360, 208
 LEFT, RIGHT, TOP, BOTTOM = 40, 12, 12, 40
 MAP_LIMITS = (90, 420)  # height of a map in units, whatever the shape of the place
 
+SHARES = ((0.0, "0%"), (0.25, "25%"), (0.5, "50%"), (0.75, "75%"), (1.0, "100%"))
+
 Points = npt.NDArray[np.float64]
 
 
@@ -39,8 +41,9 @@ def line_chart(
     log: bool = False,
     guides: Sequence[float] = (),
     step: bool = False,
+    y_ticks: Sequence[tuple[float, str]] = SHARES,
 ) -> Markup:
-    """Lines of shares (y from 0 to 1) over x.
+    """Lines over x; of shares (y from 0 to 1) where no other ticks are given.
 
     Args:
         series: at least one.
@@ -50,21 +53,24 @@ def line_chart(
         log: logarithmic x.
         guides: x of dashed vertical lines.
         step: hold a value until the next x, as a cumulative distribution does.
+        y_ticks: like ``x_ticks``; lines are cut off at both ends.
     """
     first, last = x_ticks[0][0], x_ticks[-1][0]
+    bottom, top = y_ticks[0][0], y_ticks[-1][0]
 
     def across(value: float) -> float:
         low, high, at = (math.log(v) for v in (first, last, max(value, first))) if log else (first, last, value)
         return LEFT + (WIDTH - LEFT - RIGHT) * min(max((at - low) / ((high - low) or 1.0), 0.0), 1.0)
 
     def up(value: float) -> float:
-        return HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * value
+        share = min(max((value - bottom) / ((top - bottom) or 1.0), 0.0), 1.0)
+        return HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * share
 
     parts = [_open(title, HEIGHT)]
-    for share in (0.0, 0.25, 0.5, 0.75, 1.0):
-        y = up(share)
-        parts.append(_line(LEFT, y, WIDTH - RIGHT, y, "grid" if share else "axis"))
-        parts.append(_text(LEFT - 6, y + 3.5, f"{share:.0%}", "end"))
+    for value, text in y_ticks:
+        y = up(value)
+        parts.append(_line(LEFT, y, WIDTH - RIGHT, y, "grid" if value > bottom else "axis"))
+        parts.append(_text(LEFT - 6, y + 3.5, text, "end"))
     for guide in guides:
         parts.append(_line(across(guide), TOP, across(guide), HEIGHT - BOTTOM, "guide"))
     for value, text in x_ticks:

@@ -1,0 +1,113 @@
+"""``gloam train translator``: pix2pix, CycleGAN, CUT, CyEDA, HEDGAN and their kin, from a recipe."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from gloam.cli.report import Report
+
+HELP = "train a day-to-night image translator from a recipe"
+# option -> dotted name in the recipe
+DIRECT = {
+    "seed": "seed",
+    "max_minutes": "max_minutes",
+    "device": "device",
+    "processes": "processes",
+    "threads": "threads",
+    "precision": "precision",
+    "detector": "options.detector_weights",
+    "judge": "judge",
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the sub-verb."""
+    parser.description = (
+        "train a translator; the same command carries on after a kill, bit for bit on a CPU. FOLDER gets the networks, "
+        "losses.csv, held_out.csv, sample strips, TensorBoard events, report.html and train.json"
+    )
+    parser.add_argument("-o", "--output", type=Path, metavar="FOLDER", help="folder of the run")
+    parser.add_argument("--recipe", default="town_cyclegan", help="recipe that comes with gloam")
+    parser.add_argument("--list", action="store_true", help="list the recipes and stop")
+    parser.add_argument("--config", type=Path, metavar="FILE", help="YAML whose keys replace the recipe's")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="replace one key of the recipe, e.g. data.root=/photos or options.cycle_weight=5; repeatable",
+    )
+    parser.add_argument("--seed", type=int, help="seed of weights and sampling")
+    parser.add_argument("--epochs", type=int, help="epochs; the learning rate falls in the same share of them")
+    parser.add_argument(
+        "--max-minutes", type=float, metavar="M", help="end after this time by the recipe's clock (cpu unless it says)"
+    )
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), help="where to train")
+    parser.add_argument("--processes", type=int, metavar="N", help="processes that share each batch, one per GPU")
+    parser.add_argument("--threads", type=int, metavar="N", help="torch threads of each process")
+    parser.add_argument("--precision", choices=("32", "bf16", "fp16", "64"), help="of the forwards")
+    parser.add_argument("--detector", type=Path, metavar="FILE", help="edge detector of the HEDGAN family")
+    parser.add_argument("--judge", type=Path, metavar="MODEL.onnx", help="embedder in whose space KID is logged")
+    parser.add_argument("--views", type=Path, metavar="FOLDER", help="rendered town views, to be shared by runs")
+
+
+def run(arguments: argparse.Namespace) -> Report:
+    """Train and print what was reached."""
+    from gloam.errors import UsageError, require
+
+    require("torch", "train", "train")
+    from gloam.training import translator_config as configs
+    from gloam.training.filling import read_mapping
+
+    if arguments.list:
+        names = configs.translator_recipes()
+        return Report({"recipes": names}, "\n".join(names))
+    if arguments.output is None:
+        raise UsageError("the following argument is required: -o FOLDER")
+    overrides = read_mapping(arguments.config) if arguments.config is not None else {}
+    overrides = configs.merge(overrides, configs.override(arguments.set))
+    for option, name in DIRECT.items():
+        value = getattr(arguments, option)
+        if value is not None:
+            overrides = configs.merge(overrides, configs.nest(name, _plain(value)))
+    config = configs.read_translator_recipe(arguments.recipe, overrides)
+    if arguments.epochs is not None:
+        config = configs.with_epochs(config, arguments.epochs)
+
+    from gloam.training.translation import train_translator
+    from gloam.workflows.training_report import write_training_report
+
+    summary = train_translator(
+        config,
+        arguments.output,
+        recipe=arguments.recipe,
+        views=arguments.views,
+        say=lambda line: print(line, file=sys.stderr),
+    )
+    page = write_training_report(arguments.output)
+    data = {
+        "weights": {name: str(path) for name, path in summary.weights.items()},
+        "weights_sha256": summary.weights_sha256,
+        "step": summary.step,
+        "steps": summary.steps,
+        "limited": summary.limited,
+        "seconds": round(summary.seconds, 1),
+        "clock": config.clock,
+        "losses": summary.losses,
+        "held_out": summary.held_out,
+        "report": str(page),
+    }
+    end = f"ended by max_minutes {config.max_minutes:g}" if summary.limited else "complete"
+    scores = ", ".join(f"{name} {value:.4f}" for name, value in summary.held_out.items()) or "none"
+    text = (
+        f"{', '.join(str(path) for path in summary.weights.values())}: {summary.step} of {summary.steps} steps "
+        f"({end}), {summary.seconds / 60:.1f} {config.clock} minutes\nheld-out scores: {scores}\nreport: {page}"
+    )
+    return Report(data, text)
+
+
+def _plain(value: Any) -> Any:
+    return str(value) if isinstance(value, Path) else value
