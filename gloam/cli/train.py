@@ -34,7 +34,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     train_translator.add_arguments(translator)
     translator.set_defaults(run=train_translator.run)
-    edges = kinds.add_parser("edges", help=train_edges.HELP, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    edges = kinds.add_parser(
+        "edges",
+        help=train_edges.HELP,
+        description=train_edges.HELP,
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
     train_edges.add_arguments(edges)
     edges.set_defaults(run=train_edges.run)
 

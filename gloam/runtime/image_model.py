@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol, Self
 
 import cv2
 import numpy as np
@@ -159,3 +159,46 @@ def _with_channels(image: Pixels, channels: int) -> Pixels:
         grey: Pixels = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
         return grey[..., None]
     return np.repeat(image, 3, axis=2)
+
+
+class ModelOperation:
+    """An exported model as an :class:`ImageOperation`; subclasses say of which kind, and what its maps become.
+
+    Args:
+        session: a loaded model of that kind.
+
+    Attributes:
+        kind: of the model's card.
+        card, name, fingerprint: of the model.
+        batch_size, backend: see :class:`ImageOperation`.
+    """
+
+    kind: ClassVar[str]
+
+    def __init__(self, session: Session) -> None:
+        session.card.expect_kind(self.kind, session.card.name)
+        self._model = ImageModel(session)
+        self.session = session
+        self.card = session.card
+        self.name = session.card.name
+        self.fingerprint = session.fingerprint
+        self.batch_size = self._model.batch_size
+        self.backend = session.backend
+
+    @classmethod
+    def load(cls, path: str | Path, device: str = "cpu", threads: int | None = None) -> Self:
+        """Load an ``.onnx`` file.
+
+        Args:
+            path: the model.
+            device: ``cpu`` or ``cuda``; refused where it is not active.
+            threads: of the backend; all cores by default.
+
+        Raises:
+            ModelError: unreadable, or of another kind.
+        """
+        return cls(ImageModel.load(path, cls.kind, device, threads).session)
+
+    def check(self, image: Pixels) -> None:
+        """Raise ImageError where an image cannot be run (no image, or too large for a fixed profile)."""
+        self._model.check(image)

@@ -10,49 +10,13 @@ import numpy as np
 
 from gloam.errors import UsageError
 from gloam.runtime.classic import CLASSIC, create_classic
-from gloam.runtime.image_model import ImageModel, ImageOperation, Pixels, to_uint8
-from gloam.runtime.session import Session
+from gloam.runtime.image_model import ImageOperation, ModelOperation, Pixels, to_uint8
 
 
-class Translator:
-    """An exported image-to-image network.
+class Translator(ModelOperation):
+    """An exported image-to-image network."""
 
-    Args:
-        session: a loaded model of kind ``translator``.
-
-    Attributes:
-        card: the model's card.
-        name, fingerprint: of the model.
-        batch_size, backend: see :class:`gloam.runtime.image_model.ImageOperation`.
-    """
-
-    def __init__(self, session: Session) -> None:
-        session.card.expect_kind("translator", session.card.name)
-        self._model = ImageModel(session)
-        self.session = session
-        self.card = session.card
-        self.name = session.card.name
-        self.fingerprint = session.fingerprint
-        self.batch_size = self._model.batch_size
-        self.backend = session.backend
-
-    @classmethod
-    def load(cls, path: str | Path, device: str = "cpu", threads: int | None = None) -> Translator:
-        """Load an ``.onnx`` file.
-
-        Args:
-            path: the model.
-            device: ``cpu`` or ``cuda``; refused where it is not active.
-            threads: of the backend; all cores by default.
-
-        Raises:
-            ModelError: unreadable, or of another kind.
-        """
-        return cls(ImageModel.load(path, "translator", device, threads).session)
-
-    def check(self, image: Pixels) -> None:
-        """Raise ImageError where an image cannot be translated (no image, or too large for a fixed profile)."""
-        self._model.check(image)
+    kind = "translator"
 
     def __call__(self, images: Sequence[Pixels]) -> list[Pixels]:
         """Translate images.

@@ -63,7 +63,7 @@ def test_recipes_of_the_town_are_small_and_bounded(name):
     assert config.data.kind == "town"
     assert config.data.size == 128
     assert config.options.generator_options["width"] >= 32
-    assert config.options.generator_options["blocks"] >= 6
+    assert config.options.generator_options.get("blocks", config.options.generator_options.get("levels", 0)) >= 6
     assert config.clock == "cpu"
     assert config.max_minutes <= 15
 

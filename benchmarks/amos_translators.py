@@ -1,0 +1,69 @@
+"""Fake nights of REAL webcams: trained on some cameras, judged on the others, beside all controls.
+
+Training nights are those of the training cameras and unpaired street photographs. The networks and schedules are the
+town recipes', unchanged but for the images; the value is the worst of the trained translators.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from benchmarks.night_scores import Job, controls, judging_space, mean_shade, score, train_all, trained
+from benchmarks.result import Result, data_pack
+from gloam.data.crops import shorter_side
+from gloam.data.images import decode_image
+from gloam.training.detector import train_detector
+from gloam.training.detector_config import read_detector_recipe
+
+RECIPES = ("town_cyclegan", "town_cut", "town_hedngan")
+JUDGED = ("cam03", "cam06", "cam09")  # by number alone: every third
+SIDE = 192  # shorter side of training and judged images, pixels
+SEED = 0
+
+
+def run() -> Result:
+    """Train on seven cameras, judge on three."""
+    pack, streets = data_pack("amos_daynight") / "images", data_pack("night_street_unpaired") / "images"
+    root = pack.parents[1]
+    files = {when: sorted(pack.glob(f"*/{when}/*.jpg")) for when in ("day", "night")}
+    ours = {when: [path for path in paths if path.parts[-3] not in JUDGED] for when, paths in files.items()}
+    judged = {when: [path for path in paths if path.parts[-3] in JUDGED] for when, paths in files.items()}
+    ours["night"] += sorted(streets.glob("*.JPG"))
+    with tempfile.TemporaryDirectory(prefix="gloam-amos-") as temporary:
+        folder = Path(temporary)
+        data: dict[str, Any] = {"kind": "lists", "root": str(root), "max_side": 256, "held_out_share": 0.05}
+        for when, paths in ours.items():
+            data[when] = str(folder / f"{when}.txt")
+            Path(data[when]).write_text(
+                "\n".join(str(path.relative_to(root)) for path in paths) + "\n", encoding="utf-8"
+            )
+        detector = train_detector(read_detector_recipe("town_hed"), folder / "hed").weights
+        hedn = ("options", {"detector_weights": str(detector)})
+        jobs = [
+            Job(recipe, SEED, (("data", data), *((hedn,) if recipe == "town_hedngan" else ()))) for recipe in RECIPES
+        ]
+        made = train_all(jobs, folder)
+        day, night = (_read(judged[when]) for when in ("day", "night"))
+        operations = {**controls(mean_shade(_read(ours["night"]))), **trained(made)}
+        rows, _ = score(day, night, operations, judging_space(folder))
+    worst = max(rows[job.label]["KID over untouched"] for job in jobs)
+    detail = {
+        "scores": rows,
+        "runs": {label: {key: item[key] for key in ("steps", "of", "cpu minutes")} for label, item in made.items()},
+        "images": {
+            "trained": {when: len(paths) for when, paths in ours.items()},
+            "judged": {when: len(paths) for when, paths in judged.items()},
+            "judged cameras": list(JUDGED),
+        },
+        "mind": "three cameras are few places; KID here says more of these cameras than of night in general",
+    }
+    return Result(worst, "ratio of KID", "< 1", worst < 1, detail)
+
+
+def _read(paths: list[Path]) -> list[npt.NDArray[np.uint8]]:
+    return [shorter_side(decode_image(path), SIDE) for path in paths]
