@@ -194,8 +194,12 @@ def with_epochs(config: TranslatorConfig, epochs: int) -> TranslatorConfig:
 
 
 def merge(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """Both mappings in one; values of ``over`` win, mappings within are merged the same way."""
-    merged = dict(under)
+    """Both mappings in one; values of ``over`` win, mappings within are merged the same way.
+
+    Where both name a ``generator`` or ``discriminator``, and not the same one, the ``..._options`` of the old one go.
+    """
+    gone = {f"{key}_options" for key, item in over.items() if key in under and under[key] != item}
+    merged = {key: item for key, item in under.items() if key not in gone}
     for key, item in over.items():
         below: Any = merged.get(key)
         merged[key] = merge(below, item) if isinstance(below, Mapping) and isinstance(item, Mapping) else item

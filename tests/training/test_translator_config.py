@@ -134,6 +134,9 @@ def test_overrides():
         "batch": 2,
     }
     assert merge({"a": {"b": 1, "c": 2}}, {"a": {"b": 3}}) == {"a": {"b": 3, "c": 2}}
+    one, other = {"g": "unet", "g_options": {"levels": 6}}, {"g_options": {"width": 8}, "g": "resnet"}
+    assert merge(one, other) == other
+    assert merge(one, {"g": "unet", "g_options": {"width": 8}}) == {"g": "unet", "g_options": {"levels": 6, "width": 8}}
     for bad in ("batch", "=2", "a..b=1", "a=["):
         with pytest.raises(UsageError, match="--set"):
             override([bad])

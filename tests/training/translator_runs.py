@@ -18,6 +18,7 @@ SMALL: dict[str, Any] = {
     "options": {
         "epochs": 2,
         "decay_epochs": 1,
+        "generator": "resnet",
         "generator_options": {"norm": "instance", "width": 8, "blocks": 1},
         "discriminator_options": {"norm": "instance", "width": 8, "layers": 2},
         "pool_size": 3,  # full after two of the six steps
