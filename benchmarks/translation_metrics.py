@@ -69,7 +69,7 @@ def worked_inputs() -> dict[str, tuple[np.ndarray, np.ndarray]]:
         "rectified, float32": positive,
         "unit length": unit,
         "far clusters": _far_clusters(draw),
-    }  # type: ignore[return-value]
+    }  # type: ignore[return-value]  # pairs of tables
 
 
 def fid_by_eigenvalues(first: np.ndarray, second: np.ndarray) -> float:

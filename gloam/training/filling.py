@@ -29,7 +29,7 @@ def fill_dataclass(kind: type[T], value: Mapping[str, Any], where: str, base: T 
         UsageError: an unknown key (the nearest is named), a value of the wrong type, or one that ``kind`` refuses.
     """
     hints = typing.get_type_hints(kind)
-    fields = {field.name: hints[field.name] for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    fields = {field.name: hints[field.name] for field in dataclasses.fields(kind)}  # type: ignore[arg-type]  # a dataclass
     filled: dict[str, Any] = {}
     for key, item in value.items():
         if key not in fields:
@@ -45,10 +45,10 @@ def fill_dataclass(kind: type[T], value: Mapping[str, Any], where: str, base: T 
         else:
             filled[key] = _typed(item, fields[key], f"{where}: {key}")
     if base is not None:
-        return dataclasses.replace(base, **filled)  # type: ignore[type-var]
+        return dataclasses.replace(base, **filled)  # type: ignore[type-var]  # a dataclass
     required = [
         field.name
-        for field in dataclasses.fields(kind)  # type: ignore[arg-type]
+        for field in dataclasses.fields(kind)  # type: ignore[arg-type]  # a dataclass
         if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
     ]
     missing = [name for name in required if name not in filled]

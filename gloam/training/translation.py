@@ -128,7 +128,7 @@ def _run(
         }
         for name, product in trainer.products().items():
             weights[name] = folder / f"{name}.safetensors"
-            saved = save_checkpoint(weights[name], product.float(), provenance)  # type: ignore[arg-type]
+            saved = save_checkpoint(weights[name], product.float(), provenance)  # type: ignore[arg-type]  # a saved kind
             hashes[name] = saved["weights_sha256"]
     summary = TranslatorSummary(
         weights, hashes, end.step, end.steps, end.limited, end.seconds, *_last_rows(folder, LOSSES_FILE, HELD_OUT_FILE)
