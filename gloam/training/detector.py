@@ -37,8 +37,6 @@ WEIGHTS_FILE = "detector.safetensors"
 RECORD_FILE = "train.json"
 SETTLING = 2**40  # the step whose batch, never trained on, the initial weights are settled on
 DRAW = 808  # keeps these random numbers apart from others of the same seed
-EXPOSURE = 0.4  # largest change of log gain and log gamma
-NOISE = 0.03  # largest standard deviation of added noise, of 0..1; without it a detector of clean days draws noise
 JUDGED = ("day", "night")
 DETECT_BATCH = 8
 
@@ -191,8 +189,8 @@ def draw(config: DetectorConfig, train: Sequence[EdgeViews], step: int) -> tuple
         window = (view, slice(top, top + config.crop), slice(left, left + config.crop))
         image, truth = views.images[condition][window] / np.float32(255), views.edges[window]
         if config.augment:
-            gain, gamma = np.exp(random.uniform(-EXPOSURE, EXPOSURE, 2)).astype(np.float32)
-            noise = random.standard_normal(image.shape, np.float32) * np.float32(random.uniform(0, NOISE))
+            gain, gamma = np.exp(random.uniform(-config.exposure, config.exposure, 2)).astype(np.float32)
+            noise = random.standard_normal(image.shape, np.float32) * np.float32(random.uniform(0, config.noise))
             image = np.clip(np.power(np.maximum(image, 1e-4), gamma) * gain + noise, 0, 1)
             if random.random() < 0.5:
                 image, truth = image[:, ::-1], truth[:, ::-1]

@@ -28,6 +28,8 @@ class DetectorConfig:
         learning_rate: of Adam, in the first epoch; it falls linearly to a tenth in the last.
         head_factor: the 1x1 convolutions that score and fuse learn this much faster.
         augment: mirroring, changes of exposure and gamma, sensor noise.
+        exposure: largest change of log gain and log gamma.
+        noise: largest standard deviation of added noise, of 0..1; without it a detector of clean days draws noise.
         conditions: what the training views are photographed under.
         street_seeds: training streets; views: of each, under each condition.
         validation_seed: held-out street; validation_views: of it.
@@ -47,6 +49,8 @@ class DetectorConfig:
     learning_rate: float = 2e-3  # from random weights; the paper tunes ImageNet weights with 1e-6 and per-layer factors
     head_factor: float = 10.0  # what they read has differences of a tenth; at the common rate they grow too slowly
     augment: bool = True
+    exposure: float = 0.4
+    noise: float = 0.03
     conditions: tuple[str, ...] = ("day",)
     street_seeds: tuple[int, ...] = (101, 102, 103, 104, 105, 106)
     views: int = 40
@@ -71,6 +75,8 @@ class DetectorConfig:
             raise UsageError(f"crop {self.crop}: must be 32 to {min(self.width, self.height)}, the views' shorter side")
         if not self.learning_rate > 0 or not self.head_factor > 0 or self.seed < 0:
             raise UsageError("learning_rate and head_factor must be positive, seed 0 or more")
+        if not 0 <= self.noise <= 1 or not 0 <= self.exposure <= 2:
+            raise UsageError(f"noise {self.noise} must be 0 to 1, exposure {self.exposure} 0 to 2")
         if not self.street_seeds or len(set(self.street_seeds)) < len(self.street_seeds):
             raise UsageError(f"street_seeds {list(self.street_seeds)}: at least one, each once")
         if self.validation_seed in self.street_seeds:

@@ -9,11 +9,12 @@ from gloam.training.networks.translators import Translator, create_discriminator
 from gloam.training.trainers.base import TrainerOptions
 
 
-def new_generator(options: TrainerOptions, seed: int) -> Translator:
-    """The generator that the options name, with initial weights of a seed."""
+def new_generator(options: TrainerOptions, seed: int, *, to_day: bool = False) -> Translator:
+    """The generator that the options name, with initial weights of a seed; noise is for nights, ``to_day`` has none."""
+    arguments = {key: value for key, value in options.generator_options.items() if not (to_day and key == "noise")}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = create_generator(options.generator, channels=options.channels, **options.generator_options)
+        network = create_generator(options.generator, channels=options.channels, **arguments)
         init_weights(network, options.init, options.init_gain, seed)
     return network
 

@@ -46,7 +46,7 @@ class TwoWayTrainer(Trainer):
         super().__init__(options, engine, seed)
         seeds = network_seeds(options, seed, 4)
         self.networks["day2night"] = new_generator(options, seeds[0])
-        self.networks["night2day"] = new_generator(options, seeds[1])
+        self.networks["night2day"] = new_generator(options, seeds[1], to_day=True)
         self.networks["night_judge"] = new_discriminator(options, seeds[2])
         self.networks["day_judge"] = new_discriminator(options, seeds[3])
         self.optimizers = {

@@ -20,7 +20,7 @@ from gloam.training.networks.translators import (
 )
 from gloam.training.networks.translators.cyeda import CyedaGenerator
 from gloam.training.networks.translators.drit import MapNorm
-from gloam.training.networks.translators.layers import BlurDownsample, BlurUpsample
+from gloam.training.networks.translators.layers import BlurDownsample, BlurUpsample, PixelNoise
 from gloam.training.networks.translators.resnet import ResnetGenerator
 from gloam.training.networks.translators.unet import UnetGenerator
 
@@ -196,6 +196,26 @@ def test_features_of_a_unet_are_its_way_down() -> None:
     assert all(torch.equal(a, b) for a, b in zip(taps, whole, strict=False))
     with pytest.raises(ModelError, match=r"rising indices of 0\.\.3"):
         model.features(x, (1, 4))
+
+
+def test_pixel_noise_is_white_and_belongs_to_the_image_alone() -> None:
+    images = torch.randint(0, 256, (2, 3, 64, 96), generator=torch.Generator().manual_seed(0)).float() / 127.5 - 1
+    for x in (images, torch.zeros(1, 3, 64, 96)):  # a flat image gets noise too
+        noise = PixelNoise()(x)
+        assert noise.shape == x.shape
+        assert noise.abs().max() <= 3
+        assert abs(float(noise.mean())) < 0.03
+        assert float(noise.std()) == pytest.approx(1, abs=0.02)
+        for lag in ((0, 0, 1), (0, 1, 0), (0, 1, 1), (1, 0, 0)):
+            assert abs(float((noise * noise.roll(lag, (1, 2, 3))).mean())) < 0.03
+    both = PixelNoise()(images)
+    assert torch.equal(both[1:], PixelNoise()(images[1:]))  # whatever else is in the batch
+    assert float((both[0] - both[1]).abs().mean()) > 1  # another image, another noise
+    assert torch.equal(both, PixelNoise()(images + 1e-6))  # rounding of a backend changes nothing
+    model = create_generator("unet", levels=4, width=4, noise=0.1)
+    with torch.no_grad():
+        assert model(images).abs().max() <= 1
+        assert torch.equal(model.features(images, (0, 1))[-1], model(images))  # type: ignore[operator]
 
 
 def test_blur_pooling_keeps_constants_and_halves_and_doubles() -> None:

@@ -71,6 +71,35 @@ class BlurUpsample(nn.Module):
         return F.conv_transpose2d(self.pad(x), self.get_buffer("filt"), stride=2, padding=3, groups=x.shape[1])
 
 
+class PixelNoise(nn.Module):
+    """White noise to give nights their sensor noise, in as many channels as the image has.
+
+    The noise is a hash of each pixel's place and 8-bit value: it differs from image to image, and yet one image always
+    gets the same, in any batch, process and backend, so that training resumes exactly and exports can be compared.
+    Integers alone, because a backend may round a float otherwise.
+    """
+
+    PRIME = 2147483647  # below 2**31: a square fits into 64 bits
+    PLACE, VALUE, CHANNEL = (73856093, 19349663), 83492791, 50331653  # spread each over the range
+    PART = 1024  # a hash holds three numbers of this many values, whose sum is nearly normal
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Float ``[B, C, H, W]`` in [-1, 1] to noise of the same shape: mean 0, variance 1, within [-3, 3]."""
+        rows = torch.arange(x.shape[2], device=x.device)[:, None] * self.PLACE[0]
+        columns = torch.arange(x.shape[3], device=x.device)[None] * self.PLACE[1]
+        channels = torch.arange(x.shape[1], device=x.device)[:, None, None] * self.CHANNEL
+        pixel = ((x.detach().float() + 1.0) * 127.5).round().to(torch.int64)
+        value = torch.zeros_like(pixel[:, :1])
+        for channel in range(x.shape[1]):
+            value = value * 256 + pixel[:, channel : channel + 1]
+        mixed = (rows + columns + channels + (value + 1) * self.VALUE) % self.PRIME
+        for _ in range(3):  # squaring hides the lattice of the linear start
+            mixed = (mixed * mixed + self.VALUE) % self.PRIME
+        parts = mixed % self.PART + mixed // self.PART % self.PART + mixed // self.PART**2 % self.PART
+        noise = (parts * 2 - 3 * (self.PART - 1)).to(x.dtype)
+        return noise / self.PART  # each part has variance 1/12 of its range's square: three parts, doubled, have 1
+
+
 def _kernel(taps: tuple[float, ...], channels: int) -> Tensor:
     row = torch.tensor(taps)
     kernel = torch.outer(row, row)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from gloam.errors import ModelError
 from gloam.training.networks.translators.base import Translator
-from gloam.training.networks.translators.layers import norm_layer, reference_bias
+from gloam.training.networks.translators.layers import PixelNoise, norm_layer, reference_bias
 
 
 class SkipBlock(nn.Module):
@@ -84,6 +84,8 @@ class UnetGenerator(Translator):
         norm: ``instance``, ``batch`` or ``none``.
         dropout: 0.5 behind the inner levels of full width; pix2pix's only source of noise.
         track_running_stats: of the batch norm.
+        noise: standard deviation of the :class:`PixelNoise` that is added to the image, on [-1, 1]; 0 in pix2pix. A
+            network of convolutions imitates sensor noise by a grid; given it, the adversary asks for other things.
     """
 
     name: ClassVar[str] = "unet"
@@ -96,9 +98,12 @@ class UnetGenerator(Translator):
         norm: str = "batch",
         dropout: bool = False,
         track_running_stats: bool = True,
+        noise: float = 0.0,
     ) -> None:
         if levels < 2:
             raise ModelError(f"a U-Net needs at least 2 levels, not {levels}")
+        if not 0 <= noise <= 1:
+            raise ModelError(f"noise {noise}: is a standard deviation on [-1, 1]; give a number from 0 to 1")
         options = {
             "levels": levels,
             "channels": channels,
@@ -106,6 +111,7 @@ class UnetGenerator(Translator):
             "norm": norm,
             "dropout": dropout,
             "track_running_stats": track_running_stats,
+            "noise": noise,
         }
         super().__init__(options, channels=channels, multiple=2**levels, minimum=2**levels)
         widths = [width * min(2**level, 8) for level in range(levels)]  # outermost to innermost
@@ -123,14 +129,14 @@ class UnetGenerator(Translator):
                 dropout=dropped,
                 track_running_stats=track_running_stats,
             )
+        self.noise, self.pixel_noise = noise, PixelNoise()
         self.model = SkipBlock(
             width, width, block, image_channels=channels, norm=norm, track_running_stats=track_running_stats
         )
 
     def forward(self, x: Tensor) -> Tensor:
         """Float ``[B, C, H, W]`` in [-1, 1], sides multiples of ``2 ** levels``, to the same shape and range."""
-        translated: Tensor = self.model(x)
-        return translated
+        return self._finish(self.model(x), x)
 
     def features(self, x: Tensor, layers: Sequence[int], encode_only: bool = False) -> list[Tensor]:
         """Activations on the way down, for contrastive losses (CUT, section 3, which has a ResNet there).
@@ -148,7 +154,7 @@ class UnetGenerator(Translator):
         if encode_only:
             self._descend(x, layers[-1], taps)
             return [taps[index] for index in layers]
-        image = self.model(x, taps)
+        image = self._finish(self.model(x, taps), x)
         return [*(taps[index] for index in layers), image]
 
     def feature_channels(self, layers: Sequence[int]) -> list[int]:
@@ -161,6 +167,9 @@ class UnetGenerator(Translator):
         if not layers or list(layers) != sorted(set(layers)) or layers[0] < 0 or layers[-1] > last:
             raise ModelError(f"feature layers {list(layers)} must be rising indices of 0..{last}")
         return [self.channels if index == 0 else self.widths[index - 1] for index in layers]
+
+    def _finish(self, image: Tensor, x: Tensor) -> Tensor:
+        return (image + self.noise * self.pixel_noise(x)).clamp(-1, 1) if self.noise else image
 
     def _descend(self, x: Tensor, last: int, taps: list[Tensor]) -> None:
         block = self.model
