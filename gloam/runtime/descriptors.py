@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -31,6 +32,32 @@ class DescriptorSource(Protocol):
     def blocks(self, rows: int = 65536) -> Iterator[tuple[list[str], npt.NDArray[np.float32]]]:
         """Names and float32 ``[n, D]``, n at most ``rows``, in order."""
         ...
+
+
+@dataclass
+class DescriptorArray:
+    """Descriptors in memory as a :class:`DescriptorSource`.
+
+    Attributes:
+        names: of the rows.
+        descriptors: float32 ``[n, D]``, unit rows.
+        space, fingerprint, metric: see :class:`DescriptorSource`.
+    """
+
+    names: list[str]
+    descriptors: npt.NDArray[np.float32]
+    space: str = ""
+    fingerprint: str = ""
+    metric: str = "cosine"
+    dimension: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.dimension = int(self.descriptors.shape[1])
+
+    def blocks(self, rows: int = 65536) -> Iterator[tuple[list[str], npt.NDArray[np.float32]]]:
+        """See :meth:`DescriptorSource.blocks`."""
+        for start in range(0, len(self.names), rows):
+            yield self.names[start : start + rows], self.descriptors[start : start + rows]
 
 
 def finite_blocks(source: DescriptorSource, rows: int) -> Iterator[tuple[list[str], npt.NDArray[np.float32]]]:
