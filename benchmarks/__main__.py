@@ -13,7 +13,7 @@ import benchmarks
 from benchmarks.result import Result, machine, versions
 from gloam.errors import GloamError
 
-HELPERS = {"__main__", "result", "night_scores"}
+HELPERS = {"__main__", "result", "night_retrieval", "night_scores"}
 
 
 def names() -> list[str]:
@@ -42,10 +42,10 @@ def main(argv: list[str] | None = None) -> int:
     if arguments.json:
         print(json.dumps(record, sort_keys=True))
     else:
-        verdict = "met" if result.met else "missed"
-        print(f"{arguments.name}: {result.value:.6g} {result.unit} (target {result.target}: {verdict})")
+        verdict = "no target" if result.met is None else f"target {result.target}: {'met' if result.met else 'missed'}"
+        print(f"{arguments.name}: {result.value:.6g} {result.unit} ({verdict})")
         print(json.dumps(result.detail, indent=2, sort_keys=True))
-    return 0 if result.met else 1
+    return 1 if result.met is False else 0
 
 
 if __name__ == "__main__":

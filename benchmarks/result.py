@@ -21,15 +21,15 @@ class Result:
     Attributes:
         value: the judged figure.
         unit: its unit, e.g. ``mAP``, ``s``, ``ratio``.
-        target: the bound in words, e.g. ``<= 1e-5``.
-        met: whether the value meets the target.
+        target: the bound in words, e.g. ``<= 1e-5``; None where the figure is shown and not judged.
+        met: whether the value meets the target; None where there is none.
         detail: controls and everything else worth keeping, JSON-ready.
     """
 
     value: float
     unit: str
-    target: str
-    met: bool
+    target: str | None
+    met: bool | None
     detail: dict[str, Any] = field(default_factory=dict)
 
 

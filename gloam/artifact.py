@@ -61,8 +61,8 @@ class SelfTest:
     Attributes:
         shape: batch, height and width of the input (padded height and width for a fixed profile).
         sizes: valid (h, w) of each image; equal to height and width for ``dynamic``.
-        output: flat float values in C order: ``[B, D]`` for descriptors, ``[B, 8, 8, C]`` of :func:`block_means` for
-            images and ``[B, 8, 8]`` for maps.
+        output: flat float values in C order: ``[B, D]`` for descriptors, ``[B, D]`` of :func:`weighted_mean` for
+            local features, ``[B, 8, 8, C]`` of :func:`block_means` for images and ``[B, 8, 8]`` for maps.
         tolerance: largest allowed absolute difference, by precision.
     """
 
@@ -291,6 +291,21 @@ def block_means(maps: npt.NDArray[Any], blocks: int = 8) -> npt.NDArray[np.float
         shape[axis] = blocks
         sums = np.add.reduceat(sums, starts, axis=axis) / counts.reshape(shape)
     return sums
+
+
+def weighted_mean(features: npt.NDArray[Any], attention: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    """Mean of an image's local features, weighted by their attention: what a self-test keeps of them.
+
+    Args:
+        features: ``[B, N, D]``.
+        attention: ``[B, N]``, not negative.
+
+    Returns:
+        float64 ``[B, D]``.
+    """
+    weights = attention.astype(np.float64)[..., None]
+    mean: npt.NDArray[np.float64] = (features.astype(np.float64) * weights).sum(1) / weights.sum(1)
+    return mean
 
 
 def expect_same_space(expected: str, found: str, where: str) -> None:

@@ -21,6 +21,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", type=Path, help=".onnx file: embedder, translator or edge detector")
     parser.add_argument("--against", type=Path, metavar="WEIGHTS", help="the weights it was exported from")
     parser.add_argument("--network", help="network name, for weights that do not say it themselves")
+    parser.add_argument(
+        "--whitening", type=Path, metavar="FILE", help="the whitening it was exported with, besides --against"
+    )
     parser.add_argument("--padding", choices=("symmetric", "tf"), help="MobileNetV2: padding of layers of stride 2")
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"), help="where to run the model")
 
@@ -69,17 +72,25 @@ def run(arguments: argparse.Namespace) -> Report:
 
 
 def _compare_embedder(arguments: argparse.Namespace, session: OrtSession, tolerance: float) -> list[dict[str, Any]]:
-    from gloam.export.release_check import compare
+    from gloam.export.release_check import as_exported, compare
     from gloam.runtime.embedder import Embedder
     from gloam.training.networks.checkpoints import load_checkpoint
 
     card = session.card
     options: dict[str, Any] = {}
     if arguments.network:
-        options = {"mean": card.mean, "std": card.std, "p": (card.pooling or {}).get("p", 3.0)}
+        options = {"mean": card.mean, "std": card.std}
+        if (card.pooling or {}).get("name") == "gem":
+            options["p"] = (card.pooling or {}).get("p", 3.0)
     if arguments.padding:
         options["padding"] = arguments.padding
     model = load_checkpoint(arguments.against, arguments.network, **options).model
+    whitening = None
+    if arguments.whitening is not None:
+        from gloam.runtime.whitening import Whitening
+
+        whitening = Whitening.load(arguments.whitening)
+    model = as_exported(model, card, whitening)
     rows = []
     for row in compare(model, Embedder(session)):
         good = 1 - row.cosine <= COSINE_LOSS[card.precision] and row.max_abs <= tolerance

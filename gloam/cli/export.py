@@ -12,11 +12,22 @@ from gloam.cli.report import Report
 from gloam.errors import UsageError
 
 if TYPE_CHECKING:
-    from gloam.artifact import ModelCard
+    from gloam.artifact import ModelCard, Photometric
     from gloam.padding import PaddingProfile
 
 HELP = "export the weights of an embedder, translator or edge detector to one ONNX file with its card and self-test"
-EMBEDDERS_ONLY = ("padding", "mean", "std", "photometric")
+EMBEDDERS_ONLY = (
+    "padding",
+    "p",
+    "mean",
+    "std",
+    "photometric",
+    "ensemble",
+    "scales",
+    "whitening",
+    "bake_clahe",
+    "local_features",
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -44,11 +55,33 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--max-batch", type=int, default=64, help="largest batch the file accepts")
     parser.add_argument("--padding", choices=("symmetric", "tf"), help="MobileNetV2: padding of layers of stride 2")
-    parser.add_argument("--p", type=float, default=3.0, help="GeM's power, for weights that do not hold one")
+    parser.add_argument("--p", type=float, help="GeM's power, for weights that do not hold one (default: 3)")
     parser.add_argument("--mean", type=_floats, help="normalisation mean on [0, 1], three numbers (default: ImageNet)")
     parser.add_argument("--std", type=_floats, help="normalisation std on [0, 1], three numbers (default: ImageNet)")
     parser.add_argument(
-        "--photometric", choices=("none", "clahe"), default="none", help="embedders: normalisation of the light"
+        "--photometric",
+        choices=("none", "clahe"),
+        default="none",
+        help="embedders: normalisation of the light by whoever calls the file",
+    )
+    parser.add_argument(
+        "--ensemble",
+        action="append",
+        type=Path,
+        metavar="WEIGHTS",
+        help="another native embedder whose descriptor is concatenated; repeatable",
+    )
+    parser.add_argument("--bake-clahe", action="store_true", help="embedders: CLAHE (clip 1, 8x8) inside the graph")
+    parser.add_argument(
+        "--scales", type=_numbers, help="embedders: image scales to average, inside the graph, e.g. 1,0.7071,0.5"
+    )
+    parser.add_argument(
+        "--whitening", type=Path, metavar="FILE", help="embedders: learned whitening to apply inside the graph"
+    )
+    parser.add_argument(
+        "--local-features",
+        action="store_true",
+        help="HOW: local features and their attention at seven scales, for ASMK, instead of one descriptor",
     )
     parser.add_argument("--licence", default="unknown", help="licence of the weights, kept in the card")
 
@@ -67,16 +100,21 @@ def run(arguments: argparse.Namespace) -> Report:
     """Load, export by what the weights are, and state the identities."""
     if (arguments.weights is None) == (arguments.random_init is None):
         raise UsageError("give either a weights file or --random-init SEED with --network NAME")
+    if arguments.bake_clahe and arguments.photometric != "none":
+        raise UsageError("give --photometric clahe (callers normalise) or --bake-clahe (the graph does), not both")
     if arguments.option and arguments.random_init is None:
         raise UsageError("--option goes with --random-init; a checkpoint states its own options")
     from gloam.files import sha256_file
     from gloam.padding import PaddingProfile
 
     loaded = _random(arguments) if arguments.weights is None else _from_file(arguments)
+    if loaded.kind == "embedder" and arguments.ensemble:
+        loaded = _ensemble(loaded, arguments.ensemble)
     if loaded.kind != "embedder":
-        unused = [name for name in EMBEDDERS_ONLY if getattr(arguments, name) not in (None, "none")]
+        unused = [name for name in EMBEDDERS_ONLY if getattr(arguments, name) not in (None, "none", False)]
         if unused:
-            raise UsageError(f"--{unused[0]} is for embedders, but {loaded.model.name} is of kind '{loaded.kind}'")
+            option = unused[0].replace("_", "-")
+            raise UsageError(f"--{option} is for embedders, but {loaded.model.name} is of kind '{loaded.kind}'")
     batch = (1, arguments.max_batch)
     profile = (
         PaddingProfile.fixed(arguments.sides, arguments.sides, batch)
@@ -120,9 +158,64 @@ def _export(loaded: _Loaded, arguments: argparse.Namespace, profile: PaddingProf
     if loaded.kind == "edges":
         return export_edges(loaded.model, arguments.output, profile, loaded.provenance)
     photometric = Photometric(arguments.photometric)
+    if arguments.local_features:
+        return _export_local(loaded, arguments, profile, photometric)
     return export_embedder(
-        loaded.model, arguments.output, profile=profile, photometric=photometric, provenance=loaded.provenance
+        _with_pipeline(loaded.model, arguments),
+        arguments.output,
+        profile=profile,
+        photometric=photometric,
+        provenance=loaded.provenance,
     )
+
+
+def _export_local(
+    loaded: _Loaded, arguments: argparse.Namespace, profile: PaddingProfile, photometric: Photometric
+) -> ModelCard:
+    from gloam.export.local_features import export_local_features
+    from gloam.training.networks.local_features.how import HOW, SCALES
+
+    if not isinstance(loaded.model, HOW):
+        raise UsageError(f"--local-features is for HOW networks, not for {loaded.model.name}")
+    if arguments.whitening is not None or arguments.bake_clahe:
+        raise UsageError(
+            "--local-features takes neither --whitening nor --bake-clahe; ASMK needs the features as they are"
+        )
+    return export_local_features(
+        loaded.model,
+        arguments.output,
+        scales=arguments.scales or SCALES,
+        profile=profile,
+        photometric=photometric,
+        provenance=loaded.provenance,
+    )
+
+
+def _ensemble(first: _Loaded, files: list[Path]) -> _Loaded:
+    from gloam.training.networks.checkpoints import load_checkpoint
+    from gloam.training.networks.embedders.ensemble import Ensemble
+
+    others = [load_checkpoint(file) for file in files]
+    members = [first.provenance, *(other.provenance for other in others)]
+    model = Ensemble([first.model, *(other.model for other in others)])
+    joined = {key: ", ".join(str(member.get(key, "unknown")) for member in members) for key in ("recipe", "data")}
+    licences = ", ".join(dict.fromkeys(str(member.get("licence", "unknown")) for member in members))
+    return _Loaded("embedder", model, {**joined, "licence": licences, "members": members}, first.notes)
+
+
+def _with_pipeline(model: Any, arguments: argparse.Namespace) -> Any:
+    if arguments.scales is None and arguments.whitening is None and not arguments.bake_clahe:
+        return model
+    from gloam.runtime.whitening import Whitening
+    from gloam.training.networks.embedders import DescriptorPipeline
+
+    clahe = None
+    if arguments.bake_clahe:
+        from gloam.training.networks.clahe import Clahe
+
+        clahe = Clahe()
+    whitening = None if arguments.whitening is None else Whitening.load(arguments.whitening)
+    return DescriptorPipeline(model, scales=arguments.scales or (1.0,), whitening=whitening, clahe=clahe)
 
 
 def _from_file(arguments: argparse.Namespace) -> _Loaded:
@@ -180,9 +273,8 @@ def _random(arguments: argparse.Namespace) -> _Loaded:
 
 
 def _embedder_options(arguments: argparse.Namespace) -> dict[str, Any]:
-    own = {"p": arguments.p} if arguments.network else {}
-    chosen = {"padding": arguments.padding, "mean": arguments.mean, "std": arguments.std}
-    return own | {key: value for key, value in chosen.items() if value is not None}
+    chosen = {"padding": arguments.padding, "p": arguments.p, "mean": arguments.mean, "std": arguments.std}
+    return {key: value for key, value in chosen.items() if value is not None}
 
 
 def _option(text: str) -> tuple[str, Any]:
@@ -199,8 +291,12 @@ def _integers(text: str) -> tuple[int, ...]:
     return tuple(int(item) for item in text.split(","))
 
 
+def _numbers(text: str) -> tuple[float, ...]:
+    return tuple(float(item) for item in text.split(","))
+
+
 def _floats(text: str) -> tuple[float, ...]:
-    values = tuple(float(item) for item in text.split(","))
+    values = _numbers(text)
     if len(values) != 3:
         raise argparse.ArgumentTypeError("three numbers separated by commas are needed, one per channel")
     return values

@@ -39,7 +39,11 @@ def side_axis(name: str, multiple: int = 1, minimum: int = 1) -> Any:
 
 
 def trace(
-    module: nn.Module, arguments: tuple[Tensor, ...], shapes: Mapping[str, Mapping[int, Any]], output: str, name: str
+    module: nn.Module,
+    arguments: tuple[Tensor, ...],
+    shapes: Mapping[str, Mapping[int, Any]],
+    output: str | Sequence[str],
+    name: str,
 ) -> Any:
     """Export a module to an ONNX ``ModelProto`` without a trace of the exporting machine.
 
@@ -47,7 +51,7 @@ def trace(
         module: in eval mode; takes ``arguments``.
         arguments: example inputs; every free axis is larger than 1.
         shapes: free axes of each input, by the input's name, in the order of ``arguments``.
-        output: name of the output.
+        output: name of the output, or the names of several.
         name: the network's, for messages.
     """
     require("onnx", "train", "export a model")
@@ -60,7 +64,7 @@ def trace(
             opset_version=OPSET,
             external_data=False,
             input_names=list(shapes),
-            output_names=[output],
+            output_names=[output] if isinstance(output, str) else list(output),
             dynamic_shapes=dict(shapes),
             verbose=False,
         )

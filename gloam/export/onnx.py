@@ -1,6 +1,7 @@
 """An embedder to ONNX: one file with its ModelCard and a stored self-test.
 
-Inputs are uint8 NHWC RGB; normalisation, pooling and L2 are in the graph. A ``dynamic`` profile takes images alone and
+Inputs are uint8 NHWC RGB; normalisation, pooling, L2, and what a pipeline adds (CLAHE, scales, whitening) are in the
+graph. A ``dynamic`` profile takes images alone and
 has no masks; a ``fixed`` profile also takes each image's valid size and is padding-exact.
 """
 
@@ -52,11 +53,12 @@ def export_embedder(
         model: embedder; put in eval mode.
         path: ``.onnx`` file to write, atomically.
         profile: native sizes (default) or fixed padded shapes.
-        photometric: the normalisation that callers must apply to the decoded image; not baked.
+        photometric: the normalisation that callers must apply to the decoded image; none where the graph does it.
         provenance: ``recipe``, ``data``, ``licence``; the weights' sha256 is computed here.
 
     Raises:
-        ModelError: a fixed profile for a model that is not padding-exact, or an invalid graph.
+        ModelError: a fixed profile for a model that is not padding-exact, a normalisation on top of a baked one, or an
+            invalid graph.
     """
     profile = profile or PaddingProfile.dynamic()
     fixed = profile.kind == "fixed"
@@ -64,8 +66,12 @@ def export_embedder(
         raise ModelError(
             f"{model.name} is not padding-exact, so a fixed profile would change its descriptors; use dynamic"
         )
+    if photometric is not None and photometric.name != "none" and model.photometric.baked:
+        raise ModelError(
+            f"{model.name}: {model.photometric.name} is inside the graph; no normalisation is left to callers"
+        )
     model = model.eval()
-    card = _card(model, profile, photometric or Photometric(), provenance)
+    card = _card(model, profile, model.photometric if model.photometric.baked else photometric, provenance)
     proto = _trace(model, profile)
     # The card's own size is no part of the graph: the self-test comes from torch, the truth the file must reproduce.
     card = dataclasses.replace(card, selftest=_selftest(model, profile))
@@ -75,9 +81,11 @@ def export_embedder(
 
 def _trace(model: Embedder, profile: PaddingProfile) -> Any:
     batch = batch_axis(profile.batch[1])
-    images = torch.zeros((2, 256, 320, 3), dtype=torch.uint8)
+    fixed = profile.kind == "fixed"
+    # Odd: where a pad or a crop does nothing for the example, the exporter would leave it out for every size.
+    images = torch.zeros((2, 256, 320, 3) if fixed else (2, 131, 163, 3), dtype=torch.uint8)
     shape = {0: batch, 1: side_axis("height", minimum=32), 2: side_axis("width", minimum=32)}
-    if profile.kind == "fixed":
+    if fixed:
         wrapper: nn.Module = _Fixed(model)
         arguments: tuple[Tensor, ...] = (images, torch.tensor(((200, 300), (256, 320)), dtype=torch.int32))
         shapes: dict[str, Any] = {"images": shape, "sizes": {0: batch}}
@@ -87,7 +95,7 @@ def _trace(model: Embedder, profile: PaddingProfile) -> Any:
 
 
 def _card(
-    model: Embedder, profile: PaddingProfile, photometric: Photometric, provenance: Mapping[str, Any]
+    model: Embedder, profile: PaddingProfile, photometric: Photometric | None, provenance: Mapping[str, Any]
 ) -> ModelCard:
     inputs = [TensorSpec("images", "uint8", ("batch", "height", "width", 3), "RGB, straight from the decoder")]
     if profile.kind == "fixed":
@@ -98,12 +106,14 @@ def _card(
         inputs=tuple(inputs),
         outputs=(TensorSpec("descriptors", "float32", ("batch", model.dimension), "unit vectors"),),
         profile=profile,
-        network={"name": model.name, **model.options},
+        network={"name": model.name, **model.core.options},
         mean=model.mean,
         std=model.std,
-        provenance=full_provenance(provenance, model),
-        photometric=photometric,
-        pooling={"name": "gem", "p": round(float(model.pool.p.item()), 6)},
+        provenance=full_provenance(provenance, model.core),
+        photometric=photometric or Photometric(),
+        scales=model.scales,
+        pooling=model.pooling,
+        whitening=model.whitening,
         dimension=model.dimension,
     )
 

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from gloam.artifact import ModelCard
 from gloam.errors import IncompatibleError
 from gloam.padding import PaddingProfile
 from gloam.runtime.embedder import Embedder as ExportedEmbedder
 from gloam.training.networks.checkpoints import weights_sha256
-from gloam.training.networks.embedders import Embedder
+from gloam.training.networks.embedders import DescriptorPipeline, Embedder
+
+if TYPE_CHECKING:
+    from gloam.runtime.whitening import Whitening
 
 Images = Sequence[npt.NDArray[np.uint8]]
 # (height, width) of each image of a batch: odd, mixed, narrow
@@ -54,11 +59,17 @@ def compare(
         seed: of the images.
 
     Raises:
-        IncompatibleError: the file was exported from other weights.
+        IncompatibleError: the file was exported from other weights, or with other scales or another whitening.
     """
-    expected = weights_sha256(model.state_dict())
+    expected = weights_sha256(model.core.state_dict())
     if exported.card.provenance.get("weights_sha256") != expected:
         raise IncompatibleError("the model was exported from other weights than those given with --against")
+    card = exported.card
+    if (card.scales, card.whitening) != (model.scales, model.whitening):
+        raise IncompatibleError(
+            f"the model was exported with scales {card.scales} and {_whitening_name(card.whitening)}, but the original "
+            f"has {model.scales} and {_whitening_name(model.whitening)}"
+        )
     results = []
     for images in _generated_batches(exported.card.profile, shapes, seed):
         groups = _groups(exported, images)
@@ -70,6 +81,36 @@ def compare(
         sizes = tuple((image.shape[0], image.shape[1]) for image in ordered)
         results.append(Agreement(sizes, float(np.abs(found - truth).max()), float(cosine.min())))
     return results
+
+
+def _whitening_name(whitening: Mapping[str, str] | None) -> str:
+    """For messages."""
+    return "no whitening" if whitening is None else f"whitening {whitening['name']} ({whitening['sha256'][:12]})"
+
+
+def as_exported(model: Embedder, card: ModelCard, whitening: Whitening | None = None) -> Embedder:
+    """The original inside the pipeline that a card states; as it is where the card states none or it has one itself.
+
+    Raises:
+        IncompatibleError: the file has a whitening that is not the one given.
+        ModelError: the whitening is of another dimension.
+    """
+    baked = card.photometric.baked
+    if model.core is not model or not (card.scales != (1.0,) or card.whitening is not None or whitening or baked):
+        return model
+    stated = None if whitening is None else {"name": whitening.name, "sha256": whitening.sha256}
+    if card.whitening != stated:
+        raise IncompatibleError(
+            f"the model was exported with {_whitening_name(card.whitening)}, but {_whitening_name(stated)} is given; "
+            "name its file with --whitening"
+        )
+    clahe = None
+    if baked:
+        from gloam.training.networks.clahe import Clahe
+
+        clahe = Clahe(clip=card.photometric.clip, grid=card.photometric.grid)
+    power = (card.pooling or {}).get("scale_power")
+    return DescriptorPipeline(model, scales=card.scales, power=power, whitening=whitening, clahe=clahe).eval()
 
 
 def _generated_batches(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from gloam.artifact import block_means, selftest_images
+from gloam.artifact import block_means, selftest_images, weighted_mean
 from gloam.errors import ModelError
 from gloam.runtime.session import Session
 
@@ -26,9 +26,12 @@ def run_selftest(session: Session) -> tuple[float, float]:
     inputs = {"images": selftest_images(test.shape, test.sizes)[..., : int(channels)]}
     if len(card.inputs) > 1:
         inputs["sizes"] = np.asarray(test.sizes, np.int32)
-    found = session.run(inputs)[card.outputs[0].name].astype(np.float64)
+    outputs = session.run(inputs)
+    found = outputs[card.outputs[0].name].astype(np.float64)
     if card.kind in ("translator", "edges"):
         found = block_means(found)
+    if card.kind == "local_features":
+        found = weighted_mean(found, outputs[card.outputs[1].name])
     expected = np.asarray(test.output)
     if found.size != expected.size:
         raise ModelError(f"{card.name}: the self-test gave {found.size} values, {expected.size} are stored")

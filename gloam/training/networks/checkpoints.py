@@ -68,16 +68,17 @@ def save_checkpoint(
 
     Args:
         path: file to write.
-        model: embedder, translator or edge detector to save; the file says which.
+        model: embedder (of any family, or a pipeline around one), translator or edge detector; the file says which.
         provenance: ``recipe``, ``data``, ``licence`` and what else is worth keeping, JSON-ready.
 
     Returns:
-        the provenance with the weights' sha256 added.
+        the provenance with the weights' sha256 added: of the embedder alone where a pipeline is around it.
     """
     from safetensors.torch import save
 
     state = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
-    full = {**provenance, "weights_sha256": weights_sha256(state)}
+    own = model.core.state_dict() if isinstance(model, Embedder) else state
+    full = {**provenance, "weights_sha256": weights_sha256(own)}
     description: dict[str, Any] = {
         "kind": _kind_of(model),
         "network": model.name,
@@ -119,10 +120,11 @@ def load_checkpoint(path: str | Path, name: str | None = None, **options: Any) -
         raise ModelError(f"{file}: a plain state dict does not say its network; name it with --network")
     else:
         model = create_embedder(name, **options)
-    mapped, dropped = _map_keys(state, model)
+    # A native file holds the network's own keys.
+    mapped, dropped = (state, []) if description is not None else _map_keys(state, model)
     defaulted = fill_network(model, mapped, file, optional={"pool.p"})
     provenance = dict(description["provenance"]) if description is not None else {"data": file.name}
-    provenance["weights_sha256"] = weights_sha256(model.state_dict())
+    provenance["weights_sha256"] = weights_sha256(model.core.state_dict())
     return Checkpoint(model, provenance, dropped, defaulted)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -17,10 +18,35 @@ from gloam.training.networks.embedders import EMBEDDERS, create_embedder
 from gloam.training.networks.embedders.gem import Embedder, GeM
 from gloam.training.networks.embedders.mobilenet_v2 import ConvNormActivation
 
-TENSORS_AND_PARAMETERS = {"gem_vgg16": (27, 14_714_689), "gem_resnet101": (625, 42_500_161)}  # the published networks
-VARIANTS = [(name, {}) for name in EMBEDDERS] + [
+TENSORS_AND_PARAMETERS = {  # the published networks
+    "gem_vgg16": (27, 14_714_689),
+    "gem_resnet101": (625, 42_500_161),
+    "mac_vgg16": (26, 14_714_688),
+    "netvlad_vgg16": (28, 14_714_688 + 2 * 64 * 512),
+    "edgemac_vgg16": (28, 14_713_536 + 2),
+    "hedmac_vgg16": (66, 14_716_171 + 14_713_536 + 2),
+    "rcfmac_vgg16": (92, 14_803_781 + 14_713_536 + 2),
+}
+SMALL_VGG: dict[str, Any] = {"stages": ((8, 1), (16, 2), (16, 1))}
+INSIDE = {"name": "gem_vgg16", "options": SMALL_VGG}
+VARIANTS: list[tuple[str, dict[str, Any]]] = [
+    *((name, {}) for name in EMBEDDERS if name.startswith("gem_")),
     ("gem_mobilenet_v2", {"padding": "tf"}),
     ("gem_resnet18", {"width": 16}),
+    ("gem_resnet18", {"width": 8, "whitening": True, "local_whitening": True}),
+    ("mac_vgg16", SMALL_VGG),
+    ("mac_vgg16", {**SMALL_VGG, "local_whitening": True}),
+    ("netvlad_vgg16", {**SMALL_VGG, "clusters": 8}),
+    ("netvlad_vgg16", {**SMALL_VGG, "clusters": 8, "whitening": 16, "bias": True}),
+    ("ensemble", {"members": [INSIDE, {"name": "gem_resnet18", "options": {"width": 8}, "mean": (0.5,) * 3}]}),
+]
+DYNAMIC: list[tuple[str, dict[str, Any]]] = [
+    ("ciconv_resnet18", {"width": 8}),
+    ("edgemac_vgg16", SMALL_VGG),
+    ("hedmac_vgg16", {**SMALL_VGG, "detector_options": {"width": 4}}),
+    ("rcfmac_vgg16", {**SMALL_VGG, "detector_options": {"width": 4}}),
+    ("photometric_unet", {"embedder": INSIDE, "levels": 3, "width": 8}),
+    ("ensemble", {"members": [INSIDE, {"name": "edgemac_vgg16", "options": SMALL_VGG}]}),
 ]
 SIZES = ((65, 127), (128, 96), (33, 128))  # height, width; odd, mixed, narrow
 
@@ -57,6 +83,37 @@ def test_padding_changes_nothing_and_without_masks_it_would(name: str, options: 
     torch.testing.assert_close(native.norm(dim=1), torch.ones(3))
 
 
+@pytest.mark.parametrize(("name", "options"), DYNAMIC, ids=str)
+def test_what_is_not_exact_under_padding_refuses_valid_sizes(name: str, options: dict[str, Any]) -> None:
+    with pytest.raises(ModelError, match="not padding-exact"):
+        padded_and_native(randomized(name, **options))
+
+
+@pytest.mark.parametrize(("name", "options"), VARIANTS[7:] + DYNAMIC, ids=str)
+def test_a_batch_is_its_images_one_by_one_and_a_checkpoint_brings_them_back(
+    name: str, options: dict[str, Any], tmp_path: Path
+) -> None:
+    model = randomized(name, **options)
+    images = torch.randint(0, 256, (3, 65, 90, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(2))
+    save_checkpoint(tmp_path / "m.safetensors", model, {"recipe": "test"})
+    loaded = load_checkpoint(tmp_path / "m.safetensors").model
+    assert (loaded.name, loaded.dimension, loaded.pooling) == (name, model.dimension, model.pooling)
+    with torch.no_grad():
+        batched = model.describe_uint8(images)
+        single = torch.cat([model.describe_uint8(images[row : row + 1]) for row in range(3)])
+        assert torch.equal(loaded.describe_uint8(images), batched)
+    assert batched.shape == (3, model.dimension)
+    assert (batched - single).abs().max() <= 1e-6
+    torch.testing.assert_close(batched.norm(dim=1), torch.ones(3))
+    assert (batched[0] - batched[1]).abs().max() > 1e-4
+    assert model.train()(torch.randn(2, 3, 64, 64).sigmoid()).requires_grad
+
+
+def test_every_family_is_on_one_of_the_lists() -> None:
+    stems = {name.split("_")[0] for name in EMBEDDERS if not name.startswith("how")}
+    assert {name.split("_")[0] for name, _ in VARIANTS + DYNAMIC} == stems
+
+
 @pytest.mark.parametrize("name", TENSORS_AND_PARAMETERS)
 def test_counts_are_the_published_networks(name: str) -> None:
     model = create_embedder(name)
@@ -81,6 +138,33 @@ def test_keys_are_cirtorchs() -> None:
     } <= mobile
 
 
+def test_whitening_layers_have_cirtorchs_keys_and_definition() -> None:
+    model = randomized("gem_vgg16", **SMALL_VGG, whitening=True, local_whitening=True)
+    plain = create_embedder("gem_vgg16", **SMALL_VGG).eval()
+    own = set(model.state_dict()) - set(plain.state_dict())
+    assert own == {"whiten.weight", "whiten.bias", "lwhiten.weight", "lwhiten.bias"}
+    images = torch.rand(2, 3, 40, 50)
+    with torch.no_grad():
+        cells = model.features(images)[0].flatten(2).mT @ model.lwhiten.weight.T + model.lwhiten.bias
+        pooled = cells.clamp(min=1e-6).pow(3).mean(1).pow(1 / 3)
+        expected = model.whiten(pooled / (pooled.norm(dim=1, keepdim=True) + 1e-6))
+        expected = expected / (expected.norm(dim=1, keepdim=True) + 1e-6)
+        torch.testing.assert_close(model(images), expected, atol=1e-6, rtol=1e-5)
+
+
+def test_p_learns_faster_and_without_decay_and_what_is_frozen_not_at_all() -> None:
+    model = create_embedder("gem_vgg16", **SMALL_VGG)
+    rest, pool = model.parameter_groups(7.0)
+    assert [id(item) for item in pool["params"]] == [id(model.pool.p)]
+    assert (pool["factor"], pool["weight_decay"], rest["factor"], rest["weight_decay"]) == (7.0, False, 1.0, True)
+    assert len(rest["params"]) == len(list(model.parameters())) - 1
+    edges = create_embedder("hedmac_vgg16", **SMALL_VGG, detector_options={"width": 4})
+    rest, fast = edges.parameter_groups()
+    assert {id(item) for item in fast["params"]} == {id(edges.filter.p), id(edges.filter.tau)}
+    assert {id(item) for item in rest["params"]} == {id(item) for item in edges.features.parameters()}
+    assert len(create_embedder("mac_vgg16", **SMALL_VGG).parameter_groups()) == 1
+
+
 def test_gem_golden_values() -> None:
     channels = torch.arange(1.0, 13.0).view(1, 3, 2, 2)
     torch.testing.assert_close(GeM(3.0)(channels), torch.tensor([[2.9240, 6.6869, 10.6177]]), atol=1e-4, rtol=0)
@@ -100,6 +184,15 @@ def test_unknown_names_and_options() -> None:
         create_embedder("gem_mobilenet_v2", padding="valid")
     with pytest.raises(ModelError, match="does not take"):
         create_embedder("gem_vgg16", width=3)
+    with pytest.raises(ModelError, match="does not take"):
+        create_embedder("netvlad_vgg16", p=3.0)
+    with pytest.raises(ModelError, match="described as"):
+        create_embedder("ensemble", members=["gem_vgg16", "gem_resnet18"])
+    with pytest.raises(ModelError, match="two or more"):
+        create_embedder("ensemble", members=[INSIDE])
+    for name, options in DYNAMIC[1:5]:
+        with pytest.raises(ModelError, match=r"mean and std 0\.5"):
+            create_embedder(name, mean=(0.1,) * 3, **options)
 
 
 def test_native_checkpoint_round_trip(tmp_path: Path) -> None:

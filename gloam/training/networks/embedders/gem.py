@@ -1,23 +1,28 @@
-"""Generalized-mean pooling and the embedder around a backbone (Radenović et al. 2019, section 3).
+"""Generalized-mean and max pooling, and the embedder around a backbone (Radenović et al. 2019, section 3).
 
-Keys of the whole are cirtorch's: ``features.*`` and ``pool.p``.
+Keys of the whole are cirtorch's: ``features.*``, ``pool.p``, and with their layers ``lwhiten.*`` and ``whiten.*``.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from gloam.errors import ModelError
+from gloam.training.networks.embedders.base import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    FastModule,
+    GlobalDescriptor,
+    l2_normalize,
+)
 from gloam.training.networks.masks import Masks
 
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
+__all__ = ["IMAGENET_MEAN", "IMAGENET_STD", "MAC", "Embedder", "GeM", "l2_normalize"]
 
 
-class GeM(nn.Module):
+class GeM(FastModule):
     """``(mean over cells of max(x, eps)^p)^(1/p)``, over valid cells alone; p is learned."""
 
     def __init__(self, p: float = 3.0, eps: float = 1e-6) -> None:
@@ -36,19 +41,29 @@ class GeM(nn.Module):
         return pooled.pow(1.0 / self.p)
 
 
-def l2_normalize(x: Tensor, eps: float = 1e-6) -> Tensor:
-    """``x / (||x|| + eps)`` along the last axis, as cirtorch defines it."""
-    norm: Tensor = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
-    return x / (norm + eps)
+class MAC(nn.Module):
+    """The largest value of each channel, over valid cells alone (Tolias et al. 2016)."""
+
+    def forward(self, x: Tensor, masks: Masks | None = None) -> Tensor:
+        """Float ``[B, C, H, W]`` to ``[B, C]``."""
+        if masks is not None:
+            # Not times the mask: behind a local whitening all valid cells may be negative.
+            x = x.masked_fill(masks.rows * masks.columns == 0, torch.finfo(x.dtype).min)
+        return x.amax((2, 3))
 
 
-class Embedder(nn.Module):
-    """A global image descriptor: backbone, GeM, L2.
+class Embedder(GlobalDescriptor):
+    """Backbone, pooling, L2; optionally a linear layer on each cell before and one on the vector behind the pooling.
 
-    Attributes:
-        name: its name in ``EMBEDDERS``.
-        options: all options of the backbone, defaults included; stored in checkpoints and cards.
-        dimension: D of the descriptor.
+    Args:
+        name: in ``EMBEDDERS``.
+        features: the backbone; declares ``dimension`` and may declare ``options`` and ``padding_exact``.
+        p: initial power of GeM.
+        mean, std: normalisation on [0, 1] RGB, part of the exported graph.
+        pooling: ``gem`` or ``mac``.
+        local_whitening: cirtorch's ``lwhiten``, a linear layer on the cells of the map.
+        whitening: cirtorch's ``whiten``, a linear layer on the unit vector, followed by L2 once more, learned with the
+            network; a whitening learned from descriptors afterwards belongs to ``DescriptorPipeline``.
     """
 
     def __init__(
@@ -59,48 +74,43 @@ class Embedder(nn.Module):
         p: float = 3.0,
         mean: tuple[float, ...] = IMAGENET_MEAN,
         std: tuple[float, ...] = IMAGENET_STD,
+        pooling: Literal["gem", "mac"] = "gem",
+        local_whitening: bool = False,
+        whitening: bool = False,
     ) -> None:
-        super().__init__()
-        self.name = name
-        self.options: dict[str, Any] = dict(getattr(features, "options", {}))
-        self.mean, self.std = tuple(mean), tuple(std)
-        self.dimension = int(features.dimension)  # type: ignore[arg-type]  # every backbone declares an int
+        if pooling not in ("gem", "mac"):
+            raise ValueError(f"pooling {pooling!r}: choose gem or mac")
+        dimension = int(features.dimension)  # type: ignore[arg-type]  # every backbone declares an int
+        options: dict[str, Any] = dict(getattr(features, "options", {}))
+        # Only where they say something, so that the identities of earlier checkpoints stay.
+        options |= {"local_whitening": True} if local_whitening else {}
+        options |= {"whitening": True} if whitening else {}
+        super().__init__(name, options, dimension=dimension, mean=mean, std=std)
         self.features = features
-        self.pool = GeM(p)
-        scale = 1.0 / (255.0 * torch.tensor(self.std))
-        self.register_buffer("_scale", scale.view(1, 3, 1, 1), persistent=False)
-        self.register_buffer("_shift", (-torch.tensor(self.mean) / torch.tensor(self.std)).view(1, 3, 1, 1), False)
+        self.lwhiten = nn.Linear(dimension, dimension) if local_whitening else None
+        self.pool: GeM | MAC = GeM(p) if pooling == "gem" else MAC()
+        self.whiten = nn.Linear(dimension, dimension) if whitening else None
 
     @property
     def padding_exact(self) -> bool:
-        """Whether padded cells change nothing. A backbone's class promises it with ``padding_exact = True``; one that
-        does not say so is refused for fixed profiles."""
+        """Whether padded cells change nothing. A backbone's class promises it with ``padding_exact = True``."""
         return bool(getattr(self.features, "padding_exact", False))
+
+    @property
+    def pooling(self) -> dict[str, Any]:
+        """``gem`` with its p, or ``mac``."""
+        if isinstance(self.pool, GeM):
+            return {"name": "gem", "p": round(float(self.pool.p.item()), 6)}
+        return {"name": "mac"}
+
+    def scale_power(self) -> Tensor | None:
+        """GeM's p, unless a linear layer follows."""
+        return self.pool.p if isinstance(self.pool, GeM) and self.whiten is None else None
 
     def forward(self, images: Tensor, masks: Masks | None = None) -> Tensor:
         """Normalised float images ``[B, 3, H, W]`` to unit descriptors ``[B, D]``."""
         features, masks = self.features(images, masks)
-        return l2_normalize(self.pool(features, masks))
-
-    def normalize(self, images: Tensor) -> Tensor:
-        """uint8 RGB ``[B, H, W, 3]`` to normalised float ``[B, 3, H, W]``."""
-        scale, shift = self.get_buffer("_scale"), self.get_buffer("_shift")
-        return images.permute(0, 3, 1, 2).to(scale.dtype) * scale + shift
-
-    def describe_uint8(self, images: Tensor, sizes: Tensor | None = None) -> Tensor:
-        """The exported graph: uint8 RGB in, unit descriptors out.
-
-        Args:
-            images: uint8 ``[B, H, W, 3]``.
-            sizes: valid (h, w), int32 ``[B, 2]``; None where every pixel is valid.
-
-        Returns:
-            float ``[B, D]``.
-        """
-        x = self.normalize(images)
-        if sizes is None:
-            return self(x)  # type: ignore[no-any-return]  # nn.Module.__call__ is untyped
-        if not self.padding_exact:
-            raise ModelError(f"{self.name} is not padding-exact: describe it at native size, export it dynamic")
-        valid = sizes.to(torch.int64)
-        return self(x, Masks.of(valid[:, 0], valid[:, 1], x))  # type: ignore[no-any-return]  # as above
+        if self.lwhiten is not None:
+            features = self.lwhiten(features.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        descriptors = l2_normalize(self.pool(features, masks))
+        return descriptors if self.whiten is None else l2_normalize(self.whiten(descriptors))

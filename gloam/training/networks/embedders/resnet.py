@@ -108,26 +108,32 @@ class ResNet(nn.Sequential):
         block: kind of residual block.
         counts: blocks per stage.
         width: channels of the first stage; 64 in the paper, less for small embedders trained from scratch.
+        channels: of the image; a property of the family that uses the backbone, so not in its options.
     """
 
     padding_exact = True
 
     def __init__(
-        self, block: type[BasicBlock | Bottleneck], counts: tuple[int, int, int, int], width: int = 64
+        self,
+        block: type[BasicBlock | Bottleneck],
+        counts: tuple[int, int, int, int],
+        width: int = 64,
+        *,
+        channels: int = 3,
     ) -> None:
         stages: list[nn.Module] = []
-        channels = width
+        reached = width
         for stage, count in enumerate(counts):
-            stages.append(Stage(block, channels, width << stage, count, 1 if stage == 0 else 2))
-            channels = (width << stage) * block.expansion
+            stages.append(Stage(block, reached, width << stage, count, 1 if stage == 0 else 2))
+            reached = (width << stage) * block.expansion
         super().__init__(
-            nn.Conv2d(3, width, 7, 2, 3, bias=False),
+            nn.Conv2d(channels, width, 7, 2, 3, bias=False),
             nn.BatchNorm2d(width),
             nn.ReLU(inplace=True),
             nn.MaxPool2d(3, 2, 1),
             *stages,
         )
-        self.dimension = channels
+        self.dimension = reached
         self.options = {"width": width}
 
     def forward(self, x: Tensor, masks: Masks | None = None) -> tuple[Tensor, Masks | None]:

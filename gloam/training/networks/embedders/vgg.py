@@ -16,13 +16,13 @@ class VGG16(nn.Sequential):
 
     Args:
         stages: width and number of convolutions of each stage; the paper's by default.
+        channels: of the image; a property of the family that uses the backbone, so not in its options.
     """
 
     padding_exact = True
 
-    def __init__(self, stages: Sequence[Sequence[int]] = STAGES) -> None:
+    def __init__(self, stages: Sequence[Sequence[int]] = STAGES, *, channels: int = 3) -> None:
         layers: list[nn.Module] = []
-        channels = 3
         for stage, (width, count) in enumerate(stages):
             if stage:
                 layers.append(nn.MaxPool2d(2, 2))

@@ -1,0 +1,1 @@
+"""Networks that describe an image by many local features."""
