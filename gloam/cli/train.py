@@ -7,10 +7,10 @@ import dataclasses
 import sys
 from pathlib import Path
 
-from gloam.cli import train_edges, train_translator
+from gloam.cli import train_edges, train_metric, train_translator, train_whitening
 from gloam.cli.report import Report
 
-HELP = "train a model: embedder, translator, edges"
+HELP = "train a model: embedder, metric, whitening, translator, edges"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,6 +29,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     embedder.add_argument("--epochs", type=int, help="epochs, instead of the recipe's")
     embedder.add_argument("--seed", type=int, help="seed of weights and sampling, instead of the recipe's")
     embedder.set_defaults(run=run)
+    metric = kinds.add_parser("metric", help=train_metric.HELP, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    train_metric.add_arguments(metric)
+    metric.set_defaults(run=train_metric.run)
+    whitening = kinds.add_parser(
+        "whitening", help=train_whitening.HELP, formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    train_whitening.add_arguments(whitening)
+    whitening.set_defaults(run=train_whitening.run)
     translator = kinds.add_parser(
         "translator", help=train_translator.HELP, formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )

@@ -138,11 +138,9 @@ def fit(
 
 def make_optimizer(config: TrainConfig, model: Embedder) -> torch.optim.Adam:
     """Adam with L2 in the gradient; GeM's p has its own rate and no decay."""
-    pool = list(model.pool.parameters())
-    rest = [parameter for name, parameter in model.named_parameters() if not name.startswith("pool.")]
     groups = [
-        {"params": rest, "weight_decay": config.weight_decay, "factor": 1.0},
-        {"params": pool, "weight_decay": 0.0, "factor": config.pool_learning_rate_factor},
+        {**group, "weight_decay": config.weight_decay if group["weight_decay"] else 0.0}
+        for group in model.parameter_groups(config.pool_learning_rate_factor)
     ]
     return torch.optim.Adam(groups, lr=config.learning_rate)
 
@@ -272,12 +270,13 @@ def _read_state(path: Path, identity: str) -> _State | None:
 def _record(
     epoch: int, loss: float | None, rate: float, mean_ap: float, model: Embedder, seconds: float
 ) -> dict[str, Any]:
+    power = model.scale_power()
     return {
         "epoch": epoch,
         "loss": loss,
         "learning_rate": rate,
         "validation_mAP": mean_ap,
-        "p": float(model.pool.p.detach()),
+        "p": None if power is None else float(power.detach()),
         "seconds": round(seconds, 3),
     }
 

@@ -1,24 +1,25 @@
 """Foreign checkpoints to native ones, by explicit key maps. No pickle is trusted.
 
-``.pth`` files of gandtr say their own architecture; bare state dicts of CycleGAN, pix2pix, CUT, CyEDA, HED, RCF,
-ToDayGAN and DRIT need the name of their family.
+``.pth`` files of gandtr, cirtorch and HOW say their own architecture, NetVLAD's and CIConv's are known by their keys;
+bare state dicts of CycleGAN, pix2pix, CUT, CyEDA, HED, RCF, ToDayGAN and DRIT need the name of their family.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from gloam.errors import ModelError, UsageError
 from gloam.files import sha256_file
-from gloam.training.networks import key_maps
-from gloam.training.networks.checkpoints import load_plain, read_state, weights_sha256
+from gloam.runtime.whitening import Whitening
+from gloam.training.networks import embedder_imports, key_maps
+from gloam.training.networks.checkpoints import read_state, weights_sha256
 from gloam.training.networks.edges import DETECTORS, EdgeDetector, create_detector
 from gloam.training.networks.key_maps import FAMILIES, Recognised
 from gloam.training.networks.translators import Translator, create_generator
@@ -43,7 +44,7 @@ GANDTR_OPTIONS = {
     "no_antialias": "antialias",
     "no_antialias_up": "antialias_up",
 }
-FORMATS = ("auto", *FAMILIES, "todaygan", "drit")
+FORMATS = ("auto", *FAMILIES, "todaygan", "drit", *embedder_imports.FAMILIES)
 LISTED = 8  # keys in an error line
 
 
@@ -56,12 +57,14 @@ class Imported:
         provenance: file name and sha256 of each source, family, licence, dropped keys; JSON-ready.
         dropped: keys of the file without a use.
         notes: decisions that the owner should read.
+        whitenings: that the file holds for its descriptors, by a word for a file name.
     """
 
-    model: Translator | EdgeDetector
+    model: Any  # Translator, EdgeDetector or GlobalDescriptor
     provenance: dict[str, Any]
     dropped: list[str]
     notes: list[str]
+    whitenings: dict[str, Whitening] = field(default_factory=dict)
 
 
 def import_network(
@@ -76,8 +79,8 @@ def import_network(
     """Read a foreign checkpoint.
 
     Args:
-        path: ``.pth``, ``.pt``, ``.pytorch`` or ``.safetensors`` file.
-        family: one of :data:`FORMATS`; ``auto`` for files that say their architecture (gandtr's).
+        path: ``.pth``, ``.pt``, ``.pytorch``, ``.safetensors``, ``.tar`` or (NetVLAD) ``.mat`` file.
+        family: one of :data:`FORMATS`; ``auto`` for files that say their architecture, or show it by their keys.
         decoder: ToDayGAN: the file of the target domain's decoder; ``path`` is the source domain's encoder.
         direction: DRIT: ``a2b`` or ``b2a``.
         options: of the network, in place of what the file shows, e.g. ``{"padding": "replicate"}``.
@@ -104,6 +107,10 @@ def import_network(
         "source_sha256": sha256_file(file),
     }
     try:
+        if family == "auto" or family in embedder_imports.FAMILIES:
+            embedder = embedder_imports.recognise_embedder(content, family)
+            if embedder is not None:
+                return _embedder(embedder, file, provenance, dict(options or {}))
         if decoder is not None:
             other = Path(decoder)
             provenance |= {"decoder": other.name, "decoder_sha256": sha256_file(other) if other.is_file() else ""}
@@ -120,16 +127,29 @@ def import_network(
             found = FAMILIES[family](_state(content))
         model = _filled(found, dict(options or {}))
     except ModelError as error:
-        raise ModelError(f"{file}: {error}") from error
+        raise ModelError(str(error) if str(error).startswith(str(file)) else f"{file}: {error}") from error
     notes = [*found.notes, *_probe(model, file)]
     provenance |= {"family": found.network, "dropped": found.dropped, "notes": notes}
     provenance["weights_sha256"] = weights_sha256(model.state_dict())
     return Imported(model, provenance, found.dropped, notes)
 
 
+def _embedder(
+    embedder: embedder_imports.RecognisedEmbedder, file: Path, provenance: dict[str, Any], options: dict[str, Any]
+) -> Imported:
+    found = embedder.found
+    model: nn.Module = embedder_imports.fill_embedder(embedder, options, file)
+    embedder_imports.probe(model, file)
+    provenance |= {**embedder.provenance, "family": found.network, "dropped": found.dropped, "notes": found.notes}
+    provenance["weights_sha256"] = weights_sha256(model.state_dict())
+    return Imported(model, provenance, found.dropped, found.notes, embedder.whitenings)
+
+
 def _content(file: Path) -> Any:
+    if file.suffix == ".mat":
+        return embedder_imports.load_matlab(file)
     if file.suffix != ".safetensors":
-        return load_plain(file)
+        return embedder_imports.load_content(file)
     state, description = read_state(file)
     if description is not None:
         raise ModelError(f"{file}: already a checkpoint of gloam ({description['network']}); use it as it is")
@@ -166,8 +186,7 @@ def _gandtr(content: Mapping[str, Any], family: str) -> Recognised:
     model = content["network_params"].get("model", {}) if isinstance(content["network_params"], dict) else {}
     architecture = model.get("architecture")
     if architecture == "cirnet":
-        name = f"gem_{model.get('cir_architecture', 'vgg16')}"
-        raise ModelError(f"this is an embedder; use it as it is: gloam export FILE --network {name}")
+        raise ModelError(f"the file says it is an embedder; leave out --as {family}")
     if architecture not in GANDTR_ARCHITECTURES:
         known = ", ".join(GANDTR_ARCHITECTURES)
         raise ModelError(f"holds a {architecture!r}, which gloam does not import; it imports {known}")

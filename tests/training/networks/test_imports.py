@@ -108,7 +108,8 @@ def test_gandtrs_container_says_its_architecture(tmp_path: Path) -> None:
         ({"architecture": "official_resnet_generator", "n_blocks": 9}, "auto", "disagree: blocks 9 against 1"),
         ({"architecture": "official_resnet_generator"}, "unet", "so --as resnet, not --as unet"),
         ({"architecture": "official_p2p_discriminator"}, "auto", "'official_p2p_discriminator', which gloam does not"),
-        ({"architecture": "cirnet", "cir_architecture": "resnet101"}, "auto", "--network gem_resnet101"),
+        ({"architecture": "cirnet", "cir_architecture": "resnet101"}, "auto", "so this is not resnet101"),
+        ({"architecture": "cirnet", "cir_architecture": "vgg16"}, "resnet", "an embedder; leave out --as resnet"),
     ],
 )
 def test_a_container_that_is_something_else_is_refused(

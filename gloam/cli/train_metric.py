@@ -1,0 +1,138 @@
+"""``gloam train metric``: an embedder on tuples of any image set, with made nights."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from gloam.cli.report import Report
+
+HELP = "an embedder by metric learning on mined tuples, some of their images made night"
+# option -> dotted name in the recipe
+DIRECT = {
+    "network": "network",
+    "weights": "weights",
+    "maker": "maker",
+    "seed": "seed",
+    "epochs": "epochs",
+    "device": "device",
+    "threads": "threads",
+    "max_minutes": "max_minutes",
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
+    parser.description = (
+        "train an embedder on tuples of an anchor, a positive and mined negatives; the same command carries on after a "
+        "kill, bit for bit on a CPU. FOLDER gets embedder.safetensors, train.json, the state and the made nights"
+    )
+    parser.add_argument("-o", "--output", type=Path, metavar="FOLDER", help="folder of the run")
+    parser.add_argument("--recipe", default="town_clahe", help="recipe that comes with gloam")
+    parser.add_argument("--list", action="store_true", help="list the recipes and stop")
+    parser.add_argument("--config", type=Path, metavar="FILE", help="YAML whose keys replace the recipe's")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="replace one key of the recipe, e.g. night.share=0.5 or data.train.path=set.json; repeatable",
+    )
+    parser.add_argument("--data", type=Path, metavar="DIR", help="what {root} in the recipe's paths stands for")
+    parser.add_argument("--train", type=Path, metavar="SET.json", help="training set that `gloam dataset build` wrote")
+    parser.add_argument("--validation", type=Path, metavar="SET.json", help="validation set, likewise")
+    parser.add_argument("--network", help="name of the embedder; its options are then the defaults")
+    parser.add_argument("--weights", metavar="FILE", help="initial weights")
+    parser.add_argument(
+        "--maker", metavar="MODEL", help="what makes nights: a translator, or lab-inversion, gamma[:MEAN], none, clahe"
+    )
+    parser.add_argument(
+        "--nights", type=Path, metavar="FOLDER", help="where made nights are kept, to be shared by runs"
+    )
+    parser.add_argument("--seed", type=int, help="seed of initial weights and of every choice")
+    parser.add_argument("--epochs", type=int, help="epochs, instead of the recipe's")
+    parser.add_argument("--max-minutes", type=float, metavar="M", help="no epoch starts after this time")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), help="where to train")
+    parser.add_argument("--threads", type=int, metavar="N", help="torch threads")
+
+
+def run(arguments: argparse.Namespace) -> Report:
+    """Train and print what validation says beside the initial weights."""
+    from gloam.errors import UsageError, require
+
+    require("torch", "train", "train")
+    from gloam.data.tuples import RetrievalSet, read_retrieval_set
+    from gloam.training import metric_config as configs
+    from gloam.training.filling import read_mapping
+    from gloam.training.translator_config import merge, nest, override
+
+    if arguments.list:
+        names = configs.metric_recipes()
+        return Report({"recipes": names}, "\n".join(names))
+    if arguments.output is None:
+        raise UsageError("the following argument is required: -o FOLDER")
+    overrides = read_mapping(arguments.config) if arguments.config is not None else {}
+    overrides = merge(overrides, override(arguments.set))
+    for name in ("train", "validation"):
+        file = getattr(arguments, name)
+        if file is not None:
+            overrides = merge(overrides, {"data": {name: {"kind": "json", "path": str(file)}}})
+    for option, name in DIRECT.items():
+        value = getattr(arguments, option)
+        if value is not None:
+            overrides = merge(overrides, nest(name, value))
+    if arguments.network is not None:
+        overrides.setdefault("network_options", {})
+    config = configs.read_metric_recipe(arguments.recipe, overrides)
+    root = arguments.data
+    weights, maker = configs.rooted(config.weights, root), configs.rooted(config.maker, root)
+    if config.night.active and maker is None:
+        raise UsageError(f"recipe {arguments.recipe} makes nights; name what makes them with --maker MODEL")
+
+    def opened(label: str, source: Any) -> RetrievalSet:
+        if not source:
+            raise UsageError(f"recipe {arguments.recipe} names no data.{label}; give --{label} SET.json")
+        where = dict(configs.rooted(source, root))
+        return read_retrieval_set(str(where.pop("kind", "json")), **where)
+
+    from gloam.training.metric_learning import train_metric
+    from gloam.training.night_makers import open_night_maker
+
+    device = "cpu" if config.device == "cpu" else _device()
+    night = open_night_maker(maker, device) if maker is not None and config.night.active else None
+    summary = train_metric(
+        config,
+        opened("train", config.data.train),
+        opened("validation", config.data.validation),
+        arguments.output,
+        night=night,
+        weights=weights,
+        real=opened("real", config.data.real) if config.real_share > 0 else None,
+        nights=arguments.nights,
+        recipe=arguments.recipe,
+        say=lambda line: print(line, file=sys.stderr),
+    )
+    data = {
+        "weights": str(summary.weights),
+        "weights_sha256": summary.weights_sha256,
+        "best_epoch": summary.best_epoch,
+        "epochs": summary.epochs,
+        "validation": summary.validation,
+        "untrained": summary.untrained,
+        "seconds": round(summary.seconds, 1),
+    }
+    text = (
+        f"{summary.weights}: best of {summary.epochs} epochs is {summary.best_epoch}\n"
+        f"validation: loss {summary.validation['loss']:.4f}, mAP {summary.validation['mAP']:.3f} (initial weights "
+        f"{summary.untrained['loss']:.4f}, {summary.untrained['mAP']:.3f}; chance mAP "
+        f"{summary.validation['chance_mAP']:.3f})"
+    )
+    return Report(data, text)
+
+
+def _device() -> str:
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
