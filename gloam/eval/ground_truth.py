@@ -1,9 +1,11 @@
 """Retrieval ground truth: which map images show the place of each query.
 
-The file is JSON (``.json`` or ``.json.gz``): either one set ``{"imlist": [...], "qimlist": [...], "gnd": [{"ok":
+The file is the pickle of Oxford, Paris and Tokyo 24/7 (``.pkl``; of plain values, anything else is refused) or JSON
+(``.json`` or ``.json.gz``) of the same content: either one set ``{"imlist": [...], "qimlist": [...], "gnd": [{"ok":
 [...], "junk": [...]}]}`` or several, ``{SET: {...}}``. ``ok`` and ``junk`` are indices into ``imlist``; junk images
 are neither right nor wrong and are taken out of the ranking. An optional ``"conditions": {NAME: [query, ...]}``
-groups the queries.
+groups the queries. Entries of the revisited benchmarks have ``easy``, ``hard`` and ``junk`` in place of ``ok``; they
+are three sets, named ``easy``, ``medium`` and ``hard`` (:mod:`gloam.eval.revisited`).
 """
 
 from __future__ import annotations
@@ -19,9 +21,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from gloam.data.pickles import load_pickle
 from gloam.errors import DataError
+from gloam.eval.revisited import is_revisited, plain, protocols
 
 Indices = npt.NDArray[np.int64]
+Box = tuple[float, float, float, float]
 SHOWN = 5  # bad entries named in one message
 
 
@@ -35,6 +40,8 @@ class GroundTruth:
         positives: per query, int64 indices into ``map_names``, ascending; may be empty.
         junk: per query, int64 indices to take out of the ranking, ascending.
         conditions: names of queries by condition; a query may be in several or in none.
+        boxes: per query, the part of its image that is the query, ``(left, top, right, bottom)`` in pixels; None for
+            the whole image.
     """
 
     map_names: tuple[str, ...]
@@ -42,39 +49,46 @@ class GroundTruth:
     positives: tuple[Indices, ...]
     junk: tuple[Indices, ...]
     conditions: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    boxes: tuple[Box | None, ...] = ()
 
 
 def read_ground_truth(path: str | Path, set_name: str | None = None) -> GroundTruth:
     """Read and validate one set of a ground-truth file.
 
     Args:
-        path: a ``.json`` or ``.json.gz`` file.
+        path: a ``.pkl``, ``.json`` or ``.json.gz`` file.
         set_name: which set of a file of several; may be left out where there is only one.
 
     Raises:
         DataError: the file is not readable, the set is not there, or entries are wrong; the first bad ones are named.
     """
     path = Path(path)
-    value = _load(path)
-    conditions: Any = {}
-    where = str(path)
-    if "gnd" not in value:
-        sets = {name: item for name, item in value.items() if isinstance(item, dict) and "gnd" in item}
-        if not sets:
-            raise DataError(
-                f"{path}: no ground truth in it; expected the keys imlist, qimlist and gnd, or sets of them"
-            )
-        if set_name is None and len(sets) == 1:
-            set_name = next(iter(sets))
-        if set_name not in sets:
-            asked = "names several sets" if set_name is None else f"has no set {set_name!r}"
-            raise DataError(f"{path}: {asked}; choose one of {', '.join(sorted(sets))}")
-        conditions = value.get("conditions", {})
-        value = sets[set_name]
-        where = f"{path} [{set_name}]"
-    elif set_name is not None:
-        raise DataError(f"{path}: holds a single set without a name; leave out the name {set_name!r}")
-    return parse_ground_truth({"conditions": conditions, **value}, where)
+    sets, conditions = _sets(path)
+    if list(sets) == [""]:
+        if set_name is not None:
+            raise DataError(f"{path}: holds a single set without a name; leave out the name {set_name!r}")
+        return parse_ground_truth({"conditions": conditions, **sets[""]}, str(path))
+    if set_name is None and len(sets) == 1:
+        set_name = next(iter(sets))
+    if set_name not in sets:
+        asked = "names several sets" if set_name is None else f"has no set {set_name!r}"
+        raise DataError(f"{path}: {asked}; choose one of {', '.join(sorted(sets))}")
+    return parse_ground_truth({"conditions": conditions, **sets[set_name]}, f"{path} [{set_name}]")
+
+
+def read_ground_truth_sets(path: str | Path) -> dict[str, GroundTruth]:
+    """Read and validate every set of a ground-truth file, by name; a single set without a name is ``all``.
+
+    Raises:
+        DataError: see :func:`read_ground_truth`.
+    """
+    sets, conditions = _sets(Path(path))
+    return {
+        name or "all": parse_ground_truth(
+            {"conditions": conditions, **value}, f"{path} [{name}]" if name else str(path)
+        )
+        for name, value in sets.items()
+    }
 
 
 def parse_ground_truth(value: Mapping[str, Any], where: str = "ground truth") -> GroundTruth:
@@ -109,14 +123,31 @@ def parse_ground_truth(value: Mapping[str, Any], where: str = "ground truth") ->
             problems.append(f"{query}: index {both[0]} is both ok and junk")
         positives.append(right)
         junk.append(ignored)
+    boxes = tuple(_box(entry, query, problems) for query, entry in zip(query_names, entries, strict=True))
     conditions = _conditions(value.get("conditions") or {}, query_names, where, problems)
     if problems:
         more = f" (and {len(problems) - SHOWN} more)" if len(problems) > SHOWN else ""
         raise DataError(f"{where}: {'; '.join(problems[:SHOWN])}{more}; correct the file")
-    return GroundTruth(map_names, query_names, tuple(positives), tuple(junk), conditions)
+    return GroundTruth(map_names, query_names, tuple(positives), tuple(junk), conditions, boxes)
+
+
+def _sets(path: Path) -> tuple[dict[str, dict[str, Any]], Any]:
+    """The sets of a file, not validated, and the conditions of all; a single set without a name is ``""``."""
+    value = _load(path)
+    if "gnd" in value:
+        return (protocols(value) if is_revisited(value) else {"": value}), value.get("conditions", {})
+    sets = {name: item for name, item in value.items() if isinstance(item, dict) and "gnd" in item}
+    if not sets:
+        raise DataError(f"{path}: no ground truth in it; expected the keys imlist, qimlist and gnd, or sets of them")
+    return sets, value.get("conditions", {})
 
 
 def _load(path: Path) -> dict[str, Any]:
+    if path.suffix == ".pkl":
+        value = plain(load_pickle(path))
+        if not isinstance(value, dict):
+            raise DataError(f"{path}: not readable as ground truth (a dictionary is expected)")
+        return value
     try:
         content = path.read_bytes()
         if path.suffix == ".gz":
@@ -164,6 +195,18 @@ def _conditions(value: Any, queries: Iterable[str], where: str, problems: list[s
         if unknown:
             problems.append(f"condition {condition}: not among the queries: {_shown(unknown)}")
     return {str(condition): tuple(dict.fromkeys(names)) for condition, names in value.items()}
+
+
+def _box(entry: Any, query: str, problems: list[str]) -> Box | None:
+    value = entry.get("bbx") if isinstance(entry, dict) else None
+    if value is None:
+        return None
+    numbers = isinstance(value, list) and len(value) == 4 and all(isinstance(item, int | float) for item in value)
+    if not numbers or not (value[0] < value[2] and value[1] < value[3]):
+        problems.append(f"{query}: bbx {value!r} is not left, top, right, bottom")
+        return None
+    left, top, right, bottom = (float(item) for item in value)
+    return left, top, right, bottom
 
 
 def _shown(names: Sequence[str]) -> str:

@@ -7,35 +7,33 @@ positive among the first k. **mP@k** is the precision among the first ``min(k, r
 
 Scores are dot products of L2-normalised descriptors. Equal scores rank in the order of the ground truth's ``imlist``.
 Queries without positives are skipped and counted. Ranks come from counting what lies above each positive, block of
-queries by block, so nothing is sorted and no dense query x database matrix is made.
+queries by block, so nothing is sorted and no dense query x database matrix is made. Databases larger than memory, and
+distractors: :mod:`gloam.eval.streamed`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from gloam.errors import DataError, IncompatibleError
 from gloam.eval.ground_truth import GroundTruth, Indices, read_ground_truth
-from gloam.runtime.descriptors import expect_searchable
-
-if TYPE_CHECKING:
-    from gloam.runtime.store import DescriptorStore
 
 __all__ = [
     "KS",
     "GroundTruth",
     "RetrievalScores",
+    "ScoreTable",
     "Scores",
     "average_precision",
     "chance_average_precision",
     "chance_recall",
     "evaluate",
-    "evaluate_stores",
     "positive_ranks",
     "read_ground_truth",
 ]
@@ -140,6 +138,7 @@ def positive_ranks(scores: npt.NDArray[np.floating[Any]], positives: Indices, ju
     return np.sort(strictly_above[level_of] + ahead).astype(np.int64)
 
 
+@lru_cache(maxsize=4096)  # many queries share it, and the rankings may be of a million
 def chance_average_precision(database: int, positives: int) -> float:
     """Expected average precision of a uniformly random ranking, exactly.
 
@@ -194,7 +193,7 @@ def evaluate(
             f"query descriptors have dimension {queries.shape[1]}, map descriptors {database.shape[1]}; "
             "they come from different models, extract them again with one"
         )
-    table = _QueryTable(len(ground_truth.query_names), tuple(ks))
+    table = ScoreTable(len(ground_truth.query_names), tuple(ks))
     block = max(1, BLOCK_VALUES // len(database))
     for start in range(0, len(queries), block):
         scores = queries[start : start + block] @ database.T
@@ -202,44 +201,16 @@ def evaluate(
             positives, junk = ground_truth.positives[row], ground_truth.junk[row]
             if len(positives):
                 table.add(row, positive_ranks(values, positives, junk), len(database) - len(junk))
-    row_of = {name: row for row, name in enumerate(ground_truth.query_names)}
-    groups = ground_truth.conditions if conditions is None else conditions
-    per_condition = {
-        name: table.mean(np.array([row_of[item] for item in members if item in row_of], np.int64))
-        for name, members in groups.items()
-    }
-    overall = table.mean(np.arange(len(row_of)))
-    counted = {name: float(table.ap[row]) for name, row in row_of.items() if np.isfinite(table.ap[row])}
-    return RetrievalScores(**vars(overall), conditions=per_condition, per_query=counted)
+    return table.scores(ground_truth, conditions)
 
 
-def evaluate_stores(
-    query_store: DescriptorStore,
-    map_store: DescriptorStore,
-    ground_truth: GroundTruth,
-    *,
-    conditions: Mapping[str, Sequence[str]] | None = None,
-    ks: Sequence[int] = KS,
-) -> RetrievalScores:
-    """Score two descriptor stores of one space; see :func:`evaluate`.
+class ScoreTable:
+    """The scores of each query: one row per query, NaN where it has no positive.
 
-    Raises:
-        IncompatibleError: the stores hold descriptors of different spaces.
+    Args:
+        queries: how many.
+        ks: the k of recall@k and mP@k.
     """
-    expect_searchable(map_store.space, query_store, "query descriptors")
-    return evaluate(
-        query_store.names,
-        query_store.load(),
-        map_store.names,
-        map_store.load(),
-        ground_truth,
-        conditions=conditions,
-        ks=ks,
-    )
-
-
-class _QueryTable:
-    """One row per query, NaN where it has no positive."""
 
     def __init__(self, queries: int, ks: tuple[int, ...]) -> None:
         self.ks = ks
@@ -250,6 +221,7 @@ class _QueryTable:
         self.precision = np.full((queries, len(ks)), np.nan)
 
     def add(self, row: int, ranks: Indices, database: int) -> None:
+        """Score a query: the 0-based ranks of all its positives, ascending, in a ranking of ``database`` images."""
         positives = len(ranks)
         self.ap[row] = average_precision(ranks, positives)
         self.chance_ap[row] = chance_average_precision(database, positives)
@@ -259,7 +231,20 @@ class _QueryTable:
             depth = min(k, int(ranks[-1]) + 1)
             self.precision[row, column] = np.count_nonzero(ranks < depth) / depth
 
+    def scores(self, ground_truth: GroundTruth, conditions: Mapping[str, Sequence[str]] | None) -> RetrievalScores:
+        """Means over all queries of the ground truth, one row each in its order, and over those of each condition."""
+        row_of = {name: row for row, name in enumerate(ground_truth.query_names)}
+        groups = ground_truth.conditions if conditions is None else conditions
+        per_condition = {
+            name: self.mean(np.array([row_of[item] for item in members if item in row_of], np.int64))
+            for name, members in groups.items()
+        }
+        counted = {name: float(self.ap[row]) for name, row in row_of.items() if np.isfinite(self.ap[row])}
+        overall = self.mean(np.arange(len(row_of)))
+        return RetrievalScores(**vars(overall), conditions=per_condition, per_query=counted)
+
     def mean(self, rows: Indices) -> Scores:
+        """Means over some rows; those without a positive are skipped and counted."""
         counted = rows[np.isfinite(self.ap[rows])]
 
         def average(values: npt.NDArray[np.float64]) -> float:

@@ -24,7 +24,8 @@ from gloam.eval.ground_truth import read_ground_truth
 from gloam.eval.localization.benchmark import Descriptors, LocalizationResult, run_localization
 from gloam.eval.localization.ltvl import write_ltvl
 from gloam.eval.localization.scores import ConditionScores, PoseErrors, pose_errors, score_conditions
-from gloam.eval.retrieval import RetrievalScores, evaluate_stores
+from gloam.eval.retrieval import RetrievalScores
+from gloam.eval.streamed import evaluate_stores
 from gloam.files import sha256_file, write_json
 from gloam.runtime.embedder import Embedder
 from gloam.runtime.index import build_index

@@ -55,6 +55,16 @@ class RecallCurve:
 
 
 @dataclass(frozen=True)
+class DistanceCurve:
+    """Share of queries whose first image is within a distance; ``metres`` ascending, of the length of ``recall``."""
+
+    label: str
+    condition: str
+    metres: Sequence[float]
+    recall: Sequence[float]
+
+
+@dataclass(frozen=True)
 class ErrorSet:
     """Pose errors of a method's queries under one condition: metres and degrees ``[n]``, NaN = not localized."""
 
@@ -98,7 +108,7 @@ class ReportData:
 
     Attributes:
         title: of the page.
-        tables, recall_curves, errors, tracks, gallery: the sections.
+        tables, recall_curves, distance_curves, errors, tracks, gallery: the sections.
         map_xy: positions of the map's cameras, metres ``[m, 2]``.
         identity: name -> value of what was run: models, spaces, seeds, versions.
         method: whose errors the first screen shows; the first of ``errors`` by default.
@@ -108,6 +118,7 @@ class ReportData:
     title: str
     tables: Sequence[Table] = ()
     recall_curves: Sequence[RecallCurve] = ()
+    distance_curves: Sequence[DistanceCurve] = ()
     errors: Sequence[ErrorSet] = ()
     tracks: Sequence[PoseTrack] = ()
     map_xy: Errors = field(default_factory=lambda: np.empty((0, 2)))
@@ -150,7 +161,11 @@ def write_report(data: ReportData, path: str | Path) -> None:
     )
     environment.filters["cell"] = _cell
     environment.tests["numeric"] = lambda value: isinstance(value, int | float)
-    styles = _styles([curve.label for curve in data.recall_curves], [item.method for item in data.errors])
+    styles = _styles(
+        [curve.label for curve in data.recall_curves],
+        [curve.label for curve in data.distance_curves],
+        [item.method for item in data.errors],
+    )
     method = data.method or (data.errors[0].method if data.errors else None)
     outcomes = [classify(item) for item in data.errors if item.method == method]
     page = environment.get_template("report_template.html").render(
@@ -162,6 +177,7 @@ def write_report(data: ReportData, path: str | Path) -> None:
         headline=headline(outcomes),
         styles=styles,
         recall_charts=_recall_charts(data.recall_curves, styles),
+        distance_charts=_distance_charts(data.distance_curves, styles),
         error_charts=_error_charts(data.errors, styles),
         maps=_maps(data),
         gallery=_gallery(data.gallery),
@@ -209,6 +225,9 @@ def _check(data: ReportData) -> None:
     for curve in data.recall_curves:
         if len(curve.k) != len(curve.recall) or not len(curve.k):
             raise UsageError(f"recall curve {curve.label!r}: {len(curve.k)} k for {len(curve.recall)} recalls")
+    for line in data.distance_curves:
+        if len(line.metres) != len(line.recall) or not len(line.metres):
+            raise UsageError(f"distance curve {line.label!r}: {len(line.metres)} distances, {len(line.recall)} recalls")
     for item in data.errors:
         if len(item.position_m) != len(item.rotation_deg):
             raise UsageError(f"errors of {item.method!r}, {item.condition}: positions and rotations differ in number")
@@ -243,6 +262,21 @@ def _recall_charts(curves: Sequence[RecallCurve], styles: dict[str, int]) -> lis
                 ),
             )
         )
+    return charts
+
+
+def _distance_charts(curves: Sequence[DistanceCurve], styles: dict[str, int]) -> list[tuple[str, Markup]]:
+    charts = []
+    for condition in dict.fromkeys(curve.condition for curve in curves):
+        shown = [curve for curve in curves if curve.condition == condition]
+        last = max(curve.metres[-1] for curve in shown)
+        drawing = line_chart(
+            [Series(curve.label, styles[curve.label], curve.metres, curve.recall) for curve in shown],
+            title=f"Recall over the distance within which an image counts, {condition}",
+            x_label="distance, m",
+            x_ticks=[(last * part / 4, f"{last * part / 4:g}") for part in range(5)],
+        )
+        charts.append((condition, drawing))
     return charts
 
 

@@ -14,7 +14,6 @@ from gloam.eval.retrieval import (
     chance_average_precision,
     chance_recall,
     evaluate,
-    evaluate_stores,
     positive_ranks,
 )
 
@@ -192,17 +191,6 @@ def test_refusals():
         evaluate(["q"], row, ["a"], np.ones((1, 3), np.float32), truth)
     with pytest.raises(DataError, match="map descriptor of a is not finite"):
         evaluate(["q"], row, ["a"], row * np.nan, truth)
-
-    class Store:
-        def __init__(self, name, space):
-            self.names, self.space = [name], space
-
-        def load(self):
-            return row
-
-    assert evaluate_stores(Store("q", "s"), Store("a", "s"), truth).mAP == 1.0
-    with pytest.raises(IncompatibleError, match="space"):
-        evaluate_stores(Store("q", "s"), Store("a", "t"), truth)
 
 
 def test_bootstrap_resamples_groups():
