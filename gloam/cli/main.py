@@ -33,6 +33,9 @@ VERBS = (
     "pairs",
     "localize",
     "eval",
+    "dataset",
+    "pull",
+    "reproduce",
     "town",
     "doctor",
 )

@@ -1,0 +1,113 @@
+"""Do the scores of fake nights foretell how well an embedder trained with them retrieves by night? The thesis: no.
+
+Generators of three recipes, each after little and after more training, are scored on streets that they have not seen
+(FID, KID and PRD in an ImageNet MobileNetV2, FID in an embedder trained on days), and each makes the nights of one
+fine-tuning. The value is Spearman's correlation of FID with night-to-day mAP; it is shown, not judged.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.night_retrieval import Job, Row, describe, made_nights, save_set, score, train_rows
+from benchmarks.night_scores import Job as GeneratorJob
+from benchmarks.night_scores import judging_space, train_all
+from benchmarks.result import Result
+from benchmarks.town_night import CLAHE, COMMON, JUDGED, TRAINED, VALIDATED
+from gloam.artifact import Photometric
+from gloam.data.retrieval_sets.streets import read_town
+from gloam.data.town.unpaired_views import render_unpaired
+from gloam.eval.translation.frechet import frechet_distance
+from gloam.eval.translation.kernel import kernel_distance
+from gloam.eval.translation.prd import precision_recall
+from gloam.runtime.classic import create_classic
+from gloam.runtime.translator import Translator
+from gloam.training.detector import train_detector
+from gloam.training.detector_config import read_detector_recipe
+from gloam.training.networks.checkpoints import load_checkpoint
+
+RECIPES = ("town_cyclegan", "town_cut", "town_hedngan")
+MINUTES = (1.0, 4.0)  # of processor time
+FORMULAS = ("lab-inversion", "gamma")
+VIEWS = 64  # of each judged street and condition
+
+
+def run() -> Result:
+    """Train generators, score their fakes, train an embedder with each."""
+    with tempfile.TemporaryDirectory(prefix="gloam-correlation-") as temporary:
+        folder = Path(temporary)
+        detector = train_detector(read_detector_recipe("town_hed"), folder / "hed").weights
+        made: dict[str, dict[str, Any]] = {}
+        for minutes in MINUTES:
+            jobs = [GeneratorJob(recipe, 0, _overrides(recipe, minutes, detector)) for recipe in RECIPES]
+            found = train_all(jobs, folder / f"{minutes:g}")
+            made |= {f"{label}, {minutes:g} min": item for label, item in found.items()}
+        makers = {label: item["files"]["day2night"] for label, item in made.items()}
+        rows = [Row(CLAHE), *(Row(name, made_nights(0.25), name) for name in FORMULAS)]
+        rows += [Row(label, made_nights(0.25), maker) for label, maker in makers.items()]
+        train = save_set(read_town(seeds=TRAINED, places=16, views_per_place=5), folder / "train.npz")
+        validation = save_set(read_town(seeds=VALIDATED, places=12, views_per_place=3), folder / "validation.npz")
+        jobs_of_rows = [Job(row, 0, COMMON, train, validation, folder / "runs", folder / "nights") for row in rows]
+        weights = {job.row.label: found for job, (found, _) in zip(jobs_of_rows, train_rows(jobs_of_rows), strict=True)}
+        judged = read_town(seeds=JUDGED, places=24, views_per_place=6, conditions=("day", "night"))
+        clahe = Photometric("clahe", clip=COMMON.clahe_clip)
+        table: dict[str, dict[str, float]] = {}
+        for label, path in weights.items():
+            descriptors = describe(load_checkpoint(path).model, judged.pixels or (), clahe)
+            table[label] = {"mAP, night>day": score(judged, descriptors)["night>day"].mAP}
+        views = [render_unpaired(seed, VIEWS) for seed in JUDGED]
+        day = [image for street in views for image in street["day"]]
+        night = [image for street in views for image in street["night"]]
+        space = judging_space(folder)
+        embedder = load_checkpoint(weights[CLAHE]).model
+        real, real_own = space.features(night), describe(embedder, night, clahe)
+        operations = {label: Translator.load(item["onnx"]) for label, item in made.items()}
+        for label, operation in {**operations, **{name: create_classic(name) for name in FORMULAS}}.items():
+            assert operation is not None
+            fakes = [operation([image])[0] for image in day]
+            fake = space.features(fakes)
+            recall = precision_recall(real, fake)
+            table[label] |= {
+                "FID": frechet_distance(real, fake),
+                "KID": kernel_distance(real, fake, subset_size=len(day)).mean,
+                "PRD F_8 (recall)": recall.f_recall,
+                "PRD F_1/8 (precision)": recall.f_precision,
+                "embedder FID": frechet_distance(
+                    real_own * np.sqrt(real_own.shape[1]), describe(embedder, fakes, clahe) * np.sqrt(real_own.shape[1])
+                ),
+            }
+    maps = [table[label]["mAP, night>day"] for label in made]
+    correlations = {
+        name: spearman([table[label][name] for label in made], maps)
+        for name in ("FID", "KID", "PRD F_8 (recall)", "PRD F_1/8 (precision)", "embedder FID")
+    }
+    detail = {
+        "table": table,
+        "Spearman with night>day mAP over trained generators": correlations,
+        "generators": len(made),
+        "mind": "one seed each; with so few generators only a correlation near 1 or -1 would mean anything",
+        "steps": {label: item["steps"] for label, item in made.items()},
+    }
+    return Result(correlations["FID"], "Spearman's correlation of FID and mAP", None, None, detail)
+
+
+def spearman(one: Sequence[float], two: Sequence[float]) -> float:
+    """Correlation of ranks; equal values share the mean of theirs."""
+    ranks = [_ranks(np.asarray(values, np.float64)) for values in (one, two)]
+    return float(np.corrcoef(ranks[0], ranks[1])[0, 1])
+
+
+def _ranks(values: np.ndarray[Any, np.dtype[np.float64]]) -> np.ndarray[Any, np.dtype[np.float64]]:
+    below = (values[:, None] > values[None]).sum(1)
+    equal = (values[:, None] == values[None]).sum(1)
+    return below + (equal - 1) / 2
+
+
+def _overrides(recipe: str, minutes: float, detector: Path) -> tuple[tuple[str, Any], ...]:
+    shared = (("data", {"reserved_seeds": list(JUDGED)}), ("max_minutes", minutes))
+    return shared if recipe != "town_hedngan" else (*shared, ("options", {"detector_weights": str(detector)}))

@@ -1,0 +1,352 @@
+"""``gloam reproduce``: a paper's table again, from whatever data and weights are present.
+
+A row is public weights or a trained recipe; a column a benchmark. What is there is described (three scales, whitening,
+CLAHE where the weights ask for it) and scored; what is not is named with the place that has it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from gloam.artifact import Photometric
+from gloam.data.sources import find_images
+from gloam.errors import DataError, ModelError, UsageError
+from gloam.eval.ground_truth import GroundTruth, read_ground_truth
+from gloam.eval.streamed import evaluate_streamed
+from gloam.eval.tokyo import combinations, lightings_by_order, read_tokyo
+from gloam.files import sha256_file
+from gloam.runtime.descriptors import DescriptorArray, DescriptorSource
+from gloam.runtime.embedder import Embedder
+from gloam.runtime.pipeline import ExtractOptions, extract
+from gloam.runtime.store import DescriptorStore
+from gloam.runtime.whitening import Whitening
+from gloam.workflows.published_tables import PublishedTable, published
+from gloam.workflows.reproduce_rows import (
+    BENCHMARKS,
+    SOURCES,
+    Benchmark,
+    Missing,
+    RowSource,
+    missing_of_benchmark,
+    row_files,
+    row_source,
+)
+from gloam.workflows.retrieval_evaluation import fit_names
+from gloam.workflows.training_costs import training_parameters
+
+MAX_SIDE = 1024  # of the test protocol, pixels
+PERCENT = 100.0
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Reproduced:
+    """A table with what came out.
+
+    Attributes:
+        paper, table: which.
+        published: the paper's numbers.
+        ours: by row, by column; absent where nothing could be run.
+        missing: files that rows or columns need.
+        notes: what a reader must know of this run.
+    """
+
+    paper: str
+    table: str
+    published: PublishedTable
+    ours: Mapping[str, Mapping[str, float]]
+    missing: Sequence[Missing] = ()
+    notes: Sequence[str] = ()
+    detail: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON form: published, ours and difference of every cell that has any."""
+        rows: dict[str, Any] = {}
+        for row, values in self.published.rows.items():
+            cells = {}
+            for column, value in zip(self.published.columns, values, strict=True):
+                ours = self.ours.get(row, {}).get(column)
+                difference = None if value is None or ours is None else ours - value
+                cells[column] = {"published": value, "ours": ours, "difference": difference}
+            rows[row] = cells
+        return {
+            "paper": self.paper,
+            "table": self.table,
+            "rows": rows,
+            "missing": [{"path": str(item.path), "where": item.where} for item in self.missing],
+            "notes": list(self.notes),
+            **({"detail": dict(self.detail)} if self.detail else {}),
+        }
+
+    def to_text(self) -> str:
+        """Every row with published, ours and difference per column, then what is missing."""
+        data = self.to_dict()["rows"]
+        width = max(len(row) for row in data) + 2
+        heads = [f"{column:^24}" for column in self.published.columns]
+        lines = [f"{self.paper}, table {self.table}: {self.published.title}", "", " " * width + "".join(heads)]
+        lines.append(" " * width + f"{'paper':>8}{'ours':>8}{'diff':>8}" * len(heads))
+        for row, cells in data.items():
+            text = "".join(
+                _cell(cell["published"]) + _cell(cell["ours"]) + _cell(cell["difference"], sign=True)
+                for cell in cells.values()
+            )
+            lines.append(f"{row:<{width}}{text}")
+        lines += ["", *([self.published.note] if self.published.note else []), *self.notes]
+        if self.missing:
+            lines += ["", f"missing, {len(self.missing)} files or folders:"]
+            lines += [f"  {item.path}\n      {item.where}" for item in self.missing]
+        return "\n".join(lines)
+
+
+def reproduce(
+    paper: str,
+    table: str,
+    data: str | Path,
+    output: str | Path,
+    *,
+    rows: Sequence[str] = (),
+    weights: Mapping[str, Path] | None = None,
+    order: Sequence[str] | None = None,
+    train: Callable[[str], Path] | None = None,
+    say: Say | None = None,
+) -> Reproduced:
+    """Evaluate the rows of a table for which there are weights, on the benchmarks that are there.
+
+    Args:
+        paper, table: see :data:`gloam.workflows.published_tables.TABLES`.
+        data: folder in the layout of cirtorch: ``test/roxford5k`` and so on, ``train``, ``networks``.
+        output: for exported models and descriptor stores; what an earlier run made there is used again.
+        rows: some rows; all by default.
+        weights: embedders by row name, in place of the known ones.
+        order: table 6: lightings of a scene's three images in the order of their names.
+        train: trains a recipe whose weights are missing and returns them; called at most once per recipe.
+        say: gets one line per step.
+
+    Raises:
+        UsageError: no such table or row, or table 6 without ``order``.
+        DataError, ModelError: a file that is there and cannot be used.
+    """
+    found = published(paper, table)
+    given = dict(weights or {})
+    for row in (*rows, *given):
+        row_source(paper, table, row)
+    if (paper, table) == ("dark-side", "8"):
+        return _costs(found)
+    root, place = Path(data), Path(output)
+    needed = [item for item in BENCHMARKS if item.column in found.columns]
+    lightings = "day>night" in found.columns
+    if lightings:
+        needed = [BENCHMARKS[0]]
+        if order is None:
+            raise UsageError("table 6 needs --order, the lightings of a scene's images by name, e.g. day,sunset,night")
+    missing = [item for benchmark in needed for item in missing_of_benchmark(benchmark, root)]
+    present = [item for item in needed if not missing_of_benchmark(item, root)]
+    ours: dict[str, dict[str, float]] = {}
+    notes = []
+    for row in rows or found.rows:
+        members, absent = _members(paper, table, row, root, given, train)
+        missing += [item for item in absent if item not in missing]
+        if absent or not present:
+            continue
+        if any(len(files) < 2 for files in members):
+            notes.append(f"{row}: no whitening was found beside its weights, so none is applied")
+        scores: dict[str, float] = {}
+        for benchmark in present:
+            _tell(say, f"{row}: {benchmark.name}")
+            scores |= _score(members, benchmark, root, place, order if lightings else None)
+        if "Avg" in found.columns and len(scores) == len(BENCHMARKS):
+            scores["Avg"] = float(np.mean([scores[item.column] for item in BENCHMARKS]))
+        ours[row] = {column: value for column, value in scores.items() if column in found.columns}
+    return Reproduced(paper, table, found, ours, missing, notes)
+
+
+def load_embedder(files: Sequence[Path]) -> tuple[Any, Photometric, dict[str, Any]]:
+    """Weights as a network that describes at three scales, with the whitening beside it.
+
+    Args:
+        files: the weights, native or published, and perhaps a whitening.
+
+    Returns:
+        the network, the normalisation that its images need, the provenance.
+
+    Raises:
+        ModelError: a file of another kind or dimension.
+    """
+    from gloam.training.networks.checkpoints import load_checkpoint
+    from gloam.training.networks.embedder_imports import load_whitening
+    from gloam.training.networks.embedders.base import GlobalDescriptor
+    from gloam.training.networks.embedders.pipeline import MULTI_SCALE, DescriptorPipeline
+    from gloam.training.networks.imports import import_network
+
+    main, *rest = files
+    whitening: Whitening | None = None
+    if main.suffix == ".safetensors":
+        native = load_checkpoint(main)
+        model, provenance = native.model, native.provenance
+    else:
+        imported = import_network(main)
+        model, provenance = imported.model, imported.provenance
+        learned = {name: item for name, item in imported.whitenings.items() if name.endswith("-ms")}
+        whitening = next(iter(learned.values()), None)
+    if not isinstance(model, GlobalDescriptor):
+        raise ModelError(f"{main}: holds no global descriptor; give the weights of an embedder")
+    if rest:
+        foreign = rest[0].suffix in (".pkl", ".pth")
+        whitening = load_whitening(rest[0]) if foreign else Whitening.load(rest[0])
+    photometric = _photometric(provenance)
+    if isinstance(model, DescriptorPipeline):
+        return model, photometric, provenance
+    return DescriptorPipeline(model, scales=MULTI_SCALE, whitening=whitening), photometric, provenance
+
+
+def crop_queries(truth: GroundTruth, images: Mapping[str, Path], folder: Path, max_side: int = MAX_SIDE) -> None:
+    """Write each query's box as a PNG, reduced as its whole image would be: longer side ``max_side``, LANCZOS.
+
+    Args:
+        truth: its boxes are in pixels of the full image; queries without one are written whole.
+        images: path of each query's image.
+        folder: for ``NAME.png``; what is there stays.
+
+    Raises:
+        DataError: an image cannot be read, or a box lies outside it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, box in zip(truth.query_names, truth.boxes or (None,) * len(truth.query_names), strict=True):
+        target = folder / f"{name}.png"
+        if target.exists():
+            continue
+        try:
+            with Image.open(images[name]) as opened:
+                image = opened.convert("RGB")
+        except OSError as error:
+            raise DataError(f"{images[name]}: the query image cannot be read ({error})") from error
+        full = max(image.size)
+        if box is not None:
+            image = image.crop(tuple(round(value) for value in box))  # type: ignore[arg-type]  # four numbers
+            if not (0 <= box[0] < box[2] <= full + 1 and 0 <= box[1] < box[3] <= full + 1):
+                raise DataError(f"{images[name]}: the query's box {box} lies outside its image; check the ground truth")
+        side = max_side * max(image.size) / full
+        image.thumbnail((side, side), Image.Resampling.LANCZOS)
+        temporary = target.with_suffix(".part")
+        image.save(temporary, "PNG")
+        temporary.replace(target)
+
+
+def _members(
+    paper: str, table: str, row: str, root: Path, given: Mapping[str, Path], train: Callable[[str], Path] | None
+) -> tuple[list[list[Path]], list[Missing]]:
+    """The files of every descriptor of a row."""
+    source = row_source(paper, table, row)
+    members: list[list[Path]] = []
+    missing: list[Missing] = []
+    for name in source.parts if source.parts and row not in given else (row,):
+        part = source if name == row else _part(paper, table, name)
+        files, absent = row_files(part, name, root, given)
+        if absent and train is not None and part.recipe:
+            train(part.recipe)
+            files, absent = row_files(RowSource(recipe=part.recipe), name, root, given)
+        members.append(files)
+        missing += absent
+    return members, missing
+
+
+def _part(paper: str, table: str, name: str) -> RowSource:
+    return SOURCES.get((paper, "1"), {}).get(name) or row_source(paper, table, name)
+
+
+def _score(
+    members: Sequence[Sequence[Path]], benchmark: Benchmark, root: Path, place: Path, order: Sequence[str] | None
+) -> dict[str, float]:
+    described = [_describe(files, benchmark, root, place) for files in members]
+    queries, database = (side_by_side([pair[side] for pair in described]) for side in (0, 1))
+    path = root / benchmark.ground_truth
+    truth = read_tokyo(path) if benchmark.column == "Tokyo" else read_ground_truth(path, "medium")
+    truth = fit_names(truth, queries.names, database.names)
+    if order is None:
+        return {benchmark.column: PERCENT * evaluate_streamed(queries, database, {"": truth})[""].mAP}
+    sets = combinations(truth, lightings_by_order(truth, order))
+    return {name: PERCENT * item.mAP for name, item in evaluate_streamed(queries, database, sets).items()}
+
+
+def side_by_side(sources: Sequence[DescriptorSource]) -> DescriptorSource:
+    """Descriptors of the same images as one: concatenated and of length 1 again."""
+    if len(sources) == 1:
+        return sources[0]
+    rows = [np.concatenate([block for _, block in source.blocks()]) for source in sources]
+    if any(source.names != sources[0].names for source in sources):
+        raise DataError("descriptors of different images cannot be put side by side; describe the same folder")
+    joined = np.concatenate(rows, axis=1)
+    joined /= np.linalg.norm(joined, axis=1, keepdims=True)
+    return DescriptorArray(sources[0].names, joined, "+".join(source.space for source in sources))
+
+
+def _describe(
+    files: Sequence[Path], benchmark: Benchmark, root: Path, place: Path
+) -> tuple[DescriptorSource, DescriptorSource]:
+    """Queries and database of a benchmark by one embedder; Tokyo's queries are its database."""
+    from gloam.export.onnx import export_embedder
+
+    key = "-".join(sha256_file(file)[:12] for file in files)
+    folder, model = place / "models" / key, place / "models" / key / "model.onnx"
+    if not model.is_file():
+        network, photometric, provenance = load_embedder(files)
+        folder.mkdir(parents=True, exist_ok=True)
+        export_embedder(network, model, photometric=photometric, provenance=provenance)
+    embedder = Embedder.load(model)
+    options = ExtractOptions(max_side=MAX_SIDE)
+    stores = folder / benchmark.name
+    items = find_images(root / benchmark.folder)
+    extract(items, embedder, stores / "map", options)
+    database = DescriptorStore.open(stores / "map")
+    if benchmark.column == "Tokyo":
+        return database, database
+    truth = read_ground_truth(root / benchmark.ground_truth, "medium")
+    path_of = {item.name: item.path for item in items}
+    stem_of = {re.sub(r"\.\w+$", "", name.rsplit("/", 1)[-1]): name for name in path_of}
+    absent = [name for name in truth.query_names if name not in stem_of]
+    if absent:
+        raise DataError(
+            f"{root / benchmark.folder}: {len(absent)} of {len(truth.query_names)} query images are not there (the "
+            f"first is {absent[0]}); unpack all of {benchmark.images}"
+        )
+    crops = place / "queries" / benchmark.name
+    crop_queries(truth, {name: path_of[stem_of[name]] for name in truth.query_names}, crops)
+    extract(find_images(crops), embedder, stores / "query", options)
+    return DescriptorStore.open(stores / "query"), database
+
+
+def _photometric(provenance: Mapping[str, Any]) -> Photometric:
+    own = provenance.get("photometric")
+    if isinstance(own, Mapping) and own.get("name") == "clahe":
+        return Photometric("clahe", clip=float(own["clip"]), grid=int(own["grid"]))
+    transforms = str(provenance.get("runtime", ""))
+    stated = re.search(r"apply_clahe:([\d.]+)", transforms)
+    return Photometric("clahe", clip=float(stated[1])) if stated else Photometric()
+
+
+def _costs(table: PublishedTable) -> Reproduced:
+    counts = training_parameters()
+    ours = {row: {"parameters, M": counts[row] / 1e6} for row in table.rows if row in counts}
+    notes = [
+        "Parameters are counted from the networks that the recipes train; hours are of the machine that trains: "
+        "--town trains the miniature here and states its own."
+    ]
+    return Reproduced("dark-side", "8", table, ours, notes=notes)
+
+
+def _cell(value: float | None, sign: bool = False) -> str:
+    if value is None:
+        return f"{'-':>8}"
+    return f"{value:>+8.1f}" if sign else f"{value:>8.1f}"
+
+
+def _tell(say: Say | None, line: str) -> None:
+    if say is not None:
+        say(line)
