@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,22 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.amos_retrieval import SIZE
-from benchmarks.night_retrieval import INPUT, Job, Row, describe, made_nights, save_set, score, train_rows, untrained
-from benchmarks.night_scores import NETWORK, train_all
+from benchmarks.night_retrieval import (
+    CLAHE,
+    DAYS,
+    IMAGENET,
+    MADE,
+    TRANSLATED,
+    Job,
+    describe,
+    save_set,
+    score,
+    table_rows,
+    train_rows,
+    untrained,
+)
 from benchmarks.night_scores import Job as GeneratorJob
+from benchmarks.night_scores import train_all
 from benchmarks.result import Result, data_pack
 from gloam.artifact import Photometric
 from gloam.data.images import decode_image
@@ -28,7 +42,6 @@ from gloam.data.sources import ImageItem
 from gloam.data.tuples import RetrievalSet
 from gloam.eval.intervals import group_bootstrap
 from gloam.runtime.image_model import ImageOperation
-from gloam.training.metric_config import MetricConfig
 from gloam.training.networks.checkpoints import load_checkpoint
 from gloam.training.night_makers import open_night_maker
 
@@ -36,17 +49,9 @@ FOLDS = 3  # every third camera is tested
 GENERATOR, GENERATOR_MINUTES = "town_cyclegan", 5.0  # of processor time
 TRAINED_SIZE = (208, 160)  # width, height of fine-tuning; tested at the size of amos_retrieval
 SEED = 0
-COMMON = MetricConfig(
-    network=NETWORK,
-    network_options={key: list(value) if isinstance(value, tuple) else value for key, value in INPUT.items()},
-    epochs=2,
-    tuples=40,
-    learning_rate=5e-5,
-    negative_pool=200,
-    anchor_pool=200,
-    validate_every=2,
+COMMON = replace(
+    IMAGENET, epochs=2, tuples=40, learning_rate=5e-5, negative_pool=200, anchor_pool=200, validate_every=2
 )
-DAYS, CLAHE, MADE = "days alone", "days, CLAHE", "made nights 25 %"
 
 
 def run() -> Result:
@@ -91,17 +96,11 @@ def run() -> Result:
 
 
 def _jobs(pack: Path, cameras: Sequence[str], made: dict[str, Any], folder: Path, fold: int) -> list[Job]:
-    maker = made["files"]["day2night"]
-    rows = [
-        Row(DAYS, {"photometric": "none"}),
-        Row(CLAHE),
-        Row("Lab inversion 25 %", made_nights(0.25), "lab-inversion"),
-        Row(MADE, made_nights(0.25), maker),
-        Row("made nights 25 %, diverse anchors", made_nights(0.25, anchors="diverse"), maker),
-        Row("made nights 50 %", made_nights(0.5), maker),
-    ]
     train = save_set(_read(pack, cameras, TRAINED_SIZE, ("day",)), folder / f"train{fold}.npz")
-    return [Job(row, SEED, COMMON, train, train, folder / f"fold{fold}", folder / f"nights{fold}") for row in rows]
+    return [
+        Job(row, SEED, COMMON, train, train, folder / f"fold{fold}", folder / f"nights{fold}")
+        for row in table_rows(made["files"]["day2night"])
+    ]
 
 
 def _test(
@@ -120,7 +119,7 @@ def _test(
         model = load_checkpoint(path).model
         variants.append((label, model, plain if label == DAYS else clahe, None))
         if label == CLAHE:
-            variants.append(("days, CLAHE; night queries translated to day", model, clahe, dict.fromkeys(nights, back)))
+            variants.append((TRANSLATED, model, clahe, dict.fromkeys(nights, back)))
     found = {}
     for label, model, photometric, translate in variants:
         scores = score(images, describe(model, images.pixels or (), photometric, translate))

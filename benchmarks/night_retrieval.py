@@ -36,6 +36,13 @@ from gloam.training.tuple_images import describe_images
 
 INPUT: dict[str, Any] = {"padding": "tf", "mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
 BATCH = 32
+# What every row begins with; the papers' loss and tuples.
+IMAGENET = MetricConfig(
+    network=NETWORK,
+    network_options={key: list(value) if isinstance(value, tuple) else value for key, value in INPUT.items()},
+)
+DAYS, CLAHE, MADE = "days alone", "days, CLAHE", "made nights 25 %"
+TRANSLATED = "days, CLAHE; night queries translated to day"
 
 
 @dataclass(frozen=True)
@@ -56,6 +63,18 @@ class Row:
 def made_nights(share: float, **changes: Any) -> dict[str, Any]:
     """Keys of a row whose anchors are night with this probability, drawn anew each epoch, as in the paper's text."""
     return {"night": NightRule("per_epoch", share), **changes}
+
+
+def table_rows(maker: str) -> list[Row]:
+    """The rows of the table, ``maker`` being a generator of nights."""
+    return [
+        Row(DAYS, {"photometric": "none"}),
+        Row(CLAHE),
+        Row("Lab inversion 25 %", made_nights(0.25), "lab-inversion"),
+        Row(MADE, made_nights(0.25), maker),
+        Row("made nights 25 %, diverse anchors", made_nights(0.25, anchors="diverse"), maker),
+        Row("made nights 50 %", made_nights(0.5), maker),
+    ]
 
 
 @dataclass(frozen=True)

@@ -14,11 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.night_retrieval import Job, Row, describe, made_nights, save_set, score, train_rows
+from benchmarks.night_retrieval import CLAHE, Job, Row, describe, made_nights, save_set, score, train_rows
 from benchmarks.night_scores import Job as GeneratorJob
 from benchmarks.night_scores import judging_space, train_all
 from benchmarks.result import Result
-from benchmarks.town_night import CLAHE, COMMON, JUDGED, TRAINED, VALIDATED
+from benchmarks.town_night import COMMON, JUDGED, TRAINED, VALIDATED
 from gloam.artifact import Photometric
 from gloam.data.retrieval_sets.streets import read_town
 from gloam.data.town.unpaired_views import render_unpaired

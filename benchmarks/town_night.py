@@ -9,31 +9,32 @@ from __future__ import annotations
 
 import tempfile
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from benchmarks.night_retrieval import (
-    INPUT,
+    CLAHE,
+    IMAGENET,
+    MADE,
+    TRANSLATED,
     Job,
-    Row,
     describe,
-    made_nights,
     pooled_deviation,
     save_set,
     score,
+    table_rows,
     train_rows,
     untrained,
 )
-from benchmarks.night_scores import NETWORK, train_all
 from benchmarks.night_scores import Job as GeneratorJob
+from benchmarks.night_scores import train_all
 from benchmarks.result import Result
 from gloam.artifact import Photometric
 from gloam.data.retrieval_sets.streets import read_town
 from gloam.runtime.image_model import ImageOperation
-from gloam.training.metric_config import MetricConfig
 from gloam.training.networks.checkpoints import load_checkpoint
 from gloam.training.night_makers import open_night_maker
 
@@ -42,17 +43,9 @@ TRAINED = (111, 112, 113, 114, 115, 116)  # streets of the embedder; the generat
 VALIDATED = (201,)
 JUDGED = (71, 83, 97)  # all choices were made on 301 and 302
 GENERATOR, GENERATOR_MINUTES = "town_cyclegan", 10.0  # of processor time; it gives the way back too
-COMMON = MetricConfig(
-    network=NETWORK,
-    network_options={key: list(value) if isinstance(value, tuple) else value for key, value in INPUT.items()},
-    epochs=3,
-    tuples=80,
-    learning_rate=1e-4,
-    negative_pool=2000,
-    anchor_pool=480,
-    validate_every=3,
+COMMON = replace(
+    IMAGENET, epochs=3, tuples=120, learning_rate=1e-4, negative_pool=2000, anchor_pool=480, validate_every=3
 )
-DAYS, CLAHE, MADE = "days alone", "days, CLAHE", "made nights 25 %"
 LONGEST = 45.0  # minutes of processor time, all in all
 
 
@@ -64,14 +57,7 @@ def run() -> Result:
         overrides = (("data", {"reserved_seeds": list(JUDGED)}), ("max_minutes", GENERATOR_MINUTES))
         (made,) = train_all([GeneratorJob(GENERATOR, 0, overrides)], folder).values()
         to_night, to_day = made["files"]["day2night"], made["files"]["night2day"]
-        rows = [
-            Row(DAYS, {"photometric": "none"}),
-            Row(CLAHE),
-            Row("Lab inversion 25 %", made_nights(0.25), "lab-inversion"),
-            Row(MADE, made_nights(0.25), to_night),
-            Row("made nights 25 %, diverse anchors", made_nights(0.25, anchors="diverse"), to_night),
-            Row("made nights 50 %", made_nights(0.5), to_night),
-        ]
+        rows = table_rows(to_night)
         train = save_set(read_town(seeds=TRAINED, places=16, views_per_place=5), folder / "train.npz")
         validation = save_set(read_town(seeds=VALIDATED, places=12, views_per_place=3), folder / "validation.npz")
         jobs = [
@@ -101,7 +87,7 @@ def run() -> Result:
             model = load_checkpoint(weights).model
             judge(job.row.label, model, job.row.changes.get("photometric", COMMON.photometric))
             if job.row.label == CLAHE:
-                judge("days, CLAHE; night queries translated to day", model, "clahe", dict.fromkeys(nights, back))
+                judge(TRANSLATED, model, "clahe", dict.fromkeys(nights, back))
     cpu = (time.process_time() - began) / 60 + made["cpu minutes"] + sum(cost["cpu minutes"] for _, cost in trained)
     gain, loss = (np.array(scores[MADE][name]) - np.array(scores[CLAHE][name]) for name in ("night>day", "day>day"))
     spread = pooled_deviation([scores[CLAHE]["night>day"], scores[MADE]["night>day"]])

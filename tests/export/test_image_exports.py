@@ -36,7 +36,7 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     ("resnet", {"width": 4, "blocks": 1, "norm": "batch", "track_running_stats": False}),
     ("resnet", {"width": 4, "blocks": 1, "norm": "none", "padding": "replicate", "channels": 1}),
     ("unet", {"width": 4, "levels": 4, "dropout": True}),
-    ("unet", {"width": 4, "levels": 8, "norm": "instance", "noise": 0.1}),
+    ("unet", {"width": 4, "levels": 8, "norm": "instance", "noise": 0.1, "residual": True}),
     ("encoder_decoder", {"width": 4, "blocks": 1}),
     ("cyeda", {"width": 4}),
     ("todaygan", {"width": 4, "encoder_blocks": 1, "decoder_blocks": 1}),

@@ -212,10 +212,19 @@ def test_pixel_noise_is_white_and_belongs_to_the_image_alone() -> None:
     assert torch.equal(both[1:], PixelNoise()(images[1:]))  # whatever else is in the batch
     assert float((both[0] - both[1]).abs().mean()) > 1  # another image, another noise
     assert torch.equal(both, PixelNoise()(images + 1e-6))  # rounding of a backend changes nothing
-    model = create_generator("unet", levels=4, width=4, noise=0.1)
+    model = create_generator("unet", levels=4, width=4, noise=0.1, residual=True)
     with torch.no_grad():
         assert model(images).abs().max() <= 1
         assert torch.equal(model.features(images, (0, 1))[-1], model(images))  # type: ignore[operator]
+
+
+def test_a_residual_unet_that_says_nothing_leaves_the_image() -> None:
+    model = create_generator("unet", levels=4, width=4, residual=True)
+    for parameter in model.parameters():
+        nn.init.zeros_(parameter)
+    x = torch.rand(1, 3, 32, 48) * 2 - 1
+    with torch.no_grad():
+        assert (model(x) - x).abs().max() <= 0.021  # black and white a little inside
 
 
 def test_blur_pooling_keeps_constants_and_halves_and_doubles() -> None:

@@ -15,6 +15,8 @@ from gloam.errors import ModelError
 from gloam.training.networks.translators.base import Translator
 from gloam.training.networks.translators.layers import PixelNoise, norm_layer, reference_bias
 
+INSIDE = 0.98  # black and white stay where the tanh still has a slope
+
 
 class SkipBlock(nn.Module):
     """Down, the inner block, up; the input is concatenated in front of the output, but for the outermost.
@@ -24,6 +26,7 @@ class SkipBlock(nn.Module):
         inner: channels between the two convolutions.
         submodule: the block inside, None for the innermost.
         image_channels: given for the outermost alone: channels of the image.
+        tanh: whether the outermost ends in it.
         norm, dropout, track_running_stats: of the generator.
     """
 
@@ -34,6 +37,7 @@ class SkipBlock(nn.Module):
         submodule: SkipBlock | None,
         *,
         image_channels: int | None = None,
+        tanh: bool = True,
         norm: str,
         dropout: bool = False,
         track_running_stats: bool = True,
@@ -44,7 +48,8 @@ class SkipBlock(nn.Module):
         up_in = inner if submodule is None else 2 * inner
         if image_channels is not None:
             down: list[nn.Module] = [nn.Conv2d(image_channels, inner, 4, 2, 1, bias=bias)]
-            up: list[nn.Module] = [nn.ReLU(), nn.ConvTranspose2d(up_in, image_channels, 4, 2, 1), nn.Tanh()]
+            up: list[nn.Module] = [nn.ReLU(), nn.ConvTranspose2d(up_in, image_channels, 4, 2, 1)]
+            up += [nn.Tanh()] if tanh else []
         else:
             down = [nn.LeakyReLU(0.2), nn.Conv2d(outer, inner, 4, 2, 1, bias=bias)]
             if submodule is not None:
@@ -86,6 +91,8 @@ class UnetGenerator(Translator):
         track_running_stats: of the batch norm.
         noise: standard deviation of the :class:`PixelNoise` that is added to the image, on [-1, 1]; 0 in pix2pix. A
             network of convolutions imitates sensor noise by a grid; given it, the adversary asks for other things.
+        residual: the network says what to change of the image, before the tanh, rather than the image itself; not of
+            pix2pix. It begins at the identity, which suits short runs.
     """
 
     name: ClassVar[str] = "unet"
@@ -99,6 +106,7 @@ class UnetGenerator(Translator):
         dropout: bool = False,
         track_running_stats: bool = True,
         noise: float = 0.0,
+        residual: bool = False,
     ) -> None:
         if levels < 2:
             raise ModelError(f"a U-Net needs at least 2 levels, not {levels}")
@@ -112,6 +120,7 @@ class UnetGenerator(Translator):
             "dropout": dropout,
             "track_running_stats": track_running_stats,
             "noise": noise,
+            "residual": residual,
         }
         super().__init__(options, channels=channels, multiple=2**levels, minimum=2**levels)
         widths = [width * min(2**level, 8) for level in range(levels)]  # outermost to innermost
@@ -129,9 +138,15 @@ class UnetGenerator(Translator):
                 dropout=dropped,
                 track_running_stats=track_running_stats,
             )
-        self.noise, self.pixel_noise = noise, PixelNoise()
+        self.noise, self.residual, self.pixel_noise = noise, residual, PixelNoise()
         self.model = SkipBlock(
-            width, width, block, image_channels=channels, norm=norm, track_running_stats=track_running_stats
+            width,
+            width,
+            block,
+            image_channels=channels,
+            tanh=not residual,
+            norm=norm,
+            track_running_stats=track_running_stats,
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -168,7 +183,8 @@ class UnetGenerator(Translator):
             raise ModelError(f"feature layers {list(layers)} must be rising indices of 0..{last}")
         return [self.channels if index == 0 else self.widths[index - 1] for index in layers]
 
-    def _finish(self, image: Tensor, x: Tensor) -> Tensor:
+    def _finish(self, given: Tensor, x: Tensor) -> Tensor:
+        image = torch.tanh(given + torch.atanh(INSIDE * x)) if self.residual else given
         return (image + self.noise * self.pixel_noise(x)).clamp(-1, 1) if self.noise else image
 
     def _descend(self, x: Tensor, last: int, taps: list[Tensor]) -> None:
