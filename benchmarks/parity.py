@@ -25,12 +25,13 @@ from gloam.training.networks.embedders.pipeline import MULTI_SCALE
 
 BATCH_LIMIT, RUNTIME_LIMIT = 1e-6, 1e-5
 # Height and width: equal ones, then odd, mixed and narrow ones
-BATCHES = (((131, 163), (131, 163), (131, 163)), ((255, 201), (97, 256), (256, 33)))
+BATCHES = (((131, 163), (131, 163), (131, 163)), ((255, 201), (97, 256), (256, 65)))
 WHITENED = 256  # values kept
 SPECTRUM = 30.0  # strongest over weakest direction of the whitening, which multiplies rounding errors
 INSIDE = {"name": "gem_resnet18", "options": {"width": 32}}
 # Where the default network is larger than the question needs, or needs another inside it.
 OPTIONS: dict[str, dict[str, Any]] = {
+    **{name: {"width": 32} for name in ("gem_resnet101", "ciconv_resnet50", "ciconv_resnet101", "how_resnet50_minus")},
     "netvlad_vgg16": {"whitening": 256},
     "photometric_unet": {"embedder": INSIDE, "levels": 5, "width": 16},
     "ensemble": {"members": [{"name": "gem_vgg16"}, {"name": "hedmac_vgg16"}]},

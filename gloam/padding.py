@@ -35,7 +35,7 @@ class PaddingProfile:
         batch: smallest and largest batch.
         pad_mode: content of the padding, ``zero`` or ``reflect``; an embedder of a fixed profile ignores it.
         anchor: place of the image in the padded shape, ``top-left`` or ``center`` (extra pixel right/bottom).
-        minimum: smallest padded side of a reflecting profile, itself a multiple.
+        minimum: smallest padded side of a reflecting profile, itself a multiple; of any other, smallest image side.
     """
 
     kind: Literal["dynamic", "fixed"] = "dynamic"
@@ -99,10 +99,13 @@ class PaddingProfile:
         """The padded (H, W) that holds an image; its own size for ``dynamic`` without reflection.
 
         Raises:
-            ImageError: the image is larger than the largest shape, or a reflecting profile lacks the next multiple.
+            ImageError: the image is smaller than the smallest side or larger than the largest shape, or a reflecting
+                profile lacks the next multiple.
         """
         if self.reflects:
             return self._next_shape(height, width)
+        if min(height, width) < self.minimum:
+            raise ImageError(f"{width}x{height} is too small for this model; {self.minimum} px a side at least")
         if self.kind == "dynamic":
             return height, width
         if height > self.heights[-1] or width > self.widths[-1]:

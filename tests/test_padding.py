@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -88,3 +90,11 @@ def test_what_does_not_fit_is_refused() -> None:
     for size in ((0, 5), (9, 5)):
         with pytest.raises(UsageError, match="cannot be padded"):
             reflect_to(np.zeros((*size, 3), np.uint8), (8, 8))
+
+
+def test_an_image_under_the_smallest_side_is_refused() -> None:
+    profile = replace(PaddingProfile.dynamic(), minimum=64)
+    assert profile.shape_for(64, 90) == (64, 90)
+    assert PaddingProfile.from_dict(profile.to_dict()) == profile
+    with pytest.raises(ImageError, match="63x200 is too small for this model; 64 px a side at least"):
+        profile.shape_for(200, 63)

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from gloam.artifact import ModelCard, Photometric, SelfTest, TensorSpec, selftest_images
+from gloam.data.images import MIN_SIDE
 from gloam.errors import ModelError
 from gloam.export.graph import batch_axis, flat, full_provenance, side_axis, trace, write_model
 from gloam.padding import PaddingProfile
@@ -70,6 +71,8 @@ def export_embedder(
         raise ModelError(
             f"{model.name}: {model.photometric.name} is inside the graph; no normalisation is left to callers"
         )
+    if model.smallest_side > MIN_SIDE:
+        profile = dataclasses.replace(profile, minimum=model.smallest_side)
     model = model.eval()
     card = _card(model, profile, model.photometric if model.photometric.baked else photometric, provenance)
     proto = _trace(model, profile)
@@ -84,7 +87,8 @@ def _trace(model: Embedder, profile: PaddingProfile) -> Any:
     fixed = profile.kind == "fixed"
     # Odd: where a pad or a crop does nothing for the example, the exporter would leave it out for every size.
     images = torch.zeros((2, 256, 320, 3) if fixed else (2, 131, 163, 3), dtype=torch.uint8)
-    shape = {0: batch, 1: side_axis("height", minimum=32), 2: side_axis("width", minimum=32)}
+    least = max(MIN_SIDE, profile.minimum)
+    shape = {0: batch, 1: side_axis("height", minimum=least), 2: side_axis("width", minimum=least)}
     if fixed:
         wrapper: nn.Module = _Fixed(model)
         arguments: tuple[Tensor, ...] = (images, torch.tensor(((200, 300), (256, 320)), dtype=torch.int32))

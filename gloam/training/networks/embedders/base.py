@@ -66,6 +66,11 @@ class GlobalDescriptor(nn.Module):
         return self
 
     @property
+    def smallest_side(self) -> int:
+        """Smallest image side in pixels that leaves the network one cell."""
+        return 16
+
+    @property
     def padding_exact(self) -> bool:
         """Whether padded cells change nothing; one that does not say so is refused for fixed profiles."""
         return False

@@ -67,6 +67,11 @@ class Ensemble(GlobalDescriptor):
         self.members = nn.ModuleList(members)
 
     @property
+    def smallest_side(self) -> int:
+        """Of the member that needs most."""
+        return max(member.smallest_side for member in self._all())
+
+    @property
     def padding_exact(self) -> bool:
         """Whether every member is."""
         return all(member.padding_exact for member in self._all())

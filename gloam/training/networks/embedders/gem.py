@@ -92,6 +92,11 @@ class Embedder(GlobalDescriptor):
         self.whiten = nn.Linear(dimension, dimension) if whitening else None
 
     @property
+    def smallest_side(self) -> int:
+        """The backbone's."""
+        return int(getattr(self.features, "smallest_side", super().smallest_side))
+
+    @property
     def padding_exact(self) -> bool:
         """Whether padded cells change nothing. A backbone's class promises it with ``padding_exact = True``."""
         return bool(getattr(self.features, "padding_exact", False))

@@ -98,6 +98,7 @@ class MobileNetV2(nn.Sequential):
         layers.append(ConvNormActivation(channels, self.dimension, 1, 1, 1, padding))
         super().__init__(*layers)
         self.options = {"padding": padding}
+        self.smallest_side = 32 if padding == "tf" else 16  # of one pad, not two, a map of one cell has too few
 
     def forward(self, x: Tensor, masks: Masks | None = None) -> tuple[Tensor, Masks | None]:
         """Feature map and its masks."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -107,6 +108,11 @@ class DescriptorPipeline(GlobalDescriptor):
     def core(self) -> GlobalDescriptor:
         """The embedder inside."""
         return self.embedder
+
+    @property
+    def smallest_side(self) -> int:
+        """Such that the smallest scale leaves the embedder one cell."""
+        return math.ceil(self.embedder.smallest_side / min(self.scales))
 
     @property
     def padding_exact(self) -> bool:

@@ -134,3 +134,13 @@ def test_bad_pipelines_are_one_line() -> None:
         model.pool.p.fill_(-0.5)
     with pytest.raises(ModelError, match=r"GeM's p is -0\.5"):
         DescriptorPipeline(model, scales=MULTI_SCALE)
+
+
+@torch.no_grad()
+def test_the_smallest_scale_decides_how_small_an_image_may_be() -> None:
+    plain = {padding: create_embedder("gem_mobilenet_v2", padding=padding).eval() for padding in ("symmetric", "tf")}
+    scaled = {name: DescriptorPipeline(model, scales=MULTI_SCALE).eval() for name, model in plain.items()}
+    assert [model.smallest_side for model in (*plain.values(), *scaled.values())] == [16, 32, 32, 64]
+    for model in (*plain.values(), *scaled.values()):
+        side = model.smallest_side
+        assert torch.isfinite(model.describe_uint8(images(1, side, side))).all()
