@@ -31,6 +31,7 @@ VERBS = (
     "index",
     "search",
     "pairs",
+    "asmk",
     "localize",
     "eval",
     "dataset",

@@ -34,6 +34,7 @@ __all__ = [
     "chance_average_precision",
     "chance_recall",
     "evaluate",
+    "evaluate_scores",
     "positive_ranks",
     "read_ground_truth",
 ]
@@ -201,6 +202,44 @@ def evaluate(
             positives, junk = ground_truth.positives[row], ground_truth.junk[row]
             if len(positives):
                 table.add(row, positive_ranks(values, positives, junk), len(database) - len(junk))
+    return table.scores(ground_truth, conditions)
+
+
+def evaluate_scores(
+    scores: Mapping[str, npt.NDArray[np.floating[Any]]],
+    map_names: Sequence[str],
+    ground_truth: GroundTruth,
+    *,
+    conditions: Mapping[str, Sequence[str]] | None = None,
+    ks: Sequence[int] = KS,
+) -> RetrievalScores:
+    """Score a ranking that is given by the similarities themselves, as ASMK gives them.
+
+    Args:
+        scores: of all map images for each query by name, float ``[n]``, higher is more similar.
+        map_names: the map images in the order of ``scores``; what is not in ``imlist`` is left out.
+        ground_truth, conditions, ks: as for :func:`evaluate`.
+
+    Raises:
+        DataError: an image of the ground truth has no score, or a score is not finite.
+    """
+    place = {name: row for row, name in enumerate(map_names)}
+    for role, wanted, known in (("query", ground_truth.query_names, scores), ("map", ground_truth.map_names, place)):
+        missing = [name for name in wanted if name not in known]
+        if missing:
+            raise DataError(
+                f"{len(missing)} of {len(wanted)} {role} images of the ground truth have no score (the first is "
+                f"{missing[0]}); check that names are relative to the same folder"
+            )
+    columns = np.array([place[name] for name in ground_truth.map_names], np.int64)
+    table = ScoreTable(len(ground_truth.query_names), tuple(ks))
+    for row, name in enumerate(ground_truth.query_names):
+        values = np.asarray(scores[name])[columns]
+        if not np.isfinite(values).all():
+            raise DataError(f"the scores of query {name} are not finite; search again")
+        positives, junk = ground_truth.positives[row], ground_truth.junk[row]
+        if len(positives):
+            table.add(row, positive_ranks(values, positives, junk), len(columns) - len(junk))
     return table.scores(ground_truth, conditions)
 
 
