@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gloam.cli.help_format import HelpFormatter
 from gloam.cli.report import Report
 from gloam.errors import UsageError
 
@@ -23,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     build = verbs.add_parser(
         "build",
         help="codebook and index of a map's images",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        formatter_class=HelpFormatter,
     )
     _add_images(build, "the map")
     build.add_argument("-o", "--output", type=Path, required=True, metavar="INDEX.npz", help="index to write")
@@ -36,9 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     build.add_argument("--words", type=int, default=65536, help="visual words of a codebook to learn")
     build.add_argument("--seed", type=int, default=0, help="of the codebook")
     build.set_defaults(run=run_build)
-    search = verbs.add_parser(
-        "search", help="rank the map for each query", formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
+    search = verbs.add_parser("search", help="rank the map for each query", formatter_class=HelpFormatter)
     search.add_argument("index", type=Path, metavar="INDEX.npz", help="what `gloam asmk build` wrote")
     _add_images(search, "the queries")
     search.add_argument("-o", "--output", type=Path, metavar="FILE.json", help="ranking and scores of each query")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from gloam.cli import eval_localization, eval_retrieval, eval_translation
+from gloam.cli.help_format import HelpFormatter
 
 HELP = "score descriptors, poses or translated images: retrieval, localization, translation"
 
@@ -21,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             name,
             help=module.HELP,
             description=module.HELP,
-            formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+            formatter_class=HelpFormatter,
         )
         module.add_arguments(child)
         child.set_defaults(run=module.run)

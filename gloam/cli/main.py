@@ -16,6 +16,7 @@ import traceback
 from collections.abc import Sequence
 
 from gloam import __version__
+from gloam.cli.help_format import HelpFormatter
 from gloam.cli.report import Report
 from gloam.errors import GloamError
 
@@ -53,7 +54,7 @@ def build_parser() -> argparse.ArgumentParser:
             verb,
             help=module.HELP,
             description=module.HELP,
-            formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+            formatter_class=HelpFormatter,
         )
         module.add_arguments(child)
         add_common(child)

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from gloam.cli import train_edges, train_metric, train_translator, train_whitening
+from gloam.cli.help_format import HelpFormatter
 from gloam.cli.report import Report
 
 HELP = "train a model: embedder, metric, whitening, translator, edges"
@@ -20,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "embedder",
         help="contrastive training on procedural streets",
         description="contrastive training on procedural streets; the same command carries on after a kill",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        formatter_class=HelpFormatter,
     )
     embedder.add_argument("-o", "--output", type=Path, required=True, help="folder for weights, record and state")
     embedder.add_argument("--recipe", default="town", help="recipe that comes with gloam")
@@ -29,24 +30,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     embedder.add_argument("--epochs", type=int, help="epochs, instead of the recipe's")
     embedder.add_argument("--seed", type=int, help="seed of weights and sampling, instead of the recipe's")
     embedder.set_defaults(run=run)
-    metric = kinds.add_parser("metric", help=train_metric.HELP, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    metric = kinds.add_parser("metric", help=train_metric.HELP, formatter_class=HelpFormatter)
     train_metric.add_arguments(metric)
     metric.set_defaults(run=train_metric.run)
-    whitening = kinds.add_parser(
-        "whitening", help=train_whitening.HELP, formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
+    whitening = kinds.add_parser("whitening", help=train_whitening.HELP, formatter_class=HelpFormatter)
     train_whitening.add_arguments(whitening)
     whitening.set_defaults(run=train_whitening.run)
-    translator = kinds.add_parser(
-        "translator", help=train_translator.HELP, formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
+    translator = kinds.add_parser("translator", help=train_translator.HELP, formatter_class=HelpFormatter)
     train_translator.add_arguments(translator)
     translator.set_defaults(run=train_translator.run)
     edges = kinds.add_parser(
         "edges",
         help=train_edges.HELP,
         description=train_edges.HELP,
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        formatter_class=HelpFormatter,
     )
     train_edges.add_arguments(edges)
     edges.set_defaults(run=train_edges.run)
