@@ -155,11 +155,15 @@ def gallery(evaluation: RetrievalEvaluation) -> list[GalleryRow]:
     right = {query: {truth.map_names[index] for index in truth.positives[row_of[query]]} for query in worst}
     junk = {query: {truth.map_names[index] for index in truth.junk[row_of[query]]} for query in worst}
     space = search_space(evaluation.database.space, evaluation.queries)
+    # The store may hold more than the ground truth ranks, the queries themselves for one.
+    ranked = DescriptorArray(
+        list(truth.map_names), gather(evaluation.database, truth.map_names, "map"), evaluation.database.space
+    )
     asked = DescriptorArray(worst, gather(evaluation.queries, worst, "query"), space)
     depth = MAX_RESULTS + max((len(names) for names in junk.values()), default=0)
     images = evaluation.map_images or evaluation.query_images
     results: dict[str, list[GalleryResult]] = {query: [] for query in worst}
-    for pair in retrieve_pairs(asked, evaluation.database, depth) if worst else ():
+    for pair in retrieve_pairs(asked, ranked, depth) if worst else ():
         if pair.mapping not in junk[pair.query] and len(results[pair.query]) < MAX_RESULTS:
             correct = pair.mapping in right[pair.query]
             results[pair.query].append(GalleryResult(images / pair.mapping, float(pair.score or 0.0), correct))

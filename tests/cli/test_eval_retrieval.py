@@ -95,6 +95,18 @@ def test_report_holds_scores_tables_and_the_worst_queries(stores, truth, tmp_pat
     assert json.loads((folder / "scores.json").read_text())["sets"]["truth"]["mAP"] == pytest.approx(0.625)
 
 
+def test_the_gallery_shows_only_what_is_ranked(truth, tmp_path, capsys):
+    """One store for queries and map, as `gloam extract` of one folder gives."""
+    whole = write_store(tmp_path / "all", ["n1", "n2", "d1", "d2"], [[1, 0], [0, 1], [1, 0], [0.6, 0.8]])
+    for name in ("n1", "n2", "d1", "d2"):
+        Image.fromarray(np.full((20, 30, 3), 90, np.uint8)).save(tmp_path / name, "PNG")
+    command = ["--query", whole, "--map", whole, "--ground-truth", truth]
+    run_json([*command, "--report", tmp_path / "report", "--images", tmp_path], capsys)
+    page = (tmp_path / "report" / "report.html").read_text()
+    assert page.count('<li class="yes">') == 2  # d1 for both; the queries themselves are nowhere
+    assert page.count('<li class="no">') == 2
+
+
 @needs_pack
 def test_revisited_names_without_suffix_and_the_papers_rows(tmp_path, capsys):
     path = PACK / "revisitop" / "gnd_roxford5k.pkl"
