@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from gloam.cli.recipe_arguments import add_recipe_arguments, changes, listed
 from gloam.cli.report import Report
 
 HELP = "an embedder by metric learning on mined tuples, some of their images made night"
@@ -29,17 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "train an embedder on tuples of an anchor, a positive and mined negatives; the same command carries on after a "
         "kill, bit for bit on a CPU. FOLDER gets embedder.safetensors, train.json, the state and the made nights"
     )
-    parser.add_argument("-o", "--output", type=Path, metavar="FOLDER", help="folder of the run")
-    parser.add_argument("--recipe", default="town_clahe", help="recipe that comes with gloam")
-    parser.add_argument("--list", action="store_true", help="list the recipes and stop")
-    parser.add_argument("--config", type=Path, metavar="FILE", help="YAML whose keys replace the recipe's")
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="NAME=VALUE",
-        help="replace one key of the recipe, e.g. night.share=0.5 or data.train.path=set.json; repeatable",
-    )
+    add_recipe_arguments(parser, "town_clahe", "night.share=0.5 or data.train.path=set.json")
     parser.add_argument("--data", type=Path, metavar="DIR", help="what {root} in the recipe's paths stands for")
     parser.add_argument("--train", type=Path, metavar="SET.json", help="training set that `gloam dataset build` wrote")
     parser.add_argument("--validation", type=Path, metavar="SET.json", help="validation set, likewise")
@@ -65,24 +56,16 @@ def run(arguments: argparse.Namespace) -> Report:
     require("torch", "train", "train")
     from gloam.data.tuples import RetrievalSet, read_retrieval_set
     from gloam.training import metric_config as configs
-    from gloam.training.filling import read_mapping
-    from gloam.training.translator_config import merge, nest, override
+    from gloam.training.overrides import merge
 
-    if arguments.list:
-        names = configs.metric_recipes()
-        return Report({"recipes": names}, "\n".join(names))
-    if arguments.output is None:
-        raise UsageError("the following argument is required: -o FOLDER")
-    overrides = read_mapping(arguments.config) if arguments.config is not None else {}
-    overrides = merge(overrides, override(arguments.set))
+    recipes = listed(arguments, configs.metric_recipes())
+    if recipes is not None:
+        return recipes
+    overrides = changes(arguments, DIRECT)
     for name in ("train", "validation"):
         file = getattr(arguments, name)
         if file is not None:
             overrides = merge(overrides, {"data": {name: {"kind": "json", "path": str(file)}}})
-    for option, name in DIRECT.items():
-        value = getattr(arguments, option)
-        if value is not None:
-            overrides = merge(overrides, nest(name, value))
     if arguments.network is not None:
         overrides.setdefault("network_options", {})
     config = configs.read_metric_recipe(arguments.recipe, overrides)

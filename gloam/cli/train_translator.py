@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import Any
 
+from gloam.cli.recipe_arguments import add_recipe_arguments, changes, listed
 from gloam.cli.report import Report
 
 HELP = "train a day-to-night image translator from a recipe"
@@ -29,17 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "train a translator; the same command carries on after a kill, bit for bit on a CPU. FOLDER gets the networks, "
         "losses.csv, held_out.csv, sample strips, TensorBoard events, report.html and train.json"
     )
-    parser.add_argument("-o", "--output", type=Path, metavar="FOLDER", help="folder of the run")
-    parser.add_argument("--recipe", default="town_cyclegan", help="recipe that comes with gloam")
-    parser.add_argument("--list", action="store_true", help="list the recipes and stop")
-    parser.add_argument("--config", type=Path, metavar="FILE", help="YAML whose keys replace the recipe's")
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="NAME=VALUE",
-        help="replace one key of the recipe, e.g. data.root=/photos or options.cycle_weight=5; repeatable",
-    )
+    add_recipe_arguments(parser, "town_cyclegan", "data.root=/photos or options.cycle_weight=5")
     parser.add_argument("--seed", type=int, help="seed of weights and sampling")
     parser.add_argument("--epochs", type=int, help="epochs; the learning rate falls in the same share of them")
     parser.add_argument(
@@ -56,24 +46,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> Report:
     """Train and print what was reached."""
-    from gloam.errors import UsageError, require
+    from gloam.errors import require
 
     require("torch", "train", "train")
     from gloam.training import translator_config as configs
-    from gloam.training.filling import read_mapping
 
-    if arguments.list:
-        names = configs.translator_recipes()
-        return Report({"recipes": names}, "\n".join(names))
-    if arguments.output is None:
-        raise UsageError("the following argument is required: -o FOLDER")
-    overrides = read_mapping(arguments.config) if arguments.config is not None else {}
-    overrides = configs.merge(overrides, configs.override(arguments.set))
-    for option, name in DIRECT.items():
-        value = getattr(arguments, option)
-        if value is not None:
-            overrides = configs.merge(overrides, configs.nest(name, _plain(value)))
-    config = configs.read_translator_recipe(arguments.recipe, overrides)
+    recipes = listed(arguments, configs.translator_recipes())
+    if recipes is not None:
+        return recipes
+    config = configs.read_translator_recipe(arguments.recipe, changes(arguments, DIRECT))
     if arguments.epochs is not None:
         config = configs.with_epochs(config, arguments.epochs)
 
@@ -107,7 +88,3 @@ def run(arguments: argparse.Namespace) -> Report:
         f"({end}), {summary.seconds / 60:.1f} {config.clock} minutes\nheld-out scores: {scores}\nreport: {page}"
     )
     return Report(data, text)
-
-
-def _plain(value: Any) -> Any:
-    return str(value) if isinstance(value, Path) else value

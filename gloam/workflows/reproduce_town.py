@@ -243,8 +243,9 @@ class _Run:
         """The summary of a generator's training."""
         from gloam.training.detector import train_detector
         from gloam.training.detector_config import read_detector_recipe
+        from gloam.training.overrides import merge
         from gloam.training.translation import train_translator
-        from gloam.training.translator_config import merge, read_translator_recipe
+        from gloam.training.translator_config import read_translator_recipe
 
         recipe = GENERATORS[name]
         reserved = {"data": {"reserved_seeds": list(JUDGED)}}
@@ -265,7 +266,7 @@ class _Run:
         from gloam.training.networks.checkpoints import load_checkpoint
         from gloam.training.networks.embedders import create_embedder
         from gloam.training.night_makers import open_night_maker
-        from gloam.training.translator_config import merge
+        from gloam.training.overrides import merge
 
         changes = merge(merge({"seed": self.seed}, row.changes), self.embedder_changes)
         config = read_metric_recipe(row.recipe or "town_day", changes)

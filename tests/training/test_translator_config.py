@@ -8,12 +8,11 @@ from gloam.errors import ModelError, UsageError
 from gloam.training.filling import differences
 from gloam.training.networks.checkpoints import save_checkpoint
 from gloam.training.networks.edges import create_detector
+from gloam.training.overrides import merge, override
 from gloam.training.trainers import TRAINERS
 from gloam.training.translator_config import (
     TranslatorConfig,
     fill_translator_config,
-    merge,
-    override,
     read_translator_config,
     read_translator_recipe,
     translator_recipes,

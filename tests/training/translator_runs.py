@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gloam.training.overrides import merge
 from gloam.training.translation import TranslatorSummary, train_translator
-from gloam.training.translator_config import TranslatorConfig, fill_translator_config, merge
+from gloam.training.translator_config import TranslatorConfig, fill_translator_config
 
 SMALL: dict[str, Any] = {
     "trainer": "cyclegan",
