@@ -25,6 +25,8 @@ PURPOSES = {
     "localization": "kapture datasets, maps and poses",
     "openvino": "run models on Intel hardware",
     "ray": "extraction on a cluster",
+    "matlab": "import NetVLAD's own .mat weights",
+    "timm": "timm backbones for embedders",
     "dev": "tests, lint, types",
 }
 # Wheels that install the same module: the one installed last overwrites the other, and removing one breaks both.
