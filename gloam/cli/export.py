@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gloam.cli.report import Report
+from gloam.cli.values import key_value
 from gloam.errors import UsageError
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--option",
         action="append",
         default=[],
-        type=_option,
+        type=key_value,
         metavar="KEY=VALUE",
         help="with --random-init: option of the network, e.g. width=32; repeatable",
     )
@@ -275,16 +275,6 @@ def _random(arguments: argparse.Namespace) -> _Loaded:
 def _embedder_options(arguments: argparse.Namespace) -> dict[str, Any]:
     chosen = {"padding": arguments.padding, "p": arguments.p, "mean": arguments.mean, "std": arguments.std}
     return {key: value for key, value in chosen.items() if value is not None}
-
-
-def _option(text: str) -> tuple[str, Any]:
-    key, separator, value = text.partition("=")
-    if not key or not separator:
-        raise argparse.ArgumentTypeError(f"{text!r} is not KEY=VALUE")
-    try:
-        return key, json.loads(value)
-    except ValueError:
-        return key, value
 
 
 def _integers(text: str) -> tuple[int, ...]:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
 from gloam.cli.report import Report
+from gloam.cli.values import key_value
 from gloam.errors import IncompatibleError, UsageError, require
 
 HELP = "convert a public embedder, translator or edge detector checkpoint, or a whitening, to gloam's own format"
@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--option",
         action="append",
         default=[],
-        type=_option,
+        type=key_value,
         metavar="KEY=VALUE",
         help="option of the network in place of what the file shows, e.g. padding=replicate, input_scale=1; repeatable",
     )
@@ -138,13 +138,3 @@ def _whitening_for(model: Any, path: Path) -> Any:
             "take the whitening that was learned with these weights"
         )
     return whitening
-
-
-def _option(text: str) -> tuple[str, Any]:
-    key, separator, value = text.partition("=")
-    if not key or not separator:
-        raise argparse.ArgumentTypeError(f"{text!r} is not KEY=VALUE")
-    try:
-        return key, json.loads(value)
-    except ValueError:
-        return key, value

@@ -1,0 +1,18 @@
+"""Values of options that argparse has no type for."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import Any
+
+
+def key_value(text: str) -> tuple[str, Any]:
+    """``KEY=VALUE``; the value is read as JSON where it is, and is text elsewhere."""
+    key, separator, value = text.partition("=")
+    if not key or not separator:
+        raise argparse.ArgumentTypeError(f"{text!r} is not KEY=VALUE")
+    try:
+        return key, json.loads(value)
+    except ValueError:
+        return key, value
