@@ -48,6 +48,8 @@ class MetricConfig:
         learning_rate, learning_rate_decay: of Adam, and its factor per epoch.
         weight_decay: L2 added to the gradient; GeM's p has none.
         pool_learning_rate_factor: GeM's p learns this much faster.
+        whiten_images: HOW alone: training images whose cells give ``dim_reduction`` its PCA whitening before the first
+            epoch, the first of the set; 0 keeps the initial weights'.
         freeze_batch_norm: keep running statistics, as for pretrained weights; random ones need their own.
         anchors: ``random`` pairs, ``diverse`` ones of a random pool, or ``all``.
         anchor_pool: pairs from which diverse anchors are chosen.
@@ -84,6 +86,7 @@ class MetricConfig:
     learning_rate_decay: float = 0.99
     weight_decay: float = 5e-4
     pool_learning_rate_factor: float = 10.0
+    whiten_images: int = 0
     freeze_batch_norm: bool = True
     anchors: Literal["random", "diverse", "all"] = "random"
     anchor_pool: int = 10000
@@ -113,7 +116,15 @@ class MetricConfig:
         Raises:
             UsageError: naming the value and what it may be.
         """
-        least = {"anchor_pool": 1, "negative_pool": 1, "image_side": 32, "workers": 0, "cache_mib": 0, "clahe_grid": 1}
+        least = {
+            "anchor_pool": 1,
+            "negative_pool": 1,
+            "image_side": 32,
+            "workers": 0,
+            "cache_mib": 0,
+            "whiten_images": 0,
+            "clahe_grid": 1,
+        }
         counts = ("epochs", "tuples", "batch", "negatives", "validate_every", "describe_batch", "forward_images")
         for name, low in (*((name, 1) for name in counts), *least.items()):
             if getattr(self, name) < low:

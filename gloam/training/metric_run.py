@@ -13,20 +13,23 @@ import torch
 from torch import Tensor
 
 from gloam.data.tuples import RetrievalSet
-from gloam.errors import StoreError
+from gloam.errors import StoreError, UsageError
 from gloam.training.batch_norm import freeze_batch_norm, settle_batch_norm
 from gloam.training.fit import DivergenceError
+from gloam.training.how_init import whiten_cells
 from gloam.training.losses import contrastive_loss
 from gloam.training.metric_config import MetricConfig
 from gloam.training.metric_validation import Validation, validate
 from gloam.training.networks.embedders import Embedder
 from gloam.training.networks.embedders.gem import GeM
+from gloam.training.networks.local_features.how import HOW
 from gloam.training.run_state import RunState
 from gloam.training.tuple_images import Described, TupleImages, describe_images
 from gloam.training.tuple_mining import Tuples, mine_epoch
 
 NAMES_SHOWN = 3
 SETTLE_IMAGES = 256
+WHITENED_CELLS = 200  # of each image: 5000 images make 2 GiB of ResNet-18's
 Say = Callable[[str], None]
 
 
@@ -98,6 +101,7 @@ class MetricRun:
         self._resume()
         before = self.state.seconds
         if not self.state.history:
+            self._whiten()
             self._settle()
             self._finish_epoch(0, {"loss": None}, self._validate(), started, before)
         for epoch in range(len(self.state.history), config.epochs + 1):
@@ -180,6 +184,19 @@ class MetricRun:
                         "learning_rate or pool_learning_rate_factor",
                     )
         return total / bounds[-1][1], bounds[-1][1]
+
+    def _whiten(self) -> None:
+        """HOW's ``dim_reduction`` from the cells of the first training images, as they are."""
+        count = min(self.config.whiten_images, len(self.train))
+        if not count:
+            return
+        if not isinstance(self.model, HOW):
+            raise UsageError(f"whiten_images is for HOW networks, not for {self.model.name}; set it to 0")
+        rows = np.arange(count)
+        requests = ((rows[start : start + 1], np.zeros(1, bool)) for start in rows)
+        images = (torch.from_numpy(pixels[0])[None].to(self.device) for pixels in self.seen.batches(requests))
+        cells = whiten_cells(self.model, images, WHITENED_CELLS)
+        self._tell(f"dim_reduction: whitening of {cells} cells of {count} images")
 
     def _settle(self) -> None:
         """Running statistics of some training images, where they learn: those of training lag behind the weights."""

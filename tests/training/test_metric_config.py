@@ -8,7 +8,7 @@ from gloam.training.networks.embedders import EMBEDDERS
 @pytest.mark.parametrize("name", metric_recipes())
 def test_every_recipe_is_whole(name):
     config = read_metric_recipe(name)
-    assert config.network in EMBEDDERS or config.network == "how_resnet18"
+    assert config.network in EMBEDDERS
     assert config.data.train["kind"]
     assert config.data.validation["kind"]
     assert fill_metric_config(config.to_dict(), "back") == config

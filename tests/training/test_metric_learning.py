@@ -212,3 +212,26 @@ def test_time_ends_a_run_before_the_next_epoch(tmp_path):
     summary = run(tmp_path, dataclasses.replace(CONFIG, max_minutes=1e-9))
     assert (summary.epochs, summary.best_epoch) == (0, 0)
     assert run(tmp_path, dataclasses.replace(CONFIG, epochs=1)).epochs == 1
+
+
+def test_how_trains_on_top_of_a_whitening_of_its_own_cells(tmp_path):
+    """From the weights of a classifier, which know no dim_reduction."""
+    torch.manual_seed(0)
+    options = {"width": 4, "dimension": 8}
+    backbone = create_embedder("how_resnet18", **options).features.state_dict()
+    torch.save({f"features.{key}": value for key, value in backbone.items()}, tmp_path / "imagenet.pth")
+    config = dataclasses.replace(
+        CONFIG, network="how_resnet18", network_options=options, freeze_batch_norm=True, epochs=1, whiten_images=24
+    )
+    said = []
+    summary = run(tmp_path / "run", config, weights=tmp_path / "imagenet.pth", say=said.append)
+    assert said[0].startswith("dim_reduction: whitening of ")
+    model = load_checkpoint(summary.weights).model
+    again = run(tmp_path / "again", dataclasses.replace(config, seed=5), weights=tmp_path / "imagenet.pth")
+    other = load_checkpoint(again.weights).model
+    assert torch.equal(
+        model.dim_reduction.weight, other.dim_reduction.weight
+    )  # learned from images, not drawn, and kept
+    assert not torch.equal(model.features[0].weight, other.features[0].weight)
+    with pytest.raises(UsageError, match="whiten_images is for HOW networks, not for gem_resnet18"):
+        run(tmp_path / "gem", dataclasses.replace(CONFIG, whiten_images=5))

@@ -122,7 +122,7 @@ def load_checkpoint(path: str | Path, name: str | None = None, **options: Any) -
         model = create_embedder(name, **options)
     # A native file holds the network's own keys.
     mapped, dropped = (state, []) if description is not None else _map_keys(state, model)
-    defaulted = fill_network(model, mapped, file, optional={"pool.p"})
+    defaulted = fill_network(model, mapped, file, optional={"pool.p", *_learned_later(model)})
     provenance = dict(description["provenance"]) if description is not None else {"data": file.name}
     provenance["weights_sha256"] = weights_sha256(model.core.state_dict())
     return Checkpoint(model, provenance, dropped, defaulted)
@@ -277,6 +277,11 @@ def read_state(file: Path) -> tuple[dict[str, Tensor], dict[str, Any] | None]:
     if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
         raise ModelError(f"{file}: holds no state dict of tensors")
     return dict(content), None
+
+
+def _learned_later(model: nn.Module) -> list[str]:
+    """Keys of HOW that the ImageNet weights of its backbone do not have: a PCA of its cells, before training."""
+    return [key for key in model.state_dict() if key.startswith("dim_reduction.")]
 
 
 def _lost(description: Mapping[str, Any]) -> list[str]:
