@@ -122,6 +122,14 @@ def _others() -> list[Published]:
             "auto",
         ),
         Published(
+            "resnet18",
+            ("https://download.pytorch.org/models/resnet18-f37072fd.pth",),
+            "ResNet-18 for ImageNet: what HOW begins with",
+            "embedder",
+            "auto",
+            "BSD-3-Clause (code)",
+        ),
+        Published(
             "how_r18",
             (f"{HOW}models/how_r18.pth",),
             "HOW local features, ResNet-18",
