@@ -17,6 +17,7 @@ import numpy as np
 
 from benchmarks.night_retrieval import (
     CLAHE,
+    DAYS,
     IMAGENET,
     MADE,
     TRANSLATED,
@@ -104,6 +105,9 @@ def run() -> Result:
         },
         "chance mAP, night>day": chance,
         "gain by seed": gain.tolist(),
+        "gain over days alone by seed": (
+            np.array(scores[MADE]["night>day"]) - np.array(scores[DAYS]["night>day"])
+        ).tolist(),
         "pooled spread over seeds": spread,
         "day>day change": float(loss.mean()),
         "cpu minutes in all": cpu,

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import sys
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
+from tqdm import tqdm
 
 from gloam.data.images import decode_image
 from gloam.data.sources import ImageItem
@@ -16,11 +18,6 @@ from gloam.runtime.local_features import LocalExtractor
 
 MAX_SIDE = 1024  # pixels; the papers'
 SAMPLED = 4_000_000  # local features that a codebook is learned from, at most: 2 GiB of 128 values
-Advance = Callable[[int], object]
-
-
-def _ignore(_count: int) -> None:
-    """Nobody is told of the progress."""
 
 
 @dataclass
@@ -31,7 +28,6 @@ class Extracted:
         extractor: a loaded HOW model.
         items: the images.
         max_side: longer side after reduction, pixels; None keeps native sizes.
-        advance: called with 1 after each image.
 
     Attributes:
         failures: name and reason of each image that gave no features.
@@ -40,12 +36,11 @@ class Extracted:
     extractor: LocalExtractor
     items: Sequence[ImageItem]
     max_side: int | None = MAX_SIDE
-    advance: Advance = _ignore
     failures: dict[str, str] = field(default_factory=dict)
 
     def __iter__(self) -> Iterator[tuple[str, npt.NDArray[np.float32]]]:
         """Name and features, float32 ``[n, D]``, of each image that has some."""
-        for item in self.items:
+        for item in tqdm(self.items, unit="img", disable=not sys.stderr.isatty()):
             try:
                 if item.problem is not None:
                     raise ImageError(item.problem)
@@ -55,7 +50,6 @@ class Extracted:
                 yield item.name, found
             except ImageError as error:
                 self.failures[item.name] = str(error)
-            self.advance(1)
 
 
 def learn_codebook(images: Extracted, words: int = WORDS, seed: int = 0, sampled: int = SAMPLED) -> Codebook:

@@ -66,7 +66,7 @@ class HubEmbedder(HubNetwork):
     def transform(self, image: Picture) -> Tensor:
         """CLAHE (clip 1, 8x8), [0, 1], mean and std; float ``[3, H, W]``."""
         lit = torch.from_numpy(clahe(_rgb(image)))[None]
-        normalised: Tensor = self.model.normalize(lit.to(next(self.parameters()).device))  # type: ignore[operator]
+        normalised: Tensor = self.model.normalize(lit.to(next(self.parameters()).device))  # type: ignore[operator]  # a method
         return normalised[0]
 
     def forward(self, images: Tensor | Sequence[Tensor]) -> Tensor:
