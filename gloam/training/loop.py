@@ -183,6 +183,7 @@ class Loop:
         except DivergenceError as error:
             raise self._diverged(error, day, night, names) from error
         self.engine.end_of_step()
+        self.trainer.follow()
         self.step += 1
         self._counted += 1
         for name, value in losses.items():

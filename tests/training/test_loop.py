@@ -63,12 +63,13 @@ def assert_same_state(run, other, step=STEPS):
     assert [name for name in one if not torch.equal(one[name], two[name])] == []
 
 
-# image pool; positions and flips; dropout and batch norm; a student and two rates
-@pytest.mark.parametrize("trainer", ["cyclegan", "cut", "pix2pix", "hedgan"])
-def test_a_resumed_run_is_bit_identical(images, detector, tmp_path, monkeypatch, trainer):
-    config = small_config(
-        images, trainer, **({"options": {"detector_weights": detector}} if trainer == "hedgan" else {})
-    )
+# image pool; the same with averages; positions and flips; dropout and batch norm; a student and two rates
+@pytest.mark.parametrize(
+    ("trainer", "decay"), [("cyclegan", 0.0), ("cyclegan", 0.9), ("cut", 0.0), ("pix2pix", 0.0), ("hedgan", 0.9)]
+)
+def test_a_resumed_run_is_bit_identical(images, detector, tmp_path, monkeypatch, trainer, decay):
+    given = {"average_decay": decay} | ({"detector_weights": detector} if trainer == "hedgan" else {})
+    config = small_config(images, trainer, options=given)
     train(config, tmp_path / "whole")
     for steps in (3, 2):  # killed at step 3, then at 5; what was done since the last save is done again
         with monkeypatch.context() as patch:

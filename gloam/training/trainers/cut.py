@@ -156,7 +156,7 @@ class CUTTrainer(Trainer):
             pictures["identity"] = self.generator(night)
         return pictures
 
-    def products(self) -> dict[str, nn.Module]:
+    def _products(self) -> dict[str, nn.Module]:
         """``day2night``."""
         return {"day2night": self.generator}
 

@@ -153,7 +153,7 @@ class HedGANTrainer(Trainer):
             "night_edges": 2 * self.finder(night) - 1,
         }
 
-    def products(self) -> dict[str, nn.Module]:
+    def _products(self) -> dict[str, nn.Module]:
         """``day2night``, and ``student`` where there is one."""
         products: dict[str, nn.Module] = {"day2night": self.generator}
         if self.options.student:

@@ -73,6 +73,6 @@ class Pix2PixTrainer(Trainer):
     def _samples(self, day: Tensor, night: Tensor) -> dict[str, Tensor]:
         return {"source": day, "fake": self.networks["generator"](day), "night": night}
 
-    def products(self) -> dict[str, nn.Module]:
+    def _products(self) -> dict[str, nn.Module]:
         """``day2night``."""
         return {"day2night": self.networks["generator"]}

@@ -102,6 +102,6 @@ class TwoWayTrainer(Trainer):
             "night_cycle": day2night(fake_day),
         }
 
-    def products(self) -> dict[str, nn.Module]:
+    def _products(self) -> dict[str, nn.Module]:
         """``day2night`` and ``night2day``."""
         return {name: self.networks[name] for name in ("day2night", "night2day")}

@@ -106,6 +106,31 @@ def test_products_can_be_saved(name):
 
 
 @every_trainer
+def test_averages_over_steps_are_shown_and_kept_and_teach_nothing(name):
+    trainer, plain = tiny_trainer(name, average_decay=0.75), tiny_trainer(name)
+    wanted = {}
+    for step in range(3):
+        for one in (trainer, plain):
+            one.step(*pair(step))
+            one.follow()
+        for product, network in plain.products().items():
+            for key, value in network.named_parameters():
+                old = wanted.get((product, key), value)
+                wanted[product, key] = (0.75 * old + 0.25 * value).detach().clone()
+    assert all(torch.equal(a, b) for a, b in zip(weights(trainer).values(), weights(plain).values(), strict=True))
+    found = {(product, k): v for product, n in trainer.products().items() for k, v in n.named_parameters()}
+    assert found.keys() == wanted.keys()
+    for key, value in found.items():
+        torch.testing.assert_close(value, wanted[key])
+    shown = trainer.samples(*pair(3))["fake"]
+    assert not torch.equal(shown, plain.samples(*pair(3))["fake"])
+    assert all(torch.equal(a, b) for a, b in zip(weights(trainer).values(), weights(plain).values(), strict=True))
+    with torch.no_grad():
+        kept = trainer.products()["day2night"].eval()(pair(3)[0])
+    torch.testing.assert_close(shown, kept)
+
+
+@every_trainer
 def test_progress_sets_every_rate_from_its_full_one(name):
     trainer = tiny_trainer(name)
     full = [[group["lr"] for group in o.param_groups] for o in trainer.optimizers.values()]
@@ -181,6 +206,7 @@ def test_bad_options_are_refused_by_name(name):
         ({"decay_epochs": 5}, "decay_epochs 5"),
         ({"learning_rate": 0.0}, "learning_rate 0"),
         ({"beta1": 1.0}, "beta1 1"),
+        ({"average_decay": 1.0}, "average_decay 1"),
         ({"channels": 2}, "channels 2"),
         ({"init": "zeros"}, "init 'zeros': choose one of normal"),
         ({"gan_loss": "wgan"}, "gan_loss 'wgan': choose one of least_squares"),
