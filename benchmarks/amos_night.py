@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.amos_retrieval import SIZE
+from benchmarks.amos_translators import NO_NOISE, PHOTOGRAPHS
 from benchmarks.night_retrieval import (
     CLAHE,
     DAYS,
@@ -149,7 +150,7 @@ def _stretched(path: Path, size: tuple[int, int]) -> npt.NDArray[np.uint8]:
 def _data(pack: Path, streets: Path, cameras: Sequence[str], folder: Path, fold: int) -> tuple[tuple[str, Any], ...]:
     """Lists of the fold's training photographs for the generator."""
     root = pack.parents[1]
-    data: dict[str, Any] = {"kind": "lists", "root": str(root), "max_side": 256, "held_out_share": 0.05}
+    data: dict[str, Any] = {"kind": "lists", "root": str(root), "held_out_share": 0.05, **PHOTOGRAPHS}
     for when in ("day", "night"):
         paths = [path for camera in cameras for path in sorted((pack / camera / when).glob("*.jpg"))]
         if when == "night":
@@ -157,7 +158,7 @@ def _data(pack: Path, streets: Path, cameras: Sequence[str], folder: Path, fold:
         data[when] = str(folder / f"{when}{fold}.txt")
         text = "\n".join(str(path.relative_to(root)) for path in paths) + "\n"
         Path(data[when]).write_text(text, encoding="utf-8")
-    return ("data", data), ("max_minutes", GENERATOR_MINUTES)
+    return ("data", data), ("options", NO_NOISE), ("max_minutes", GENERATOR_MINUTES)
 
 
 def _summary(by_query: dict[str, float]) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """Fake nights of REAL webcams: trained on some cameras, judged on the others, beside all controls.
 
 Training nights are those of the training cameras and unpaired street photographs. The networks and schedules are the
-town recipes', unchanged but for the images; the value is the worst of the trained translators.
+town recipes', but for the images, which are resized (so the recipes' sensor noise is left out) and cropped at scales of
+their own; the value is the worst of the trained translators.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ RECIPES = ("town_cyclegan", "town_cut", "town_hedngan")
 JUDGED = ("cam03", "cam06", "cam09")  # by number alone: every third
 SIDE = 192  # shorter side of training and judged images, pixels
 SEED = 0
+PHOTOGRAPHS: dict[str, Any] = {"max_side": 256, "scale": [0.7, 1.0]}  # how the recipes' ``data`` reads them
+NO_NOISE: dict[str, Any] = {"generator_options": {"noise": 0.0}}
 
 
 def run() -> Result:
@@ -36,16 +39,17 @@ def run() -> Result:
     ours["night"] += sorted(streets.glob("*.JPG"))
     with tempfile.TemporaryDirectory(prefix="gloam-amos-") as temporary:
         folder = Path(temporary)
-        data: dict[str, Any] = {"kind": "lists", "root": str(root), "max_side": 256, "held_out_share": 0.05}
+        data: dict[str, Any] = {"kind": "lists", "root": str(root), "held_out_share": 0.05, **PHOTOGRAPHS}
         for when, paths in ours.items():
             data[when] = str(folder / f"{when}.txt")
             Path(data[when]).write_text(
                 "\n".join(str(path.relative_to(root)) for path in paths) + "\n", encoding="utf-8"
             )
         detector = train_detector(read_detector_recipe("town_hed"), folder / "hed").weights
-        hedn = ("options", {"detector_weights": str(detector)})
+        hedn = {"detector_weights": str(detector)}
         jobs = [
-            Job(recipe, SEED, (("data", data), *((hedn,) if recipe == "town_hedngan" else ()))) for recipe in RECIPES
+            Job(recipe, SEED, (("data", data), ("options", NO_NOISE | (hedn if recipe == "town_hedngan" else {}))))
+            for recipe in RECIPES
         ]
         made = train_all(jobs, folder)
         day, night = (_read(judged[when]) for when in ("day", "night"))

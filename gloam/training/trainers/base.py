@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import contextlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
 from gloam.errors import UsageError
 from gloam.training.fit import DivergenceError
@@ -79,7 +79,7 @@ class TrainerOptions:
         inverted_labels: real means 0 and fake means 1, as in gandtr.
         average_decay: of the exponential moving average over steps of a product's weights (Yazici et al. 2019), which
             is then what samples show and what the run saves; 0 is none, and the last step's weights, as in all papers
-            here. 0.998 remembers about 500 steps.
+            here. 0.998 is the mean of about 500 steps.
     """
 
     epochs: int = 200
@@ -218,8 +218,7 @@ class Trainer(ABC):
 
     def _average_of(self, name: str, product: nn.Module) -> AveragedModel:
         if name not in self.averages:
-            rule = get_ema_multi_avg_fn(self.options.average_decay)  # type: ignore[no-untyped-call]  # torch's
-            self.averages[name] = AveragedModel(product, multi_avg_fn=rule)
+            self.averages[name] = AveragedModel(product, multi_avg_fn=moving_average(self.options.average_decay))
         return self.averages[name]
 
     @contextlib.contextmanager
@@ -282,6 +281,21 @@ class Trainer(ABC):
         optimizer.zero_grad(set_to_none=True)
         self.engine.backward(name, loss)
         self.engine.step(optimizer)
+
+
+def moving_average(decay: float) -> Callable[[Any, Any, Tensor | int], None]:
+    """Rule of ``AveragedModel``: weights count ``decay`` times less with each later step, and sum to 1.
+
+    torch's own rule lets the first step count as all steps before it, which a short run never forgets.
+    """
+
+    @torch.no_grad()
+    def update(averages: list[Tensor], weights: list[Tensor], count: Tensor | int) -> None:
+        share = (1 - decay) / (1 - decay ** (int(count) + 1))
+        for average, weight in zip(averages, weights, strict=True):
+            average.lerp_(weight, share)
+
+    return update
 
 
 def adam(
