@@ -14,12 +14,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.night_scores import Job, controls, judging_space, mean_shade, score, train_all, trained
+from benchmarks.night_scores import Job, controls, judging_space, mean_shade, score, town_detector, train_all, trained
 from benchmarks.result import Result, data_pack
 from gloam.data.crops import shorter_side
 from gloam.data.images import decode_image
-from gloam.training.detector import train_detector
-from gloam.training.detector_config import read_detector_recipe
 
 RECIPES = ("town_cyclegan", "town_cut", "town_hedngan")
 JUDGED = ("cam03", "cam06", "cam09")  # by number alone: every third
@@ -45,7 +43,7 @@ def run() -> Result:
             Path(data[when]).write_text(
                 "\n".join(str(path.relative_to(root)) for path in paths) + "\n", encoding="utf-8"
             )
-        detector = train_detector(read_detector_recipe("town_hed"), folder / "hed").weights
+        detector = town_detector(folder)
         hedn = {"detector_weights": str(detector)}
         jobs = [
             Job(recipe, SEED, (("data", data), ("options", NO_NOISE | (hedn if recipe == "town_hedngan" else {}))))

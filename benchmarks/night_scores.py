@@ -6,6 +6,7 @@ The judging space is that of an ImageNet MobileNetV2 with GeM, which has seen ne
 
 from __future__ import annotations
 
+import dataclasses
 import multiprocessing
 import os
 from collections.abc import Mapping, Sequence
@@ -24,9 +25,12 @@ from gloam.eval.translation.kernel import kernel_distance
 from gloam.eval.translation.structural import ssim
 from gloam.export.onnx import export_embedder
 from gloam.export.translator import export_translator
+from gloam.files import sha256_json
 from gloam.runtime.embedder import Embedder
 from gloam.runtime.image_model import ImageOperation
 from gloam.runtime.translator import Translator, load_translator
+from gloam.training.detector import train_detector
+from gloam.training.detector_config import read_detector_recipe
 from gloam.training.networks.checkpoints import load_checkpoint
 from gloam.training.networks.checkpoints import load_translator as load_weights
 from gloam.training.translation import train_translator
@@ -34,6 +38,10 @@ from gloam.training.translator_config import read_translator_recipe
 
 NETWORK = "gem_mobilenet_v2"
 WEIGHTS = Path("mobilenet_v2_imagenet") / "mobilenet_v2_torchvision_names_fp16.pth"
+
+KEPT = (
+    "GLOAM_BENCH_RUNS"  # names a folder in which runs stay, to be read again by whichever benchmark asks for the same
+)
 
 Images = Sequence[npt.NDArray[np.uint8]]
 
@@ -62,13 +70,25 @@ def train_all(jobs: Sequence[Job], folder: Path, workers: int | None = None) -> 
 def _train(job: Job, folder: Path) -> tuple[str, dict[str, Any]]:
     changed = {"seed": job.seed, "threads": 1, "tensorboard": False, **dict(job.overrides)}
     config = read_translator_recipe(job.recipe, changed)
-    run = folder / f"{job.recipe}-{job.seed}"
-    summary = train_translator(config, run, recipe=job.recipe, views=folder / "views")
+    run = _place(config.to_dict(), folder / f"{job.recipe}-{job.seed}")
+    summary = train_translator(config, run, recipe=job.recipe, views=run.parent / "views")
     exported = run / "day2night.onnx"
     export_translator(load_weights(summary.weights["day2night"]).model, exported)
     files = {name: str(path) for name, path in summary.weights.items()}
     made = {"onnx": str(exported), "files": files, "steps": summary.step, "of": summary.steps}
     return job.label, {**made, "cpu minutes": summary.seconds / 60}
+
+
+def _place(config: dict[str, Any], otherwise: Path) -> Path:
+    """Folder of a run: by its configuration where runs are kept; a finished one is then only read."""
+    kept = os.environ.get(KEPT)
+    return Path(kept) / sha256_json(config)[:16] if kept else otherwise
+
+
+def town_detector(folder: Path, **changes: Any) -> Path:
+    """Weights of the recipe ``town_hed``, with some of its keys changed."""
+    config = dataclasses.replace(read_detector_recipe("town_hed"), **changes)
+    return train_detector(config, _place(config.to_dict(), folder / "-".join(["hed", *changes]))).weights
 
 
 def judging_space(folder: Path) -> EmbedderFeatures:

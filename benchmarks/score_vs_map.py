@@ -16,7 +16,7 @@ import numpy as np
 
 from benchmarks.night_retrieval import CLAHE, Job, Row, describe, made_nights, save_set, score, train_rows
 from benchmarks.night_scores import Job as GeneratorJob
-from benchmarks.night_scores import judging_space, train_all
+from benchmarks.night_scores import judging_space, town_detector, train_all
 from benchmarks.result import Result
 from benchmarks.town_night import COMMON, JUDGED, TRAINED, VALIDATED
 from gloam.artifact import Photometric
@@ -27,8 +27,6 @@ from gloam.eval.translation.kernel import kernel_distance
 from gloam.eval.translation.prd import precision_recall
 from gloam.runtime.classic import create_classic
 from gloam.runtime.translator import Translator
-from gloam.training.detector import train_detector
-from gloam.training.detector_config import read_detector_recipe
 from gloam.training.networks.checkpoints import load_checkpoint
 
 RECIPES = ("town_cyclegan", "town_cut", "town_hedngan")
@@ -41,7 +39,7 @@ def run() -> Result:
     """Train generators, score their fakes, train an embedder with each."""
     with tempfile.TemporaryDirectory(prefix="gloam-correlation-") as temporary:
         folder = Path(temporary)
-        detector = train_detector(read_detector_recipe("town_hed"), folder / "hed").weights
+        detector = town_detector(folder)
         made: dict[str, dict[str, Any]] = {}
         for minutes in MINUTES:
             jobs = [GeneratorJob(recipe, 0, _overrides(recipe, minutes, detector)) for recipe in RECIPES]

@@ -7,7 +7,6 @@ the same HED trained on days with as much noise as nights have: it needs no gene
 
 from __future__ import annotations
 
-import dataclasses
 import tempfile
 from collections.abc import Sequence
 from itertools import chain
@@ -17,11 +16,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.night_scores import Job, train_all
+from benchmarks.night_scores import Job, town_detector, train_all
 from benchmarks.result import Result
 from gloam.data.town.edges import EdgeViews, render_edge_views
 from gloam.eval.edges import canny_edges, score_edges, sobel_edges
-from gloam.training.detector import detect, train_detector
+from gloam.training.detector import detect
 from gloam.training.detector_config import DetectorConfig, read_detector_recipe
 from gloam.training.networks.checkpoints import load_detector
 from gloam.training.networks.edges import EdgeDetector
@@ -39,8 +38,8 @@ def run() -> Result:
     recipe = read_detector_recipe("town_hed")
     with tempfile.TemporaryDirectory(prefix="gloam-edges-") as temporary:
         folder = Path(temporary)
-        teacher = train_detector(recipe, folder / "hed").weights
-        noisy = train_detector(dataclasses.replace(recipe, noise=NIGHT_NOISE), folder / "noisy").weights
+        teacher = town_detector(folder)
+        noisy = town_detector(folder, noise=NIGHT_NOISE)
         overrides = (("options", {"detector_weights": str(teacher)}), ("data", {"reserved_seeds": list(JUDGED)}))
         made = train_all([Job(RECIPE, seed, overrides) for seed in SEEDS], folder)
         networks = {"HED": load_detector(teacher).model, "HED of noisy days": load_detector(noisy).model}

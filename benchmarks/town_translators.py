@@ -17,13 +17,12 @@ from benchmarks.night_scores import (
     mean_shade,
     score,
     seed_spread,
+    town_detector,
     train_all,
     trained,
 )
 from benchmarks.result import Result
 from gloam.data.town.unpaired_views import render_unpaired
-from gloam.training.detector import train_detector
-from gloam.training.detector_config import read_detector_recipe
 
 TARGET = 0.7
 RECIPES = ("town_cyclegan", "town_cut", "town_hedngan")
@@ -37,7 +36,7 @@ def run() -> Result:
     """Train, export, translate, score."""
     with tempfile.TemporaryDirectory(prefix="gloam-nights-") as temporary:
         folder = Path(temporary)
-        detector = train_detector(read_detector_recipe("town_hed"), folder / "hed").weights
+        detector = town_detector(folder)
         jobs = [Job(recipe, seed, _overrides(recipe, detector)) for seed in SEEDS for recipe in RECIPES]
         made = train_all(jobs, folder)
         views = [render_unpaired(seed, VIEWS) for seed in JUDGED]
