@@ -30,6 +30,10 @@ class ModelError(GloamError):
     """A model file that cannot be read, is of another kind, or is refused for what was asked."""
 
 
+class DeviceError(ModelError):
+    """A GPU, its driver or its memory, or a backend on it, that cannot be used as asked."""
+
+
 class IncompatibleError(GloamError):
     """Descriptors, indexes or models that may not be compared (another space, dimension or fingerprint)."""
 

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gloam.cli.report import Report
+from gloam.cli.values import DEVICES
 from gloam.errors import ModelError
 
 if TYPE_CHECKING:
-    from gloam.runtime.ort import OrtSession
+    from gloam.runtime.session import Session
 
 HELP = "run a model's stored self-test here, and compare it with its PyTorch original"
 COSINE_LOSS = {"fp32": 1e-6, "fp16": 1e-3, "bf16": 1e-2}  # largest allowed 1 - cosine, by precision
@@ -18,22 +19,22 @@ COSINE_LOSS = {"fp32": 1e-6, "fp16": 1e-3, "bf16": 1e-2}  # largest allowed 1 - 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the verb."""
-    parser.add_argument("model", type=Path, help=".onnx file: embedder, translator or edge detector")
+    parser.add_argument("model", type=Path, help="embedder, translator or edge detector: .onnx file, or engine folder")
     parser.add_argument("--against", type=Path, metavar="WEIGHTS", help="the weights it was exported from")
     parser.add_argument("--network", help="network name, for weights that do not say it themselves")
     parser.add_argument(
         "--whitening", type=Path, metavar="FILE", help="the whitening it was exported with, besides --against"
     )
     parser.add_argument("--padding", choices=("symmetric", "tf"), help="MobileNetV2: padding of layers of stride 2")
-    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"), help="where to run the model")
+    parser.add_argument("--device", default="cpu", choices=DEVICES, help="where to run the model")
 
 
 def run(arguments: argparse.Namespace) -> Report:
     """Self-test first; then, with ``--against``, the numeric step of the release check."""
-    from gloam.runtime.ort import OrtSession
     from gloam.runtime.selftest import run_selftest
+    from gloam.runtime.sessions import open_session
 
-    session = OrtSession(arguments.model, device=arguments.device)
+    session = open_session(arguments.model, arguments.device)
     card = session.card
     difference, tolerance = run_selftest(session)
     passed = difference <= tolerance
@@ -71,7 +72,7 @@ def run(arguments: argparse.Namespace) -> Report:
     return Report(data, "\n".join(lines), exit_code=0 if passed else 1)
 
 
-def _compare_embedder(arguments: argparse.Namespace, session: OrtSession, tolerance: float) -> list[dict[str, Any]]:
+def _compare_embedder(arguments: argparse.Namespace, session: Session, tolerance: float) -> list[dict[str, Any]]:
     from gloam.export.release_check import as_exported, compare
     from gloam.runtime.embedder import Embedder
     from gloam.training.networks.checkpoints import load_checkpoint
@@ -98,7 +99,7 @@ def _compare_embedder(arguments: argparse.Namespace, session: OrtSession, tolera
     return rows
 
 
-def _compare_maps(arguments: argparse.Namespace, session: OrtSession, tolerance: float) -> list[dict[str, Any]]:
+def _compare_maps(arguments: argparse.Namespace, session: Session, tolerance: float) -> list[dict[str, Any]]:
     from gloam.export.image_check import compare_maps
     from gloam.runtime.image_model import ImageModel
     from gloam.training.networks.checkpoints import load_detector, load_translator

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from gloam.cli.report import Report
+from gloam.cli.values import DEVICES
 
 HELP = "describe a folder, list or kapture dataset of images into a resumable store"
 
@@ -17,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-o", "--output", type=Path, required=True, help="folder of the store; the same command resumes"
     )
-    parser.add_argument("--model", type=Path, required=True, help=".onnx embedder")
+    parser.add_argument("--model", type=Path, required=True, help="embedder: .onnx file, or engine folder")
     parser.add_argument("--root", type=Path, help="folder that a list's names are relative to (default: the list's)")
     size = parser.add_mutually_exclusive_group()
     size.add_argument("--max-side", type=int, default=1024, help="longer side in pixels, 0 keeps native sizes")
@@ -34,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--dtype", choices=("float16", "float32"), default="float16", help="of the stored descriptors")
     parser.add_argument("--shard-size", type=int, default=1000, help="images per shard, the unit of work and resume")
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where the model runs")
+    parser.add_argument("--device", choices=DEVICES, default="cpu", help="where the model runs")
     parser.add_argument("--threads", type=int, help="threads of the model (default: all cores)")
     parser.add_argument("--decode-threads", type=int, help="threads that decode images (default: all cores)")
     parser.add_argument("--kapture", type=Path, metavar="DIR", help="also write .gfeat files into this kapture dataset")
@@ -87,6 +88,8 @@ def run(arguments: argparse.Namespace) -> Report:
         f"{backend['precision']}; padded pixels {summary.padded_share:.0%}",
         f"space {embedder.space}",
     ]
+    if arguments.device == "auto":
+        lines.append(backend["why"])
     if translator is not None:
         lines.append(
             f"images translated by {translator.name} first; as queries they are compared with maps of "

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gloam.cli.report import Report
+from gloam.cli.values import DEVICES
 from gloam.errors import UsageError
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--contact-sheet", action="store_true", help="also write contact_sheet.jpg: sources beside their pictures"
     )
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where the model runs")
+    parser.add_argument("--device", choices=DEVICES, default="cpu", help="where the model runs")
     parser.add_argument("--threads", type=int, help="threads of the model (default: all cores)")
     parser.add_argument("--decode-threads", type=int, help="threads that read and write (default: all cores)")
 
@@ -61,6 +62,8 @@ def run_pictures(arguments: argparse.Namespace, load: Callable[[], ImageOperatio
         f"backend {backend['backend']} on {', '.join(backend['providers'])}, {backend['threads']} threads, "
         f"{backend['precision']}",
     ]
+    if arguments.device == "auto" and "why" in backend:
+        lines.append(backend["why"])
     if summary.reduced:
         lines.append(f"{summary.reduced} images were larger than --max-side {arguments.max_side} and were reduced")
     if summary.failed:

@@ -26,6 +26,7 @@ VERBS = (
     "import",
     "export",
     "check",
+    "engine",
     "translate",
     "edges",
     "extract",

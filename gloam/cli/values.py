@@ -6,6 +6,8 @@ import argparse
 import json
 from typing import Any
 
+DEVICES = ("auto", "cpu", "cuda")  # where a model runs; the backend says what auto chose, and why
+
 
 def key_value(text: str) -> tuple[str, Any]:
     """``KEY=VALUE``; the value is read as JSON where it is, and is text elsewhere."""

@@ -14,8 +14,8 @@ from gloam.data.images import MIN_SIDE
 from gloam.data.photometric import apply_photometric
 from gloam.errors import ImageError
 from gloam.runtime.image_model import ImageOperation
-from gloam.runtime.ort import OrtSession
 from gloam.runtime.session import Session
+from gloam.runtime.sessions import open_session
 
 Images = Sequence[npt.NDArray[np.uint8]]
 GPU_BATCH = 16
@@ -68,11 +68,11 @@ class Embedder:
         photometric: Photometric | None = None,
         translator: ImageOperation | None = None,
     ) -> Embedder:
-        """Load an ``.onnx`` file.
+        """Load an ``.onnx`` file or a TensorRT engine.
 
         Args:
             path: the model.
-            device: ``cpu`` or ``cuda``; refused where it is not active.
+            device: ``cpu`` or ``cuda``, refused where it is not active, or ``auto``.
             threads: of the backend; all cores by default.
             photometric: normalisation to apply instead of the card's.
             translator: applied to every image first.
@@ -80,7 +80,7 @@ class Embedder:
         Raises:
             ModelError: unreadable, or of another kind.
         """
-        session = OrtSession(path, device=device, threads=threads)
+        session = open_session(path, device, threads)
         session.card.expect_kind("embedder", str(path))
         return cls(session, photometric, translator)
 

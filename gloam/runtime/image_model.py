@@ -10,10 +10,10 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from gloam.errors import ImageError, ModelError
+from gloam.errors import GloamError, ImageError, ModelError
 from gloam.padding import crop_back, reflect_to
-from gloam.runtime.ort import OrtSession
 from gloam.runtime.session import Session
+from gloam.runtime.sessions import open_session
 
 Pixels = npt.NDArray[np.uint8]
 GPU_BATCH = 8  # generators hold large activations; larger batches gain little
@@ -66,7 +66,7 @@ class ImageModel:
 
     @classmethod
     def load(cls, path: str | Path, kind: str, device: str, threads: int | None) -> ImageModel:
-        """Load an ``.onnx`` file of one kind.
+        """Load an ``.onnx`` file or a TensorRT engine of one kind.
 
         Raises:
             ModelError: unreadable, of another kind, or a checkpoint that was never exported.
@@ -76,7 +76,7 @@ class ImageModel:
             raise ModelError(
                 f"{file}: weights, where an exported model is needed; run `gloam export {file} -o {file.stem}.onnx`"
             )
-        session = OrtSession(file, device=device, threads=threads)
+        session = open_session(file, device, threads)
         session.card.expect_kind(kind, str(file))
         return cls(session)
 
@@ -127,6 +127,8 @@ class ImageModel:
             size = f"{batch.shape[2]}x{batch.shape[1]}"
             if isinstance(error, MemoryError) or "alloc" in reason.lower():
                 raise ImageError(f"{size} does not fit into memory; use a smaller --max-side") from error
+            if isinstance(error, GloamError):
+                raise
             raise ModelError(f"{self.card.name}: the model failed on {size} ({reason})") from error
         maps: npt.NDArray[np.float32] = output.astype(np.float32, copy=False)
         return maps
@@ -187,11 +189,11 @@ class ModelOperation:
 
     @classmethod
     def load(cls, path: str | Path, device: str = "cpu", threads: int | None = None) -> Self:
-        """Load an ``.onnx`` file.
+        """Load an ``.onnx`` file or a TensorRT engine.
 
         Args:
             path: the model.
-            device: ``cpu`` or ``cuda``; refused where it is not active.
+            device: ``cpu`` or ``cuda``, refused where it is not active, or ``auto``.
             threads: of the backend; all cores by default.
 
         Raises:

@@ -14,8 +14,8 @@ from gloam.artifact import ModelCard, Photometric
 from gloam.data.images import MIN_SIDE
 from gloam.data.photometric import apply_photometric
 from gloam.errors import ImageError, UsageError
-from gloam.runtime.ort import OrtSession
 from gloam.runtime.session import Session
+from gloam.runtime.sessions import open_session
 
 STRONGEST = 1000  # features of an image, as HOW is evaluated
 
@@ -78,7 +78,7 @@ class LocalExtractor:
         Raises:
             ModelError: unreadable, or of another kind.
         """
-        session = OrtSession(path, device=device, threads=threads)
+        session = open_session(path, device, threads)
         session.card.expect_kind("local_features", str(path))
         return cls(session, strongest, photometric)
 

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gloam.artifact import METADATA_KEY, ModelCard
-from gloam.errors import ModelError, UsageError, require
+from gloam.errors import DeviceError, ModelError, UsageError, require
 from gloam.files import sha256_file
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
@@ -27,7 +27,8 @@ class OrtSession:
         threads: intra-op threads; all cores of this process by default.
 
     Raises:
-        ModelError: the file is absent, truncated, without a card, or the device is not active.
+        ModelError: the file is absent, truncated, or without a card.
+        DeviceError: the device is not active in the session; the providers that are merely listed do not count.
     """
 
     def __init__(self, path: str | Path, *, device: str = "cpu", threads: int | None = None) -> None:
@@ -50,7 +51,7 @@ class OrtSession:
             raise ModelError(f"{file}: not a readable ONNX model, or truncated ({reason})") from error
         active = self._session.get_providers()
         if PROVIDERS[device] not in active:
-            raise ModelError(
+            raise DeviceError(
                 f"{file}: device {device!r} was asked for, but only {', '.join(active)} is active; "
                 "run `gloam doctor`, or ask for --device cpu"
             )
@@ -60,6 +61,7 @@ class OrtSession:
             "backend": "onnxruntime",
             "version": ort.__version__,
             "providers": active,
+            "device": device,
             "threads": threads,
             "precision": self.card.precision,
         }

@@ -16,7 +16,8 @@ class Session(Protocol):
     Attributes:
         card: what the model says of itself.
         fingerprint: identity of the file, for caches and resume.
-        backend: ``backend``, ``providers``, ``threads``, ``precision`` as they really are.
+        backend: ``backend``, ``providers``, ``device``, ``threads``, ``precision`` as they really are; ``why`` this
+            device was chosen, where :func:`gloam.runtime.sessions.open_session` chose it.
     """
 
     card: ModelCard

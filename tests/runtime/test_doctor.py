@@ -32,7 +32,7 @@ def test_extras_follow_the_metadata_of_gloam() -> None:
 
 
 def test_tensorrt_10_is_not_the_extra_of_11() -> None:
-    found = {extra.name: extra.complete for extra in extras({"tensorrt": "10.16.0"})}
+    found = {extra.name: extra.complete for extra in extras({"tensorrt": "10.16.0", "cuda-python": "13.4"})}
     assert found["tensorrt"]
     assert not found["tensorrt11"]
 

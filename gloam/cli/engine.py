@@ -1,0 +1,102 @@
+"""``gloam engine``: an exported model to a TensorRT engine for this machine's GPU."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from gloam.cli.report import Report
+from gloam.errors import UsageError
+
+HELP = "build a TensorRT engine of an exported model for this machine's GPU, or find that it is there"
+HARDWARE = ("same-gpu", "compute-capability", "ampere-plus")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the verb."""
+    parser.add_argument("model", type=Path, help=".onnx file of a fixed profile")
+    parser.add_argument(
+        "-o", "--output", type=Path, required=True, help="folder to write: engine, card, build log, timing cache"
+    )
+    parser.add_argument(
+        "--heights", type=_integers, help="padded heights to build, e.g. 512,768 (default: the model's)"
+    )
+    parser.add_argument("--widths", type=_integers, help="padded widths to build (default: the model's)")
+    parser.add_argument(
+        "--batch", type=_integers, metavar="MIN,OPT,MAX", help="batch range (default: the model's, preferring 16)"
+    )
+    parser.add_argument("--tf32", action="store_true", help="let fp32 layers use TensorFloat-32: faster, less exact")
+    parser.add_argument(
+        "--workspace", type=float, metavar="GIB", help="memory that a layer may use (default: no limit)"
+    )
+    parser.add_argument("--level", type=int, default=3, help="0 builds quickest, 5 looks longest for a faster engine")
+    parser.add_argument("--hardware", choices=HARDWARE, default="same-gpu", help="GPUs that may run the engine")
+    parser.add_argument(
+        "--version-compatible", action="store_true", help="later TensorRT of the same major version may run the engine"
+    )
+    parser.add_argument(
+        "--timing-cache", type=Path, metavar="FILE", help="timings to share between builds (default: in the folder)"
+    )
+
+
+def run(arguments: argparse.Namespace) -> Report:
+    """Build, and say what for."""
+    from gloam.export.tensorrt import BuildOptions, build_engine
+
+    options = BuildOptions(
+        heights=arguments.heights,
+        widths=arguments.widths,
+        batch=_batch(arguments.batch),
+        tf32=arguments.tf32,
+        workspace=None if arguments.workspace is None else int(arguments.workspace * 2**30),
+        level=arguments.level,
+        hardware=arguments.hardware,
+        version_compatible=arguments.version_compatible,
+    )
+    built = build_engine(
+        arguments.model,
+        arguments.output,
+        options,
+        timing_cache=arguments.timing_cache,
+        progress=not arguments.json,
+    )
+    key, card = built.card.key, built.card
+    shapes = [f"{width}x{height}" for height in key.heights for width in key.widths]
+    how = "there already" if built.reused else f"built in {card.build['seconds']} s"
+    lines = [
+        f"{built.plan}: {how}, {card.plan_bytes / 2**20:.1f} MiB, {card.model.name} {card.model.precision}",
+        f"for {key.gpu} (compute capability {key.compute_capability}), TensorRT {key.tensorrt}, driver {key.driver}",
+        f"shapes {' '.join(shapes)}; batch {key.batch[0]} to {key.batch[2]}, preferring {key.batch[1]}",
+        f"key {key.digest()}",
+    ]
+    data = {
+        "engine": str(built.plan),
+        "reused": built.reused,
+        "key": key.digest(),
+        "fingerprint": key.fingerprint,
+        "tensorrt": key.tensorrt,
+        "gpu": key.gpu,
+        "compute_capability": key.compute_capability,
+        "driver": key.driver,
+        "shapes": shapes,
+        "batch": list(key.batch),
+        "options": dict(key.options),
+        "plan_bytes": card.plan_bytes,
+        "seconds": card.build["seconds"],
+    }
+    return Report(data, "\n".join(lines))
+
+
+def _integers(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(item) for item in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of whole numbers, e.g. 512,768") from None
+
+
+def _batch(given: tuple[int, ...] | None) -> tuple[int, int, int] | None:
+    if given is None:
+        return None
+    if len(given) != 3:
+        raise UsageError(f"--batch is MIN,OPT,MAX, e.g. 1,16,64, not {','.join(map(str, given))}")
+    return given[0], given[1], given[2]

@@ -1,0 +1,1 @@
+"""CUDA behind one small interface: memory, streams, events, copies and graphs, by pycuda or by cuda-python."""

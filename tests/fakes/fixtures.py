@@ -1,0 +1,41 @@
+"""A machine with a GPU and TensorRT that is not there."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from gloam.padding import PaddingProfile
+from gloam.runtime.doctor import Driver, Gpu
+from tests.fakes.cuda import FakeDevice
+from tests.fakes.tensorrt import FakeTensorRT
+from tests.fakes.trt_api import VERSIONS
+from tests.tiny_models import write_tiny_embedder
+
+PROFILE = PaddingProfile.fixed((256, 512), (256, 512), batch=(1, 8))
+
+
+@pytest.fixture
+def gpu() -> FakeDevice:
+    return FakeDevice()
+
+
+@pytest.fixture(params=VERSIONS)
+def trt(request: pytest.FixtureRequest, gpu: FakeDevice, monkeypatch: pytest.MonkeyPatch) -> FakeTensorRT:
+    module = FakeTensorRT(request.param, gpu)
+    monkeypatch.setitem(sys.modules, "tensorrt", module)
+    driver = Driver("13.0", [Gpu(gpu.info.name, gpu.info.compute_capability)])
+    monkeypatch.setattr("gloam.runtime.cuda.driver.find_driver", lambda: driver)
+    monkeypatch.setattr("gloam.runtime.sessions.find_driver", lambda: driver)
+    monkeypatch.setattr("gloam.runtime.tensorrt.session.open_device", lambda: gpu)
+    monkeypatch.setattr("gloam.export.tensorrt.open_device", lambda: gpu)
+    return module
+
+
+@pytest.fixture
+def onnx_file(tmp_path: Path) -> Path:
+    path = tmp_path / "tiny.onnx"
+    write_tiny_embedder(path, PROFILE)
+    return path
