@@ -11,6 +11,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +19,7 @@ from typing import Any, BinaryIO
 
 from gloam.errors import DataError, StoreError
 
+CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 TEMPORARY_PREFIX = ".tmp-"  # leftovers of a killed process start with this and are never read
 
 
@@ -106,7 +108,7 @@ def bad_name(name: str) -> str | None:
         name.encode("utf-8")
     except UnicodeEncodeError:
         return "is not valid UTF-8"
-    if any(ord(character) < 32 or ord(character) == 127 for character in name):
+    if CONTROL.search(name):
         return "contains a control character or newline"
     if name.startswith("/") or "\\" in name:
         return "is absolute or contains a backslash"

@@ -6,24 +6,31 @@ import argparse
 from dataclasses import asdict
 from pathlib import Path
 
+from gloam.cli.image_runs import add_metrics_port, add_source
 from gloam.cli.report import Report
 from gloam.cli.values import DEVICES
+from gloam.errors import UsageError
 
-HELP = "describe a folder, list or kapture dataset of images into a resumable store"
+HELP = "describe a folder, list, kapture dataset, tar or Parquet shards or URL of images into a resumable store"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the verb."""
-    parser.add_argument("source", type=Path, help="folder, text list of names, or kapture dataset")
+    add_source(parser)
     parser.add_argument(
         "-o", "--output", type=Path, required=True, help="folder of the store; the same command resumes"
     )
     parser.add_argument("--model", type=Path, required=True, help="embedder: .onnx file, or engine folder")
-    parser.add_argument("--root", type=Path, help="folder that a list's names are relative to (default: the list's)")
     size = parser.add_mutually_exclusive_group()
     size.add_argument("--max-side", type=int, default=1024, help="longer side in pixels, 0 keeps native sizes")
     size.add_argument(
         "--stretch", type=_size, metavar="WxH", help="exact width and height in pixels, whatever the aspect"
+    )
+    parser.add_argument(
+        "--fast-decode",
+        action="store_true",
+        help="unpack large JPEGs at 1/2, 1/4 or 1/8 of their size, never below the size asked for: quicker, and the "
+        "descriptors differ a little; noted in the store",
     )
     parser.add_argument("--photometric", choices=("none", "clahe"), help="instead of the model's own normalisation")
     parser.add_argument(
@@ -35,9 +42,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--dtype", choices=("float16", "float32"), default="float16", help="of the stored descriptors")
     parser.add_argument("--shard-size", type=int, default=1000, help="images per shard, the unit of work and resume")
+    tasks = parser.add_argument_group("several tasks into one store, e.g. a Slurm array; the last one completes it")
+    tasks.add_argument(
+        "--shard-index", type=int, metavar="I", help="of this task, from 0: it makes the shards I, I + N, I + 2N, ..."
+    )
+    tasks.add_argument("--num-shards", type=int, metavar="N", help="number of tasks")
+    tasks.add_argument(
+        "--finish",
+        action="store_true",
+        help="describe nothing: state a store complete whose shards are all there, or say which are missing",
+    )
     parser.add_argument("--device", choices=DEVICES, default="cpu", help="where the model runs")
     parser.add_argument("--threads", type=int, help="threads of the model (default: all cores)")
     parser.add_argument("--decode-threads", type=int, help="threads that decode images (default: all cores)")
+    add_metrics_port(parser)
     parser.add_argument("--kapture", type=Path, metavar="DIR", help="also write .gfeat files into this kapture dataset")
     parser.add_argument("--feature-type", help="kapture's name for these features (default: the model's name)")
     parser.add_argument("--hloc", type=Path, metavar="FILE", help="also write hloc's .h5 file")
@@ -48,8 +66,7 @@ def run(arguments: argparse.Namespace) -> Report:
     from gloam.artifact import Photometric
     from gloam.data.sources import find_images
     from gloam.runtime.embedder import Embedder
-    from gloam.runtime.pipeline import ExtractOptions, extract
-    from gloam.runtime.store import DescriptorStore
+    from gloam.runtime.pipeline import WHOLE, ExtractOptions, Part, extract
     from gloam.runtime.translator import load_translator
 
     options = ExtractOptions(
@@ -57,7 +74,15 @@ def run(arguments: argparse.Namespace) -> Report:
         stretch=arguments.stretch,
         dtype=arguments.dtype,
         shard_size=arguments.shard_size,
+        fast_decode=arguments.fast_decode,
     )
+    if (arguments.shard_index is None) != (arguments.num_shards is None):
+        raise UsageError("--shard-index and --num-shards go together")
+    part = WHOLE if arguments.shard_index is None else Part(arguments.shard_index, arguments.num_shards)
+    if part is not WHOLE and (arguments.kapture or arguments.hloc):
+        raise UsageError("--kapture and --hloc need the whole store; give them to `gloam extract --finish`")
+    if arguments.finish:
+        return _finish(arguments)
     photometric = Photometric(arguments.photometric) if arguments.photometric else None
     items = find_images(arguments.source, arguments.root)
     translator = None
@@ -75,15 +100,16 @@ def run(arguments: argparse.Namespace) -> Report:
         embedder,
         arguments.output,
         options,
+        part=part,
         decode_threads=arguments.decode_threads,
+        metrics_port=arguments.metrics_port,
         progress=not arguments.json,
     )
-    seconds, backend = summary.seconds, summary.backend
+    backend = summary.backend
     lines = [
         f"{arguments.output}: {summary.described} of {summary.images} images described"
         + (f", {summary.reused} of them by an earlier run" if summary.reused else ""),
-        f"{summary.images_per_second:.1f} images/s; {seconds['total']:.1f} s: waited for images {seconds['read']:.1f}, "
-        f"model {seconds['infer']:.1f}, writing {seconds['write']:.1f}",
+        f"{summary.images_per_second:.1f} images/s; {summary.said()}",
         f"backend {backend['backend']} on {', '.join(backend['providers'])}, {backend['threads']} threads, "
         f"{backend['precision']}; padded pixels {summary.padded_share:.0%}",
         f"space {embedder.space}",
@@ -97,24 +123,55 @@ def run(arguments: argparse.Namespace) -> Report:
         )
     if summary.failed:
         lines.append(f"{summary.failed} images failed; the reasons are in {arguments.output / 'failures.csv'}")
+    if not summary.complete:
+        lines.append("the store is not complete: shards of other tasks are missing; failures.csv is written at its end")
     data = asdict(summary) | {
         "images_per_second": summary.images_per_second,
+        "idle_share": summary.idle_share,
         "store": str(arguments.output),
         "space": embedder.space,
         "fingerprint": embedder.fingerprint,
         "translate": None if translator is None else translator.name,
     }
+    return Report(data, "\n".join(lines + _write_others(arguments, embedder.card.name)))
+
+
+def _finish(arguments: argparse.Namespace) -> Report:
+    """Complete a store that several tasks have written."""
+    from gloam.runtime.ort import read_card
+    from gloam.runtime.store import ShardWriter
+
+    writer = ShardWriter.reopen(arguments.output)
+    failed = writer.finish()
+    data = {
+        "store": str(arguments.output),
+        "images": writer.job.images,
+        "described": writer.job.images - failed,
+        "failed": failed,
+        "complete": True,
+        "space": writer.job.space,
+        "fingerprint": writer.job.fingerprint,
+    }
+    name = read_card(arguments.model).name if arguments.kapture else ""
+    text = f"{arguments.output}: complete, {data['described']} of {writer.job.images} images described"
+    return Report(data, "\n".join([text, *_write_others(arguments, name)]))
+
+
+def _write_others(arguments: argparse.Namespace, model: str) -> list[str]:
+    """The formats of other programs that were asked for, and a line for each."""
+    lines: list[str] = []
     if arguments.kapture or arguments.hloc:
+        from gloam.runtime.store import DescriptorStore
         from gloam.runtime.writers import write_hloc, write_kapture
 
         store = DescriptorStore.open(arguments.output)
         if arguments.kapture:
-            write_kapture(store, arguments.kapture, arguments.feature_type or embedder.card.name)
+            write_kapture(store, arguments.kapture, arguments.feature_type or model)
             lines.append(f"kapture features in {arguments.kapture}")
         if arguments.hloc:
             write_hloc(store, arguments.hloc)
             lines.append(f"hloc features in {arguments.hloc}")
-    return Report(data, "\n".join(lines))
+    return lines
 
 
 def _size(text: str) -> tuple[int, int]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gloam.cli.report import Report
-from gloam.cli.values import DEVICES
+from gloam.cli.values import DEVICES, place
 from gloam.errors import UsageError
 
 if TYPE_CHECKING:
@@ -18,22 +18,54 @@ if TYPE_CHECKING:
 
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of both verbs."""
-    parser.add_argument("source", type=Path, help="folder, text list of names, kapture dataset, or one image")
+    add_source(parser)
     parser.add_argument(
         "-o",
         "--output",
         type=Path,
         required=True,
-        help="folder to write: images/ under the sources' names, manifest.json, failures.csv; the same command resumes",
+        help="folder to write: images/ under the sources' names (or tar shards), manifest.json, failures.csv; the same "
+        "command resumes",
     )
-    parser.add_argument("--root", type=Path, help="folder that a list's names are relative to (default: the list's)")
     parser.add_argument("--max-side", type=int, default=1024, help="longer side in pixels, 0 keeps native sizes")
     parser.add_argument(
         "--contact-sheet", action="store_true", help="also write contact_sheet.jpg: sources beside their pictures"
     )
+    parser.add_argument(
+        "--tar",
+        action="store_true",
+        help="write part-000000.tar, part-000001.tar, ... (WebDataset) instead of images/, for very many pictures; a "
+        "tar is whole or absent",
+    )
+    parser.add_argument("--tar-size", type=int, default=1000, help="sources per tar, the unit of resume")
     parser.add_argument("--device", choices=DEVICES, default="cpu", help="where the model runs")
     parser.add_argument("--threads", type=int, help="threads of the model (default: all cores)")
     parser.add_argument("--decode-threads", type=int, help="threads that read and write (default: all cores)")
+    add_metrics_port(parser)
+
+
+def add_source(parser: argparse.ArgumentParser) -> None:
+    """Add the images of a bulk run."""
+    parser.add_argument(
+        "source",
+        type=place,
+        help="folder, text list of names, kapture dataset or one image; .tar shards (WebDataset) or .parquet files "
+        "with image bytes: one, a folder of them, or a quoted pattern such as 'train-{000..099}.tar'; or a URL of "
+        "these (s3://, https://)",
+    )
+    parser.add_argument(
+        "--root", type=place, help="folder or URL that a list's names are relative to (default: the list's)"
+    )
+
+
+def add_metrics_port(parser: argparse.ArgumentParser) -> None:
+    """Add the port for Prometheus."""
+    parser.add_argument(
+        "--metrics-port",
+        type=int,
+        metavar="PORT",
+        help="serve images done and failed, seconds per stage and queue lengths to Prometheus while the run lasts",
+    )
 
 
 def run_pictures(arguments: argparse.Namespace, load: Callable[[], ImageOperation], suffix: str, verb: str) -> Report:
@@ -42,6 +74,8 @@ def run_pictures(arguments: argparse.Namespace, load: Callable[[], ImageOperatio
     from gloam.runtime.translate import PictureOptions, run_images
 
     options = PictureOptions(arguments.max_side or None, "jpg" if suffix == "jpg" else "png")
+    if arguments.tar and arguments.contact_sheet:
+        raise UsageError("--contact-sheet shows pictures in a folder; leave out --tar, or --contact-sheet")
     _refuse_nesting(arguments.source, arguments.output)
     items = find_images(arguments.source, arguments.root)
     operation = load()
@@ -50,15 +84,17 @@ def run_pictures(arguments: argparse.Namespace, load: Callable[[], ImageOperatio
         operation,
         arguments.output,
         options,
+        tar_size=arguments.tar_size if arguments.tar else None,
         threads=arguments.decode_threads,
+        metrics_port=arguments.metrics_port,
         progress=not arguments.json,
     )
-    seconds, backend = summary.seconds, summary.backend
+    backend = summary.backend
+    output = arguments.output if arguments.tar else arguments.output / "images"
     lines = [
-        f"{arguments.output / 'images'}: {summary.done} of {summary.images} images {verb} by {operation.name}"
+        f"{output}: {summary.done} of {summary.images} images {verb} by {operation.name}"
         + (f", {summary.reused} of them by an earlier run" if summary.reused else ""),
-        f"{summary.images_per_second:.1f} images/s; {seconds['total']:.1f} s: waited for images {seconds['read']:.1f}, "
-        f"model {seconds['run']:.1f}, writing {seconds['write']:.1f}",
+        f"{summary.images_per_second:.1f} images/s; {summary.said()}",
         f"backend {backend['backend']} on {', '.join(backend['providers'])}, {backend['threads']} threads, "
         f"{backend['precision']}",
     ]
@@ -70,7 +106,8 @@ def run_pictures(arguments: argparse.Namespace, load: Callable[[], ImageOperatio
         lines.append(f"{summary.failed} images failed; the reasons are in {arguments.output / 'failures.csv'}")
     data = asdict(summary) | {
         "images_per_second": summary.images_per_second,
-        "output": str(arguments.output / "images"),
+        "idle_share": summary.idle_share,
+        "output": str(output),
         "model": operation.name,
         "fingerprint": operation.fingerprint,
     }
@@ -83,9 +120,9 @@ def run_pictures(arguments: argparse.Namespace, load: Callable[[], ImageOperatio
     return Report(data, "\n".join(lines))
 
 
-def _refuse_nesting(source: Path, output: Path) -> None:
+def _refuse_nesting(source: Path | str, output: Path) -> None:
     """Pictures below a folder of sources would be sources of the next run."""
-    if not source.is_dir() or (source / "sensors" / "records_camera.txt").is_file():
+    if isinstance(source, str) or not source.is_dir() or (source / "sensors" / "records_camera.txt").is_file():
         return
     if output.resolve().is_relative_to(source.resolve()):
         raise UsageError(f"{output}: lies inside the folder of the sources; choose an output folder elsewhere")

@@ -85,9 +85,10 @@ def _describe(
             if item.problem:
                 raise ImageError(item.problem)
             image = decode_image(
-                item.path,
+                item.read(),
                 max_side=card.options.get("max_side"),
                 stretch=(int(stretch[0]), int(stretch[1])) if stretch else None,
+                fast=bool(card.options.get("fast_decode")),
             )
             rows.append(embedder([image])[0])
             names.append(item.name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from pathlib import Path
 from typing import Any
 
 DEVICES = ("auto", "cpu", "cuda")  # where a model runs; the backend says what auto chose, and why
@@ -18,3 +19,8 @@ def key_value(text: str) -> tuple[str, Any]:
         return key, json.loads(value)
     except ValueError:
         return key, value
+
+
+def place(text: str) -> Path | str:
+    """A path, or a URL as it stands: a path would lose one of its slashes."""
+    return text if "://" in text else Path(text)

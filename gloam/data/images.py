@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import io
+import math
 from pathlib import Path
 
 import cv2
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from gloam.errors import ImageError
 
@@ -25,6 +26,7 @@ def decode_image(
     max_side: int | None = None,
     stretch: tuple[int, int] | None = None,
     min_side: int = MIN_SIDE,
+    fast: bool = False,
 ) -> Pixels:
     """Decode an image to upright RGB.
 
@@ -33,6 +35,8 @@ def decode_image(
         max_side: longer side after a LANCZOS reduction, pixels; never enlarged.
         stretch: exact (width, height) by area interpolation, whatever the aspect; excludes ``max_side``.
         min_side: shortest side that is accepted, pixels.
+        fast: unpack a JPEG at 1/2, 1/4 or 1/8 of its size where that is at least the size asked for. Several times
+            quicker on large photographs; the pixels differ a little.
 
     Returns:
         uint8 ``[H, W, 3]`` RGB, EXIF orientation applied, 16-bit grey scaled to 8 bits, alpha dropped.
@@ -46,7 +50,12 @@ def decode_image(
     try:
         with Image.open(io.BytesIO(content)) as image:
             _check_header(image)
-            upright = _to_rgb(ImageOps.exif_transpose(image))
+            size = image.size
+            jpeg = fast and image.format in ("JPEG", "MPO")
+            unpacked = _unpack_reduced(image, max_side, stretch) if jpeg else image
+            upright = _to_rgb(ImageOps.exif_transpose(unpacked))
+            if upright.size != unpacked.size:
+                size = size[::-1]
     except ImageError:
         raise
     except UnidentifiedImageError as error:
@@ -56,15 +65,12 @@ def decode_image(
     except Exception as error:  # decoders raise OSError, SyntaxError, ValueError, struct.error and more
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ImageError(f"corrupt or truncated: {reason}") from error
-    if min(upright.size) < min_side:
-        raise ImageError(
-            f"{upright.width}x{upright.height} is too small; the shorter side must be {min_side} px or more"
-        )
+    if min(size) < min_side:
+        raise ImageError(f"{size[0]}x{size[1]} is too small; the shorter side must be {min_side} px or more")
     if stretch is not None:
         stretched: Pixels = cv2.resize(np.asarray(upright), stretch, interpolation=cv2.INTER_AREA)
         return stretched
-    if max_side is not None and max(upright.size) > max_side:
-        size = upright.size
+    if max_side is not None and max(size) > max_side:
         upright.thumbnail((max_side, max_side), Image.Resampling.LANCZOS, reducing_gap=None)
         if min(upright.size) < min_side:
             raise ImageError(f"{size[0]}x{size[1]} at --max-side {max_side} has a side under {min_side} px")
@@ -94,6 +100,35 @@ def _check_header(image: Image.Image) -> None:
     # A phone's MPO holds a thumbnail or a second view beside the photograph; its first frame is the photograph.
     if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
         raise ImageError("animated or of several frames; extract one frame first")
+
+
+def _unpack_reduced(image: Image.Image, max_side: int | None, stretch: tuple[int, int] | None) -> Image.Image:
+    """A JPEG at the size asked for, unpacked at the smallest of its own scales that is not below that size.
+
+    Unchanged where no scale of its own serves. The orientation is still to be applied.
+    """
+    if stretch is not None:
+        turned = image.getexif().get(ExifTags.Base.Orientation, 1) >= 5  # the values that swap the axes
+        size = stretch[::-1] if turned else stretch
+    elif max_side is not None and max(image.size) > max_side:
+        size = _fitted(image.size, max_side)
+    else:
+        return image
+    if min(image.width // size[0], image.height // size[1]) < 2:
+        return image
+    # The box leaves out what the last row and column of blocks hold beyond the image's edge.
+    box = (image.draft(None, size) or (None, None))[1]
+    return image.resize(size, Image.Resampling.LANCZOS, box=box)
+
+
+def _fitted(size: tuple[int, int], max_side: int) -> tuple[int, int]:
+    """Width and height that Pillow's ``thumbnail`` gives an image whose longer side is reduced to ``max_side``."""
+    aspect = size[0] / size[1]
+    short = max_side * min(size) / max(size)
+    nearest = (max(math.floor(short), 1), math.ceil(short))
+    if aspect >= 1:
+        return max_side, min(nearest, key=lambda height: abs(aspect - max_side / height))
+    return min(nearest, key=lambda width: abs(aspect - width / max_side)), max_side
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

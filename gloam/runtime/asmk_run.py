@@ -44,7 +44,7 @@ class Extracted:
             try:
                 if item.problem is not None:
                     raise ImageError(item.problem)
-                found = self.extractor([decode_image(item.path, max_side=self.max_side)])[0].descriptors
+                found = self.extractor([decode_image(item.read(), max_side=self.max_side)])[0].descriptors
                 if not np.isfinite(found).all():
                     raise ImageError("a local feature is not finite")
                 yield item.name, found

@@ -40,6 +40,10 @@ class Classic:
         """Any uint8 ``[h, w, 3]`` image will do; anything else is an ImageError."""
         one_by_one([image], lambda same: same)
 
+    def shape_for(self, image: Pixels) -> tuple[int, int]:
+        """Native sizes."""
+        return image.shape[0], image.shape[1]
+
     def __call__(self, images: Sequence[Pixels]) -> list[Pixels]:
         """uint8 ``[h, w, 3]`` RGB each, of any sizes, to the same shapes."""
         return one_by_one(images, self.turn)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-from gloam.data.images import decode_image
+from gloam.data.images import decode_image, read_bytes
 from gloam.data.sources import ImageItem
 from gloam.errors import ImageError, StoreError
 from gloam.files import write_bytes
@@ -37,7 +38,8 @@ def write_contact_sheet(folder: str | Path, items: Sequence[ImageItem], pairs: i
         StoreError: the folder holds no finished run, or cannot be written.
     """
     place = Path(folder)
-    sources: Mapping[str, Path] = {item.name: item.path for item in items}
+    names = {picture.image for picture in read_pictures(place)}
+    sources: Mapping[str, ImageItem] = {item.name: item for item in items if item.name in names}
     done = [picture for picture in read_pictures(place) if picture.image in sources]
     evenly = np.linspace(0, len(done) - 1, min(pairs, len(done))).round().astype(int)
     chosen = [done[index] for index in evenly]
@@ -46,8 +48,8 @@ def write_contact_sheet(folder: str | Path, items: Sequence[ImageItem], pairs: i
     cells = [
         np.hstack(
             [
-                _thumbnail(sources[picture.image]),
-                _thumbnail(place / "images" / picture.output),
+                _thumbnail(sources[picture.image].read),
+                _thumbnail(partial(read_bytes, place / "images" / picture.output)),
                 np.full((CELL[1] + CAPTION, 8, 3), 255, np.uint8),
             ]
         )
@@ -63,11 +65,11 @@ def write_contact_sheet(folder: str | Path, items: Sequence[ImageItem], pairs: i
     return path
 
 
-def _thumbnail(path: Path) -> Pixels:
+def _thumbnail(read: Callable[[], bytes]) -> Pixels:
     """A picture fitted into a white cell with room for the caption, uint8 RGB."""
     cell = np.full((CELL[1] + CAPTION, CELL[0], 3), 255, np.uint8)
     try:
-        picture = decode_image(path, min_side=1)
+        picture = decode_image(read(), min_side=1)
     except ImageError:  # gone or damaged since: the cell stays white
         return cell
     scale = min(CELL[0] / picture.shape[1], CELL[1] / picture.shape[0])

@@ -25,6 +25,8 @@ PURPOSES = {
     "localization": "kapture datasets, maps and poses",
     "openvino": "run models on Intel hardware",
     "ray": "extraction on a cluster",
+    "remote": "images behind URLs",
+    "metrics": "the state of a bulk run for Prometheus",
     "matlab": "import NetVLAD's own .mat weights",
     "timm": "timm backbones for embedders",
     "dev": "tests, lint, types",

@@ -38,6 +38,10 @@ class ImageOperation(Protocol):
         """Raise ImageError where the image cannot be run."""
         ...
 
+    def shape_for(self, image: Pixels) -> tuple[int, int]:
+        """The (H, W) that an image is run at; images of one shape can share a batch."""
+        ...
+
     def __call__(self, images: Sequence[Pixels]) -> list[Pixels]:
         """uint8 ``[h, w, 3]`` each, of any sizes, to uint8 ``[h, w, 3]`` or ``[h, w]`` each."""
         ...
@@ -90,6 +94,10 @@ class ImageModel:
             raise ImageError(f"an image must be uint8 [H, W, 3], not {image.dtype} {list(image.shape)}")
         self.card.profile.shape_for(image.shape[0], image.shape[1])
 
+    def shape_for(self, image: Pixels) -> tuple[int, int]:
+        """The (H, W) of the profile that an image is padded to."""
+        return self.card.profile.shape_for(image.shape[0], image.shape[1])
+
     def maps(self, images: Sequence[Pixels]) -> list[npt.NDArray[np.float32]]:
         """Run images of any sizes.
 
@@ -109,7 +117,7 @@ class ImageModel:
         found: dict[int, npt.NDArray[np.float32]] = {}
         buckets: dict[tuple[int, int], list[int]] = {}
         for row, image in enumerate(prepared):
-            buckets.setdefault(self.card.profile.shape_for(image.shape[0], image.shape[1]), []).append(row)
+            buckets.setdefault(self.shape_for(image), []).append(row)
         for shape, rows in buckets.items():
             for start in range(0, len(rows), self.batch_size):
                 part = rows[start : start + self.batch_size]
@@ -204,3 +212,7 @@ class ModelOperation:
     def check(self, image: Pixels) -> None:
         """Raise ImageError where an image cannot be run (no image, or too large for a fixed profile)."""
         self._model.check(image)
+
+    def shape_for(self, image: Pixels) -> tuple[int, int]:
+        """See :class:`ImageOperation`."""
+        return self._model.shape_for(image)

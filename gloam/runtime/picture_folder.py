@@ -11,14 +11,15 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from gloam.data.sources import IMAGE_SUFFIXES, ImageItem
-from gloam.errors import IncompatibleError, StoreError
+from gloam.data.sources import IMAGE_SUFFIXES, ImageItem, repeats
+from gloam.errors import StoreError
 from gloam.files import sha256_file, write_bytes, write_failure, write_json, write_text
+from gloam.runtime.output_folder import MANIFEST, occupied, refuse_another
 
 SCHEMA = 1
 
@@ -63,24 +64,22 @@ class PictureFolder:
     def __init__(self, folder: str | Path, job: Mapping[str, Any]) -> None:
         self.folder = Path(folder)
         self.images = self.folder / "images"
-        self.job = json.loads(json.dumps(job))
+        self.job = json.loads(json.dumps(job, sort_keys=True))
         self._known: dict[str, Picture] = {}
-        manifest = self.folder / "manifest.json"
-        if manifest.exists():
-            found, pictures = _read_manifest(manifest)
-            differing = [key for key in {**self.job, **found} if found.get(key) != self.job.get(key)]
-            if differing:
-                raise IncompatibleError(
-                    f"{self.folder}: holds pictures made with another {', '.join(sorted(differing))}; "
-                    "choose another output folder, or delete this one"
-                )
+        if occupied(self.folder, "a folder of pictures"):
+            found, pictures = _read_manifest(self.folder / MANIFEST)
+            refuse_another(self.folder, found, self.job, "pictures")
             self._known = {picture.image: picture for picture in pictures}
-        elif self.folder.exists() and any(self.folder.iterdir()):
-            raise StoreError(f"{self.folder}: is not empty and holds no manifest.json; choose another output folder")
         self._journal = self.folder / "progress.jsonl"
         self._known |= {picture.image: picture for picture in self._read_journal()}
         self._save(self._known.values(), complete=False)
         self._journal.unlink(missing_ok=True)
+
+    def __enter__(self) -> PictureFolder:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        """Every picture is whole or absent; nothing is open."""
 
     def finished(self, image: str, source_sha256: str, output: str) -> Picture | None:
         """The picture of a source if it is there, made from the same bytes, and unharmed."""
@@ -92,11 +91,22 @@ class PictureFolder:
         except OSError:
             return None
 
+    def parts(self, images: int) -> list[range]:
+        """The sources that are closed together: all of them."""
+        return [range(images)]
+
+    def closed(self, part: range) -> list[dict[str, Any]] | None:
+        """None: whether a picture is there is asked for each."""
+        return None
+
+    def open_part(self, part: range) -> None:
+        """Nothing: every picture is a file of its own."""
+
     def write(self, output: str, content: bytes) -> None:
         """Write a picture, atomically; thread-safe for different outputs."""
         write_bytes(self.images / output, content)
 
-    def record(self, picture: Picture) -> None:
+    def record(self, picture: Picture, content: bytes) -> None:
         """Note a picture that was written, so that a later run need not make it again."""
         try:
             with open(self._journal, "a", encoding="utf-8") as handle:
@@ -104,7 +114,7 @@ class PictureFolder:
         except OSError as error:
             raise StoreError(write_failure(self._journal, error)) from error
 
-    def finish(self, pictures: Sequence[Picture], failures: Sequence[tuple[str, str]]) -> None:
+    def close_part(self, part: range, pictures: Sequence[Picture], failures: Sequence[tuple[str, str]]) -> None:
         """State the run complete: the manifest of its pictures, and ``failures.csv``."""
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
@@ -114,9 +124,12 @@ class PictureFolder:
         self._save(pictures, complete=True)
         self._journal.unlink(missing_ok=True)
 
+    def finish(self) -> None:
+        """Nothing is left to do: the one part is closed."""
+
     def _save(self, pictures: Any, complete: bool) -> None:
         value = {"schema": SCHEMA, "job": self.job, "complete": complete, "images": [asdict(p) for p in pictures]}
-        write_json(self.folder / "manifest.json", value)
+        write_json(self.folder / MANIFEST, value)
 
     def _read_journal(self) -> list[Picture]:
         try:
@@ -138,31 +151,32 @@ def read_pictures(folder: str | Path) -> list[Picture]:
     Raises:
         StoreError: no such run.
     """
-    return _read_manifest(Path(folder) / "manifest.json")[1]
+    return _read_manifest(Path(folder) / MANIFEST)[1]
 
 
-def output_names(items: Sequence[ImageItem], suffix: str) -> tuple[list[str], dict[int, str]]:
-    """Where each image's picture goes: its own name with another suffix; folders stay.
+def output_name(name: str, suffix: str) -> str:
+    """Where an image's picture goes: its own name with another suffix; folders stay.
 
     Args:
-        items: the sources.
+        name: of the source.
         suffix: with the dot. It takes the place of an image suffix and is added to any other name.
-
-    Returns:
-        a name per item, and for items that would overwrite an earlier one's picture, by index, the reason.
     """
-    names: list[str] = []
-    taken: dict[str, str] = {}
-    clashes: dict[int, str] = {}
-    for index, item in enumerate(items):
-        path = PurePosixPath(item.name)
-        name = str(path.with_suffix(suffix) if path.suffix.lower() in IMAGE_SUFFIXES else f"{path}{suffix}")
-        names.append(name)
-        if item.problem is None and name in taken:
-            clashes[index] = f"would overwrite the picture of {taken[name]!r} ({name}); rename one of them"
-        elif item.problem is None:
-            taken[name] = item.name
-    return names, clashes
+    path = PurePosixPath(name)
+    return str(path.with_suffix(suffix) if path.suffix.lower() in IMAGE_SUFFIXES else f"{path}{suffix}")
+
+
+def output_clashes(items: Sequence[ImageItem], suffix: str) -> dict[int, str]:
+    """By index, why an item would overwrite an earlier one's picture; empty where none would."""
+
+    def names() -> Iterator[str]:
+        for index, item in enumerate(items):  # an item that is not run takes no name; a newline is in no other
+            yield output_name(item.name, suffix) if item.problem is None else f"\n{index}"
+
+    return {
+        later: f"would overwrite the picture of {items[first].name!r} ({output_name(items[later].name, suffix)}); "
+        "rename one of them"
+        for later, first in repeats(names).items()
+    }
 
 
 def _read_manifest(path: Path) -> tuple[dict[str, Any], list[Picture]]:

@@ -1,36 +1,32 @@
 """Bulk extraction: decode in threads, normalise, bucket by shape, describe, write shards.
 
 The bytes of a shard do not depend on timing: images are taken in order, batches are formed inside one shard only, and
-a batch is run when it is full, or when too many images wait, by a rule that looks at counts alone. Memory is bounded
-by the number of images in flight, never by the number of images.
+a batch is run when it is full, or when too many images wait, by a rule that looks at counts alone. So several tasks
+can share the shards of one store. Memory is bounded by the number of images in flight, never by the number of images.
 """
 
 from __future__ import annotations
 
-import os
-import sys
-import time
-from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from threading import Lock
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from tqdm import tqdm
 
-from gloam.data.images import decode_image, read_bytes
+from gloam.data.images import decode_image
 from gloam.data.sources import ImageItem
 from gloam.errors import DataError, ImageError, UsageError
-from gloam.files import sha256_bytes, sha256_json
+from gloam.files import sha256_bytes
 from gloam.runtime.embedder import Embedder
+from gloam.runtime.metrics import served_metrics
+from gloam.runtime.output_folder import names_sha256
+from gloam.runtime.stages import Buckets, Queues, RunSummary, progress_bar, read_ahead, worker_threads
 from gloam.runtime.store import Job, Row, ShardWriter
-
-WAITING = 32  # decoded images that may wait in buckets before the fullest is run
 
 
 @dataclass(frozen=True)
@@ -42,12 +38,14 @@ class ExtractOptions:
         stretch: exact (width, height); excludes ``max_side``.
         dtype: of the stored descriptors.
         shard_size: images per shard, the unit of work and resume.
+        fast_decode: unpack large JPEGs at a reduced scale, see :func:`gloam.data.images.decode_image`.
     """
 
     max_side: int | None = 1024  # the protocol of retrieval benchmarks
     stretch: tuple[int, int] | None = None
     dtype: Literal["float16", "float32"] = "float16"  # cosine loss about 1e-7, half the disk
     shard_size: int = 1000
+    fast_decode: bool = False  # it changes descriptors a little, so it must be asked for
 
     def __post_init__(self) -> None:
         if self.stretch is not None and self.max_side is not None:
@@ -61,24 +59,50 @@ class ExtractOptions:
             raise UsageError(f"unknown dtype {self.dtype!r}; choose float16 or float32")
 
 
+@dataclass(frozen=True)
+class Part:
+    """One task's part of the shards, where several tasks write into one store: every ``count``-th from ``index`` on.
+
+    Attributes:
+        index: of the task, from 0.
+        count: of tasks.
+    """
+
+    index: int
+    count: int
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.index < self.count:
+            raise UsageError(
+                f"--shard-index {self.index} with --num-shards {self.count}: the index runs from 0 to {self.count - 1}"
+            )
+
+    def has(self, shard: int) -> bool:
+        """Whether the shard is this task's."""
+        return shard % self.count == self.index
+
+
+WHOLE = Part(0, 1)
+
+
 @dataclass
-class ExtractSummary:
+class ExtractSummary(RunSummary):
     """What an extraction did and where its time went.
 
     Attributes:
-        images, described, failed: counts over the whole store, shards of an earlier run included.
-        reused: images in shards that were already there.
-        seconds: wall time; ``read`` waited for decoding, ``infer`` ran the model, ``write`` wrote shards.
+        described: images with a descriptor, those of an earlier run included.
         padded_share: part of the pixels run that was padding.
+        complete: whether the store is whole; where tasks share it, the last of them completes it.
     """
 
-    images: int = 0
     described: int = 0
-    failed: int = 0
-    reused: int = 0
-    seconds: dict[str, float] = field(default_factory=lambda: {"total": 0.0, "read": 0.0, "infer": 0.0, "write": 0.0})
     padded_share: float = 0.0
-    backend: dict[str, Any] = field(default_factory=dict)
+    complete: bool = False
+
+    @property
+    def succeeded(self) -> int:
+        """See :class:`RunSummary`."""
+        return self.described
 
     @property
     def images_per_second(self) -> float:
@@ -92,7 +116,9 @@ def extract(
     folder: str | Path,
     options: ExtractOptions | None = None,
     *,
+    part: Part = WHOLE,
     decode_threads: int | None = None,
+    metrics_port: int | None = None,
     progress: bool = False,
 ) -> ExtractSummary:
     """Describe images into a store; the same call carries on where an earlier one stopped.
@@ -102,7 +128,10 @@ def extract(
         embedder: the model.
         folder: of the store.
         options: resizing, dtype, shard size.
+        part: the shards to make; others make the rest, into the same folder, at the same time or not. The summary
+            counts the images of these shards.
         decode_threads: all cores by default.
+        metrics_port: serve the state of the run for Prometheus.
         progress: show a bar on stderr where that is a terminal.
 
     Raises:
@@ -113,146 +142,175 @@ def extract(
     options = options or ExtractOptions()
     if not items:
         raise DataError("no images to describe")
-    started = time.perf_counter()
     job = Job(
         space=embedder.space,
         fingerprint=embedder.fingerprint,
         dimension=embedder.dimension,
         metric=embedder.card.metric,
-        images_sha256=sha256_json([[item.name, item.problem] for item in items]),
+        images_sha256=names_sha256(items),
         images=len(items),
         options=_job_options(options, embedder),
         untranslated_space=None if embedder.translator is None else embedder.untranslated_space,
     )
-    shards = -(-len(items) // options.shard_size)
-    writer = ShardWriter(folder, job, shards)
-    summary = ExtractSummary(images=len(items), backend=embedder.session.backend)
-    run = _Run(embedder, options, summary)
-    threads = decode_threads or len(os.sched_getaffinity(0))
-    with (
-        ThreadPoolExecutor(threads, thread_name_prefix="decode") as pool,
-        tqdm(total=len(items), unit="img", disable=not (progress and sys.stderr.isatty())) as bar,
-    ):
-        for shard in range(shards):
-            part = items[shard * options.shard_size : (shard + 1) * options.shard_size]
-            if writer.done(shard):
-                summary.reused += len(part)
-                bar.update(len(part))
-                continue
-            rows, descriptors = run.shard(part, pool, ahead=2 * threads + embedder.batch_size, bar=bar)
-            clock = time.perf_counter()
-            writer.write(shard, rows, descriptors)
-            summary.seconds["write"] += time.perf_counter() - clock
-    clock = time.perf_counter()
-    writer.finish()
-    summary.seconds["write"] += time.perf_counter() - clock
-    with open(Path(folder) / "failures.csv", encoding="utf-8") as handle:
-        summary.failed = sum(1 for _ in handle) - 1
-    summary.described = summary.images - summary.failed
+    writer = ShardWriter(folder, job, -(-len(items) // options.shard_size))
+    summary = ExtractSummary(backend=embedder.session.backend)
+    run = _Run(items, embedder, writer, options, summary)
+    failed = run.all(part, worker_threads(decode_threads), metrics_port, progress)
     summary.padded_share = 1 - run.valid_pixels / run.run_pixels if run.run_pixels else 0.0
-    summary.seconds["total"] = time.perf_counter() - started
-    if summary.described == 0:
+    if failed == len(items):
         raise DataError(f"none of {len(items)} images could be described; the reasons are in {folder}/failures.csv")
     return summary
 
 
 def _job_options(options: ExtractOptions, embedder: Embedder) -> dict[str, Any]:
     stated = {**asdict(options), "photometric": asdict(embedder.card.photometric), "batch": embedder.batch_size}
-    if embedder.translator is not None:  # absent otherwise: stores of untranslated images stay what they were
+    if not options.fast_decode:  # absent otherwise: stores of fully unpacked images stay what they were
+        del stated["fast_decode"]
+    if embedder.translator is not None:  # likewise
         stated["translate"] = {"name": embedder.translator.name, "fingerprint": embedder.translator.fingerprint}
     return stated
 
 
 @dataclass(frozen=True)
+class _Task:
+    """One image of a shard."""
+
+    shard: int
+    index: int
+    item: ImageItem
+
+
+@dataclass(frozen=True)
 class _Decoded:
+    task: _Task
     row: Row
-    pixels: npt.NDArray[np.uint8] | None
+    shape: tuple[int, int] = (0, 0)
+    pixels: npt.NDArray[np.uint8] | None = None
 
 
 class _Run:
     """One extraction's stages and counters."""
 
-    def __init__(self, embedder: Embedder, options: ExtractOptions, summary: ExtractSummary) -> None:
+    def __init__(
+        self,
+        items: Sequence[ImageItem],
+        embedder: Embedder,
+        writer: ShardWriter,
+        options: ExtractOptions,
+        summary: ExtractSummary,
+    ) -> None:
+        self.items = items
         self.embedder = embedder
+        self.writer = writer
         self.options = options
         self.summary = summary
+        self.queues = Queues()
         self.valid_pixels = 0
         self.run_pixels = 0
         # A generator holds gigabytes while it runs; normalisation alone needs no turn.
         self.translating: AbstractContextManager[Any] = nullcontext() if embedder.translator is None else Lock()
+        self._buckets: Buckets[_Decoded] = Buckets(embedder.batch_size, self.queues)
+        self._rows: list[Row] = []
+        self._found: dict[int, npt.NDArray[np.float32]] = {}
+        self._writing: Future[None] | None = None
 
-    def decode(self, item: ImageItem) -> _Decoded:
+    def all(self, part: Part, threads: int, metrics_port: int | None, progress: bool) -> int | None:
+        """Every shard of the part; the images that failed in the whole store, or None while shards are missing."""
+        own = [shard for shard in range(self.writer.shards) if part.has(shard)]
+        self.summary.images = sum(len(self._span(shard)) for shard in own)
+        ahead = 2 * threads + self.embedder.batch_size
+        with (
+            served_metrics(metrics_port, self.summary, self.queues),
+            ThreadPoolExecutor(1, "write") as disk,
+            ThreadPoolExecutor(threads, "decode") as pool,
+            progress_bar(self.summary.images, progress) as bar,
+            self.summary.timed("total"),
+        ):
+            for decoded in read_ahead(self._tasks(own), self.decode, pool, ahead, self.summary, self.queues):
+                self._take(decoded)
+                if len(self._rows) == len(self._span(decoded.task.shard)):
+                    self._close(decoded.task.shard, disk)
+                    bar.update(self.summary.succeeded + self.summary.failed - bar.n)
+            self._wait()
+            bar.update(self.summary.images - bar.n)  # what the last shards of an earlier run held
+            if self.writer.missing():
+                return None
+            with self.summary.timed("write"):
+                failed = self.writer.finish()
+            self.summary.complete = True
+            return failed
+
+    def decode(self, task: _Task) -> _Decoded:
         """Read, decode, resize and normalise one image; a failure is a row, never an exception."""
-        digest = ""
+        digest, item = "", task.item
         try:
             if item.problem is not None:
-                raise ImageError(item.problem)
-            content = read_bytes(item.path)
+                return _Decoded(task, Row(item.name, status=item.problem))
+            content = item.read()
             digest = sha256_bytes(content)
-            pixels = decode_image(content, max_side=self.options.max_side, stretch=self.options.stretch)
+            options = self.options
+            pixels = decode_image(content, max_side=options.max_side, stretch=options.stretch, fast=options.fast_decode)
             shape = self.embedder.shape_for(pixels)
             with self.translating:
                 pixels = self.embedder.prepare(pixels)
         except ImageError as error:
-            return _Decoded(Row(item.name, digest, status=str(error)), None)
+            return _Decoded(task, Row(item.name, digest, status=item.explained(str(error))))
         except MemoryError:
-            return _Decoded(Row(item.name, digest, status="does not fit into memory"), None)
+            return _Decoded(task, Row(item.name, digest, status=item.explained("does not fit into memory")))
         height, width = pixels.shape[:2]
-        return _Decoded(Row(item.name, digest, width, height, f"{shape[0]}x{shape[1]}"), pixels)
+        return _Decoded(task, Row(item.name, digest, width, height, f"{shape[0]}x{shape[1]}"), shape, pixels)
 
-    def shard(
-        self, items: Sequence[ImageItem], pool: ThreadPoolExecutor, ahead: int, bar: tqdm[Any]
-    ) -> tuple[list[Row], npt.NDArray[np.floating[Any]]]:
-        """Rows of every item and descriptors of those that are ok, in order."""
-        rows: list[Row] = []
-        found: dict[int, npt.NDArray[np.float32]] = {}
-        buckets: dict[tuple[int, int], list[tuple[int, npt.NDArray[np.uint8]]]] = {}
-        for index, decoded in enumerate(self._decoded(items, pool, ahead)):
-            rows.append(decoded.row)
-            bar.update(1)
-            if decoded.pixels is None:
+    def _span(self, shard: int) -> range:
+        size = self.options.shard_size
+        return range(shard * size, min((shard + 1) * size, len(self.items)))
+
+    def _tasks(self, shards: Sequence[int]) -> Iterator[_Task]:
+        """The images of the shards that are not there yet."""
+        for shard in shards:
+            span = self._span(shard)
+            if self.writer.done(shard):
+                failed = self.writer.failed(shard)
+                self.summary.reused += len(span)
+                self.summary.failed += failed
+                self.summary.described += len(span) - failed
                 continue
-            bucket = buckets.setdefault(self.embedder.shape_for(decoded.pixels), [])
-            bucket.append((index, decoded.pixels))
-            if len(bucket) == self.embedder.batch_size:
-                self._describe(bucket, found)
-            elif sum(map(len, buckets.values())) >= WAITING:
-                self._describe(max(buckets.values(), key=len), found)
-        for bucket in buckets.values():
-            if bucket:
-                self._describe(bucket, found)
-        dtype = np.dtype(self.options.dtype)
-        descriptors = np.empty((len(found), self.embedder.dimension), dtype)
-        for position, index in enumerate(sorted(found)):
-            descriptors[position] = found[index]
-        return rows, descriptors
+            for index, item in enumerate(self.items[span.start : span.stop]):
+                yield _Task(shard, index, item)
 
-    def _decoded(self, items: Sequence[ImageItem], pool: ThreadPoolExecutor, ahead: int) -> Iterator[_Decoded]:
-        pending: deque[Future[_Decoded]] = deque()
-        rest = iter(items)
-        try:
-            while True:
-                while len(pending) < ahead and (item := next(rest, None)) is not None:
-                    pending.append(pool.submit(self.decode, item))
-                if not pending:
-                    return
-                clock = time.perf_counter()
-                decoded = pending.popleft().result()
-                self.summary.seconds["read"] += time.perf_counter() - clock
-                yield decoded
-        finally:
-            for future in pending:
-                future.cancel()
+    def _take(self, decoded: _Decoded) -> None:
+        """One image, in order: its row, and its place in a batch."""
+        self._rows.append(decoded.row)
+        if decoded.pixels is None:
+            self.summary.failed += 1
+        elif batch := self._buckets.add(decoded.shape, decoded):
+            self._describe(batch)
 
-    def _describe(
-        self, bucket: list[tuple[int, npt.NDArray[np.uint8]]], found: dict[int, npt.NDArray[np.float32]]
-    ) -> None:
-        images = [pixels for _, pixels in bucket]
-        clock = time.perf_counter()
-        descriptors = self.embedder.run_batch(images)
-        self.summary.seconds["infer"] += time.perf_counter() - clock
-        shape = self.embedder.shape_for(images[0])
+    def _close(self, shard: int, disk: ThreadPoolExecutor) -> None:
+        """The rows of every item and the descriptors of those that are ok, in order, to the disk."""
+        for batch in self._buckets.rest():
+            self._describe(batch)
+        descriptors = np.empty((len(self._found), self.embedder.dimension), np.dtype(self.options.dtype))
+        for position, index in enumerate(sorted(self._found)):
+            descriptors[position] = self._found[index]
+        self._wait()  # one shard on its way at most
+        self._writing = disk.submit(self.writer.write, shard, self._rows, descriptors)
+        self.queues.writing = len(self._rows)
+        self._rows, self._found = [], {}
+        self._buckets = Buckets(self.embedder.batch_size, self.queues)
+
+    def _wait(self) -> None:
+        if self._writing is not None:
+            with self.summary.timed("write"):
+                self._writing.result()
+            self._writing = None
+            self.queues.writing = 0
+
+    def _describe(self, batch: Sequence[_Decoded]) -> None:
+        images = [decoded.pixels for decoded in batch if decoded.pixels is not None]
+        with self.summary.timed("infer"):
+            descriptors = self.embedder.run_batch(images)
+        shape = batch[0].shape
         self.run_pixels += shape[0] * shape[1] * len(images)
         self.valid_pixels += sum(image.shape[0] * image.shape[1] for image in images)
-        found.update({index: row for (index, _), row in zip(bucket, descriptors, strict=True)})
-        bucket.clear()
+        self.summary.described += len(batch)
+        self._found.update({decoded.task.index: row for decoded, row in zip(batch, descriptors, strict=True)})

@@ -21,8 +21,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from gloam.errors import IncompatibleError, StoreError
-from gloam.files import sha256_file, write_bytes, write_json, write_text
+from gloam.errors import StoreError
+from gloam.files import atomic_write, sha256_bytes, sha256_file, write_bytes, write_json
+from gloam.runtime.output_folder import MANIFEST, occupied, refuse_another
 
 SCHEMA = 1
 CHECKSUM_KEY = b"descriptors_sha256"
@@ -75,6 +76,8 @@ class Job:
 class ShardWriter:
     """Writes the shards of one job into a folder, skipping those that are already there and whole.
 
+    Several processes may write shards of one job into one folder; whoever sees all of them there finishes it.
+
     Raises:
         IncompatibleError: the folder holds a store of another job; the message names what differs.
     """
@@ -83,28 +86,42 @@ class ShardWriter:
         self.folder = Path(folder)
         self.job = job
         self.shards = shards
-        manifest = self.folder / "manifest.json"
-        wanted = json.loads(json.dumps(asdict(job)))
-        if manifest.exists():
-            found = _read_manifest(manifest)["job"]
-            differing = [key for key in wanted if found.get(key) != wanted[key]]
-            if differing:
-                raise IncompatibleError(
-                    f"{self.folder}: holds a store made with another {', '.join(differing)}; "
-                    "choose another output folder, or delete this one"
-                )
-        elif self.folder.exists() and any(self.folder.iterdir()):
-            raise StoreError(f"{self.folder}: is not empty and not a descriptor store; choose another output folder")
+        if occupied(self.folder, "a descriptor store"):
+            found = _read_manifest(self.folder / MANIFEST)["job"]
+            refuse_another(self.folder, found, json.loads(json.dumps(asdict(job))), "a store")
         self._save_manifest({})
+
+    @classmethod
+    def reopen(cls, folder: str | Path) -> ShardWriter:
+        """The writer of a store that is there, for :meth:`finish`.
+
+        Raises:
+            StoreError: not a store.
+        """
+        place = Path(folder)
+        manifest = _read_manifest(place / MANIFEST)
+        try:
+            job, shards = Job(**manifest["job"]), int(manifest["shards"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise StoreError(f"{place / MANIFEST}: the manifest is damaged ({error}); extract again") from error
+        return cls(place, job, shards)
 
     def done(self, shard: int) -> bool:
         """Whether a shard is there and its descriptors have the checksum that its table states."""
         descriptors, table = _paths(self.folder, shard)
         try:
-            expected = (pq.read_schema(table).metadata or {}).get(CHECKSUM_KEY, b"").decode()
-            return descriptors.is_file() and sha256_file(descriptors) == expected
+            return descriptors.is_file() and sha256_file(descriptors) == _stated(pq.read_schema(table))
         except (OSError, pa.ArrowInvalid):
             return False
+
+    def missing(self) -> list[int]:
+        """Shards that are not there; what is inside them is not looked at."""
+        return [shard for shard in range(self.shards) if not _paths(self.folder, shard)[1].is_file()]
+
+    def failed(self, shard: int) -> int:
+        """Rows of a finished shard that are not ``ok``."""
+        status = pq.read_table(_paths(self.folder, shard)[1], columns=["status"])["status"]
+        return sum(value != OK for value in status.to_pylist())
 
     def write(self, shard: int, rows: Sequence[Row], descriptors: npt.NDArray[np.floating[Any]]) -> None:
         """Write one shard: the descriptors of its ``ok`` rows in order, then the table that makes it valid."""
@@ -113,28 +130,51 @@ class ShardWriter:
         path, table_path = _paths(self.folder, shard)
         buffer = io.BytesIO()
         np.save(buffer, np.ascontiguousarray(descriptors))
-        write_bytes(path, buffer.getvalue())
+        content = buffer.getvalue()
+        write_bytes(path, content)
         table = pa.table({key: [getattr(row, key) for row in rows] for key in Row.__dataclass_fields__}, schema=_TABLE)
-        table = table.replace_schema_metadata({CHECKSUM_KEY: sha256_file(path).encode()})
+        table = table.replace_schema_metadata({CHECKSUM_KEY: sha256_bytes(content).encode()})
         sink = io.BytesIO()
         pq.write_table(table, sink, compression="zstd")
         write_bytes(table_path, sink.getvalue())
 
-    def finish(self) -> None:
-        """State the store complete: checksums into the manifest, failures into ``failures.csv``."""
+    def finish(self) -> int:
+        """State the store complete: checksums into the manifest, failures into ``failures.csv``.
+
+        Returns:
+            how many images failed.
+
+        Raises:
+            StoreError: a shard is missing or damaged; the message says which.
+        """
+        if missing := self.missing():
+            raise StoreError(
+                f"{self.folder}: {len(missing)} of {self.shards} shards are missing, {missing[0]} first; "
+                "run `gloam extract` for them, then finish"
+            )
         sums: dict[str, str] = {}
-        text = io.StringIO()
-        failures = csv.writer(text, lineterminator="\n")
-        failures.writerow(["image", "reason"])
-        for shard in range(self.shards):
-            for path in _paths(self.folder, shard):
-                sums[path.name] = sha256_file(path)
-            table = pq.read_table(_paths(self.folder, shard)[1], columns=["image", "status"])
-            for image, status in zip(table["image"].to_pylist(), table["status"].to_pylist(), strict=True):
-                if status != OK:
-                    failures.writerow([image, status])
-        write_text(self.folder / "failures.csv", text.getvalue())
+        failed = 0
+        with atomic_write(self.folder / "failures.csv") as handle:
+            text = io.TextIOWrapper(handle, encoding="utf-8", newline="")
+            failures = csv.writer(text, lineterminator="\n")
+            failures.writerow(["image", "reason"])
+            for shard in range(self.shards):
+                descriptors, path = _paths(self.folder, shard)
+                try:
+                    sums |= {file.name: sha256_file(file) for file in (descriptors, path)}
+                    table = pq.read_table(path, columns=["image", "status"])
+                except (OSError, pa.ArrowException):
+                    table = None
+                if table is None or _stated(table.schema) != sums[descriptors.name]:
+                    raise StoreError(f"{path}: a damaged shard; run the same `gloam extract` again")
+                for image, status in zip(table["image"].to_pylist(), table["status"].to_pylist(), strict=True):
+                    if status != OK:
+                        failures.writerow([image, status])
+                        failed += 1
+            text.flush()
+            text.detach()
         self._save_manifest(sums)
+        return failed
 
     def _save_manifest(self, sums: Mapping[str, str]) -> None:
         complete = len(sums) == 2 * self.shards
@@ -145,7 +185,7 @@ class ShardWriter:
             "complete": complete,
             "sha256": sums,
         }
-        write_json(self.folder / "manifest.json", manifest)
+        write_json(self.folder / MANIFEST, manifest)
 
 
 class DescriptorStore:
@@ -183,7 +223,7 @@ class DescriptorStore:
             StoreError: not a store, of another schema, unfinished, or a shard is missing.
         """
         place = Path(folder)
-        manifest = _read_manifest(place / "manifest.json")
+        manifest = _read_manifest(place / MANIFEST)
         if not manifest["complete"] and not allow_partial:
             raise StoreError(f"{place}: the extraction is not finished; run the same `gloam extract` again")
         every = range(int(manifest["shards"]))
@@ -254,6 +294,12 @@ _TABLE = pa.schema(
 def _paths(folder: Path, shard: int) -> tuple[Path, Path]:
     stem = folder / "shards" / f"part-{shard:06d}"
     return stem.with_suffix(".npy"), stem.with_suffix(".parquet")
+
+
+def _stated(schema: Any) -> str:
+    """The checksum of the descriptors that a shard's table states; empty where it states none."""
+    checksum: bytes = (schema.metadata or {}).get(CHECKSUM_KEY, b"")
+    return checksum.decode()
 
 
 def _read_manifest(path: Path) -> dict[str, Any]:

@@ -153,16 +153,19 @@ class TorchTranslator:
         """Any uint8 ``[h, w, 3]`` image will do; anything else is an ImageError."""
         one_by_one([image], lambda same: same)
 
+    def shape_for(self, image: Pixels) -> tuple[int, int]:
+        """The (H, W) that an image is padded to."""
+        height, width = (next_multiple(max(side, self.model.minimum), self.model.multiple) for side in image.shape[:2])
+        return height, width
+
     def __call__(self, images: Sequence[Pixels]) -> list[Pixels]:
         """uint8 ``[h, w, 3]`` each, of any sizes, to the same shapes; reflect-padded, translated, cropped."""
         for image in images:
             self.check(image)
         found: dict[int, Pixels] = {}
         buckets: dict[tuple[int, int], list[int]] = {}
-        multiple, least = self.model.multiple, self.model.minimum
         for row, image in enumerate(images):
-            height, width = (next_multiple(max(side, least), multiple) for side in image.shape[:2])
-            buckets.setdefault((height, width), []).append(row)
+            buckets.setdefault(self.shape_for(image), []).append(row)
         for shape, rows in buckets.items():
             for start in range(0, len(rows), self.batch_size):
                 part = rows[start : start + self.batch_size]

@@ -22,7 +22,7 @@ from gloam.data.sources import ImageItem, find_images
 from gloam.errors import DataError, ImageError, IncompatibleError, StoreError, UsageError
 from gloam.runtime.classic import LabInversion
 from gloam.runtime.contact_sheet import write_contact_sheet
-from gloam.runtime.picture_folder import output_names, read_pictures
+from gloam.runtime.picture_folder import output_clashes, output_name, read_pictures
 from gloam.runtime.translate import PictureOptions, run_images
 from gloam.runtime.translator import Translator
 from tests.tiny_translators import write_tiny_translator
@@ -82,8 +82,14 @@ def test_every_input_is_a_documented_conversion_or_a_reason(tmp_path: Path) -> N
 
 def test_a_picture_is_never_overwritten_by_another_source() -> None:
     items = [ImageItem(name, Path(name)) for name in ("a.jpg", "a.png", "b/a.jpg", "notes.txt", "notes.png")]
-    names, clashes = output_names(items, ".png")
-    assert names == ["a.png", "a.png", "b/a.png", "notes.txt.png", "notes.png"]
+    clashes = output_clashes(items, ".png")
+    assert [output_name(item.name, ".png") for item in items] == [
+        "a.png",
+        "a.png",
+        "b/a.png",
+        "notes.txt.png",
+        "notes.png",
+    ]
     assert list(clashes) == [1]
     assert "a.jpg" in clashes[1]
 

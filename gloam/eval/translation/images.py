@@ -64,7 +64,7 @@ class ImageSet:
         try:
             if item.problem is not None:
                 raise ImageError(item.problem)
-            return decode_image(item.path, max_side=self.resize.max_side, stretch=self.resize.stretch)
+            return decode_image(item.read(), max_side=self.resize.max_side, stretch=self.resize.stretch)
         except ImageError as error:
             raise ImageError(f"{item.path}: {error}; mend it or take it out of the set '{self.name}'") from error
 

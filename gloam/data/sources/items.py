@@ -1,0 +1,199 @@
+"""One image of a source, and a million of them at a few bytes of memory each."""
+
+from __future__ import annotations
+
+import marshal
+import tempfile
+import weakref
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Lock
+from typing import Any, Protocol, overload
+
+import numpy as np
+
+from gloam.data.images import read_bytes
+from gloam.errors import StoreError
+from gloam.files import bad_name, write_failure
+
+# What a single source file is taken for an image by; the files of a folder are decoded whatever their suffix.
+IMAGE_SUFFIXES = frozenset(
+    (".jpg", ".jpeg", ".jpe", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm", ".jp2", ".mpo")
+)
+IN_MEMORY = 1 << 20  # bytes of records; a longer list lies in a temporary file
+BLOCK = 256  # records that are read at once
+HASHES = 1 << 17  # of names, held while repeated ones are looked for: a million bytes
+
+Record = tuple[Any, ...]  # of plain numbers and texts; the image's name is the first
+
+
+class Origin(Protocol):
+    """Where the bytes of an image are when they are no file of this machine; picklable, of a few numbers."""
+
+    @property
+    def container(self) -> str | None:
+        """Name of the file that holds the image among others, or None."""
+        ...
+
+    def read(self) -> bytes:
+        """The image file's bytes; a failure is an ImageError."""
+        ...
+
+
+@dataclass(frozen=True)
+class ImageItem:
+    """One image to describe.
+
+    Attributes:
+        name: relative posix path, printable; the key of its descriptor.
+        path: the file, or the file that holds it.
+        problem: why the item cannot be used at all, or None.
+        origin: where its bytes are inside ``path``, or on which remote store; None where ``path`` is the image.
+    """
+
+    name: str
+    path: Path
+    problem: str | None = None
+    origin: Origin | None = None
+
+    def read(self) -> bytes:
+        """The image file's bytes.
+
+        Raises:
+            ImageError: the reason, in a few words.
+        """
+        return read_bytes(self.path) if self.origin is None else self.origin.read()
+
+    def explained(self, reason: str) -> str:
+        """A failure's reason, after the name of the file that holds the image among others."""
+        container = None if self.origin is None else self.origin.container
+        return reason if container is None else f"{container}: {reason}"
+
+
+class ImageList(Sequence[ImageItem]):
+    """Images whose records lie in a temporary file, so that a million of them take no memory.
+
+    Args:
+        records: one per image; consumed once.
+        make: turns a record into an item.
+        repeated: what to do with a name that was there before: None where the source has none twice; otherwise the
+            item gets this problem, formatted with ``first``, the item that has the name already.
+
+    Raises:
+        StoreError: the temporary folder is full.
+    """
+
+    def __init__(
+        self, records: Iterable[Record], make: Callable[[Record], ImageItem], repeated: str | None = None
+    ) -> None:
+        self._make = make
+        self._starts = array("q")
+        self._lock = Lock()
+        self._kept: tuple[int, list[Record]] = (-1, [])
+        self._problems: dict[int, str] = {}
+        self._file = tempfile.SpooledTemporaryFile(IN_MEMORY)  # noqa: SIM115  # lives as long as the list
+        weakref.finalize(self, self._file.close)
+        try:
+            self._length = self._store(records)
+        except OSError as error:
+            raise StoreError(write_failure(Path(tempfile.gettempdir()), error)) from error
+        if repeated is not None:
+            for later, first in repeats(lambda: (str(record[0]) for record in self._records())).items():
+                self._problems[later] = repeated.format(first=self[first].path)
+
+    def __len__(self) -> int:
+        return self._length
+
+    @overload
+    def __getitem__(self, index: int) -> ImageItem: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[ImageItem]: ...
+
+    def __getitem__(self, index: int | slice) -> ImageItem | list[ImageItem]:
+        if isinstance(index, slice):
+            return [self._item(row) for row in range(*index.indices(self._length))]
+        row = index + self._length if index < 0 else index
+        if not 0 <= row < self._length:
+            raise IndexError(f"image {index} of {self._length}")
+        return self._item(row)
+
+    def __iter__(self) -> Iterator[ImageItem]:
+        return map(self._item, range(self._length))
+
+    def _item(self, row: int) -> ImageItem:
+        item = self._make(self._block(row // BLOCK)[row % BLOCK])
+        if row in self._problems and item.problem is None:
+            return ImageItem(item.name, item.path, self._problems[row], item.origin)
+        return item
+
+    def _records(self) -> Iterator[Record]:
+        for block in range(len(self._starts) - 1):
+            yield from self._block(block)
+
+    def _block(self, block: int) -> list[Record]:
+        with self._lock:
+            kept, records = self._kept
+            if kept != block:
+                self._file.seek(self._starts[block])
+                records = marshal.loads(self._file.read(self._starts[block + 1] - self._starts[block]))
+                self._kept = (block, records)
+            return records
+
+    def _store(self, records: Iterable[Record]) -> int:
+        count, block = 0, []
+        self._starts.append(0)
+        for record in records:
+            block.append(record)
+            count += 1
+            if len(block) == BLOCK:
+                self._file.write(marshal.dumps(block))
+                self._starts.append(self._file.tell())
+                block = []
+        if block:
+            self._file.write(marshal.dumps(block))
+            self._starts.append(self._file.tell())
+        return count
+
+
+def make_item(name: str, path: Path, origin: Origin | None = None) -> ImageItem:
+    """An item; a name that cannot be a key is its problem, and is made printable."""
+    problem = bad_name(name)
+    if problem is None:
+        return ImageItem(name, path, None, origin)
+    printable = name.encode("utf-8", "backslashreplace").decode("utf-8").encode("unicode_escape").decode("ascii")
+    return ImageItem(printable, path, f"name {problem}", origin)
+
+
+def repeats(names: Callable[[], Iterable[str]]) -> dict[int, int]:
+    """Which names are there twice, in the memory of :data:`HASHES` hashes.
+
+    Args:
+        names: gives them in order; called again for each part of the hashes, and where two may be equal.
+
+    Returns:
+        position of each later one: position of the first.
+    """
+    suspects: set[int] = set()
+    part, parts = 0, 1  # a power of two
+    while part < parts:
+        hashes = array("q")
+        for value in map(hash, names()):
+            if value & (parts - 1) == part:
+                hashes.append(value)
+                if part == 0 and len(hashes) > HASHES:  # keep half of them, and go through the names twice as often
+                    parts *= 2
+                    kept = np.frombuffer(hashes, np.int64)
+                    hashes = array("q", kept[kept & (parts - 1) == part].tobytes())
+        ordered = np.sort(np.frombuffer(hashes, np.int64)) if hashes else np.empty(0, np.int64)
+        suspects.update(ordered[1:][ordered[1:] == ordered[:-1]].tolist())
+        part += 1
+    found: dict[int, int] = {}
+    if suspects:
+        first: dict[str, int] = {}
+        for position, name in enumerate(names()):
+            if hash(name) in suspects and first.setdefault(name, position) != position:
+                found[position] = first[name]
+    return found
