@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from gloam.runtime.session import Session
 
 HELP = "run a model's stored self-test here, and compare it with its PyTorch original"
-COSINE_LOSS = {"fp32": 1e-6, "fp16": 1e-3, "bf16": 1e-2}  # largest allowed 1 - cosine, by precision
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -73,7 +72,7 @@ def run(arguments: argparse.Namespace) -> Report:
 
 
 def _compare_embedder(arguments: argparse.Namespace, session: Session, tolerance: float) -> list[dict[str, Any]]:
-    from gloam.export.release_check import as_exported, compare
+    from gloam.export.release_check import COSINE_LOSS, as_exported, compare
     from gloam.runtime.embedder import Embedder
     from gloam.training.networks.checkpoints import load_checkpoint
 

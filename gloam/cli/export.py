@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass, field
+import tempfile
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,9 +14,12 @@ from gloam.errors import UsageError
 
 if TYPE_CHECKING:
     from gloam.artifact import ModelCard, Photometric
+    from gloam.export.convert import Conversion
     from gloam.padding import PaddingProfile
 
 HELP = "export the weights of an embedder, translator or edge detector to one ONNX file with its card and self-test"
+PRECISIONS = ("fp16", "int8")
+PRECISION_ONLY = ("calibrate", "tolerance", "accept_loss")
 EMBEDDERS_ONLY = (
     "padding",
     "p",
@@ -33,7 +37,10 @@ EMBEDDERS_ONLY = (
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the verb."""
     parser.add_argument(
-        "weights", type=Path, nargs="?", help="native .safetensors, or an embedder's .pth/.pt state dict"
+        "weights",
+        type=Path,
+        nargs="?",
+        help="native .safetensors, an embedder's .pth/.pt state dict, or with --precision an exported float32 .onnx",
     )
     parser.add_argument("-o", "--output", type=Path, required=True, help=".onnx file to write")
     parser.add_argument("--network", help="network name, for weights that do not say it themselves")
@@ -83,6 +90,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="HOW: local features and their attention at seven scales, for ASMK, instead of one descriptor",
     )
+    parser.add_argument(
+        "--precision",
+        choices=("fp32", *PRECISIONS),
+        default="fp32",
+        help="of the file: fp16 or int8 where that is safe, float32 elsewhere; the release check decides "
+        "whether it is written",
+    )
+    parser.add_argument(
+        "--calibrate",
+        type=Path,
+        metavar="IMAGES",
+        help="with --precision: photographs of the kind the model will see; every second is calibrated on (int8), the "
+        "others are what the release check looks at",
+    )
+    parser.add_argument(
+        "--tolerance",
+        type=float,
+        help="with --precision: largest loss, 1 - cosine of a descriptor (default: 1e-3) or absolute difference of "
+        "a pixel in [-1, 1] (default: fp16 1e-2, int8 1e-1)",
+    )
+    parser.add_argument(
+        "--accept-loss", action="store_true", help="with --precision: write the file even where it loses more"
+    )
     parser.add_argument("--licence", default="unknown", help="licence of the weights, kept in the card")
 
 
@@ -102,9 +132,16 @@ def run(arguments: argparse.Namespace) -> Report:
         raise UsageError("give either a weights file or --random-init SEED with --network NAME")
     if arguments.bake_clahe and arguments.photometric != "none":
         raise UsageError("give --photometric clahe (callers normalise) or --bake-clahe (the graph does), not both")
+    if arguments.precision == "fp32":
+        for name in PRECISION_ONLY:
+            if getattr(arguments, name) not in (None, False):
+                raise UsageError(f"--{name.replace('_', '-')} goes with --precision {', '.join(PRECISIONS)}")
+    if arguments.weights is not None and arguments.weights.suffix == ".onnx":
+        if arguments.precision == "fp32":
+            raise UsageError(f"{arguments.weights}: is exported already; give --precision {', '.join(PRECISIONS)}")
+        return _report(*_converted(arguments.weights, arguments), arguments, [])
     if arguments.option and arguments.random_init is None:
         raise UsageError("--option goes with --random-init; a checkpoint states its own options")
-    from gloam.files import sha256_file
     from gloam.padding import PaddingProfile
 
     loaded = _random(arguments) if arguments.weights is None else _from_file(arguments)
@@ -121,7 +158,31 @@ def run(arguments: argparse.Namespace) -> Report:
         if arguments.profile == "fixed"
         else PaddingProfile.dynamic(batch)
     )
-    card = _export(loaded, arguments, profile)
+    if arguments.precision == "fp32":
+        return _report(_export(loaded, arguments, arguments.output, profile), None, arguments, loaded.notes)
+    with tempfile.TemporaryDirectory(prefix="gloam-export-") as folder:
+        exact = Path(folder) / "model.onnx"
+        _export(loaded, arguments, exact, profile)
+        return _report(*_converted(exact, arguments), arguments, loaded.notes)
+
+
+def _converted(exact: Path, arguments: argparse.Namespace) -> tuple[ModelCard, Conversion]:
+    from gloam.data.sources import find_images
+    from gloam.export.convert import convert_precision
+
+    return convert_precision(
+        exact,
+        arguments.output,
+        arguments.precision,
+        items=find_images(arguments.calibrate) if arguments.calibrate is not None else (),
+        tolerance=arguments.tolerance,
+        accept=arguments.accept_loss,
+    )
+
+
+def _report(card: ModelCard, conversion: Conversion | None, arguments: argparse.Namespace, notes: list[str]) -> Report:
+    from gloam.files import sha256_file
+
     fingerprint = card.fingerprint(sha256_file(arguments.output))
     data = {
         "model": str(arguments.output),
@@ -132,7 +193,9 @@ def run(arguments: argparse.Namespace) -> Report:
         "multiple": card.profile.multiple,
         "space": card.space(),
         "fingerprint": fingerprint,
-        "notes": loaded.notes,
+        "precision": card.precision,
+        "release_check": None if conversion is None else asdict(conversion),
+        "notes": notes,
     }
     size = card.kind if card.dimension is None else f"{card.dimension}-D"
     text = "\n".join(
@@ -140,29 +203,49 @@ def run(arguments: argparse.Namespace) -> Report:
             f"{arguments.output}: {card.name}, {size}, {card.profile.kind} profile, {card.precision}",
             f"space       {card.space()}",
             f"fingerprint {fingerprint}",
-            *loaded.notes,
+            *(() if conversion is None else _check_lines(conversion)),
+            *notes,
             f"next: gloam check {arguments.output}",
         ]
     )
     return Report(data, text)
 
 
-def _export(loaded: _Loaded, arguments: argparse.Namespace, profile: PaddingProfile) -> ModelCard:
+def _check_lines(conversion: Conversion) -> list[str]:
+    done, verdict = conversion.details, "passed" if conversion.passed else "FAILED, written because of --accept-loss"
+    if conversion.precision == "int8":
+        what = f"{done['quantized']} convolutions in int8, {done['kept']} left in fp32 because they cost too much"
+    else:
+        nodes = sum(done["half"].values())
+        what = f"{nodes} operators in {conversion.precision}, {done['casts']} casts, everything else in fp32"
+    lines = [
+        f"precision   {what}",
+        f"check       {verdict}: {conversion.unit} {conversion.loss:.1e} at worst of {conversion.images} images, "
+        f"allowed {conversion.tolerance:.0e}",
+    ]
+    task = conversion.task
+    if task:
+        scores = f", mAP {task['mAP']:.4f} (fp32 {task['mAP_fp32']:.4f})" if "mAP" in task else ""
+        lines.append(f"task        same nearest neighbour for {task['same_nearest']:.0%} of them{scores}")
+    return lines
+
+
+def _export(loaded: _Loaded, arguments: argparse.Namespace, output: Path, profile: PaddingProfile) -> ModelCard:
     from gloam.artifact import Photometric
     from gloam.export.edges import export_edges
     from gloam.export.onnx import export_embedder
     from gloam.export.translator import export_translator
 
     if loaded.kind == "translator":
-        return export_translator(loaded.model, arguments.output, profile, loaded.provenance)
+        return export_translator(loaded.model, output, profile, loaded.provenance)
     if loaded.kind == "edges":
-        return export_edges(loaded.model, arguments.output, profile, loaded.provenance)
+        return export_edges(loaded.model, output, profile, loaded.provenance)
     photometric = Photometric(arguments.photometric)
     if arguments.local_features:
-        return _export_local(loaded, arguments, profile, photometric)
+        return _export_local(loaded, arguments, output, profile, photometric)
     return export_embedder(
         _with_pipeline(loaded.model, arguments),
-        arguments.output,
+        output,
         profile=profile,
         photometric=photometric,
         provenance=loaded.provenance,
@@ -170,7 +253,7 @@ def _export(loaded: _Loaded, arguments: argparse.Namespace, profile: PaddingProf
 
 
 def _export_local(
-    loaded: _Loaded, arguments: argparse.Namespace, profile: PaddingProfile, photometric: Photometric
+    loaded: _Loaded, arguments: argparse.Namespace, output: Path, profile: PaddingProfile, photometric: Photometric
 ) -> ModelCard:
     from gloam.export.local_features import export_local_features
     from gloam.training.networks.local_features.how import HOW, SCALES
@@ -183,7 +266,7 @@ def _export_local(
         )
     return export_local_features(
         loaded.model,
-        arguments.output,
+        output,
         scales=arguments.scales or SCALES,
         profile=profile,
         photometric=photometric,

@@ -1,0 +1,194 @@
+"""Static int8 in an ONNX file: Quantize/DequantizeLinear pairs around convolutions, ranges from calibration images.
+
+Weights are int8 per output channel, activations symmetric int8, which is what TensorRT 10 and 11 and ONNX Runtime all
+take. Pooling, powers, norms, L2 and whitening keep float32. Which convolutions stay in float32 too is measured: groups
+of them are quantised alone, and those that cost most cosine are left out until the whole loses no more than is allowed.
+ONNX Runtime's quantiser does the arithmetic; NNCF gives OpenVINO models, which no other backend reads.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import tempfile
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gloam.errors import ModelError, UsageError, require
+
+Feed = Mapping[str, npt.NDArray[Any]]
+QUANTIZED = ("Conv", "MaxPool", "Relu", "Add")  # a sum or maximum between two convolutions, so that int8 passes through
+LEAST_CALIBRATION = 8  # images; fewer say little about the range of a layer
+GROUPS = 10  # of convolutions that are measured alone
+
+
+@dataclass(frozen=True)
+class Int8Report:
+    """What a quantisation did.
+
+    Attributes:
+        quantized, kept: convolutions in int8, and those left in float32 because they cost too much.
+        loss: 1 - cosine, the worst of the images that ``measure`` looked at.
+        group_losses: the same with one group of convolutions quantised, by the group's first; empty where all are.
+    """
+
+    quantized: int
+    kept: int
+    loss: float
+    group_losses: dict[str, float]
+
+
+def to_int8(
+    proto: Any, calibration: Sequence[Feed], measure: Callable[[Any], float], tolerance: float
+) -> tuple[Any, Int8Report]:
+    """Quantise as many convolutions as the tolerance allows.
+
+    Args:
+        proto: float32 ``ModelProto``; left as it is.
+        calibration: inputs of the graph, one image each, by input name.
+        measure: worst 1 - cosine of a quantised ``ModelProto`` against the float32 one, on other images.
+        tolerance: what ``measure`` may give.
+
+    Returns:
+        the quantised model and what was done. Where every group costs too much, the one with the least loss is
+        quantised all the same; the caller sees the loss and decides.
+
+    Raises:
+        UsageError: too few calibration images.
+        ModelError: no convolution; or an operator that cannot be quantised (ONNX Runtime's reason).
+    """
+    if len(calibration) < LEAST_CALIBRATION:
+        raise UsageError(
+            f"{len(calibration)} calibration images: int8 needs {LEAST_CALIBRATION} at least, better 100, of the kind "
+            "that the model will see"
+        )
+    model, convolutions = _named(proto)
+    if not convolutions:
+        raise ModelError("the model has no convolution, so there is nothing to quantise")
+    with tempfile.TemporaryDirectory(prefix="gloam-int8-") as temporary:
+        quantizer = _Quantizer(model, calibration, Path(temporary))
+        whole = quantizer.quantize(())
+        loss = measure(whole)
+        if loss <= tolerance:
+            return whole, Int8Report(len(convolutions), 0, loss, {})
+        size = -(-len(convolutions) // GROUPS)
+        groups = [convolutions[at : at + size] for at in range(0, len(convolutions), size)]
+        alone = {}
+        for group in groups:
+            others = [name for name in convolutions if name not in group]
+            alone[group[0]] = measure(quantizer.quantize(others))
+        kept: list[str] = []
+        best = (whole, Int8Report(len(convolutions), 0, loss, alone))
+        for group in sorted(groups, key=lambda members: -alone[members[0]])[:-1]:
+            kept += group
+            made = quantizer.quantize(kept)
+            loss = measure(made)
+            found = (made, Int8Report(len(convolutions) - len(kept), len(kept), loss, alone))
+            best = found if loss < best[1].loss else best
+            if loss <= tolerance:
+                return found
+    return best
+
+
+class _Quantizer:
+    """ONNX Runtime's static quantiser on one graph; ranges are collected once."""
+
+    def __init__(self, model: Any, calibration: Sequence[Feed], folder: Path) -> None:
+        self.quantization = require("onnxruntime.quantization", "cpu", "quantise a model")
+        self.onnx = require("onnx", "train", "quantise a model")
+        self.model, self.calibration, self.folder = model, calibration, folder
+
+    def quantize(self, excluded: Collection[str]) -> Any:
+        """The graph in int8 but for the named convolutions."""
+        library, made = self.quantization, self.folder / "int8.onnx"
+        copied = type(self.model)()
+        copied.CopyFrom(self.model)
+        try:
+            with _quiet():
+                library.quantize_static(
+                    copied,
+                    made,
+                    _reader(library, self.calibration),
+                    quant_format=library.QuantFormat.QDQ,
+                    op_types_to_quantize=list(QUANTIZED),
+                    per_channel=True,
+                    activation_type=library.QuantType.QInt8,
+                    weight_type=library.QuantType.QInt8,
+                    nodes_to_exclude=[*excluded, *_tail(copied)],
+                    extra_options={"ActivationSymmetric": True, "WeightSymmetric": True},
+                    calibration_cache_path=self.folder / "ranges",
+                )
+        except Exception as error:  # the quantiser's exceptions share no base class
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+            raise ModelError(f"the model cannot be quantised ({reason}); choose --precision fp16") from error
+        return self.onnx.load(made)
+
+
+def _reader(library: Any, feeds: Sequence[Feed]) -> Any:
+    """Calibration inputs as the library wants them: one by one, then None."""
+
+    class Reader(library.CalibrationDataReader):  # type: ignore[misc]  # a class of an untyped, optional library
+        def __init__(self) -> None:
+            self.rest: Iterator[Feed] = iter(feeds)
+
+        def get_next(self) -> dict[str, npt.NDArray[Any]] | None:
+            feed = next(self.rest, None)
+            return None if feed is None else dict(feed)
+
+    return Reader()
+
+
+def _named(proto: Any) -> tuple[Any, list[str]]:
+    """A copy whose nodes all have names of their own, and the names of its convolutions in order."""
+    model = type(proto)()
+    model.CopyFrom(proto)
+    seen: set[str] = set()
+    for index, node in enumerate(model.graph.node):
+        if not node.name or node.name in seen:
+            node.name = f"{node.op_type}_{index}"
+        seen.add(node.name)
+    return model, [node.name for node in model.graph.node if node.op_type == "Conv"]
+
+
+def _tail(model: Any) -> list[str]:
+    """Sums and maxima that do not lie between two convolutions: pooling, L2, arithmetic on pixels."""
+    nodes = model.graph.node
+
+    def touched(ordered: list[Any], forward: bool) -> set[str]:
+        """Names of the nodes that have a convolution before them in this direction."""
+        tensors: set[str] = set()
+        found = set()
+        for node in ordered:
+            given, made = (node.input, node.output) if forward else (node.output, node.input)
+            if any(name in tensors for name in given):
+                found.add(node.name)
+            if node.op_type == "Conv" or node.name in found:
+                tensors.update(name for name in made if name)
+        return found
+
+    between = touched(list(nodes), True) & touched(list(reversed(nodes)), False)
+    others = [node for node in nodes if node.op_type in QUANTIZED and node.op_type != "Conv"]
+    return [node.name for node in others if node.name not in between]
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    level = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(level)
+
+
+def worst_loss(found: npt.NDArray[np.float32], truth: npt.NDArray[np.float32]) -> float:
+    """Largest 1 - cosine between rows of equal index, ``[n, D]`` each; 1 where a row is not finite."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        norms = np.linalg.norm(found, axis=1) * np.linalg.norm(truth, axis=1)
+        cosine = np.einsum("nd,nd->n", found.astype(np.float64), truth) / norms
+    return float(1 - np.nan_to_num(cosine, nan=0.0).min())

@@ -1,0 +1,161 @@
+"""Another precision of an exported file, and the release check that lets it be written."""
+
+import json
+
+import cv2
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from gloam.cli.main import main
+from gloam.data.sources import find_images
+from gloam.errors import IncompatibleError, ModelError, UsageError
+from gloam.export.convert import convert_precision
+from gloam.export.onnx import export_embedder
+from gloam.export.quantize import to_int8
+from gloam.export.release_check import textured_image
+from gloam.export.translator import export_translator
+from gloam.runtime.embedder import Embedder
+from gloam.runtime.ort import OrtSession
+from gloam.runtime.selftest import run_selftest
+from gloam.training.networks.embedders import create_embedder
+from gloam.training.networks.translators import create_generator
+
+
+@pytest.fixture(scope="module")
+def exact(tmp_path_factory):
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("exact") / "embedder.onnx"
+    export_embedder(create_embedder("gem_resnet18", width=8).eval(), path, provenance={})
+    return path
+
+
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory):
+    """Four places with five images each; what a place shows is the same but for noise."""
+    folder = tmp_path_factory.mktemp("photographs")
+    for place in range(4):
+        scene = textured_image(np.random.default_rng(place), 96, 128).astype(np.int16)
+        for view in range(5):
+            noise = np.random.default_rng([place, view]).integers(-20, 20, scene.shape)
+            (folder / f"place{place}").mkdir(exist_ok=True)
+            cv2.imwrite(str(folder / f"place{place}" / f"{view}.png"), (scene + noise).clip(0, 255).astype(np.uint8))
+    return folder
+
+
+@pytest.mark.parametrize("precision", ["fp16", "int8"])
+def test_a_converted_embedder_describes_nearly_the_same(exact, photographs, tmp_path, precision):
+    items = find_images(photographs)
+    out = tmp_path / "made.onnx"
+    card, done = convert_precision(exact, out, precision, items=items, tolerance=1e-2)
+    assert done.passed
+    assert 0 < done.loss <= 1e-2
+    assert done.images == len(items) // 2
+    assert done.task["mAP"] == pytest.approx(done.task["mAP_fp32"], abs=0.1)
+    model, original = Embedder.load(out), Embedder.load(exact)
+    assert model.card.precision == card.precision == precision
+    assert model.space == original.space
+    assert model.fingerprint != original.fingerprint
+    image = textured_image(np.random.default_rng(9), 100, 80)
+    found, truth = model([image])[0], original([image])[0]
+    assert 1 - float(found @ truth) < 1e-2
+    assert not np.array_equal(found, truth)
+    difference, allowed = run_selftest(OrtSession(out))
+    assert difference <= allowed
+
+
+def test_int8_holds_quantised_convolutions_per_channel(exact, photographs, tmp_path):
+    out = tmp_path / "int8.onnx"
+    _, done = convert_precision(exact, out, "int8", items=find_images(photographs), tolerance=1.0)
+    graph = onnx.load(out).graph
+    made_by = {name: node for node in graph.node for name in node.output}
+    weights = {item.name: item for item in graph.initializer}
+    convolutions = [node for node in graph.node if node.op_type == "Conv"]
+    assert done.details["quantized"] == len(convolutions)
+    for node in convolutions:
+        assert made_by[node.input[0]].op_type == made_by[node.input[1]].op_type == "DequantizeLinear"
+        scale = weights[made_by[node.input[1]].input[1]]
+        assert list(scale.dims) == [weights[made_by[node.input[1]].input[0]].dims[0]]
+    for node in graph.node:
+        if node.op_type in ("Pow", "ReduceMean", "ReduceL2"):
+            assert made_by[node.input[0]].op_type != "DequantizeLinear"
+
+
+def test_convolutions_that_cost_too_much_stay_in_float32(exact):
+    proto = onnx.load(exact)
+    feeds = [{"images": textured_image(np.random.default_rng(seed), 64, 64)[None]} for seed in range(8)]
+    first = next(node.input[1] for node in proto.graph.node if node.op_type == "Conv")
+
+    def measure(model):
+        """As if quantising the first convolution alone cost anything."""
+        made_by = {name: node for node in model.graph.node for name in node.output}
+        node = next(node for node in model.graph.node if node.op_type == "Conv")
+        return 0.5 if node.input[1] != first and node.input[1] in made_by else 1e-4
+
+    made, report = to_int8(proto, feeds, measure, tolerance=1e-3)
+    assert measure(made) == report.loss == 1e-4
+    assert report.kept >= 1
+    assert report.quantized + report.kept == sum(node.op_type == "Conv" for node in proto.graph.node)
+    assert max(report.group_losses.values()) == 0.5
+    assert min(report.group_losses.values()) == 1e-4
+
+
+def test_a_loss_beyond_the_tolerance_writes_nothing_unless_told(exact, photographs, tmp_path):
+    items, out = find_images(photographs), tmp_path / "made.onnx"
+    with pytest.raises(IncompatibleError, match=r"made.onnx: not written, because fp16 misses the release check"):
+        convert_precision(exact, out, "fp16", items=items, tolerance=1e-15)
+    assert not out.exists()
+    _, done = convert_precision(exact, out, "fp16", items=items, tolerance=1e-15, accept=True)
+    assert not done.passed
+    assert out.is_file()
+
+
+def test_fp16_of_a_translator_is_checked_on_generated_images(tmp_path):
+    torch.manual_seed(0)
+    export_translator(create_generator("resnet", norm="instance", width=4, blocks=1), tmp_path / "exact.onnx")
+    card, done = convert_precision(tmp_path / "exact.onnx", tmp_path / "half.onnx", "fp16")
+    assert done.passed
+    assert (done.unit, card.kind, done.task) == ("absolute difference", "translator", {})
+    difference, allowed = run_selftest(OrtSession(tmp_path / "half.onnx"))
+    assert difference <= allowed
+
+
+def test_what_cannot_be_converted_is_one_line(exact, photographs, tmp_path):
+    items = find_images(photographs)
+    with pytest.raises(UsageError, match="int8 needs photographs to measure ranges on"):
+        convert_precision(exact, tmp_path / "x.onnx", "int8")
+    with pytest.raises(UsageError, match="5 calibration images: int8 needs 8 at least"):
+        convert_precision(exact, tmp_path / "x.onnx", "int8", items=items[:10])
+    convert_precision(exact, tmp_path / "half.onnx", "fp16")
+    with pytest.raises(ModelError, match="is fp16 already; convert the float32 file"):
+        convert_precision(tmp_path / "half.onnx", tmp_path / "x.onnx", "fp16")
+    assert not (tmp_path / "x.onnx").exists()
+
+
+def test_the_command_converts_files_and_weights(exact, photographs, tmp_path, capsys):
+    out = tmp_path / "half.onnx"
+    assert main(["export", str(exact), "-o", str(out), "--precision", "fp16", "--calibrate", str(photographs)]) == 0
+    said = capsys.readouterr().out
+    assert "fp16" in said
+    assert "same nearest neighbour for 100% of them, mAP" in said
+    random = ["export", "--random-init", "0", "--network", "gem_resnet18", "--option", "width=8"]
+    arguments = [*random, "-o", str(tmp_path / "r.onnx"), "--precision", "fp16", "--json"]
+    assert main(arguments) == 0
+    check = json.loads(capsys.readouterr().out)["release_check"]
+    assert check["passed"]
+    assert check["details"]["half"]["Conv"] == 20
+    assert main(["check", str(tmp_path / "r.onnx")]) == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--calibrate", "x"], "--calibrate goes with --precision fp16, int8"),
+        (["--tolerance", "1"], "--tolerance goes with --precision"),
+        ([], "is exported already; give --precision"),
+    ],
+)
+def test_the_command_says_what_goes_with_what(exact, tmp_path, capsys, arguments, message):
+    assert main(["export", str(exact), "-o", str(tmp_path / "x.onnx"), *arguments]) == 2
+    assert message in capsys.readouterr().err
