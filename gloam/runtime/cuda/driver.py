@@ -18,7 +18,9 @@ def require_gpu(ordinal: int = 0) -> Gpu:
     """
     driver: Driver = find_driver()
     if driver.problem is not None:
-        raise DeviceError(f"CUDA cannot be used here: {driver.problem}; run `gloam doctor`, or run the .onnx file on the CPU")
+        raise DeviceError(
+            f"CUDA cannot be used here: {driver.problem}; run `gloam doctor`, or run the .onnx file on the CPU"
+        )
     if not 0 <= ordinal < len(driver.gpus):
         raise DeviceError(f"there is no GPU number {ordinal}; the driver sees {len(driver.gpus)}, counted from 0")
     return driver.gpus[ordinal]
