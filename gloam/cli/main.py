@@ -11,6 +11,7 @@ import argparse
 import importlib
 import json
 import keyword
+import os
 import sys
 import traceback
 from collections.abc import Sequence
@@ -88,7 +89,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(f"gloam {arguments.verb}: interrupted; finished work is kept, run it again to carry on", file=sys.stderr)
         return 130
-    print(json.dumps(report.data, sort_keys=True) if arguments.json else report.text)
+    try:
+        print(json.dumps(report.data, sort_keys=True) if arguments.json else report.text, flush=True)
+    except BrokenPipeError:  # whoever reads, e.g. head, has what they wanted
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter's last flush fails again
     return report.exit_code
 
 

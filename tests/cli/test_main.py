@@ -59,3 +59,20 @@ def test_json_is_the_last_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
     monkeypatch.setattr("gloam.cli.doctor.run", lambda arguments: Report({"b": 1}, "text", exit_code=1))
     assert cli.main(["doctor", "--json"]) == 1
     assert json.loads(capsys.readouterr().out.splitlines()[-1]) == {"b": 1}
+
+
+def test_a_reader_that_leaves_early_is_no_error() -> None:
+    code = (
+        "import sys, time; from gloam.cli import main as cli; from gloam.cli import doctor\n"
+        "from gloam.cli.report import Report\n"
+        "doctor.run = lambda arguments: (sys.stdin.readline(), Report({}, 'long ' * 100000))[1]\n"
+        "sys.exit(cli.main(['doctor']))"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdout.close()
+    _, said = process.communicate(b"go\n", timeout=60)
+    assert (process.returncode, said) == (0, b"")
