@@ -44,7 +44,7 @@ class RunSummary:
     @property
     def succeeded(self) -> int:
         """Images that are done, so far."""
-        raise NotImplementedError
+        raise NotImplementedError  # each kind of run counts its own
 
     @property
     def idle_share(self) -> float:

@@ -159,3 +159,10 @@ def test_the_command_converts_files_and_weights(exact, photographs, tmp_path, ca
 def test_the_command_says_what_goes_with_what(exact, tmp_path, capsys, arguments, message):
     assert main(["export", str(exact), "-o", str(tmp_path / "x.onnx"), *arguments]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_a_large_folder_is_sampled_evenly_not_held_whole(exact, photographs, tmp_path, monkeypatch):
+    items = find_images(photographs)
+    monkeypatch.setattr("gloam.export.convert.MOST_IMAGES", 8)
+    _, done = convert_precision(exact, tmp_path / "half.onnx", "fp16", items=items)
+    assert (len(items), done.images) == (20, 4)
