@@ -33,6 +33,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--order", metavar="A,B,C", help="table 6: day, sunset and night in the order of a scene's image names"
     )
+    parser.add_argument(
+        "--words", type=int, default=65536, help="rows with local features: visual words of the codebook"
+    )
     parser.add_argument("--train", action="store_true", help="train recipes whose weights are missing (days on a GPU)")
     parser.add_argument(
         "--town", action="store_true", help="the miniature on procedural streets instead; needs no data"
@@ -66,6 +69,7 @@ def run(arguments: argparse.Namespace) -> Report:
         weights=_weights(arguments.weights),
         order=arguments.order.split(",") if arguments.order else None,
         train=(lambda recipe: _train(recipe, arguments.data)) if arguments.train else None,
+        words=arguments.words,
         say=say,
     )
     return Report(result.to_dict(), result.to_text(), exit_code=0 if result.ours else 1)

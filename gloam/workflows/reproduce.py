@@ -1,33 +1,31 @@
 """``gloam reproduce``: a paper's table again, from whatever data and weights are present.
 
 A row is public weights or a trained recipe; a column a benchmark. What is there is described (three scales, whitening,
-CLAHE where the weights ask for it) and scored; what is not is named with the place that has it.
+CLAHE where the weights ask for it; HOW: local features and ASMK) and scored; what is not is named with the place that
+has it.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
-from gloam.artifact import Photometric
-from gloam.data.sources import find_images
-from gloam.errors import DataError, ModelError, UsageError
-from gloam.eval.ground_truth import GroundTruth, read_ground_truth
+from gloam.errors import DataError, UsageError
 from gloam.eval.streamed import evaluate_streamed
-from gloam.eval.tokyo import combinations, lightings_by_order, read_tokyo
-from gloam.files import sha256_file
+from gloam.eval.tokyo import combinations, lightings_by_order
+from gloam.runtime.asmk import WORDS
 from gloam.runtime.descriptors import DescriptorArray, DescriptorSource
 from gloam.runtime.embedder import Embedder
 from gloam.runtime.pipeline import ExtractOptions, extract
 from gloam.runtime.store import DescriptorStore
-from gloam.runtime.whitening import Whitening
 from gloam.workflows.published_tables import PublishedTable, published
+from gloam.workflows.reproduce_images import MAX_SIDE, read_images, read_truth
+from gloam.workflows.reproduce_local import score_local
+from gloam.workflows.reproduce_models import load_embedder, model_folder
 from gloam.workflows.reproduce_rows import (
     BENCHMARKS,
     SOURCES,
@@ -35,13 +33,13 @@ from gloam.workflows.reproduce_rows import (
     Missing,
     RowSource,
     missing_of_benchmark,
+    missing_of_codebook,
     row_files,
     row_source,
 )
 from gloam.workflows.retrieval_evaluation import fit_names
 from gloam.workflows.training_costs import training_parameters
 
-MAX_SIDE = 1024  # of the test protocol, pixels
 PERCENT = 100.0
 Say = Callable[[str], None]
 
@@ -115,6 +113,7 @@ def reproduce(
     weights: Mapping[str, Path] | None = None,
     order: Sequence[str] | None = None,
     train: Callable[[str], Path] | None = None,
+    words: int = WORDS,
     say: Say | None = None,
 ) -> Reproduced:
     """Evaluate the rows of a table for which there are weights, on the benchmarks that are there.
@@ -127,12 +126,14 @@ def reproduce(
         weights: embedders by row name, in place of the known ones.
         order: table 6: lightings of a scene's three images in the order of their names.
         train: trains a recipe whose weights are missing and returns them; called at most once per recipe.
+        words: visual words of the codebook of rows with local features.
         say: gets one line per step.
 
     Raises:
         UsageError: no such table or row, or table 6 without ``order``.
         DataError, ModelError: a file that is there and cannot be used.
     """
+    tell = say or (lambda line: None)
     found = published(paper, table)
     given = dict(weights or {})
     for row in (*rows, *given):
@@ -152,91 +153,25 @@ def reproduce(
     notes = []
     for row in rows or found.rows:
         members, absent = _members(paper, table, row, root, given, train)
-        missing += [item for item in absent if item not in missing]
+        local = row_source(paper, table, row).local
+        if local:
+            absent += missing_of_codebook(root)
+        missing = list(dict.fromkeys([*missing, *absent]))
         if absent or not present:
             continue
-        if any(len(files) < 2 for files in members):
+        if not local and any(len(files) < 2 for files in members):
             notes.append(f"{row}: no whitening was found beside its weights, so none is applied")
         scores: dict[str, float] = {}
         for benchmark in present:
-            _tell(say, f"{row}: {benchmark.name}")
-            scores |= _score(members, benchmark, root, place, order if lightings else None)
+            tell(f"{row}: {benchmark.name}")
+            if local:
+                scores[benchmark.column] = PERCENT * score_local(members[0][0], benchmark, root, place, words, tell)
+            else:
+                scores |= _score(members, benchmark, root, place, order if lightings else None)
         if "Avg" in found.columns and len(scores) == len(BENCHMARKS):
             scores["Avg"] = float(np.mean([scores[item.column] for item in BENCHMARKS]))
         ours[row] = {column: value for column, value in scores.items() if column in found.columns}
     return Reproduced(paper, table, found, ours, missing, notes)
-
-
-def load_embedder(files: Sequence[Path]) -> tuple[Any, Photometric, dict[str, Any]]:
-    """Weights as a network that describes at three scales, with the whitening beside it.
-
-    Args:
-        files: the weights, native or published, and perhaps a whitening.
-
-    Returns:
-        the network, the normalisation that its images need, the provenance.
-
-    Raises:
-        ModelError: a file of another kind or dimension.
-    """
-    from gloam.training.networks.checkpoints import load_checkpoint
-    from gloam.training.networks.embedder_imports import load_whitening
-    from gloam.training.networks.embedders.base import GlobalDescriptor
-    from gloam.training.networks.embedders.pipeline import MULTI_SCALE, DescriptorPipeline
-    from gloam.training.networks.imports import import_network
-
-    main, *rest = files
-    whitening: Whitening | None = None
-    if main.suffix == ".safetensors":
-        native = load_checkpoint(main)
-        model, provenance = native.model, native.provenance
-    else:
-        imported = import_network(main)
-        model, provenance = imported.model, imported.provenance
-        learned = {name: item for name, item in imported.whitenings.items() if name.endswith("-ms")}
-        whitening = next(iter(learned.values()), None)
-    if not isinstance(model, GlobalDescriptor):
-        raise ModelError(f"{main}: holds no global descriptor; give the weights of an embedder")
-    if rest:
-        foreign = rest[0].suffix in (".pkl", ".pth")
-        whitening = load_whitening(rest[0]) if foreign else Whitening.load(rest[0])
-    photometric = _photometric(provenance)
-    if isinstance(model, DescriptorPipeline):
-        return model, photometric, provenance
-    return DescriptorPipeline(model, scales=MULTI_SCALE, whitening=whitening), photometric, provenance
-
-
-def crop_queries(truth: GroundTruth, images: Mapping[str, Path], folder: Path, max_side: int = MAX_SIDE) -> None:
-    """Write each query's box as a PNG, reduced as its whole image would be: longer side ``max_side``, LANCZOS.
-
-    Args:
-        truth: its boxes are in pixels of the full image; queries without one are written whole.
-        images: path of each query's image.
-        folder: for ``NAME.png``; what is there stays.
-
-    Raises:
-        DataError: an image cannot be read, or a box lies outside it.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, box in zip(truth.query_names, truth.boxes or (None,) * len(truth.query_names), strict=True):
-        target = folder / f"{name}.png"
-        if target.exists():
-            continue
-        try:
-            with Image.open(images[name]) as opened:
-                image = opened.convert("RGB")
-        except OSError as error:
-            raise DataError(f"{images[name]}: the query image cannot be read ({error})") from error
-        full = max(image.size)
-        if box is not None:
-            image = image.crop(tuple(round(value) for value in box))  # type: ignore[arg-type]  # four numbers
-            if not (0 <= box[0] < box[2] <= full + 1 and 0 <= box[1] < box[3] <= full + 1):
-                raise DataError(f"{images[name]}: the query's box {box} lies outside its image; check the ground truth")
-        side = max_side * max(image.size) / full
-        image.thumbnail((side, side), Image.Resampling.LANCZOS)
-        temporary = target.with_suffix(".part")
-        image.save(temporary, "PNG")
-        temporary.replace(target)
 
 
 def _members(
@@ -266,9 +201,7 @@ def _score(
 ) -> dict[str, float]:
     described = [_describe(files, benchmark, root, place) for files in members]
     queries, database = (side_by_side([pair[side] for pair in described]) for side in (0, 1))
-    path = root / benchmark.ground_truth
-    truth = read_tokyo(path) if benchmark.column == "Tokyo" else read_ground_truth(path, "medium")
-    truth = fit_names(truth, queries.names, database.names)
+    truth = fit_names(read_truth(benchmark, root), queries.names, database.names)
     if order is None:
         return {benchmark.column: PERCENT * evaluate_streamed(queries, database, {"": truth})[""].mAP}
     sets = combinations(truth, lightings_by_order(truth, order))
@@ -293,42 +226,21 @@ def _describe(
     """Queries and database of a benchmark by one embedder; Tokyo's queries are its database."""
     from gloam.export.onnx import export_embedder
 
-    key = "-".join(sha256_file(file)[:12] for file in files)
-    folder, model = place / "models" / key, place / "models" / key / "model.onnx"
+    folder = model_folder(files, place)
+    model = folder / "model.onnx"
     if not model.is_file():
         network, photometric, provenance = load_embedder(files)
-        folder.mkdir(parents=True, exist_ok=True)
         export_embedder(network, model, photometric=photometric, provenance=provenance)
     embedder = Embedder.load(model)
     options = ExtractOptions(max_side=MAX_SIDE)
     stores = folder / benchmark.name
-    items = find_images(root / benchmark.folder)
+    queries, items = read_images(benchmark, root, place)
     extract(items, embedder, stores / "map", options)
     database = DescriptorStore.open(stores / "map")
-    if benchmark.column == "Tokyo":
+    if benchmark.queries_are_the_map:
         return database, database
-    truth = read_ground_truth(root / benchmark.ground_truth, "medium")
-    path_of = {item.name: item.path for item in items}
-    stem_of = {re.sub(r"\.\w+$", "", name.rsplit("/", 1)[-1]): name for name in path_of}
-    absent = [name for name in truth.query_names if name not in stem_of]
-    if absent:
-        raise DataError(
-            f"{root / benchmark.folder}: {len(absent)} of {len(truth.query_names)} query images are not there (the "
-            f"first is {absent[0]}); unpack all of {benchmark.images}"
-        )
-    crops = place / "queries" / benchmark.name
-    crop_queries(truth, {name: path_of[stem_of[name]] for name in truth.query_names}, crops)
-    extract(find_images(crops), embedder, stores / "query", options)
+    extract(queries, embedder, stores / "query", options)
     return DescriptorStore.open(stores / "query"), database
-
-
-def _photometric(provenance: Mapping[str, Any]) -> Photometric:
-    own = provenance.get("photometric")
-    if isinstance(own, Mapping) and own.get("name") == "clahe":
-        return Photometric("clahe", clip=float(own["clip"]), grid=int(own["grid"]))
-    transforms = str(provenance.get("runtime", ""))
-    stated = re.search(r"apply_clahe:([\d.]+)", transforms)
-    return Photometric("clahe", clip=float(stated[1])) if stated else Photometric()
 
 
 def _costs(table: PublishedTable) -> Reproduced:
@@ -345,8 +257,3 @@ def _cell(value: float | None, sign: bool = False) -> str:
     if value is None:
         return f"{'-':>8}"
     return f"{value:>+8.1f}" if sign else f"{value:>8.1f}"
-
-
-def _tell(say: Say | None, line: str) -> None:
-    if say is not None:
-        say(line)

@@ -15,6 +15,8 @@ from gloam.workflows.published_tables import published
 EXPERIMENTS = Path("experiments")  # RECIPE/embedder.safetensors
 WEIGHTS = Path("networks")
 TEST = Path("test")
+TRAINING_TABLE = Path("train/retrieval-SfM-120k/retrieval-SfM-120k.pkl")
+TRAINING_IMAGES = Path("train/retrieval-SfM-120k/ims")
 ROOT = "{root}"  # in a recipe's paths
 TRAINED = "embedder.safetensors"
 WHITENINGS = ("whitening.npz", "whitening.safetensors")  # beside a trained embedder
@@ -29,12 +31,14 @@ class RowSource:
         recipe: of metric learning, run where there are no public weights.
         parts: other rows of the same or of table 1 whose descriptors are put side by side.
         how: what to do where neither is there.
+        local: searched by local features and ASMK, not by one descriptor.
     """
 
     published: str = ""
     recipe: str = ""
     parts: tuple[str, ...] = ()
     how: str = ""
+    local: bool = False
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,11 @@ class Benchmark:
     def ground_truth(self) -> Path:
         """Under the data folder."""
         return TEST / self.name / f"gnd_{self.name}.pkl"
+
+    @property
+    def queries_are_the_map(self) -> bool:
+        """Tokyo's are: each image is searched for among all others."""
+        return self.column == "Tokyo"
 
     @property
     def folder(self) -> Path:
@@ -75,7 +84,6 @@ BENCHMARKS = (
         "rparis6k", "RPar", "paris_1-v1.tgz and paris_2-v1.tgz of https://www.robots.ox.ac.uk/~vgg/data/parisbuildings"
     ),
 )
-LOCAL = "local features and ASMK: export and search them with the tools of gloam.runtime.local_features and asmk"
 GIVEN = "no public weights that gloam knows: give any embedder with --weights '{row}=FILE'"
 
 _VGG, _R101 = "retrievalSfM120k-vgg16-gem", "retrievalSfM120k-resnet101-gem"
@@ -94,10 +102,10 @@ SOURCES: dict[tuple[str, str], dict[str, RowSource]] = {
         "R101 GeM": RowSource(_R101, "r101_gem"),
         "R101 HEDNGAN CD": RowSource("gem_resnet101_hedngan", "r101_hedngan_cd"),
         "R101 CycleGAN CD": RowSource("gem_resnet101_cyclegan", "r101_cyclegan_cd"),
-        "R18 HOW": RowSource(how=LOCAL),
-        "R18 HOW N/D": RowSource(how=LOCAL),
-        "R18 HOW HEDNGAN CD": RowSource(how=LOCAL),
-        "R18 HOW CycleGAN CD": RowSource(how=LOCAL),
+        "R18 HOW": RowSource("how_r18", "how_r18_baseline", local=True),
+        "R18 HOW N/D": RowSource(recipe="how_r18_nd", local=True),
+        "R18 HOW HEDNGAN CD": RowSource(recipe="how_r18_hedngan_cd", local=True),
+        "R18 HOW CycleGAN CD": RowSource(recipe="how_r18_cyclegan_cd", local=True),
     },
     ("dark-side", "4"): {
         "HEDMAC + GeM": RowSource(parts=("HEDMAC", "VGG16 GeM")),
@@ -169,6 +177,12 @@ def missing_of_benchmark(benchmark: Benchmark, data: Path) -> list[Missing]:
     if not folder.is_dir() or not any(folder.iterdir()):
         found.append(Missing(folder, benchmark.images))
     return found
+
+
+def missing_of_codebook(data: Path) -> list[Missing]:
+    """What the codebook of a row with local features is learned from and is not under the data folder."""
+    paths = (data / TRAINING_TABLE, data / TRAINING_IMAGES)
+    return [Missing(path, _origin(path.name)) for path in paths if not path.exists()]
 
 
 def row_files(source: RowSource, row: str, data: Path, given: Mapping[str, Path]) -> tuple[list[Path], list[Missing]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import pickle
+import shutil
 
 import numpy as np
 import pytest
@@ -12,14 +13,15 @@ import torch
 from PIL import Image
 
 from gloam.cli import reproduce as cli
-from gloam.errors import DataError, UsageError
+from gloam.errors import DataError, ModelError, UsageError
 from gloam.eval.ground_truth import parse_ground_truth
 from gloam.runtime.descriptors import DescriptorArray
 from gloam.training.metric_config import metric_recipes
 from gloam.training.networks.checkpoints import save_checkpoint
 from gloam.training.networks.embedders import create_embedder
 from gloam.workflows.published_tables import RETRIEVAL, TABLES, published
-from gloam.workflows.reproduce import crop_queries, reproduce, side_by_side
+from gloam.workflows.reproduce import reproduce, side_by_side
+from gloam.workflows.reproduce_images import crop_queries
 from gloam.workflows.reproduce_rows import GIVEN, SOURCES, row_source
 from gloam.workflows.training_costs import training_parameters
 
@@ -99,6 +101,41 @@ def test_a_row_is_described_and_scored_beside_the_papers(data, weights, out):
     before = {path: path.stat().st_mtime_ns for path in out.rglob("*.npy")}
     assert cli.run(arguments(*words)).data == report.data
     assert {path: path.stat().st_mtime_ns for path in out.rglob("*.npy")} == before  # used again
+
+
+def test_a_row_of_local_features_is_searched_by_asmk(data, tmp_path):
+    torch.manual_seed(0)
+    network = create_embedder("how_resnet18", width=8, dimension=32)
+    with torch.no_grad():  # a whitening that keeps the colours apart
+        torch.nn.init.orthogonal_(network.dim_reduction.weight.flatten(1))
+    how = tmp_path / "how.safetensors"
+    save_checkpoint(how, network, {"recipe": "r", "data": "d", "licence": "l"})
+    row = "R18 HOW N/D"
+    given = {"weights": {row: how}, "rows": [row]}
+    nothing = reproduce("dark-side", "1", data, tmp_path, **given)
+    assert not nothing.ours
+    assert {"retrieval-SfM-120k.pkl", "ims"} <= {item.path.name for item in nothing.missing}
+    training = tmp_path / "data" / "train" / "retrieval-SfM-120k"
+    training.mkdir(parents=True)
+    (tmp_path / "data" / "test").symlink_to(data / "test")
+    shutil.copytree(data / "test" / "roxford5k" / "jpg", training / "ims")
+    names = sorted(path.name for path in (training / "ims").iterdir())
+    part = {"cids": names, "cluster": [0] * len(names), "qidxs": [0], "pidxs": [1]}
+    (training / "retrieval-SfM-120k.pkl").write_bytes(pickle.dumps({"train": part}))
+    found = reproduce("dark-side", "1", tmp_path / "data", tmp_path / "out", words=16, **given)
+    assert found.ours[row]["Tokyo"] > 80
+    assert found.ours[row]["ROxf"] > 80
+    assert not found.notes  # a whitening is no matter of local features
+    again = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*.npz")}
+    assert len(again) == 3  # a codebook, two indexes
+    assert reproduce("dark-side", "1", tmp_path / "data", tmp_path / "out", words=16, **given).ours == found.ours
+    assert again == {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*.npz")}
+
+
+def test_a_row_of_local_features_refuses_one_descriptor(data, weights, tmp_path, monkeypatch):
+    monkeypatch.setattr("gloam.workflows.reproduce.missing_of_codebook", lambda root: [])
+    with pytest.raises(ModelError, match="holds no HOW network"):
+        reproduce("dark-side", "1", data, tmp_path, rows=["R18 HOW"], weights={"R18 HOW": weights})
 
 
 def test_table_6_asks_from_one_lighting_for_one_other(data, weights, out):
