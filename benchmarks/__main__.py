@@ -42,8 +42,9 @@ def main(argv: list[str] | None = None) -> int:
     if arguments.json:
         print(json.dumps(record, sort_keys=True))
     else:
-        verdict = "no target" if result.met is None else f"target {result.target}: {'met' if result.met else 'missed'}"
-        print(f"{arguments.name}: {result.value:.6g} {result.unit} ({verdict})")
+        verdict = "not judged" if result.met is None else f"target {result.target}: {'met' if result.met else 'missed'}"
+        value = "not run" if result.value is None else f"{result.value:.6g} {result.unit}"
+        print(f"{arguments.name}: {value} ({verdict})")
         print(json.dumps(result.detail, indent=2, sort_keys=True))
     return 1 if result.met is False else 0
 

@@ -19,14 +19,14 @@ class Result:
     """One published number.
 
     Attributes:
-        value: the judged figure.
+        value: the judged figure; None where this machine cannot run what is measured, ``detail`` says why.
         unit: its unit, e.g. ``mAP``, ``s``, ``ratio``.
         target: the bound in words, e.g. ``<= 1e-5``; None where the figure is shown and not judged.
         met: whether the value meets the target; None where there is none.
         detail: controls and everything else worth keeping, JSON-ready.
     """
 
-    value: float
+    value: float | None
     unit: str
     target: str | None
     met: bool | None

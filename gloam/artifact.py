@@ -37,6 +37,18 @@ class TensorSpec:
     shape: tuple[int | str, ...]
     meaning: str
 
+    def sized(self, batch: int, height: int, width: int, where: str) -> tuple[int, ...]:
+        """The shape at one batch and size.
+
+        Raises:
+            ModelError: a free axis of another name; ``where`` begins the message.
+        """
+        axes = {"batch": batch, "height": height, "width": width}
+        for axis in self.shape:
+            if isinstance(axis, str) and axis not in axes:
+                raise ModelError(f"{where}: the axis {axis!r} of {self.name!r} has no place in an engine's shapes")
+        return tuple(axes[axis] if isinstance(axis, str) else int(axis) for axis in self.shape)
+
 
 @dataclass(frozen=True)
 class Photometric:

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-DEVICES = ("auto", "cpu", "cuda")  # where a model runs; the backend says what auto chose, and why
+DEVICES = ("auto", "cpu", "cuda", "tensorrt")  # where a model runs; the backend says what auto chose, and why
 
 
 def key_value(text: str) -> tuple[str, Any]:

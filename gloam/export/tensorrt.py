@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from gloam import __version__
-from gloam.artifact import ModelCard, TensorSpec
+from gloam.artifact import ModelCard
 from gloam.errors import ModelError, StoreError, UsageError
 from gloam.export.build_progress import BuildBars, make_monitor
 from gloam.files import atomic_write, sha256_bytes, sha256_file, write_bytes, write_failure
@@ -222,7 +222,7 @@ def _build(
     for height, width in itertools.product(key.heights, key.widths):
         profile = builder.create_optimization_profile()
         for spec in card.inputs:
-            profile.set_shape(spec.name, *(_dims(spec, size, height, width, model) for size in key.batch))
+            profile.set_shape(spec.name, *(spec.sized(size, height, width, str(model)) for size in key.batch))
         if config.add_optimization_profile(profile) < 0:
             raise log.failure(f"{model}: TensorRT refuses the shape {width}x{height}", f"the log is in {log.path}")
     timings = _load_timings(config, cache)
@@ -250,17 +250,6 @@ def _configure(trt: Any, config: Any, options: BuildOptions, level: Any) -> None
         config.clear_flag(trt.BuilderFlag.TF32)  # on by default in every version
     if options.version_compatible:
         config.set_flag(trt.BuilderFlag.VERSION_COMPATIBLE)
-
-
-def _dims(spec: TensorSpec, batch: int, height: int, width: int, model: Path) -> tuple[int, ...]:
-    """An input's shape in a profile."""
-    axes = {"batch": batch, "height": height, "width": width}
-    shape = []
-    for axis in spec.shape:
-        if isinstance(axis, str) and axis not in axes:
-            raise ModelError(f"{model}: the axis {axis!r} of {spec.name!r} has no place in an engine's shapes")
-        shape.append(axes[axis] if isinstance(axis, str) else int(axis))
-    return tuple(shape)
 
 
 def _load_timings(config: Any, cache: Path) -> Any:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,8 +15,15 @@ import numpy.typing as npt
 from gloam.artifact import METADATA_KEY, ModelCard
 from gloam.errors import DeviceError, ModelError, UsageError, require
 from gloam.files import sha256_file
+from gloam.runtime.cuda.device import DeviceMemoryError
+from gloam.runtime.doctor import find_driver
+from gloam.runtime.ort_binding import BoundRunner
 
-PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+PROVIDERS = {
+    "cpu": "CPUExecutionProvider",
+    "cuda": "CUDAExecutionProvider",
+    "tensorrt": "TensorrtExecutionProvider",
+}
 QUIET = 3  # errors only; warnings about providers are answered by an error of ours
 
 
@@ -23,7 +32,8 @@ class OrtSession:
 
     Args:
         path: ``.onnx`` file with a model card.
-        device: ``cpu`` or ``cuda``.
+        device: ``cpu``, ``cuda``, or ``tensorrt``, ONNX Runtime's provider of that name: it builds an engine for the
+            padded shapes of a fixed profile at its first use and keeps it in a folder beside the model.
         threads: intra-op threads; all cores of this process by default.
 
     Raises:
@@ -33,17 +43,19 @@ class OrtSession:
 
     def __init__(self, path: str | Path, *, device: str = "cpu", threads: int | None = None) -> None:
         if device not in PROVIDERS:
-            raise UsageError(f"unknown device {device!r}; choose {' or '.join(PROVIDERS)}")
+            raise UsageError(f"unknown device {device!r}; choose one of {', '.join(PROVIDERS)}")
         file = Path(path)
         if not file.is_file():
             raise ModelError(f"{file}: no such model file")
-        ort = require("onnxruntime", "gpu" if device == "cuda" else "cpu", "run a model")
+        ort = require("onnxruntime", "cpu" if device == "cpu" else "gpu", "run a model")
         threads = threads or len(os.sched_getaffinity(0))
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.log_severity_level = QUIET
-        providers = [PROVIDERS[device]] if device == "cpu" else [PROVIDERS[device], PROVIDERS["cpu"]]
+        providers = _providers(device, file)
+        if device != "cpu":
+            _load_libraries(ort, device)
         try:
             self._session = ort.InferenceSession(str(file), options, providers=providers)
         except Exception as error:  # ONNX Runtime's exceptions share no base class
@@ -55,7 +67,11 @@ class OrtSession:
                 f"{file}: device {device!r} was asked for, but only {', '.join(active)} is active; "
                 "run `gloam doctor`, or ask for --device cpu"
             )
+        self._limit = sys.maxsize  # images of a run, once the GPU's memory ran out
+        # On the CPU the inputs lie where the session reads them; elsewhere they are kept on the device.
+        self._bound = None if device == "cpu" else BoundRunner(ort, self._session, "cuda")
         self.card = _card(self._session, file)
+        self._divisible = all(spec.shape[:1] == ("batch",) for spec in (*self.card.inputs, *self.card.outputs))
         self.fingerprint = self.card.fingerprint(sha256_file(file))
         self.backend: dict[str, Any] = {
             "backend": "onnxruntime",
@@ -67,17 +83,48 @@ class OrtSession:
         }
 
     def run(self, inputs: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
-        """Run the graph once.
+        """Run the graph once, or in parts: where a GPU's memory runs out, the batch is halved and the run carries on.
 
         Args:
             inputs: arrays by the card's input names.
 
         Returns:
             arrays by the card's output names.
+
+        Raises:
+            DeviceMemoryError: not even one image fits into the GPU's memory.
         """
         names = [spec.name for spec in self.card.outputs]
-        outputs = self._session.run(names, {name: np.ascontiguousarray(value) for name, value in inputs.items()})
-        return dict(zip(names, outputs, strict=True))
+        rows = len(next(iter(inputs.values())))
+        limit = min(self._limit, max(rows, 1))
+        parts: list[list[npt.NDArray[Any]]] = []
+        start = 0
+        while start < rows or not parts:
+            part = {name: value[start : start + limit] for name, value in inputs.items()}
+            try:
+                parts.append(self._run(names, part))
+                start += limit
+            except Exception as error:  # ONNX Runtime's exceptions share no base class
+                if self._bound is None or not self._divisible or not _out_of_memory(error):
+                    raise
+                self._bound.release()
+                if limit == 1:
+                    raise DeviceMemoryError(
+                        f"{self.card.name}: the GPU has no room for one image of {_size(part)}; use a smaller "
+                        "--max-side, or stop what else runs on the GPU"
+                    ) from error
+                limit = self._limit = self.backend["reduced"] = limit // 2
+        if len(parts) == 1:
+            return dict(zip(names, parts[0], strict=True))
+        return {name: np.concatenate(found) for name, found in zip(names, zip(*parts, strict=True), strict=True)}
+
+    def _run(self, names: list[str], inputs: Mapping[str, npt.NDArray[Any]]) -> list[npt.NDArray[Any]]:
+        if self._bound is not None:
+            return self._bound.run(names, inputs)
+        found: list[npt.NDArray[Any]] = self._session.run(
+            names, {name: np.ascontiguousarray(value) for name, value in inputs.items()}
+        )
+        return found
 
 
 def read_card(path: str | Path) -> ModelCard:
@@ -93,6 +140,67 @@ def available_backends() -> list[dict[str, Any]]:
         {"backend": "onnxruntime", "version": ort.__version__, "device": device, "listed": provider in listed}
         for device, provider in PROVIDERS.items()
     ]
+
+
+def _providers(device: str, file: Path) -> list[tuple[str, dict[str, str]]]:
+    """The provider of a device with its options, and those that take the operators it cannot run.
+
+    Raises:
+        ModelError: TensorRT is asked for a model of native sizes.
+    """
+    wanted: list[tuple[str, dict[str, str]]] = []
+    if device == "tensorrt":
+        wanted.append((PROVIDERS["tensorrt"], _tensorrt_options(read_card(file), file)))
+    if device != "cpu":
+        # TF32 keeps 10 bits of a float32; an exhaustive search for the best convolution starts anew with every size.
+        wanted.append((PROVIDERS["cuda"], {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"}))
+    return [*wanted, (PROVIDERS["cpu"], {})]
+
+
+def _tensorrt_options(card: ModelCard, file: Path) -> dict[str, str]:
+    """One optimisation profile per padded shape; engines and timings beside the model."""
+    profile = card.profile
+    if profile.kind != "fixed":
+        raise ModelError(
+            f"{file}: has the dynamic profile, and TensorRT would build an engine for every image size; export it with "
+            "--profile fixed, or ask for --device cuda"
+        )
+    cache = str(file.with_name(f"{file.stem}.trt"))
+    options = {
+        "trt_engine_cache_enable": "1",
+        "trt_engine_cache_path": cache,
+        "trt_timing_cache_enable": "1",
+        "trt_timing_cache_path": cache,
+    }
+    sides = list(itertools.product(profile.heights, profile.widths))
+    for bound, batch in (("min", profile.batch[0]), ("opt", profile.batch[1]), ("max", profile.batch[1])):
+        shapes = [
+            f"{spec.name}:{'x'.join(map(str, spec.sized(batch, *side, str(file))))}"
+            for side in sides
+            for spec in card.inputs
+        ]
+        options[f"trt_profile_{bound}_shapes"] = ",".join(shapes)
+    return options
+
+
+def _load_libraries(ort: Any, device: str) -> None:
+    """CUDA's and TensorRT's libraries as pip installs them, where no others are on the loader's path."""
+    if find_driver().problem is not None:
+        return  # TensorRT's library aborts without a driver; the session says what is active
+    if hasattr(ort, "preload_dlls"):
+        ort.preload_dlls()
+    if device == "tensorrt":
+        require("tensorrt", "tensorrt", "run ONNX Runtime's TensorRT provider")
+
+
+def _out_of_memory(error: Exception) -> bool:
+    text = str(error).lower()
+    return "failed to allocate" in text or "out of memory" in text or "alloc_failed" in text
+
+
+def _size(inputs: Mapping[str, npt.NDArray[Any]]) -> str:
+    shape = next(iter(inputs.values())).shape
+    return f"{shape[2]}x{shape[1]}" if len(shape) == 4 else str(list(shape))
 
 
 def _card(session: Any, file: Path) -> ModelCard:

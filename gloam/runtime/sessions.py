@@ -11,7 +11,7 @@ from gloam.runtime.session import Session
 from gloam.runtime.tensorrt.engine_card import is_engine
 from gloam.runtime.tensorrt.session import TensorRTSession
 
-DEVICES = ("auto", "cpu", "cuda")
+DEVICES = ("auto", "cpu", "cuda", "tensorrt")
 
 
 def open_session(path: str | Path, device: str = "cpu", threads: int | None = None) -> Session:
@@ -19,7 +19,8 @@ def open_session(path: str | Path, device: str = "cpu", threads: int | None = No
 
     Args:
         path: ``.onnx`` file, engine folder, or ``.engine`` file.
-        device: ``cpu``, ``cuda``, or ``auto``: CUDA where it is really active, else the CPU.
+        device: ``cpu``, ``cuda``, ``tensorrt`` (ONNX Runtime's provider), or ``auto``: CUDA where it is really active,
+            else the CPU.
         threads: of the backend on a CPU; all cores by default.
 
     Returns:

@@ -52,7 +52,7 @@ def test_backend_is_stated(model: Path) -> None:
     session = OrtSession(model, threads=1)
     assert session.backend["providers"] == ["CPUExecutionProvider"]
     assert session.backend["threads"] == 1
-    assert {row["device"] for row in available_backends()} == {"cpu", "cuda"}
+    assert {row["device"] for row in available_backends()} == {"cpu", "cuda", "tensorrt"}
 
 
 def test_another_device_is_refused_not_replaced(model: Path) -> None:
