@@ -175,13 +175,16 @@ class _Checker:
         self.unit = "1 - cosine" if self.embeds else "absolute difference"
         self.source = source
         self.original: Any = self._open(source)
+        profile = self.card.profile
+        self._side = min((MAX_SIDE, *profile.heights[-1:], *profile.widths[-1:]))  # a fixed profile takes no larger
         items = [items[at] for at in np.linspace(0, len(items) - 1, min(len(items), MOST_IMAGES)).astype(int)]
-        read = [(item.name, image) for item in items if (image := _decoded(item)) is not None]
+        read = [(item.name, image) for item in items if (image := _decoded(item, self._side)) is not None]
         if items and len(read) < 2:
             raise DataError(f"{len(read)} of {len(items)} images can be read; calibration and check need one each")
         if not read:
             rng = np.random.default_rng(0)
-            read = [(f"generated {h}x{w}", textured_image(rng, h, w)) for h, w in GENERATED]
+            sizes = dict.fromkeys((min(h, self._side), min(w, self._side)) for h, w in GENERATED)
+            read = [(f"generated {h}x{w}", textured_image(rng, h, w)) for h, w in sizes]
             read = [pair for pair in read for _ in range(2)]  # nothing is calibrated on these
         self._given = [image for _, image in read[::2]]
         self.names, self.images = [name for name, _ in read[1::2]], [image for _, image in read[1::2]]
@@ -237,8 +240,8 @@ class _Checker:
         return agreement | {"mAP_fp32": scores_of[0], "mAP": scores_of[1]}
 
 
-def _decoded(item: ImageItem) -> npt.NDArray[np.uint8] | None:
+def _decoded(item: ImageItem, side: int) -> npt.NDArray[np.uint8] | None:
     try:
-        return None if item.problem is not None else decode_image(item.read(), max_side=MAX_SIDE)
+        return None if item.problem is not None else decode_image(item.read(), max_side=side)
     except ImageError:
         return None

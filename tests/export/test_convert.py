@@ -16,6 +16,7 @@ from gloam.export.onnx import export_embedder
 from gloam.export.quantize import to_int8
 from gloam.export.release_check import textured_image
 from gloam.export.translator import export_translator
+from gloam.padding import PaddingProfile
 from gloam.runtime.embedder import Embedder
 from gloam.runtime.ort import OrtSession
 from gloam.runtime.selftest import run_selftest
@@ -166,3 +167,18 @@ def test_a_large_folder_is_sampled_evenly_not_held_whole(exact, photographs, tmp
     monkeypatch.setattr("gloam.export.convert.MOST_IMAGES", 8)
     _, done = convert_precision(exact, tmp_path / "half.onnx", "fp16", items=items)
     assert (len(items), done.images) == (20, 4)
+
+
+def test_a_fixed_profile_of_small_shapes_is_checked_at_what_it_takes(photographs, tmp_path):
+    torch.manual_seed(0)
+    model = create_embedder("gem_resnet18", width=8).eval()
+    fixed = PaddingProfile.fixed((256,), (256,), (1, 2))
+    export_embedder(model, tmp_path / "m.onnx", profile=fixed, provenance={})
+    large = tmp_path / "large"
+    large.mkdir()
+    for number in range(2):
+        image = textured_image(np.random.default_rng(number), 600, 400)
+        cv2.imwrite(str(large / f"{number}.png"), image)
+    for items in ((), find_images(large)):
+        _, done = convert_precision(tmp_path / "m.onnx", tmp_path / "half.onnx", "fp16", items=items)
+        assert done.passed

@@ -1,4 +1,4 @@
-"""On a machine with a CUDA GPU: both device layers, and ONNX Runtime's CUDA provider beside its CPU one."""
+"""On a machine with a CUDA GPU: both device layers, ONNX Runtime's GPU providers, and engines, beside the CPU."""
 
 from __future__ import annotations
 
@@ -6,14 +6,25 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from PIL import Image
+from torch import nn
 
+from gloam.data.sources import find_images
 from gloam.errors import DeviceError, MissingExtraError
+from gloam.export.convert import convert_precision
+from gloam.export.onnx import export_embedder
+from gloam.export.tensorrt import build_engine
 from gloam.padding import PaddingProfile
 from gloam.runtime.cuda.device import LAYERS, Device, open_device
 from gloam.runtime.doctor import find_driver
 from gloam.runtime.embedder import Embedder
 from gloam.runtime.ort import available_backends
+from gloam.runtime.pipeline import extract
 from gloam.runtime.sessions import open_session
+from gloam.runtime.store import DescriptorStore
+from gloam.runtime.tensorrt.session import TensorRTSession
+from gloam.training.networks.embedders import create_embedder
 from tests.fakes.cuda_packages import CudaRuntime
 from tests.runtime.cuda.test_device import round_trip
 from tests.tiny_models import write_tiny_embedder
@@ -86,3 +97,70 @@ def test_cuda_and_cpu_agree_in_fp32(tmp_path: Path, profile: str) -> None:
     np.testing.assert_allclose(Embedder(session)(images), Embedder.load(tmp_path / "m.onnx")(images), atol=1e-5)
     automatic = open_session(tmp_path / "m.onnx", "auto")
     assert automatic.backend["device"] == "cuda"
+
+
+def needs_provider(device: str) -> None:
+    if find_driver().problem or not any(row["listed"] for row in available_backends() if row["device"] == device):
+        pytest.skip(f"no {device} provider in this ONNX Runtime, or no GPU")
+
+
+def photographs() -> list[np.ndarray]:
+    rng = np.random.default_rng(0)
+    return [rng.integers(0, 256, (height, width, 3), dtype=np.uint8) for height, width in ((200, 130), (64, 256))]
+
+
+def test_half_precision_on_the_gpu_overflows_nowhere(tmp_path: Path) -> None:
+    """What a CPU that computes fp16 operators in float32 cannot show."""
+    needs_provider("cuda")
+    torch.manual_seed(0)
+    model = create_embedder("gem_vgg16", stages=[[8, 1]] * 5).eval()
+    with torch.no_grad():  # activations of 40 and more, whose cubes are beyond fp16
+        next(layer for layer in reversed(list(model.features)) if isinstance(layer, nn.Conv2d)).weight.mul_(200)
+    export_embedder(model, tmp_path / "m.onnx", profile=PaddingProfile.fixed((256,), (256,)), provenance={})
+    convert_precision(tmp_path / "m.onnx", tmp_path / "half.onnx", "fp16", accept=True)
+    exact = Embedder.load(tmp_path / "m.onnx")(photographs())
+    half = Embedder.load(tmp_path / "half.onnx", device="cuda")(photographs())
+    assert (half * exact).sum(1).min() > 0.999
+
+
+def test_a_store_made_on_the_gpu_is_that_of_the_cpu(tmp_path: Path) -> None:
+    needs_provider("cuda")
+    write_tiny_embedder(tmp_path / "m.onnx", PaddingProfile.fixed((256,), (256,), (1, 8)))
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for number in range(20):
+        pixels = np.random.default_rng(number).integers(0, 256, (100 + number, 120, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(photos / f"{number:02d}.png")
+    items = find_images(photos)
+    stores = {}
+    for device in ("cpu", "cuda"):
+        summary = extract(items, Embedder.load(tmp_path / "m.onnx", device=device), tmp_path / device)
+        assert (summary.described, summary.failed) == (20, 0)
+        stores[device] = DescriptorStore.open(tmp_path / device).load()
+    np.testing.assert_allclose(stores["cuda"], stores["cpu"], atol=2e-3)  # stored in float16
+
+
+def test_the_tensorrt_provider_agrees_with_the_cpu(tmp_path: Path) -> None:
+    needs_provider("tensorrt")
+    write_tiny_embedder(tmp_path / "m.onnx", PaddingProfile.fixed((256,), (256,), (1, 4)))
+    try:
+        session = open_session(tmp_path / "m.onnx", "tensorrt")
+    except (DeviceError, MissingExtraError) as error:
+        pytest.skip(str(error))
+    expected = Embedder.load(tmp_path / "m.onnx")(photographs())
+    np.testing.assert_allclose(Embedder(session)(photographs()), expected, atol=1e-4)
+    assert any((tmp_path / "m.trt").iterdir())
+
+
+@pytest.mark.parametrize("graphs", [False, True])
+def test_an_engine_is_built_and_agrees_with_the_cpu(tmp_path: Path, graphs: bool) -> None:
+    pytest.importorskip("tensorrt")
+    real(LAYERS[-1])
+    write_tiny_embedder(tmp_path / "m.onnx", PaddingProfile.fixed((256,), (256, 512), (1, 4)))
+    build_engine(tmp_path / "m.onnx", tmp_path / "engine")
+    rng = np.random.default_rng(0)
+    images = [rng.integers(0, 256, (100 + row, 200 + 10 * row, 3), dtype=np.uint8) for row in range(9)]
+    expected = Embedder.load(tmp_path / "m.onnx")(images)
+    with TensorRTSession(tmp_path / "engine", cuda_graphs=graphs) as session:
+        for _ in range(2):  # the second run launches captured graphs
+            np.testing.assert_allclose(Embedder(session)(images), expected, atol=1e-5)
