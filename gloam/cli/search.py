@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gloam.cli.report import Report
+from gloam.cli.values import DEVICES
 from gloam.errors import UsageError
 
 if TYPE_CHECKING:
@@ -26,7 +27,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     queries.add_argument("--images", type=Path, help="folder, text list or kapture dataset of queries; needs --model")
     parser.add_argument("--model", type=Path, help=".onnx embedder for --images, the one that described the index")
     parser.add_argument("-k", type=int, default=10, help="results per query")
-    parser.add_argument("--nprobe", type=int, help="cells visited of an inverted file (default: FAISS's)")
+    parser.add_argument("--nprobe", type=int, help="cells visited of an inverted file (default: measured at build)")
+    parser.add_argument(
+        "--mmap",
+        action="store_true",
+        help="leave the vectors on the disk; only the sizes of the index files are then checked, not their checksums",
+    )
+    parser.add_argument(
+        "--device", choices=DEVICES, default="cpu", help="where the index is searched; auto: on GPUs where FAISS can"
+    )
     parser.add_argument("--threads", type=int, help="threads of the model (default: all cores)")
 
 
@@ -36,7 +45,7 @@ def run(arguments: argparse.Namespace) -> Report:
         raise UsageError("--images and --model go together")
     from gloam.runtime.index import DescriptorIndex
 
-    index = DescriptorIndex.open(arguments.index)
+    index = DescriptorIndex.open(arguments.index, mmap=arguments.mmap, device=arguments.device)
     failures: dict[str, str] = {}
     if arguments.store is not None:
         from gloam.runtime.descriptors import search_space
@@ -55,7 +64,15 @@ def run(arguments: argparse.Namespace) -> Report:
         results[query] = [{"image": name, "score": score} for name, score in found]
         lines += [query, *(f"  {score:.4f}  {name}" for name, score in found)]
     lines += [f"{name}: left out, {reason}" for name, reason in failures.items()]
-    data = {"index": str(arguments.index), "space": space, "results": results, "failures": failures}
+    data = {
+        "index": str(arguments.index),
+        "space": space,
+        "searched_on": index.device,
+        "settings": index.card.search | ({} if arguments.nprobe is None else {"nprobe": arguments.nprobe}),
+        "recall": index.card.recall,
+        "results": results,
+        "failures": failures,
+    }
     return Report(data, "\n".join(lines))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,16 @@ def key_value(text: str) -> tuple[str, Any]:
         return key, json.loads(value)
     except ValueError:
         return key, value
+
+
+def nbytes(text: str) -> int:
+    """``8GB``, ``512MiB`` or a plain number of bytes."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(?:([kmgt]?)(i?)b)?", text.strip().lower())
+    if not found:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a size; write for example 8GB, 512MiB or 1000000")
+    number, prefix, binary = found.groups()
+    unit = 1024 if binary else 1000
+    return round(float(number) * float(unit ** (" kmgt".index(prefix or " "))))
 
 
 def place(text: str) -> Path | str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -10,6 +10,7 @@ import numpy.typing as npt
 from gloam.data.pairs import Pair
 from gloam.errors import IncompatibleError, UsageError
 from gloam.runtime.descriptors import DescriptorSource, expect_searchable, finite_blocks
+from gloam.runtime.pair_masks import PairMask
 
 BLOCK = 4096  # a tile of scores is at most BLOCK x BLOCK float32, 64 MiB
 
@@ -25,6 +26,7 @@ def retrieve_pairs(
     block: int = BLOCK,
     exclude_self: bool = False,
     min_score: float | None = None,
+    masks: Sequence[PairMask] = (),
 ) -> Iterator[Pair]:
     """The k best images of the map for each query, sorted by query name, then by score from best to worst.
 
@@ -37,10 +39,11 @@ def retrieve_pairs(
         block: rows of either side in memory at once.
         exclude_self: leave out the image of the map that has the query's own name.
         min_score: leave out pairs below this cosine.
+        masks: leave out what any of them hides; see :mod:`gloam.runtime.pair_masks`.
 
     Raises:
         IncompatibleError: the descriptors are of different spaces or dimensions.
-        UsageError: ``k`` or ``block`` is not positive.
+        UsageError: ``k`` or ``block`` is not positive, or a mask is of other numbers of images.
     """
     if k < 1 or block < 1:
         raise UsageError(f"pairs per query ({k}) and block ({block}) must be at least 1")
@@ -50,7 +53,9 @@ def retrieve_pairs(
             f"queries of {query_store.dimension} values, map of {map_store.dimension} by {map_store.metric}; "
             "pairs need one dimension and the metric cosine"
         )
-    return _ranked(query_store, map_store, k, block, exclude_self, min_score)
+    for mask in masks:
+        mask.check(len(query_store.names), len(map_store.names))
+    return _ranked(query_store, map_store, k, block, exclude_self, min_score, masks)
 
 
 def _ranked(
@@ -60,15 +65,19 @@ def _ranked(
     block: int,
     exclude_self: bool,
     min_score: float | None,
+    masks: Sequence[PairMask],
 ) -> Iterator[Pair]:
     order = sorted(range(len(map_store.names)), key=map_store.names.__getitem__)
     rank = np.empty(len(order), np.int64)  # an image is its name's place in the alphabet: ties need no strings
     rank[order] = np.arange(len(order))
     rank_of = {name: int(rank[row]) for row, name in enumerate(map_store.names)} if exclude_self else {}
     best: list[tuple[str, Scores, Ranks]] = []
+    start = 0
     for names, queries in finite_blocks(query_store, block):
+        place = slice(start, start + len(names))
+        start += len(names)
         own = np.array([rank_of.get(name, -1) for name in names], np.int64)
-        scores, ranks = _best_of_block(queries, own, map_store, rank, k, block, min_score)
+        scores, ranks = _best_of_block(queries, place, own, map_store, rank, k, block, min_score, masks)
         best += zip(names, scores, ranks, strict=True)
     best.sort(key=lambda entry: entry[0])
     for name, scores, ranks in best:
@@ -79,23 +88,28 @@ def _ranked(
 
 def _best_of_block(
     queries: Scores,  # [q, D]
+    query_place: slice,  # of these rows in their store
     own: Ranks,  # [q] rank of the query's own name in the map, or -1
     map_store: DescriptorSource,
     rank: Ranks,  # [m]
     k: int,
     block: int,
     min_score: float | None,
+    masks: Sequence[PairMask],
 ) -> tuple[Scores, Ranks]:
     """Running top-k of one block of queries: scores and ranks ``[q, k]``, -inf and -1 where there are fewer."""
     best = np.full((len(queries), k), -np.inf, np.float32)
     places = np.full((len(queries), k), -1, np.int64)
     start = 0
     for names, rows in finite_blocks(map_store, block):
-        tile_rank = rank[start : start + len(names)]
+        place = slice(start, start + len(names))
+        tile_rank = rank[place]
         start += len(names)
         tile = queries @ rows.T
         if (own >= 0).any():
             tile[own[:, None] == tile_rank[None, :]] = -np.inf
+        for mask in masks:
+            tile[mask.hidden(query_place, place)] = -np.inf
         if min_score is not None:
             tile[tile < min_score] = -np.inf
         # What ties with the k-th best so far may still precede it by name, hence >= and not >.

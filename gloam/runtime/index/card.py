@@ -1,0 +1,232 @@
+"""The card of an index, and the files that it names.
+
+``index.json`` is the index: it names the FAISS files in the order of their vectors and the file of the images' names,
+with their checksums, and it is replaced last. New content goes to names that the present card does not use
+(``index.faiss``, then ``index.2.faiss``), so whatever interrupts a build, the index that was there stays whole.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gloam.errors import DataError, IncompatibleError, StoreError
+from gloam.files import atomic_write, bad_name, sha256_file, write_json
+
+SCHEMA = 2
+READABLE = (1, 2)  # 1 had one file, and no search settings, recall or sizes
+INDEX, NAMES, CARD = "index.faiss", "names.txt", "index.json"
+OURS = re.compile(r"(index(-\d+)?(\.\d+)?\.faiss|names(\.\d+)?\.txt)")
+READING = ("max_side", "stretch", "photometric", "fast_decode")  # options that decide how an image was read
+
+
+@dataclass(frozen=True)
+class IndexCard:
+    """What an index says of itself.
+
+    Attributes:
+        space, fingerprint, dimension, metric: of the descriptors; the fingerprint is that of the first store.
+        factory: FAISS's factory string.
+        count: number of vectors.
+        options: how the images were read before the model (size, normalisation), as the store states it.
+        versions: of the packages that built it.
+        sha256: of every file.
+        files: FAISS files (shards), in the order of the vectors.
+        names: the file of names, a name per line in the order of the vectors.
+        sizes: bytes of every file.
+        search: FAISS's search parameters that a search uses by default, chosen at build: ``nprobe``, ``efSearch``,
+            ``k_factor_rf`` (of re-ranking).
+        recall: measured at build with those parameters: ``recall@1``, ``recall@10``, ``queries``, ``target`` and
+            ``vectors``, how many there were at the time. Empty for an exact index and after a merge.
+        training: ``vectors`` that it learned from, ``seed`` and ``device``; empty where it learns nothing.
+    """
+
+    space: str
+    fingerprint: str
+    dimension: int
+    metric: str
+    factory: str
+    count: int
+    options: dict[str, Any]
+    versions: dict[str, str]
+    sha256: dict[str, str]
+    files: list[str] = field(default_factory=lambda: [INDEX])
+    names: str = NAMES
+    sizes: dict[str, int] = field(default_factory=dict)
+    search: dict[str, int] = field(default_factory=dict)
+    recall: dict[str, float] = field(default_factory=dict)
+    training: dict[str, Any] = field(default_factory=dict)
+    schema: int = SCHEMA
+
+
+@dataclass(frozen=True)
+class NewFiles:
+    """Names for new content that leave the present index alone; see :func:`new_files`."""
+
+    files: list[str]
+    names: str
+
+
+def read_card(folder: Path) -> IndexCard:
+    """The card of an index.
+
+    Raises:
+        StoreError: no index, one that was not finished, of another schema, or a damaged card.
+    """
+    path = folder / CARD
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+        if value["schema"] not in READABLE:
+            known = " and ".join(map(str, READABLE))
+            raise StoreError(f"{path}: an index of schema {value['schema']!r}, this gloam reads {known}; build again")
+        card = IndexCard(**value)
+        if {*card.files, card.names} != set(card.sha256):
+            raise ValueError("files and checksums do not belong together")
+        return card
+    except OSError as error:
+        raise StoreError(f"{folder}: not an index, or one that was not finished; run `gloam index` again") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise StoreError(f"{path}: damaged ({error}); build the index again") from error
+
+
+def check_files(folder: Path, card: IndexCard, *, sizes_only: bool = False) -> None:
+    """Compare the files of an index with its card.
+
+    Args:
+        folder: of the index.
+        card: its card.
+        sizes_only: compare the FAISS files' sizes instead of reading every byte of them for the checksum. A card of
+            schema 1 states no sizes; then the checksums are compared.
+
+    Raises:
+        StoreError: a file is absent, of another size, or its checksum differs.
+    """
+    for name, expected in card.sha256.items():
+        try:
+            size = (folder / name).stat().st_size
+            found = None if sizes_only and name in card.sizes and name != card.names else sha256_file(folder / name)
+        except OSError as error:
+            raise StoreError(f"{folder / name}: cannot be read ({error.strerror}); build the index again") from error
+        if size != card.sizes.get(name, size):
+            raise StoreError(
+                f"{folder / name}: damaged, {size} bytes where {card.sizes[name]} are stated; build the index again"
+            )
+        if found not in (None, expected):
+            raise StoreError(f"{folder / name}: damaged, its checksum differs; build the index again")
+
+
+def read_names(folder: Path, card: IndexCard) -> list[str]:
+    """Names of the images, in the order of the vectors."""
+    return (folder / card.names).read_text(encoding="utf-8").split("\n")[:-1]
+
+
+def write_names(path: Path, names: Iterable[str]) -> None:
+    """Write the file of names.
+
+    Raises:
+        DataError: a name cannot be a line of a text file.
+    """
+    with atomic_write(path) as handle:
+        for name in names:
+            if reason := bad_name(name):
+                raise DataError(f"{path.parent}: image name {name!r} {reason}; rename the image and extract again")
+            handle.write(f"{name}\n".encode())
+
+
+@contextlib.contextmanager
+def new_files(folder: Path, shards: int, *, after: int = 0) -> Iterator[NewFiles]:
+    """Names that nothing in the folder has; what was written under them is removed where the block fails.
+
+    Args:
+        folder: of the index, which may not exist yet; what a killed rebuild left in it is removed.
+        shards: FAISS files to name; one of a single file has no number.
+        after: number of the first, where the files follow shards that stay.
+    """
+    _remove_strays(folder)
+    numbers = range(after, after + shards)
+    stems = ["index"] if shards == 1 and not after else [f"index-{number:05d}" for number in numbers]
+    fresh = NewFiles([_fresh(folder, stem, ".faiss") for stem in stems], _fresh(folder, "names", ".txt"))
+    try:
+        yield fresh
+    except BaseException:
+        named = _named(folder) or set()  # the card may already be the new one
+        for name in {*fresh.files, fresh.names} - named:
+            (folder / name).unlink(missing_ok=True)
+        raise
+
+
+def publish(folder: Path, card: IndexCard) -> None:
+    """Replace the card, which makes the new files the index, and remove files of ours that it does not name."""
+    write_json(folder / CARD, asdict(card))
+    _remove_strays(folder)
+
+
+def sums_and_sizes(folder: Path, names: Sequence[str]) -> tuple[dict[str, str], dict[str, int]]:
+    """The checksums and sizes of files, as a card states them."""
+    sums = {name: sha256_file(folder / name) for name in names}
+    return sums, {name: (folder / name).stat().st_size for name in names}
+
+
+def package_versions(faiss_version: str) -> dict[str, str]:
+    """The packages that decide the bytes of an index."""
+    return {"gloam": metadata.version("gloam"), "faiss": faiss_version, "numpy": np.__version__}
+
+
+def expect_same_reading(first: dict[str, Any], second: dict[str, Any], where: str) -> None:
+    """Refuse descriptors of images that were read otherwise (size, normalisation) than those of the index.
+
+    Raises:
+        IncompatibleError: names the option.
+    """
+    for key in READING:
+        if first.get(key) != second.get(key):
+            raise IncompatibleError(
+                f"{where}: images were read with {key} {second.get(key)!r}, those of the index with "
+                f"{first.get(key)!r}; extract them again alike"
+            )
+
+
+def expect_new_names(known: set[str], names: Iterable[str], where: str) -> None:
+    """Add names to ``known``.
+
+    Raises:
+        DataError: one is already there.
+    """
+    for name in names:
+        if name in known:
+            raise DataError(f"{where}: image {name!r} is already in the index; leave it out or build the index again")
+        known.add(name)
+
+
+def _remove_strays(folder: Path) -> None:
+    """Remove files of ours that the card does not name; none where no card says which are the index."""
+    named = _named(folder)
+    if named is None:
+        return
+    for path in folder.iterdir():
+        if OURS.fullmatch(path.name) and path.name not in named:
+            path.unlink(missing_ok=True)
+
+
+def _named(folder: Path) -> set[str] | None:
+    """Files that the card names; None where there is no card that can be read."""
+    try:
+        return set(read_card(folder).sha256)
+    except StoreError:
+        return None
+
+
+def _fresh(folder: Path, stem: str, suffix: str) -> str:
+    name, number = f"{stem}{suffix}", 1
+    while (folder / name).exists():
+        number += 1
+        name = f"{stem}.{number}{suffix}"
+    return name
