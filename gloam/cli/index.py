@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gloam.cli.report import Report
-from gloam.cli.values import DEVICES, nbytes
+from gloam.cli.values import INDEX_DEVICES, nbytes
 from gloam.errors import UsageError
 
 if TYPE_CHECKING:
@@ -40,7 +40,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--train-samples", type=int, help="vectors to train with (default: 100 000, or 39 a cell where that is more)"
     )
     kind.add_argument("--seed", type=int, default=0, help="of the draw of those vectors")
-    kind.add_argument("--device", choices=DEVICES, default="cpu", help="where k-means runs; auto: on GPUs if FAISS can")
+    kind.add_argument(
+        "--device", choices=INDEX_DEVICES, default="cpu", help="where k-means runs; auto: on GPUs if FAISS can"
+    )
 
 
 def run(arguments: argparse.Namespace) -> Report:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gloam.cli.report import Report
-from gloam.cli.values import DEVICES
+from gloam.cli.values import INDEX_DEVICES
 from gloam.errors import UsageError
 
 if TYPE_CHECKING:
@@ -34,7 +34,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="leave the vectors on the disk; only the sizes of the index files are then checked, not their checksums",
     )
     parser.add_argument(
-        "--device", choices=DEVICES, default="cpu", help="where the index is searched; auto: on GPUs where FAISS can"
+        "--device",
+        choices=INDEX_DEVICES,
+        default="cpu",
+        help="where the index is searched; auto: on GPUs where FAISS can",
     )
     parser.add_argument("--threads", type=int, help="threads of the model (default: all cores)")
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 DEVICES = ("auto", "cpu", "cuda", "tensorrt")  # where a model runs; the backend says what auto chose, and why
+INDEX_DEVICES = ("auto", "cpu", "cuda")  # where FAISS runs
 
 
 def key_value(text: str) -> tuple[str, Any]:
