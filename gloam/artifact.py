@@ -96,8 +96,9 @@ class ModelCard:
         scales: image scales whose descriptors are aggregated.
         pooling: e.g. ``{"name": "gem", "p": 3.0}``.
         whitening: None or ``{"name": ..., "sha256": ...}``.
-        translate: fingerprint of the translator that images pass before this model, or None; like ``photometric``
-            something that a caller adds to the card of a file.
+        translate: fingerprint of the translator that images pass before this model, or None. In the card of a file
+            of kind ``fused`` the graph does it itself; of any other, a caller adds it, like ``photometric``.
+        resize: longer side in pixels to which the graph itself reduces larger images first, or None.
         provenance: at least ``recipe``, ``data``, ``weights_sha256``, ``licence``.
     """
 
@@ -119,34 +120,69 @@ class ModelCard:
     precision: str = "fp32"
     selftest: SelfTest | None = None
     translate: str | None = None
+    resize: int | None = None
     schema: int = SCHEMA
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
             raise ModelError(f"model card: unknown kind {self.kind!r}; this gloam knows {', '.join(KINDS)}")
 
+    @property
+    def embeds(self) -> bool:
+        """Whether the model gives one descriptor of an image: an embedder, alone or behind a translator."""
+        return self.kind in ("embedder", "fused")
+
+    @property
+    def prepares(self) -> bool:
+        """Whether the graph itself resizes or translates images, so that callers may change nothing before it."""
+        return self.resize is not None or self.kind == "fused"
+
     def with_photometric(self, photometric: Photometric) -> ModelCard:
         """The card of the same model fed with differently normalised images (another space).
 
         Raises:
-            ModelError: the normalisation is baked into the graph and cannot be replaced.
+            ModelError: the normalisation is baked into the graph and cannot be replaced, or would come before what the
+                graph does first.
         """
         if self.photometric.baked and photometric != self.photometric:
             raise ModelError(f"{self.name}: {self.photometric.name} is inside the graph and cannot be replaced")
+        if self.prepares and photometric != self.photometric:
+            raise ModelError(
+                f"{self.name}: {photometric.name} belongs behind the {self._first()}, which is inside the graph; "
+                "export the model with --bake-clahe"
+            )
         return replace(self, photometric=photometric)
 
     def with_translate(self, fingerprint: str | None) -> ModelCard:
-        """The card of the same model fed with translated images (another space); None for untranslated ones."""
+        """The card of the same model fed with translated images (another space); None for untranslated ones, wherever
+        they are translated now.
+
+        Raises:
+            ModelError: a translator in front of a graph that translates or resizes images itself.
+        """
+        if fingerprint is None:
+            return replace(self, kind="embedder" if self.kind == "fused" else self.kind, translate=None)
+        if self.prepares:
+            raise ModelError(
+                f"{self.name}: a translator cannot stand in front of the {self._first()}, which is inside the graph; "
+                "use the model without it, or fuse both with `gloam export --translate`"
+            )
         return replace(self, translate=fingerprint)
 
+    def _first(self) -> str:
+        return "resizing" if self.resize is not None else "translation"
+
     def space(self) -> str:
-        """Hex sha256 of all that decides whether two descriptors may be compared."""
+        """Hex sha256 of all that decides whether two descriptors may be compared.
+
+        A fused model has the space of its embedder fed by its translator's file: where a translator runs is no matter.
+        """
         photometric: dict[str, Any] = {"name": self.photometric.name}
         if self.photometric.name != "none":
             photometric |= {"clip": self.photometric.clip, "grid": self.photometric.grid}
         return sha256_json(
             {
-                "kind": self.kind,
+                "kind": "embedder" if self.kind == "fused" else self.kind,
                 "network": dict(self.network),
                 "weights_sha256": self.provenance.get("weights_sha256"),
                 "mean": list(self.mean),
@@ -157,8 +193,9 @@ class ModelCard:
                 "whitening": _plain(self.whitening),
                 "dimension": self.dimension,
                 "metric": self.metric,
-                # Only where there is one, so that the spaces of untranslated images stay what they were.
+                # Only where there are, so that the spaces of images as they are stay what they were.
                 **({"translate": self.translate} if self.translate is not None else {}),
+                **({"resize": self.resize} if self.resize is not None else {}),
             }
         )
 
@@ -202,6 +239,8 @@ class ModelCard:
         }
         if self.translate is not None:
             value["translate"] = self.translate
+        if self.resize is not None:
+            value["resize"] = self.resize
         if self.selftest is not None:
             value["selftest"] = {
                 "shape": list(self.selftest.shape),
@@ -251,6 +290,7 @@ class ModelCard:
                 metric=value["metric"],
                 precision=value["precision"],
                 translate=value.get("translate"),
+                resize=value.get("resize"),
                 selftest=None
                 if test is None
                 else SelfTest(

@@ -35,7 +35,10 @@ class PaddingProfile:
         batch: smallest and largest batch.
         pad_mode: content of the padding, ``zero`` or ``reflect``; an embedder of a fixed profile ignores it.
         anchor: place of the image in the padded shape, ``top-left`` or ``center`` (extra pixel right/bottom).
-        minimum: smallest padded side of a reflecting profile, itself a multiple; of any other, smallest image side.
+        minimum: smallest padded side of a reflecting or next-only profile, itself a multiple; of any other, smallest
+            image side.
+        next_only: a fixed profile runs an image at the next multiple of its sides alone and never at a larger shape,
+            because what is inside the graph reflects the image into the whole of it (a fused translator).
     """
 
     kind: Literal["dynamic", "fixed"] = "dynamic"
@@ -46,6 +49,7 @@ class PaddingProfile:
     pad_mode: Literal["zero", "reflect"] = "zero"
     anchor: Literal["top-left", "center"] = "top-left"
     minimum: int = 1
+    next_only: bool = False
 
     def __post_init__(self) -> None:
         if self.kind not in ("dynamic", "fixed"):
@@ -100,9 +104,9 @@ class PaddingProfile:
 
         Raises:
             ImageError: the image is smaller than the smallest side or larger than the largest shape, or a reflecting
-                profile lacks the next multiple.
+                or next-only profile lacks the next multiple.
         """
-        if self.reflects:
+        if self.reflects or self.next_only:
             return self._next_shape(height, width)
         if min(height, width) < self.minimum:
             raise ImageError(f"{width}x{height} is too small for this model; {self.minimum} px a side at least")
@@ -167,6 +171,7 @@ class PaddingProfile:
             "anchor": self.anchor,
             # Only where it says something, so that the identities of earlier files stay.
             **({"minimum": self.minimum} if self.minimum != 1 else {}),
+            **({"next_only": True} if self.next_only else {}),
         }
 
     @classmethod
@@ -182,6 +187,7 @@ class PaddingProfile:
                 pad_mode=value["pad_mode"],
                 anchor=value["anchor"],
                 minimum=int(value.get("minimum", 1)),
+                next_only=bool(value.get("next_only", False)),
             )
         except (KeyError, TypeError, ValueError, IndexError) as error:
             raise ModelError(f"the model card has a malformed padding profile ({error!r}); export again") from error

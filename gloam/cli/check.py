@@ -58,6 +58,11 @@ def run(arguments: argparse.Namespace) -> Report:
         f"self-test   {'passed' if passed else 'FAILED'}: max abs {difference:.2e}, tolerance {tolerance:.0e}",
     ]
     if arguments.against is not None:
+        if card.prepares:
+            raise ModelError(
+                f"{arguments.model}: has a translator or a resizing in front, which the weights do not; compare the "
+                "embedder and the translator as they were exported alone"
+            )
         compare = _compare_embedder if card.kind == "embedder" else _compare_maps
         rows = compare(arguments, session, tolerance)
         passed = passed and all(row["passed"] for row in rows)

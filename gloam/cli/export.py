@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gloam.cli.export_report import export_report
 from gloam.cli.report import Report
 from gloam.cli.values import key_value
 from gloam.errors import UsageError
@@ -30,8 +31,12 @@ EMBEDDERS_ONLY = (
     "scales",
     "whitening",
     "bake_clahe",
+    "translate",
+    "resize",
     "local_features",
 )
+FRONT = ("translate", "resize")
+UNSET = (None, "none", False)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -40,7 +45,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "weights",
         type=Path,
         nargs="?",
-        help="native .safetensors, an embedder's .pth/.pt state dict, or with --precision an exported float32 .onnx",
+        help="native .safetensors, an embedder's .pth/.pt state dict, or with --precision, --translate or --resize an "
+        "exported float32 .onnx",
     )
     parser.add_argument("-o", "--output", type=Path, required=True, help=".onnx file to write")
     parser.add_argument("--network", help="network name, for weights that do not say it themselves")
@@ -84,6 +90,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--whitening", type=Path, metavar="FILE", help="embedders: learned whitening to apply inside the graph"
+    )
+    parser.add_argument(
+        "--translate",
+        type=Path,
+        metavar="MODEL",
+        help="embedders: every image passes this translator first, inside the graph; an exported float32 .onnx, or "
+        "native weights, which pad images to the next multiple of 256",
+    )
+    parser.add_argument(
+        "--resize",
+        type=int,
+        metavar="MAX_SIDE",
+        help="embedders, dynamic profile: reduce larger images to this longer side inside the graph, as decoding would",
     )
     parser.add_argument(
         "--local-features",
@@ -136,10 +155,9 @@ def run(arguments: argparse.Namespace) -> Report:
         for name in PRECISION_ONLY:
             if getattr(arguments, name) not in (None, False):
                 raise UsageError(f"--{name.replace('_', '-')} goes with --precision {', '.join(PRECISIONS)}")
+    _refuse_before_loading(arguments)
     if arguments.weights is not None and arguments.weights.suffix == ".onnx":
-        if arguments.precision == "fp32":
-            raise UsageError(f"{arguments.weights}: is exported already; give --precision {', '.join(PRECISIONS)}")
-        return _report(*_converted(arguments.weights, arguments), arguments, [])
+        return _finished(arguments.weights, None, arguments, [])
     if arguments.option and arguments.random_init is None:
         raise UsageError("--option goes with --random-init; a checkpoint states its own options")
     from gloam.padding import PaddingProfile
@@ -148,7 +166,7 @@ def run(arguments: argparse.Namespace) -> Report:
     if loaded.kind == "embedder" and arguments.ensemble:
         loaded = _ensemble(loaded, arguments.ensemble)
     if loaded.kind != "embedder":
-        unused = [name for name in EMBEDDERS_ONLY if getattr(arguments, name) not in (None, "none", False)]
+        unused = [name for name in EMBEDDERS_ONLY if getattr(arguments, name) not in UNSET]
         if unused:
             option = unused[0].replace("_", "-")
             raise UsageError(f"--{option} is for embedders, but {loaded.model.name} is of kind '{loaded.kind}'")
@@ -158,12 +176,46 @@ def run(arguments: argparse.Namespace) -> Report:
         if arguments.profile == "fixed"
         else PaddingProfile.dynamic(batch)
     )
-    if arguments.precision == "fp32":
-        return _report(_export(loaded, arguments, arguments.output, profile), None, arguments, loaded.notes)
     with tempfile.TemporaryDirectory(prefix="gloam-export-") as folder:
-        exact = Path(folder) / "model.onnx"
-        _export(loaded, arguments, exact, profile)
-        return _report(*_converted(exact, arguments), arguments, loaded.notes)
+        more = arguments.precision != "fp32" or _fronted(arguments)
+        exact = Path(folder) / "model.onnx" if more else arguments.output
+        return _finished(exact, _export(loaded, arguments, exact, profile), arguments, loaded.notes)
+
+
+def _fronted(arguments: argparse.Namespace) -> bool:
+    return any(getattr(arguments, name) is not None for name in FRONT)
+
+
+def _refuse_before_loading(arguments: argparse.Namespace) -> None:
+    """Options that do not go together, whatever the weights are."""
+    if arguments.weights is not None and arguments.weights.suffix == ".onnx":
+        if arguments.precision == "fp32" and not _fronted(arguments):
+            raise UsageError(f"{arguments.weights}: is exported already; give --precision {', '.join(PRECISIONS)}")
+        late = [name for name in EMBEDDERS_ONLY if name not in FRONT and getattr(arguments, name) not in UNSET]
+        if late:
+            option = late[0].replace("_", "-")
+            raise UsageError(f"{arguments.weights}: is exported already; give --{option} when its weights are exported")
+    elif _fronted(arguments):
+        if arguments.photometric != "none":
+            raise UsageError("--translate and --resize take --bake-clahe; callers cannot normalise behind them")
+        if arguments.local_features:
+            raise UsageError("--translate and --resize are for one descriptor of an image, not for --local-features")
+        if arguments.resize is not None and arguments.profile == "fixed":
+            raise UsageError("--resize goes with the dynamic profile; a fixed profile has its sizes already")
+
+
+def _finished(exact: Path, card: ModelCard | None, arguments: argparse.Namespace, notes: list[str]) -> Report:
+    """What is still to be done to an exported float32 file: something in front, another precision, the report."""
+    with tempfile.TemporaryDirectory(prefix="gloam-export-") as folder:
+        if _fronted(arguments):
+            from gloam.export.front import put_in_front
+
+            whole = arguments.output if arguments.precision == "fp32" else Path(folder) / "whole.onnx"
+            card = put_in_front(exact, whole, translator=arguments.translate, max_side=arguments.resize)
+            exact = whole
+        if card is None or arguments.precision != "fp32":
+            return export_report(*_converted(exact, arguments), arguments, notes)
+        return export_report(card, None, arguments, notes)
 
 
 def _converted(exact: Path, arguments: argparse.Namespace) -> tuple[ModelCard, Conversion]:
@@ -178,56 +230,6 @@ def _converted(exact: Path, arguments: argparse.Namespace) -> tuple[ModelCard, C
         tolerance=arguments.tolerance,
         accept=arguments.accept_loss,
     )
-
-
-def _report(card: ModelCard, conversion: Conversion | None, arguments: argparse.Namespace, notes: list[str]) -> Report:
-    from gloam.files import sha256_file
-
-    fingerprint = card.fingerprint(sha256_file(arguments.output))
-    data = {
-        "model": str(arguments.output),
-        "kind": card.kind,
-        "name": card.name,
-        "dimension": card.dimension,
-        "profile": card.profile.kind,
-        "multiple": card.profile.multiple,
-        "space": card.space(),
-        "fingerprint": fingerprint,
-        "precision": card.precision,
-        "release_check": None if conversion is None else asdict(conversion),
-        "notes": notes,
-    }
-    size = card.kind if card.dimension is None else f"{card.dimension}-D"
-    text = "\n".join(
-        [
-            f"{arguments.output}: {card.name}, {size}, {card.profile.kind} profile, {card.precision}",
-            f"space       {card.space()}",
-            f"fingerprint {fingerprint}",
-            *(() if conversion is None else _check_lines(conversion)),
-            *notes,
-            f"next: gloam check {arguments.output}",
-        ]
-    )
-    return Report(data, text)
-
-
-def _check_lines(conversion: Conversion) -> list[str]:
-    done, verdict = conversion.details, "passed" if conversion.passed else "FAILED, written because of --accept-loss"
-    if conversion.precision == "int8":
-        what = f"{done['quantized']} convolutions in int8, {done['kept']} left in fp32 because they cost too much"
-    else:
-        nodes = sum(done["half"].values())
-        what = f"{nodes} operators in {conversion.precision}, {done['casts']} casts, everything else in fp32"
-    lines = [
-        f"precision   {what}",
-        f"check       {verdict}: {conversion.unit} {conversion.loss:.1e} at worst of {conversion.images} images, "
-        f"allowed {conversion.tolerance:.0e}",
-    ]
-    task = conversion.task
-    if task:
-        scores = f", mAP {task['mAP']:.4f} (fp32 {task['mAP_fp32']:.4f})" if "mAP" in task else ""
-        lines.append(f"task        same nearest neighbour for {task['same_nearest']:.0%} of them{scores}")
-    return lines
 
 
 def _export(loaded: _Loaded, arguments: argparse.Namespace, output: Path, profile: PaddingProfile) -> ModelCard:

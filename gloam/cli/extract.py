@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from gloam.cli.image_runs import add_metrics_port, add_source
@@ -20,9 +20,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-o", "--output", type=Path, required=True, help="folder of the store; the same command resumes"
     )
-    parser.add_argument("--model", type=Path, required=True, help="embedder: .onnx file, or engine folder")
+    parser.add_argument(
+        "--model", type=Path, required=True, help="embedder, alone or fused with a translator: .onnx or engine folder"
+    )
     size = parser.add_mutually_exclusive_group()
-    size.add_argument("--max-side", type=int, default=1024, help="longer side in pixels, 0 keeps native sizes")
+    size.add_argument(
+        "--max-side",
+        type=int,
+        help="longer side in pixels, 0 keeps native sizes (default: 1024; native for a model that resizes itself)",
+    )
     size.add_argument(
         "--stretch", type=_size, metavar="WxH", help="exact width and height in pixels, whatever the aspect"
     )
@@ -69,8 +75,9 @@ def run(arguments: argparse.Namespace) -> Report:
     from gloam.runtime.pipeline import WHOLE, ExtractOptions, Part, extract
     from gloam.runtime.translator import load_translator
 
+    default = ExtractOptions.max_side if arguments.max_side is None else arguments.max_side
     options = ExtractOptions(
-        max_side=None if arguments.stretch or arguments.max_side == 0 else arguments.max_side,
+        max_side=None if arguments.stretch or default == 0 else default,
         stretch=arguments.stretch,
         dtype=arguments.dtype,
         shard_size=arguments.shard_size,
@@ -95,6 +102,8 @@ def run(arguments: argparse.Namespace) -> Report:
         photometric=photometric,
         translator=translator,
     )
+    if embedder.card.resize is not None and arguments.max_side is None and not arguments.stretch:
+        options = replace(options, max_side=None)
     summary = extract(
         items,
         embedder,
@@ -116,9 +125,12 @@ def run(arguments: argparse.Namespace) -> Report:
     ]
     if arguments.device == "auto":
         lines.append(backend["why"])
-    if translator is not None:
+    if embedder.card.resize is not None:
+        lines.append(f"images reduced to {embedder.card.resize} px by the model")
+    translated_by = embedder.translated_by
+    if translated_by is not None:
         lines.append(
-            f"images translated by {translator.name} first; as queries they are compared with maps of "
+            f"images translated by {translated_by['name']} first; as queries they are compared with maps of "
             f"{embedder.untranslated_space}"
         )
     if summary.failed:
@@ -131,7 +143,7 @@ def run(arguments: argparse.Namespace) -> Report:
         "store": str(arguments.output),
         "space": embedder.space,
         "fingerprint": embedder.fingerprint,
-        "translate": None if translator is None else translator.name,
+        "translate": None if translated_by is None else translated_by["name"],
     }
     return Report(data, "\n".join(lines + _write_others(arguments, embedder.card.name)))
 

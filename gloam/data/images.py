@@ -111,7 +111,7 @@ def _unpack_reduced(image: Image.Image, max_side: int | None, stretch: tuple[int
         turned = image.getexif().get(ExifTags.Base.Orientation, 1) >= 5  # the values that swap the axes
         size = stretch[::-1] if turned else stretch
     elif max_side is not None and max(image.size) > max_side:
-        size = _fitted(image.size, max_side)
+        size = fitted(image.size, max_side)
     else:
         return image
     if min(image.width // size[0], image.height // size[1]) < 2:
@@ -121,7 +121,7 @@ def _unpack_reduced(image: Image.Image, max_side: int | None, stretch: tuple[int
     return image.resize(size, Image.Resampling.LANCZOS, box=box)
 
 
-def _fitted(size: tuple[int, int], max_side: int) -> tuple[int, int]:
+def fitted(size: tuple[int, int], max_side: int) -> tuple[int, int]:
     """Width and height that Pillow's ``thumbnail`` gives an image whose longer side is reduced to ``max_side``."""
     aspect = size[0] / size[1]
     short = max_side * min(size) / max(size)

@@ -38,7 +38,7 @@ Precision = Literal["fp16", "int8"]
 Images = Sequence[npt.NDArray[np.uint8]]
 PRECISIONS: tuple[Precision, ...] = ("fp16", "int8")
 MAP_DIFFERENCE = {"fp16": 1e-2, "int8": 1e-1}  # largest difference of a pixel, in [-1, 1] or [0, 1]
-KINDS = ("embedder", "translator", "edges")
+KINDS = ("embedder", "fused", "translator", "edges")
 SELFTEST_ROOM = 2.0  # an int8 self-test may differ from torch by so many times what it does where it was made
 MAX_SIDE = 512  # pixels, of calibration and check images
 MOST_IMAGES = 400  # that are held in memory, half to calibrate and half to check; evenly from all that are given
@@ -110,7 +110,7 @@ def convert_precision(
         raise ModelError(f"{source}: is {card.precision} already; convert the float32 file")
     if card.kind not in KINDS:
         raise ModelError(f"{source}: models of kind '{card.kind}' stay in float32")
-    limits = COSINE_LOSS if card.kind == "embedder" else MAP_DIFFERENCE
+    limits = COSINE_LOSS if card.embeds else MAP_DIFFERENCE
     allowed = limits[precision] if tolerance is None else tolerance
     proto = onnx.load(source)
     with tempfile.TemporaryDirectory(prefix="gloam-precision-") as temporary:
@@ -135,7 +135,7 @@ def convert_precision(
             loss,
             allowed,
             checker.unit,
-            checker.task(file) if card.kind == "embedder" else {},
+            checker.task(file) if card.embeds else {},
             details,
             len(checker.images),
         )
@@ -171,7 +171,7 @@ class _Checker:
 
     def __init__(self, source: Path, items: Sequence[ImageItem]) -> None:
         self.card = read_card(source)
-        self.embeds = self.card.kind == "embedder"
+        self.embeds = self.card.embeds
         self.unit = "1 - cosine" if self.embeds else "absolute difference"
         self.source = source
         self.original: Any = self._open(source)

@@ -10,9 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from gloam.artifact import ModelCard, Photometric
-from gloam.data.images import MIN_SIDE
+from gloam.data.images import MIN_SIDE, fitted
 from gloam.data.photometric import apply_photometric
 from gloam.errors import ImageError
+from gloam.runtime.image_model import GPU_BATCH as TRANSLATOR_BATCH
 from gloam.runtime.image_model import ImageOperation
 from gloam.runtime.session import Session
 from gloam.runtime.sessions import open_session
@@ -22,17 +23,24 @@ GPU_BATCH = 16
 
 
 class Embedder:
-    """An exported embedder.
+    """An exported embedder, alone or fused with a translator.
+
+    A fused model has the space of the same embedder with ``translator`` the very file that was fused into it, and gives
+    its descriptors but for rounding: pixels that lie between two levels may be rounded the other way. The same
+    translator exported otherwise (another profile, another version) is another file and so another space, as it is
+    without fusing; ``untranslated_space`` is the same in every case.
 
     Args:
-        session: a loaded model of kind ``embedder``.
+        session: a loaded model of kind ``embedder`` or ``fused``.
         photometric: normalisation to apply instead of the card's; the descriptors are then of another space.
-        translator: every image passes it first, before the normalisation; again another space.
+        translator: every image passes it first, before the normalisation; again another space. Not in front of a graph
+            that translates or resizes images itself.
 
     Attributes:
         card: the model's card, with the normalisation and the translation that are really applied.
         dimension, space, fingerprint: of the descriptors.
         untranslated_space: the space without the translation, in which translated queries are searched for.
+        translated_by: name and fingerprint of the translator, in the graph or in front of it; None without one.
         batch_size: images per run: 1 for native sizes on a CPU, where batching gains nothing.
     """
 
@@ -42,20 +50,25 @@ class Embedder:
         photometric: Photometric | None = None,
         translator: ImageOperation | None = None,
     ) -> None:
-        session.card.expect_kind("embedder", session.card.name)
+        if not session.card.embeds:
+            session.card.expect_kind("embedder", session.card.name)
         self.session = session
         self.translator = translator
         self.card: ModelCard = session.card if photometric is None else session.card.with_photometric(photometric)
-        self.untranslated_space = self.card.space()
+        self.untranslated_space = self.card.with_translate(None).space()
+        self.translated_by = _fused_translator(self.card)
         if translator is not None:
             self.card = self.card.with_translate(translator.fingerprint)
+            self.translated_by = {"name": translator.name, "fingerprint": translator.fingerprint}
         self.dimension = int(self.card.dimension or 0)
         self.space = self.card.space()
         # What is done to images before the graph changes the descriptors, so it must change what resume compares.
         same = self.space == session.card.space()
         self.fingerprint = session.fingerprint if same else self.card.fingerprint(session.fingerprint)
         on_cpu = session.backend.get("providers") == ["CPUExecutionProvider"]
-        wanted = 1 if on_cpu and self.card.profile.kind == "dynamic" else GPU_BATCH
+        fused = self.card.kind == "fused"
+        alone = on_cpu and (fused or self.card.profile.kind == "dynamic")
+        wanted = 1 if alone else TRANSLATOR_BATCH if fused else GPU_BATCH
         self.batch_size = min(wanted, self.card.profile.batch[1])
 
     @classmethod
@@ -81,7 +94,8 @@ class Embedder:
             ModelError: unreadable, or of another kind.
         """
         session = open_session(path, device, threads)
-        session.card.expect_kind("embedder", str(path))
+        if not session.card.embeds:
+            session.card.expect_kind("embedder", str(path))
         return cls(session, photometric, translator)
 
     def __call__(self, images: Images) -> npt.NDArray[np.float32]:
@@ -126,8 +140,20 @@ class Embedder:
         return apply_photometric(image, self.card.photometric)
 
     def shape_for(self, image: npt.NDArray[np.uint8]) -> tuple[int, int]:
-        """The (H, W) that an image is run at; images of one shape can share a batch."""
-        return self.card.profile.shape_for(image.shape[0], image.shape[1])
+        """The (H, W) that the graph takes an image at; images of one shape can share a batch.
+
+        Raises:
+            ImageError: the image does not fit the profile, or is too narrow once the graph has resized it.
+        """
+        height, width = image.shape[:2]
+        limit = self.card.resize
+        if limit is not None and max(height, width) > limit:
+            least = max(MIN_SIDE, self.card.profile.minimum)
+            if min(fitted((width, height), limit)) < least:
+                raise ImageError(
+                    f"{width}x{height}: the model reduces it to {limit} px, which leaves a side under {least} px"
+                )
+        return self.card.profile.shape_for(height, width)
 
     def run_batch(self, images: Images) -> npt.NDArray[np.float32]:
         """Describe images of one shape that are already prepared; at most ``batch_size`` of them."""
@@ -140,3 +166,10 @@ class Embedder:
         output = self.session.run(inputs)[self.card.outputs[0].name]
         descriptors: npt.NDArray[np.float32] = output.astype(np.float32, copy=False)
         return descriptors
+
+
+def _fused_translator(card: ModelCard) -> dict[str, str] | None:
+    """Name and fingerprint of the translator inside a fused model."""
+    if card.translate is None:
+        return None
+    return {"name": str(card.provenance.get("translator", {}).get("name")), "fingerprint": card.translate}

@@ -127,7 +127,7 @@ def extract(
         items: images, in the order of the store.
         embedder: the model.
         folder: of the store.
-        options: resizing, dtype, shard size.
+        options: resizing (none for a model that resizes itself), dtype, shard size.
         part: the shards to make; others make the rest, into the same folder, at the same time or not. The summary
             counts the images of these shards.
         decode_threads: all cores by default.
@@ -135,11 +135,18 @@ def extract(
         progress: show a bar on stderr where that is a terminal.
 
     Raises:
+        UsageError: a size to resize to, for a model that resizes images itself.
         DataError: no images, or not one could be described.
         IncompatibleError: the folder holds a store of another job.
         StoreError: the disk is full; finished shards are kept.
     """
-    options = options or ExtractOptions()
+    limit = embedder.card.resize
+    options = options or ExtractOptions(max_side=ExtractOptions.max_side if limit is None else None)
+    if limit is not None and (options.max_side or options.stretch):
+        raise UsageError(
+            f"{embedder.card.name} reduces images to {limit} px itself, and shrinking twice would change its "
+            "descriptors; leave out --max-side and --stretch"
+        )
     if not items:
         raise DataError("no images to describe")
     job = Job(
@@ -150,7 +157,7 @@ def extract(
         images_sha256=names_sha256(items),
         images=len(items),
         options=_job_options(options, embedder),
-        untranslated_space=None if embedder.translator is None else embedder.untranslated_space,
+        untranslated_space=None if embedder.translated_by is None else embedder.untranslated_space,
     )
     writer = ShardWriter(folder, job, -(-len(items) // options.shard_size))
     summary = ExtractSummary(backend=embedder.session.backend)
@@ -166,8 +173,10 @@ def _job_options(options: ExtractOptions, embedder: Embedder) -> dict[str, Any]:
     stated = {**asdict(options), "photometric": asdict(embedder.card.photometric), "batch": embedder.batch_size}
     if not options.fast_decode:  # absent otherwise: stores of fully unpacked images stay what they were
         del stated["fast_decode"]
-    if embedder.translator is not None:  # likewise
-        stated["translate"] = {"name": embedder.translator.name, "fingerprint": embedder.translator.fingerprint}
+    if embedder.translated_by is not None:  # likewise
+        stated["translate"] = embedder.translated_by
+    if embedder.card.resize is not None:  # likewise; by the graph, in place of max_side
+        stated["resize"] = embedder.card.resize
     return stated
 
 
