@@ -42,7 +42,9 @@ def main(argv: list[str] | None = None) -> int:
     if arguments.json:
         print(json.dumps(record, sort_keys=True))
     else:
-        verdict = "not judged" if result.met is None else f"target {result.target}: {'met' if result.met else 'missed'}"
+        verdict = f"target {result.target}: {'met' if result.met else 'missed'}"
+        if result.met is None:
+            verdict = "not judged" if result.target is None else f"target {result.target}: not judged"
         value = "not run" if result.value is None else f"{result.value:.6g} {result.unit}"
         print(f"{arguments.name}: {value} ({verdict})")
         print(json.dumps(result.detail, indent=2, sort_keys=True))

@@ -11,7 +11,17 @@ from typing import Any
 
 from gloam.errors import DataError
 
-PACKAGES = ("numpy", "torch", "onnx", "onnxruntime", "faiss-cpu", "opencv-python-headless", "kapture", "pycolmap")
+PACKAGES = (
+    "numpy",
+    "torch",
+    "onnx",
+    "onnxruntime",
+    "openvino",
+    "faiss-cpu",
+    "opencv-python-headless",
+    "kapture",
+    "pycolmap",
+)
 
 
 @dataclass(frozen=True)
@@ -22,7 +32,7 @@ class Result:
         value: the judged figure; None where this machine cannot run what is measured, ``detail`` says why.
         unit: its unit, e.g. ``mAP``, ``s``, ``ratio``.
         target: the bound in words, e.g. ``<= 1e-5``; None where the figure is shown and not judged.
-        met: whether the value meets the target; None where there is none.
+        met: whether the value meets the target; None where there is none, or where the machine cannot be judged by it.
         detail: controls and everything else worth keeping, JSON-ready.
     """
 

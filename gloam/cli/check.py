@@ -6,8 +6,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gloam.cli.backend_options import add_backend, chosen
 from gloam.cli.report import Report
-from gloam.cli.values import DEVICES
 from gloam.errors import ModelError
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--whitening", type=Path, metavar="FILE", help="the whitening it was exported with, besides --against"
     )
     parser.add_argument("--padding", choices=("symmetric", "tf"), help="MobileNetV2: padding of layers of stride 2")
-    parser.add_argument("--device", default="cpu", choices=DEVICES, help="where to run the model")
+    add_backend(parser)
 
 
 def run(arguments: argparse.Namespace) -> Report:
@@ -33,7 +33,7 @@ def run(arguments: argparse.Namespace) -> Report:
     from gloam.runtime.selftest import run_selftest
     from gloam.runtime.sessions import open_session
 
-    session = open_session(arguments.model, arguments.device)
+    session = open_session(arguments.model, **chosen(arguments))
     card = session.card
     difference, tolerance = run_selftest(session)
     passed = difference <= tolerance

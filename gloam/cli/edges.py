@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gloam.cli.backend_options import chosen
 from gloam.cli.image_runs import add_run_arguments, run_pictures
 from gloam.cli.report import Report
 
@@ -27,6 +28,6 @@ def run(arguments: argparse.Namespace) -> Report:
     def load() -> ImageOperation:
         from gloam.runtime.edges import EdgeDetector
 
-        return EdgeDetector.load(arguments.model, arguments.device, arguments.threads)
+        return EdgeDetector.load(arguments.model, **chosen(arguments))
 
     return run_pictures(arguments, load, "png", "turned to edges")

@@ -6,9 +6,9 @@ import argparse
 from dataclasses import asdict, replace
 from pathlib import Path
 
+from gloam.cli.backend_options import add_backend, chosen, said
 from gloam.cli.image_runs import add_metrics_port, add_source
 from gloam.cli.report import Report
-from gloam.cli.values import DEVICES
 from gloam.errors import UsageError
 
 HELP = "describe a folder, list, kapture dataset, tar or Parquet shards or URL of images into a resumable store"
@@ -58,8 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="describe nothing: state a store complete whose shards are all there, or say which are missing",
     )
-    parser.add_argument("--device", choices=DEVICES, default="cpu", help="where the model runs")
-    parser.add_argument("--threads", type=int, help="threads of the model (default: all cores)")
+    add_backend(parser)
     parser.add_argument("--decode-threads", type=int, help="threads that decode images (default: all cores)")
     add_metrics_port(parser)
     parser.add_argument("--kapture", type=Path, metavar="DIR", help="also write .gfeat files into this kapture dataset")
@@ -94,14 +93,8 @@ def run(arguments: argparse.Namespace) -> Report:
     items = find_images(arguments.source, arguments.root)
     translator = None
     if arguments.translate is not None:
-        translator = load_translator(arguments.translate, arguments.device, arguments.threads)
-    embedder = Embedder.load(
-        arguments.model,
-        device=arguments.device,
-        threads=arguments.threads,
-        photometric=photometric,
-        translator=translator,
-    )
+        translator = load_translator(arguments.translate, requests=1, **chosen(arguments))  # one by one
+    embedder = Embedder.load(arguments.model, photometric=photometric, translator=translator, **chosen(arguments))
     if embedder.card.resize is not None and arguments.max_side is None and not arguments.stretch:
         options = replace(options, max_side=None)
     summary = extract(
@@ -114,17 +107,14 @@ def run(arguments: argparse.Namespace) -> Report:
         metrics_port=arguments.metrics_port,
         progress=not arguments.json,
     )
-    backend = summary.backend
     lines = [
         f"{arguments.output}: {summary.described} of {summary.images} images described"
         + (f", {summary.reused} of them by an earlier run" if summary.reused else ""),
         f"{summary.images_per_second:.1f} images/s; {summary.said()}",
-        f"backend {backend['backend']} on {', '.join(backend['providers'])}, {backend['threads']} threads, "
-        f"{backend['precision']}; padded pixels {summary.padded_share:.0%}",
+        said(summary.backend),
+        f"padded pixels {summary.padded_share:.0%}",
         f"space {embedder.space}",
     ]
-    if arguments.device == "auto":
-        lines.append(backend["why"])
     if embedder.card.resize is not None:
         lines.append(f"images reduced to {embedder.card.resize} px by the model")
     translated_by = embedder.translated_by

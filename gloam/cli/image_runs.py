@@ -8,8 +8,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gloam.cli.backend_options import add_backend, said
 from gloam.cli.report import Report
-from gloam.cli.values import DEVICES, place
+from gloam.cli.values import place
 from gloam.errors import UsageError
 
 if TYPE_CHECKING:
@@ -38,8 +39,7 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
         "tar is whole or absent",
     )
     parser.add_argument("--tar-size", type=int, default=1000, help="sources per tar, the unit of resume")
-    parser.add_argument("--device", choices=DEVICES, default="cpu", help="where the model runs")
-    parser.add_argument("--threads", type=int, help="threads of the model (default: all cores)")
+    add_backend(parser)
     parser.add_argument("--decode-threads", type=int, help="threads that read and write (default: all cores)")
     add_metrics_port(parser)
 
@@ -89,17 +89,13 @@ def run_pictures(arguments: argparse.Namespace, load: Callable[[], ImageOperatio
         metrics_port=arguments.metrics_port,
         progress=not arguments.json,
     )
-    backend = summary.backend
     output = arguments.output if arguments.tar else arguments.output / "images"
     lines = [
         f"{output}: {summary.done} of {summary.images} images {verb} by {operation.name}"
         + (f", {summary.reused} of them by an earlier run" if summary.reused else ""),
         f"{summary.images_per_second:.1f} images/s; {summary.said()}",
-        f"backend {backend['backend']} on {', '.join(backend['providers'])}, {backend['threads']} threads, "
-        f"{backend['precision']}",
+        said(summary.backend),
     ]
-    if arguments.device == "auto" and "why" in backend:
-        lines.append(backend["why"])
     if summary.reduced:
         lines.append(f"{summary.reduced} images were larger than --max-side {arguments.max_side} and were reduced")
     if summary.failed:

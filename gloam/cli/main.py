@@ -28,6 +28,7 @@ VERBS = (
     "export",
     "check",
     "engine",
+    "bench",
     "translate",
     "edges",
     "extract",

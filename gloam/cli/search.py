@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gloam.cli.backend_options import add_cpu, chosen
 from gloam.cli.report import Report
 from gloam.cli.values import INDEX_DEVICES
 from gloam.errors import UsageError
@@ -39,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="cpu",
         help="where the index is searched; auto: on GPUs where FAISS can",
     )
-    parser.add_argument("--threads", type=int, help="threads of the model (default: all cores)")
+    add_cpu(parser)
 
 
 def run(arguments: argparse.Namespace) -> Report:
@@ -94,8 +95,9 @@ def _describe(
     photometric = card.options.get("photometric")
     embedder = Embedder.load(
         arguments.model,
-        threads=arguments.threads,
         photometric=Photometric(**photometric) if photometric else None,
+        requests=1,  # an image at a time, as fast as it can be
+        **chosen(arguments) | {"device": "cpu"},  # --device is FAISS's
     )
     expect_same_space(card.space, embedder.space, str(arguments.model))
     stretch = card.options.get("stretch")

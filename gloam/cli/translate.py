@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
+from gloam.cli.backend_options import chosen
 from gloam.cli.image_runs import add_run_arguments, run_pictures
 from gloam.cli.report import Report
 
@@ -32,6 +33,6 @@ def run(arguments: argparse.Namespace) -> Report:
     def load() -> ImageOperation:
         from gloam.runtime.translator import load_translator
 
-        return load_translator(arguments.model, arguments.device, arguments.threads)
+        return load_translator(arguments.model, **chosen(arguments))
 
     return run_pictures(arguments, load, arguments.format, "translated")

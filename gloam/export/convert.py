@@ -191,7 +191,9 @@ class _Checker:
         self.truth = self._answers(self.original)
 
     def _open(self, file: Path) -> Any:
-        return Embedder.load(file) if self.embeds else ImageModel.load(file, self.card.kind, "cpu", None)
+        if self.embeds:
+            return Embedder.load(file, backend="onnxruntime")
+        return ImageModel.load(file, self.card.kind, "cpu", None, backend="onnxruntime")
 
     def _answers(self, model: Any) -> list[npt.NDArray[np.float32]]:
         return list(model(self.images)) if self.embeds else model.maps(self.images)

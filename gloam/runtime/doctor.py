@@ -6,7 +6,6 @@ Nothing that can crash is imported: packages are looked up by their metadata, an
 from __future__ import annotations
 
 import ctypes
-import os
 import platform
 import re
 from collections.abc import Callable, Mapping
@@ -14,6 +13,8 @@ from dataclasses import dataclass
 from importlib import metadata, util
 from pathlib import Path
 from typing import Any
+
+from gloam.runtime.processor import Processor, find_processor, usable_cores
 
 # What each extra is for, in the words of the table that `gloam doctor` prints.
 PURPOSES = {
@@ -23,7 +24,7 @@ PURPOSES = {
     "tensorrt": "TensorRT 10 engines, also under ONNX Runtime",
     "tensorrt11": "TensorRT 11 engines",
     "localization": "kapture datasets, maps and poses",
-    "openvino": "run models on Intel hardware",
+    "openvino": "run models quicker on many a CPU, in bf16 where it has it",
     "ray": "extraction on a cluster",
     "remote": "images behind URLs",
     "metrics": "the state of a bulk run for Prometheus",
@@ -112,7 +113,7 @@ def diagnose(versions: Versions | None = None, driver: Driver | None = None) -> 
         "gloam": metadata.version("gloam"),
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": usable_cores(),
     }
     return Diagnosis(machine, gpu, backends(found, gpu), extras(found), problems, notes)
 
@@ -169,8 +170,8 @@ def _present(package: str, extra: str, versions: Versions) -> bool:
     return package in versions and versions[package].startswith(major)
 
 
-def backends(versions: Versions, driver: Driver) -> dict[str, str]:
-    """What can run a model or a search here."""
+def backends(versions: Versions, driver: Driver, processor: Processor | None = None) -> dict[str, str]:
+    """What can run a model or a search here; the processor is looked up by default."""
     gpu = f"on {driver.gpus[0].name}" if driver.gpus else f"CUDA not usable: {driver.problem or 'no GPU'}"
     state = {}
     for label, packages in (
@@ -192,9 +193,18 @@ def backends(versions: Versions, driver: Driver) -> dict[str, str]:
             # Without a driver TensorRT aborts the process, so it is not even imported.
             state[label] = f"{versions[package]}, {gpu}"
         else:
-            state[label] = versions[package]
+            state[label] = f"{versions[package]}, CPU; {_low_precision(processor or find_processor())}"
     state["PyTorch"] = versions.get("torch", "not installed; pip install 'gloam[train]'")
     return state
+
+
+def _low_precision(processor: Processor) -> str:
+    """What the processor gives in bf16 and int8, by its own flags: OpenVINO is not imported for it."""
+    if not processor.flags:
+        return "bf16 and int8 are not known of this processor"
+    bf16 = "bf16" if processor.bf16 else "no bf16"
+    int8 = "VNNI for int8" if processor.int8 else "no VNNI for int8"
+    return f"{bf16}, {int8} in this processor"
 
 
 def torch_notes(versions: Versions, driver: Driver, problems: list[str], notes: list[str]) -> None:

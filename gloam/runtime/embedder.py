@@ -15,7 +15,7 @@ from gloam.data.photometric import apply_photometric
 from gloam.errors import ImageError
 from gloam.runtime.image_model import GPU_BATCH as TRANSLATOR_BATCH
 from gloam.runtime.image_model import ImageOperation
-from gloam.runtime.session import Session
+from gloam.runtime.session import Session, run_together
 from gloam.runtime.sessions import open_session
 
 Images = Sequence[npt.NDArray[np.uint8]]
@@ -65,7 +65,7 @@ class Embedder:
         # What is done to images before the graph changes the descriptors, so it must change what resume compares.
         same = self.space == session.card.space()
         self.fingerprint = session.fingerprint if same else self.card.fingerprint(session.fingerprint)
-        on_cpu = session.backend.get("providers") == ["CPUExecutionProvider"]
+        on_cpu = session.backend.get("device") == "cpu"
         fused = self.card.kind == "fused"
         alone = on_cpu and (fused or self.card.profile.kind == "dynamic")
         wanted = 1 if alone else TRANSLATOR_BATCH if fused else GPU_BATCH
@@ -80,6 +80,9 @@ class Embedder:
         threads: int | None = None,
         photometric: Photometric | None = None,
         translator: ImageOperation | None = None,
+        backend: str | None = None,
+        cpu_precision: str | None = None,
+        requests: int | None = None,
     ) -> Embedder:
         """Load an ``.onnx`` file or a TensorRT engine.
 
@@ -89,11 +92,12 @@ class Embedder:
             threads: of the backend; all cores by default.
             photometric: normalisation to apply instead of the card's.
             translator: applied to every image first.
+            backend, cpu_precision, requests: see :func:`gloam.runtime.sessions.open_session`.
 
         Raises:
             ModelError: unreadable, or of another kind.
         """
-        session = open_session(path, device, threads)
+        session = open_session(path, device, threads, backend=backend, cpu_precision=cpu_precision, requests=requests)
         if not session.card.embeds:
             session.card.expect_kind("embedder", str(path))
         return cls(session, photometric, translator)
@@ -120,10 +124,13 @@ class Embedder:
         buckets: dict[tuple[int, int], list[int]] = {}
         for row, image in enumerate(prepared):
             buckets.setdefault(self.shape_for(image), []).append(row)
-        for rows in buckets.values():
-            for start in range(0, len(rows), self.batch_size):
-                batch = rows[start : start + self.batch_size]
-                descriptors[batch] = self.run_batch([prepared[row] for row in batch])
+        size = self.batch_size
+        batches = [rows[at : at + size] for rows in buckets.values() for at in range(0, len(rows), size)]
+        found = run_together(
+            lambda batch: self.run_batch([prepared[row] for row in batch]), batches, self.session.backend
+        )
+        for batch, described in zip(batches, found, strict=True):
+            descriptors[batch] = described
         return descriptors
 
     describe = __call__

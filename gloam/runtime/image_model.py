@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from gloam.errors import GloamError, ImageError, ModelError
 from gloam.padding import crop_back, reflect_to
-from gloam.runtime.session import Session
+from gloam.runtime.session import Session, run_together
 from gloam.runtime.sessions import open_session
 
 Pixels = npt.NDArray[np.uint8]
@@ -65,12 +65,24 @@ class ImageModel:
         if not self.card.profile.reflects:
             raise ModelError(f"{self.card.name}: the model card does not state the padding rule; export it again")
         self.channels = int(self.card.inputs[0].shape[3])
-        on_cpu = session.backend.get("providers") == ["CPUExecutionProvider"]
+        on_cpu = session.backend.get("device") == "cpu"
         self.batch_size = min(1 if on_cpu else GPU_BATCH, self.card.profile.batch[1])
 
     @classmethod
-    def load(cls, path: str | Path, kind: str, device: str, threads: int | None) -> ImageModel:
+    def load(
+        cls,
+        path: str | Path,
+        kind: str,
+        device: str,
+        threads: int | None,
+        *,
+        backend: str | None = None,
+        cpu_precision: str | None = None,
+        requests: int | None = None,
+    ) -> ImageModel:
         """Load an ``.onnx`` file or a TensorRT engine of one kind.
+
+        The arguments are those of :func:`gloam.runtime.sessions.open_session`.
 
         Raises:
             ModelError: unreadable, of another kind, or a checkpoint that was never exported.
@@ -80,7 +92,7 @@ class ImageModel:
             raise ModelError(
                 f"{file}: weights, where an exported model is needed; run `gloam export {file} -o {file.stem}.onnx`"
             )
-        session = open_session(file, device, threads)
+        session = open_session(file, device, threads, backend=backend, cpu_precision=cpu_precision, requests=requests)
         session.card.expect_kind(kind, str(file))
         return cls(session)
 
@@ -118,13 +130,16 @@ class ImageModel:
         buckets: dict[tuple[int, int], list[int]] = {}
         for row, image in enumerate(prepared):
             buckets.setdefault(self.shape_for(image), []).append(row)
-        for shape, rows in buckets.items():
-            for start in range(0, len(rows), self.batch_size):
-                part = rows[start : start + self.batch_size]
-                padded = [reflect_to(prepared[row], shape) for row in part]
-                output = self._run(np.stack([pixels for pixels, _ in padded]))
-                for row, (_, corner), whole in zip(part, padded, output, strict=True):
-                    found[row] = crop_back(whole, corner, (images[row].shape[0], images[row].shape[1]))
+        size = self.batch_size
+        parts = [rows[at : at + size] for rows in buckets.values() for at in range(0, len(rows), size)]
+
+        def run(part: list[int]) -> None:
+            padded = [reflect_to(prepared[row], self.shape_for(prepared[row])) for row in part]
+            output = self._run(np.stack([pixels for pixels, _ in padded]))
+            for row, (_, corner), whole in zip(part, padded, output, strict=True):
+                found[row] = crop_back(whole, corner, (images[row].shape[0], images[row].shape[1]))
+
+        run_together(run, parts, self.session.backend)
         return [found[row] for row in range(len(images))]
 
     def _run(self, batch: Pixels) -> npt.NDArray[np.float32]:
@@ -196,18 +211,31 @@ class ModelOperation:
         self.backend = session.backend
 
     @classmethod
-    def load(cls, path: str | Path, device: str = "cpu", threads: int | None = None) -> Self:
+    def load(
+        cls,
+        path: str | Path,
+        device: str = "cpu",
+        threads: int | None = None,
+        *,
+        backend: str | None = None,
+        cpu_precision: str | None = None,
+        requests: int | None = None,
+    ) -> Self:
         """Load an ``.onnx`` file or a TensorRT engine.
 
         Args:
             path: the model.
             device: ``cpu`` or ``cuda``, refused where it is not active, or ``auto``.
             threads: of the backend; all cores by default.
+            backend, cpu_precision, requests: see :func:`gloam.runtime.sessions.open_session`.
 
         Raises:
             ModelError: unreadable, or of another kind.
         """
-        return cls(ImageModel.load(path, cls.kind, device, threads).session)
+        model = ImageModel.load(
+            path, cls.kind, device, threads, backend=backend, cpu_precision=cpu_precision, requests=requests
+        )
+        return cls(model.session)
 
     def check(self, image: Pixels) -> None:
         """Raise ImageError where an image cannot be run (no image, or too large for a fixed profile)."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,6 +17,8 @@ from gloam.files import sha256_file
 from gloam.runtime.cuda.device import DeviceMemoryError
 from gloam.runtime.doctor import find_driver
 from gloam.runtime.ort_binding import BoundRunner
+from gloam.runtime.processor import usable_cores
+from gloam.runtime.session import threads_of_a_run
 
 PROVIDERS = {
     "cpu": "CPUExecutionProvider",
@@ -34,23 +35,26 @@ class OrtSession:
         path: ``.onnx`` file with a model card.
         device: ``cpu``, ``cuda``, or ``tensorrt``, ONNX Runtime's provider of that name: it builds an engine for the
             padded shapes of a fixed profile at its first use and keeps it in a folder beside the model.
-        threads: intra-op threads; all cores of this process by default.
+        threads: of all runs together; all cores of this process by default.
+        requests: runs at once that the threads are shared out for; 1 by default. On a CPU any number may call together.
 
     Raises:
         ModelError: the file is absent, truncated, or without a card.
         DeviceError: the device is not active in the session; the providers that are merely listed do not count.
     """
 
-    def __init__(self, path: str | Path, *, device: str = "cpu", threads: int | None = None) -> None:
+    def __init__(
+        self, path: str | Path, *, device: str = "cpu", threads: int | None = None, requests: int | None = None
+    ) -> None:
         if device not in PROVIDERS:
             raise UsageError(f"unknown device {device!r}; choose one of {', '.join(PROVIDERS)}")
         file = Path(path)
         if not file.is_file():
             raise ModelError(f"{file}: no such model file")
         ort = require("onnxruntime", "cpu" if device == "cpu" else "gpu", "run a model")
-        threads = threads or len(os.sched_getaffinity(0))
+        threads = threads or usable_cores()
         options = ort.SessionOptions()
-        options.intra_op_num_threads = threads
+        options.intra_op_num_threads = threads_of_a_run(threads, requests or 1)
         options.inter_op_num_threads = 1
         options.log_severity_level = QUIET
         providers = _providers(device, file)
@@ -79,6 +83,7 @@ class OrtSession:
             "providers": active,
             "device": device,
             "threads": threads,
+            "requests": requests or 1,
             "precision": self.card.precision,
         }
 

@@ -1,7 +1,8 @@
 """Bulk extraction: decode in threads, normalise, bucket by shape, describe, write shards.
 
 The bytes of a shard do not depend on timing: images are taken in order, batches are formed inside one shard only, and
-a batch is run when it is full, or when too many images wait, by a rule that looks at counts alone. So several tasks
+a batch is run when it is full, or when too many images wait, by a rule that looks at counts alone; where the backend
+runs several batches at once, their descriptors still go to their own places. So several tasks
 can share the shards of one store. Memory is bounded by the number of images in flight, never by the number of images.
 """
 
@@ -25,7 +26,8 @@ from gloam.files import sha256_bytes
 from gloam.runtime.embedder import Embedder
 from gloam.runtime.metrics import served_metrics
 from gloam.runtime.output_folder import names_sha256
-from gloam.runtime.stages import Buckets, Queues, RunSummary, progress_bar, read_ahead, worker_threads
+from gloam.runtime.session import runs_at_once
+from gloam.runtime.stages import Buckets, InFlight, Queues, RunSummary, progress_bar, read_ahead, worker_threads
 from gloam.runtime.store import Job, Row, ShardWriter
 
 
@@ -219,6 +221,8 @@ class _Run:
         # A generator holds gigabytes while it runs; normalisation alone needs no turn.
         self.translating: AbstractContextManager[Any] = nullcontext() if embedder.translator is None else Lock()
         self._buckets: Buckets[_Decoded] = Buckets(embedder.batch_size, self.queues)
+        self._at_once = runs_at_once(embedder.session.backend)
+        self._running = InFlight(self._infer, self._at_once, summary)
         self._rows: list[Row] = []
         self._found: dict[int, npt.NDArray[np.float32]] = {}
         self._writing: Future[None] | None = None
@@ -227,11 +231,12 @@ class _Run:
         """Every shard of the part; the images that failed in the whole store, or None while shards are missing."""
         own = [shard for shard in range(self.writer.shards) if part.has(shard)]
         self.summary.images = sum(len(self._span(shard)) for shard in own)
-        ahead = 2 * threads + self.embedder.batch_size
+        ahead = 2 * threads + self.embedder.batch_size * self._at_once
         with (
             served_metrics(metrics_port, self.summary, self.queues),
             ThreadPoolExecutor(1, "write") as disk,
             ThreadPoolExecutor(threads, "decode") as pool,
+            self._running,
             progress_bar(self.summary.images, progress) as bar,
             self.summary.timed("total"),
         ):
@@ -298,6 +303,7 @@ class _Run:
         """The rows of every item and the descriptors of those that are ok, in order, to the disk."""
         for batch in self._buckets.rest():
             self._describe(batch)
+        self._note(self._running.rest())
         descriptors = np.empty((len(self._found), self.embedder.dimension), np.dtype(self.options.dtype))
         for position, index in enumerate(sorted(self._found)):
             descriptors[position] = self._found[index]
@@ -314,12 +320,16 @@ class _Run:
             self._writing = None
             self.queues.writing = 0
 
-    def _describe(self, batch: Sequence[_Decoded]) -> None:
-        images = [decoded.pixels for decoded in batch if decoded.pixels is not None]
-        with self.summary.timed("infer"):
-            descriptors = self.embedder.run_batch(images)
-        shape = batch[0].shape
-        self.run_pixels += shape[0] * shape[1] * len(images)
-        self.valid_pixels += sum(image.shape[0] * image.shape[1] for image in images)
-        self.summary.described += len(batch)
-        self._found.update({decoded.task.index: row for decoded, row in zip(batch, descriptors, strict=True)})
+    def _describe(self, batch: list[_Decoded]) -> None:
+        self._note(self._running.add(batch))
+
+    def _infer(self, batch: list[_Decoded]) -> npt.NDArray[np.float32]:
+        return self.embedder.run_batch([decoded.pixels for decoded in batch if decoded.pixels is not None])
+
+    def _note(self, finished: Sequence[tuple[list[_Decoded], Future[npt.NDArray[np.float32]]]]) -> None:
+        for batch, future in finished:
+            descriptors, shape = future.result(), batch[0].shape
+            self.run_pixels += shape[0] * shape[1] * len(batch)
+            self.valid_pixels += sum(decoded.row.height * decoded.row.width for decoded in batch)
+            self.summary.described += len(batch)
+            self._found.update({decoded.task.index: row for decoded, row in zip(batch, descriptors, strict=True)})

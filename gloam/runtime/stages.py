@@ -6,16 +6,17 @@ Nothing here looks at a clock to decide anything, so that what a run writes does
 from __future__ import annotations
 
 import contextlib
-import os
 import sys
 import time
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 from tqdm import tqdm
+
+from gloam.runtime.processor import usable_cores
 
 WAITING = 32  # decoded images that may wait in buckets before the fullest is run
 
@@ -30,8 +31,9 @@ class RunSummary:
     Attributes:
         images, failed: counts over all sources of the run, those of an earlier run included.
         reused: images that an earlier run had done.
-        seconds: wall time of the thread that runs the model: ``read`` waited for decoding, ``infer`` ran the model,
-            ``write`` waited for the disk; ``total`` is everything.
+        seconds: wall time of the thread that drives the run: ``read`` waited for decoding, ``write`` waited for the
+            disk; ``infer`` had the model at work, and overlaps the others where it runs several images at once;
+            ``total`` is everything.
         backend: of the model.
     """
 
@@ -170,9 +172,82 @@ class Buckets(Generic[Task]):
         self._queues.waiting = self._waiting
 
 
+class InFlight(Generic[Task, Found]):
+    """Runs of a model, as many at once as its backend takes; what they give comes back in the order of the tasks.
+
+    When a result comes back depends on counts alone. One at a time, the work is done by the calling thread.
+
+    Args:
+        work: runs the model; called by several threads where ``most`` is above 1.
+        most: runs at once.
+        summary: its ``infer`` counts the time in which at least one was under way.
+    """
+
+    def __init__(self, work: Callable[[Task], Found], most: int, summary: RunSummary) -> None:
+        self._work = work
+        self._most = most
+        self._summary = summary
+        self._pool: ThreadPoolExecutor | None = None
+        self._flying: deque[tuple[Task, _Flight, Future[Found]]] = deque()
+        self._counted = 0.0  # up to this moment
+
+    def __enter__(self) -> InFlight[Task, Found]:
+        if self._most > 1:
+            self._pool = ThreadPoolExecutor(self._most, "infer")
+        return self
+
+    def __exit__(self, *stopped: object) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+        self._flying.clear()
+
+    def add(self, task: Task) -> list[tuple[Task, Future[Found]]]:
+        """Start a run; tasks that are finished and not yet given back, each with its result or exception."""
+        flight = _Flight()
+        if self._pool is None:
+            self._flying.append((task, flight, _done(flight, self._work, task)))
+            return self.rest()
+        self._flying.append((task, flight, self._pool.submit(flight.of, self._work, task)))
+        return [self._land() for _ in range(len(self._flying) - self._most)]
+
+    def rest(self) -> list[tuple[Task, Future[Found]]]:
+        """Wait for all that is under way."""
+        return [self._land() for _ in range(len(self._flying))]
+
+    def _land(self) -> tuple[Task, Future[Found]]:
+        task, flight, future = self._flying.popleft()
+        wait([future])
+        self._summary.seconds["infer"] += max(0.0, flight.end - max(flight.start, self._counted))
+        self._counted = max(self._counted, flight.end)
+        return task, future
+
+
+class _Flight:
+    """When a run began and ended."""
+
+    start = end = 0.0
+
+    def of(self, work: Callable[[Task], Found], task: Task) -> Found:
+        self.start = time.perf_counter()
+        try:
+            return work(task)
+        finally:
+            self.end = time.perf_counter()
+
+
+def _done(flight: _Flight, work: Callable[[Task], Found], task: Task) -> Future[Found]:
+    """The work done here and now."""
+    future: Future[Found] = Future()
+    try:
+        future.set_result(flight.of(work, task))
+    except Exception as error:
+        future.set_exception(error)
+    return future
+
+
 def worker_threads(wanted: int | None) -> int:
     """So many threads, or one per core."""
-    return wanted or len(os.sched_getaffinity(0))
+    return wanted or usable_cores()
 
 
 def progress_bar(total: int, shown: bool) -> tqdm[Any]:

@@ -26,7 +26,8 @@ from gloam.runtime.metrics import served_metrics
 from gloam.runtime.output_folder import names_sha256
 from gloam.runtime.picture_folder import Picture, PictureFolder, output_clashes, output_name
 from gloam.runtime.picture_tars import PictureTars
-from gloam.runtime.stages import Buckets, Queues, RunSummary, progress_bar, read_ahead, worker_threads
+from gloam.runtime.session import runs_at_once
+from gloam.runtime.stages import Buckets, InFlight, Queues, RunSummary, progress_bar, read_ahead, worker_threads
 
 MIN_SIDE = 16  # pixels; smaller than any photograph, and large enough for every generator's padding to make sense
 JPEG_QUALITY = 95
@@ -163,18 +164,21 @@ class _Run:
         self.queues = Queues()
         self._clashes: Mapping[int, str] = output_clashes(items, f".{options.format}")
         self._buckets: Buckets[_Decoded] = Buckets(operation.batch_size, self.queues)
+        self._at_once = runs_at_once(operation.backend)
+        self._running = InFlight(self._infer, self._at_once, summary)
         self._pictures: dict[int, Picture] = {}
         self._failures: dict[int, str] = {}
         self._writing: deque[tuple[int, Future[tuple[Picture, bytes]]]] = deque()
 
     def all(self, threads: int, metrics_port: int | None, progress: bool) -> None:
         """Every source becomes a picture or a failure."""
-        ahead = 2 * threads + self.operation.batch_size
+        ahead = 2 * threads + self.operation.batch_size * self._at_once
         taken = 0  # sources of the open part
         with (
             served_metrics(metrics_port, self.summary, self.queues),
             ThreadPoolExecutor(threads, "decode") as readers,
             ThreadPoolExecutor(threads, "write") as writers,
+            self._running,
             progress_bar(len(self.items), progress) as bar,
             self.summary.timed("total"),
         ):
@@ -245,6 +249,7 @@ class _Run:
         """Run what waits, wait for what is written, and close the part."""
         for batch in self._buckets.rest():
             self._turn(batch, writers)
+        self._note(self._running.rest(), writers)
         self._collect(0)
         pictures = [self._pictures[index] for index in sorted(self._pictures)]
         failures = [(self.items[index].name, reason) for index, reason in sorted(self._failures.items())]
@@ -253,20 +258,32 @@ class _Run:
         self._pictures, self._failures = {}, {}
         self._buckets = Buckets(self.operation.batch_size, self.queues)
 
-    def _turn(self, batch: Sequence[_Decoded], writers: ThreadPoolExecutor) -> None:
-        images = [decoded.pixels for decoded in batch if decoded.pixels is not None]
-        try:
-            with self.summary.timed("infer"):
-                results = self.operation(images)
-        except ImageError as error:
-            if len(batch) > 1:  # one of them is at fault: each for itself
-                for decoded in batch:
-                    self._turn([decoded], writers)
-            else:
-                self._fail(batch[0].task.index, batch[0].task.item.explained(str(error)))
-            return
-        for decoded, result in zip(batch, results, strict=True):
-            self._writing.append((decoded.task.index, writers.submit(self._write, decoded, result)))
+    def _turn(self, batch: list[_Decoded], writers: ThreadPoolExecutor) -> None:
+        self._note(self._running.add(batch), writers)
+
+    def _infer(self, batch: list[_Decoded]) -> list[Pixels]:
+        return self.operation([decoded.pixels for decoded in batch if decoded.pixels is not None])
+
+    def _note(
+        self, finished: Sequence[tuple[list[_Decoded], Future[list[Pixels]]]], writers: ThreadPoolExecutor
+    ) -> None:
+        for batch, future in finished:
+            try:
+                results = future.result()
+            except ImageError as error:
+                if len(batch) > 1:  # one of them is at fault: each for itself
+                    for decoded in batch:
+                        self._note([([decoded], self._alone(decoded))], writers)
+                else:
+                    self._fail(batch[0].task.index, batch[0].task.item.explained(str(error)))
+                continue
+            for decoded, result in zip(batch, results, strict=True):
+                self._writing.append((decoded.task.index, writers.submit(self._write, decoded, result)))
+
+    def _alone(self, decoded: _Decoded) -> Future[list[Pixels]]:
+        """One image run here and now, so that it keeps its place among the others."""
+        with InFlight(self._infer, 1, self.summary) as one:
+            return one.add([decoded])[0][1]
 
     def _write(self, decoded: _Decoded, result: Pixels) -> tuple[Picture, bytes]:
         content = encode(result, self.options.format)

@@ -35,12 +35,21 @@ class Translator(ModelOperation):
         return [_like(image, found) for image, found in zip(images, translated, strict=True)]
 
 
-def load_translator(spec: str | Path, device: str = "cpu", threads: int | None = None) -> ImageOperation:
+def load_translator(
+    spec: str | Path,
+    device: str = "cpu",
+    threads: int | None = None,
+    *,
+    backend: str | None = None,
+    cpu_precision: str | None = None,
+    requests: int | None = None,
+) -> ImageOperation:
     """A translator by the path of an exported model, or one of the classic ones by name.
 
     Args:
         spec: ``.onnx`` file, or ``none``, ``lab-inversion``, ``gamma``, ``gamma:MEAN``, ``clahe``.
-        device, threads: of an exported model.
+        device, threads, backend, cpu_precision, requests: of an exported model, see
+            :func:`gloam.runtime.sessions.open_session`.
 
     Raises:
         UsageError: an unknown name; the nearest is named.
@@ -55,7 +64,7 @@ def load_translator(spec: str | Path, device: str = "cpu", threads: int | None =
         nearest = difflib.get_close_matches(text, CLASSIC, 1)
         hint = f"; did you mean {nearest[0]}?" if nearest else ";"
         raise UsageError(f"unknown translator {text!r}{hint} give an .onnx file or one of {', '.join(CLASSIC)}")
-    return Translator.load(path, device, threads)
+    return Translator.load(path, device, threads, backend=backend, cpu_precision=cpu_precision, requests=requests)
 
 
 def _like(image: Pixels, translated: Pixels) -> Pixels:

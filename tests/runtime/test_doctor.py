@@ -8,7 +8,18 @@ from typing import Any
 
 import pytest
 
-from gloam.runtime.doctor import EXCLUSIVE, Driver, Gpu, conflicts, diagnose, extras, find_driver, installed_versions
+from gloam.runtime.doctor import (
+    EXCLUSIVE,
+    Driver,
+    Gpu,
+    backends,
+    conflicts,
+    diagnose,
+    extras,
+    find_driver,
+    installed_versions,
+)
+from gloam.runtime.processor import Processor
 
 NO_GPU = Driver(None, [], "no NVIDIA driver")
 H200 = Driver("13.0", [Gpu("NVIDIA H200", "9.0")])
@@ -54,6 +65,22 @@ def test_gpu_wheels_without_a_driver_are_not_called_usable() -> None:
     assert "not usable" in without["ONNX Runtime"]
     assert "not usable" in without["TensorRT"]
     assert "H200" in diagnose(versions, H200).backends["ONNX Runtime"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        ({"avx2"}, "CPU; no bf16, no VNNI for int8 in this processor"),
+        ({"avx512_vnni"}, "CPU; no bf16, VNNI for int8 in this processor"),
+        ({"avx512_vnni", "avx512_bf16"}, "CPU; bf16, VNNI for int8 in this processor"),
+        (set(), "not known"),
+    ],
+)
+def test_openvino_stands_with_what_the_processor_gives(flags: set[str], said: str) -> None:
+    line = backends({"openvino": "2026.4.1"}, NO_GPU, Processor("a CPU", 2, frozenset(flags)))["OpenVINO"]
+    assert line.startswith("2026.4.1, ")
+    assert said in line
+    assert "gloam[openvino]" in backends({}, NO_GPU)["OpenVINO"]
 
 
 class FakeCuda:

@@ -125,7 +125,8 @@ def test_runtime_imports_without_optional_packages() -> None:
 import sys
 class Block:
     def find_spec(self, name, path=None, target=None):
-        if name.split('.')[0] in {'torch', 'faiss', 'kapture', 'pycolmap', 'onnx', 'onnxruntime', 'tensorrt', 'pycuda'}:
+        optional = {'torch', 'faiss', 'kapture', 'pycolmap', 'onnx', 'onnxruntime', 'openvino', 'tensorrt', 'pycuda'}
+        if name.split('.')[0] in optional:
             raise ImportError(f'{name} is blocked')
 sys.meta_path.insert(0, Block())
 import pkgutil, importlib, gloam, gloam.data, gloam.runtime, gloam.eval

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 
 from gloam.cli.main import main
-from gloam.errors import DeviceError, ModelError, UsageError
+from gloam.errors import DeviceError, MissingExtraError, ModelError, UsageError
 from gloam.runtime.doctor import Driver, Gpu
 from gloam.runtime.embedder import Embedder
 from gloam.runtime.ort import OrtSession
@@ -34,10 +35,10 @@ def machine(monkeypatch: pytest.MonkeyPatch, listed: bool, driver: Driver, activ
     monkeypatch.setattr("gloam.runtime.sessions.find_driver", lambda: driver)
 
     class Pretender(OrtSession):
-        def __init__(self, path: Any, *, device: str = "cpu", threads: int | None = None) -> None:
+        def __init__(self, path: Any, *, device: str = "cpu", **options: Any) -> None:
             if device == "cuda" and not active:
                 raise DeviceError("only CPUExecutionProvider is active")
-            super().__init__(path, threads=threads)
+            super().__init__(path, **options)
             self.backend["device"] = device
 
     monkeypatch.setattr("gloam.runtime.sessions.OrtSession", Pretender)
@@ -71,11 +72,53 @@ def test_another_device_than_asked_for_is_never_taken(model: Path, monkeypatch: 
         open_session(model, "tpu")
 
 
-def test_commands_offer_the_same_devices() -> None:
-    from gloam.cli.values import DEVICES as OFFERED
-    from gloam.runtime.sessions import DEVICES
+def test_commands_offer_the_same_choices() -> None:
+    from gloam.cli import backend_options, values
+    from gloam.runtime import sessions, tuning
 
-    assert OFFERED == DEVICES
+    assert values.DEVICES == sessions.DEVICES
+    assert backend_options.BACKENDS == tuning.BACKENDS
+    assert backend_options.CPU_PRECISIONS == tuning.CPU_PRECISIONS
+
+
+def test_the_backend_that_was_asked_for_runs(model: Path) -> None:
+    asked = open_session(model, threads=2, backend="openvino", requests=1)
+    assert (asked.backend["backend"], asked.backend["why"]) == ("openvino", "asked for")
+    assert open_session(model, "auto", backend="openvino").backend["backend"] == "openvino"
+    assert open_session(model, backend="onnxruntime", cpu_precision="f32").backend["backend"] == "onnxruntime"
+
+
+@pytest.mark.parametrize(
+    ("device", "options", "reason"),
+    [
+        ("cpu", {"backend": "tvm"}, "unknown backend 'tvm'; choose one of onnxruntime, openvino"),
+        (
+            "cpu",
+            {"backend": "openvino", "cpu_precision": "fp16"},
+            "unknown CPU precision 'fp16'; choose one of f32, bf16",
+        ),
+        ("cpu", {"cpu_precision": "bf16"}, "not in bf16; ask for --backend openvino"),
+        ("cpu", {"threads": 1, "requests": 2}, "2 runs at once need as many threads at least, not 1"),
+        ("cpu", {"backend": "openvino", "threads": 1, "requests": 2}, "2 runs at once need as many threads"),
+        ("cuda", {"backend": "openvino"}, "ask for --device cpu"),
+        ("cuda", {"cpu_precision": "bf16"}, "ask for --device cpu"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(model: Path, device: str, options: dict[str, Any], reason: str) -> None:
+    with pytest.raises(UsageError, match=reason) as caught:
+        open_session(model, device, **options)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_engine_has_its_own_backend(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="leave out --backend"):
+        open_session(tmp_path / "m.engine", "cuda", backend="onnxruntime")
+
+
+def test_a_missing_openvino_names_its_extra(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    with pytest.raises(MissingExtraError, match=r"gloam\[openvino\]"):
+        open_session(model, backend="openvino")
 
 
 def test_a_broken_model_is_not_taken_for_a_broken_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from gloam.runtime.stages import WAITING, Buckets, Queues, RunSummary, read_ahead
+from gloam.runtime.stages import WAITING, Buckets, InFlight, Queues, RunSummary, read_ahead
 
 
 @pytest.mark.parametrize("ahead", [1, 3, 11])
@@ -104,3 +104,67 @@ def test_the_idle_share_is_what_the_model_did_not_take() -> None:
     summary.seconds.update(total=10.0, infer=7.5)
     assert summary.idle_share == pytest.approx(0.25)
     assert "the model was idle 25% of the time" in summary.said()
+
+
+@pytest.mark.parametrize("most", [1, 2, 3])
+def test_runs_come_back_in_order_and_few_are_in_flight(most: int) -> None:
+    rng, lock = random.Random(2), threading.Lock()
+    pauses = [rng.uniform(0, 0.004) for _ in range(40)]
+    running, highest, callers = 0, 0, set()
+
+    def work(task: int) -> int:
+        nonlocal running, highest
+        with lock:
+            running += 1
+            highest = max(highest, running)
+            callers.add(threading.get_ident())
+        time.sleep(pauses[task])
+        with lock:
+            running -= 1
+        return task
+
+    found, waiting = [], 0
+    with InFlight(work, most, RunSummary()) as flights:
+        for task in range(40):
+            waiting += 1
+            for given, future in flights.add(task):
+                assert future.result() == given
+                found.append(given)
+                waiting -= 1
+            assert waiting <= (most if most > 1 else 0)
+        found += [given for given, _ in flights.rest()]
+    assert found == list(range(40))
+    assert highest == most
+    assert (callers == {threading.get_ident()}) == (most == 1)  # one at a time needs no thread
+
+
+@pytest.mark.parametrize("most", [1, 2])
+def test_time_with_runs_under_way_is_counted_once(most: int) -> None:
+    summary, durations = RunSummary(), []
+
+    def work(_: int) -> None:
+        start = time.perf_counter()
+        time.sleep(0.02)
+        durations.append(time.perf_counter() - start)
+
+    with InFlight(work, most, summary) as flights:
+        start = time.perf_counter()
+        for task in range(10):
+            flights.add(task)
+        flights.rest()
+        wall = time.perf_counter() - start
+        time.sleep(0.05)  # nothing is under way
+    assert 0.2 / most <= summary.seconds["infer"] <= wall
+    assert (summary.seconds["infer"] < 0.8 * sum(durations)) == (most > 1)
+
+
+@pytest.mark.parametrize("most", [1, 2])
+def test_a_run_that_fails_is_known_by_its_task(most: int) -> None:
+    def work(task: int) -> int:
+        if task == 1:
+            raise ValueError("no")
+        return task
+
+    with InFlight(work, most, RunSummary()) as flights:
+        finished = [done for task in range(3) for done in flights.add(task)] + flights.rest()
+    assert [task for task, future in finished if future.exception() is not None] == [1]

@@ -1,0 +1,76 @@
+"""``gloam bench`` on a small real model: rates beside agreement, and a profile that the next run uses."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from gloam.cli.main import main
+from tests.tiny_models import write_tiny_embedder
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    write_tiny_embedder(tmp_path / "tiny.onnx")
+    (tmp_path / "images").mkdir()
+    rng = np.random.default_rng(0)
+    for number, size in enumerate(((40, 50, 3), (64, 33, 3))):
+        Image.fromarray(rng.integers(0, 256, size, dtype=np.uint8)).save(tmp_path / "images" / f"{number}.png")
+    (tmp_path / "images" / "broken.jpg").write_bytes(b"no image")
+    return tmp_path / "tiny.onnx"
+
+
+def test_rates_then_a_profile_then_its_use(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["bench", str(model), "--rounds", "2"]
+    assert main([*command, "--images", str(tmp_path / "images"), "--json"]) == 0
+    data = json.loads(capsys.readouterr().out)
+    assert data["images"] == [[40, 50], [64, 33]]
+    assert {row["choice"]["backend"] for row in data["rows"]} == {"onnxruntime", "openvino"}
+    assert all(row["agrees"] and len(row["rates"]) == 2 and row["rate"] > 0 for row in data["rows"])
+    assert not (tmp_path / "tiny.onnx.tune.json").exists()
+    monkeypatch.setattr("gloam.runtime.bench.best", lambda rows, allowed: rows[-1])  # rates of a tiny model are noise
+    assert main([*command, "--backend", "openvino", "--threads", "1", "--tune"]) == 0
+    said = capsys.readouterr().out
+    assert "openvino, 1 thread, 1 at once" in said
+    assert "1 - cosine from the first" in said
+    extract = ["extract", str(tmp_path / "images"), "--model", str(model), "--json", "-o"]
+    assert main([*extract, str(tmp_path / "tuned")]) == 0
+    tuned = json.loads(capsys.readouterr().out)
+    assert tuned["backend"]["backend"] == "openvino"
+    assert "tiny.onnx.tune.json" in tuned["backend"]["why"]
+    assert main([*extract, str(tmp_path / "plain"), "--backend", "onnxruntime"]) == 0
+    plain = json.loads(capsys.readouterr().out)
+    assert plain["backend"]["backend"] == "onnxruntime"
+    assert plain["fingerprint"] == tuned["fingerprint"]
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        (["--allow", "bf16"], "--allow goes with --tune"),
+        (["--images", "images", "--count", "0"], "--count must be 1 or more"),
+        (["--rounds", "0"], "an image and a round at least"),
+    ],
+)
+def test_what_cannot_be_measured_is_one_line(
+    model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], options: list[str], reason: str
+) -> None:
+    monkeypatch.chdir(model.parent)
+    assert main(["bench", str(model), *options]) == 2
+    printed = capsys.readouterr().err
+    assert reason in printed
+    assert printed.count("\n") == 1
+
+
+def test_models_that_cannot_be_measured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", str(tmp_path / "m.engine")]) == 2
+    assert main(["bench", str(tmp_path / "absent.onnx")]) == 2
+    printed = capsys.readouterr().err
+    assert "an engine has one way to run" in printed
+    assert "no such model file" in printed
