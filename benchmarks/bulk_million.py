@@ -72,8 +72,8 @@ class FakeEmbedder:
     space = fingerprint = "0" * 64
     dimension = DIMENSION
     batch_size = 16
-    translator = None
-    card = SimpleNamespace(metric="cosine", photometric=Photometric())
+    translator = translated_by = None
+    card = SimpleNamespace(metric="cosine", photometric=Photometric(), resize=None)
     session = SimpleNamespace(backend={"backend": "none", "providers": ["none"], "threads": 1, "precision": "fp32"})
 
     def shape_for(self, image: npt.NDArray[np.uint8]) -> tuple[int, int]:
