@@ -42,6 +42,10 @@ class StoreError(GloamError):
     """A descriptor store or output folder that cannot be written, read or resumed."""
 
 
+class ClusterError(GloamError):
+    """A cluster that cannot be reached, or whose workers cannot do what is asked."""
+
+
 class MissingExtraError(GloamError):
     """An optional package is not installed; the message names the extra that brings it."""
 

@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import asdict, replace
+import contextlib
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 from gloam.cli.backend_options import add_backend, chosen, said
 from gloam.cli.image_runs import add_metrics_port, add_source
 from gloam.cli.report import Report
 from gloam.errors import UsageError
 
+if TYPE_CHECKING:
+    from gloam.artifact import ModelCard
+    from gloam.runtime.embedder import Embedder
+    from gloam.runtime.pipeline import ExtractOptions, ExtractSummary
+
+ON_GPU = ("cuda", "tensorrt")
 HELP = "describe a folder, list, kapture dataset, tar or Parquet shards or URL of images into a resumable store"
 
 
@@ -58,6 +69,32 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="describe nothing: state a store complete whose shards are all there, or say which are missing",
     )
+    cluster = parser.add_argument_group(
+        "on a Ray cluster",
+        "run on one of its nodes. Workers write whole shards, of the same bytes as without Ray; one that dies is "
+        "replaced. Images, model and output must lie on storage that every node sees under the same path",
+    )
+    cluster.add_argument(
+        "--on", choices=("local", "ray"), default="local", help="this process, or workers that Ray schedules"
+    )
+    cluster.add_argument(
+        "--address",
+        metavar="HOST:PORT",
+        help="head of a running cluster, or auto (default: $RAY_ADDRESS, else a Ray of this machine's own)",
+    )
+    cluster.add_argument("--workers", type=int, metavar="N", help="number of workers (default: as many as fit)")
+    cluster.add_argument(
+        "--cpus-per-worker",
+        type=int,
+        metavar="C",
+        help="cores that a worker takes, and --threads and --decode-threads unless given (default: 1)",
+    )
+    cluster.add_argument(
+        "--gpus-per-worker",
+        type=float,
+        metavar="G",
+        help="GPUs that a worker takes, e.g. 0.5 for two workers on each (default: 1 with a GPU's --device, else 0)",
+    )
     add_backend(parser)
     parser.add_argument("--decode-threads", type=int, help="threads that decode images (default: all cores)")
     add_metrics_port(parser)
@@ -68,11 +105,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> Report:
     """Find the images, describe them, write what else was asked for."""
-    from gloam.artifact import Photometric
-    from gloam.data.sources import find_images
-    from gloam.runtime.embedder import Embedder
-    from gloam.runtime.pipeline import WHOLE, ExtractOptions, Part, extract
-    from gloam.runtime.translator import load_translator
+    from gloam.runtime.pipeline import ExtractOptions
 
     default = ExtractOptions.max_side if arguments.max_side is None else arguments.max_side
     options = ExtractOptions(
@@ -82,21 +115,86 @@ def run(arguments: argparse.Namespace) -> Report:
         shard_size=arguments.shard_size,
         fast_decode=arguments.fast_decode,
     )
-    if (arguments.shard_index is None) != (arguments.num_shards is None):
-        raise UsageError("--shard-index and --num-shards go together")
-    part = WHOLE if arguments.shard_index is None else Part(arguments.shard_index, arguments.num_shards)
-    if part is not WHOLE and (arguments.kapture or arguments.hloc):
-        raise UsageError("--kapture and --hloc need the whole store; give them to `gloam extract --finish`")
+    _refuse_combinations(arguments)
     if arguments.finish:
         return _finish(arguments)
-    photometric = Photometric(arguments.photometric) if arguments.photometric else None
+    done = _on_ray(arguments, options) if arguments.on == "ray" else _here(arguments, options)
+    summary = done.summary
+    lines = [
+        f"{arguments.output}: {summary.described} of {summary.images} images described"
+        + (f", {summary.reused} of them by an earlier run" if summary.reused else ""),
+        f"{summary.images_per_second:.1f} images/s{done.by}; {summary.said()}",
+        said(summary.backend),
+        f"padded pixels {summary.padded_share:.0%}",
+        f"space {done.space}",
+    ]
+    if done.resize is not None:
+        lines.append(f"images reduced to {done.resize} px by the model")
+    if done.translator is not None:
+        lines.append(
+            f"images translated by {done.translator} first; as queries they are compared with maps of "
+            f"{done.untranslated_space}"
+        )
+    if summary.failed:
+        lines.append(f"{summary.failed} images failed; the reasons are in {arguments.output / 'failures.csv'}")
+    if not summary.complete:
+        lines.append("the store is not complete: shards of other tasks are missing; failures.csv is written at its end")
+    data = asdict(summary) | {
+        "images_per_second": summary.images_per_second,
+        "idle_share": summary.idle_share,
+        "store": str(arguments.output),
+        "space": done.space,
+        "fingerprint": done.fingerprint,
+        "translate": done.translator,
+    }
+    return Report(data, "\n".join(lines + _write_others(arguments, done.model)))
+
+
+@dataclass(frozen=True)
+class _Done:
+    """A run and the model that it was made with; ``by`` says who made it, where that was not this process."""
+
+    summary: ExtractSummary
+    model: str
+    space: str
+    untranslated_space: str | None
+    fingerprint: str
+    translator: str | None
+    resize: int | None
+    by: str = ""
+
+
+def _refuse_combinations(arguments: argparse.Namespace) -> None:
+    if (arguments.shard_index is None) != (arguments.num_shards is None):
+        raise UsageError("--shard-index and --num-shards go together")
+    if arguments.shard_index is not None and (arguments.kapture or arguments.hloc):
+        raise UsageError("--kapture and --hloc need the whole store; give them to `gloam extract --finish`")
+    of_ray = [name for name in ("address", "workers", "cpus_per_worker", "gpus_per_worker") if _given(arguments, name)]
+    if arguments.on != "ray":
+        if of_ray:
+            raise UsageError(f"--{of_ray[0].replace('_', '-')} goes with --on ray")
+        return
+    if arguments.shard_index is not None or arguments.finish:
+        raise UsageError(
+            "--on ray shares out the shards and finishes the store itself; leave out --shard-index, --finish"
+        )
+    if arguments.device in ON_GPU and arguments.gpus_per_worker == 0:
+        raise UsageError(f"--device {arguments.device} needs a GPU in every worker; leave out --gpus-per-worker 0")
+
+
+def _given(arguments: argparse.Namespace, name: str) -> bool:
+    return getattr(arguments, name) is not None
+
+
+def _here(arguments: argparse.Namespace, options: ExtractOptions) -> _Done:
+    """In this process."""
+    from gloam.data.sources import find_images
+    from gloam.runtime.pipeline import WHOLE, Part, extract
+
+    part = WHOLE if arguments.shard_index is None else Part(arguments.shard_index, arguments.num_shards)
     items = find_images(arguments.source, arguments.root)
-    translator = None
-    if arguments.translate is not None:
-        translator = load_translator(arguments.translate, requests=1, **chosen(arguments))  # one by one
-    embedder = Embedder.load(arguments.model, photometric=photometric, translator=translator, **chosen(arguments))
-    if embedder.card.resize is not None and arguments.max_side is None and not arguments.stretch:
-        options = replace(options, max_side=None)
+    embedder = _load(arguments)()
+    options = _sized(arguments, options, embedder.card)
     summary = extract(
         items,
         embedder,
@@ -107,35 +205,89 @@ def run(arguments: argparse.Namespace) -> Report:
         metrics_port=arguments.metrics_port,
         progress=not arguments.json,
     )
-    lines = [
-        f"{arguments.output}: {summary.described} of {summary.images} images described"
-        + (f", {summary.reused} of them by an earlier run" if summary.reused else ""),
-        f"{summary.images_per_second:.1f} images/s; {summary.said()}",
-        said(summary.backend),
-        f"padded pixels {summary.padded_share:.0%}",
-        f"space {embedder.space}",
-    ]
-    if embedder.card.resize is not None:
-        lines.append(f"images reduced to {embedder.card.resize} px by the model")
     translated_by = embedder.translated_by
-    if translated_by is not None:
-        lines.append(
-            f"images translated by {translated_by['name']} first; as queries they are compared with maps of "
-            f"{embedder.untranslated_space}"
+    return _Done(
+        summary,
+        embedder.card.name,
+        embedder.space,
+        embedder.untranslated_space,
+        embedder.fingerprint,
+        None if translated_by is None else translated_by["name"],
+        embedder.card.resize,
+    )
+
+
+def _on_ray(arguments: argparse.Namespace, options: ExtractOptions) -> _Done:
+    """In workers that Ray schedules."""
+    from gloam.data.sources import find_images
+    from gloam.runtime.ort import read_card
+    from gloam.runtime.ray_cluster import Cluster, import_ray
+    from gloam.runtime.ray_run import extract_on_ray
+
+    gpus = arguments.gpus_per_worker
+    cluster = Cluster(
+        address=arguments.address,
+        workers=arguments.workers,
+        cpus_per_worker=1 if arguments.cpus_per_worker is None else arguments.cpus_per_worker,
+        gpus_per_worker=float(arguments.device in ON_GPU) if gpus is None else gpus,
+        debug=arguments.debug,
+    )
+    import_ray()  # before a source is listed for nothing
+    items = find_images(arguments.source, arguments.root)
+    if arguments.model.suffix == ".onnx":  # an engine has sizes of its own and resizes nothing
+        options = _sized(arguments, options, read_card(arguments.model))
+    with contextlib.redirect_stdout(sys.stderr):  # where Ray says that a worker died; stdout is the report's
+        run = extract_on_ray(
+            items,
+            _load(arguments, threads=arguments.threads or cluster.cpus_per_worker),
+            arguments.output,
+            options,
+            cluster=cluster,
+            decode_threads=arguments.decode_threads,
+            metrics_port=arguments.metrics_port,
+            progress=not arguments.json,
         )
-    if summary.failed:
-        lines.append(f"{summary.failed} images failed; the reasons are in {arguments.output / 'failures.csv'}")
-    if not summary.complete:
-        lines.append("the store is not complete: shards of other tasks are missing; failures.csv is written at its end")
-    data = asdict(summary) | {
-        "images_per_second": summary.images_per_second,
-        "idle_share": summary.idle_share,
-        "store": str(arguments.output),
-        "space": embedder.space,
-        "fingerprint": embedder.fingerprint,
-        "translate": None if translated_by is None else translated_by["name"],
-    }
-    return Report(data, "\n".join(lines + _write_others(arguments, embedder.card.name)))
+    job, workers = run.job, run.summary.workers
+    translator = job.options.get("translate")
+    return _Done(
+        run.summary,
+        run.model,
+        job.space,
+        job.untranslated_space,
+        job.fingerprint,
+        None if translator is None else translator["name"],
+        job.options.get("resize"),
+        f" by {workers} Ray worker{'s' * (workers != 1)}",
+    )
+
+
+def _sized(arguments: argparse.Namespace, options: ExtractOptions, card: ModelCard) -> ExtractOptions:
+    """Native sizes for a model that reduces images itself, unless a size was asked for, which is then refused."""
+    if card.resize is not None and arguments.max_side is None and not arguments.stretch:
+        return replace(options, max_side=None)
+    return options
+
+
+def _load(arguments: argparse.Namespace, **changed: Any) -> partial[Embedder]:
+    """What gives the embedder, here or in another process."""
+    where = chosen(arguments) | changed
+    return partial(_load_embedder, arguments.model, arguments.photometric, arguments.translate, where)
+
+
+def _load_embedder(
+    model: Path, photometric: Literal["none", "clahe"] | None, translate: str | None, where: Mapping[str, Any]
+) -> Embedder:
+    from gloam.artifact import Photometric
+    from gloam.runtime.embedder import Embedder
+    from gloam.runtime.translator import load_translator
+
+    return Embedder.load(
+        model,
+        photometric=Photometric(photometric) if photometric else None,
+        # Images pass a translator one by one.
+        translator=None if translate is None else load_translator(translate, requests=1, **where),
+        **where,
+    )
 
 
 def _finish(arguments: argparse.Namespace) -> Report:

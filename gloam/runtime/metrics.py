@@ -11,12 +11,12 @@ from gloam.runtime.stages import Queues, RunSummary
 
 
 @contextlib.contextmanager
-def served_metrics(port: int | None, summary: RunSummary, queues: Queues) -> Iterator[None]:
+def served_metrics(port: int | None, summary: RunSummary, queues: Queues | None) -> Iterator[None]:
     """Answer ``GET /metrics`` on a port of all interfaces while the block runs.
 
     Args:
         port: of TCP; 0 takes a free one, None serves nothing.
-        summary, queues: read at each request.
+        summary, queues: read at each request; no queues where they are on other machines.
 
     Raises:
         MissingExtraError: prometheus_client is not installed.
@@ -44,7 +44,7 @@ def served_metrics(port: int | None, summary: RunSummary, queues: Queues) -> Ite
 class _Collector:
     """The figures of a run at the moment they are asked for."""
 
-    def __init__(self, core: Any, summary: RunSummary, queues: Queues) -> None:
+    def __init__(self, core: Any, summary: RunSummary, queues: Queues | None) -> None:
         self._core = core
         self._summary = summary
         self._queues = queues
@@ -60,6 +60,8 @@ class _Collector:
         for stage in ("read", "infer", "write"):
             seconds.add_metric([stage], self._summary.seconds[stage])
         yield seconds
+        if self._queues is None:
+            return
         lengths = gauge("gloam_queue_length", "Images being read, waiting for a batch, or written", labels=["queue"])
         for queue in ("reading", "waiting", "writing"):
             lengths.add_metric([queue], getattr(self._queues, queue))

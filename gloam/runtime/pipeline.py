@@ -2,13 +2,14 @@
 
 The bytes of a shard do not depend on timing: images are taken in order, batches are formed inside one shard only, and
 a batch is run when it is full, or when too many images wait, by a rule that looks at counts alone; where the backend
-runs several batches at once, their descriptors still go to their own places. So several tasks
-can share the shards of one store. Memory is bounded by the number of images in flight, never by the number of images.
+runs several batches at once, their descriptors still go to their own places. So several tasks can share the shards of
+one store, and whoever makes a shard makes the same bytes. Memory is bounded by the number of images in flight, never by
+the number of images.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
@@ -60,6 +61,14 @@ class ExtractOptions:
         if self.dtype not in ("float16", "float32"):
             raise UsageError(f"unknown dtype {self.dtype!r}; choose float16 or float32")
 
+    def shards(self, images: int) -> int:
+        """How many shards so many images make."""
+        return -(-images // self.shard_size)
+
+    def span(self, shard: int, images: int) -> range:
+        """Positions in the list of images of one shard's."""
+        return range(shard * self.shard_size, min((shard + 1) * self.shard_size, images))
+
 
 @dataclass(frozen=True)
 class Part:
@@ -106,6 +115,12 @@ class ExtractSummary(RunSummary):
         """See :class:`RunSummary`."""
         return self.described
 
+    def reuse(self, images: int, failed: int) -> None:
+        """Count a shard that an earlier run has made."""
+        self.reused += images
+        self.failed += failed
+        self.described += images - failed
+
     @property
     def images_per_second(self) -> float:
         """Images of this run, not of an earlier one, per second."""
@@ -142,33 +157,67 @@ def extract(
         IncompatibleError: the folder holds a store of another job.
         StoreError: the disk is full; finished shards are kept.
     """
+    if not items:
+        raise DataError("no images to describe")
+    options = options or ExtractOptions(max_side=ExtractOptions.max_side if embedder.card.resize is None else None)
+    job = make_job(embedder, options, len(items), names_sha256(items))
+    writer = ShardWriter.begin(folder, job, options.shards(len(items)))
+    summary = ExtractSummary(backend=embedder.session.backend)
+    maker = ShardMaker(items, embedder, writer, options, summary)
+    own = [shard for shard in range(writer.shards) if part.has(shard)]
+    summary.images = sum(len(options.span(shard, len(items))) for shard in own)
+    with (
+        served_metrics(metrics_port, summary, maker.queues),
+        progress_bar(summary.images, progress) as bar,
+        summary.timed("total"),
+    ):
+        maker.make(own, worker_threads(decode_threads), lambda done: bar.update(done - bar.n))
+        if not writer.missing():
+            complete(writer, summary)
+    summary.padded_share = 1 - maker.valid_pixels / maker.run_pixels if maker.run_pixels else 0.0
+    return summary
+
+
+def make_job(embedder: Embedder, options: ExtractOptions, images: int, images_sha256: str) -> Job:
+    """What decides a store's content.
+
+    Args:
+        embedder, options: that describe the images.
+        images, images_sha256: how many they are, and :func:`names_sha256` of their list.
+
+    Raises:
+        UsageError: a size to resize to, for a model that resizes images itself.
+    """
     limit = embedder.card.resize
-    options = options or ExtractOptions(max_side=ExtractOptions.max_side if limit is None else None)
     if limit is not None and (options.max_side or options.stretch):
         raise UsageError(
             f"{embedder.card.name} reduces images to {limit} px itself, and shrinking twice would change its "
             "descriptors; leave out --max-side and --stretch"
         )
-    if not items:
-        raise DataError("no images to describe")
-    job = Job(
+    return Job(
         space=embedder.space,
         fingerprint=embedder.fingerprint,
         dimension=embedder.dimension,
         metric=embedder.card.metric,
-        images_sha256=names_sha256(items),
-        images=len(items),
+        images_sha256=images_sha256,
+        images=images,
         options=_job_options(options, embedder),
         untranslated_space=None if embedder.translated_by is None else embedder.untranslated_space,
     )
-    writer = ShardWriter(folder, job, -(-len(items) // options.shard_size))
-    summary = ExtractSummary(backend=embedder.session.backend)
-    run = _Run(items, embedder, writer, options, summary)
-    failed = run.all(part, worker_threads(decode_threads), metrics_port, progress)
-    summary.padded_share = 1 - run.valid_pixels / run.run_pixels if run.run_pixels else 0.0
-    if failed == len(items):
-        raise DataError(f"none of {len(items)} images could be described; the reasons are in {folder}/failures.csv")
-    return summary
+
+
+def complete(writer: ShardWriter, summary: ExtractSummary) -> None:
+    """State a store complete whose shards are all there.
+
+    Raises:
+        StoreError: one is missing or damaged.
+        DataError: not one image could be described.
+    """
+    with summary.timed("write"):
+        failed = writer.finish()
+    summary.complete = True
+    if failed == writer.job.images:
+        raise DataError(f"none of {failed} images could be described; the reasons are in {writer.folder}/failures.csv")
 
 
 def _job_options(options: ExtractOptions, embedder: Embedder) -> dict[str, Any]:
@@ -199,8 +248,20 @@ class _Decoded:
     pixels: npt.NDArray[np.uint8] | None = None
 
 
-class _Run:
-    """One extraction's stages and counters."""
+class ShardMaker:
+    """The stages that turn images into shards, and their counters.
+
+    Args:
+        items: all images of the store, in order.
+        embedder: the model.
+        writer: of the store, whose job is of these items, this embedder and these options.
+        options: of the job.
+        summary: kept up to date, but for its total time.
+
+    Attributes:
+        queues: how many images are where at this moment.
+        run_pixels, valid_pixels: pixels that the model has run, and those of them that are no padding.
+    """
 
     def __init__(
         self,
@@ -227,32 +288,31 @@ class _Run:
         self._found: dict[int, npt.NDArray[np.float32]] = {}
         self._writing: Future[None] | None = None
 
-    def all(self, part: Part, threads: int, metrics_port: int | None, progress: bool) -> int | None:
-        """Every shard of the part; the images that failed in the whole store, or None while shards are missing."""
-        own = [shard for shard in range(self.writer.shards) if part.has(shard)]
-        self.summary.images = sum(len(self._span(shard)) for shard in own)
+    def make(self, shards: Iterable[int], threads: int, moved: Callable[[int], Any] | None = None) -> None:
+        """Make those of the shards that are not there yet; on return they are on the disk.
+
+        Args:
+            shards: their numbers.
+            threads: that decode.
+            moved: told how many images are done, shard by shard.
+
+        Raises:
+            StoreError: the disk is full; finished shards are kept.
+        """
+        moved = moved or (lambda done: None)
         ahead = 2 * threads + self.embedder.batch_size * self._at_once
         with (
-            served_metrics(metrics_port, self.summary, self.queues),
             ThreadPoolExecutor(1, "write") as disk,
             ThreadPoolExecutor(threads, "decode") as pool,
             self._running,
-            progress_bar(self.summary.images, progress) as bar,
-            self.summary.timed("total"),
         ):
-            for decoded in read_ahead(self._tasks(own), self.decode, pool, ahead, self.summary, self.queues):
+            for decoded in read_ahead(self._tasks(shards), self.decode, pool, ahead, self.summary, self.queues):
                 self._take(decoded)
                 if len(self._rows) == len(self._span(decoded.task.shard)):
                     self._close(decoded.task.shard, disk)
-                    bar.update(self.summary.succeeded + self.summary.failed - bar.n)
+                    moved(self.summary.succeeded + self.summary.failed)
             self._wait()
-            bar.update(self.summary.images - bar.n)  # what the last shards of an earlier run held
-            if self.writer.missing():
-                return None
-            with self.summary.timed("write"):
-                failed = self.writer.finish()
-            self.summary.complete = True
-            return failed
+        moved(self.summary.succeeded + self.summary.failed)  # what the last shards of an earlier run held
 
     def decode(self, task: _Task) -> _Decoded:
         """Read, decode, resize and normalise one image; a failure is a row, never an exception."""
@@ -275,18 +335,14 @@ class _Run:
         return _Decoded(task, Row(item.name, digest, width, height, f"{shape[0]}x{shape[1]}"), shape, pixels)
 
     def _span(self, shard: int) -> range:
-        size = self.options.shard_size
-        return range(shard * size, min((shard + 1) * size, len(self.items)))
+        return self.options.span(shard, len(self.items))
 
-    def _tasks(self, shards: Sequence[int]) -> Iterator[_Task]:
+    def _tasks(self, shards: Iterable[int]) -> Iterator[_Task]:
         """The images of the shards that are not there yet."""
         for shard in shards:
             span = self._span(shard)
             if self.writer.done(shard):
-                failed = self.writer.failed(shard)
-                self.summary.reused += len(span)
-                self.summary.failed += failed
-                self.summary.described += len(span) - failed
+                self.summary.reuse(len(span), self.writer.failed(shard))
                 continue
             for index, item in enumerate(self.items[span.start : span.stop]):
                 yield _Task(shard, index, item)

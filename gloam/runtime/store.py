@@ -76,20 +76,29 @@ class Job:
 class ShardWriter:
     """Writes the shards of one job into a folder, skipping those that are already there and whole.
 
-    Several processes may write shards of one job into one folder; whoever sees all of them there finishes it.
-
-    Raises:
-        IncompatibleError: the folder holds a store of another job; the message names what differs.
+    Several processes may write shards of one job into one folder; whoever sees all of them there finishes it. Made as
+    it is, it looks at nothing and leaves the manifest alone: for a worker, whose job another process has begun.
     """
 
     def __init__(self, folder: str | Path, job: Job, shards: int) -> None:
         self.folder = Path(folder)
         self.job = job
         self.shards = shards
-        if occupied(self.folder, "a descriptor store"):
-            found = _read_manifest(self.folder / MANIFEST)["job"]
-            refuse_another(self.folder, found, json.loads(json.dumps(asdict(job))), "a store")
-        self._save_manifest({})
+
+    @classmethod
+    def begin(cls, folder: str | Path, job: Job, shards: int) -> ShardWriter:
+        """The writer of a store that is new, or of the same job; the manifest states it unfinished.
+
+        Raises:
+            IncompatibleError: the folder holds a store of another job; the message names what differs.
+            StoreError: the folder holds something else.
+        """
+        writer = cls(folder, job, shards)
+        if occupied(writer.folder, "a descriptor store"):
+            found = _read_manifest(writer.folder / MANIFEST)["job"]
+            refuse_another(writer.folder, found, json.loads(json.dumps(asdict(job))), "a store")
+        writer._save_manifest({})
+        return writer
 
     @classmethod
     def reopen(cls, folder: str | Path) -> ShardWriter:
@@ -104,7 +113,7 @@ class ShardWriter:
             job, shards = Job(**manifest["job"]), int(manifest["shards"])
         except (KeyError, TypeError, ValueError) as error:
             raise StoreError(f"{place / MANIFEST}: the manifest is damaged ({error}); extract again") from error
-        return cls(place, job, shards)
+        return cls.begin(place, job, shards)
 
     def done(self, shard: int) -> bool:
         """Whether a shard is there and its descriptors have the checksum that its table states."""

@@ -51,6 +51,14 @@ def test_the_endpoint_follows_the_run_and_ends_with_it() -> None:
         scrape(port)
 
 
+def test_no_queues_are_told_of_other_machines() -> None:
+    port = free_port()
+    with served_metrics(port, PictureSummary(images=9), None):
+        found = scrape(port)
+    assert found["gloam_images"] == 9
+    assert not any(name.startswith("gloam_queue_length") for name in found)
+
+
 def test_a_run_can_be_watched(tmp_path: Path) -> None:
     write_images(tmp_path / "in", 6)
     port, seen = free_port(), []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import posixpath
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 from gloam.data.sources.files import Files, base_name, is_url, local_files
@@ -104,7 +105,7 @@ def _from_folder(files: Files, folder: str) -> Sequence[ImageItem]:
         except OSError as error:
             raise DataError(f"{error.filename}: the folder cannot be read ({error.strerror})") from error
 
-    return ImageList(records(), lambda record: _item(files, folder, record[0]))
+    return ImageList(records(), partial(_item, files, folder))
 
 
 def _from_list(files: Files, path: str, root: str | Path | None) -> Sequence[ImageItem]:
@@ -123,10 +124,11 @@ def _from_list(files: Files, path: str, root: str | Path | None) -> Sequence[Ima
 
     again = repeats(names)  # a name twice is the same image once
     chosen = ((name,) for position, name in enumerate(names()) if position not in again)
-    return ImageList(chosen, lambda record: _item(base, parent, record[0]))
+    return ImageList(chosen, partial(_item, base, parent))
 
 
-def _item(files: Files, folder: str, name: str) -> ImageItem:
+def _item(files: Files, folder: str, record: Record) -> ImageItem:
+    name = record[0]
     path = posixpath.join(folder, name)
     return make_item(name, Path(path), files.origin(path))
 

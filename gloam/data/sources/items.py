@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import marshal
 import tempfile
 import weakref
@@ -90,18 +91,26 @@ class ImageList(Sequence[ImageItem]):
     ) -> None:
         self._make = make
         self._starts = array("q")
-        self._lock = Lock()
-        self._kept: tuple[int, list[Record]] = (-1, [])
         self._problems: dict[int, str] = {}
-        self._file = tempfile.SpooledTemporaryFile(IN_MEMORY)  # noqa: SIM115  # lives as long as the list
-        weakref.finalize(self, self._file.close)
-        try:
+        self._open()
+        with _full_disk_named():
             self._length = self._store(records)
-        except OSError as error:
-            raise StoreError(write_failure(Path(tempfile.gettempdir()), error)) from error
         if repeated is not None:
             for later, first in repeats(lambda: (str(record[0]) for record in self._records())).items():
                 self._problems[later] = repeated.format(first=self[first].path)
+
+    def __getstate__(self) -> tuple[Any, ...]:
+        """For another process, which keeps the records in a temporary file of its own."""
+        with self._lock:
+            self._file.seek(0)
+            content = self._file.read()
+        return self._make, self._starts, self._problems, self._length, content
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        self._make, self._starts, self._problems, self._length, content = state
+        self._open()
+        with _full_disk_named():
+            self._file.write(content)
 
     def __len__(self) -> int:
         return self._length
@@ -122,6 +131,12 @@ class ImageList(Sequence[ImageItem]):
 
     def __iter__(self) -> Iterator[ImageItem]:
         return map(self._item, range(self._length))
+
+    def _open(self) -> None:
+        self._lock = Lock()
+        self._kept: tuple[int, list[Record]] = (-1, [])
+        self._file = tempfile.SpooledTemporaryFile(IN_MEMORY)  # noqa: SIM115  # lives as long as the list
+        weakref.finalize(self, self._file.close)
 
     def _item(self, row: int) -> ImageItem:
         item = self._make(self._block(row // BLOCK)[row % BLOCK])
@@ -156,6 +171,14 @@ class ImageList(Sequence[ImageItem]):
             self._file.write(marshal.dumps(block))
             self._starts.append(self._file.tell())
         return count
+
+
+@contextlib.contextmanager
+def _full_disk_named() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise StoreError(write_failure(Path(tempfile.gettempdir()), error)) from error
 
 
 def make_item(name: str, path: Path, origin: Origin | None = None) -> ImageItem:

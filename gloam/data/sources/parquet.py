@@ -9,6 +9,7 @@ import contextlib
 from collections import OrderedDict, deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -72,13 +73,15 @@ def parquet_images(files: Files, paths: Sequence[str]) -> ImageList:
             except (pa.ArrowException, OSError, ImageError) as error:
                 yield base_name(path), number, 0, f"{base_name(path)}: {_reason(error)}"
 
-    def item(record: Record) -> ImageItem:
-        name, number, row, problem = record
-        if problem is not None:
-            return ImageItem(name, places[number], problem)
-        return make_item(name, places[number], Cell(tables, number, row))
-
+    item = partial(_item, tables, places)
     return ImageList(records(), item, repeated="another image has this name, in {first}; names must differ")
+
+
+def _item(tables: Tables, places: Sequence[Path], record: Record) -> ImageItem:
+    name, number, row, problem = record
+    if problem is not None:
+        return ImageItem(name, places[number], problem)
+    return make_item(name, places[number], Cell(tables, number, row))
 
 
 class Tables:

@@ -50,6 +50,9 @@ class RemoteFiles:
         self._failed = 0  # images in a row
         self._listed: tuple[str, list[str]] | None = None
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return RemoteFiles, (self.system,)
+
     @classmethod
     def of(cls, url: str) -> RemoteFiles:
         """The store of a URL.

@@ -8,6 +8,7 @@ from __future__ import annotations
 import tarfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
@@ -57,13 +58,15 @@ def tar_images(files: Files, paths: Sequence[str]) -> ImageList:
             for name, offset, size, problem in _members(files, path):
                 yield name, number, offset, size, problem
 
-    def item(record: Record) -> ImageItem:
-        name, number, offset, size, problem = record
-        if problem is not None:
-            return ImageItem(make_item(name, places[number]).name, places[number], f"{places[number].name}: {problem}")
-        return make_item(name, places[number], Member(files, paths[number], offset, size))
-
+    item = partial(_item, files, paths, places)
     return ImageList(records(), item, repeated="another image has this name, in {first}; names must differ")
+
+
+def _item(files: Files, paths: Sequence[str], places: Sequence[Path], record: Record) -> ImageItem:
+    name, number, offset, size, problem = record
+    if problem is not None:
+        return ImageItem(make_item(name, places[number]).name, places[number], f"{places[number].name}: {problem}")
+    return make_item(name, places[number], Member(files, paths[number], offset, size))
 
 
 def _members(files: Files, path: str) -> Iterator[tuple[str, int, int, str | None]]:

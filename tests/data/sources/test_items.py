@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import os
+import pickle
+import tarfile
 import tracemalloc
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from gloam.data.sources import ImageItem, ImageList, find_images, repeats
@@ -41,6 +46,47 @@ def test_a_long_list_takes_a_few_bytes_an_image() -> None:
         tracemalloc.stop()
     assert held < 1_000_000  # a list of items would hold 30 million bytes
     assert peak < 4_000_000
+    assert items[99_999].name == "camera/000099999.jpg"
+
+
+@pytest.mark.parametrize("kind", ["folder", "list", "tar", "parquet"])
+def test_a_list_is_the_same_in_another_process(tmp_path: Path, kind: str) -> None:
+    contents = {f"{row:04d}.jpg": bytes([row % 251]) * 3 for row in range(3 * BLOCK)}
+    (tmp_path / "in").mkdir()
+    if kind in ("folder", "list"):
+        for name, data in contents.items():
+            (tmp_path / "in" / name).write_bytes(data)
+        (tmp_path / "names.txt").write_text("\n".join([*contents, "../secret.jpg"]))
+    elif kind == "tar":
+        for number in range(2):  # every name is there twice
+            with tarfile.open(tmp_path / "in" / f"{number}.tar", "w") as tar:
+                for name, data in contents.items():
+                    member = tarfile.TarInfo(name)
+                    member.size = len(data)
+                    tar.addfile(member, io.BytesIO(data))
+    else:
+        pq.write_table(
+            pa.table({"image": list(contents.values()), "name": list(contents)}), tmp_path / "in" / "a.parquet"
+        )
+    source = find_images(tmp_path / "names.txt", tmp_path / "in") if kind == "list" else find_images(tmp_path / "in")
+    there = pickle.loads(pickle.dumps(source))
+    assert len(there) == len(source)
+    facts = [[(item.name, item.path, item.problem) for item in items] for items in (source, there)]
+    assert facts[0] == facts[1]
+    assert any(problem is not None for *_, problem in facts[0]) == (kind in ("list", "tar"))
+    for row in (0, BLOCK, 700):
+        assert there[row].read() == source[row].read() == contents[f"{row:04d}.jpg"]
+
+
+def test_a_long_list_does_not_stay_in_the_memory_of_another_process() -> None:
+    pickled = pickle.dumps(ImageList(((f"camera/{row:09d}.jpg", row) for row in range(100_000)), make))
+    tracemalloc.start()
+    try:
+        items = pickle.loads(pickled)
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held < 1_000_000
     assert items[99_999].name == "camera/000099999.jpg"
 
 

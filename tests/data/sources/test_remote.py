@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import pickle
 import tarfile
 import threading
 from collections.abc import Iterator
@@ -74,6 +75,7 @@ def test_a_folder_of_a_store_is_a_folder(scheme: str) -> None:
     assert [item.name for item in find_images(f"{scheme}://bucket/place/")] == ["b.jpg", "c.jpg"]
     assert find_images(f"{scheme}://bucket/a.jpg")[0].read() == b"1"
     assert found[0].explained("why") == "why"  # it is a file of its own
+    assert [item.read() for item in pickle.loads(pickle.dumps(found))] == [b"1", b"2", b"3"]
 
 
 def test_file_urls_are_files(tmp_path: Path) -> None:
