@@ -1,7 +1,9 @@
 """Static int8 in an ONNX file: Quantize/DequantizeLinear pairs around convolutions, ranges from calibration images.
 
 Weights are int8 per output channel, activations symmetric int8, which is what TensorRT 10 and 11 and ONNX Runtime all
-take. Pooling, powers, norms, L2 and whitening keep float32. Which convolutions stay in float32 too is measured: groups
+take. Weights use 7 of the 8 bits: processors without VNNI add products of 8 bits in 16, which overflow. A convolution
+in front of a ReLU gets the range behind it, since what is cut off there need not be told apart. Pooling, powers, norms,
+L2 and whitening keep float32. Which convolutions stay in float32 too is measured: groups
 of them are quantised alone, and those that cost most cosine are left out until the whole loses no more than is allowed.
 ONNX Runtime's quantiser does the arithmetic; NNCF gives OpenVINO models, which no other backend reads.
 """
@@ -9,6 +11,8 @@ ONNX Runtime's quantiser does the arithmetic; NNCF gives OpenVINO models, which 
 from __future__ import annotations
 
 import contextlib
+import copy
+import json
 import logging
 import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -24,6 +28,7 @@ from gloam.errors import ModelError, UsageError, require
 Feed = Mapping[str, npt.NDArray[Any]]
 QUANTIZED = ("Conv", "MaxPool", "Relu", "Add")  # a sum or maximum between two convolutions, so that int8 passes through
 LEAST_CALIBRATION = 8  # images; fewer say little about the range of a layer
+RANGES = "ranges"  # the file of calibrated ranges, JSON of ONNX Runtime's
 GROUPS = 10  # of convolutions that are measured alone
 
 
@@ -102,6 +107,9 @@ class _Quantizer:
         self.quantization = require("onnxruntime.quantization", "cpu", "quantise a model")
         self.onnx = require("onnx", "train", "quantise a model")
         self.model, self.calibration, self.folder = model, calibration, folder
+        self.overrides: dict[str, list[dict[str, Any]]] = {}
+        self.quantize(())  # collects the ranges
+        self.overrides = _ranges_behind(model, self.folder / RANGES)
 
     def quantize(self, excluded: Collection[str]) -> Any:
         """The graph in int8 but for the named convolutions."""
@@ -120,13 +128,37 @@ class _Quantizer:
                     activation_type=library.QuantType.QInt8,
                     weight_type=library.QuantType.QInt8,
                     nodes_to_exclude=[*excluded, *_tail(copied)],
-                    extra_options={"ActivationSymmetric": True, "WeightSymmetric": True},
-                    calibration_cache_path=self.folder / "ranges",
+                    reduce_range=True,
+                    extra_options={
+                        "ActivationSymmetric": True,
+                        "WeightSymmetric": True,
+                        "TensorQuantOverrides": copy.deepcopy(self.overrides),
+                    },
+                    calibration_cache_path=self.folder / RANGES,
                 )
         except Exception as error:  # the quantiser's exceptions share no base class
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
             raise ModelError(f"the model cannot be quantised ({reason}); choose --precision fp16") from error
         return self.onnx.load(made)
+
+
+def _ranges_behind(model: Any, ranges: Path) -> dict[str, list[dict[str, Any]]]:
+    """For each convolution that a ReLU alone reads, with or without an upper end: the range of the ReLU's output."""
+    measured = json.loads(ranges.read_text(encoding="utf-8"))["data"]
+    readers: dict[str, list[Any]] = {}
+    for node in model.graph.node:
+        for name in node.input:
+            readers.setdefault(name, []).append(node)
+    found = {}
+    for node in model.graph.node:
+        behind = readers.get(node.output[0], [])
+        if node.op_type != "Conv" or len(behind) != 1 or behind[0].op_type not in ("Relu", "Clip"):
+            continue
+        if behind[0].output[0] in measured:
+            ends = measured[behind[0].output[0]]
+            lowest, highest = (np.float32(ends[end]["data"][0]) for end in ("lowest", "highest"))
+            found[node.output[0]] = [{"rmin": lowest, "rmax": highest}]
+    return found
 
 
 def _reader(library: Any, feeds: Sequence[Feed]) -> Any:

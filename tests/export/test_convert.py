@@ -83,6 +83,24 @@ def test_int8_holds_quantised_convolutions_per_channel(exact, photographs, tmp_p
             assert made_by[node.input[0]].op_type != "DequantizeLinear"
 
 
+def test_int8_gives_a_convolution_the_range_behind_its_relu_and_leaves_a_bit(exact, photographs, tmp_path):
+    out = tmp_path / "int8.onnx"
+    convert_precision(exact, out, "int8", items=find_images(photographs), tolerance=1.0)
+    graph = onnx.load(out).graph
+    values = {item.name: onnx.numpy_helper.to_array(item) for item in graph.initializer}
+    made_by = {name: node for node in graph.node for name in node.output}
+    rectified = 0
+    for node in graph.node:
+        if node.op_type == "Conv":
+            assert np.abs(values[made_by[node.input[1]].input[0]]).max() <= 64  # 7 bits: no overflow without VNNI
+        if node.op_type == "QuantizeLinear" and made_by.get(node.input[0], node).op_type == "Relu":
+            before = made_by[made_by[node.input[0]].input[0]]  # DequantizeLinear of what the convolution gave
+            if before.op_type == "DequantizeLinear" and made_by[made_by[before.input[0]].input[0]].op_type == "Conv":
+                assert values[before.input[1]] == values[node.input[1]]
+                rectified += 1
+    assert rectified > 3
+
+
 def test_convolutions_that_cost_too_much_stay_in_float32(exact):
     proto = onnx.load(exact)
     feeds = [{"images": textured_image(np.random.default_rng(seed), 64, 64)[None]} for seed in range(8)]
@@ -169,7 +187,8 @@ def test_a_large_folder_is_sampled_evenly_not_held_whole(exact, photographs, tmp
     assert (len(items), done.images) == (20, 4)
 
 
-def test_a_fixed_profile_of_small_shapes_is_checked_at_what_it_takes(photographs, tmp_path):
+def test_a_fixed_profile_of_small_shapes_is_checked_at_what_it_takes(tmp_path, monkeypatch):
+    monkeypatch.setattr("gloam.export.convert.GENERATED", ((320, 200),))
     torch.manual_seed(0)
     model = create_embedder("gem_resnet18", width=8).eval()
     fixed = PaddingProfile.fixed((256,), (256,), (1, 2))
