@@ -143,7 +143,10 @@ class _Quantizer:
 
 
 def _ranges_behind(model: Any, ranges: Path) -> dict[str, list[dict[str, Any]]]:
-    """For each convolution that a ReLU alone reads, with or without an upper end: the range of the ReLU's output."""
+    """For each convolution that a ReLU alone reads, with or without an upper end: the range of the ReLU's output.
+
+    Where the padding is zeroed behind the ReLU, what the ranges are measured of is the product with the masks.
+    """
     measured = json.loads(ranges.read_text(encoding="utf-8"))["data"]
     readers: dict[str, list[Any]] = {}
     for node in model.graph.node:
@@ -154,8 +157,11 @@ def _ranges_behind(model: Any, ranges: Path) -> dict[str, list[dict[str, Any]]]:
         behind = readers.get(node.output[0], [])
         if node.op_type != "Conv" or len(behind) != 1 or behind[0].op_type not in ("Relu", "Clip"):
             continue
-        if behind[0].output[0] in measured:
-            ends = measured[behind[0].output[0]]
+        name = behind[0].output[0]
+        while name not in measured and [reader.op_type for reader in readers.get(name, [])] == ["Mul"]:
+            name = readers[name][0].output[0]
+        if name in measured:
+            ends = measured[name]
             lowest, highest = (np.float32(ends[end]["data"][0]) for end in ("lowest", "highest"))
             found[node.output[0]] = [{"rmin": lowest, "rmax": highest}]
     return found

@@ -71,7 +71,7 @@ class OrtSession:
                 f"{file}: device {device!r} was asked for, but only {', '.join(active)} is active; "
                 "run `gloam doctor`, or ask for --device cpu"
             )
-        self._limit = sys.maxsize  # images of a run, once the GPU's memory ran out
+        self._limit = sys.maxsize  # images of a run, once memory ran out
         # On the CPU the inputs lie where the session reads them; elsewhere they are kept on the device.
         self._bound = None if device == "cpu" else BoundRunner(ort, self._session, "cuda")
         self.card = _card(self._session, file)
@@ -88,7 +88,7 @@ class OrtSession:
         }
 
     def run(self, inputs: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
-        """Run the graph once, or in parts: where a GPU's memory runs out, the batch is halved and the run carries on.
+        """Run the graph once, or in parts: where memory runs out, the batch is halved and the run carries on.
 
         Args:
             inputs: arrays by the card's input names.
@@ -97,7 +97,7 @@ class OrtSession:
             arrays by the card's output names.
 
         Raises:
-            DeviceMemoryError: not even one image fits into the GPU's memory.
+            DeviceMemoryError: not even one image fits into the memory of the GPU, or of the host.
         """
         names = [spec.name for spec in self.card.outputs]
         rows = len(next(iter(inputs.values())))
@@ -110,13 +110,16 @@ class OrtSession:
                 parts.append(self._run(names, part))
                 start += limit
             except Exception as error:  # ONNX Runtime's exceptions share no base class
-                if self._bound is None or not self._divisible or not _out_of_memory(error):
+                if not _out_of_memory(error):
                     raise
-                self._bound.release()
-                if limit == 1:
+                if self._bound is not None:
+                    self._bound.release()
+                if limit == 1 or not self._divisible:
+                    place = "memory" if self._bound is None else "the GPU"
+                    images = "one image" if limit == 1 else f"{limit} images"
                     raise DeviceMemoryError(
-                        f"{self.card.name}: the GPU has no room for one image of {_size(part)}; use a smaller "
-                        "--max-side, or stop what else runs on the GPU"
+                        f"{self.card.name}: {place} has no room for {images} of {_size(part)}; use a smaller "
+                        "--max-side, or stop what else runs there"
                     ) from error
                 limit = self._limit = self.backend["reduced"] = limit // 2
         if len(parts) == 1:
@@ -200,7 +203,8 @@ def _load_libraries(ort: Any, device: str) -> None:
 
 def _out_of_memory(error: Exception) -> bool:
     text = str(error).lower()
-    return "failed to allocate" in text or "out of memory" in text or "alloc_failed" in text
+    signs = ("failed to allocate", "out of memory", "alloc_failed", "bad_alloc", "bad allocation")
+    return isinstance(error, MemoryError) or any(sign in text for sign in signs)
 
 
 def _size(inputs: Mapping[str, npt.NDArray[Any]]) -> str:

@@ -13,7 +13,7 @@ from gloam.data.sources import find_images
 from gloam.errors import IncompatibleError, ModelError, UsageError
 from gloam.export.convert import convert_precision
 from gloam.export.onnx import export_embedder
-from gloam.export.quantize import to_int8
+from gloam.export.quantize import _ranges_behind, to_int8
 from gloam.export.release_check import textured_image
 from gloam.export.translator import export_translator
 from gloam.padding import PaddingProfile
@@ -99,6 +99,20 @@ def test_int8_gives_a_convolution_the_range_behind_its_relu_and_leaves_a_bit(exa
                 assert values[before.input[1]] == values[node.input[1]]
                 rectified += 1
     assert rectified > 3
+
+
+def test_the_range_behind_a_relu_is_found_behind_the_masks_too(tmp_path):
+    def node(kind, *names):
+        return onnx.helper.make_node(kind, names[:-1], names[-1:])
+
+    chain = [node("Conv", "x", "w", "c"), node("Clip", "c", "r"), node("Mul", "r", "rows", "m"),
+             node("Mul", "m", "columns", "n"), node("Conv", "n", "w", "d"), node("Relu", "d", "e"),
+             node("Relu", "d", "f")]  # fmt: skip
+    graph = onnx.helper.make_graph(chain, "g", [], [])
+    ends = {"lowest": {"data": [0.0]}, "highest": {"data": [6.0]}}
+    (tmp_path / "ranges").write_text(json.dumps({"data": {"n": ends, "e": ends}}))
+    found = _ranges_behind(onnx.helper.make_model(graph), tmp_path / "ranges")
+    assert found == {"c": [{"rmin": 0.0, "rmax": 6.0}]}  # "d" is read twice, and its range is its own
 
 
 def test_convolutions_that_cost_too_much_stay_in_float32(exact):

@@ -105,6 +105,18 @@ def test_not_even_one_image_is_one_line(padded: Path) -> None:
         Embedder(on_small_gpu(padded, room=0))([images(1, 100, 90)[0]])
 
 
+def test_a_host_without_room_says_so_too(padded: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    session = OrtSession(padded)
+
+    class Full:
+        def run(self, *_: Any) -> Any:
+            raise RuntimeError("[ONNXRuntimeError] : 6 : RUNTIME_EXCEPTION : std::bad_alloc")
+
+    monkeypatch.setattr(session, "_session", Full())
+    with pytest.raises(DeviceMemoryError, match="memory has no room for one image of 256x256; use a smaller"):
+        Embedder(session)([images(1, 100, 90)[0]])
+
+
 def test_other_failures_are_not_taken_for_a_lack_of_memory(padded: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     session = on_small_gpu(padded, room=4)
     monkeypatch.setattr(session._bound, "run", lambda names, inputs: (_ for _ in ()).throw(RuntimeError("bad node")))
