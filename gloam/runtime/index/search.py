@@ -19,6 +19,7 @@ from gloam.runtime.index.recall import NEIGHBOURS
 
 TUNED = 128_000  # since 1.15, FAISS multiplies matrices where the queries have more values than this
 PER_THREAD = 800  # from there on a product is quicker than dot products one by one
+DATABASE_BLOCK, LARGE_BLOCK = 1024, 4096  # vectors that FAISS multiplies at once, and that are quicker
 MEASURED = NEIGHBOURS + 1  # the queries of the measurement are stored, and find themselves
 
 
@@ -130,7 +131,7 @@ class DescriptorIndex:
         for start in range(0, len(descriptors), batch):
             rows = np.ascontiguousarray(descriptors[start : start + batch], np.float32)
             try:
-                with _products_for_few_queries(self._faiss):
+                with _quick_products(self._faiss):
                     found, labels = self._index.search(rows, wide)
             except RuntimeError as error:
                 raise StoreError(f"{self.folder}: FAISS cannot search it ({reason(error)})") from error
@@ -154,17 +155,22 @@ class DescriptorIndex:
 
 
 @contextlib.contextmanager
-def _products_for_few_queries(faiss: ModuleType) -> Iterator[None]:
-    """Let FAISS multiply matrices for few queries too: its limit suits 160 threads, and one was up to 6 times slower.
+def _quick_products(faiss: ModuleType) -> Iterator[None]:
+    """Let FAISS multiply matrices for few queries too, and by larger blocks of the database.
 
-    The limit is FAISS's own variable for the process; it is put back, and another value than FAISS's is respected.
+    Its limit of queries suits 160 threads, where one thread was up to 6 times slower; blocks of 4096 vectors took 15 %
+    less time than its 1024. Both are FAISS's own variables for the process; they are put back, and other values than
+    FAISS's are respected.
     """
-    limit = getattr(faiss.cvar, "distance_compute_blas_threshold", None)
-    if limit != TUNED:
-        yield
-        return
-    faiss.cvar.distance_compute_blas_threshold = min(TUNED, PER_THREAD * faiss.omp_get_max_threads())
+    wished = {
+        "distance_compute_blas_threshold": (TUNED, min(TUNED, PER_THREAD * faiss.omp_get_max_threads())),
+        "distance_compute_blas_database_bs": (DATABASE_BLOCK, LARGE_BLOCK),
+    }
+    changed = {name: old for name, (old, _) in wished.items() if getattr(faiss.cvar, name, None) == old}
+    for name in changed:
+        setattr(faiss.cvar, name, wished[name][1])
     try:
         yield
     finally:
-        faiss.cvar.distance_compute_blas_threshold = limit
+        for name, old in changed.items():
+            setattr(faiss.cvar, name, old)

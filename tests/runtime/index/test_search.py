@@ -188,10 +188,11 @@ def test_few_queries_are_multiplied_and_the_variable_of_faiss_is_put_back(
     source = random_source(60, 8)
     build_index(source, tmp_path)
     index = DescriptorIndex.open(tmp_path)
-    seen, inner = [], index._index
+    seen, blocks, inner = [], [], index._index
 
     def search(rows: object, k: int) -> object:
         seen.append(faiss.cvar.distance_compute_blas_threshold)
+        blocks.append(faiss.cvar.distance_compute_blas_database_bs)
         if k == 3:
             raise RuntimeError("Error in search\nno memory")
         return inner.search(rows, k)
@@ -205,3 +206,5 @@ def test_few_queries_are_multiplied_and_the_variable_of_faiss_is_put_back(
         assert "\n" not in str(error.value)
         assert seen[-2:] == [expected, expected]
         assert faiss.cvar.distance_compute_blas_threshold == limit
+        assert blocks[-1] == 4096
+        assert faiss.cvar.distance_compute_blas_database_bs == 1024
