@@ -36,6 +36,7 @@ class DescriptorIndex:
         self, folder: Path, card: IndexCard, names: list[str], parts: list[Any], faiss: ModuleType, device: str = "cpu"
     ) -> None:
         self.folder, self.card, self.names = folder, card, names
+        self._labelled = np.array([*names, ""], object)  # FAISS labels what it did not find -1
         self._faiss = faiss
         placed = [searched_on(faiss, part, device) for part in parts]
         self._parts = [part for part, _ in placed]
@@ -137,7 +138,7 @@ class DescriptorIndex:
                 raise StoreError(f"{self.folder}: FAISS cannot search it ({reason(error)})") from error
             found, labels = found[:, :k], labels[:, :k]
             scores[start : start + len(rows)] = np.where(labels >= 0, found, -np.inf)
-            names += [[self.names[label] if label >= 0 else "" for label in row] for row in labels.tolist()]
+            names += self._labelled[labels].tolist()
         return names, scores
 
     def _set(self, nprobe: int | None) -> None:
