@@ -13,7 +13,7 @@ import benchmarks
 from benchmarks.result import Result, machine, versions
 from gloam.errors import GloamError
 
-HELPERS = {"__main__", "ceilings", "result", "night_retrieval", "night_scores"}
+HELPERS = {"__main__", "ceilings", "fake_images", "result", "night_retrieval", "night_scores"}
 
 
 def names() -> list[str]:

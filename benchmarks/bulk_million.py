@@ -10,25 +10,21 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import io
 import json
 import resource
 import signal
 import subprocess
 import sys
-import tarfile
 import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
-import numpy.typing as npt
 
+from benchmarks.fake_images import FakeEmbedder, fake_decode, write_tars
 from benchmarks.result import Result
-from gloam.artifact import Photometric
 from gloam.data.sources import find_images
 from gloam.errors import MissingExtraError
 from gloam.runtime import pipeline
@@ -37,55 +33,10 @@ from gloam.runtime.embedder import Embedder
 COUNTS = (100_000, 1_000_000)  # images
 KILLED = 20_000  # images of the run that is killed
 KILLS = 10
-MEMBERS = 10_000  # images per tar
 SHARD = 1000  # images per shard; fewer in the run that is killed, so that every kill finds one half done
-DIMENSION = 16
-SHAPES = ((32, 48), (48, 32), (40, 40))
 THREADS = 2
 MEMORY_LIMIT, TIME_LIMIT = 1.10, 11.0
 CHILD = "import sys; from benchmarks.bulk_million import child; child(*sys.argv[1:])"
-
-
-def write_tars(folder: Path, count: int) -> None:
-    """Tars of ``count`` fake images in all: 64 random bytes each, of which the fake decoder makes pixels."""
-    folder.mkdir()
-    rng = np.random.default_rng(0)
-    for start in range(0, count, MEMBERS):
-        size = min(MEMBERS, count - start)
-        contents = rng.bytes(64 * size)
-        with tarfile.open(folder / f"part-{start // MEMBERS:06d}.tar", "w", format=tarfile.USTAR_FORMAT) as tar:
-            for row in range(size):
-                member = tarfile.TarInfo(f"camera{row % 7}/{start + row:09d}.jpg")
-                member.size = 64
-                tar.addfile(member, io.BytesIO(contents[64 * row : 64 * row + 64]))
-
-
-def fake_decode(content: bytes, **_: object) -> npt.NDArray[np.uint8]:
-    """uint8 ``[H, W, 3]`` of one of three shapes; the bytes stand in its first row."""
-    height, width = SHAPES[content[0] % len(SHAPES)]
-    pixels = np.zeros((height, width, 3), np.uint8)
-    pixels[0, :21] = np.frombuffer(content, np.uint8, 63).reshape(21, 3)
-    return pixels
-
-
-class FakeEmbedder:
-    """What the pipeline asks of an embedder; a descriptor is the image's first bytes."""
-
-    space = fingerprint = "0" * 64
-    dimension = DIMENSION
-    batch_size = 16
-    translator = translated_by = None
-    card = SimpleNamespace(name="fake", metric="cosine", photometric=Photometric(), resize=None)
-    session = SimpleNamespace(backend={"backend": "none", "providers": ["none"], "threads": 1, "precision": "fp32"})
-
-    def shape_for(self, image: npt.NDArray[np.uint8]) -> tuple[int, int]:
-        return image.shape[0], image.shape[1]
-
-    def prepare(self, image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-        return image
-
-    def run_batch(self, images: Sequence[npt.NDArray[np.uint8]]) -> npt.NDArray[np.float32]:
-        return np.stack([image[0, :DIMENSION, 0] for image in images]).astype(np.float32)
 
 
 def child(source: str, out: str, shard_size: str) -> None:

@@ -18,7 +18,7 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.bulk_million import FakeEmbedder, fake_decode, write_tars
+from benchmarks.fake_images import FakeEmbedder, fake_decode, write_tars
 from benchmarks.result import Result
 from gloam.data.sources import find_images
 from gloam.runtime import pipeline
