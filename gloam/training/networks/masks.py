@@ -21,24 +21,23 @@ class Masks:
         heights, widths: valid sizes, int64 ``[B]``.
         rows: 1.0 inside, float ``[B, 1, H, 1]``.
         columns: 1.0 inside, float ``[B, 1, 1, W]``.
+        inside: the product of both, float ``[B, 1, H, W]``, made once: a layer is then multiplied once and not twice.
     """
 
     heights: Tensor
     widths: Tensor
     rows: Tensor
     columns: Tensor
+    inside: Tensor
 
     @classmethod
     def of(cls, heights: Tensor, widths: Tensor, like: Tensor) -> Masks:
         """Masks for a batch shaped as ``like`` ``[B, C, H, W]``."""
         y = torch.arange(like.shape[2], device=like.device)
         x = torch.arange(like.shape[3], device=like.device)
-        return cls(
-            heights,
-            widths,
-            (y[None] < heights[:, None]).to(like.dtype)[:, None, :, None],
-            (x[None] < widths[:, None]).to(like.dtype)[:, None, None, :],
-        )
+        rows = (y[None] < heights[:, None]).to(like.dtype)[:, None, :, None]
+        columns = (x[None] < widths[:, None]).to(like.dtype)[:, None, None, :]
+        return cls(heights, widths, rows, columns, rows * columns)
 
     def after(self, like: Tensor, kernel: int, stride: int, padding: int) -> Masks:
         """Masks behind a layer, by the layer's own arithmetic.
@@ -58,7 +57,7 @@ class Masks:
 
 def zero_beyond(x: Tensor, masks: Masks | None) -> Tensor:
     """``x`` with zeros beyond the valid sizes; unchanged where there are no masks."""
-    return x if masks is None else x * masks.rows * masks.columns
+    return x if masks is None else x * masks.inside
 
 
 def after(masks: Masks | None, like: Tensor, kernel: int, stride: int, padding: int) -> Masks | None:

@@ -37,7 +37,7 @@ class GeM(FastModule):
             pooled = powered.mean((2, 3))
         else:
             cells = (masks.heights * masks.widths).to(x.dtype)[:, None]
-            pooled = (powered * masks.rows * masks.columns).sum((2, 3)) / cells
+            pooled = (powered * masks.inside).sum((2, 3)) / cells
         return pooled.pow(1.0 / self.p)
 
 
@@ -48,7 +48,7 @@ class MAC(nn.Module):
         """Float ``[B, C, H, W]`` to ``[B, C]``."""
         if masks is not None:
             # Not times the mask: behind a local whitening all valid cells may be negative.
-            x = x.masked_fill(masks.rows * masks.columns == 0, torch.finfo(x.dtype).min)
+            x = x.masked_fill(masks.inside == 0, torch.finfo(x.dtype).min)
         return x.amax((2, 3))
 
 

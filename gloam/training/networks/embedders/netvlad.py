@@ -43,7 +43,7 @@ class NetVLAD(nn.Module):
         x = functional.normalize(x, dim=1)
         assigned = self.conv(x).softmax(1)
         if masks is not None:
-            assigned = assigned * masks.rows * masks.columns
+            assigned = assigned * masks.inside
         assigned = assigned.flatten(2)
         residuals = assigned @ x.flatten(2).mT - assigned.sum(2, keepdim=True) * self.centroids
         return functional.normalize(functional.normalize(residuals, dim=2).flatten(1), dim=1)

@@ -162,6 +162,6 @@ def smooth(x: Tensor, masks: Masks | None) -> Tensor:
     """Mean over 3 x 3 cells, over those alone that exist."""
     if masks is None:
         return functional.avg_pool2d(x, SMOOTHING, 1, SMOOTHING // 2, count_include_pad=False)
-    valid = (masks.rows * masks.columns).to(x.dtype)
+    valid = masks.inside.to(x.dtype)
     sums, counts = (functional.avg_pool2d(item, SMOOTHING, 1, SMOOTHING // 2) for item in (x * valid, valid))
     return sums / counts.clamp(min=1 / SMOOTHING**2)
