@@ -103,7 +103,8 @@ def test_a_row_is_described_and_scored_beside_the_papers(data, weights, out):
     assert {path: path.stat().st_mtime_ns for path in out.rglob("*.npy")} == before  # used again
 
 
-def test_a_row_of_local_features_is_searched_by_asmk(data, tmp_path):
+def test_a_row_of_local_features_is_searched_by_asmk(data, tmp_path, monkeypatch):
+    monkeypatch.setattr("gloam.training.networks.local_features.how.SCALES", (1.0, 0.5))  # seven take a minute to trace
     torch.manual_seed(0)
     network = create_embedder("how_resnet18", width=8, dimension=32)
     with torch.no_grad():  # a whitening that keeps the colours apart
