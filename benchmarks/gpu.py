@@ -120,7 +120,7 @@ def _row(name: str, folder: Path, ceilings: dict[str, float]) -> dict[str, Any]:
 
 def _eager_seconds(model: nn.Module, images: torch.Tensor, precision: str) -> float:
     """Eager PyTorch from uint8-sized input on the host to output on the host, channels last, autocast for fp16."""
-    moved = model.to("cuda", memory_format=torch.channels_last)  # type: ignore[call-overload]
+    moved = model.to("cuda", memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's types lack it
 
     def forward() -> object:
         with torch.inference_mode(), torch.autocast("cuda", torch.float16, enabled=precision == "fp16"):

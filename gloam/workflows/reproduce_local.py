@@ -1,7 +1,8 @@
 """HOW's rows of a paper's table: local features, a codebook of the training images, ASMK (Tolias et al. 2020).
 
-The codebook is learned from the 1000 strongest features, at one scale, of the first 20 000 training images; queries
-and map have features of seven scales. What an earlier run made below the output folder is used again.
+The codebook is learned from the strongest features, at one scale, of the first 20 000 training images. The paper takes
+1000 of each; here at most 4 million in all are held, which is 200 of each image, drawn from its 1000. Queries and map
+have features of seven scales. What an earlier run made below the output folder is used again.
 """
 
 from __future__ import annotations
