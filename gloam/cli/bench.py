@@ -109,7 +109,7 @@ def _images(arguments: argparse.Namespace) -> list[npt.NDArray[np.uint8]]:
     from gloam.data.sources import find_images
     from gloam.errors import DataError, ImageError
     from gloam.runtime.bench import generated_images
-    from gloam.runtime.ort import read_card
+    from gloam.runtime.onnx_file import read_card
 
     profile = read_card(arguments.model).profile
     if arguments.images is None:

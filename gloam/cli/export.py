@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from gloam.padding import PaddingProfile
 
 HELP = "export the weights of an embedder, translator or edge detector to one ONNX file with its card and self-test"
-PRECISIONS = ("fp16", "int8")
+PRECISIONS = ("fp16", "bf16", "int8")
 PRECISION_ONLY = ("calibrate", "tolerance", "accept_loss")
 EMBEDDERS_ONLY = (
     "padding",
@@ -113,8 +113,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--precision",
         choices=("fp32", *PRECISIONS),
         default="fp32",
-        help="of the file: fp16 or int8 where that is safe, float32 elsewhere; the release check decides "
-        "whether it is written",
+        help="of the file: fp16, bf16 (for TensorRT engines) or int8 where that is safe, float32 elsewhere; the "
+        "release check decides whether it is written",
     )
     parser.add_argument(
         "--calibrate",
@@ -127,7 +127,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--tolerance",
         type=float,
         help="with --precision: largest loss, 1 - cosine of a descriptor (default: 1e-3) or absolute difference of "
-        "a pixel in [-1, 1] (default: fp16 1e-2, int8 1e-1)",
+        "a pixel in [-1, 1] (default: fp16 1e-2, bf16 and int8 1e-1)",
     )
     parser.add_argument(
         "--accept-loss", action="store_true", help="with --precision: write the file even where it loses more"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gloam.cli.report import Report
@@ -43,10 +44,18 @@ def export_report(
             *_front_lines(card),
             *(() if conversion is None else _check_lines(conversion)),
             *notes,
-            f"next: gloam check {arguments.output}",
+            f"next: {_next(card, arguments.output)}",
         ]
     )
     return Report(data, text)
+
+
+def _next(card: ModelCard, output: Path) -> str:
+    if card.precision != "bf16":
+        return f"gloam check {output}"
+    if card.profile.kind == "fixed":
+        return f"gloam engine {output} -o {output.with_suffix('')}"
+    return f"gloam check {output} --backend openvino (ONNX Runtime has no bf16 on a CPU)"
 
 
 def _front_lines(card: ModelCard) -> list[str]:
@@ -69,6 +78,8 @@ def _check_lines(conversion: Conversion) -> list[str]:
         f"check       {verdict}: {conversion.unit} {conversion.loss:.1e} at worst of {conversion.images} images, "
         f"allowed {conversion.tolerance:.0e}",
     ]
+    if conversion.precision == "bf16":
+        lines.append("            by a float32 twin, rounded to bf16 behind each operator (ONNX Runtime has none)")
     task = conversion.task
     if task:
         scores = f", mAP {task['mAP']:.4f} (fp32 {task['mAP_fp32']:.4f})" if "mAP" in task else ""

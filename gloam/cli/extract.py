@@ -220,7 +220,7 @@ def _here(arguments: argparse.Namespace, options: ExtractOptions) -> _Done:
 def _on_ray(arguments: argparse.Namespace, options: ExtractOptions) -> _Done:
     """In workers that Ray schedules."""
     from gloam.data.sources import find_images
-    from gloam.runtime.ort import read_card
+    from gloam.runtime.onnx_file import read_card
     from gloam.runtime.ray_cluster import Cluster, import_ray
     from gloam.runtime.ray_run import extract_on_ray
 
@@ -292,7 +292,7 @@ def _load_embedder(
 
 def _finish(arguments: argparse.Namespace) -> Report:
     """Complete a store that several tasks have written."""
-    from gloam.runtime.ort import read_card
+    from gloam.runtime.onnx_file import read_card
     from gloam.runtime.store import ShardWriter
 
     writer = ShardWriter.reopen(arguments.output)

@@ -1,9 +1,9 @@
 """An exported float32 file in another precision, and the release check that decides whether it may be written.
 
 It runs on ONNX Runtime's CPU, which may compute fp16 operators in float32: an activation beyond fp16's range can pass
-here and overflow on a GPU. The check is numeric (descriptors: cosine; images: absolute difference) and, for embedders,
-of the task too: retrieval among the check's own images, mAP where their folders say which show one place. Calibration
-and check never share an image.
+here and overflow on a GPU. It has no bf16 at all: such a file is judged by a float32 twin that rounds as it does. The
+check is numeric (descriptors: cosine; images: absolute difference) and, for embedders, of the task too: retrieval among
+the check's own images, mAP where their folders say which show one place. Calibration and check never share an image.
 """
 
 from __future__ import annotations
@@ -25,19 +25,20 @@ from gloam.errors import DataError, ImageError, IncompatibleError, ModelError, U
 from gloam.eval.places import ground_truth_of_places, places_by_folder
 from gloam.eval.retrieval import evaluate
 from gloam.export.graph import write_model
-from gloam.export.precision import to_half
+from gloam.export.precision import rounding_twin, to_half
 from gloam.export.quantize import to_int8, worst_loss
 from gloam.export.release_check import COSINE_LOSS, textured_image
 from gloam.padding import reflect_to
 from gloam.runtime.embedder import Embedder
 from gloam.runtime.image_model import ImageModel
-from gloam.runtime.ort import OrtSession, read_card
+from gloam.runtime.onnx_file import read_card
+from gloam.runtime.ort import OrtSession
 from gloam.runtime.selftest import run_selftest
 
-Precision = Literal["fp16", "int8"]
+Precision = Literal["fp16", "bf16", "int8"]
 Images = Sequence[npt.NDArray[np.uint8]]
-PRECISIONS: tuple[Precision, ...] = ("fp16", "int8")
-MAP_DIFFERENCE = {"fp16": 1e-2, "int8": 1e-1}  # largest difference of a pixel, in [-1, 1] or [0, 1]
+PRECISIONS: tuple[Precision, ...] = ("fp16", "bf16", "int8")
+MAP_DIFFERENCE = {"fp16": 1e-2, "bf16": 1e-1, "int8": 1e-1}  # largest difference of a pixel, in [-1, 1] or [0, 1]
 KINDS = ("embedder", "fused", "translator", "edges")
 SELFTEST_ROOM = 2.0  # an int8 self-test may differ from torch by so many times what it does where it was made
 MAX_SIDE = 512  # pixels, of calibration and check images
@@ -84,9 +85,9 @@ def convert_precision(
     Args:
         source: ``.onnx`` file of gloam's, float32.
         output: ``.onnx`` file to write, atomically.
-        precision: ``fp16`` or ``int8``.
-        items: photographs; every second calibrates (int8), the others are what the check looks at. fp16 may go without,
-            and is then checked on generated textures.
+        precision: ``fp16``, ``bf16`` or ``int8``.
+        items: photographs; every second calibrates (int8), the others are what the check looks at. fp16 and bf16 may go
+            without, and are then checked on generated textures.
         tolerance: largest loss; by precision where it is left out.
         accept: write the file even where the check fails.
 
@@ -117,15 +118,15 @@ def convert_precision(
         folder = Path(temporary)
         carried = dataclasses.replace(card, precision=precision)
         details: dict[str, Any]
-        if precision == "fp16":
-            made, half = to_half(proto)
+        if precision != "int8":
+            made, half = to_half(proto, precision)
             details = asdict(half)
         else:
             made, report = to_int8(
                 proto, checker.calibration(), lambda model: checker.loss(_written(model, carried, folder)), allowed
             )
             details = asdict(report)
-        file = _written(made, carried, folder)
+        file = _written(rounding_twin(made) if precision == "bf16" else made, carried, folder)
         if precision == "int8":
             carried = _with_selftest(carried, file)
         loss = checker.loss(file)

@@ -1,26 +1,31 @@
-"""Half precision inside an ONNX file: convolutions in fp16, everything delicate in float32.
+"""Half precision inside an ONNX file: convolutions in fp16 or bf16, everything delicate in float32.
 
 Types are stated by Cast nodes and initialisers alone, as strongly typed engines want them (TensorRT 10 and 11); inputs
 and outputs keep their types. What stays in float32: powers and means of pooling (x^3 leaves fp16's range at x = 40),
 normalisation statistics, L2, whitening, softmax, resizing, and the arithmetic on pixels in front of the network.
 
+bf16 has float32's range and 8 bits of precision. Opset 22 is the first with a convolution for it. TensorRT reads that;
+OpenVINO reads it too, and computes it in float32 where the processor has no bf16; ONNX Runtime's CPU has no kernel for
+it. What such a file computes is therefore judged by a float32 twin that rounds where the file does, see
+:func:`rounding_twin`.
+
 Written here because the converters at hand do not keep these promises: onnxconverter-common makes the output half where
-the last operator is blocked, ONNX Runtime's gives graphs out of order, and NVIDIA's AutoCast pins an older onnx. bf16
-is no matter of the file: opset 20 has no convolution for it, and backends that compute in it take float32 files.
+the last operator is blocked, ONNX Runtime's gives graphs out of order, and NVIDIA's AutoCast pins an older onnx.
 """
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from gloam.errors import ModelError, require
 
-LARGEST_FP16 = 65504.0
-
+Half = Literal["fp16", "bf16"]
+LARGEST = {"fp16": 65504.0, "bf16": (2 - 2**-7) * 2.0**127}
+BF16_OPSET = 22
 COMPUTE = frozenset(("Conv", "ConvTranspose"))  # what half precision is for
 # What may pass halves on, where a half reaches it: no sums over many values, no powers, no statistics.
 PASSING = frozenset(
@@ -62,24 +67,25 @@ class HalfReport:
     casts: int
 
 
-def to_half(proto: Any) -> tuple[Any, HalfReport]:
+def to_half(proto: Any, precision: Half = "fp16") -> tuple[Any, HalfReport]:
     """A float32 graph with its convolutions, and what lies between them, in half precision.
 
     Args:
         proto: ``ModelProto``; left as it is.
+        precision: ``fp16``, or ``bf16``, for which the graph is lifted to opset 22.
 
     Returns:
         the converted model and what was done.
 
     Raises:
-        ModelError: nothing to convert; or a weight is outside fp16's range (its tensor is named).
+        ModelError: nothing to convert; a weight is outside the range (its tensor is named); or an operator cannot be
+            lifted to the opset.
     """
     onnx = require("onnx", "train", "convert a model's precision")
-    model = type(proto)()
-    model.CopyFrom(proto)
+    model = _lifted(proto, onnx) if precision == "bf16" else _copy(proto)
     graph = model.graph
     _constants_to_initializers(graph, onnx)
-    converter = _Converter(graph, onnx, model.opset_import)
+    converter = _Converter(graph, onnx, model.opset_import, precision)
     chosen = converter.choose()
     if not chosen:
         raise ModelError("the model has no float32 convolution, so there is nothing to convert to half precision")
@@ -87,6 +93,57 @@ def to_half(proto: Any) -> tuple[Any, HalfReport]:
     half = Counter(graph.node[index].op_type for index in converter.moved)
     del graph.value_info[:]
     return onnx.shape_inference.infer_shapes(model), HalfReport(dict(sorted(half.items())), converter.casts)
+
+
+def rounding_twin(proto: Any) -> Any:
+    """A bf16 graph as float32 operators that are rounded to bf16 where the graph holds bf16 values.
+
+    That is what a backend computes that adds in float32, as TensorRT and processors with bf16 do; those that fuse
+    operators round less often. It runs on any backend, slower than the float32 graph.
+
+    Args:
+        proto: of :func:`to_half`; left as it is.
+
+    Returns:
+        a model with the same inputs and outputs.
+    """
+    onnx = require("onnx", "train", "convert a model's precision")
+    kinds = onnx.TensorProto
+    model = _copy(proto)
+    graph = model.graph
+    types = _element_types(graph, onnx, model.opset_import)
+    for item in graph.initializer:
+        if item.data_type == kinds.BFLOAT16:
+            values = onnx.numpy_helper.to_array(item).astype(np.float32)
+            item.CopyFrom(onnx.numpy_helper.from_array(values, item.name))
+    nodes: list[Any] = []
+    for node in graph.node:
+        narrow = [name for name in node.output if types.get(name) == kinds.BFLOAT16]
+        if node.op_type == "Cast" and narrow:
+            exact = {narrow[0]: node.input[0]}
+        elif node.op_type == "Cast" and types[node.input[0]] == kinds.BFLOAT16:
+            exact = {}
+            nodes.append(onnx.helper.make_node("Identity", node.input, node.output))
+        else:
+            exact = {name: f"{name}.exact" for name in narrow}
+            nodes.append(_copy(node))
+            nodes[-1].output[:] = [exact.get(name, name) for name in node.output]
+        for name, given in exact.items():
+            nodes.append(onnx.helper.make_node("Cast", [given], [f"{name}.rounded"], to=kinds.BFLOAT16))
+            nodes.append(onnx.helper.make_node("Cast", [f"{name}.rounded"], [name], to=kinds.FLOAT))
+    del graph.node[:], graph.value_info[:]
+    graph.node.extend(nodes)
+    return model
+
+
+def _lifted(proto: Any, onnx: Any) -> Any:
+    """A copy at the opset that has bf16 for every operator of ours."""
+    try:
+        lifted = onnx.version_converter.convert_version(proto, BF16_OPSET)
+    except Exception as error:  # the converter's own errors share no base class
+        reason = str(error).strip().splitlines()[0][:200]
+        raise ModelError(f"the graph cannot be lifted to opset {BF16_OPSET}, which bf16 needs ({reason})") from error
+    return lifted
 
 
 def _constants_to_initializers(graph: Any, onnx: Any) -> None:
@@ -114,9 +171,10 @@ def _copy(message: Any) -> Any:
 class _Converter:
     """One graph's conversion: which nodes, then casts and weights."""
 
-    def __init__(self, graph: Any, onnx: Any, opsets: Any) -> None:
-        self.graph, self.onnx = graph, onnx
+    def __init__(self, graph: Any, onnx: Any, opsets: Any, precision: Half) -> None:
+        self.graph, self.onnx, self.precision = graph, onnx, precision
         self.float32 = onnx.TensorProto.FLOAT
+        self.half = onnx.TensorProto.FLOAT16 if precision == "fp16" else onnx.TensorProto.BFLOAT16
         self.initializers = {item.name: item for item in graph.initializer}
         self.types = _element_types(graph, onnx, opsets)
         self.readers: dict[str, list[int]] = defaultdict(list)
@@ -174,7 +232,7 @@ class _Converter:
                 self.moved.append(len(nodes))
             nodes.append(_copy(node))
         for name in self.outputs & made:  # the graph's own outputs keep their names and types
-            inner = f"{name}.fp16"
+            inner = f"{name}.{self.precision}"
             for node in nodes:
                 for names in (node.input, node.output):
                     for at, item in enumerate(names):
@@ -191,16 +249,17 @@ class _Converter:
 
     def _half_of(self, name: str, halves: dict[str, str], nodes: list[Any]) -> str:
         if name not in self.initializers:
-            return self._cast(name, f"{name}.fp16", self.onnx.TensorProto.FLOAT16, halves, nodes)
+            return self._cast(name, f"{name}.{self.precision}", self.half, halves, nodes)
         if name not in halves:
-            halves[name] = f"{name}.fp16"
+            halves[name] = f"{name}.{self.precision}"
             values = self.onnx.numpy_helper.to_array(self.initializers[name])
-            beyond = np.abs(values) > LARGEST_FP16
+            largest = LARGEST[self.precision]
+            beyond = np.abs(values) > largest
             if beyond.any() and values.size > 1:  # a single one is a bound of Clip that means "none"
-                raise ModelError(f"tensor {name} holds values beyond fp16's {LARGEST_FP16:g}; export it in fp32")
-            values = np.where(beyond, np.sign(values) * LARGEST_FP16, values).astype(np.float16)
-            tensor = self.onnx.numpy_helper.from_array(values, halves[name])
-            self.graph.initializer.append(tensor)
+                raise ModelError(f"tensor {name} holds values beyond {self.precision}'s {largest:g}; export it in fp32")
+            values = np.where(beyond, np.sign(values) * largest, values)
+            dtype = self.onnx.helper.tensor_dtype_to_np_dtype(self.half)
+            self.graph.initializer.append(self.onnx.numpy_helper.from_array(values.astype(dtype), halves[name]))
         return halves[name]
 
     def _cast(self, name: str, wanted: str, kind: int, known: dict[str, str], nodes: list[Any]) -> str:

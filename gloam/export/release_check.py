@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from gloam.runtime.whitening import Whitening
 
 # Largest 1 - cosine between a descriptor and the original's, by the file's precision
-COSINE_LOSS = {"fp32": 1e-6, "fp16": 1e-3, "bf16": 1e-2, "int8": 1e-3}
+COSINE_LOSS = {"fp32": 1e-6, "fp16": 1e-3, "bf16": 1e-3, "int8": 1e-3}
 Images = Sequence[npt.NDArray[np.uint8]]
 # (height, width) of each image of a batch: odd, mixed, narrow
 DEFAULT_SHAPES: tuple[tuple[tuple[int, int], ...], ...] = (

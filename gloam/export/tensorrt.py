@@ -20,7 +20,7 @@ from gloam.errors import ModelError, StoreError, UsageError
 from gloam.export.build_progress import BuildBars, make_monitor
 from gloam.files import atomic_write, sha256_bytes, sha256_file, write_bytes, write_failure
 from gloam.runtime.cuda.device import Device, open_device
-from gloam.runtime.ort import read_card
+from gloam.runtime.onnx_file import read_card
 from gloam.runtime.tensorrt.api import (
     EngineLog,
     create_network,

@@ -17,9 +17,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gloam.artifact import METADATA_KEY, ModelCard
+from gloam.artifact import ModelCard
 from gloam.errors import DeviceError, ModelError, UsageError, require
 from gloam.files import sha256_file
+from gloam.runtime.onnx_file import read_card
 from gloam.runtime.processor import usable_cores
 from gloam.runtime.session import threads_of_a_run
 
@@ -59,10 +60,9 @@ class OpenVinoSession:
         requests = requests or min(REQUESTS, threads)
         threads_of_a_run(threads, requests)
         self._file = Path(path)
-        if not self._file.is_file():
-            raise ModelError(f"{self._file}: no such model file")
+        card = read_card(self._file)
         library = require("openvino", "openvino", "run a model on OpenVINO")
-        model, card = _read(self._file)
+        model = _read(self._file)
         core = library.Core()
         if precision == "bf16":
             if "BF16" not in capabilities(core):
@@ -168,18 +168,14 @@ def convolution_types(compiled: Any) -> dict[str, int]:
     return dict(sorted(types.items()))
 
 
-def _read(file: Path) -> tuple[Any, ModelCard]:
-    """The graph and its card, read by the ONNX front end alone: the others print when they are tried on a bad file."""
+def _read(file: Path) -> Any:
+    """The graph, read by the ONNX front end alone: the others print when they are tried on a bad file."""
     managers = require("openvino.frontend", "openvino", "run a model on OpenVINO")
     front_end = managers.FrontEndManager().load_by_framework("onnx")
     try:
-        model = front_end.convert(front_end.load(str(file)))
+        return front_end.convert(front_end.load(str(file)))
     except Exception as error:  # OpenVINO's exceptions share no base class
         raise ModelError(f"{file}: not a readable ONNX model, or truncated ({_reason(error)})") from error
-    place = ["framework", METADATA_KEY]  # where OpenVINO keeps an ONNX file's metadata
-    if not model.has_rt_info(place):
-        raise ModelError(f"{file}: an ONNX file without a gloam model card; export it with `gloam export`")
-    return model, ModelCard.from_json(model.get_rt_info(place).astype(str), str(file))
 
 
 def _reason(error: Exception) -> str:

@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gloam.artifact import METADATA_KEY, ModelCard
+from gloam.artifact import ModelCard
 from gloam.errors import DeviceError, ModelError, UsageError, require
 from gloam.files import sha256_file
 from gloam.runtime.cuda.device import DeviceMemoryError
 from gloam.runtime.doctor import find_driver
+from gloam.runtime.onnx_file import read_card
 from gloam.runtime.ort_binding import BoundRunner
 from gloam.runtime.processor import usable_cores
 from gloam.runtime.session import threads_of_a_run
@@ -49,8 +50,7 @@ class OrtSession:
         if device not in PROVIDERS:
             raise UsageError(f"unknown device {device!r}; choose one of {', '.join(PROVIDERS)}")
         file = Path(path)
-        if not file.is_file():
-            raise ModelError(f"{file}: no such model file")
+        self.card = read_card(file)
         ort = require("onnxruntime", "cpu" if device == "cpu" else "gpu", "run a model")
         threads = threads or usable_cores()
         options = ort.SessionOptions()
@@ -63,8 +63,7 @@ class OrtSession:
         try:
             self._session = ort.InferenceSession(str(file), options, providers=providers)
         except Exception as error:  # ONNX Runtime's exceptions share no base class
-            reason = str(error).strip().splitlines()[0][:200]
-            raise ModelError(f"{file}: not a readable ONNX model, or truncated ({reason})") from error
+            raise ModelError(_why_not(error, file, self.card)) from error
         active = self._session.get_providers()
         if PROVIDERS[device] not in active:
             raise DeviceError(
@@ -74,7 +73,6 @@ class OrtSession:
         self._limit = sys.maxsize  # images of a run, once memory ran out
         # On the CPU the inputs lie where the session reads them; elsewhere they are kept on the device.
         self._bound = None if device == "cpu" else BoundRunner(ort, self._session, "cuda")
-        self.card = _card(self._session, file)
         self._divisible = all(spec.shape[:1] == ("batch",) for spec in (*self.card.inputs, *self.card.outputs))
         self.fingerprint = self.card.fingerprint(sha256_file(file))
         self.backend: dict[str, Any] = {
@@ -133,11 +131,6 @@ class OrtSession:
             names, {name: np.ascontiguousarray(value) for name, value in inputs.items()}
         )
         return found
-
-
-def read_card(path: str | Path) -> ModelCard:
-    """The card of a model file."""
-    return OrtSession(path, threads=1).card
 
 
 def available_backends() -> list[dict[str, Any]]:
@@ -212,8 +205,13 @@ def _size(inputs: Mapping[str, npt.NDArray[Any]]) -> str:
     return f"{shape[2]}x{shape[1]}" if len(shape) == 4 else str(list(shape))
 
 
-def _card(session: Any, file: Path) -> ModelCard:
-    text = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
-    if text is None:
-        raise ModelError(f"{file}: an ONNX file without a gloam model card; export it with `gloam export`")
-    return ModelCard.from_json(text, str(file))
+def _why_not(error: Exception, file: Path, card: ModelCard) -> str:
+    """Why ONNX Runtime does not load a model, in a line; a node that it has no kernel for is named."""
+    reason = str(error).strip().splitlines()[0]
+    _, lacking, what = reason.partition("NOT_IMPLEMENTED : ")
+    if not lacking:
+        return f"{file}: not a readable ONNX model, or truncated ({reason[:200]})"
+    advice = "update ONNX Runtime, or export the model again"
+    if card.precision == "bf16":
+        advice = "build an engine with `gloam engine`, or ask for --backend openvino"
+    return f"{file}: ONNX Runtime lacks an operator in {card.precision} ({what[:200]}); {advice}"

@@ -18,6 +18,7 @@ from gloam.export.release_check import textured_image
 from gloam.export.translator import export_translator
 from gloam.padding import PaddingProfile
 from gloam.runtime.embedder import Embedder
+from gloam.runtime.onnx_file import read_card
 from gloam.runtime.ort import OrtSession
 from gloam.runtime.selftest import run_selftest
 from gloam.training.networks.embedders import create_embedder
@@ -64,6 +65,27 @@ def test_a_converted_embedder_describes_nearly_the_same(exact, photographs, tmp_
     assert not np.array_equal(found, truth)
     difference, allowed = run_selftest(OrtSession(out))
     assert difference <= allowed
+
+
+def test_bf16_is_judged_by_a_twin_that_rounds_and_loses_more_than_fp16(exact, photographs, tmp_path):
+    items, out = find_images(photographs), tmp_path / "bf16.onnx"
+    card, done = convert_precision(exact, out, "bf16", items=items)
+    _, half = convert_precision(exact, tmp_path / "fp16.onnx", "fp16", items=items)
+    assert done.passed
+    assert half.loss < done.loss < 1e-3
+    assert done.task["mAP"] == pytest.approx(done.task["mAP_fp32"], abs=0.1)
+    assert (card.precision, read_card(out)) == ("bf16", card)
+    proto = onnx.load(out)
+    onnx.checker.check_model(proto, full_check=True)
+    assert proto.opset_import[0].version == 22
+    assert done.details["half"]["Conv"] == sum(node.op_type == "Conv" for node in proto.graph.node)
+    with pytest.raises(ModelError, match=r"bf16.onnx: ONNX Runtime lacks an operator in bf16 .*Conv.*gloam engine"):
+        Embedder.load(out)
+    model = Embedder.load(out, backend="openvino")
+    image = textured_image(np.random.default_rng(9), 100, 80)
+    loss = 1 - float(model([image])[0] @ Embedder.load(exact)([image])[0])
+    assert done.loss / 10 < loss < 3 * done.loss  # weights in bf16, whatever the processor adds in
+    assert model.session.backend["precision"] == "bf16"
 
 
 def test_int8_holds_quantised_convolutions_per_channel(exact, photographs, tmp_path):
@@ -179,12 +201,17 @@ def test_the_command_converts_files_and_weights(exact, photographs, tmp_path, ca
     assert check["passed"]
     assert check["details"]["half"]["Conv"] == 20
     assert main(["check", str(tmp_path / "r.onnx")]) == 0
+    fixed = ["--profile", "fixed", "--sides", "256", "--precision", "bf16"]
+    assert main([*random, "-o", str(tmp_path / "b.onnx"), *fixed]) == 0
+    said = capsys.readouterr().out
+    assert "by a float32 twin, rounded to bf16 behind each operator" in said
+    assert f"next: gloam engine {tmp_path / 'b.onnx'} -o {tmp_path / 'b'}" in said
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--calibrate", "x"], "--calibrate goes with --precision fp16, int8"),
+        (["--calibrate", "x"], "--calibrate goes with --precision fp16, bf16, int8"),
         (["--tolerance", "1"], "--tolerance goes with --precision"),
         ([], "is exported already; give --precision"),
     ],

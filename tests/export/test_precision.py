@@ -1,19 +1,22 @@
 """Half precision in the graph: which operators, which types, and nothing of the model's interface."""
 
+import ml_dtypes
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from gloam.errors import ModelError
 from gloam.export.onnx import export_embedder
-from gloam.export.precision import to_half
+from gloam.export.precision import rounding_twin, to_half
 from gloam.export.translator import export_translator
 from gloam.padding import PaddingProfile
 from gloam.training.networks.embedders import create_embedder
 from gloam.training.networks.translators import create_generator
 
+HALVES = {"fp16": (TensorProto.FLOAT16, np.float16, 20), "bf16": (TensorProto.BFLOAT16, ml_dtypes.bfloat16, 22)}
 FLOAT_ONLY = {"Pow", "ReduceMean", "ReduceSum", "ReduceL2", "Div", "Sqrt", "Gemm", "MatMul", "Softmax", "Resize"}
 FLOAT_ONLY |= {"InstanceNormalization", "Sub", "Expand", "Tanh"}
 
@@ -45,36 +48,46 @@ def exported(request, tmp_path_factory):
     return onnx.load(path)
 
 
-def test_convolutions_are_half_and_delicate_operators_are_not(exported):
+@pytest.mark.parametrize("precision", HALVES)
+def test_convolutions_are_half_and_delicate_operators_are_not(exported, precision):
+    half, _, opset = HALVES[precision]
     before = exported.SerializeToString(deterministic=True)
-    made, report = to_half(exported)
+    made, report = to_half(exported, precision)
+    assert [item.version for item in made.opset_import if item.domain == ""] == [opset]
     assert exported.SerializeToString(deterministic=True) == before
     onnx.checker.check_model(made, full_check=True)
     types = element_types(made)
     for node in made.graph.node:
         kinds = {types[name] for name in (*node.input, *node.output) if name}
         if node.op_type in ("Conv", "ConvTranspose"):
-            assert kinds == {TensorProto.FLOAT16}
+            assert kinds == {half}
         elif node.op_type in FLOAT_ONLY:
-            assert TensorProto.FLOAT16 not in kinds, node.op_type
+            assert half not in kinds, node.op_type
     casts = sum(node.op_type == "Cast" for node in made.graph.node)
     assert casts - sum(node.op_type == "Cast" for node in exported.graph.node) == report.casts
     assert sum(report.half.values()) >= report.half["Conv"] > 0
 
 
-def test_inputs_and_outputs_stay_what_they_were(exported):
-    assert interface(to_half(exported)[0]) == interface(exported)
+@pytest.mark.parametrize("precision", HALVES)
+def test_inputs_and_outputs_stay_what_they_were(exported, precision):
+    made, _ = to_half(exported, precision)
+    assert interface(made) == interface(exported)
+    twin = rounding_twin(made)
+    assert interface(twin) == interface(exported)
+    onnx.checker.check_model(twin, full_check=True)
 
 
-def test_weights_take_half_the_room(exported):
-    made, _ = to_half(exported)
+@pytest.mark.parametrize("precision", HALVES)
+def test_weights_take_half_the_room(exported, precision):
+    half, dtype, _ = HALVES[precision]
+    made, _ = to_half(exported, precision)
     whole = {item.name: item for item in exported.graph.initializer}
     convolved = {node.input[1] for node in exported.graph.node if node.op_type == "Conv"}
-    halves = {item.name.removesuffix(".fp16"): item for item in made.graph.initializer}
+    halves = {item.name.removesuffix(f".{precision}"): item for item in made.graph.initializer}
     for name in convolved & whole.keys():
-        assert halves[name].data_type == TensorProto.FLOAT16
+        assert halves[name].data_type == half
         np.testing.assert_array_equal(
-            numpy_helper.to_array(halves[name]), numpy_helper.to_array(whole[name]).astype(np.float16)
+            numpy_helper.to_array(halves[name]), numpy_helper.to_array(whole[name]).astype(dtype)
         )
 
 
@@ -100,6 +113,32 @@ def test_the_clamp_in_front_of_a_power_is_float32():
     assert [node.op_type for node in made.graph.node] == ["Cast", "Conv", "Relu", "Cast", "Clip", "Pow"]
 
 
+def test_the_twin_rounds_where_the_graph_holds_bf16():
+    """Against the same sums in numpy, with a rounding behind each operator; and no optimiser drops the roundings."""
+    rng = np.random.default_rng(0)
+    x, w = (rng.normal(1, 0.01, (1, 2, 8, 8)).astype(np.float32), rng.normal(size=(2, 2, 1, 1)).astype(np.float32))
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["c"]),
+        helper.make_node("LeakyRelu", ["c"], ["l"], alpha=0.3),
+        helper.make_node("Pow", ["l", "p"], ["y"]),
+    ]
+    made, report = to_half(graph_of(nodes, {"w": w, "p": 2.0}, "y"), "bf16")
+    assert report.half == {"Conv": 1, "LeakyRelu": 1}
+
+    def rounded(values):
+        return values.astype(ml_dtypes.bfloat16).astype(np.float32)
+
+    summed = rounded(np.einsum("oi,bihw->bohw", rounded(w)[..., 0, 0], rounded(x)))
+    expected = rounded(np.where(summed > 0, summed, np.float32(0.3) * summed)) ** 2
+    twin = rounding_twin(made)
+    onnx.checker.check_model(twin, full_check=True)
+    session = onnxruntime.InferenceSession(twin.SerializeToString(), providers=["CPUExecutionProvider"])
+    found = session.run(None, {"x": x})[0]
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+    plain = np.einsum("oi,bihw->bohw", w[..., 0, 0], x)
+    assert np.abs(found - np.where(plain > 0, plain, 0.3 * plain) ** 2).max() > 1e-3  # it rounded indeed
+
+
 def test_a_half_output_is_cast_back_under_its_name():
     nodes = [helper.make_node("Conv", ["x", "w"], ["c"]), helper.make_node("Relu", ["c"], ["y"])]
     made, _ = to_half(graph_of(nodes, {"w": np.ones((2, 2, 1, 1))}, "y"))
@@ -112,6 +151,15 @@ def test_weights_beyond_the_range_are_named():
     nodes = [helper.make_node("Conv", ["x", "heavy"], ["y"])]
     with pytest.raises(ModelError, match=r"tensor heavy holds values beyond fp16's 65504; export it in fp32"):
         to_half(graph_of(nodes, {"heavy": np.full((2, 2, 1, 1), 1e5)}, "y"))
+
+
+def test_bf16_takes_what_fp16_cannot():
+    nodes = [helper.make_node("Conv", ["x", "heavy"], ["c"]), helper.make_node("Clip", ["c", "", "most"], ["k"])]
+    nodes.append(helper.make_node("Conv", ["k", "heavy"], ["y"]))
+    most = np.finfo(np.float32).max  # "none": rounded to bf16 it would be infinite
+    made, _ = to_half(graph_of(nodes, {"heavy": np.full((2, 2, 1, 1), 1e5), "most": most}, "y"), "bf16")
+    for item in made.graph.initializer:
+        assert np.isfinite(numpy_helper.to_array(item).astype(np.float32)).all()
 
 
 def test_a_model_without_convolutions_is_refused():

@@ -12,7 +12,7 @@ from torch import nn
 
 from gloam.data.sources import find_images
 from gloam.errors import DeviceError, MissingExtraError
-from gloam.export.convert import convert_precision
+from gloam.export.convert import Precision, convert_precision
 from gloam.export.onnx import export_embedder
 from gloam.export.tensorrt import build_engine
 from gloam.padding import PaddingProfile
@@ -109,14 +109,19 @@ def photographs() -> list[np.ndarray]:
     return [rng.integers(0, 256, (height, width, 3), dtype=np.uint8) for height, width in ((200, 130), (64, 256))]
 
 
+def write_strong_embedder(path: Path) -> None:
+    """Activations of 40 and more, whose cubes are beyond fp16."""
+    torch.manual_seed(0)
+    model = create_embedder("gem_vgg16", stages=[[8, 1]] * 5).eval()
+    with torch.no_grad():
+        next(layer for layer in reversed(list(model.features)) if isinstance(layer, nn.Conv2d)).weight.mul_(200)
+    export_embedder(model, path, profile=PaddingProfile.fixed((256,), (256,), (1, 2)), provenance={})
+
+
 def test_half_precision_on_the_gpu_overflows_nowhere(tmp_path: Path) -> None:
     """What a CPU that computes fp16 operators in float32 cannot show."""
     needs_provider("cuda")
-    torch.manual_seed(0)
-    model = create_embedder("gem_vgg16", stages=[[8, 1]] * 5).eval()
-    with torch.no_grad():  # activations of 40 and more, whose cubes are beyond fp16
-        next(layer for layer in reversed(list(model.features)) if isinstance(layer, nn.Conv2d)).weight.mul_(200)
-    export_embedder(model, tmp_path / "m.onnx", profile=PaddingProfile.fixed((256,), (256,)), provenance={})
+    write_strong_embedder(tmp_path / "m.onnx")
     convert_precision(tmp_path / "m.onnx", tmp_path / "half.onnx", "fp16", accept=True)
     exact = Embedder.load(tmp_path / "m.onnx")(photographs())
     half = Embedder.load(tmp_path / "half.onnx", device="cuda")(photographs())
@@ -164,3 +169,16 @@ def test_an_engine_is_built_and_agrees_with_the_cpu(tmp_path: Path, graphs: bool
     with TensorRTSession(tmp_path / "engine", cuda_graphs=graphs) as session:
         for _ in range(2):  # the second run launches captured graphs
             np.testing.assert_allclose(Embedder(session)(images), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("precision", ["fp16", "bf16"])
+def test_an_engine_in_half_precision_agrees_with_float32(tmp_path: Path, precision: Precision) -> None:
+    pytest.importorskip("tensorrt")
+    real(LAYERS[-1])
+    write_strong_embedder(tmp_path / "m.onnx")
+    convert_precision(tmp_path / "m.onnx", tmp_path / "half.onnx", precision, accept=True)
+    build_engine(tmp_path / "half.onnx", tmp_path / "engine")
+    exact = Embedder.load(tmp_path / "m.onnx")(photographs())
+    with TensorRTSession(tmp_path / "engine") as session:
+        half = Embedder(session)(photographs())
+    assert (half * exact).sum(1).min() > 0.999
