@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -20,6 +21,7 @@ from gloam.runtime.index.recall import NEIGHBOURS
 TUNED = 128_000  # since 1.15, FAISS multiplies matrices where the queries have more values than this
 PER_THREAD = 800  # from there on a product is quicker than dot products one by one
 DATABASE_BLOCK, LARGE_BLOCK = 1024, 4096  # vectors that FAISS multiplies at once, and that are quicker
+APART = 128  # queries of a thread, from which on an exact search is quicker where every thread has its own
 MEASURED = NEIGHBOURS + 1  # the queries of the measurement are stored, and find themselves
 
 
@@ -43,6 +45,7 @@ class DescriptorIndex:
         self.device = placed[0][1]
         on_cpu = self._parts[0] is parts[0]
         self._parameters = faiss.ParameterSpace() if on_cpu else faiss.GpuParameterSpace()
+        self._exact = on_cpu and all(isinstance(part, faiss.IndexFlat) for part in parts)
         self._index = self._parts[0]
         if len(self._parts) > 1:
             # One shard after another, each with all threads; labels follow on, results are merged.
@@ -133,13 +136,28 @@ class DescriptorIndex:
             rows = np.ascontiguousarray(descriptors[start : start + batch], np.float32)
             try:
                 with _quick_products(self._faiss):
-                    found, labels = self._index.search(rows, wide)
+                    found, labels = self._neighbours(rows, wide)
             except RuntimeError as error:
                 raise StoreError(f"{self.folder}: FAISS cannot search it ({reason(error)})") from error
             found, labels = found[:, :k], labels[:, :k]
             scores[start : start + len(rows)] = np.where(labels >= 0, found, -np.inf)
             names += self._labelled[labels].tolist()
         return names, scores
+
+    def _neighbours(self, rows: npt.NDArray[np.float32], k: int) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+        """FAISS's scores and labels ``[q, k]``.
+
+        FAISS's threads share every product of an exact search and wait for one another after each block of the
+        database; where there are enough queries, each thread searches for its own instead.
+        """
+        threads = self._faiss.omp_get_max_threads()
+        if not self._exact or threads == 1 or len(rows) < APART * threads:
+            found, labels = self._index.search(rows, k)
+            return found, labels
+        alone = self._faiss.omp_set_num_threads  # of the thread that calls it
+        with ThreadPoolExecutor(threads, initializer=alone, initargs=(1,)) as pool:
+            parts = list(pool.map(lambda part: self._index.search(part, k), np.array_split(rows, threads)))
+        return np.concatenate([found for found, _ in parts]), np.concatenate([labels for _, labels in parts])
 
     def _set(self, nprobe: int | None) -> None:
         if nprobe is not None and nprobe < 1:

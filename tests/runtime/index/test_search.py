@@ -208,3 +208,34 @@ def test_few_queries_are_multiplied_and_the_variable_of_faiss_is_put_back(
         assert faiss.cvar.distance_compute_blas_threshold == limit
         assert blocks[-1] == 4096
         assert faiss.cvar.distance_compute_blas_database_bs == 1024
+
+
+@pytest.mark.parametrize(("factory", "shards"), [("Flat", 1), ("Flat", 3), ("HNSW8", 1)])
+@pytest.mark.parametrize("queries", [1, 7, 8, 61])
+def test_queries_of_several_threads_find_what_one_call_finds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, factory: str, shards: int, queries: int
+) -> None:
+    monkeypatch.setattr("gloam.runtime.index.search.APART", 4)
+    source, asked = random_source(203, 16, 1), random_source(queries, 16, 2, "query").rows
+    build_index(source, tmp_path, factory, shards=shards)
+    threads = faiss.omp_get_max_threads()
+    try:
+        found = {}
+        for count in (1, 2):
+            faiss.omp_set_num_threads(count)
+            index, calls = DescriptorIndex.open(tmp_path), []
+            plain = index._index.search
+
+            def search(rows, k, plain=plain, calls=calls):
+                calls.append((len(rows), faiss.omp_get_max_threads()))
+                return plain(rows, k)
+
+            index._index = SimpleNamespace(search=search)
+            found[count] = index.search(asked, 12, space=SPACE)
+            apart = count == 2 and factory == "Flat" and queries >= 8
+            assert sorted(calls) == ([(queries // 2, 1), (queries - queries // 2, 1)] if apart else [(queries, count)])
+            assert faiss.omp_get_max_threads() == count
+        assert found[1][0] == found[2][0]
+        assert np.allclose(found[1][1], found[2][1], atol=1e-6)
+    finally:
+        faiss.omp_set_num_threads(threads)
