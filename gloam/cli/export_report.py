@@ -78,8 +78,10 @@ def _check_lines(conversion: Conversion) -> list[str]:
         f"check       {verdict}: {conversion.unit} {conversion.loss:.1e} at worst of {conversion.images} images, "
         f"allowed {conversion.tolerance:.0e}",
     ]
-    if conversion.precision == "bf16":
-        lines.append("            by a float32 twin, rounded to bf16 behind each operator (ONNX Runtime has none)")
+    if conversion.precision != "int8":
+        lines.append(
+            f"            by a float32 twin, rounded to {conversion.precision} behind each operator as a GPU does"
+        )
     task = conversion.task
     if task:
         scores = f", mAP {task['mAP']:.4f} (fp32 {task['mAP_fp32']:.4f})" if "mAP" in task else ""

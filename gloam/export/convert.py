@@ -1,9 +1,9 @@
 """An exported float32 file in another precision, and the release check that decides whether it may be written.
 
-It runs on ONNX Runtime's CPU, which may compute fp16 operators in float32: an activation beyond fp16's range can pass
-here and overflow on a GPU. It has no bf16 at all: such a file is judged by a float32 twin that rounds as it does. The
-check is numeric (descriptors: cosine; images: absolute difference) and, for embedders, of the task too: retrieval among
-the check's own images, mAP where their folders say which show one place. Calibration and check never share an image.
+It runs on ONNX Runtime's CPU, which computes fp16 in float32 and has no bf16. A file in half precision is judged by a
+float32 twin that rounds as a GPU would: an activation beyond fp16's range fails here and not only there. The check is
+numeric (descriptors: cosine; images: absolute difference) and, for embedders, of the task too: retrieval among the
+check's own images, mAP where their folders say which show one place. Calibration and check never share an image.
 """
 
 from __future__ import annotations
@@ -126,7 +126,7 @@ def convert_precision(
                 proto, checker.calibration(), lambda model: checker.loss(_written(model, carried, folder)), allowed
             )
             details = asdict(report)
-        file = _written(rounding_twin(made) if precision == "bf16" else made, carried, folder)
+        file = _written(made if precision == "int8" else rounding_twin(made), carried, folder)
         if precision == "int8":
             carried = _with_selftest(carried, file)
         loss = checker.loss(file)
@@ -141,9 +141,10 @@ def convert_precision(
             len(checker.images),
         )
         if not conversion.passed and not accept:
+            cure = "calibrate with more images" if precision == "int8" else "choose another precision"
             raise IncompatibleError(
                 f"{output}: not written, because {precision} misses the release check: {checker.unit} {loss:.1e}, "
-                f"allowed {allowed:.0e}; calibrate with more images, allow it with --tolerance, or --accept-loss"
+                f"allowed {allowed:.0e}; {cure}, allow it with --tolerance, or --accept-loss"
             )
         _written(made, carried, Path(output).parent, Path(output).name)
     return carried, conversion

@@ -6,7 +6,7 @@ normalisation statistics, L2, whitening, softmax, resizing, and the arithmetic o
 
 bf16 has float32's range and 8 bits of precision. Opset 22 is the first with a convolution for it. TensorRT reads that;
 OpenVINO reads it too, and computes it in float32 where the processor has no bf16; ONNX Runtime's CPU has no kernel for
-it. What such a file computes is therefore judged by a float32 twin that rounds where the file does, see
+it, and computes fp16 in float32. What a GPU makes of a file is judged by a float32 twin that rounds where it does, see
 :func:`rounding_twin`.
 
 Written here because the converters at hand do not keep these promises: onnxconverter-common makes the output half where
@@ -96,10 +96,11 @@ def to_half(proto: Any, precision: Half = "fp16") -> tuple[Any, HalfReport]:
 
 
 def rounding_twin(proto: Any) -> Any:
-    """A bf16 graph as float32 operators that are rounded to bf16 where the graph holds bf16 values.
+    """A half-precision graph as float32 operators that are rounded wherever the graph holds halves.
 
     That is what a backend computes that adds in float32, as TensorRT and processors with bf16 do; those that fuse
-    operators round less often. It runs on any backend, slower than the float32 graph.
+    operators round less often. What is beyond fp16's range becomes infinite, as it would there. It runs on any backend,
+    slower than the float32 graph.
 
     Args:
         proto: of :func:`to_half`; left as it is.
@@ -108,20 +109,20 @@ def rounding_twin(proto: Any) -> Any:
         a model with the same inputs and outputs.
     """
     onnx = require("onnx", "train", "convert a model's precision")
-    kinds = onnx.TensorProto
+    halves = (onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16)
     model = _copy(proto)
     graph = model.graph
     types = _element_types(graph, onnx, model.opset_import)
     for item in graph.initializer:
-        if item.data_type == kinds.BFLOAT16:
+        if item.data_type in halves:
             values = onnx.numpy_helper.to_array(item).astype(np.float32)
             item.CopyFrom(onnx.numpy_helper.from_array(values, item.name))
     nodes: list[Any] = []
     for node in graph.node:
-        narrow = [name for name in node.output if types.get(name) == kinds.BFLOAT16]
+        narrow = [name for name in node.output if types.get(name) in halves]
         if node.op_type == "Cast" and narrow:
             exact = {narrow[0]: node.input[0]}
-        elif node.op_type == "Cast" and types[node.input[0]] == kinds.BFLOAT16:
+        elif node.op_type == "Cast" and types[node.input[0]] in halves:
             exact = {}
             nodes.append(onnx.helper.make_node("Identity", node.input, node.output))
         else:
@@ -129,8 +130,8 @@ def rounding_twin(proto: Any) -> Any:
             nodes.append(_copy(node))
             nodes[-1].output[:] = [exact.get(name, name) for name in node.output]
         for name, given in exact.items():
-            nodes.append(onnx.helper.make_node("Cast", [given], [f"{name}.rounded"], to=kinds.BFLOAT16))
-            nodes.append(onnx.helper.make_node("Cast", [f"{name}.rounded"], [name], to=kinds.FLOAT))
+            nodes.append(onnx.helper.make_node("Cast", [given], [f"{name}.rounded"], to=types[name]))
+            nodes.append(onnx.helper.make_node("Cast", [f"{name}.rounded"], [name], to=onnx.TensorProto.FLOAT))
     del graph.node[:], graph.value_info[:]
     graph.node.extend(nodes)
     return model

@@ -88,6 +88,19 @@ def test_bf16_is_judged_by_a_twin_that_rounds_and_loses_more_than_fp16(exact, ph
     assert model.session.backend["precision"] == "bf16"
 
 
+def test_an_overflow_of_fp16_fails_the_check_on_any_machine(tmp_path):
+    """ONNX Runtime's CPU computes fp16 in float32, and would let it pass."""
+    torch.manual_seed(0)
+    model = create_embedder("gem_resnet18", width=8).eval()
+    with torch.no_grad():
+        next(layer for layer in model.modules() if isinstance(layer, torch.nn.BatchNorm2d)).weight.mul_(3e5)
+    export_embedder(model, tmp_path / "m.onnx", provenance={})
+    with pytest.raises(IncompatibleError, match=r"half.onnx: not written, because fp16 misses the release check"):
+        convert_precision(tmp_path / "m.onnx", tmp_path / "half.onnx", "fp16")
+    assert not (tmp_path / "half.onnx").exists()
+    assert convert_precision(tmp_path / "m.onnx", tmp_path / "bf16.onnx", "bf16")[1].passed
+
+
 def test_int8_holds_quantised_convolutions_per_channel(exact, photographs, tmp_path):
     out = tmp_path / "int8.onnx"
     _, done = convert_precision(exact, out, "int8", items=find_images(photographs), tolerance=1.0)

@@ -113,8 +113,10 @@ def test_the_clamp_in_front_of_a_power_is_float32():
     assert [node.op_type for node in made.graph.node] == ["Cast", "Conv", "Relu", "Cast", "Clip", "Pow"]
 
 
-def test_the_twin_rounds_where_the_graph_holds_bf16():
+@pytest.mark.parametrize("precision", HALVES)
+def test_the_twin_rounds_where_the_graph_holds_halves(precision):
     """Against the same sums in numpy, with a rounding behind each operator; and no optimiser drops the roundings."""
+    dtype = HALVES[precision][1]
     rng = np.random.default_rng(0)
     x, w = (rng.normal(1, 0.01, (1, 2, 8, 8)).astype(np.float32), rng.normal(size=(2, 2, 1, 1)).astype(np.float32))
     nodes = [
@@ -122,11 +124,11 @@ def test_the_twin_rounds_where_the_graph_holds_bf16():
         helper.make_node("LeakyRelu", ["c"], ["l"], alpha=0.3),
         helper.make_node("Pow", ["l", "p"], ["y"]),
     ]
-    made, report = to_half(graph_of(nodes, {"w": w, "p": 2.0}, "y"), "bf16")
+    made, report = to_half(graph_of(nodes, {"w": w, "p": 2.0}, "y"), precision)
     assert report.half == {"Conv": 1, "LeakyRelu": 1}
 
     def rounded(values):
-        return values.astype(ml_dtypes.bfloat16).astype(np.float32)
+        return values.astype(dtype).astype(np.float32)
 
     summed = rounded(np.einsum("oi,bihw->bohw", rounded(w)[..., 0, 0], rounded(x)))
     expected = rounded(np.where(summed > 0, summed, np.float32(0.3) * summed)) ** 2
@@ -136,7 +138,9 @@ def test_the_twin_rounds_where_the_graph_holds_bf16():
     found = session.run(None, {"x": x})[0]
     np.testing.assert_allclose(found, expected, rtol=1e-6)
     plain = np.einsum("oi,bihw->bohw", w[..., 0, 0], x)
-    assert np.abs(found - np.where(plain > 0, plain, 0.3 * plain) ** 2).max() > 1e-3  # it rounded indeed
+    assert np.abs(found - np.where(plain > 0, plain, 0.3 * plain) ** 2).max() > {"fp16": 1e-4, "bf16": 1e-3}[precision]
+    large = session.run(None, {"x": 1e5 * x})[0]
+    assert np.isfinite(large).all() == (precision == "bf16")  # fp16 overflows, as it would on a GPU
 
 
 def test_a_half_output_is_cast_back_under_its_name():

@@ -119,7 +119,7 @@ def write_strong_embedder(path: Path) -> None:
 
 
 def test_half_precision_on_the_gpu_overflows_nowhere(tmp_path: Path) -> None:
-    """What a CPU that computes fp16 operators in float32 cannot show."""
+    """On the CPU the twin says so; here the GPU itself."""
     needs_provider("cuda")
     write_strong_embedder(tmp_path / "m.onnx")
     convert_precision(tmp_path / "m.onnx", tmp_path / "half.onnx", "fp16", accept=True)
