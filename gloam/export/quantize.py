@@ -127,7 +127,7 @@ class _Quantizer:
                     per_channel=True,
                     activation_type=library.QuantType.QInt8,
                     weight_type=library.QuantType.QInt8,
-                    nodes_to_exclude=[*excluded, *_tail(copied)],
+                    nodes_to_exclude=[*excluded, *_float_between(copied, excluded)],
                     reduce_range=True,
                     extra_options={
                         "ActivationSymmetric": True,
@@ -193,20 +193,26 @@ def _named(proto: Any) -> tuple[Any, list[str]]:
     return model, [node.name for node in model.graph.node if node.op_type == "Conv"]
 
 
-def _tail(model: Any) -> list[str]:
-    """Sums and maxima that do not lie between two convolutions: pooling, L2, arithmetic on pixels."""
+def _float_between(model: Any, excluded: Collection[str]) -> list[str]:
+    """Sums and maxima that no int8 passes through: they do not lie between two convolutions in int8.
+
+    A sum lies behind such convolutions if all that it adds does; one alone would gain nothing and cost its rounding.
+    """
     nodes = model.graph.node
+    given = {item.name for item in model.graph.initializer}
 
     def touched(ordered: list[Any], forward: bool) -> set[str]:
-        """Names of the nodes that have a convolution before them in this direction."""
+        """Names of the nodes that have a convolution in int8 before them in this direction."""
         tensors: set[str] = set()
         found = set()
         for node in ordered:
-            given, made = (node.input, node.output) if forward else (node.output, node.input)
-            if any(name in tensors for name in given):
+            before, behind = (node.input, node.output) if forward else (node.output, node.input)
+            hits = [name in tensors for name in before if name and name not in given]
+            reached = all(hits) if forward and node.op_type == "Add" else any(hits)
+            if reached and node.op_type != "Conv":
                 found.add(node.name)
-            if node.op_type == "Conv" or node.name in found:
-                tensors.update(name for name in made if name)
+            if node.name in found or (node.op_type == "Conv" and node.name not in excluded):
+                tensors.update(name for name in behind if name)
         return found
 
     between = touched(list(nodes), True) & touched(list(reversed(nodes)), False)

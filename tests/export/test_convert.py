@@ -13,7 +13,7 @@ from gloam.data.sources import find_images
 from gloam.errors import IncompatibleError, ModelError, UsageError
 from gloam.export.convert import convert_precision
 from gloam.export.onnx import export_embedder
-from gloam.export.quantize import _ranges_behind, to_int8
+from gloam.export.quantize import _named, _Quantizer, _ranges_behind, to_int8
 from gloam.export.release_check import textured_image
 from gloam.export.translator import export_translator
 from gloam.padding import PaddingProfile
@@ -148,6 +148,28 @@ def test_the_range_behind_a_relu_is_found_behind_the_masks_too(tmp_path):
     (tmp_path / "ranges").write_text(json.dumps({"data": {"n": ends, "e": ends}}))
     found = _ranges_behind(onnx.helper.make_model(graph), tmp_path / "ranges")
     assert found == {"c": [{"rmin": 0.0, "rmax": 6.0}]}  # "d" is read twice, and its range is its own
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_what_lies_between_float_convolutions_is_float(tmp_path, masked):
+    """A sum rounded to int8 between them would cost cosine and gain nothing."""
+    torch.manual_seed(0)
+    profile = PaddingProfile.fixed((256,), (256,)) if masked else None
+    export_embedder(create_embedder("gem_resnet18", width=8), tmp_path / "m.onnx", profile=profile, provenance={})
+    model, convolutions = _named(onnx.load(tmp_path / "m.onnx"))
+    feed = {"images": textured_image(np.random.default_rng(0), 256, 256)[None]}
+    if masked:
+        feed["sizes"] = np.array([[200, 256]], np.int32)
+    quantizer = _Quantizer(model, [feed] * 2, tmp_path)
+
+    def quantised(excluded):
+        return sum(node.op_type == "QuantizeLinear" for node in quantizer.quantize(excluded).graph.node)
+
+    assert quantised(convolutions[1:]) == 2  # what goes into the first, and what comes out
+    assert quantised(convolutions) == 0
+    last = [name for name in convolutions if name != convolutions[-1]]
+    assert quantised(last) == 2
+    assert quantised(()) > 2 * len(convolutions)
 
 
 def test_convolutions_that_cost_too_much_stay_in_float32(exact):
