@@ -145,13 +145,20 @@ class _Quantizer:
 def _ranges_behind(model: Any, ranges: Path) -> dict[str, list[dict[str, Any]]]:
     """For each convolution that a ReLU alone reads, with or without an upper end: the range of the ReLU's output.
 
-    Where the padding is zeroed behind the ReLU, what the ranges are measured of is the product with the masks.
+    Where the padding is zeroed behind the ReLU, what the ranges are measured of is the product with the masks. Where
+    only float operators read it, as behind the last convolution, nothing is measured, and the ReLU's own ends count.
     """
     measured = json.loads(ranges.read_text(encoding="utf-8"))["data"]
+    constants = {item.name: item for item in model.graph.initializer}
+    to_array = require("onnx.numpy_helper", "train", "quantise a model").to_array
     readers: dict[str, list[Any]] = {}
     for node in model.graph.node:
         for name in node.input:
             readers.setdefault(name, []).append(node)
+
+    def ends(name: str) -> tuple[np.float32, np.float32]:
+        return np.float32(measured[name]["lowest"]["data"][0]), np.float32(measured[name]["highest"]["data"][0])
+
     found = {}
     for node in model.graph.node:
         behind = readers.get(node.output[0], [])
@@ -161,9 +168,16 @@ def _ranges_behind(model: Any, ranges: Path) -> dict[str, list[dict[str, Any]]]:
         while name not in measured and [reader.op_type for reader in readers.get(name, [])] == ["Mul"]:
             name = readers[name][0].output[0]
         if name in measured:
-            ends = measured[name]
-            lowest, highest = (np.float32(ends[end]["data"][0]) for end in ("lowest", "highest"))
-            found[node.output[0]] = [{"rmin": lowest, "rmax": highest}]
+            lowest, highest = ends(name)
+        elif node.output[0] in measured:
+            given = [to_array(constants[name]) if name in constants else None for name in behind[0].input[1:]]
+            least, most = ([*given, None, None] if behind[0].op_type == "Clip" else [np.float32(0), None])[:2]
+            lowest, highest = ends(node.output[0])
+            lowest = lowest if least is None else max(lowest, np.float32(least))
+            highest = highest if most is None else min(highest, np.float32(most))
+        else:
+            continue
+        found[node.output[0]] = [{"rmin": lowest, "rmax": highest}]
     return found
 
 

@@ -150,6 +150,28 @@ def test_the_range_behind_a_relu_is_found_behind_the_masks_too(tmp_path):
     assert found == {"c": [{"rmin": 0.0, "rmax": 6.0}]}  # "d" is read twice, and its range is its own
 
 
+@pytest.mark.parametrize(
+    ("behind", "expected"),
+    [
+        (("Clip", "c", "least", "most", "y"), (1e-6, 6.0)),
+        (("Clip", "c", "least", "y"), (1e-6, 30.0)),
+        (("Clip", "c", "", "most", "y"), (-40.0, 6.0)),
+        (("Relu", "c", "y"), (0.0, 30.0)),
+    ],
+)
+def test_where_only_float_operators_read_a_relu_its_own_ends_count(tmp_path, behind, expected):
+    """As behind the last convolution: a step of the whole range would be coarse below 6."""
+    values = [onnx.numpy_helper.from_array(np.float32(end), name) for name, end in (("least", 1e-6), ("most", 6.0))]
+    nodes = [onnx.helper.make_node("Conv", ["x", "w"], ["c"]), onnx.helper.make_node(behind[0], behind[1:-1], ["y"])]
+    nodes.append(onnx.helper.make_node("Pow", ["y", "p"], ["z"]))
+    graph = onnx.helper.make_graph(nodes, "g", [], [], values)
+    (tmp_path / "ranges").write_text(
+        json.dumps({"data": {"c": {"lowest": {"data": [-40.0]}, "highest": {"data": [30.0]}}}})
+    )
+    found = _ranges_behind(onnx.helper.make_model(graph), tmp_path / "ranges")["c"][0]
+    assert (found["rmin"], found["rmax"]) == (np.float32(expected[0]), np.float32(expected[1]))
+
+
 @pytest.mark.parametrize("masked", [False, True])
 def test_what_lies_between_float_convolutions_is_float(tmp_path, masked):
     """A sum rounded to int8 between them would cost cosine and gain nothing."""
