@@ -140,11 +140,10 @@ def rounding_twin(proto: Any) -> Any:
 def _lifted(proto: Any, onnx: Any) -> Any:
     """A copy at the opset that has bf16 for every operator of ours."""
     try:
-        lifted = onnx.version_converter.convert_version(proto, BF16_OPSET)
+        return onnx.version_converter.convert_version(proto, BF16_OPSET)
     except Exception as error:  # the converter's own errors share no base class
         reason = str(error).strip().splitlines()[0][:200]
         raise ModelError(f"the graph cannot be lifted to opset {BF16_OPSET}, which bf16 needs ({reason})") from error
-    return lifted
 
 
 def _constants_to_initializers(graph: Any, onnx: Any) -> None:

@@ -57,7 +57,7 @@ class OrtSession:
         options.intra_op_num_threads = threads_of_a_run(threads, requests or 1)
         options.inter_op_num_threads = 1
         options.log_severity_level = QUIET
-        providers = _providers(device, file)
+        providers = _providers(device, file, self.card)
         if device != "cpu":
             _load_libraries(ort, device)
         try:
@@ -143,7 +143,7 @@ def available_backends() -> list[dict[str, Any]]:
     ]
 
 
-def _providers(device: str, file: Path) -> list[tuple[str, dict[str, str]]]:
+def _providers(device: str, file: Path, card: ModelCard) -> list[tuple[str, dict[str, str]]]:
     """The provider of a device with its options, and those that take the operators it cannot run.
 
     Raises:
@@ -151,7 +151,7 @@ def _providers(device: str, file: Path) -> list[tuple[str, dict[str, str]]]:
     """
     wanted: list[tuple[str, dict[str, str]]] = []
     if device == "tensorrt":
-        wanted.append((PROVIDERS["tensorrt"], _tensorrt_options(read_card(file), file)))
+        wanted.append((PROVIDERS["tensorrt"], _tensorrt_options(card, file)))
     if device != "cpu":
         # TF32 keeps 10 bits of a float32; an exhaustive search for the best convolution starts anew with every size.
         wanted.append((PROVIDERS["cuda"], {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"}))

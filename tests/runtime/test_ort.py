@@ -14,6 +14,7 @@ from gloam.padding import PaddingProfile
 from gloam.runtime import ort as ort_module
 from gloam.runtime.cuda.device import DeviceMemoryError
 from gloam.runtime.embedder import Embedder
+from gloam.runtime.onnx_file import read_card
 from gloam.runtime.ort import OrtSession
 from gloam.runtime.ort_binding import BoundRunner
 from tests.tiny_models import write_tiny_embedder
@@ -125,10 +126,10 @@ def test_other_failures_are_not_taken_for_a_lack_of_memory(padded: Path, monkeyp
 
 
 def test_the_providers_of_a_gpu_are_exact_and_know_the_shapes(padded: Path, native: Path) -> None:
-    (first, exact), (second, _) = ort_module._providers("cuda", native)
+    (first, exact), (second, _) = ort_module._providers("cuda", native, read_card(native))
     assert (first, second) == ("CUDAExecutionProvider", "CPUExecutionProvider")
     assert exact["use_tf32"] == "0"
-    (name, options), *rest = ort_module._providers("tensorrt", padded)
+    (name, options), *rest = ort_module._providers("tensorrt", padded, read_card(padded))
     assert name == "TensorrtExecutionProvider"
     assert [provider for provider, _ in rest] == ["CUDAExecutionProvider", "CPUExecutionProvider"]
     assert options["trt_profile_min_shapes"] == "images:1x256x256x3,sizes:1x2,images:1x512x256x3,sizes:1x2"
