@@ -1,0 +1,31 @@
+"""What was written down is still so: identities, cards, keys, bytes, draws and messages."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from tests.golden import record
+
+
+def plain(value: Any) -> Any:
+    """As JSON has it."""
+    return json.loads(json.dumps(value))
+
+
+@pytest.mark.parametrize("part", ["networks", "stored", "job", "draws"])
+def test_what_was_written_down(part: str) -> None:
+    assert plain(record.PARTS[part]()) == record.read(part)
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[] if n in record.QUICK else pytest.mark.slow) for n in record.families()]
+)
+def test_space_and_card_of_every_family(name: str) -> None:
+    assert plain(record.exported(name)) == record.read("exported")[name]
+
+
+def test_messages_of_bad_invocations_word_for_word() -> None:
+    assert plain(record.messages()) == record.read("messages")
