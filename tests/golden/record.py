@@ -126,7 +126,7 @@ def exported(name: str) -> dict[str, Any]:
         if name.startswith("how_"):
             scales = (1.0, 0.5)
             local = export_local_features(
-                model, path, PaddingProfile.dynamic((1, 4)), scales=scales, provenance=PROVENANCE
+                model, path, profile=PaddingProfile.dynamic((1, 4)), scales=scales, provenance=PROVENANCE
             )
             found["local"] = card(local)
         elif model.padding_exact and name in QUICK:
@@ -149,7 +149,9 @@ def store(folder: Path) -> DescriptorStore:
         rows = [Row(f"a/{name:03d}.jpg", f"{name:064x}", 640, 480, "480x640") for name in names]
         if shard == 1:
             rows[2] = Row(rows[2].image, status="cannot be read")
-        values = np.float32([[name % 3, name % 5, 1, name % 2] for name, row in zip(names, rows) if row.status == "ok"])
+        values = np.float32(
+            [[name % 3, name % 5, 1, name % 2] for name, row in zip(names, rows, strict=True) if row.status == "ok"]
+        )
         writer.write(shard, rows, values / np.linalg.norm(values, axis=1, keepdims=True).astype(np.float32))
     writer.finish()
     return DescriptorStore.open(folder)
