@@ -42,6 +42,6 @@ def hedngan(pretrained: bool = True, device: Any = None, **where: Any) -> Any:
 
 
 def _network(name: str, pretrained: bool, device: Any, **where: Any) -> Any:
-    from gloam.training.hub import hub_network
+    from gloam.networks.hub import hub_network
 
     return hub_network(name, pretrained, device, **where)

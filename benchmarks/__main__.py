@@ -10,15 +10,14 @@ import sys
 from pathlib import Path
 
 import benchmarks
-from benchmarks.result import Result, machine, versions
+from benchmarks.shared.result import Result, machine, versions
 from gloam.errors import GloamError
-
-HELPERS = {"__main__", "ceilings", "fake_images", "result", "night_retrieval", "night_scores"}
 
 
 def names() -> list[str]:
-    """Every benchmark: the modules of this package that define ``run``."""
-    return sorted(item.name for item in pkgutil.iter_modules(benchmarks.__path__) if item.name not in HELPERS)
+    """Every benchmark: the modules of this package that define ``run``; what they share is in ``shared/``."""
+    loose = (item.name for item in pkgutil.iter_modules(benchmarks.__path__) if not item.ispkg)
+    return sorted(name for name in loose if name != "__main__")
 
 
 def main(argv: list[str] | None = None) -> int:

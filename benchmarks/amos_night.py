@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from benchmarks.amos_retrieval import SIZE
 from benchmarks.amos_translators import NO_NOISE, PHOTOGRAPHS
-from benchmarks.night_retrieval import (
+from benchmarks.shared.night_retrieval import (
     CLAHE,
     DAYS,
     IMAGENET,
@@ -33,18 +33,18 @@ from benchmarks.night_retrieval import (
     train_rows,
     untrained,
 )
-from benchmarks.night_scores import Job as GeneratorJob
-from benchmarks.night_scores import train_all
-from benchmarks.result import Result, data_pack
-from gloam.artifact import Photometric
+from benchmarks.shared.night_scores import Job as GeneratorJob
+from benchmarks.shared.night_scores import train_all
+from benchmarks.shared.result import Result, data_pack
 from gloam.data.images import decode_image
 from gloam.data.retrieval_sets.pairing import pairs_within
+from gloam.data.retrieval_sets.sets import RetrievalSet
 from gloam.data.sources import ImageItem
-from gloam.data.tuples import RetrievalSet
 from gloam.eval.intervals import group_bootstrap
-from gloam.runtime.image_model import ImageOperation
-from gloam.training.networks.checkpoints import load_checkpoint
-from gloam.training.night_makers import open_night_maker
+from gloam.model_card import Photometric
+from gloam.networks.checkpoints import load_checkpoint
+from gloam.runtime.models.image_model import ImageOperation
+from gloam.training.embedders.nights import open_night_maker
 
 FOLDS = 3  # every third camera is tested
 GENERATOR, GENERATOR_MINUTES = "town_cyclegan", 5.0  # of processor time

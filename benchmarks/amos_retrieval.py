@@ -15,19 +15,19 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from benchmarks.result import Result, data_pack
-from gloam.artifact import Photometric
+from benchmarks.shared.result import Result, data_pack
 from gloam.data.images import decode_image
 from gloam.data.photometric import apply_photometric
-from gloam.eval.ground_truth import GroundTruth, read_ground_truth
 from gloam.eval.intervals import group_bootstrap
-from gloam.eval.retrieval import RetrievalScores, evaluate
-from gloam.export.onnx import export_embedder
+from gloam.eval.retrieval.ground_truth import GroundTruth, read_ground_truth
+from gloam.eval.retrieval.scores import RetrievalScores, evaluate
+from gloam.export.embedder import export_embedder
+from gloam.model_card import Photometric
+from gloam.networks.checkpoints import load_checkpoint
+from gloam.networks.embedders import create_embedder
 from gloam.padding import PaddingProfile
-from gloam.runtime.embedder import Embedder
-from gloam.training.batch_norm import settle_batch_norm
-from gloam.training.networks.checkpoints import load_checkpoint
-from gloam.training.networks.embedders import create_embedder
+from gloam.runtime.models.embedder import Embedder
+from gloam.training.embedders.batch_norm import settle_batch_norm
 
 NETWORK = "gem_mobilenet_v2"
 WEIGHTS = Path("mobilenet_v2_imagenet") / "mobilenet_v2_torchvision_names_fp16.pth"

@@ -14,9 +14,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.night_scores import Job, controls, judging_space, mean_shade, score, town_detector, train_all, trained
-from benchmarks.result import Result, data_pack
-from gloam.data.crops import shorter_side
+from benchmarks.shared.night_scores import (
+    Job,
+    controls,
+    judging_space,
+    mean_shade,
+    score,
+    town_detector,
+    train_all,
+    trained,
+)
+from benchmarks.shared.result import Result, data_pack
+from gloam.data.day_night.crops import shorter_side
 from gloam.data.images import decode_image
 
 RECIPES = ("town_cyclegan", "town_cut", "town_hedngan")

@@ -19,14 +19,14 @@ import numpy as np
 import torch
 from torch import nn
 
-from benchmarks.ceilings import texture
-from benchmarks.result import Result
-from gloam.export.onnx import export_embedder
+from benchmarks.shared.ceilings import texture
+from benchmarks.shared.result import Result
+from gloam.export.embedder import export_embedder
 from gloam.export.translator import export_translator
-from gloam.runtime.openvino import OpenVinoSession
-from gloam.runtime.ort import OrtSession
-from gloam.training.networks.embedders import create_embedder
-from gloam.training.networks.translators import create_generator
+from gloam.networks.embedders import create_embedder
+from gloam.networks.translators import create_generator
+from gloam.runtime.backends.openvino import OpenVinoSession
+from gloam.runtime.backends.ort import OrtSession
 
 # network -> sides of square images, pixels
 NETWORKS: dict[str, tuple[int, ...]] = {"gem_mobilenet_v2": (256, 512), "gem_resnet50": (256, 512), "resnet": (256,)}

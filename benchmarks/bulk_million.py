@@ -23,12 +23,12 @@ from typing import Any, cast
 
 import numpy as np
 
-from benchmarks.fake_images import FakeEmbedder, fake_decode, write_tars
-from benchmarks.result import Result
+from benchmarks.shared.fake_images import FakeEmbedder, fake_decode, write_tars
+from benchmarks.shared.result import Result
 from gloam.data.sources import find_images
 from gloam.errors import MissingExtraError
-from gloam.runtime import pipeline
-from gloam.runtime.embedder import Embedder
+from gloam.runtime.bulk import extract as pipeline
+from gloam.runtime.models.embedder import Embedder
 
 COUNTS = (100_000, 1_000_000)  # images
 KILLED = 20_000  # images of the run that is killed

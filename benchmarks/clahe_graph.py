@@ -19,15 +19,15 @@ import numpy.typing as npt
 import torch
 
 from benchmarks.amos_retrieval import INPUT, NETWORK, SETS, WEIGHTS, export
-from benchmarks.result import Result, data_pack
-from gloam.artifact import Photometric
+from benchmarks.shared.result import Result, data_pack
 from gloam.data.images import decode_image
 from gloam.data.photometric import clahe
-from gloam.eval.ground_truth import read_ground_truth
-from gloam.runtime.embedder import Embedder
-from gloam.training.networks.checkpoints import load_checkpoint
-from gloam.training.networks.clahe import Clahe
-from gloam.training.networks.embedders import DescriptorPipeline
+from gloam.eval.retrieval.ground_truth import read_ground_truth
+from gloam.model_card import Photometric
+from gloam.networks.checkpoints import load_checkpoint
+from gloam.networks.clahe import Clahe
+from gloam.networks.embedders import DescriptorPipeline
+from gloam.runtime.models.embedder import Embedder
 
 CLIP = 1.0  # the Dark Side paper's
 TARGET = 0.999

@@ -14,15 +14,15 @@ import numpy as np
 import torch
 from PIL import Image
 
-from benchmarks.result import Result
+from benchmarks.shared.result import Result
 from gloam.data.sources import find_images
-from gloam.export.onnx import export_embedder
+from gloam.export.embedder import export_embedder
+from gloam.networks.embedders import create_embedder
+from gloam.networks.embedders.gem import Embedder
 from gloam.padding import PaddingProfile
-from gloam.runtime.embedder import Embedder as Exported
-from gloam.runtime.pipeline import ExtractOptions, extract
-from gloam.runtime.store import DescriptorStore
-from gloam.training.networks.embedders import create_embedder
-from gloam.training.networks.embedders.gem import Embedder
+from gloam.runtime.bulk.extract import ExtractOptions, extract
+from gloam.runtime.descriptors.store import DescriptorStore
+from gloam.runtime.models.embedder import Embedder as Exported
 
 NETWORKS = ("gem_vgg16", "gem_resnet101")
 # width x height as a folder of photographs has them: landscape, portrait, panorama, square

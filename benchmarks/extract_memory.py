@@ -12,17 +12,17 @@ import cv2
 import numpy as np
 import torch
 
-from benchmarks.result import Result
-from gloam.export.onnx import export_embedder
-from gloam.training.networks.embedders import create_embedder
+from benchmarks.shared.result import Result
+from gloam.export.embedder import export_embedder
+from gloam.networks.embedders import create_embedder
 
 COUNTS = (1000, 5000)
 LIMIT = 1.10
 CHILD = """
 import json, resource, sys
 from gloam.data.sources import find_images
-from gloam.runtime.embedder import Embedder
-from gloam.runtime.pipeline import extract
+from gloam.runtime.models.embedder import Embedder
+from gloam.runtime.bulk.extract import extract
 summary = extract(find_images(sys.argv[1]), Embedder.load(sys.argv[2]), sys.argv[3])
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 print(json.dumps({"peak_mib": peak, "images_per_second": summary.images_per_second, "described": summary.described}))

@@ -19,9 +19,9 @@ import faiss
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.result import Result
-from gloam.runtime.descriptors import DescriptorArray
-from gloam.runtime.index import DescriptorIndex, build_index, plan_index
+from benchmarks.shared.result import Result
+from gloam.runtime.descriptors.source import DescriptorArray
+from gloam.runtime.search.index import DescriptorIndex, build_index, plan_index
 
 IMAGES, QUERIES, DIMENSION, NEIGHBOURS = 100_000, 1000, 512, 100
 ROUNDS = 7

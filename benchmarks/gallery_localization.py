@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.result import Result, data_pack
+from benchmarks.shared.result import Result, data_pack
 from gloam.data.kapture_io import read_global_features, read_local_features, read_scene
 from gloam.eval.localization.benchmark import Descriptors, retrieve, run_localization
 from gloam.eval.localization.scores import pose_errors, score

@@ -17,20 +17,20 @@ import numpy as np
 import torch
 from torch import nn
 
-from benchmarks.ceilings import best_seconds, matrix_ceiling, memory_ceiling, operations, texture
-from benchmarks.result import Result
+from benchmarks.shared.ceilings import best_seconds, matrix_ceiling, memory_ceiling, operations, texture
+from benchmarks.shared.result import Result
 from gloam.data.sources import find_images
 from gloam.errors import GloamError
-from gloam.export.convert import convert_precision
-from gloam.export.onnx import export_embedder
+from gloam.export.embedder import export_embedder
+from gloam.export.precision.convert import convert_precision
 from gloam.export.translator import export_translator
+from gloam.networks.embedders import create_embedder
+from gloam.networks.translators import create_generator
 from gloam.padding import PaddingProfile
+from gloam.runtime.backends.ort import OrtSession
+from gloam.runtime.bulk.extract import ExtractOptions, extract
 from gloam.runtime.doctor import find_driver
-from gloam.runtime.embedder import Embedder
-from gloam.runtime.ort import OrtSession
-from gloam.runtime.pipeline import ExtractOptions, extract
-from gloam.training.networks.embedders import create_embedder
-from gloam.training.networks.translators import create_generator
+from gloam.runtime.models.embedder import Embedder
 
 NETWORKS = {"gem_vgg16": (1024, 8), "gem_resnet101": (1024, 16), "gem_mobilenet_v2": (1024, 16), "resnet": (512, 8)}
 PIPELINE = "gem_resnet101"

@@ -17,10 +17,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from benchmarks.result import Result
-from gloam.training.networks.edges import create_detector
-from gloam.training.trainers.base import adam
-from gloam.training.trainers.hedgan import HedGANOptions, HedGANTrainer
+from benchmarks.shared.result import Result
+from gloam.networks.edges import create_detector
+from gloam.training.translators.trainers.base import adam
+from gloam.training.translators.trainers.hedgan import HedGANOptions, HedGANTrainer
 
 TARGET = 1.3
 BUDGET_SECONDS = 60.0

@@ -22,15 +22,15 @@ import onnx
 import torch
 
 from benchmarks.padding_exact import lively
-from benchmarks.result import Result, data_pack
+from benchmarks.shared.result import Result, data_pack
 from gloam.data.images import decode_image
-from gloam.export.onnx import export_embedder
-from gloam.export.precision import rounding_twin, to_half
-from gloam.export.quantize import to_int8, worst_loss
+from gloam.export.embedder import export_embedder
+from gloam.export.precision.half import rounding_twin, to_half
+from gloam.export.precision.int8 import to_int8, worst_loss
+from gloam.networks.checkpoints import load_checkpoint
+from gloam.networks.embedders import Embedder, create_embedder
 from gloam.padding import PaddingProfile
-from gloam.runtime.ort import OrtSession
-from gloam.training.networks.checkpoints import load_checkpoint
-from gloam.training.networks.embedders import Embedder, create_embedder
+from gloam.runtime.backends.ort import OrtSession
 
 SIDE = 256  # pixels
 PHOTOGRAPHS = 24  # every second calibrates, the others are compared

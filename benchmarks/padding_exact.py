@@ -14,14 +14,14 @@ import numpy as np
 import torch
 from torch import nn
 
-from benchmarks.result import Result
-from gloam.export.onnx import export_embedder
+from benchmarks.shared.result import Result
+from gloam.export.embedder import export_embedder
+from gloam.networks.checkpoints import load_checkpoint
+from gloam.networks.embedders import EMBEDDERS, Embedder, create_embedder
+from gloam.networks.embedders.base import l2_normalize
+from gloam.networks.masks import Masks
 from gloam.padding import PaddingProfile
-from gloam.runtime.embedder import Embedder as Exported
-from gloam.training.networks.checkpoints import load_checkpoint
-from gloam.training.networks.embedders import EMBEDDERS, Embedder, create_embedder
-from gloam.training.networks.embedders.base import l2_normalize
-from gloam.training.networks.masks import Masks
+from gloam.runtime.models.embedder import Embedder as Exported
 
 # width x height and, for each, height x width: both readings of a size
 SIZES = ((257, 255), (271, 362), (511, 480), (512, 33), (255, 257), (362, 271), (480, 511), (33, 512))

@@ -12,16 +12,16 @@ import numpy.typing as npt
 import torch
 
 from benchmarks.padding_exact import lively, real_weights
-from benchmarks.result import Result
+from benchmarks.shared.result import Result
 from gloam.errors import ModelError
-from gloam.export.onnx import export_embedder
-from gloam.export.release_check import textured_image
+from gloam.export.embedder import export_embedder
+from gloam.export.precision.release_check import textured_image
+from gloam.networks.clahe import Clahe
+from gloam.networks.embedders import EMBEDDERS, DescriptorPipeline, GlobalDescriptor, create_embedder
+from gloam.networks.embedders.pipeline import MULTI_SCALE
 from gloam.padding import PaddingProfile
-from gloam.runtime.embedder import Embedder as Exported
-from gloam.runtime.whitening import Whitening
-from gloam.training.networks.clahe import Clahe
-from gloam.training.networks.embedders import EMBEDDERS, DescriptorPipeline, GlobalDescriptor, create_embedder
-from gloam.training.networks.embedders.pipeline import MULTI_SCALE
+from gloam.runtime.descriptors.whitening import Whitening
+from gloam.runtime.models.embedder import Embedder as Exported
 
 BATCH_LIMIT, RUNTIME_LIMIT = 1e-6, 1e-5
 # Height and width: equal ones, then odd, mixed and narrow ones

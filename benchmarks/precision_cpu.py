@@ -25,29 +25,29 @@ from PIL import Image
 
 from benchmarks.amos_retrieval import INPUT, NETWORK, WEIGHTS, export, read_images
 from benchmarks.padding_exact import lively
-from benchmarks.result import Result, data_pack
+from benchmarks.shared.result import Result, data_pack
 from gloam.data.images import decode_image
 from gloam.data.sources import ImageItem, find_images
-from gloam.eval.ground_truth import read_ground_truth
-from gloam.eval.retrieval import evaluate
-from gloam.export.convert import convert_precision
+from gloam.eval.retrieval.ground_truth import read_ground_truth
+from gloam.eval.retrieval.scores import evaluate
+from gloam.export.precision.convert import convert_precision
 from gloam.export.translator import export_translator
+from gloam.networks.checkpoints import load_checkpoint
+from gloam.networks.embedders import create_embedder
+from gloam.networks.translators import create_generator
 from gloam.padding import crop_back, reflect_to
+from gloam.runtime.backends.open import open_choice
+from gloam.runtime.backends.openvino import capabilities
+from gloam.runtime.backends.processor import find_processor
+from gloam.runtime.backends.session import Session
+from gloam.runtime.backends.tuning import BACKENDS, Choice
 from gloam.runtime.bench import best, candidates, compare_choices
-from gloam.runtime.embedder import Embedder
-from gloam.runtime.image_model import ImageModel
-from gloam.runtime.openvino import capabilities
-from gloam.runtime.pipeline import ExtractOptions, extract
-from gloam.runtime.processor import find_processor
-from gloam.runtime.session import Session
-from gloam.runtime.sessions import open_choice
-from gloam.runtime.store import DescriptorStore
-from gloam.runtime.translate import PictureOptions, run_images
-from gloam.runtime.translator import Translator
-from gloam.runtime.tuning import BACKENDS, Choice
-from gloam.training.networks.checkpoints import load_checkpoint
-from gloam.training.networks.embedders import create_embedder
-from gloam.training.networks.translators import create_generator
+from gloam.runtime.bulk.extract import ExtractOptions, extract
+from gloam.runtime.bulk.pictures import PictureOptions, run_images
+from gloam.runtime.descriptors.store import DescriptorStore
+from gloam.runtime.models.embedder import Embedder
+from gloam.runtime.models.image_model import ImageModel
+from gloam.runtime.models.translator import Translator
 
 EMBEDDERS = ("gem_vgg16", "gem_resnet101")
 GENERATOR = "resnet"

@@ -18,15 +18,15 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.fake_images import FakeEmbedder, fake_decode, write_tars
-from benchmarks.result import Result
+from benchmarks.shared.fake_images import FakeEmbedder, fake_decode, write_tars
+from benchmarks.shared.result import Result
 from gloam.data.sources import find_images
-from gloam.runtime import pipeline
-from gloam.runtime.embedder import Embedder
-from gloam.runtime.pipeline import ExtractOptions
-from gloam.runtime.ray_cluster import Cluster, import_ray
-from gloam.runtime.ray_run import extract_on_ray
-from gloam.runtime.ray_worker import ShardReport
+from gloam.runtime.bulk import extract as pipeline
+from gloam.runtime.bulk.extract import ExtractOptions
+from gloam.runtime.bulk.ray_cluster import Cluster, import_ray
+from gloam.runtime.bulk.ray_run import extract_on_ray
+from gloam.runtime.bulk.ray_worker import ShardReport
+from gloam.runtime.models.embedder import Embedder
 
 BATCH = 16  # images
 BATCH_SECONDS = 0.020  # of one core

@@ -17,11 +17,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.result import Result, data_pack
-from gloam.eval.ground_truth import GroundTruth, read_ground_truth_sets
-from gloam.eval.retrieval import average_precision
+from benchmarks.shared.result import Result, data_pack
+from gloam.eval.retrieval.ground_truth import GroundTruth, read_ground_truth_sets
+from gloam.eval.retrieval.scores import average_precision
 from gloam.files import sha256_json
-from gloam.runtime.store import DescriptorStore, Job, Row, ShardWriter
+from gloam.runtime.descriptors.store import DescriptorStore, Job, Row, ShardWriter
 
 DISTRACTORS, DIMENSION, SHARD = 1_000_000, 512, 50_000
 PULL = 0.14  # of a positive towards its query: its cosine is then among the best of a million, not above all
@@ -29,9 +29,9 @@ SECONDS, GIB = 60.0, 4.0
 CHECKED = 5  # queries sorted in full
 CHILD = """
 import json, resource, sys, time
-from gloam.eval.ground_truth import read_ground_truth_sets
-from gloam.eval.streamed import evaluate_streamed
-from gloam.runtime.store import DescriptorStore
+from gloam.eval.retrieval.ground_truth import read_ground_truth_sets
+from gloam.eval.retrieval.streamed import evaluate_streamed
+from gloam.runtime.descriptors.store import DescriptorStore
 start = time.perf_counter()
 root, truth = sys.argv[1:]
 truths = read_ground_truth_sets(truth)

@@ -17,13 +17,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from benchmarks.ceilings import least_bytes, matrix_ceiling, memory_ceiling, operations, texture
-from benchmarks.result import Result
-from gloam.export.onnx import export_embedder
+from benchmarks.shared.ceilings import least_bytes, matrix_ceiling, memory_ceiling, operations, texture
+from benchmarks.shared.result import Result
+from gloam.export.embedder import export_embedder
 from gloam.export.translator import export_translator
-from gloam.runtime.ort import OrtSession
-from gloam.training.networks.embedders import create_embedder
-from gloam.training.networks.translators import create_generator
+from gloam.networks.embedders import create_embedder
+from gloam.networks.translators import create_generator
+from gloam.runtime.backends.ort import OrtSession
 
 EMBEDDERS = ("gem_vgg16", "gem_resnet101", "gem_mobilenet_v2", "netvlad_vgg16")
 GENERATOR = "resnet"

@@ -14,20 +14,20 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.night_retrieval import CLAHE, Job, Row, describe, made_nights, save_set, score, train_rows
-from benchmarks.night_scores import Job as GeneratorJob
-from benchmarks.night_scores import judging_space, town_detector, train_all
-from benchmarks.result import Result
+from benchmarks.shared.night_retrieval import CLAHE, Job, Row, describe, made_nights, save_set, score, train_rows
+from benchmarks.shared.night_scores import Job as GeneratorJob
+from benchmarks.shared.night_scores import judging_space, town_detector, train_all
+from benchmarks.shared.result import Result
 from benchmarks.town_night import COMMON, JUDGED, TRAINED, VALIDATED
-from gloam.artifact import Photometric
 from gloam.data.retrieval_sets.streets import read_town
 from gloam.data.town.unpaired_views import render_unpaired
 from gloam.eval.translation.frechet import frechet_distance
 from gloam.eval.translation.kernel import kernel_distance
 from gloam.eval.translation.prd import precision_recall
-from gloam.runtime.classic import create_classic
-from gloam.runtime.translator import Translator
-from gloam.training.networks.checkpoints import load_checkpoint
+from gloam.model_card import Photometric
+from gloam.networks.checkpoints import load_checkpoint
+from gloam.runtime.models.formulas import create_classic
+from gloam.runtime.models.translator import Translator
 
 RECIPES = ("town_cyclegan", "town_cut", "town_hedngan")
 RUNS: tuple[tuple[int, float | None], ...] = ((0, None), (1, None), (0, 1.0))  # seed, minutes of processor time

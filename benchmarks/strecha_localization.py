@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.result import Result, data_pack
+from benchmarks.shared.result import Result, data_pack
 from gloam.data.scene import Camera, Pose, Record, Scene, position_error, rotation_error
 from gloam.eval.localization.benchmark import run_localization
 from gloam.runtime.localization.features import SiftFeatures

@@ -16,14 +16,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.night_scores import Job, town_detector, train_all
-from benchmarks.result import Result
+from benchmarks.shared.night_scores import Job, town_detector, train_all
+from benchmarks.shared.result import Result
 from gloam.data.town.edges import EdgeViews, render_edge_views
 from gloam.eval.edges import canny_edges, score_edges, sobel_edges
-from gloam.training.detector import detect
-from gloam.training.detector_config import DetectorConfig, read_detector_recipe
-from gloam.training.networks.checkpoints import load_detector
-from gloam.training.networks.edges import EdgeDetector
+from gloam.networks.checkpoints import load_detector
+from gloam.networks.edges import EdgeDetector
+from gloam.training.edges.config import DetectorConfig, read_detector_recipe
+from gloam.training.edges.train import detect
 
 RECIPE = "town_hedngan"
 NIGHT_NOISE = 0.12  # largest standard deviation that the control adds to its days

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from benchmarks.result import Result
+from benchmarks.shared.result import Result
 from gloam.workflows.demo import DemoConfig, run_demo
 
 LIMIT = 0.95

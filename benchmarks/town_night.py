@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.night_retrieval import (
+from benchmarks.shared.night_retrieval import (
     CLAHE,
     DAYS,
     IMAGENET,
@@ -30,14 +30,14 @@ from benchmarks.night_retrieval import (
     train_rows,
     untrained,
 )
-from benchmarks.night_scores import Job as GeneratorJob
-from benchmarks.night_scores import train_all
-from benchmarks.result import Result
-from gloam.artifact import Photometric
+from benchmarks.shared.night_scores import Job as GeneratorJob
+from benchmarks.shared.night_scores import train_all
+from benchmarks.shared.result import Result
 from gloam.data.retrieval_sets.streets import read_town
-from gloam.runtime.image_model import ImageOperation
-from gloam.training.networks.checkpoints import load_checkpoint
-from gloam.training.night_makers import open_night_maker
+from gloam.model_card import Photometric
+from gloam.networks.checkpoints import load_checkpoint
+from gloam.runtime.models.image_model import ImageOperation
+from gloam.training.embedders.nights import open_night_maker
 
 SEEDS = (0, 1, 2)
 TRAINED = (111, 112, 113, 114, 115, 116)  # streets of the embedder; the generator's are its recipe's, 101 to 106

@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from benchmarks.night_scores import (
+from benchmarks.shared.night_scores import (
     Job,
     controls,
     judging_space,
@@ -21,7 +21,7 @@ from benchmarks.night_scores import (
     train_all,
     trained,
 )
-from benchmarks.result import Result
+from benchmarks.shared.result import Result
 from gloam.data.town.unpaired_views import render_unpaired
 
 TARGET = 0.7

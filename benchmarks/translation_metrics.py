@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.result import Result
+from benchmarks.shared.result import Result
 from gloam.eval.translation.frechet import frechet_distance
 from gloam.eval.translation.kernel import kernel_distance
 from gloam.eval.translation.prd import precision_recall

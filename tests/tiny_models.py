@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from gloam.artifact import METADATA_KEY, ModelCard, SelfTest, TensorSpec, selftest_images
+from gloam.model_card import METADATA_KEY, ModelCard, SelfTest, TensorSpec, selftest_images
 from gloam.padding import PaddingProfile
 
 DIMENSION = 6

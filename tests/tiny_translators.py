@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from gloam.artifact import METADATA_KEY, ModelCard, SelfTest, TensorSpec, block_means, selftest_images
+from gloam.model_card import METADATA_KEY, ModelCard, SelfTest, TensorSpec, block_means, selftest_images
 from gloam.padding import PaddingProfile
 
 SHAPE = (1, 64, 96)

@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gloam.cli.help_format import HelpFormatter
-from gloam.cli.report import Report
+from gloam.cli.shared.help_format import HelpFormatter
+from gloam.cli.shared.report import Report
 from gloam.errors import UsageError
 
 if TYPE_CHECKING:
-    from gloam.runtime.asmk_run import Extracted
+    from gloam.runtime.search.asmk_images import Extracted
 
 HELP = "build and search an ASMK index of HOW's local features"
 SHOWN = 5  # failures in a report
@@ -58,8 +58,8 @@ def _add_images(parser: argparse.ArgumentParser, what: str) -> None:
 
 def run_build(arguments: argparse.Namespace) -> Report:
     """Learn or read the codebook, index the map, write."""
-    from gloam.runtime.asmk import Codebook
-    from gloam.runtime.asmk_run import index_images, learn_codebook
+    from gloam.runtime.search.asmk import Codebook
+    from gloam.runtime.search.asmk_images import index_images, learn_codebook
 
     given = arguments.codebook is not None and arguments.codebook.is_file()
     failures: dict[str, str] = {}
@@ -86,8 +86,8 @@ def run_search(arguments: argparse.Namespace) -> Report:
     import numpy as np
 
     from gloam.files import write_json
-    from gloam.runtime.asmk import AsmkIndex
-    from gloam.runtime.asmk_run import search_images
+    from gloam.runtime.search.asmk import AsmkIndex
+    from gloam.runtime.search.asmk_images import search_images
 
     if arguments.output is None and arguments.ground_truth is None:
         raise UsageError("give -o FILE.json, --ground-truth FILE, or both")
@@ -114,16 +114,16 @@ def run_search(arguments: argparse.Namespace) -> Report:
 
 
 def _score(arguments: argparse.Namespace, scores: Mapping[str, Any], names: list[str]) -> Any:
-    from gloam.eval.ground_truth import read_ground_truth
-    from gloam.eval.retrieval import evaluate_scores
+    from gloam.eval.retrieval.ground_truth import read_ground_truth
+    from gloam.eval.retrieval.scores import evaluate_scores
 
     return evaluate_scores(scores, names, read_ground_truth(arguments.ground_truth, arguments.set))
 
 
 def _images(arguments: argparse.Namespace, source: Path) -> Extracted:
     from gloam.data.sources import find_images
-    from gloam.runtime.asmk_run import Extracted
-    from gloam.runtime.local_features import LocalExtractor
+    from gloam.runtime.models.local_features import LocalExtractor
+    from gloam.runtime.search.asmk_images import Extracted
 
     extractor = LocalExtractor.load(arguments.model, strongest=arguments.strongest, threads=arguments.threads)
     return Extracted(extractor, find_images(source, arguments.root), arguments.max_side or None)

@@ -7,9 +7,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gloam.cli.backend_options import BACKENDS, CPU_PRECISIONS
-from gloam.cli.report import Report
-from gloam.cli.values import place
+from gloam.cli.shared.backend_options import BACKENDS, CPU_PRECISIONS
+from gloam.cli.shared.report import Report
+from gloam.cli.shared.values import place
 from gloam.errors import UsageError
 
 if TYPE_CHECKING:
@@ -52,8 +52,8 @@ def run(arguments: argparse.Namespace) -> Report:
     """Measure, and with ``--tune`` write the profile."""
     if arguments.allow and not arguments.tune:
         raise UsageError("--allow goes with --tune")
+    from gloam.runtime.backends.tensorrt.engine_card import is_engine
     from gloam.runtime.bench import compare_choices, here, tune
-    from gloam.runtime.tensorrt.engine_card import is_engine
 
     if is_engine(arguments.model):
         raise UsageError(f"{arguments.model}: an engine has one way to run; give the .onnx file")
@@ -108,8 +108,8 @@ def _images(arguments: argparse.Namespace) -> list[npt.NDArray[np.uint8]]:
     from gloam.data.images import decode_image
     from gloam.data.sources import find_images
     from gloam.errors import DataError, ImageError
+    from gloam.runtime.backends.onnx_file import read_card
     from gloam.runtime.bench import generated_images
-    from gloam.runtime.onnx_file import read_card
 
     profile = read_card(arguments.model).profile
     if arguments.images is None:

@@ -6,12 +6,12 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gloam.cli.backend_options import add_backend, chosen
-from gloam.cli.report import Report
+from gloam.cli.shared.backend_options import add_backend, chosen
+from gloam.cli.shared.report import Report
 from gloam.errors import ModelError
 
 if TYPE_CHECKING:
-    from gloam.runtime.session import Session
+    from gloam.runtime.backends.session import Session
 
 HELP = "run a model's stored self-test here, and compare it with its PyTorch original"
 
@@ -30,8 +30,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> Report:
     """Self-test first; then, with ``--against``, the numeric step of the release check."""
-    from gloam.runtime.selftest import run_selftest
-    from gloam.runtime.sessions import open_session
+    from gloam.runtime.backends.open import open_session
+    from gloam.runtime.backends.selftest import run_selftest
 
     session = open_session(arguments.model, **chosen(arguments))
     card = session.card
@@ -77,9 +77,9 @@ def run(arguments: argparse.Namespace) -> Report:
 
 
 def _compare_embedder(arguments: argparse.Namespace, session: Session, tolerance: float) -> list[dict[str, Any]]:
-    from gloam.export.release_check import COSINE_LOSS, as_exported, compare
-    from gloam.runtime.embedder import Embedder
-    from gloam.training.networks.checkpoints import load_checkpoint
+    from gloam.export.precision.release_check import COSINE_LOSS, as_exported, compare
+    from gloam.networks.checkpoints import load_checkpoint
+    from gloam.runtime.models.embedder import Embedder
 
     card = session.card
     options: dict[str, Any] = {}
@@ -92,7 +92,7 @@ def _compare_embedder(arguments: argparse.Namespace, session: Session, tolerance
     model = load_checkpoint(arguments.against, arguments.network, **options).model
     whitening = None
     if arguments.whitening is not None:
-        from gloam.runtime.whitening import Whitening
+        from gloam.runtime.descriptors.whitening import Whitening
 
         whitening = Whitening.load(arguments.whitening)
     model = as_exported(model, card, whitening)
@@ -104,9 +104,9 @@ def _compare_embedder(arguments: argparse.Namespace, session: Session, tolerance
 
 
 def _compare_maps(arguments: argparse.Namespace, session: Session, tolerance: float) -> list[dict[str, Any]]:
-    from gloam.export.image_check import compare_maps
-    from gloam.runtime.image_model import ImageModel
-    from gloam.training.networks.checkpoints import load_detector, load_translator
+    from gloam.export.precision.image_check import compare_maps
+    from gloam.networks.checkpoints import load_detector, load_translator
+    from gloam.runtime.models.image_model import ImageModel
 
     kind = session.card.kind
     if kind not in ("translator", "edges"):

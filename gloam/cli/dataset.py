@@ -7,7 +7,7 @@ import csv
 from pathlib import Path
 from typing import Any
 
-from gloam.cli.report import Report
+from gloam.cli.shared.report import Report
 from gloam.errors import DataError, UsageError
 
 HELP = "build and check training sets for metric learning: images, clusters, and pairs"
@@ -78,7 +78,7 @@ def run_build(arguments: argparse.Namespace) -> Report:
     """Read, write, and count."""
     from gloam.data.retrieval_sets.check import describe_set
     from gloam.data.retrieval_sets.native import hold_out_clusters, write_native
-    from gloam.data.tuples import read_retrieval_set
+    from gloam.data.retrieval_sets.sets import read_retrieval_set
 
     sources: list[Path] = arguments.source
     kind = _kind(sources[0]) if arguments.kind == "auto" else arguments.kind

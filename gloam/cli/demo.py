@@ -6,7 +6,7 @@ import argparse
 import os
 from pathlib import Path
 
-from gloam.cli.report import Report
+from gloam.cli.shared.report import Report
 
 HELP = "render a town, train, export, extract, index, retrieve, localize day and night queries, write the report"
 

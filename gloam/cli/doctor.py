@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from dataclasses import asdict
 
-from gloam.cli.report import Report
+from gloam.cli.shared.report import Report
 
 HELP = "say which backends, devices and extras are usable, what is missing for what, and what is broken"
 

@@ -6,12 +6,12 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gloam.cli.backend_options import chosen
-from gloam.cli.image_runs import add_run_arguments, run_pictures
-from gloam.cli.report import Report
+from gloam.cli.shared.backend_options import chosen
+from gloam.cli.shared.image_runs import add_run_arguments, run_pictures
+from gloam.cli.shared.report import Report
 
 if TYPE_CHECKING:
-    from gloam.runtime.image_model import ImageOperation
+    from gloam.runtime.models.image_model import ImageOperation
 
 HELP = "detect edges in a folder, list or kapture dataset of images; 8-bit grey PNG, 255 = certain"
 
@@ -26,7 +26,7 @@ def run(arguments: argparse.Namespace) -> Report:
     """Detect and report."""
 
     def load() -> ImageOperation:
-        from gloam.runtime.edges import EdgeDetector
+        from gloam.runtime.models.edge_detector import EdgeDetector
 
         return EdgeDetector.load(arguments.model, **chosen(arguments))
 

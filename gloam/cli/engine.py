@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from gloam.cli.report import Report
+from gloam.cli.shared.report import Report
 from gloam.errors import UsageError
 
 HELP = "build a TensorRT engine of an exported model for this machine's GPU, or find that it is there"
@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> Report:
     """Build, and say what for."""
-    from gloam.export.tensorrt import BuildOptions, build_engine
+    from gloam.export.engine.build import BuildOptions, build_engine
 
     options = BuildOptions(
         heights=arguments.heights,

@@ -8,14 +8,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gloam.cli.export_report import export_report
-from gloam.cli.report import Report
-from gloam.cli.values import key_value
+from gloam.cli.shared.export_report import export_report
+from gloam.cli.shared.report import Report
+from gloam.cli.shared.values import key_value
 from gloam.errors import UsageError
 
 if TYPE_CHECKING:
-    from gloam.artifact import ModelCard, Photometric
-    from gloam.export.convert import Conversion
+    from gloam.export.precision.convert import Conversion
+    from gloam.model_card import ModelCard, Photometric
     from gloam.padding import PaddingProfile
 
 HELP = "export the weights of an embedder, translator or edge detector to one ONNX file with its card and self-test"
@@ -208,7 +208,7 @@ def _finished(exact: Path, card: ModelCard | None, arguments: argparse.Namespace
     """What is still to be done to an exported float32 file: something in front, another precision, the report."""
     with tempfile.TemporaryDirectory(prefix="gloam-export-") as folder:
         if _fronted(arguments):
-            from gloam.export.front import put_in_front
+            from gloam.export.front.put import put_in_front
 
             whole = arguments.output if arguments.precision == "fp32" else Path(folder) / "whole.onnx"
             card = put_in_front(exact, whole, translator=arguments.translate, max_side=arguments.resize)
@@ -220,7 +220,7 @@ def _finished(exact: Path, card: ModelCard | None, arguments: argparse.Namespace
 
 def _converted(exact: Path, arguments: argparse.Namespace) -> tuple[ModelCard, Conversion]:
     from gloam.data.sources import find_images
-    from gloam.export.convert import convert_precision
+    from gloam.export.precision.convert import convert_precision
 
     return convert_precision(
         exact,
@@ -233,10 +233,10 @@ def _converted(exact: Path, arguments: argparse.Namespace) -> tuple[ModelCard, C
 
 
 def _export(loaded: _Loaded, arguments: argparse.Namespace, output: Path, profile: PaddingProfile) -> ModelCard:
-    from gloam.artifact import Photometric
     from gloam.export.edges import export_edges
-    from gloam.export.onnx import export_embedder
+    from gloam.export.embedder import export_embedder
     from gloam.export.translator import export_translator
+    from gloam.model_card import Photometric
 
     if loaded.kind == "translator":
         return export_translator(loaded.model, output, profile, loaded.provenance)
@@ -258,7 +258,7 @@ def _export_local(
     loaded: _Loaded, arguments: argparse.Namespace, output: Path, profile: PaddingProfile, photometric: Photometric
 ) -> ModelCard:
     from gloam.export.local_features import export_local_features
-    from gloam.training.networks.local_features.how import HOW, SCALES
+    from gloam.networks.local_features.how import HOW, SCALES
 
     if not isinstance(loaded.model, HOW):
         raise UsageError(f"--local-features is for HOW networks, not for {loaded.model.name}")
@@ -277,8 +277,8 @@ def _export_local(
 
 
 def _ensemble(first: _Loaded, files: list[Path]) -> _Loaded:
-    from gloam.training.networks.checkpoints import load_checkpoint
-    from gloam.training.networks.embedders.ensemble import Ensemble
+    from gloam.networks.checkpoints import load_checkpoint
+    from gloam.networks.embedders.ensemble import Ensemble
 
     others = [load_checkpoint(file) for file in files]
     members = [first.provenance, *(other.provenance for other in others)]
@@ -291,12 +291,12 @@ def _ensemble(first: _Loaded, files: list[Path]) -> _Loaded:
 def _with_pipeline(model: Any, arguments: argparse.Namespace) -> Any:
     if arguments.scales is None and arguments.whitening is None and not arguments.bake_clahe:
         return model
-    from gloam.runtime.whitening import Whitening
-    from gloam.training.networks.embedders import DescriptorPipeline
+    from gloam.networks.embedders import DescriptorPipeline
+    from gloam.runtime.descriptors.whitening import Whitening
 
     clahe = None
     if arguments.bake_clahe:
-        from gloam.training.networks.clahe import Clahe
+        from gloam.networks.clahe import Clahe
 
         clahe = Clahe()
     whitening = None if arguments.whitening is None else Whitening.load(arguments.whitening)
@@ -304,14 +304,14 @@ def _with_pipeline(model: Any, arguments: argparse.Namespace) -> Any:
 
 
 def _from_file(arguments: argparse.Namespace) -> _Loaded:
-    from gloam.training.networks.checkpoints import (
+    from gloam.networks.checkpoints import (
         checkpoint_kind,
         load_checkpoint,
         load_detector,
         load_translator,
     )
-    from gloam.training.networks.edges import DETECTORS
-    from gloam.training.networks.translators import GENERATORS
+    from gloam.networks.edges import DETECTORS
+    from gloam.networks.translators import GENERATORS
 
     kind = checkpoint_kind(arguments.weights) or "embedder"
     if kind == "embedder" and arguments.network in {**GENERATORS, **DETECTORS}:
@@ -341,9 +341,9 @@ def _random(arguments: argparse.Namespace) -> _Loaded:
         raise UsageError("--random-init needs --network NAME")
     import torch
 
-    from gloam.training.networks.edges import DETECTORS, create_detector
-    from gloam.training.networks.embedders import create_embedder
-    from gloam.training.networks.translators import GENERATORS, create_generator
+    from gloam.networks.edges import DETECTORS, create_detector
+    from gloam.networks.embedders import create_embedder
+    from gloam.networks.translators import GENERATORS, create_generator
 
     torch.manual_seed(arguments.random_init)
     options = dict(arguments.option)

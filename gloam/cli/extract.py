@@ -11,15 +11,15 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from gloam.cli.backend_options import add_backend, chosen, said
-from gloam.cli.image_runs import add_metrics_port, add_source
-from gloam.cli.report import Report
+from gloam.cli.shared.backend_options import add_backend, chosen, said
+from gloam.cli.shared.image_runs import add_metrics_port, add_source
+from gloam.cli.shared.report import Report
 from gloam.errors import UsageError
 
 if TYPE_CHECKING:
-    from gloam.artifact import ModelCard
-    from gloam.runtime.embedder import Embedder
-    from gloam.runtime.pipeline import ExtractOptions, ExtractSummary
+    from gloam.model_card import ModelCard
+    from gloam.runtime.bulk.extract import ExtractOptions, ExtractSummary
+    from gloam.runtime.models.embedder import Embedder
 
 ON_GPU = ("cuda", "tensorrt")
 HELP = "describe a folder, list, kapture dataset, tar or Parquet shards or URL of images into a resumable store"
@@ -105,7 +105,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> Report:
     """Find the images, describe them, write what else was asked for."""
-    from gloam.runtime.pipeline import ExtractOptions
+    from gloam.runtime.bulk.extract import ExtractOptions
 
     default = ExtractOptions.max_side if arguments.max_side is None else arguments.max_side
     options = ExtractOptions(
@@ -189,7 +189,7 @@ def _given(arguments: argparse.Namespace, name: str) -> bool:
 def _here(arguments: argparse.Namespace, options: ExtractOptions) -> _Done:
     """In this process."""
     from gloam.data.sources import find_images
-    from gloam.runtime.pipeline import WHOLE, Part, extract
+    from gloam.runtime.bulk.extract import WHOLE, Part, extract
 
     part = WHOLE if arguments.shard_index is None else Part(arguments.shard_index, arguments.num_shards)
     items = find_images(arguments.source, arguments.root)
@@ -220,9 +220,9 @@ def _here(arguments: argparse.Namespace, options: ExtractOptions) -> _Done:
 def _on_ray(arguments: argparse.Namespace, options: ExtractOptions) -> _Done:
     """In workers that Ray schedules."""
     from gloam.data.sources import find_images
-    from gloam.runtime.onnx_file import read_card
-    from gloam.runtime.ray_cluster import Cluster, import_ray
-    from gloam.runtime.ray_run import extract_on_ray
+    from gloam.runtime.backends.onnx_file import read_card
+    from gloam.runtime.bulk.ray_cluster import Cluster, import_ray
+    from gloam.runtime.bulk.ray_run import extract_on_ray
 
     gpus = arguments.gpus_per_worker
     cluster = Cluster(
@@ -277,9 +277,9 @@ def _load(arguments: argparse.Namespace, **changed: Any) -> partial[Embedder]:
 def _load_embedder(
     model: Path, photometric: Literal["none", "clahe"] | None, translate: str | None, where: Mapping[str, Any]
 ) -> Embedder:
-    from gloam.artifact import Photometric
-    from gloam.runtime.embedder import Embedder
-    from gloam.runtime.translator import load_translator
+    from gloam.model_card import Photometric
+    from gloam.runtime.models.embedder import Embedder
+    from gloam.runtime.models.translator import load_translator
 
     return Embedder.load(
         model,
@@ -292,8 +292,8 @@ def _load_embedder(
 
 def _finish(arguments: argparse.Namespace) -> Report:
     """Complete a store that several tasks have written."""
-    from gloam.runtime.onnx_file import read_card
-    from gloam.runtime.store import ShardWriter
+    from gloam.runtime.backends.onnx_file import read_card
+    from gloam.runtime.descriptors.store import ShardWriter
 
     writer = ShardWriter.reopen(arguments.output)
     failed = writer.finish()
@@ -315,8 +315,8 @@ def _write_others(arguments: argparse.Namespace, model: str) -> list[str]:
     """The formats of other programs that were asked for, and a line for each."""
     lines: list[str] = []
     if arguments.kapture or arguments.hloc:
-        from gloam.runtime.store import DescriptorStore
-        from gloam.runtime.writers import write_hloc, write_kapture
+        from gloam.runtime.descriptors.store import DescriptorStore
+        from gloam.runtime.descriptors.writers import write_hloc, write_kapture
 
         store = DescriptorStore.open(arguments.output)
         if arguments.kapture:

@@ -6,8 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from gloam.cli.report import Report
-from gloam.cli.values import key_value
+from gloam.cli.shared.report import Report
+from gloam.cli.shared.values import key_value
 from gloam.errors import IncompatibleError, UsageError, require
 
 HELP = "convert a public embedder, translator or edge detector checkpoint, or a whitening, to gloam's own format"
@@ -58,8 +58,8 @@ def run(arguments: argparse.Namespace) -> Report:
         return _import_whitening(arguments)
     if arguments.output.suffix != ".safetensors":
         raise UsageError(f"{arguments.output}: gloam's checkpoints end in .safetensors, its whitenings in .npz")
-    from gloam.training.networks.checkpoints import checkpoint_kind, save_checkpoint
-    from gloam.training.networks.imports import import_network
+    from gloam.networks.checkpoints import checkpoint_kind, save_checkpoint
+    from gloam.networks.foreign.read import import_network
 
     found = import_network(
         arguments.weights,
@@ -111,7 +111,7 @@ def run(arguments: argparse.Namespace) -> Report:
 
 
 def _import_whitening(arguments: argparse.Namespace) -> Report:
-    from gloam.training.networks.embedder_imports import load_whitening
+    from gloam.networks.foreign.embedders import load_whitening
 
     whitening = load_whitening(arguments.weights)
     whitening.save(arguments.output)
@@ -126,7 +126,7 @@ def _import_whitening(arguments: argparse.Namespace) -> Report:
 
 
 def _whitening_for(model: Any, path: Path) -> Any:
-    from gloam.training.networks.embedder_imports import load_whitening
+    from gloam.networks.foreign.embedders import load_whitening
 
     dimension = getattr(model, "dimension", None)
     if dimension is None:

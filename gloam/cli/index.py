@@ -7,12 +7,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gloam.cli.report import Report
-from gloam.cli.values import INDEX_DEVICES, nbytes
+from gloam.cli.shared.report import Report
+from gloam.cli.shared.values import INDEX_DEVICES, nbytes
 from gloam.errors import UsageError
 
 if TYPE_CHECKING:
-    from gloam.runtime.index import IndexCard
+    from gloam.runtime.search.index import IndexCard
 
 HELP = "build a FAISS index from a store of descriptors, add to one, or merge several"
 KINDS = ("auto", "flat", "ivfpq", "hnsw")
@@ -54,8 +54,8 @@ def run(arguments: argparse.Namespace) -> Report:
         raise UsageError("an index that grows keeps its kind: leave out the options of the kind of index")
     if arguments.factory is not None and (arguments.memory is not None or arguments.kind is not None):
         raise UsageError("--factory says which index to build; leave out --memory and --kind")
-    from gloam.runtime.index import add_to_index, build_index, merge_indexes, plan_index
-    from gloam.runtime.store import DescriptorStore
+    from gloam.runtime.descriptors.store import DescriptorStore
+    from gloam.runtime.search.index import add_to_index, build_index, merge_indexes, plan_index
 
     lines: list[str] = []
     if arguments.merge is not None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gloam.cli.report import Report
+from gloam.cli.shared.report import Report
 from gloam.errors import DataError, UsageError
 
 if TYPE_CHECKING:
@@ -136,8 +136,8 @@ def _retrieved(
         matrix /= np.maximum(np.linalg.norm(matrix, axis=1, keepdims=True), 1e-12)
         descriptors = Descriptors(dict(zip(names, matrix, strict=True)))
     else:
-        from gloam.runtime.descriptors import expect_searchable
-        from gloam.runtime.store import DescriptorStore
+        from gloam.runtime.descriptors.source import expect_searchable
+        from gloam.runtime.descriptors.store import DescriptorStore
 
         stores = [DescriptorStore.open(folder) for folder in arguments.stores]
         expect_searchable(stores[1].space, stores[0], str(arguments.stores[0]))

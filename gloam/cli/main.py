@@ -17,8 +17,8 @@ import traceback
 from collections.abc import Sequence
 
 from gloam import __version__
-from gloam.cli.help_format import HelpFormatter
-from gloam.cli.report import Report
+from gloam.cli.shared.help_format import HelpFormatter
+from gloam.cli.shared.report import Report
 from gloam.errors import GloamError
 
 VERBS = (

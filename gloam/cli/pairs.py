@@ -6,13 +6,13 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gloam.cli.report import Report
+from gloam.cli.shared.report import Report
 from gloam.errors import DataError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from gloam.runtime.pair_masks import PairMask
+    from gloam.runtime.search.pair_masks import PairMask
 
 HELP = "list the most similar images of the map for each query, in kapture's or hloc's text format"
 
@@ -50,8 +50,8 @@ def run(arguments: argparse.Namespace) -> Report:
     """Retrieve and write, both streamed."""
     _refuse_rules_without_source(arguments)
     from gloam.data.pairs import write_pairs
-    from gloam.runtime.pairs import retrieve_pairs
-    from gloam.runtime.store import DescriptorStore
+    from gloam.runtime.descriptors.store import DescriptorStore
+    from gloam.runtime.search.pairs import retrieve_pairs
 
     queries, mapping = DescriptorStore.open(arguments.query), DescriptorStore.open(arguments.map)
     masks, unknown = _masks(arguments, queries.names, mapping.names)
@@ -92,7 +92,7 @@ def _masks(
     """The masks, and how many images of the two sides are not known to each."""
     from gloam.data.groups import cameras, group_numbers, position_rows, positions, read_groups
     from gloam.data.kapture_io import read_scene
-    from gloam.runtime.pair_masks import DistanceMask, GroupMask
+    from gloam.runtime.search.pair_masks import DistanceMask, GroupMask
 
     scenes = [read_scene(root) for root in arguments.kapture]
     masks: list[PairMask] = []

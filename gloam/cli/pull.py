@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from gloam.cli.report import Report
+from gloam.cli.shared.report import Report
 from gloam.errors import UsageError
 
 HELP = "fetch published weights or ground truth by name; resumes, and pins the sha256 on first use"
@@ -26,8 +26,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> Report:
     """Fetch, or list."""
-    from gloam.data.published import PUBLISHED
-    from gloam.data.pull import pull
+    from gloam.data.published.names import PUBLISHED
+    from gloam.data.published.pull import pull
 
     if arguments.list:
         width = max(len(name) for name in PUBLISHED)

@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from gloam.cli.report import Report
+from gloam.cli.shared.report import Report
 from gloam.errors import UsageError
 
 HELP = "a paper's table again: published value, ours, difference, and which files are missing"
@@ -52,13 +52,13 @@ def run(arguments: argparse.Namespace) -> Report:
         print(line, file=sys.stderr, flush=True)
 
     if arguments.town:
-        from gloam.workflows.reproduce_town import reproduce_town
+        from gloam.workflows.reproduce.town import reproduce_town
 
         found = reproduce_town(
             arguments.paper, arguments.table, arguments.output, minutes=arguments.minutes, rows=arguments.rows, say=say
         )
         return Report(found.to_dict(), found.to_text())
-    from gloam.workflows.reproduce import reproduce
+    from gloam.workflows.reproduce.table import reproduce
 
     result = reproduce(
         arguments.paper,
@@ -87,8 +87,8 @@ def _weights(assignments: list[str]) -> dict[str, Path]:
 
 def _train(recipe: str, data: Path) -> Path:
     """As ``gloam train metric`` does it."""
-    from gloam.cli import train_metric
-    from gloam.workflows.reproduce_rows import EXPERIMENTS, TRAINED
+    from gloam.cli.train import metric as train_metric
+    from gloam.workflows.reproduce.rows import EXPERIMENTS, TRAINED
 
     folder = data / EXPERIMENTS / recipe
     parser = argparse.ArgumentParser()

@@ -6,16 +6,16 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gloam.cli.backend_options import add_cpu, chosen
-from gloam.cli.report import Report
-from gloam.cli.values import INDEX_DEVICES
+from gloam.cli.shared.backend_options import add_cpu, chosen
+from gloam.cli.shared.report import Report
+from gloam.cli.shared.values import INDEX_DEVICES
 from gloam.errors import UsageError
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from gloam.runtime.index import IndexCard
+    from gloam.runtime.search.index import IndexCard
 
 HELP = "search an index with a store of queries, or with images and a model"
 
@@ -47,13 +47,13 @@ def run(arguments: argparse.Namespace) -> Report:
     """Describe the queries where they are images, and search."""
     if (arguments.images is None) != (arguments.model is None):
         raise UsageError("--images and --model go together")
-    from gloam.runtime.index import DescriptorIndex
+    from gloam.runtime.search.index import DescriptorIndex
 
     index = DescriptorIndex.open(arguments.index, mmap=arguments.mmap, device=arguments.device)
     failures: dict[str, str] = {}
     if arguments.store is not None:
-        from gloam.runtime.descriptors import search_space
-        from gloam.runtime.store import DescriptorStore
+        from gloam.runtime.descriptors.source import search_space
+        from gloam.runtime.descriptors.store import DescriptorStore
 
         store = DescriptorStore.open(arguments.store)
         queries, descriptors, space = store.names, store.load(), search_space(index.card.space, store)
@@ -86,11 +86,11 @@ def _describe(
     """Descriptors of images that are read exactly as those of the index were."""
     import numpy as np
 
-    from gloam.artifact import Photometric, expect_same_space
     from gloam.data.images import decode_image
     from gloam.data.sources import find_images
     from gloam.errors import ImageError
-    from gloam.runtime.embedder import Embedder
+    from gloam.model_card import Photometric, expect_same_space
+    from gloam.runtime.models.embedder import Embedder
 
     photometric = card.options.get("photometric")
     embedder = Embedder.load(

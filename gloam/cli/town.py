@@ -7,7 +7,7 @@ import re
 import time
 from pathlib import Path
 
-from gloam.cli.report import Report
+from gloam.cli.shared.report import Report
 from gloam.errors import UsageError
 
 HELP = "render a procedural town by day, dusk, night and in rain, as a kapture dataset"

@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from gloam.cli.backend_options import chosen
-from gloam.cli.image_runs import add_run_arguments, run_pictures
-from gloam.cli.report import Report
+from gloam.cli.shared.backend_options import chosen
+from gloam.cli.shared.image_runs import add_run_arguments, run_pictures
+from gloam.cli.shared.report import Report
 
 if TYPE_CHECKING:
-    from gloam.runtime.image_model import ImageOperation
+    from gloam.runtime.models.image_model import ImageOperation
 
 HELP = "translate a folder, list or kapture dataset of images, for example from day to night"
 
@@ -31,7 +31,7 @@ def run(arguments: argparse.Namespace) -> Report:
     """Translate and report."""
 
     def load() -> ImageOperation:
-        from gloam.runtime.translator import load_translator
+        from gloam.runtime.models.translator import load_translator
 
         return load_translator(arguments.model, **chosen(arguments))
 

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from gloam.artifact import Photometric
+from gloam.model_card import Photometric
 
 
 def clahe(image: npt.NDArray[np.uint8], clip: float = 1.0, grid: int = 8) -> npt.NDArray[np.uint8]:

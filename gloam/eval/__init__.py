@@ -1,1 +1,1 @@
-"""eval"""
+"""Scores and protocols: of any object that describes or translates images; no torch."""

@@ -1,1 +1,1 @@
-"""export"""
+"""Weights in, files that explain themselves out."""

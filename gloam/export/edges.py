@@ -13,12 +13,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gloam.artifact import ModelCard, SelfTest, TensorSpec, block_means, selftest_images
 from gloam.errors import ModelError
 from gloam.export.graph import batch_axis, flat, full_provenance, side_axis, trace, write_model
+from gloam.model_card import ModelCard, SelfTest, TensorSpec, block_means, selftest_images
+from gloam.networks.edges import EdgeDetector
+from gloam.networks.edges.base import MEAN_BGR
 from gloam.padding import PaddingProfile
-from gloam.training.networks.edges import EdgeDetector
-from gloam.training.networks.edges.base import MEAN_BGR
 
 SELFTEST_SHAPE = (2, 97, 131)  # odd, so that a wrong upsampling shows
 TOLERANCE = {"fp32": 1e-4, "fp16": 1e-2, "bf16": 5e-2}  # of a probability

@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from torch.export import Dim
 
 from gloam import __version__
-from gloam.artifact import METADATA_KEY, ModelCard
 from gloam.errors import ModelError, require
 from gloam.files import write_bytes
-from gloam.training.networks.checkpoints import weights_sha256
+from gloam.model_card import METADATA_KEY, ModelCard
+from gloam.networks.checkpoints import weights_sha256
 
 OPSET = 20  # what the exporter of torch 2.13 verifies, read by TensorRT 10.3 and later
 LARGEST_SIDE = 16384  # pixels

@@ -13,11 +13,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gloam.artifact import ModelCard, Photometric, SelfTest, TensorSpec, selftest_images, weighted_mean
 from gloam.errors import ModelError
 from gloam.export.graph import batch_axis, flat, full_provenance, side_axis, trace, write_model
+from gloam.model_card import ModelCard, Photometric, SelfTest, TensorSpec, selftest_images, weighted_mean
+from gloam.networks.local_features.how import HOW, SCALES
 from gloam.padding import PaddingProfile
-from gloam.training.networks.local_features.how import HOW, SCALES
 
 SELFTEST_SHAPE = (2, 97, 131)  # odd, so that a wrong resize shows
 TOLERANCE = {"fp32": 1e-4, "fp16": 2e-2, "bf16": 1e-1}  # features are no unit vectors, but whitened: of size 1

@@ -15,10 +15,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gloam.artifact import ModelCard, SelfTest, TensorSpec, block_means, selftest_images
 from gloam.export.graph import batch_axis, flat, full_provenance, side_axis, trace, write_model
+from gloam.model_card import ModelCard, SelfTest, TensorSpec, block_means, selftest_images
+from gloam.networks.translators import Translator
 from gloam.padding import PaddingProfile, next_multiple
-from gloam.training.networks.translators import Translator
 
 SELFTEST_SIDES = (64, 96)  # height and width of a dynamic profile's self-test, raised to the next multiples
 TOLERANCE = {"fp32": 1e-4, "fp16": 1e-2, "bf16": 5e-2}  # of [-1, 1]; fp16 and bf16 from measured generators

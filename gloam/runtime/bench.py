@@ -20,13 +20,13 @@ import numpy.typing as npt
 
 from gloam.errors import GloamError, ModelError, UsageError
 from gloam.files import sha256_file
-from gloam.runtime.embedder import Embedder
-from gloam.runtime.image_model import ImageModel
-from gloam.runtime.openvino import capabilities
-from gloam.runtime.processor import Processor, find_processor
-from gloam.runtime.session import Session
-from gloam.runtime.sessions import open_choice
-from gloam.runtime.tuning import BACKENDS, Choice, TuneProfile, backend_versions
+from gloam.runtime.backends.open import open_choice
+from gloam.runtime.backends.openvino import capabilities
+from gloam.runtime.backends.processor import Processor, find_processor
+from gloam.runtime.backends.session import Session
+from gloam.runtime.backends.tuning import BACKENDS, Choice, TuneProfile, backend_versions
+from gloam.runtime.models.embedder import Embedder
+from gloam.runtime.models.image_model import ImageModel
 
 Images = Sequence[npt.NDArray[np.uint8]]
 Answers = list[npt.NDArray[np.float32]]

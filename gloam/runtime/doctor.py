@@ -14,7 +14,7 @@ from importlib import metadata, util
 from pathlib import Path
 from typing import Any
 
-from gloam.runtime.processor import Processor, find_processor, usable_cores
+from gloam.runtime.backends.processor import Processor, find_processor, usable_cores
 
 # What each extra is for, in the words of the table that `gloam doctor` prints.
 PURPOSES = {

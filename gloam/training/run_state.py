@@ -18,7 +18,7 @@ import torch
 
 from gloam.errors import StoreError
 from gloam.files import TEMPORARY_PREFIX, atomic_write, sha256_json, write_json
-from gloam.training.filling import differences
+from gloam.training.typed_config import differences
 
 STATE_FOLDER = "state"
 NEWEST_FILE = "newest.json"

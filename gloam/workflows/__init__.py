@@ -1,1 +1,1 @@
-"""workflows"""
+"""Whole jobs over all packages: the demo, papers' tables, reports."""

@@ -15,26 +15,26 @@ from typing import Any
 
 import numpy as np
 
-from gloam.artifact import ModelCard
 from gloam.data.pairs import read_pairs, write_pairs
 from gloam.data.sources import find_images
 from gloam.data.town import TownConfig, TownDataset, write_town
 from gloam.errors import GloamError
-from gloam.eval.ground_truth import read_ground_truth
 from gloam.eval.localization.benchmark import Descriptors, LocalizationResult, run_localization
 from gloam.eval.localization.ltvl import write_ltvl
 from gloam.eval.localization.scores import ConditionScores, PoseErrors, pose_errors, score_conditions
-from gloam.eval.retrieval import RetrievalScores
-from gloam.eval.streamed import evaluate_stores
+from gloam.eval.retrieval.ground_truth import read_ground_truth
+from gloam.eval.retrieval.scores import RetrievalScores
+from gloam.eval.retrieval.streamed import evaluate_stores
 from gloam.files import sha256_file, write_json
-from gloam.runtime.embedder import Embedder
-from gloam.runtime.index import build_index
+from gloam.model_card import ModelCard
+from gloam.runtime.bulk.extract import ExtractOptions, extract
+from gloam.runtime.descriptors.store import DescriptorStore
 from gloam.runtime.localization.features import SiftFeatures
-from gloam.runtime.pairs import retrieve_pairs
-from gloam.runtime.pipeline import ExtractOptions, extract
-from gloam.runtime.store import DescriptorStore
-from gloam.training.config import read_recipe
-from gloam.workflows.report import (
+from gloam.runtime.models.embedder import Embedder
+from gloam.runtime.search.index import build_index
+from gloam.runtime.search.pairs import retrieve_pairs
+from gloam.training.embedders.street_config import read_recipe
+from gloam.workflows.reports.page import (
     ErrorSet,
     GalleryResult,
     GalleryRow,
@@ -161,12 +161,12 @@ def _models(root: Path, config: DemoConfig, clock: _Clock) -> dict[str, Path]:
     """The trained embedder and the same network untrained, exported and self-tested."""
     import torch
 
-    from gloam.export.onnx import export_embedder
-    from gloam.runtime.selftest import run_selftest
-    from gloam.training.batch_norm import settle_batch_norm
-    from gloam.training.embedder import cached_places, train_embedder
-    from gloam.training.networks.checkpoints import load_checkpoint, weights_sha256
-    from gloam.training.networks.embedders import create_embedder
+    from gloam.export.embedder import export_embedder
+    from gloam.networks.checkpoints import load_checkpoint, weights_sha256
+    from gloam.networks.embedders import create_embedder
+    from gloam.runtime.backends.selftest import run_selftest
+    from gloam.training.embedders.batch_norm import settle_batch_norm
+    from gloam.training.embedders.street_train import cached_places, train_embedder
 
     recipe = dataclasses.replace(read_recipe(config.recipe), reserved_seeds=(config.seed,))
     summary = train_embedder(recipe, root / "training", recipe=config.recipe)

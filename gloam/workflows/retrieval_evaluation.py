@@ -8,15 +8,15 @@ from pathlib import Path
 
 from gloam.data.kapture_io import read_conditions
 from gloam.errors import UsageError
-from gloam.eval.ground_truth import GroundTruth, read_ground_truth, read_ground_truth_sets
-from gloam.eval.places import ground_truth_of_places, places_by_folder, read_place_table, read_vpr_bench
-from gloam.eval.recall_distance import DISTANCES, read_positions, recall_within
-from gloam.eval.retrieval import KS
-from gloam.eval.streamed import evaluate_streamed
-from gloam.eval.tokyo import combinations, condition_matrix, lightings_by_order, read_tokyo
-from gloam.runtime.descriptors import DescriptorSource
-from gloam.runtime.store import DescriptorStore
-from gloam.workflows.retrieval_report import RetrievalEvaluation
+from gloam.eval.retrieval.ground_truth import GroundTruth, read_ground_truth, read_ground_truth_sets
+from gloam.eval.retrieval.places import ground_truth_of_places, places_by_folder, read_place_table, read_vpr_bench
+from gloam.eval.retrieval.recall_distance import DISTANCES, read_positions, recall_within
+from gloam.eval.retrieval.scores import KS
+from gloam.eval.retrieval.streamed import evaluate_streamed
+from gloam.eval.retrieval.tokyo import combinations, condition_matrix, lightings_by_order, read_tokyo
+from gloam.runtime.descriptors.source import DescriptorSource
+from gloam.runtime.descriptors.store import DescriptorStore
+from gloam.workflows.reports.retrieval import RetrievalEvaluation
 
 PROTOCOLS = ("sets", "revisited", "tokyo", "clusters", "vpr-bench", "distance")
 REVISITED_KS = (1, 5, 10)  # of the benchmarks' mP@k

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks import bulk_million
-from gloam.runtime import pipeline
-from gloam.runtime.store import DescriptorStore
+from gloam.runtime.bulk import extract as pipeline
+from gloam.runtime.descriptors.store import DescriptorStore
 
 
 def test_a_small_run_is_whole(

@@ -11,10 +11,10 @@ import torch
 from PIL import Image
 
 from gloam.cli.main import main
-from gloam.eval.ground_truth import parse_ground_truth
-from gloam.eval.retrieval import evaluate, evaluate_scores
-from gloam.training.networks.checkpoints import save_checkpoint
-from gloam.training.networks.embedders import create_embedder
+from gloam.eval.retrieval.ground_truth import parse_ground_truth
+from gloam.eval.retrieval.scores import evaluate, evaluate_scores
+from gloam.networks.checkpoints import save_checkpoint
+from gloam.networks.embedders import create_embedder
 
 
 @pytest.fixture(scope="module")

@@ -16,10 +16,10 @@ from PIL import Image
 from gloam.cli.main import main
 from gloam.data.retrieval_sets.check import check_set, describe_set
 from gloam.data.retrieval_sets.native import hold_out_clusters, write_native
+from gloam.data.retrieval_sets.sets import RetrievalSet, read_retrieval_set
 from gloam.data.sources import ImageItem
-from gloam.data.tuples import RetrievalSet, read_retrieval_set
 from gloam.errors import DataError, UsageError
-from tests.data.test_tuples import a_set, sfm_part
+from tests.data.retrieval_sets.test_sets import a_set, sfm_part
 
 
 def picture(path: Path, seed: int = 0) -> Path:

@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from gloam.cli import main as cli
-from gloam.cli.report import Report
+from gloam.cli.shared.report import Report
 from gloam.errors import GloamError
 
 
@@ -65,7 +65,7 @@ def test_json_is_the_last_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
 def test_a_reader_that_leaves_early_is_no_error() -> None:
     code = (
         "import sys, time; from gloam.cli import main as cli; from gloam.cli import doctor\n"
-        "from gloam.cli.report import Report\n"
+        "from gloam.cli.shared.report import Report\n"
         "doctor.run = lambda arguments: (sys.stdin.readline(), Report({}, 'long ' * 100000))[1]\n"
         "sys.exit(cli.main(['doctor']))"
     )

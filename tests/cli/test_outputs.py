@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 from gloam.cli import doctor, index, pairs, search
-from gloam.cli.report import Report
-from gloam.cli.values import nbytes
+from gloam.cli.shared.report import Report
+from gloam.cli.shared.values import nbytes
 from gloam.data.kapture_io import write_scene
 from gloam.data.pairs import read_pairs
 from gloam.data.scene import Pose, Record, Scene
 from gloam.errors import DataError, IncompatibleError, UsageError
-from gloam.runtime.store import DescriptorStore, Job, Row, ShardWriter
+from gloam.runtime.descriptors.store import DescriptorStore, Job, Row, ShardWriter
 from tests.runtime.sources import random_source
 
 

@@ -87,7 +87,7 @@ def test_what_is_refused_is_refused_in_the_same_words() -> None:
 def test_descriptors_of_photographs_stay_close(data_pack: Callable[[str], Path]) -> None:
     """Measured with MobileNetV2-GeM on webcam photographs by day and night at a third of their size."""
     torch = pytest.importorskip("torch")
-    from gloam.training.networks.checkpoints import load_checkpoint
+    from gloam.networks.checkpoints import load_checkpoint
 
     weights = next((data_pack("weights") / "mobilenet_v2_imagenet").glob("*_fp16.pth"))
     model = load_checkpoint(weights, "gem_mobilenet_v2", padding="tf", mean=(0.5,) * 3, std=(0.5,) * 3).model.eval()

@@ -12,17 +12,17 @@ import torch
 from onnx import helper, numpy_helper
 from torch import nn
 
-from gloam.export.compose import Stage, compose
+from gloam.export.embedder import export_embedder
+from gloam.export.front.compose import Stage, compose
+from gloam.export.front.reflection import cropping_graph, padding_graph
+from gloam.export.front.shrink import shrinking_graph
 from gloam.export.graph import OPSET
-from gloam.export.onnx import export_embedder
-from gloam.export.reflection import cropping_graph, padding_graph
-from gloam.export.shrink import shrinking_graph
 from gloam.export.translator import export_translator
+from gloam.networks.clahe import Clahe
+from gloam.networks.embedders import DescriptorPipeline
+from gloam.networks.translators import create_generator
 from gloam.padding import PaddingProfile
-from gloam.training.networks.clahe import Clahe
-from gloam.training.networks.embedders import DescriptorPipeline
-from gloam.training.networks.translators import create_generator
-from tests.training.networks.test_embedders import randomized
+from tests.networks.test_embedders import randomized
 
 PIXELS = 5  # nodes from uint8 images to the network's input: transpose, cast, scale, shift; behind a generator one more
 MASK_STAGE = (

@@ -11,21 +11,21 @@ import pytest
 import torch
 from torch import nn
 
-from gloam.artifact import METADATA_KEY, ModelCard
 from gloam.cli.main import main
 from gloam.errors import ImageError, ModelError
 from gloam.export.edges import export_edges
-from gloam.export.image_check import compare_maps
+from gloam.export.precision.image_check import compare_maps
 from gloam.export.translator import export_translator
+from gloam.model_card import METADATA_KEY, ModelCard
+from gloam.networks.checkpoints import save_checkpoint
+from gloam.networks.edges import DETECTORS, create_detector
+from gloam.networks.translators import GENERATORS, create_generator
 from gloam.padding import PaddingProfile, crop_back, reflect_pad
-from gloam.runtime.edges import EdgeDetector
-from gloam.runtime.image_model import ImageModel
-from gloam.runtime.ort import OrtSession
-from gloam.runtime.selftest import run_selftest
-from gloam.runtime.translator import Translator
-from gloam.training.networks.checkpoints import save_checkpoint
-from gloam.training.networks.edges import DETECTORS, create_detector
-from gloam.training.networks.translators import GENERATORS, create_generator
+from gloam.runtime.backends.ort import OrtSession
+from gloam.runtime.backends.selftest import run_selftest
+from gloam.runtime.models.edge_detector import EdgeDetector
+from gloam.runtime.models.image_model import ImageModel
+from gloam.runtime.models.translator import Translator
 
 EXPORT = 1e-4  # largest difference of a value between torch and ONNX, in [-1, 1]
 PROFILES = {"dynamic": PaddingProfile.dynamic(), "fixed": PaddingProfile.fixed((256,), (256, 512), batch=(1, 2))}

@@ -13,10 +13,10 @@ from gloam.cli.main import main
 from gloam.errors import ModelError
 from gloam.export.local_features import export_local_features
 from gloam.padding import PaddingProfile
-from gloam.runtime.embedder import Embedder
-from gloam.runtime.local_features import LocalExtractor
-from gloam.runtime.selftest import run_selftest
-from tests.training.networks.test_how import tiny
+from gloam.runtime.backends.selftest import run_selftest
+from gloam.runtime.models.embedder import Embedder
+from gloam.runtime.models.local_features import LocalExtractor
+from tests.networks.test_how import tiny
 
 SCALES = (1.414, 1.0)  # each more makes the export seconds longer
 

@@ -8,19 +8,19 @@ import numpy as np
 import onnx
 import pytest
 
-from gloam.artifact import Photometric
 from gloam.cli.main import main
 from gloam.errors import IncompatibleError, ModelError
-from gloam.export.onnx import export_embedder
-from gloam.export.release_check import as_exported, compare
-from gloam.runtime.embedder import Embedder as Exported
-from gloam.runtime.selftest import run_selftest
-from gloam.runtime.whitening import Whitening
-from gloam.training.networks.checkpoints import save_checkpoint
-from gloam.training.networks.clahe import Clahe
-from gloam.training.networks.embedders import DescriptorPipeline, GlobalDescriptor
-from tests.training.networks.embedders.test_pipeline import whitening
-from tests.training.networks.test_embedders import randomized
+from gloam.export.embedder import export_embedder
+from gloam.export.precision.release_check import as_exported, compare
+from gloam.model_card import Photometric
+from gloam.networks.checkpoints import save_checkpoint
+from gloam.networks.clahe import Clahe
+from gloam.networks.embedders import DescriptorPipeline, GlobalDescriptor
+from gloam.runtime.backends.selftest import run_selftest
+from gloam.runtime.descriptors.whitening import Whitening
+from gloam.runtime.models.embedder import Embedder as Exported
+from tests.networks.embedders.test_pipeline import whitening
+from tests.networks.test_embedders import randomized
 
 TINY = {"stages": ((16, 1),)}  # an export takes seconds per hundred operations
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from gloam.errors import DeviceError
-from gloam.runtime.cuda.device import (
+from gloam.runtime.backends.cuda.device import (
     Array,
     DeviceBuffer,
     DeviceMemoryError,

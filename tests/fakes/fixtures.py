@@ -27,10 +27,10 @@ def trt(request: pytest.FixtureRequest, gpu: FakeDevice, monkeypatch: pytest.Mon
     module = FakeTensorRT(request.param, gpu)
     monkeypatch.setitem(sys.modules, "tensorrt", module)
     driver = Driver("13.0", [Gpu(gpu.info.name, gpu.info.compute_capability)])
-    monkeypatch.setattr("gloam.runtime.cuda.driver.find_driver", lambda: driver)
-    monkeypatch.setattr("gloam.runtime.sessions.find_driver", lambda: driver)
-    monkeypatch.setattr("gloam.runtime.tensorrt.session.open_device", lambda: gpu)
-    monkeypatch.setattr("gloam.export.tensorrt.open_device", lambda: gpu)
+    monkeypatch.setattr("gloam.runtime.backends.cuda.driver.find_driver", lambda: driver)
+    monkeypatch.setattr("gloam.runtime.backends.open.find_driver", lambda: driver)
+    monkeypatch.setattr("gloam.runtime.backends.tensorrt.session.open_device", lambda: gpu)
+    monkeypatch.setattr("gloam.export.engine.build.open_device", lambda: gpu)
     return module
 
 

@@ -22,23 +22,23 @@ import torch
 from PIL import Image
 from torch import nn
 
-from gloam.artifact import ModelCard, Photometric
 from gloam.cli.main import main
 from gloam.export.edges import export_edges
+from gloam.export.embedder import export_embedder
 from gloam.export.local_features import export_local_features
-from gloam.export.onnx import export_embedder
 from gloam.export.translator import export_translator
+from gloam.model_card import ModelCard, Photometric
+from gloam.networks.checkpoints import save_checkpoint, weights_sha256
+from gloam.networks.edges import DETECTORS, create_detector
+from gloam.networks.embedders import EMBEDDERS, create_embedder
+from gloam.networks.translators import GENERATORS, create_generator
 from gloam.padding import PaddingProfile
-from gloam.runtime.index import build_index
-from gloam.runtime.store import DescriptorStore, Job, Row, ShardWriter
-from gloam.training.anchors import diverse_anchors
-from gloam.training.detector import DRAW as DETECTOR_DRAW
-from gloam.training.domains import DRAW as DOMAINS_DRAW
-from gloam.training.mining import mine_negatives
-from gloam.training.networks.checkpoints import save_checkpoint, weights_sha256
-from gloam.training.networks.edges import DETECTORS, create_detector
-from gloam.training.networks.embedders import EMBEDDERS, create_embedder
-from gloam.training.networks.translators import GENERATORS, create_generator
+from gloam.runtime.descriptors.store import DescriptorStore, Job, Row, ShardWriter
+from gloam.runtime.search.index import build_index
+from gloam.training.edges.train import DRAW as DETECTOR_DRAW
+from gloam.training.embedders.diverse_anchors import diverse_anchors
+from gloam.training.embedders.hard_negatives import mine_negatives
+from gloam.training.translators.batches import DRAW as DOMAINS_DRAW
 from tests.golden.bad_invocations import BAD, prepare
 from tests.tiny_models import write_tiny_embedder
 

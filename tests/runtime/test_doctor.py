@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from gloam.runtime.backends.processor import Processor
 from gloam.runtime.doctor import (
     EXCLUSIVE,
     Driver,
@@ -19,7 +20,6 @@ from gloam.runtime.doctor import (
     find_driver,
     installed_versions,
 )
-from gloam.runtime.processor import Processor
 
 NO_GPU = Driver(None, [], "no NVIDIA driver")
 H200 = Driver("13.0", [Gpu("NVIDIA H200", "9.0")])

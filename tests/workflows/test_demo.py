@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from gloam.data.town import TownConfig
-from gloam.training.config import TrainConfig
+from gloam.training.embedders.street_config import TrainConfig
 from gloam.workflows import demo
 
 TOWN = TownConfig(width=256, height=192, length=36.0, queries=2)

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from gloam.data.domains import image_problem
+from gloam.data.day_night.read import image_problem
 from gloam.data.retrieval_sets.pairing import SHOWN
-from gloam.data.tuples import RetrievalSet
+from gloam.data.retrieval_sets.sets import RetrievalSet
 
 
 @dataclass(frozen=True)

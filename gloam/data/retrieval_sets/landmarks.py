@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from gloam.data.domains import as_item
+from gloam.data.day_night.read import as_item
 from gloam.data.retrieval_sets.pairing import SHOWN, Singles, number, pairs_within, settle_singles
-from gloam.data.tuples import RetrievalSet
+from gloam.data.retrieval_sets.sets import RetrievalSet
 from gloam.errors import DataError
 
 

@@ -18,9 +18,9 @@ from typing import Any
 
 import numpy as np
 
-from gloam.data.domains import as_item
+from gloam.data.day_night.read import as_item
 from gloam.data.retrieval_sets.pairing import SHOWN, number
-from gloam.data.tuples import Indices, RetrievalSet, whole_numbers
+from gloam.data.retrieval_sets.sets import Indices, RetrievalSet, whole_numbers
 from gloam.errors import DataError, UsageError
 from gloam.files import bad_name, write_text
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from gloam.data.domains import as_item, files_below
+from gloam.data.day_night.read import as_item, files_below
 from gloam.data.pairs import read_pairs
 from gloam.data.retrieval_sets.pairing import SHOWN, Singles, components, number, pairs_within, settle_singles
+from gloam.data.retrieval_sets.sets import RetrievalSet
 from gloam.data.sources import IMAGE_SUFFIXES, ImageItem
-from gloam.data.tuples import RetrievalSet
 from gloam.errors import DataError
 from gloam.files import bad_name
 

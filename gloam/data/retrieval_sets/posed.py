@@ -11,9 +11,9 @@ import numpy.typing as npt
 
 from gloam.data.kapture_io import read_conditions, read_scene
 from gloam.data.retrieval_sets.pairing import Indices, blocks, choose_pairs, components, regions
+from gloam.data.retrieval_sets.sets import RetrievalSet, join_sets
 from gloam.data.scene import Scene
 from gloam.data.sources import ImageItem
-from gloam.data.tuples import RetrievalSet, join_sets
 from gloam.errors import DataError, UsageError
 
 Positions = npt.NDArray[np.float64]

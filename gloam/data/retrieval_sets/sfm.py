@@ -10,11 +10,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from gloam.data.domains import text_lines
-from gloam.data.paper_domains import CID
+from gloam.data.day_night.papers import CID
+from gloam.data.day_night.read import text_lines
 from gloam.data.pickles import load_pickle
+from gloam.data.retrieval_sets.sets import RetrievalSet, whole_numbers
 from gloam.data.sources import ImageItem
-from gloam.data.tuples import RetrievalSet, whole_numbers
 from gloam.errors import DataError
 from gloam.files import bad_name
 

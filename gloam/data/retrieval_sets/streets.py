@@ -10,9 +10,9 @@ import numpy as np
 
 from gloam.data.retrieval_sets.pairing import pairs_within
 from gloam.data.retrieval_sets.posed import read_kapture
+from gloam.data.retrieval_sets.sets import RetrievalSet, join_sets
 from gloam.data.sources import ImageItem
 from gloam.data.town.training_views import render_training_views
-from gloam.data.tuples import RetrievalSet, join_sets
 from gloam.errors import DataError, UsageError
 
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from gloam.errors import DataError
 
 if TYPE_CHECKING:
-    from gloam.runtime.embedder import Embedder
+    from gloam.runtime.models.embedder import Embedder
 
 Features = npt.NDArray[np.floating[Any]]  # [n, D]
 Images = Sequence[npt.NDArray[np.uint8]]  # [H, W, 3] RGB each

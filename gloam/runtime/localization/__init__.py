@@ -1,1 +1,1 @@
-"""runtime/localization"""
+"""Local features, matches, maps and poses; pycolmap stands behind one adapter."""

@@ -1,1 +1,1 @@
-"""training/recipes"""
+"""Settings by name, one YAML a run; the papers' values unless a comment says why not."""

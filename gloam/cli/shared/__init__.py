@@ -1,0 +1,1 @@
+"""What several verbs share: options, values, the report that a verb returns."""

@@ -1,0 +1,50 @@
+"""Where a model runs: the options that the verbs which run one share."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from gloam.cli.shared.values import DEVICES
+
+BACKENDS = ("onnxruntime", "openvino")
+CPU_PRECISIONS = ("f32", "bf16")
+CHOSEN = ("device", "threads", "backend", "cpu_precision")
+
+
+def add_backend(parser: argparse.ArgumentParser) -> None:
+    """Add ``--device``, ``--threads``, ``--backend`` and ``--cpu-precision``."""
+    parser.add_argument("--device", choices=DEVICES, default="cpu", help="where the model runs")
+    add_cpu(parser)
+
+
+def add_cpu(parser: argparse.ArgumentParser) -> None:
+    """Add what decides how a model runs on the CPU."""
+    parser.add_argument("--threads", type=int, help="threads of the model (default: all cores)")
+    parser.add_argument(
+        "--backend",
+        choices=BACKENDS,
+        help="what runs an .onnx file on the CPU (default: onnxruntime, or what `gloam bench --tune` found)",
+    )
+    parser.add_argument(
+        "--cpu-precision",
+        choices=CPU_PRECISIONS,
+        help="what OpenVINO computes a float32 file in: f32 (default), or bf16 where the processor has it, quicker and "
+        "a little off",
+    )
+
+
+def chosen(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The options that were given, by the names of :func:`gloam.runtime.backends.open.open_session`."""
+    return {name: getattr(arguments, name) for name in CHOSEN if hasattr(arguments, name)}
+
+
+def said(backend: dict[str, Any]) -> str:
+    """A session's ``backend`` in a line for people."""
+    at_once = f", {backend['requests']} runs at once" if backend.get("requests", 1) > 1 else ""
+    line = (
+        f"backend {backend['backend']} on {', '.join(backend['providers'])}, {backend['threads']} threads{at_once}, "
+        f"{backend['precision']}"
+    )
+    why = backend.get("why", "asked for")
+    return line if why == "asked for" else f"{line}\n{why}"

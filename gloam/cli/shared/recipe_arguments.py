@@ -1,0 +1,67 @@
+"""Options that every training from a recipe has, and the changes of the recipe that they ask for."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from gloam.cli.shared.report import Report
+from gloam.errors import UsageError
+
+
+def add_recipe_arguments(parser: argparse.ArgumentParser, recipe: str, example: str) -> None:
+    """Add folder, recipe and the ways to change it.
+
+    Args:
+        parser: of the sub-verb.
+        recipe: the default.
+        example: of ``--set``, for the help.
+    """
+    parser.add_argument("-o", "--output", type=Path, metavar="FOLDER", help="folder of the run")
+    parser.add_argument("--recipe", default=recipe, help="recipe that comes with gloam")
+    parser.add_argument("--list", action="store_true", help="list the recipes and stop")
+    parser.add_argument("--config", type=Path, metavar="FILE", help="YAML whose keys replace the recipe's")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help=f"replace one key of the recipe, e.g. {example}; repeatable",
+    )
+
+
+def listed(arguments: argparse.Namespace, recipes: Sequence[str]) -> Report | None:
+    """The report of ``--list``; None where training is asked for.
+
+    Raises:
+        UsageError: training is asked for without a folder.
+    """
+    if arguments.list:
+        return Report({"recipes": list(recipes)}, "\n".join(recipes))
+    if arguments.output is None:
+        raise UsageError("the following argument is required: -o FOLDER")
+    return None
+
+
+def changes(arguments: argparse.Namespace, direct: Mapping[str, str]) -> dict[str, Any]:
+    """The changes of ``--config``, then ``--set``, then the options that stand for one key each.
+
+    Args:
+        arguments: parsed.
+        direct: option -> dotted name in the recipe.
+
+    Raises:
+        UsageError: the file or an assignment is not readable.
+    """
+    from gloam.training.config_changes import merge, nest, override
+    from gloam.training.typed_config import read_mapping
+
+    found = read_mapping(arguments.config) if arguments.config is not None else {}
+    found = merge(found, override(arguments.set))
+    for option, name in direct.items():
+        value = getattr(arguments, option)
+        if value is not None:
+            found = merge(found, nest(name, str(value) if isinstance(value, Path) else value))
+    return found

@@ -1,0 +1,121 @@
+"""``gloam train metric``: an embedder on tuples of any image set, with made nights."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from gloam.cli.shared.recipe_arguments import add_recipe_arguments, changes, listed
+from gloam.cli.shared.report import Report
+
+HELP = "an embedder by metric learning on mined tuples, some of their images made night"
+# option -> dotted name in the recipe
+DIRECT = {
+    "network": "network",
+    "weights": "weights",
+    "maker": "maker",
+    "seed": "seed",
+    "epochs": "epochs",
+    "device": "device",
+    "threads": "threads",
+    "max_minutes": "max_minutes",
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
+    parser.description = (
+        "train an embedder on tuples of an anchor, a positive and mined negatives; the same command carries on after a "
+        "kill, bit for bit on a CPU. FOLDER gets embedder.safetensors, train.json, the state and the made nights"
+    )
+    add_recipe_arguments(parser, "town_clahe", "night.share=0.5 or data.train.path=set.json")
+    parser.add_argument("--data", type=Path, metavar="DIR", help="what {root} in the recipe's paths stands for")
+    parser.add_argument("--train", type=Path, metavar="SET.json", help="training set that `gloam dataset build` wrote")
+    parser.add_argument("--validation", type=Path, metavar="SET.json", help="validation set, likewise")
+    parser.add_argument("--network", help="name of the embedder; its options are then the defaults")
+    parser.add_argument("--weights", metavar="FILE", help="initial weights")
+    parser.add_argument(
+        "--maker", metavar="MODEL", help="what makes nights: a translator, or lab-inversion, gamma[:MEAN], none, clahe"
+    )
+    parser.add_argument(
+        "--nights", type=Path, metavar="FOLDER", help="where made nights are kept, to be shared by runs"
+    )
+    parser.add_argument("--seed", type=int, help="seed of initial weights and of every choice")
+    parser.add_argument("--epochs", type=int, help="epochs, instead of the recipe's")
+    parser.add_argument("--max-minutes", type=float, metavar="M", help="no epoch starts after this time")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), help="where to train")
+    parser.add_argument("--threads", type=int, metavar="N", help="torch threads")
+
+
+def run(arguments: argparse.Namespace) -> Report:
+    """Train and print what validation says beside the initial weights."""
+    from gloam.errors import UsageError, require
+
+    require("torch", "train", "train")
+    from gloam.data.retrieval_sets.sets import RetrievalSet, read_retrieval_set
+    from gloam.training.config_changes import merge
+    from gloam.training.embedders import config as configs
+
+    recipes = listed(arguments, configs.metric_recipes())
+    if recipes is not None:
+        return recipes
+    overrides = changes(arguments, DIRECT)
+    for name in ("train", "validation"):
+        file = getattr(arguments, name)
+        if file is not None:
+            overrides = merge(overrides, {"data": {name: {"kind": "json", "path": str(file)}}})
+    if arguments.network is not None:
+        overrides.setdefault("network_options", {})
+    config = configs.read_metric_recipe(arguments.recipe, overrides)
+    root = arguments.data
+    weights, maker = configs.rooted(config.weights, root), configs.rooted(config.maker, root)
+    if config.night.active and maker is None:
+        raise UsageError(f"recipe {arguments.recipe} makes nights; name what makes them with --maker MODEL")
+
+    def opened(label: str, source: Any) -> RetrievalSet:
+        if not source:
+            raise UsageError(f"recipe {arguments.recipe} names no data.{label}; give --{label} SET.json")
+        where = dict(configs.rooted(source, root))
+        return read_retrieval_set(str(where.pop("kind", "json")), **where)
+
+    from gloam.training.embedders.nights import open_night_maker
+    from gloam.training.embedders.train import train_metric
+
+    device = "cpu" if config.device == "cpu" else _device()
+    night = open_night_maker(maker, device) if maker is not None and config.night.active else None
+    summary = train_metric(
+        config,
+        opened("train", config.data.train),
+        opened("validation", config.data.validation),
+        arguments.output,
+        night=night,
+        weights=weights,
+        real=opened("real", config.data.real) if config.real_share > 0 else None,
+        nights=arguments.nights,
+        recipe=arguments.recipe,
+        say=lambda line: print(line, file=sys.stderr),
+    )
+    data = {
+        "weights": str(summary.weights),
+        "weights_sha256": summary.weights_sha256,
+        "best_epoch": summary.best_epoch,
+        "epochs": summary.epochs,
+        "validation": summary.validation,
+        "untrained": summary.untrained,
+        "seconds": round(summary.seconds, 1),
+    }
+    text = (
+        f"{summary.weights}: best of {summary.epochs} epochs is {summary.best_epoch}\n"
+        f"validation: loss {summary.validation['loss']:.4f}, mAP {summary.validation['mAP']:.3f} (initial weights "
+        f"{summary.untrained['loss']:.4f}, {summary.untrained['mAP']:.3f}; chance mAP "
+        f"{summary.validation['chance_mAP']:.3f})"
+    )
+    return Report(data, text)
+
+
+def _device() -> str:
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"

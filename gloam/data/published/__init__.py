@@ -1,0 +1,1 @@
+"""Published files by name, and fetching them with their hashes pinned."""

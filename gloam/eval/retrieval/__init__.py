@@ -1,0 +1,1 @@
+"""Ranking scores by the protocols of the field's retrieval and place recognition sets."""

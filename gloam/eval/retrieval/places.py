@@ -1,0 +1,126 @@
+"""Ground truth of plain places: whatever lies in one folder, or has one label in a table, shows the same place."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gloam.errors import DataError
+from gloam.eval.retrieval.ground_truth import GroundTruth, Indices
+
+
+def places_by_folder(names: Sequence[str]) -> dict[str, str]:
+    """The folder of each image, its place.
+
+    Raises:
+        DataError: an image lies in no folder.
+    """
+    for name in names:
+        if "/" not in name:
+            raise DataError(f"image {name} lies in no folder, and the folder says its place; move it, or give a table")
+    return {name: name.rsplit("/", 1)[0] for name in names}
+
+
+def read_place_table(path: str | Path) -> dict[str, str]:
+    """The place of each image from a CSV with the columns ``image`` and ``cluster``.
+
+    Raises:
+        DataError: not readable, without these columns, or an image with two places.
+    """
+    place_of: dict[str, str] = {}
+    for row in _rows(Path(path), ("image", "cluster")):
+        if place_of.setdefault(row["image"], row["cluster"]) != row["cluster"]:
+            raise DataError(f"{path}: image {row['image']} has two clusters; keep one")
+    return place_of
+
+
+def ground_truth_of_places(
+    query_names: Sequence[str], map_names: Sequence[str], place_of: Mapping[str, str]
+) -> GroundTruth:
+    """Right are the map images of the query's place; where the query itself is in the map, it is junk.
+
+    Raises:
+        DataError: an image has no place, or no query has another image of its place.
+    """
+    for name in (*query_names, *map_names):
+        if name not in place_of:
+            raise DataError(f"image {name} has no place; name its cluster, or take it out of the store")
+    members: dict[str, list[int]] = {}
+    for index, name in enumerate(map_names):
+        members.setdefault(place_of[name], []).append(index)
+    index_of = {name: index for index, name in enumerate(map_names)}
+    positives: list[Indices] = []
+    junk: list[Indices] = []
+    for name in query_names:
+        own = index_of.get(name, -1)
+        positives.append(np.array([index for index in members.get(place_of[name], []) if index != own], np.int64))
+        junk.append(np.array([own] if own >= 0 else [], np.int64))
+    if not any(len(row) for row in positives):
+        raise DataError(
+            f"clusters: none of {len(set(place_of.values()))} places has a second image to find "
+            f"(the first is {place_of[query_names[0]]}); put images of one place into one folder"
+        )
+    return GroundTruth(tuple(map_names), tuple(query_names), tuple(positives), tuple(junk))
+
+
+def read_vpr_bench(path: str | Path, query_names: Sequence[str], map_names: Sequence[str]) -> GroundTruth:
+    """Ground truth of VPR-Bench as JSON (``.json`` or ``.json.gz``): ``[[query, [map, ...]], ...]`` by number.
+
+    Windows around a place reach beyond the last image in the benchmark's own files; what is beyond cannot be found and
+    is left out, as the benchmark's scores leave it.
+
+    Args:
+        path: the file, ``ground_truth_new.npy`` as JSON; -1 stands for no image.
+        query_names, map_names: images in the benchmark's order, which is that of their file names.
+
+    Raises:
+        DataError: not readable, a query twice, or one whose images are all beyond the map.
+    """
+    entries = _vpr_entries(Path(path))
+    rows: list[Indices] = [np.empty(0, np.int64)] * len(query_names)
+    seen: set[int] = set()
+    for query, right in entries:
+        if not 0 <= query < len(query_names) or query in seen:
+            raise DataError(f"{path}: query {query} is listed twice or is beyond the {len(query_names)} queries")
+        inside = sorted({index for index in right if 0 <= index < len(map_names)})
+        if not inside and max(right, default=-1) >= 0:
+            raise DataError(f"{path}: query {query} names image {max(right)}, beyond the {len(map_names)} of the map")
+        seen.add(query)
+        rows[query] = np.array(inside, np.int64)
+    nothing = tuple(np.empty(0, np.int64) for _ in rows)
+    return GroundTruth(tuple(map_names), tuple(query_names), tuple(rows), nothing)
+
+
+def _vpr_entries(path: Path) -> list[tuple[int, list[int]]]:
+    try:
+        content = path.read_bytes()
+        value: Any = json.loads(gzip.decompress(content) if path.suffix == ".gz" else content)
+        return [(_whole(query), [_whole(index) for index in right]) for query, right in value]
+    except (OSError, EOFError, ValueError, TypeError) as error:
+        raise DataError(
+            f"{path}: not readable as ground truth of VPR-Bench ({error}); [[query, [map]]] is due"
+        ) from error
+
+
+def _whole(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ValueError(f"{value!r} is not an index")
+    return value
+
+
+def _rows(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
+    try:
+        with path.open(encoding="utf-8", newline="") as handle:
+            reader = csv.DictReader(handle)
+            missing = [column for column in columns if column not in (reader.fieldnames or ())]
+            if missing:
+                raise DataError(f"{path}: no column {missing[0]!r}; the columns are {', '.join(columns)}")
+            return [dict(row) for row in reader]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path}: the table cannot be read ({error})") from error

@@ -1,0 +1,209 @@
+"""What may stand in front of an embedder inside one graph: a reduction of the image, a translator, or both.
+
+The images pass the reduction first, then the translator, then what the embedder itself does (CLAHE, scales). A fused
+model is by definition what its two files give one behind the other: the image is continued by reflection as the
+translator's card says, translated, turned into whole levels, cut out again, described.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from gloam.data.images import MIN_SIDE
+from gloam.errors import ModelError, UsageError, require
+from gloam.export.embedder import SELFTEST_DYNAMIC
+from gloam.export.front.compose import Stage, compose
+from gloam.export.front.reflection import cropping_graph, padding_graph
+from gloam.export.front.shrink import shrinking_graph
+from gloam.export.graph import flat, write_model
+from gloam.export.translator import export_translator
+from gloam.model_card import ModelCard, SelfTest, selftest_images
+from gloam.networks.checkpoints import load_translator
+from gloam.padding import MULTIPLE, PaddingProfile
+from gloam.runtime.models.embedder import Embedder
+from gloam.runtime.models.translator import Translator
+
+# Of the values of a unit vector. A level that is rounded the other way moves a descriptor further than float32 does.
+TOLERANCE = {"fp32": 1e-3, "fp16": 1e-2, "bf16": 5e-2}
+SELFTEST_BELOW = ((1, 55), (159, 125))  # pixels that the images of a fixed self-test lack in height and width
+KEPT = ("recipe", "data", "licence", "weights_sha256")  # of the translator's provenance
+WEIGHTS = (".safetensors", ".pth", ".pt")
+
+
+def put_in_front(
+    embedder: str | Path,
+    output: str | Path,
+    *,
+    translator: str | Path | None = None,
+    max_side: int | None = None,
+) -> ModelCard:
+    """Write an exported embedder with something in front of it as one file.
+
+    Args:
+        embedder: ``.onnx`` file of an embedder, float32.
+        output: ``.onnx`` file to write, atomically; of kind ``fused`` where there is a translator.
+        translator: ``.onnx`` file of a translator, float32; it pads as its own card says. Or native weights, which are
+            exported on the way with the fixed profile's rule: the next multiple of 256 exactly.
+        max_side: reduce larger images to this longer side by LANCZOS, pixels.
+
+    Returns:
+        the card that the file carries.
+
+    Raises:
+        UsageError: neither, a bad side, or a reduction for a fixed profile.
+        ModelError: a file of another kind, precision or opset; a normalisation that callers would have to do in
+            between; or profiles that do not go together.
+    """
+    if translator is None and max_side is None:
+        raise UsageError("give a translator, a longer side, or both")
+    if max_side is not None and max_side < MIN_SIDE:
+        raise UsageError(f"--resize {max_side}: {MIN_SIDE} px or more are needed")
+    behind = Embedder.load(embedder, threads=1)
+    card = behind.card
+    _expect_plain(card, embedder)
+    if max_side is not None and card.profile.kind == "fixed":
+        raise UsageError(f"{embedder}: a fixed profile has its sizes already; --resize goes with the dynamic profile")
+    with tempfile.TemporaryDirectory(prefix="gloam-front-") as folder:
+        before = None if translator is None else _load_translator(Path(translator), card.profile, Path(folder))
+        stages: list[Stage] = []
+        if max_side is not None:
+            stages.append(Stage("shrink", shrinking_graph(max_side)))
+            card = dataclasses.replace(card, resize=max_side)
+        if before is not None:
+            file, model = before
+            stages += _translating(file, model.card, card.profile, "shrink.resized" if stages else "images")
+            card = _fused(card, model)
+        onnx = require("onnx", "train", "export a model")
+        last = {"shrink": "resized", "crop": "cropped"}[stages[-1].name]
+        links = {"images": f"{stages[-1].name}.{last}"}
+        proto = compose([*stages, Stage("embed", onnx.load(embedder), links)])
+        card = dataclasses.replace(card, selftest=_selftest(card, behind, None if before is None else before[1]))
+        write_model(proto, card, output)
+    return card
+
+
+def _expect_plain(card: ModelCard, file: str | Path) -> None:
+    card.expect_kind("embedder", str(file))
+    if card.prepares:
+        raise ModelError(f"{file}: has a resizing in front already; start from the embedder exported alone")
+    _expect_float32(card, file)
+    if card.photometric.name != "none" and not card.photometric.baked:
+        raise ModelError(
+            f"{file}: {card.photometric.name} is left to callers, who cannot reach behind what stands in front; export "
+            "the embedder with --bake-clahe"
+        )
+
+
+def _expect_float32(card: ModelCard, file: str | Path) -> None:
+    if card.precision != "fp32":
+        raise ModelError(f"{file}: is {card.precision}; put the float32 files together, then give --precision")
+
+
+def _load_translator(path: Path, profile: PaddingProfile, folder: Path) -> tuple[Path, Translator]:
+    """The translator's exported file and the translator itself.
+
+    Raises:
+        ModelError: of another kind or precision, of grey images, or its rule does not fit the embedder's profile.
+    """
+    file = path
+    if path.suffix in WEIGHTS:
+        file = folder / "translator.onnx"
+        loaded = load_translator(path)
+        # As `gloam export --profile fixed` writes it with its defaults, so that both are one translator.
+        rule = PaddingProfile.fixed()
+        if profile.kind == "fixed":
+            rule = PaddingProfile.fixed(profile.heights, profile.widths)
+        batch = (1, max(rule.batch[1], profile.batch[1]))
+        export_translator(loaded.model, file, dataclasses.replace(rule, batch=batch), loaded.provenance)
+    model = Translator.load(file, threads=1)
+    _expect_float32(model.card, path)
+    rule = model.card.profile
+    if model.card.inputs[0].shape[3] != 3:
+        raise ModelError(f"{path}: translates grey images; only colour translators can be fused")
+    if profile.kind != "fixed":
+        return file, model
+    if rule.multiple % MULTIPLE:
+        raise ModelError(
+            f"{path}: pads images to multiples of {rule.multiple}, which are no shapes of a fixed profile; give its "
+            "weights, or the file exported with --profile fixed"
+        )
+    wrong = [side for side in (*profile.heights, *profile.widths) if side % rule.multiple or side < rule.minimum]
+    if wrong:
+        raise ModelError(
+            f"{path}: takes multiples of {rule.multiple} from {rule.minimum} px on, not {wrong[0]}; export the "
+            "embedder with other --sides"
+        )
+    return file, model
+
+
+def _translating(file: Path, card: ModelCard, profile: PaddingProfile, images: str) -> list[Stage]:
+    """Padding, the translator and cropping; ``images`` names the tensor that they begin with."""
+    onnx = require("onnx", "train", "export a model")
+    fixed = profile.kind == "fixed"
+    own = {} if images == "images" else {"images": images}
+    padding = padding_graph(fixed, card.profile.multiple, card.profile.minimum)
+    translated = f"translate.{card.outputs[0].name}"
+    return [
+        Stage("pad", padding, own),
+        Stage("translate", onnx.load(file), {card.inputs[0].name: "pad.padded"}),
+        Stage("crop", cropping_graph(fixed), {**own, "translated": translated}),
+    ]
+
+
+def _fused(card: ModelCard, translator: Translator) -> ModelCard:
+    """The embedder's card with the translator inside."""
+    rule, profile = translator.card.profile, card.profile
+    batch = (profile.batch[0], min(profile.batch[1], rule.batch[1]))
+    profile = dataclasses.replace(profile, batch=batch)
+    inputs = card.inputs
+    if profile.kind == "fixed":
+        profile = dataclasses.replace(profile, multiple=rule.multiple, minimum=rule.minimum, next_only=True)
+        meaning = (
+            f"RGB, straight from the decoder, top left; height and width are the next multiples of {rule.multiple} of "
+            "every valid height and width, never larger"
+        )
+        inputs = (dataclasses.replace(inputs[0], meaning=meaning), *inputs[1:])
+    known = {key: translator.card.provenance.get(key, "unknown") for key in KEPT}
+    stated = {"name": translator.name, "multiple": rule.multiple, "minimum": rule.minimum, **known}
+    return dataclasses.replace(
+        card,
+        kind="fused",
+        profile=profile,
+        inputs=inputs,
+        translate=translator.fingerprint,
+        provenance={**card.provenance, "translator": stated},
+    )
+
+
+def _selftest(card: ModelCard, behind: Embedder, translator: Translator | None) -> SelfTest:
+    """What the parts give one behind the other, each image alone and at native size."""
+    if card.profile.kind == "fixed":
+        height, width = card.profile.heights[0], card.profile.widths[0]
+        shape = (min(len(SELFTEST_BELOW), card.profile.batch[1]), height, width)
+        sizes = tuple((height - rows, width - columns) for rows, columns in SELFTEST_BELOW[: shape[0]])
+    elif card.resize is not None:
+        shape = (1, card.resize * 3 // 4 + 1, card.resize * 5 // 4 + 1)
+        sizes = (shape[1:],)
+    else:
+        count = min(SELFTEST_DYNAMIC[0][0], card.profile.batch[1])
+        shape, sizes = (count, *SELFTEST_DYNAMIC[0][1:]), SELFTEST_DYNAMIC[1][:count]
+    rows = []
+    for image, (height, width) in zip(selftest_images(shape, sizes), sizes, strict=True):
+        pixels = _reduced(image[:height, :width], card.resize)
+        rows.append(behind([pixels if translator is None else translator([pixels])[0]])[0])
+    return SelfTest(shape, sizes, flat(np.stack(rows)), dict(TOLERANCE))
+
+
+def _reduced(image: npt.NDArray[np.uint8], max_side: int | None) -> npt.NDArray[np.uint8]:
+    """An image as the decoder reduces it."""
+    if max_side is None:
+        return np.ascontiguousarray(image)
+    reduced = Image.fromarray(image)
+    reduced.thumbnail((max_side, max_side), Image.Resampling.LANCZOS, reducing_gap=None)
+    return np.array(reduced)

@@ -1,0 +1,312 @@
+"""Weights in and out: native safetensors with their network's name inside, and public state dicts by key map.
+
+No pickle is trusted: ``.pth`` and ``.pt`` files load with ``weights_only=True``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from gloam.errors import ModelError
+from gloam.files import write_bytes
+from gloam.networks.edges import EdgeDetector, create_detector
+from gloam.networks.embedders import Embedder, create_embedder
+from gloam.networks.translators import Translator, create_generator
+
+METADATA_KEY = "gloam.checkpoint"
+# What a native file says of itself; a file without "kind" is an embedder of an earlier gloam.
+DESCRIPTION = {"network", "options", "provenance"}
+EMBEDDER_DESCRIPTION = DESCRIPTION | {"mean", "std"}
+NOUNS = {"embedder": "an embedder", "translator": "a translator", "edges": "an edge detector"}
+# A classifier's head and counters of training: no part of a descriptor.
+DROPPED = re.compile(r"^(fc|classifier)\.|\.num_batches_tracked$")
+RESNET_CHILDREN = {"conv1": "0", "bn1": "1", "layer1": "4", "layer2": "5", "layer3": "6", "layer4": "7"}
+
+Model = TypeVar("Model", bound=nn.Module)
+
+
+@dataclass(frozen=True)
+class Checkpoint(Generic[Model]):
+    """A loaded network.
+
+    Attributes:
+        model: in eval mode, float32.
+        provenance: at least ``weights_sha256``; for native files all that was saved with them.
+        dropped: keys of the file that the network does not use.
+        defaulted: keys of the network that the file does not hold and that kept their initial value (GeM's p).
+    """
+
+    model: Model
+    provenance: dict[str, Any]
+    dropped: list[str] = field(default_factory=list)
+    defaulted: list[str] = field(default_factory=list)
+
+
+def weights_sha256(state: Mapping[str, Tensor]) -> str:
+    """Hex sha256 over key, dtype, shape and bytes of every tensor in key order, whatever the file format."""
+    digest = hashlib.sha256()
+    for key in sorted(state):
+        tensor = state[key].detach().cpu().contiguous()
+        digest.update(f"{key}|{tensor.dtype}|{tuple(tensor.shape)}|".encode())
+        digest.update(tensor.view(-1).view(torch.uint8).numpy().tobytes() if tensor.numel() else b"")
+    return digest.hexdigest()
+
+
+def save_checkpoint(
+    path: str | Path, model: Embedder | Translator | EdgeDetector, provenance: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Write a native ``.safetensors`` checkpoint, atomically.
+
+    Args:
+        path: file to write.
+        model: embedder (of any family, or a pipeline around one), translator or edge detector; the file says which.
+        provenance: ``recipe``, ``data``, ``licence`` and what else is worth keeping, JSON-ready.
+
+    Returns:
+        the provenance with the weights' sha256 added: of the embedder alone where a pipeline is around it.
+    """
+    from safetensors.torch import save
+
+    state = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
+    own = model.core.state_dict() if isinstance(model, Embedder) else state
+    full = {**provenance, "weights_sha256": weights_sha256(own)}
+    description: dict[str, Any] = {
+        "kind": _kind_of(model),
+        "network": model.name,
+        "options": model.options,
+        "provenance": full,
+    }
+    if isinstance(model, Embedder):
+        description |= {"mean": list(model.mean), "std": list(model.std)}
+    write_bytes(path, save(state, metadata={METADATA_KEY: json.dumps(description, sort_keys=True)}))
+    return full
+
+
+def load_checkpoint(path: str | Path, name: str | None = None, **options: Any) -> Checkpoint[Embedder]:
+    """Load an embedder.
+
+    Args:
+        path: native ``.safetensors``, or a ``.pth``/``.pt`` state dict (torchvision, cirtorch, or bare).
+        name: the network; needed for a file that does not say it itself.
+        options: passed to ``create_embedder``; refused where the file states its own.
+
+    Raises:
+        ModelError: unreadable, of another network or kind, or with keys left over; the first keys are listed.
+    """
+    file = Path(path)
+    state, description = read_state(file)
+    if description is not None:
+        _demand_kind(file, description, "embedder")
+        if options or (name is not None and name != description["network"]):
+            raise ModelError(
+                f"{file}: the checkpoint says it is {description['network']}; drop --network and its options"
+            )
+        model = create_embedder(
+            description["network"],
+            mean=tuple(description["mean"]),
+            std=tuple(description["std"]),
+            **description["options"],
+        )
+    elif name is None:
+        raise ModelError(f"{file}: a plain state dict does not say its network; name it with --network")
+    else:
+        model = create_embedder(name, **options)
+    # A native file holds the network's own keys.
+    mapped, dropped = (state, []) if description is not None else _map_keys(state, model)
+    defaulted = fill_network(model, mapped, file, optional={"pool.p", *_learned_later(model)})
+    provenance = dict(description["provenance"]) if description is not None else {"data": file.name}
+    provenance["weights_sha256"] = weights_sha256(model.core.state_dict())
+    return Checkpoint(model, provenance, dropped, defaulted)
+
+
+def load_translator(path: str | Path) -> Checkpoint[Translator]:
+    """Load a native translator checkpoint.
+
+    Raises:
+        ModelError: unreadable, of another kind or network, or foreign (``gloam import`` converts those).
+    """
+    return _load_native(Path(path), "translator", create_generator)
+
+
+def load_detector(path: str | Path) -> Checkpoint[EdgeDetector]:
+    """Load a native edge detector checkpoint.
+
+    Raises:
+        ModelError: unreadable, of another kind or network, or foreign (``gloam import`` converts those).
+    """
+    return _load_native(Path(path), "edges", create_detector)
+
+
+def checkpoint_kind(path: str | Path) -> str | None:
+    """``embedder``, ``translator`` or ``edges`` as a native file says; None for a file that does not say its kind.
+
+    Raises:
+        ModelError: not a readable safetensors file.
+    """
+    file = Path(path)
+    if not file.is_file():
+        raise ModelError(f"{file}: no such weights file")
+    if file.suffix != ".safetensors":
+        return None
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(file, framework="pt") as handle:
+            metadata = handle.metadata() or {}
+        return str(json.loads(metadata[METADATA_KEY]).get("kind", "embedder")) if METADATA_KEY in metadata else None
+    except (SafetensorError, OSError, ValueError, AttributeError) as error:
+        raise ModelError(f"{file}: not a readable safetensors file ({error})") from error
+
+
+def fill_network(
+    model: nn.Module, state: Mapping[str, Tensor], file: str | Path, optional: Collection[str] = ()
+) -> list[str]:
+    """Load ``state`` into ``model``, all of it and nothing else, and put the model in eval mode.
+
+    Args:
+        model: to fill; has a ``name``.
+        state: tensors by the model's own keys.
+        file: where they come from, for the message.
+        optional: keys that may be missing and then keep their value; batch counters always may.
+
+    Returns:
+        the optional keys that were missing.
+
+    Raises:
+        ModelError: keys missing, unexpected or of another shape; the first of each are listed.
+    """
+    own = model.state_dict()
+    reshaped = [key for key, value in state.items() if key in own and value.shape != own[key].shape]
+    if reshaped:
+        found, needed = tuple(state[reshaped[0]].shape), tuple(own[reshaped[0]].shape)
+        raise ModelError(
+            f"{file}: not the weights of {model.name}; {len(reshaped)} keys of another shape "
+            f"(first {reshaped[0]}: {found}, needed {needed})"
+        )
+    missing, unexpected = model.load_state_dict(dict(state), strict=False)
+    defaulted = [key for key in missing if key in optional]
+    missing = [key for key in missing if key not in optional and not key.endswith("num_batches_tracked")]
+    if missing or unexpected:
+        raise ModelError(
+            f"{file}: not the weights of {model.name}; {len(missing)} keys missing{_first(missing)}, "
+            f"{len(unexpected)} unexpected{_first(unexpected)}"
+        )
+    model.eval()
+    return defaulted
+
+
+def load_plain(path: str | Path) -> Any:
+    """The content of a ``.pth``/``.pt`` file: containers, numbers, strings and tensors; no other object is built.
+
+    Raises:
+        ModelError: absent, not a torch file, or with objects that only a pickle that runs code could rebuild.
+    """
+    file = Path(path)
+    if not file.is_file():
+        raise ModelError(f"{file}: no such weights file")
+    try:
+        return torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises pickle, zip, runtime and value errors alike
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ModelError(f"{file}: cannot be loaded as plain weights ({reason[:160]})") from error
+
+
+def _load_native(file: Path, kind: str, create: Callable[..., Model]) -> Checkpoint[Model]:
+    description = None
+    if file.suffix == ".safetensors" or not file.is_file():
+        state, description = read_state(file)
+    if description is None:
+        raise ModelError(f"{file}: no checkpoint of gloam; convert it with `gloam import {file.name} --as ...`")
+    _demand_kind(file, description, kind)
+    model = create(description["network"], **description["options"])
+    fill_network(model, state, file)
+    provenance = {**description["provenance"], "weights_sha256": weights_sha256(model.state_dict())}
+    return Checkpoint(model, provenance)
+
+
+def _kind_of(model: nn.Module) -> str:
+    if isinstance(model, Embedder):
+        return "embedder"
+    return "translator" if isinstance(model, Translator) else "edges"
+
+
+def _demand_kind(file: Path, description: Mapping[str, Any], kind: str) -> None:
+    found = description.get("kind", "embedder")
+    if found != kind:
+        raise ModelError(
+            f"{file}: the checkpoint holds {NOUNS.get(found, found)} ({description['network']}); "
+            f"{NOUNS[kind]} is needed here"
+        )
+
+
+def read_state(file: Path) -> tuple[dict[str, Tensor], dict[str, Any] | None]:
+    """The tensors of a weights file and what a native file says of itself, None for a foreign one.
+
+    Raises:
+        ModelError: absent, unreadable, or without a state dict.
+    """
+    if not file.is_file():
+        raise ModelError(f"{file}: no such weights file")
+    if file.suffix == ".safetensors":
+        from safetensors import SafetensorError, safe_open
+
+        try:
+            with safe_open(file, framework="pt") as handle:
+                metadata = handle.metadata() or {}
+                state = {key: handle.get_tensor(key) for key in handle.keys()}  # noqa: SIM118  # not a dict
+            description = json.loads(metadata[METADATA_KEY]) if METADATA_KEY in metadata else None
+        except (SafetensorError, OSError, ValueError) as error:
+            raise ModelError(f"{file}: not a readable safetensors file ({error})") from error
+        if description is not None and (lost := _lost(description)):
+            raise ModelError(f"{file}: the checkpoint's description lacks {', '.join(lost)}; save it again")
+        return state, description
+    content = load_plain(file)
+    for key in ("state_dict", "model_state", "model"):
+        if isinstance(content, dict) and isinstance(content.get(key), dict):
+            content = content[key]
+            break
+    if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
+        raise ModelError(f"{file}: holds no state dict of tensors")
+    return dict(content), None
+
+
+def _learned_later(model: nn.Module) -> list[str]:
+    """Keys of HOW that the ImageNet weights of its backbone do not have: a PCA of its cells, before training."""
+    return [key for key in model.state_dict() if key.startswith("dim_reduction.")]
+
+
+def _lost(description: Mapping[str, Any]) -> list[str]:
+    needed = EMBEDDER_DESCRIPTION if description.get("kind", "embedder") == "embedder" else DESCRIPTION
+    return sorted(needed - set(description))
+
+
+def _map_keys(state: Mapping[str, Tensor], model: Embedder) -> tuple[dict[str, Tensor], list[str]]:
+    """Keys of torchvision's and cirtorch's layouts to ours; what a descriptor does not need is dropped and listed."""
+    known = set(model.state_dict())
+    mapped: dict[str, Tensor] = {}
+    dropped: list[str] = []
+    for original, value in state.items():
+        key = original.removeprefix("module.")
+        first, _, rest = key.partition(".")
+        if "resnet" in model.name and first in RESNET_CHILDREN:
+            key = f"features.{RESNET_CHILDREN[first]}.{rest}"
+        elif first.isdigit():
+            key = f"features.{key}"
+        if key not in known and DROPPED.search(key):
+            dropped.append(original)
+        else:
+            mapped[key] = value.float() if value.is_floating_point() else value
+    return mapped, dropped
+
+
+def _first(keys: list[str]) -> str:
+    return f" (first {keys[0]})" if keys else ""

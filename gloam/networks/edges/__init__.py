@@ -1,0 +1,28 @@
+"""The edge detectors that gloam trains, imports and exports; a new one is a file and a line in :data:`DETECTORS`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from gloam.networks.edges.base import EdgeDetector
+from gloam.networks.edges.hed import HED
+from gloam.networks.edges.rcf import RCF
+from gloam.networks.registry import build
+
+DETECTORS: dict[str, Callable[..., EdgeDetector]] = {HED.name: HED, RCF.name: RCF}
+
+__all__ = ["DETECTORS", "HED", "RCF", "EdgeDetector", "create_detector"]
+
+
+def create_detector(name: str, **options: Any) -> EdgeDetector:
+    """Build an edge detector with random weights.
+
+    Args:
+        name: one of :data:`DETECTORS`.
+        options: of its class, e.g. ``width=16``.
+
+    Raises:
+        ModelError: unknown name (the nearest is named) or option.
+    """
+    return build(DETECTORS, "edge detector", name, options)

@@ -1,0 +1,1 @@
+"""Sessions: whatever runs an exported graph, behind one interface."""

@@ -1,0 +1,60 @@
+"""Session: one loaded model on one backend, numpy in, numpy out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Protocol, TypeVar
+
+import numpy.typing as npt
+
+from gloam.errors import UsageError
+from gloam.model_card import ModelCard
+
+Task = TypeVar("Task")
+Found = TypeVar("Found")
+
+
+class Session(Protocol):
+    """What every backend offers.
+
+    Attributes:
+        card: what the model says of itself.
+        fingerprint: identity of the file and of the precision it runs in, for caches and resume.
+        backend: ``backend``, ``providers``, ``device``, ``threads``, ``precision`` as they really are; ``requests``
+            where several threads gain from calling ``run`` together; ``why`` this device was chosen, where
+            :func:`gloam.runtime.backends.open.open_session` chose it.
+    """
+
+    card: ModelCard
+    fingerprint: str
+    backend: dict[str, Any]
+
+    def run(self, inputs: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
+        """Run the graph once; names, dtypes and shapes are the card's."""
+        ...
+
+
+def runs_at_once(backend: Mapping[str, Any]) -> int:
+    """How many threads should call a session together, by its ``backend``."""
+    return int(backend.get("requests", 1))
+
+
+def threads_of_a_run(threads: int, requests: int) -> int:
+    """The threads of each of several runs at once.
+
+    Raises:
+        UsageError: fewer threads than runs, or none.
+    """
+    if requests < 1 or threads < requests:
+        raise UsageError(f"{requests} runs at once need as many threads at least, not {threads}")
+    return threads // requests
+
+
+def run_together(work: Callable[[Task], Found], tasks: Sequence[Task], backend: Mapping[str, Any]) -> list[Found]:
+    """``work``, which runs a session, on every task: as many at once as its backend takes, results in order."""
+    at_once = min(runs_at_once(backend), len(tasks))
+    if at_once < 2:
+        return [work(task) for task in tasks]
+    with ThreadPoolExecutor(at_once, "infer") as pool:
+        return list(pool.map(work, tasks))

@@ -1,0 +1,211 @@
+"""EngineCard: what an engine was built from, for what, and whether it may run here.
+
+An engine is a cache of a model for one GPU and one TensorRT, never an artifact to ship. Its card, JSON beside the plan,
+holds the complete key: model fingerprint, TensorRT version, GPU, compute capability, driver, shapes and build options.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from gloam.errors import DeviceError, ModelError
+from gloam.files import sha256_bytes, sha256_json, write_json
+from gloam.model_card import ModelCard
+from gloam.runtime.backends.cuda.device import GpuInfo
+
+SCHEMA = 1
+PLAN = "model.engine"  # of an engine folder; the card stands beside it under the same name
+SUFFIX = ".engine"
+BUILD_AGAIN = "build it here with `gloam engine`"
+
+
+@dataclass(frozen=True)
+class EngineKey:
+    """Everything that decides whether a plan can be used again; equal keys, equal use.
+
+    Attributes:
+        fingerprint: of the model.
+        tensorrt: version that built it.
+        gpu, compute_capability, driver: of the machine that built it.
+        heights, widths: sides of the optimisation profiles, pixels; every height with every width.
+        batch: smallest, preferred and largest batch.
+        options: of the build.
+    """
+
+    fingerprint: str
+    tensorrt: str
+    gpu: str
+    compute_capability: str
+    driver: str
+    heights: tuple[int, ...]
+    widths: tuple[int, ...]
+    batch: tuple[int, int, int]
+    options: Mapping[str, Any]
+
+    def digest(self) -> str:
+        """Hex sha256 of the key."""
+        return sha256_json(asdict(self))
+
+
+@dataclass(frozen=True)
+class EngineCard:
+    """The card of an engine.
+
+    Attributes:
+        key: of the engine.
+        model: the card of the model that it was built from.
+        onnx_sha256: of the model file.
+        plan_sha256, plan_bytes: of the plan.
+        build: seconds, version of gloam: nothing that decides.
+    """
+
+    key: EngineKey
+    model: ModelCard
+    onnx_sha256: str
+    plan_sha256: str
+    plan_bytes: int
+    build: Mapping[str, Any]
+
+    def session_card(self) -> ModelCard:
+        """The model's card, narrowed to the shapes and batches that the engine has."""
+        key, profile = self.key, self.model.profile
+        narrowed = replace(profile, heights=key.heights, widths=key.widths, batch=(1, key.batch[2]))
+        test = self.model.selftest
+        if test is not None and not (test.shape[1] in key.heights and test.shape[2] in key.widths):
+            test = None  # its shape was not built
+        return replace(self.model, profile=narrowed, selftest=test)
+
+    def expect_machine(self, gpu: GpuInfo, tensorrt: str, where: str) -> None:
+        """Refuse an engine that was built for another GPU or by another TensorRT.
+
+        Raises:
+            DeviceError: names what the engine wants and what is here.
+        """
+        key = self.key
+        level = key.options.get("hardware", "same-gpu")
+        same_capability = key.compute_capability == gpu.compute_capability
+        fits = {
+            "same-gpu": same_capability and key.gpu == gpu.name,
+            "compute-capability": same_capability,
+            "ampere-plus": _version(gpu.compute_capability) >= (8, 0),
+        }
+        if not fits.get(level, False):
+            raise DeviceError(
+                f"{where}: an engine for {key.gpu} (compute capability {key.compute_capability}, {level}), but this "
+                f"machine has {gpu.name} ({gpu.compute_capability}); {BUILD_AGAIN}"
+            )
+        built, here = _version(key.tensorrt), _version(tensorrt)
+        compatible = bool(key.options.get("version_compatible")) and built[0] == here[0] and built <= here
+        if key.tensorrt != tensorrt and not compatible:
+            raise DeviceError(f"{where}: an engine of TensorRT {key.tensorrt}, but {tensorrt} is here; {BUILD_AGAIN}")
+
+    def expect_model(self, fingerprint: str, where: str) -> None:
+        """Refuse an engine of another model."""
+        if self.key.fingerprint != fingerprint:
+            raise ModelError(
+                f"{where}: an engine of the model {self.key.fingerprint[:12]}, but {fingerprint[:12]} is asked for; "
+                f"{BUILD_AGAIN}"
+            )
+
+    def write(self, plan: Path) -> None:
+        """Write the card beside a plan, atomically."""
+        write_json(
+            card_path(plan),
+            {
+                "schema": SCHEMA,
+                "key": asdict(self.key),
+                "key_sha256": self.key.digest(),
+                "model": json.loads(self.model.to_json()),
+                "onnx_sha256": self.onnx_sha256,
+                "plan_sha256": self.plan_sha256,
+                "plan_bytes": self.plan_bytes,
+                "build": dict(self.build),
+            },
+        )
+
+
+def is_engine(path: str | Path) -> bool:
+    """Whether a path is meant as an engine: a ``.engine`` file or a folder with one."""
+    place = Path(path)
+    return place.suffix == SUFFIX or (place.is_dir() and (place / PLAN).exists())
+
+
+def plan_path(path: str | Path) -> Path:
+    """The plan of an engine folder, or the ``.engine`` file itself.
+
+    Raises:
+        ModelError: there is none.
+    """
+    plan = Path(path) / PLAN if Path(path).is_dir() else Path(path)
+    if not plan.is_file():
+        raise ModelError(f"{plan}: no such engine; build one with `gloam engine MODEL -o DIR`")
+    return plan
+
+
+def card_path(plan: Path) -> Path:
+    """Where the card of a plan stands."""
+    return plan.with_suffix(".json")
+
+
+def read_engine_card(plan: Path) -> EngineCard:
+    """The card of a plan.
+
+    Raises:
+        ModelError: absent, not readable, of another schema, or not what was written.
+    """
+    file = card_path(plan)
+    try:
+        value = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ModelError(f"{plan}: {file.name}, the engine's card, is not beside it; {BUILD_AGAIN}") from error
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{file}: the engine's card is not readable; {BUILD_AGAIN}") from error
+    try:
+        if value["schema"] != SCHEMA:
+            raise ModelError(f"{file}: engine card of schema {value['schema']!r}, this gloam reads {SCHEMA}")
+        key = value["key"]
+        card = EngineCard(
+            key=EngineKey(
+                **{name: str(key[name]) for name in ("fingerprint", "tensorrt", "gpu", "compute_capability", "driver")},
+                heights=tuple(int(side) for side in key["heights"]),
+                widths=tuple(int(side) for side in key["widths"]),
+                batch=(int(key["batch"][0]), int(key["batch"][1]), int(key["batch"][2])),
+                options=dict(key["options"]),
+            ),
+            model=ModelCard.from_json(json.dumps(value["model"]), str(file)),
+            onnx_sha256=str(value["onnx_sha256"]),
+            plan_sha256=str(value["plan_sha256"]),
+            plan_bytes=int(value["plan_bytes"]),
+            build=dict(value["build"]),
+        )
+        whole = card.key.digest() == value["key_sha256"]
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        raise ModelError(f"{file}: the engine's card is malformed ({error!r}); {BUILD_AGAIN}") from error
+    if not whole or card.model.fingerprint(card.onnx_sha256) != card.key.fingerprint:
+        raise ModelError(f"{file}: the engine's card was changed after the build; {BUILD_AGAIN}")
+    return card
+
+
+def read_plan(plan: Path, card: EngineCard) -> bytes:
+    """The plan's bytes.
+
+    Raises:
+        ModelError: truncated, or not the plan that the card describes.
+    """
+    try:
+        content = plan.read_bytes()
+    except OSError as error:
+        raise ModelError(f"{plan}: the engine is not readable ({error.strerror})") from error
+    if len(content) < card.plan_bytes:
+        raise ModelError(f"{plan}: the engine is truncated, {len(content)} of {card.plan_bytes} bytes; {BUILD_AGAIN}")
+    if sha256_bytes(content) != card.plan_sha256:
+        raise ModelError(f"{plan}: not the engine that its card describes (another sha256); {BUILD_AGAIN}")
+    return content
+
+
+def _version(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in text.split(".") if part.isdigit()) or (0,)

@@ -1,0 +1,1 @@
+"""Very many images through a model: stages, sinks, and a cluster."""

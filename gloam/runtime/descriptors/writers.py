@@ -1,0 +1,88 @@
+"""Descriptors in the formats of other programs: kapture's ``.gfeat`` and hloc's ``.h5``."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from gloam.data.kapture_io import write_global_features
+from gloam.errors import DataError, StoreError, require
+from gloam.files import TEMPORARY_PREFIX, bad_name, write_failure
+from gloam.runtime.descriptors.source import DescriptorSource
+
+BLOCK = 4096
+
+
+def write_kapture(store: DescriptorSource, root: str | Path, feature_type: str) -> int:
+    """Write a store as kapture global features below ``root/reconstruction/global_features/<feature_type>``.
+
+    Each ``.gfeat`` is D little-endian float32 values; ``global_features.txt``, which makes the type exist for a
+    reader, is written last.
+
+    Returns:
+        number of descriptors written.
+    """
+    return write_global_features(root, feature_type, _rows(store), store.dimension)
+
+
+def write_hloc(store: DescriptorSource, path: str | Path, dtype: str = "float16") -> int:
+    """Write a store as hloc reads it: a group per image name, holding ``global_descriptor`` ``[D]``.
+
+    A ``/`` in a name nests groups, as in hloc's own files. The file appears only when it is whole.
+
+    Args:
+        store: the descriptors.
+        path: ``.h5`` file.
+        dtype: ``float16`` (hloc's default) or ``float32``.
+
+    Returns:
+        number of descriptors written.
+
+    Raises:
+        DataError: one image's name is the folder of another's.
+        StoreError: the file cannot be written.
+    """
+    h5py = require("h5py", "cpu", "write hloc's .h5 files")
+    count = 0
+    with replaced_when_whole(path) as temporary, h5py.File(temporary, "w", libver="latest") as file:
+        file.attrs["space"], file.attrs["fingerprint"] = store.space, store.fingerprint
+        for name, descriptor in _rows(store):
+            if reason := bad_name(name):
+                raise DataError(f"{path}: image name {name!r} {reason}; rename the image")
+            try:
+                file.create_group(name).create_dataset("global_descriptor", data=descriptor.astype(dtype))
+            except (ValueError, TypeError) as error:
+                raise DataError(f"{path}: {name!r} is both an image and a folder of images; rename one") from error
+            count += 1
+    return count
+
+
+@contextlib.contextmanager
+def replaced_when_whole(path: str | Path) -> Iterator[Path]:
+    """A temporary path beside ``path`` for libraries that open files by name; renamed over it without an error.
+
+    Raises:
+        StoreError: the disk is full or the folder cannot be written; ``path`` is then as it was before.
+    """
+    target = Path(path)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=TEMPORARY_PREFIX, dir=target.parent) as folder:
+            temporary = Path(folder) / target.name
+            yield temporary
+            with open(temporary, "rb+") as handle:
+                os.fsync(handle.fileno())
+            os.replace(temporary, target)
+    except OSError as error:
+        raise StoreError(write_failure(target, error)) from error
+
+
+def _rows(store: DescriptorSource) -> Iterator[tuple[str, npt.NDArray[np.float32]]]:
+    for names, block in store.blocks(BLOCK):
+        yield from zip(names, block, strict=True)

@@ -1,0 +1,182 @@
+"""Embedder: images in, unit descriptors out, whatever the profile."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gloam.data.images import MIN_SIDE, fitted
+from gloam.data.photometric import apply_photometric
+from gloam.errors import ImageError
+from gloam.model_card import ModelCard, Photometric
+from gloam.runtime.backends.open import open_session
+from gloam.runtime.backends.session import Session, run_together
+from gloam.runtime.models.image_model import GPU_BATCH as TRANSLATOR_BATCH
+from gloam.runtime.models.image_model import ImageOperation
+
+Images = Sequence[npt.NDArray[np.uint8]]
+GPU_BATCH = 16
+
+
+class Embedder:
+    """An exported embedder, alone or fused with a translator.
+
+    A fused model has the space of the same embedder with ``translator`` the very file that was fused into it, and gives
+    its descriptors but for rounding: pixels that lie between two levels may be rounded the other way. The same
+    translator exported otherwise (another profile, another version) is another file and so another space, as it is
+    without fusing; ``untranslated_space`` is the same in every case.
+
+    Args:
+        session: a loaded model of kind ``embedder`` or ``fused``.
+        photometric: normalisation to apply instead of the card's; the descriptors are then of another space.
+        translator: every image passes it first, before the normalisation; again another space. Not in front of a graph
+            that translates or resizes images itself.
+
+    Attributes:
+        card: the model's card, with the normalisation and the translation that are really applied.
+        dimension, space, fingerprint: of the descriptors.
+        untranslated_space: the space without the translation, in which translated queries are searched for.
+        translated_by: name and fingerprint of the translator, in the graph or in front of it; None without one.
+        batch_size: images per run: 1 for native sizes on a CPU, where batching gains nothing.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        photometric: Photometric | None = None,
+        translator: ImageOperation | None = None,
+    ) -> None:
+        if not session.card.embeds:
+            session.card.expect_kind("embedder", session.card.name)
+        self.session = session
+        self.translator = translator
+        self.card: ModelCard = session.card if photometric is None else session.card.with_photometric(photometric)
+        self.untranslated_space = self.card.with_translate(None).space()
+        self.translated_by = _fused_translator(self.card)
+        if translator is not None:
+            self.card = self.card.with_translate(translator.fingerprint)
+            self.translated_by = {"name": translator.name, "fingerprint": translator.fingerprint}
+        self.dimension = int(self.card.dimension or 0)
+        self.space = self.card.space()
+        # What is done to images before the graph changes the descriptors, so it must change what resume compares.
+        same = self.space == session.card.space()
+        self.fingerprint = session.fingerprint if same else self.card.fingerprint(session.fingerprint)
+        on_cpu = session.backend.get("device") == "cpu"
+        fused = self.card.kind == "fused"
+        alone = on_cpu and (fused or self.card.profile.kind == "dynamic")
+        wanted = 1 if alone else TRANSLATOR_BATCH if fused else GPU_BATCH
+        self.batch_size = min(wanted, self.card.profile.batch[1])
+
+    @classmethod
+    def load(
+        cls,
+        path: str | Path,
+        *,
+        device: str = "cpu",
+        threads: int | None = None,
+        photometric: Photometric | None = None,
+        translator: ImageOperation | None = None,
+        backend: str | None = None,
+        cpu_precision: str | None = None,
+        requests: int | None = None,
+    ) -> Embedder:
+        """Load an ``.onnx`` file or a TensorRT engine.
+
+        Args:
+            path: the model.
+            device: ``cpu`` or ``cuda``, refused where it is not active, or ``auto``.
+            threads: of the backend; all cores by default.
+            photometric: normalisation to apply instead of the card's.
+            translator: applied to every image first.
+            backend, cpu_precision, requests: see :func:`gloam.runtime.backends.open.open_session`.
+
+        Raises:
+            ModelError: unreadable, or of another kind.
+        """
+        session = open_session(path, device, threads, backend=backend, cpu_precision=cpu_precision, requests=requests)
+        if not session.card.embeds:
+            session.card.expect_kind("embedder", str(path))
+        return cls(session, photometric, translator)
+
+    def __call__(self, images: Images) -> npt.NDArray[np.float32]:
+        """Describe images.
+
+        Args:
+            images: uint8 ``[H, W, 3]`` RGB each, of any sizes.
+
+        Returns:
+            float32 ``[n, D]``, unit length, in the order given.
+
+        Raises:
+            ImageError: not such an array, a side under 32 px, or larger than a fixed profile.
+        """
+        for image in images:
+            if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+                raise ImageError(f"an image must be uint8 [H, W, 3], not {image.dtype} {list(image.shape)}")
+            if min(image.shape[:2]) < MIN_SIDE:
+                raise ImageError(f"{image.shape[1]}x{image.shape[0]} is too small; {MIN_SIDE} px a side at least")
+        prepared = [self.prepare(image) for image in images]
+        descriptors = np.empty((len(images), self.dimension), np.float32)
+        buckets: dict[tuple[int, int], list[int]] = {}
+        for row, image in enumerate(prepared):
+            buckets.setdefault(self.shape_for(image), []).append(row)
+        size = self.batch_size
+        batches = [rows[at : at + size] for rows in buckets.values() for at in range(0, len(rows), size)]
+        found = run_together(
+            lambda batch: self.run_batch([prepared[row] for row in batch]), batches, self.session.backend
+        )
+        for batch, described in zip(batches, found, strict=True):
+            descriptors[batch] = described
+        return descriptors
+
+    describe = __call__
+
+    def prepare(self, image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+        """What happens to a decoded image before the graph: translation, then photometric normalisation.
+
+        Raises:
+            ImageError: the translator cannot take the image.
+        """
+        if self.translator is not None:
+            self.translator.check(image)
+            image = self.translator([image])[0]
+        return apply_photometric(image, self.card.photometric)
+
+    def shape_for(self, image: npt.NDArray[np.uint8]) -> tuple[int, int]:
+        """The (H, W) that the graph takes an image at; images of one shape can share a batch.
+
+        Raises:
+            ImageError: the image does not fit the profile, or is too narrow once the graph has resized it.
+        """
+        height, width = image.shape[:2]
+        limit = self.card.resize
+        if limit is not None and max(height, width) > limit:
+            least = max(MIN_SIDE, self.card.profile.minimum)
+            if min(fitted((width, height), limit)) < least:
+                raise ImageError(
+                    f"{width}x{height}: the model reduces it to {limit} px, which leaves a side under {least} px"
+                )
+        return self.card.profile.shape_for(height, width)
+
+    def run_batch(self, images: Images) -> npt.NDArray[np.float32]:
+        """Describe images of one shape that are already prepared; at most ``batch_size`` of them."""
+        shape = self.shape_for(images[0])
+        if self.card.profile.kind == "dynamic":
+            inputs: dict[str, npt.NDArray[Any]] = {"images": np.stack(images)}
+        else:
+            batch, sizes = self.card.profile.pad(images, shape)
+            inputs = {"images": batch, "sizes": sizes}
+        output = self.session.run(inputs)[self.card.outputs[0].name]
+        descriptors: npt.NDArray[np.float32] = output.astype(np.float32, copy=False)
+        return descriptors
+
+
+def _fused_translator(card: ModelCard) -> dict[str, str] | None:
+    """Name and fingerprint of the translator inside a fused model."""
+    if card.translate is None:
+        return None
+    return {"name": str(card.provenance.get("translator", {}).get("name")), "fingerprint": card.translate}

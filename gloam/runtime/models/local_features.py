@@ -1,0 +1,121 @@
+"""LocalExtractor: images in, the strongest local features of several scales out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+
+from gloam.data.images import MIN_SIDE
+from gloam.data.photometric import apply_photometric
+from gloam.errors import ImageError, UsageError
+from gloam.model_card import ModelCard, Photometric
+from gloam.runtime.backends.open import open_session
+from gloam.runtime.backends.session import Session
+
+STRONGEST = 1000  # features of an image, as HOW is evaluated
+
+
+@dataclass(frozen=True, eq=False)
+class LocalFeatures:
+    """Features of one image, the strongest first.
+
+    Attributes:
+        descriptors: float32 ``[n, D]``, not unit vectors.
+        attention: float32 ``[n]``, falling; the image's strongest cell has 1.
+        positions: float32 ``[n, 2]``, x and y in pixels, inside the image.
+        scales: float32 ``[n]``, of the image at which each was found.
+    """
+
+    descriptors: npt.NDArray[np.float32]
+    attention: npt.NDArray[np.float32]
+    positions: npt.NDArray[np.float32]
+    scales: npt.NDArray[np.float32]
+
+    def __len__(self) -> int:
+        return len(self.attention)
+
+
+class LocalExtractor:
+    """An exported model of local features.
+
+    Args:
+        session: a loaded model of kind ``local_features``.
+        strongest: features to keep of each image.
+        photometric: normalisation to apply instead of the card's; the features are then of another space.
+
+    Attributes:
+        card: the model's card, with the normalisation that is really applied.
+        dimension, space: of the features.
+    """
+
+    def __init__(self, session: Session, strongest: int = STRONGEST, photometric: Photometric | None = None) -> None:
+        session.card.expect_kind("local_features", session.card.name)
+        if strongest < 1:
+            raise UsageError(f"local features: {strongest} of each image are asked for; ask for 1 or more")
+        self.session = session
+        self.strongest = strongest
+        self.card: ModelCard = session.card if photometric is None else session.card.with_photometric(photometric)
+        self.dimension = int(self.card.dimension or 0)
+        self.space = self.card.space()
+
+    @classmethod
+    def load(
+        cls,
+        path: str | Path,
+        *,
+        strongest: int = STRONGEST,
+        device: str = "cpu",
+        threads: int | None = None,
+        photometric: Photometric | None = None,
+    ) -> Self:
+        """Load an ``.onnx`` file.
+
+        Raises:
+            ModelError: unreadable, or of another kind.
+        """
+        session = open_session(path, device, threads)
+        session.card.expect_kind("local_features", str(path))
+        return cls(session, strongest, photometric)
+
+    def __call__(self, images: Sequence[npt.NDArray[np.uint8]]) -> list[LocalFeatures]:
+        """Extract.
+
+        Args:
+            images: uint8 ``[H, W, 3]`` RGB each, of any sizes; each is run alone.
+
+        Returns:
+            features of each image, in the order given.
+
+        Raises:
+            ImageError: not such an array, or a side under 32 px.
+        """
+        for image in images:
+            if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+                raise ImageError(f"an image must be uint8 [H, W, 3], not {image.dtype} {list(image.shape)}")
+            if min(image.shape[:2]) < MIN_SIDE:
+                raise ImageError(f"{image.shape[1]}x{image.shape[0]} is too small; {MIN_SIDE} px a side at least")
+        return [self._extract(image) for image in images]
+
+    def _extract(self, image: npt.NDArray[np.uint8]) -> LocalFeatures:
+        prepared = apply_photometric(image, self.card.photometric)
+        outputs = self.session.run({self.card.inputs[0].name: prepared[None]})
+        features, attention, positions, scales = (outputs[spec.name] for spec in self.card.outputs)
+        rows = strongest_first(attention[0], self.strongest)
+        corner = np.array((image.shape[1] - 1, image.shape[0] - 1), np.float32)
+        return LocalFeatures(
+            features[0][rows].astype(np.float32, copy=False),
+            attention[0][rows].astype(np.float32, copy=False),
+            positions[rows].clip(0, corner),  # the last cell of a row may be centred beyond the border
+            scales[rows],
+        )
+
+
+def strongest_first(attention: npt.NDArray[np.floating], count: int) -> npt.NDArray[np.int64]:
+    """Rows of the ``count`` largest values, falling; of equal ones the first."""
+    order: npt.NDArray[np.int64] = np.argsort(-attention, kind="stable")[:count]
+    return order

@@ -1,0 +1,77 @@
+"""Translator: images in, images of the same sizes out; and the one way from a name or a file to a translator."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from gloam.errors import UsageError
+from gloam.runtime.models.formulas import CLASSIC, create_classic
+from gloam.runtime.models.image_model import ImageOperation, ModelOperation, Pixels, to_uint8
+
+
+class Translator(ModelOperation):
+    """An exported image-to-image network."""
+
+    kind = "translator"
+
+    def __call__(self, images: Sequence[Pixels]) -> list[Pixels]:
+        """Translate images.
+
+        Args:
+            images: uint8 ``[h, w, 3]`` RGB each, of any sizes from one pixel on; ``[h, w, 1]`` is grey.
+
+        Returns:
+            uint8 of the same shapes, in the order given.
+
+        Raises:
+            ImageError: not such an array, or larger than a fixed profile or the memory.
+            ModelError: the model gives values that are not finite.
+        """
+        translated = [to_uint8((values + 1) * np.float32(127.5)) for values in self._model.maps(images)]
+        return [_like(image, found) for image, found in zip(images, translated, strict=True)]
+
+
+def load_translator(
+    spec: str | Path,
+    device: str = "cpu",
+    threads: int | None = None,
+    *,
+    backend: str | None = None,
+    cpu_precision: str | None = None,
+    requests: int | None = None,
+) -> ImageOperation:
+    """A translator by the path of an exported model, or one of the classic ones by name.
+
+    Args:
+        spec: ``.onnx`` file, or ``none``, ``lab-inversion``, ``gamma``, ``gamma:MEAN``, ``clahe``.
+        device, threads, backend, cpu_precision, requests: of an exported model, see
+            :func:`gloam.runtime.backends.open.open_session`.
+
+    Raises:
+        UsageError: an unknown name; the nearest is named.
+        ModelError: unreadable, or of another kind.
+    """
+    text = str(spec)
+    classic = create_classic(text)
+    if classic is not None:
+        return classic
+    path = Path(text)
+    if not path.suffix and len(path.parts) == 1 and not path.exists():
+        nearest = difflib.get_close_matches(text, CLASSIC, 1)
+        hint = f"; did you mean {nearest[0]}?" if nearest else ";"
+        raise UsageError(f"unknown translator {text!r}{hint} give an .onnx file or one of {', '.join(CLASSIC)}")
+    return Translator.load(path, device, threads, backend=backend, cpu_precision=cpu_precision, requests=requests)
+
+
+def _like(image: Pixels, translated: Pixels) -> Pixels:
+    """Grey results of colour images are repeated, colour results of grey ones averaged."""
+    if translated.shape == image.shape:
+        return translated
+    if image.shape[2] == 3:
+        return np.repeat(translated, 3, axis=2)
+    grey: Pixels = np.rint(translated.mean(2, keepdims=True)).astype(np.uint8)
+    return grey

@@ -1,0 +1,1 @@
+"""Neighbours: FAISS indexes, pair lists, and local features by ASMK."""

@@ -1,0 +1,383 @@
+"""ASMK: an image as binary codes under the visual words of its local features (Tolias et al. 2016, Jégou's ASMK*).
+
+A codebook assigns every local feature to its nearest centroids. Under each visual word the residuals of an image's
+features are summed and their signs kept, one bit a dimension. Two images are compared word by word: similarity
+``1 - 2 hamming / bits``, to the power alpha where it reaches the threshold, summed, over the root of either image's
+number of words. The database is an inverted file, packed: for each word a slice of images and codes.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gloam.errors import DataError, IncompatibleError, ModelError, UsageError, require
+from gloam.files import write_bytes
+from gloam.model_card import expect_same_space
+
+WORDS = 65536  # of the published codebooks
+ITERATIONS = 10
+DATABASE_ASSIGNMENT, QUERY_ASSIGNMENT = 1, 5  # visual words that a local feature counts for
+ALPHA, THRESHOLD = 3.0, 0.0
+PACK = 32  # bits; codes are whole numbers of them, with zeros behind
+BLOCK_VALUES = 1 << 26  # distances held at once
+
+Floats = npt.NDArray[np.float32]
+Integers = npt.NDArray[np.int64]
+Codes = npt.NDArray[np.uint32]
+
+
+@dataclass(frozen=True, eq=False)
+class Codebook:
+    """Visual words.
+
+    Attributes:
+        centroids: float32 ``[k, D]``.
+        space: of the local features that it was learned from; ``""`` where that is not known.
+
+    Raises:
+        ModelError: not such an array, or values that are not finite.
+    """
+
+    centroids: Floats
+    space: str = ""
+
+    def __post_init__(self) -> None:
+        centroids = np.ascontiguousarray(self.centroids, np.float32)
+        if centroids.ndim != 2 or 0 in centroids.shape or not np.isfinite(centroids).all():
+            raise ModelError(f"codebook: centroids {list(centroids.shape)} must be finite values [words, D]")
+        object.__setattr__(self, "centroids", centroids)
+
+    @property
+    def words(self) -> int:
+        """Number of visual words."""
+        return len(self.centroids)
+
+    @property
+    def dimension(self) -> int:
+        """D of the local features."""
+        return int(self.centroids.shape[1])
+
+    @classmethod
+    def learn(
+        cls, features: Floats, words: int = WORDS, *, iterations: int = ITERATIONS, seed: int = 0, space: str = ""
+    ) -> Codebook:
+        """K-means by FAISS.
+
+        Args:
+            features: float32 ``[n, D]``, n at least ``words``; the papers take the 1000 strongest features of 20 000
+                training images at one scale.
+            words: centroids to find.
+            iterations, seed: of k-means.
+            space: of the features.
+
+        Raises:
+            DataError: fewer features than words, or one that is not finite.
+        """
+        features = np.ascontiguousarray(features, np.float32)
+        if features.ndim != 2 or not 1 <= words <= len(features):
+            raise DataError(
+                f"codebook: {words} words need at least as many local features [n, D], not {list(features.shape)}; "
+                "ask for fewer words, or give more images"
+            )
+        _expect_finite(features, "codebook")
+        faiss = require("faiss", "cpu", "learn a codebook")
+        kmeans = faiss.Kmeans(
+            features.shape[1], words, niter=iterations, seed=seed, min_points_per_centroid=1,
+            max_points_per_centroid=max(256, -(-len(features) // words)),
+        )  # fmt: skip
+        kmeans.train(features)
+        return cls(np.asarray(kmeans.centroids).reshape(words, -1), space)
+
+    def assign(self, features: Floats, count: int = DATABASE_ASSIGNMENT) -> Integers:
+        """The nearest words of each feature by Euclidean distance.
+
+        Args:
+            features: float32 ``[n, D]``.
+            count: words of each.
+
+        Returns:
+            int64 ``[n, min(count, words)]``, the nearest first.
+
+        Raises:
+            IncompatibleError: features of another dimension.
+            DataError: a feature that is not finite.
+        """
+        if features.ndim != 2 or features.shape[1] != self.dimension:
+            raise IncompatibleError(
+                f"local features {list(features.shape)}, but the codebook's words have {self.dimension} dimensions; "
+                "use the model that it was learned with"
+            )
+        _expect_finite(features, "ASMK")
+        count = min(count, self.words)
+        found = np.empty((len(features), count), np.int64)
+        half_norms = 0.5 * np.einsum("kd,kd->k", self.centroids, self.centroids)
+        rows = max(1, BLOCK_VALUES // self.words)
+        for start in range(0, len(features), rows):
+            # The squared distance without what all words share, halved.
+            distance = half_norms - features[start : start + rows] @ self.centroids.T
+            if count < self.words:
+                nearest = np.argpartition(distance, count - 1, axis=1)[:, :count]
+            else:
+                nearest = np.broadcast_to(np.arange(count), distance.shape)
+            order = np.argsort(np.take_along_axis(distance, nearest, 1), axis=1, kind="stable")
+            found[start : start + rows] = np.take_along_axis(nearest, order, 1)
+        return found
+
+    def aggregate(self, features: Floats, count: int = DATABASE_ASSIGNMENT) -> tuple[Integers, Codes]:
+        """An image's words and codes.
+
+        Args:
+            features: local features of one image, float32 ``[n, D]``.
+            count: words that each feature counts for.
+
+        Returns:
+            words, int64 ``[u]``, rising; codes, uint32 ``[u, ceil(D / 32)]``: a bit for every positive sum of
+            residuals, the first dimension the highest bit.
+        """
+        if len(features) == 0:
+            return np.empty(0, np.int64), np.empty((0, -(-self.dimension // PACK)), np.uint32)
+        assigned = self.assign(features, count)
+        order = np.argsort(assigned.ravel(), kind="stable")
+        pairs = assigned.ravel()[order]
+        starts = np.flatnonzero(np.diff(pairs, prepend=-1))
+        words = pairs[starts]
+        sums = np.add.reduceat(features[order // assigned.shape[1]], starts, axis=0)
+        members = np.diff(starts, append=len(pairs)).astype(np.float32)
+        return words, pack(sums > members[:, None] * self.centroids[words])
+
+    def save(self, path: str | Path) -> None:
+        """Write ``.npz``, atomically."""
+        _write_npz(path, {"centroids": self.centroids}, {"kind": "codebook", "space": self.space})
+
+    @classmethod
+    def load(cls, path: str | Path) -> Codebook:
+        """Read what :meth:`save` wrote.
+
+        Raises:
+            ModelError: absent or no such file.
+        """
+        arrays, header = _read_npz(path, "codebook", ("centroids",))
+        return cls(arrays["centroids"], str(header.get("space", "")))
+
+
+def pack(signs: npt.NDArray[np.bool_]) -> Codes:
+    """Bits ``[n, D]`` to uint32 ``[n, ceil(D / 32)]``, the first bit the highest, zeros behind the last."""
+    short = -signs.shape[1] % PACK
+    octets = np.packbits(np.pad(signs, ((0, 0), (0, short))), axis=1)
+    return octets.view(">u4").astype(np.uint32)
+
+
+class AsmkIndex:
+    """Images that can be searched by ASMK.
+
+    Args:
+        codebook: of the visual words.
+        alpha: power of the similarity of two codes.
+        threshold: similarity below which two codes count for nothing.
+
+    Attributes:
+        names: of the images, in the order they were added.
+    """
+
+    def __init__(self, codebook: Codebook, alpha: float = ALPHA, threshold: float = THRESHOLD) -> None:
+        if not alpha > 0 or not 0 <= threshold < 1:
+            raise UsageError(
+                f"ASMK of alpha {alpha:g} and threshold {threshold:g}: needs alpha > 0, threshold in [0, 1)"
+            )
+        self.codebook = codebook
+        self.alpha, self.threshold = float(alpha), float(threshold)
+        self.names: list[str] = []
+        self._added: list[tuple[Integers, Codes]] = []
+        self._offsets = np.zeros(codebook.words + 1, np.int64)
+        self._images = np.empty(0, np.int32)
+        self._codes = np.empty((0, -(-codebook.dimension // PACK)), np.uint32)
+        self._norms = np.empty(0, np.float64)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def add(self, name: str, features: Floats, space: str | None = None) -> None:
+        """Add one image.
+
+        Args:
+            name: of the image.
+            features: its local features, float32 ``[n, D]``; none are allowed, such an image is never found.
+            space: of the features; compared with the codebook's where both are known.
+
+        Raises:
+            IncompatibleError: features of another space or dimension.
+            DataError: a feature that is not finite.
+        """
+        self._expect(space, name)
+        try:
+            self._added.append(self.codebook.aggregate(np.asarray(features, np.float32)))
+        except DataError as error:
+            raise DataError(f"{name}: {error}") from error
+        self.names.append(name)
+
+    def search(
+        self, features: Floats, count: int = QUERY_ASSIGNMENT, space: str | None = None
+    ) -> npt.NDArray[np.float64]:
+        """Scores of all images for one query.
+
+        Args:
+            features: local features of the query, float32 ``[n, D]``.
+            count: words that each feature counts for.
+            space: of the features.
+
+        Returns:
+            float64 ``[images]``, higher is more similar, in the order of :attr:`names`.
+
+        Raises:
+            IncompatibleError: features of another space or dimension.
+        """
+        self._expect(space, "query")
+        self._finish()
+        words, codes = self.codebook.aggregate(np.asarray(features, np.float32), count)
+        starts = self._offsets[words]
+        lengths = self._offsets[words + 1] - starts
+        total = int(lengths.sum())
+        if not total:
+            return np.zeros(len(self))
+        # Rows of the inverted file under the query's words, and for each the query's code.
+        before = np.cumsum(lengths) - lengths
+        rows = np.arange(total) + np.repeat(starts - before, lengths)
+        differing = _popcount(self._codes[rows] ^ np.repeat(codes, lengths, axis=0))
+        similarity = 1.0 - differing * (2.0 / (PACK * codes.shape[1]))
+        kept = similarity >= self.threshold
+        votes = np.bincount(self._images[rows][kept], similarity[kept] ** self.alpha, minlength=len(self))
+        scores: npt.NDArray[np.float64] = votes / (self._norms * np.sqrt(len(words)))
+        return scores
+
+    def rank(
+        self, queries: Iterable[Floats], count: int = QUERY_ASSIGNMENT, top: int | None = None, space: str | None = None
+    ) -> tuple[Integers, npt.NDArray[np.float64]]:
+        """The best images of each query.
+
+        Args:
+            queries: local features of each, float32 ``[n, D]``.
+            count: words that each feature counts for.
+            top: images to return; all by default.
+            space: of the features.
+
+        Returns:
+            rows of :attr:`names`, int64 ``[queries, top]``, the best first, of equal ones the first added; and scores.
+        """
+        top = len(self) if top is None else min(top, len(self))
+        ranks, scores = [], []
+        for features in queries:
+            row = self.search(features, count, space)
+            best = np.argsort(-row, kind="stable")[:top]
+            ranks.append(best)
+            scores.append(row[best])
+        if not ranks:
+            return np.empty((0, top), np.int64), np.empty((0, top))
+        return np.stack(ranks), np.stack(scores)
+
+    def save(self, path: str | Path) -> None:
+        """Write codebook, names and inverted file as ``.npz``, atomically."""
+        self._finish()
+        header = {
+            "kind": "asmk", "space": self.codebook.space, "names": self.names,
+            "alpha": self.alpha, "threshold": self.threshold,
+        }  # fmt: skip
+        arrays: dict[str, npt.NDArray[Any]] = {
+            "centroids": self.codebook.centroids, "offsets": self._offsets, "images": self._images,
+            "codes": self._codes, "norms": self._norms,
+        }  # fmt: skip
+        _write_npz(path, arrays, header)
+
+    @classmethod
+    def load(cls, path: str | Path) -> AsmkIndex:
+        """Read what :meth:`save` wrote; more images can be added.
+
+        Raises:
+            ModelError: absent, no such file, or its parts do not fit together.
+        """
+        arrays, header = _read_npz(path, "asmk", ("centroids", "offsets", "images", "codes", "norms"))
+        try:
+            index = cls(
+                Codebook(arrays["centroids"], str(header.get("space", ""))), header["alpha"], header["threshold"]
+            )
+            index.names = [str(name) for name in header["names"]]
+        except (KeyError, TypeError) as error:
+            raise ModelError(f"{path}: the description of the ASMK index is malformed ({error!r}); build it") from error
+        offsets, images, codes, norms = (arrays[name] for name in ("offsets", "images", "codes", "norms"))
+        fits = (
+            offsets.shape == index._offsets.shape
+            and offsets[0] == 0
+            and (np.diff(offsets) >= 0).all()
+            and offsets[-1] == len(images) == len(codes)
+            and codes.shape[1:] == index._codes.shape[1:]
+            and norms.shape == (len(index),)
+            and (not len(images) or 0 <= images.min() <= images.max() < len(index))
+        )
+        if not fits:
+            raise ModelError(f"{path}: the parts of the ASMK index do not fit together; build it again")
+        index._offsets, index._images, index._codes, index._norms = offsets, images, codes, norms
+        return index
+
+    def _finish(self) -> None:
+        """Merge what was added into the inverted file."""
+        if not self._added:
+            return
+        first = len(self) - len(self._added)
+        counts = np.array([len(words) for words, _ in self._added])
+        old_words = np.repeat(np.arange(self.codebook.words), np.diff(self._offsets))
+        words = np.concatenate((old_words, *(words for words, _ in self._added)))
+        images = np.concatenate((self._images, np.repeat(np.arange(first, len(self)), counts).astype(np.int32)))
+        order = np.argsort(words, kind="stable")
+        self._images = images[order]
+        self._codes = np.concatenate((self._codes, *(codes for _, codes in self._added)))[order]
+        self._offsets = np.concatenate(([0], np.cumsum(np.bincount(words, minlength=self.codebook.words))))
+        # An image without a feature is never found; its norm only must not be 0.
+        self._norms = np.concatenate((self._norms, np.sqrt(np.maximum(counts, 1))))
+        self._added = []
+
+    def _expect(self, space: str | None, where: str) -> None:
+        if space and self.codebook.space:
+            expect_same_space(self.codebook.space, space, where)
+
+
+def _popcount(codes: Codes) -> npt.NDArray[np.int64]:
+    """Set bits of each row."""
+    units: npt.NDArray[Any] = np.ascontiguousarray(codes).view(np.uint64) if codes.shape[1] % 2 == 0 else codes
+    counts: npt.NDArray[np.int64] = np.bitwise_count(units).sum(axis=1, dtype=np.int64)
+    return counts
+
+
+def _expect_finite(features: Floats, what: str) -> None:
+    finite = np.isfinite(features).all(axis=1)
+    if not finite.all():
+        raise DataError(f"{what}: local feature {int(np.argmin(finite))} is not finite; extract it again")
+
+
+def _write_npz(path: str | Path, arrays: dict[str, npt.NDArray[Any]], header: dict[str, Any]) -> None:
+    content = io.BytesIO()
+    described: dict[str, Any] = {**arrays, "header": np.frombuffer(json.dumps(header).encode(), np.uint8)}
+    np.savez(content, **described)
+    write_bytes(path, content.getvalue())
+
+
+def _read_npz(path: str | Path, kind: str, names: Sequence[str]) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]]:
+    file = Path(path)
+    if not file.is_file():
+        raise ModelError(f"{file}: no such file")
+    try:
+        with np.load(file, allow_pickle=False) as content:
+            header = json.loads(content["header"].tobytes())
+            arrays = {name: content[name] for name in names} if header["kind"] == kind else {}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile) as error:
+        raise ModelError(f"{file}: not a readable {kind} file ({error}); build it again") from error
+    if not arrays:
+        raise ModelError(f"{file}: holds '{header['kind']}', but '{kind}' is needed here")
+    return arrays, header

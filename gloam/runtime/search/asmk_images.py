@@ -1,0 +1,99 @@
+"""ASMK over image files: learn a codebook, index a map, search it (Tolias et al. 2020, sections 3 and 5)."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+from tqdm import tqdm
+
+from gloam.data.images import decode_image
+from gloam.data.sources import ImageItem
+from gloam.errors import DataError, ImageError
+from gloam.runtime.models.local_features import LocalExtractor
+from gloam.runtime.search.asmk import WORDS, AsmkIndex, Codebook
+
+MAX_SIDE = 1024  # pixels; the papers'
+SAMPLED = 4_000_000  # local features that a codebook is learned from, at most: 2 GiB of 128 values
+
+
+@dataclass
+class Extracted:
+    """Local features of image files, one image after the other.
+
+    Args:
+        extractor: a loaded HOW model.
+        items: the images.
+        max_side: longer side after reduction, pixels; None keeps native sizes.
+
+    Attributes:
+        failures: name and reason of each image that gave no features.
+    """
+
+    extractor: LocalExtractor
+    items: Sequence[ImageItem]
+    max_side: int | None = MAX_SIDE
+    failures: dict[str, str] = field(default_factory=dict)
+
+    def __iter__(self) -> Iterator[tuple[str, npt.NDArray[np.float32]]]:
+        """Name and features, float32 ``[n, D]``, of each image that has some."""
+        for item in tqdm(self.items, unit="img", disable=not sys.stderr.isatty()):
+            try:
+                if item.problem is not None:
+                    raise ImageError(item.problem)
+                found = self.extractor([decode_image(item.read(), max_side=self.max_side)])[0].descriptors
+                if not np.isfinite(found).all():
+                    raise ImageError("a local feature is not finite")
+                yield item.name, found
+            except ImageError as error:
+                self.failures[item.name] = str(error)
+
+
+def learn_codebook(images: Extracted, words: int = WORDS, seed: int = 0, sampled: int = SAMPLED) -> Codebook:
+    """A codebook from the local features of training images.
+
+    Args:
+        images: not of the map, where the benchmark is to be honest.
+        words: visual words.
+        seed: of k-means and of the choice of features.
+        sampled: features to keep in memory at most; as many of each image.
+
+    Raises:
+        DataError: fewer features than words.
+    """
+    random = np.random.default_rng([seed, 31])
+    share = max(sampled // max(len(images.items), 1), 1)
+    kept = []
+    for _, features in images:
+        rows = np.sort(random.permutation(len(features))[:share])
+        kept.append(features[rows])
+    if not kept:
+        raise DataError(f"codebook: none of {len(images.items)} images gave local features; see the reasons")
+    return Codebook.learn(np.concatenate(kept), words, seed=seed, space=images.extractor.space)
+
+
+def index_images(images: Extracted, codebook: Codebook) -> AsmkIndex:
+    """Add every image to a new index.
+
+    Raises:
+        IncompatibleError: the codebook is of other features.
+        DataError: no image gave features.
+    """
+    index = AsmkIndex(codebook)
+    for name, features in images:
+        index.add(name, features, images.extractor.space)
+    if not len(index):
+        raise DataError(f"none of {len(images.items)} images gave local features; see the reasons")
+    return index
+
+
+def search_images(images: Extracted, index: AsmkIndex) -> dict[str, npt.NDArray[np.float64]]:
+    """Scores of all indexed images for each query, float64 ``[len(index)]`` by the query's name.
+
+    Raises:
+        IncompatibleError: features of another space than the index's.
+    """
+    return {name: index.search(features, space=images.extractor.space) for name, features in images}

@@ -1,0 +1,157 @@
+"""Indexes that grow: a store added to one, several joined into one."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from gloam.errors import DataError, IncompatibleError, StoreError, UsageError, require
+from gloam.files import sha256_file
+from gloam.model_card import expect_same_space
+from gloam.runtime.descriptors.source import DescriptorSource
+from gloam.runtime.descriptors.writers import replaced_when_whole
+from gloam.runtime.search.index.build import stated_options, write_vectors
+from gloam.runtime.search.index.card import (
+    CARD,
+    SCHEMA,
+    IndexCard,
+    check_files,
+    expect_new_names,
+    expect_same_reading,
+    new_files,
+    package_versions,
+    publish,
+    read_card,
+    read_names,
+    sums_and_sizes,
+    write_names,
+)
+from gloam.runtime.search.index.gpu import reason
+
+
+def add_to_index(store: DescriptorSource, folder: str | Path) -> IndexCard:
+    """Add the images of a store to an index; nothing is learned anew, and the search settings stay.
+
+    A single file is written again with the new vectors; a sharded index gets one more shard. The recall in the card
+    stays that of the build, with its number of vectors.
+
+    Args:
+        store: descriptors of the index's space.
+        folder: of the index, which stays as it was until the new one is whole.
+
+    Raises:
+        IncompatibleError: another space or dimension, or images that were read otherwise.
+        DataError: an image is in the index already, twice in the store, or its descriptor is not finite.
+        StoreError: no index, or a damaged one.
+    """
+    faiss = require("faiss", "cpu", "add to an index")
+    place = Path(folder)
+    card = read_card(place)
+    expect_same_space(card.space, store.space, "the store to add")
+    if (store.dimension, store.metric) != (card.dimension, card.metric):
+        raise IncompatibleError(
+            f"{place}: descriptors of {store.dimension} values by {store.metric}, those of the index have "
+            f"{card.dimension} by {card.metric}"
+        )
+    expect_same_reading(card.options, stated_options(store), "the store to add")
+    if not store.names:
+        raise DataError(f"{place}: the store holds no descriptors, there is nothing to add")
+    check_files(place, card)
+    names = read_names(place, card)
+    expect_new_names(set(names), store.names, str(place))
+    sharded = len(card.files) > 1
+    try:
+        index = faiss.read_index(str(place / card.files[-1]))
+    except RuntimeError as error:
+        raise StoreError(f"{place / card.files[-1]}: FAISS cannot read it ({reason(error)}); build again") from error
+    if sharded:
+        index.reset()
+    elif index.ntotal != len(names):
+        raise StoreError(f"{place}: {index.ntotal} vectors for {len(names)} names; build the index again")
+    with new_files(place, 1, after=len(card.files) if sharded else 0) as new:
+        write_names(place / new.names, [*names, *store.names])
+        write_vectors(faiss, index, store, [place / new.files[0]], [index.ntotal + len(store.names)])
+        files = [*card.files, new.files[0]] if sharded else new.files
+        sums, sizes = sums_and_sizes(place, [new.files[0], new.names])
+        kept = card.files if sharded else []
+        grown = replace(
+            card,
+            schema=SCHEMA,
+            count=card.count + len(store.names),
+            versions=package_versions(str(faiss.__version__)),
+            files=files,
+            names=new.names,
+            sha256={name: card.sha256[name] for name in kept} | sums,
+            sizes={name: (place / name).stat().st_size for name in kept} | sizes,
+        )
+        publish(place, grown)
+    return grown
+
+
+def merge_indexes(folders: Sequence[str | Path], output: str | Path) -> IndexCard:
+    """Join indexes into a new one, whose shards are the files of the old, copied and verified.
+
+    Each shard keeps what it learned: centroids of two trainings differ, and their lists must not be poured together.
+    The search settings are the largest of the parts. The recall of the whole is not known, and the card states none.
+
+    Args:
+        folders: two indexes or more, of one space and one factory.
+        output: folder of the new index; none of the old.
+
+    Raises:
+        UsageError: fewer than two, or the output is one of them.
+        IncompatibleError: they differ in space, dimension, factory, or in how the images were read.
+        DataError: an image is in two of them.
+        StoreError: no index, or a damaged one.
+    """
+    faiss = require("faiss", "cpu", "merge indexes")
+    places, target = [Path(folder) for folder in folders], Path(output)
+    if len(places) < 2:
+        raise UsageError("a merge needs two indexes or more")
+    if target.resolve() in {place.resolve() for place in places}:
+        raise UsageError(f"{target}: cannot be merged into itself; choose another output folder")
+    cards = [read_card(place) for place in places]
+    first = cards[0]
+    known: set[str] = set()
+    names: list[str] = []
+    for place, card in zip(places, cards, strict=True):
+        expect_same_space(first.space, card.space, str(place))
+        if (card.factory, card.dimension, card.metric) != (first.factory, first.dimension, first.metric):
+            raise IncompatibleError(
+                f"{place}: an index {card.factory!r} of {card.dimension} values, {places[0]} is "
+                f"{first.factory!r} of {first.dimension}; build them alike"
+            )
+        expect_same_reading(first.options, card.options, str(place))
+        check_files(place, card, sizes_only=True)  # the checksums are compared on the copies
+        part = read_names(place, card)
+        if len(part) != card.count:
+            raise StoreError(f"{place / CARD}: states {card.count} vectors for {len(part)} names; build it again")
+        expect_new_names(known, part, str(place))
+        names += part
+    parts = zip(places, cards, strict=True)
+    sources = [(place / name, card.sha256[name]) for place, card in parts for name in card.files]
+    settings = {key for card in cards for key in card.search}
+    with new_files(target, len(sources)) as new:
+        for (source, expected), name in zip(sources, new.files, strict=True):
+            with replaced_when_whole(target / name) as temporary:
+                shutil.copyfile(source, temporary)
+                if sha256_file(temporary) != expected:
+                    raise StoreError(f"{source}: damaged, its checksum differs; build the index again")
+        write_names(target / new.names, names)
+        sums, sizes = sums_and_sizes(target, [*new.files, new.names])
+        merged = replace(
+            first,
+            schema=SCHEMA,
+            count=len(names),
+            versions=package_versions(str(faiss.__version__)),
+            files=new.files,
+            names=new.names,
+            sha256=sums,
+            sizes=sizes,
+            search={key: max(card.search.get(key, 0) for card in cards) for key in sorted(settings)},
+            recall={},
+        )
+        publish(target, merged)
+    return merged

@@ -1,0 +1,1 @@
+"""Training of edge detectors on the town's exact edges."""

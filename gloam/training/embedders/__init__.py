@@ -1,0 +1,1 @@
+"""Training of embedders: contrastive learning on mined tuples, made nights among them."""

@@ -1,0 +1,205 @@
+"""Typed configuration of metric learning; every default is the Dark Side paper's VGG16 as its code runs it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from gloam.errors import UsageError
+from gloam.training.embedders.nights import NightRule
+from gloam.training.typed_config import fill_dataclass, read_mapping, recipe_mapping, recipes_of, to_json
+
+METRIC_RECIPES = "gloam.training.recipes.metric"
+UNTRACED = ("threads", "device", "workers", "cache_mib", "max_minutes", "data", "maker", "weights", "forward_images")
+
+
+@dataclass(frozen=True)
+class MetricData:
+    """Where the images come from: arguments of ``gloam.data.retrieval_sets.sets.read_retrieval_set``,
+    ``kind`` among them.
+
+    Attributes:
+        train, validation: the two sets; ``{root}`` in a text stands for the folder given with ``--data``.
+        real: real pairs of night and day to be mixed in, or None.
+    """
+
+    train: Mapping[str, Any] = field(default_factory=dict)
+    validation: Mapping[str, Any] = field(default_factory=dict)
+    real: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class MetricConfig:
+    """A run of metric learning on tuples of an anchor, a positive and hard negatives.
+
+    Attributes:
+        network, network_options: of ``create_embedder``.
+        weights: initial weights; None for random ones. Ignored where they are given otherwise.
+        maker: what makes nights, see ``open_night_maker``; ignored where it is given otherwise. In this and in
+            ``weights`` ``{root}`` stands for the folder given with ``--data``.
+        data: the image sets of the command line; ignored where sets are given otherwise.
+        seed: of initial weights and of every choice.
+        epochs: each mines anew.
+        tuples: per epoch, at most as many as there are pairs.
+        batch: tuples per optimiser step; what is left of an epoch is dropped, unless it is all.
+        negatives: per tuple.
+        margin: of the contrastive loss.
+        learning_rate, learning_rate_decay: of Adam, and its factor per epoch.
+        weight_decay: L2 added to the gradient; GeM's p has none.
+        pool_learning_rate_factor: GeM's p learns this much faster.
+        whiten_images: HOW alone: training images whose cells give ``dim_reduction`` its PCA whitening before the first
+            epoch, the first of the set; 0 keeps the initial weights'.
+        freeze_batch_norm: keep running statistics, as for pretrained weights; random ones need their own.
+        anchors: ``random`` pairs, ``diverse`` ones of a random pool, or ``all``.
+        anchor_pool: pairs from which diverse anchors are chosen.
+        diverse_window: shares of the remaining candidates, from the most similar, between which the next one lies.
+        negative_pool: images among which negatives are mined.
+        night: which images are made night.
+        real_share: of the tuples, from the real pairs of night and day.
+        photometric, clahe_clip, clahe_grid: normalisation of every image, made nights included.
+        image_side: longer side, pixels; larger images in files are reduced. Those in memory stay as they are.
+        validate_every: epochs; the last one is always validated.
+        select: what the best epoch is chosen by: the ``loss`` of validation tuples, or the ``mAP``.
+        query_condition, map_condition: restrict the validation's mAP to queries and database of these conditions.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        threads: of torch; None leaves them.
+        workers: threads that decode and normalise ahead of training.
+        cache_mib: decoded and normalised images kept in memory.
+        describe_batch: images per forward of mining and validation.
+        forward_images: images that take part in one backward, by whole tuples; less memory for the same gradient.
+        max_minutes: no epoch starts after this time; None for no limit.
+    """
+
+    network: str = "gem_vgg16"
+    network_options: Mapping[str, Any] = field(default_factory=dict)
+    weights: str | None = None
+    maker: str | None = None
+    data: MetricData = field(default_factory=MetricData)
+    seed: int = 0
+    epochs: int = 40
+    tuples: int = 2000
+    batch: int = 5
+    negatives: int = 5
+    margin: float = 0.75
+    learning_rate: float = 5e-7
+    learning_rate_decay: float = 0.99
+    weight_decay: float = 5e-4
+    pool_learning_rate_factor: float = 10.0
+    whiten_images: int = 0
+    freeze_batch_norm: bool = True
+    anchors: Literal["random", "diverse", "all"] = "random"
+    anchor_pool: int = 10000
+    diverse_window: tuple[float, float] = (0.2, 0.8)
+    negative_pool: int = 22000
+    night: NightRule = field(default_factory=NightRule)
+    real_share: float = 0.0
+    photometric: Literal["none", "clahe"] = "clahe"
+    clahe_clip: float = 1.0
+    clahe_grid: int = 8
+    image_side: int = 362
+    validate_every: int = 5
+    select: Literal["loss", "mAP"] = "loss"
+    query_condition: str | None = None
+    map_condition: str | None = None
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    threads: int | None = None
+    workers: int = 4
+    cache_mib: int = 2048
+    describe_batch: int = 32
+    forward_images: int = 35
+    max_minutes: float | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be trained.
+
+        Raises:
+            UsageError: naming the value and what it may be.
+        """
+        least = {
+            "anchor_pool": 1,
+            "negative_pool": 1,
+            "image_side": 32,
+            "workers": 0,
+            "cache_mib": 0,
+            "whiten_images": 0,
+            "clahe_grid": 1,
+        }
+        counts = ("epochs", "tuples", "batch", "negatives", "validate_every", "describe_batch", "forward_images")
+        for name, low in (*((name, 1) for name in counts), *least.items()):
+            if getattr(self, name) < low:
+                raise UsageError(f"{name} {getattr(self, name)}: must be at least {low}")
+        for name in ("margin", "learning_rate", "learning_rate_decay", "pool_learning_rate_factor", "clahe_clip"):
+            if not getattr(self, name) > 0:
+                raise UsageError(f"{name} {getattr(self, name)}: must be positive")
+        if not self.weight_decay >= 0:
+            raise UsageError(f"weight_decay {self.weight_decay}: must not be negative")
+        if not 0 <= self.real_share <= 1:
+            raise UsageError(f"real_share {self.real_share}: is a share of the tuples; give a number from 0 to 1")
+        close, far = self.diverse_window
+        if not 0 <= close < far <= 1:
+            raise UsageError(f"diverse_window {close} to {far}: shares of 0 <= low < high <= 1 are needed")
+        if (self.query_condition is None) != (self.map_condition is None):
+            raise UsageError("query_condition and map_condition: give both, or neither")
+        if self.max_minutes is not None and not self.max_minutes > 0:
+            raise UsageError(f"max_minutes {self.max_minutes}: must be positive")
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON form; :func:`fill_metric_config` reads it back."""
+        found: dict[str, Any] = to_json(self)
+        return found
+
+    def trajectory(self) -> dict[str, Any]:
+        """What the weights depend on: all but device, speed, and what is named by content elsewhere.
+
+        ``epochs`` is not among it: a run with more of them carries on.
+        """
+        value = self.to_dict()
+        return {key: item for key, item in value.items() if key not in (*UNTRACED, "epochs")}
+
+
+def fill_metric_config(value: Mapping[str, Any], where: str, base: MetricConfig | None = None) -> MetricConfig:
+    """Put values over the defaults, or over ``base``.
+
+    Raises:
+        UsageError: an unknown key (the nearest is named) or a value that is refused.
+    """
+    return fill_dataclass(MetricConfig, value, where, base)
+
+
+def read_metric_config(path: str | Path, base: MetricConfig | None = None) -> MetricConfig:
+    """Fill a config from a YAML file."""
+    return fill_metric_config(read_mapping(path), str(path), base)
+
+
+def metric_recipes() -> list[str]:
+    """The recipes of metric learning that come with gloam."""
+    return recipes_of(METRIC_RECIPES)
+
+
+def read_metric_recipe(name: str, overrides: Mapping[str, Any] | None = None) -> MetricConfig:
+    """A recipe that comes with gloam, with some keys replaced.
+
+    Raises:
+        UsageError: there is none of that name, or a key or value is refused.
+    """
+    base = fill_metric_config(recipe_mapping(METRIC_RECIPES, name), f"recipe {name}")
+    return fill_metric_config(overrides, f"recipe {name}, changed", base) if overrides else base
+
+
+def rooted(value: Any, root: str | Path | None) -> Any:
+    """``value`` with ``{root}`` in every text replaced by the folder.
+
+    Raises:
+        UsageError: a text asks for the folder and there is none.
+    """
+    if isinstance(value, Mapping):
+        return {key: rooted(item, root) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [rooted(item, root) for item in value]
+    if not isinstance(value, str) or "{root}" not in value:
+        return value
+    if root is None:
+        raise UsageError(f"{value}: give the folder that {{root}} stands for with --data DIR")
+    return value.replace("{root}", str(root))

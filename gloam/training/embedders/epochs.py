@@ -1,0 +1,274 @@
+"""The epochs of metric learning, from the newest saved state to the end."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gloam.data.retrieval_sets.sets import RetrievalSet
+from gloam.errors import StoreError, UsageError
+from gloam.networks.embedders import Embedder
+from gloam.networks.embedders.gem import GeM
+from gloam.networks.local_features.how import HOW
+from gloam.training.embedders.batch_norm import freeze_batch_norm, settle_batch_norm
+from gloam.training.embedders.config import MetricConfig
+from gloam.training.embedders.how_init import whiten_cells
+from gloam.training.embedders.losses import contrastive_loss
+from gloam.training.embedders.street_fit import DivergenceError
+from gloam.training.embedders.tuple_images import Described, TupleImages, describe_images
+from gloam.training.embedders.tuples import Tuples, mine_epoch
+from gloam.training.embedders.validation import Validation, validate
+from gloam.training.run_state import RunState
+
+NAMES_SHOWN = 3
+SETTLE_IMAGES = 256
+WHITENED_CELLS = 200  # of each image: 5000 images make 2 GiB of ResNet-18's
+Say = Callable[[str], None]
+
+
+@dataclass
+class Progress:
+    """All that an epoch hands to the next."""
+
+    updates: int = 0  # of the optimiser
+    best_epoch: int = 0
+    best: dict[str, Tensor] = field(default_factory=dict)
+    history: list[dict[str, Any]] = field(default_factory=list)
+    seconds: float = 0.0
+
+
+def make_optimizer(config: MetricConfig, model: Embedder) -> torch.optim.Adam:
+    """Adam with L2 in the gradient; GeM's p has its own rate and no decay."""
+    groups = [
+        {**group, "weight_decay": config.weight_decay if group["weight_decay"] else 0.0}
+        for group in model.parameter_groups(config.pool_learning_rate_factor)
+    ]
+    return torch.optim.Adam(groups, lr=config.learning_rate)
+
+
+def tuple_loss(
+    model: Embedder,
+    pixels: list[Any],  # uint8 [h, w, 3] each, T * (2 + N) of them
+    members: int,
+    margin: float,
+    device: torch.device,
+) -> Tensor:
+    """Contrastive loss of whole tuples, summed; images of one size go through the network together.
+
+    Args:
+        model: in train mode; with batch norm on its running statistics the result is that of one image at a time.
+        pixels: anchor, positive and negatives of one tuple after the other.
+        members: 2 + N.
+        margin, device: of the loss and the model.
+    """
+    found = describe_images(model, pixels, device).view(len(pixels) // members, members, -1)
+    same = torch.zeros(found.shape[0], members - 1, device=device)
+    same[:, 0] = 1
+    return contrastive_loss(found[:, 0], found[:, 1:], same, margin)
+
+
+class MetricRun:
+    """Epochs from the newest saved state to the end."""
+
+    def __init__(
+        self,
+        config: MetricConfig,
+        model: Embedder,
+        device: torch.device,
+        train: RetrievalSet,
+        validation: RetrievalSet,
+        real: RetrievalSet | None,
+        seen: TupleImages,
+        shown: TupleImages,
+        saves: RunState,
+        say: Say | None,
+    ) -> None:
+        self.config, self.model, self.device, self.say = config, model, device, say
+        self.train, self.validation, self.real = train, validation, real
+        self.seen, self.shown, self.saves = seen, shown, saves
+        self.optimizer = make_optimizer(config, model)
+        self.state = Progress()
+
+    def run(self) -> Progress:
+        config, started = self.config, time.perf_counter()
+        self._resume()
+        before = self.state.seconds
+        if not self.state.history:
+            self._whiten()
+            self._settle()
+            self._finish_epoch(0, {"loss": None}, self._validate(), started, before)
+        for epoch in range(len(self.state.history), config.epochs + 1):
+            if config.max_minutes is not None and self.state.seconds >= 60 * config.max_minutes:
+                self._tell(f"ended by max_minutes {config.max_minutes:g} after epoch {epoch - 1}")
+                break
+            record = self._train_epoch(epoch)
+            scores = None
+            if epoch % config.validate_every == 0 or epoch == config.epochs:
+                began = time.perf_counter()
+                scores = self._validate()
+                record["seconds"]["validate"] = round(time.perf_counter() - began, 3)
+            self._finish_epoch(epoch, record, scores, started, before)
+        if not self.state.best_epoch:
+            self._validate_last()
+        return self.state
+
+    def _validate_last(self) -> None:
+        """A run that time ended before its first validation is judged by its last epoch, 0 included."""
+        last = self.state.history[-1]
+        if last["validation"] is None:
+            last["validation"] = asdict(self._validate())
+        self.state.best_epoch, self.state.best = last["epoch"], _copied(self.model)
+
+    def _train_epoch(self, epoch: int) -> dict[str, Any]:
+        config = self.config
+        began = time.perf_counter()
+        rate = config.learning_rate * config.learning_rate_decay ** (epoch - 1)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate * group["factor"]
+        described = Described(self.model, self.seen, self.device, config.describe_batch)
+        tuples = mine_epoch(config, self.train, self.real, self.seen, described, epoch)
+        mined = time.perf_counter()
+        loss, used = self._steps(tuples, epoch)
+        self._settle()
+        return {
+            "loss": loss,
+            "learning_rate": rate,
+            "tuples": used,
+            "night": float(tuples.night.mean()),
+            "negative_distance": tuples.distance,
+            "seconds": {"mine": round(mined - began, 3), "train": round(time.perf_counter() - mined, 3)},
+        }
+
+    def _steps(self, tuples: Tuples, epoch: int) -> tuple[float, int]:
+        """Mean loss per tuple, and how many tuples were used."""
+        config, members = self.config, tuples.rows.shape[1]
+        count = len(tuples.rows)
+        batches = max(count // config.batch, 1)
+        part = max(config.forward_images // members, 1)
+        bounds = [
+            (first, min(first + part, last))
+            for start in range(0, batches * config.batch, config.batch)
+            for last in (min(start + config.batch, count),)
+            for first in range(start, last, part)
+        ]
+        requests = ((tuples.rows[a:b].ravel(), tuples.night[a:b].ravel()) for a, b in bounds)
+        self.model.train()
+        if config.freeze_batch_norm:
+            freeze_batch_norm(self.model)
+        total = 0.0
+        self.optimizer.zero_grad()
+        for (first, last), pixels in zip(bounds, self.seen.batches(requests), strict=True):
+            loss = tuple_loss(self.model, pixels, members, config.margin, self.device)
+            value = loss.item()
+            if not math.isfinite(value):
+                raise self._diverged(f"the loss is {value}", tuples.rows[first:last, 0], epoch)
+            loss.backward()  # type: ignore[no-untyped-call]  # torch leaves Tensor.backward untyped
+            total += value
+            if last % config.batch == 0 or last == count:
+                self.optimizer.step()
+                self.optimizer.zero_grad()
+                self.state.updates += 1
+                power = _lowest_power(self.model)
+                if power is not None and not power > 0:
+                    raise self._diverged(
+                        f"GeM's p has become {power:.3g}, and only a positive one is a mean",
+                        tuples.rows[first:last, 0],
+                        epoch,
+                        "learning_rate or pool_learning_rate_factor",
+                    )
+        return total / bounds[-1][1], bounds[-1][1]
+
+    def _whiten(self) -> None:
+        """HOW's ``dim_reduction`` from the cells of the first training images, as they are."""
+        count = min(self.config.whiten_images, len(self.train))
+        if not count:
+            return
+        if not isinstance(self.model, HOW):
+            raise UsageError(f"whiten_images is for HOW networks, not for {self.model.name}; set it to 0")
+        rows = np.arange(count)
+        requests = ((rows[start : start + 1], np.zeros(1, bool)) for start in rows)
+        images = (torch.from_numpy(pixels[0])[None].to(self.device) for pixels in self.seen.batches(requests))
+        cells = whiten_cells(self.model, images, WHITENED_CELLS)
+        self._tell(f"dim_reduction: whitening of {cells} cells of {count} images")
+
+    def _settle(self) -> None:
+        """Running statistics of some training images, where they learn: those of training lag behind the weights."""
+        if self.config.freeze_batch_norm:
+            return
+        rows = np.random.default_rng([self.config.seed, 2]).permutation(len(self.train))[:SETTLE_IMAGES]
+        pixels = self.seen.load(rows, np.zeros(len(rows), bool))
+        same = np.stack([image for image in pixels if image.shape == pixels[0].shape])
+        device_less = self.model.cpu()
+        settle_batch_norm(device_less, same)
+        device_less.to(self.device)
+
+    def _validate(self) -> Validation:
+        described = Described(self.model, self.shown, self.device, self.config.describe_batch)
+        return validate(self.config, self.validation, self.shown, described)
+
+    def _finish_epoch(
+        self, epoch: int, record: dict[str, Any], scores: Validation | None, started: float, before: float
+    ) -> None:
+        """Add the record, keep the best weights, save."""
+        state = self.state
+        full = {"epoch": epoch, **record, "p": _lowest_power(self.model), "updates": state.updates}
+        full["validation"] = asdict(scores) if scores is not None else None
+        state.history.append(full)
+        if scores is not None and epoch > 0:
+            best = state.history[state.best_epoch]["validation"] if state.best_epoch else None
+            if best is None or _better(self.config.select, full["validation"], best):
+                state.best_epoch, state.best = epoch, _copied(self.model)
+        state.seconds = before + time.perf_counter() - started
+        self.saves.save(
+            epoch, {**vars(state), "model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}
+        )
+        said = "" if scores is None else f"validation loss {scores.loss:.4f}, mAP {scores.mAP:.3f}"
+        if epoch:
+            said = f"loss {record['loss']:.4f}{', ' if said else ''}{said}"
+        self._tell(f"epoch {epoch}/{self.config.epochs}: {said}, {state.seconds:.0f} s")
+
+    def _resume(self) -> None:
+        kept = self.saves.load()
+        if kept is None:
+            return
+        try:
+            self.model.load_state_dict(kept["model"])
+            self.optimizer.load_state_dict(kept["optimizer"])
+            self.state = Progress(**{item.name: kept[item.name] for item in fields(Progress)})
+        except (KeyError, RuntimeError, ValueError) as error:
+            raise StoreError(f"{self.saves.folder}: is not the state of such a run; choose another folder") from error
+        done = len(self.state.history) - 1
+        if done < self.config.epochs:
+            self._tell(f"carrying on after epoch {done} of {self.config.epochs}")
+
+    def _diverged(self, what: str, anchors: Any, epoch: int, lower: str = "learning_rate") -> DivergenceError:
+        names = ", ".join(self.seen.names[int(row)] for row in anchors[:NAMES_SHOWN])
+        return DivergenceError(
+            f"{what} at epoch {epoch}, step {self.state.updates} (anchors {names}); the same command carries on from "
+            f"the last save before it; try a lower {lower}"
+        )
+
+    def _tell(self, line: str) -> None:
+        if self.say is not None:
+            self.say(line)
+
+
+def _better(select: str, new: dict[str, float], old: dict[str, float]) -> bool:
+    return new["loss"] < old["loss"] if select == "loss" else new["mAP"] > old["mAP"]
+
+
+def _lowest_power(model: Embedder) -> float | None:
+    """The lowest p of all GeM layers; None for a network without one."""
+    powers = [float(part.p.detach().min()) for part in model.modules() if isinstance(part, GeM)]
+    return min(powers, default=None) if not np.isnan(powers).any() else math.nan
+
+
+def _copied(model: Embedder) -> dict[str, Tensor]:
+    return {key: value.detach().cpu().clone() for key, value in model.state_dict().items()}

@@ -1,0 +1,240 @@
+"""Which images of a tuple become night, what makes them night, and where the made nights are kept.
+
+Three rules of the papers: **deterministic** (ICCV 2023 as its code does it: an anchor is night by a hash of its name,
+for the whole training and in validation), **per_epoch** (as its text says: a share of the anchors, drawn anew each
+epoch) and **per_image** (the thesis, 3.4: each image of each tuple by itself, with probability p).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from gloam.errors import StoreError, UsageError
+from gloam.files import sha256_bytes, sha256_json, write_bytes
+from gloam.padding import crop_back, next_multiple, reflect_to
+from gloam.runtime.models.image_model import ImageOperation, Pixels, one_by_one, to_uint8
+from gloam.runtime.models.translator import load_translator
+
+Flags = npt.NDArray[np.bool_]
+Rows = npt.NDArray[np.int64]
+Role = Literal["anchor", "positive", "negative"]
+ROLES: tuple[Role, ...] = ("anchor", "positive", "negative")
+GPU_BATCH = 16
+
+
+@dataclass(frozen=True)
+class NightRule:
+    """Which images are made night.
+
+    Attributes:
+        mode: ``none``; ``deterministic`` (by the name, always the same); ``per_epoch`` (drawn anew each epoch, the same
+            for every use of an image in one role); ``per_image`` (drawn for every image of every tuple).
+        share: of the images in the chosen roles; 0 to 1.
+        roles: which images of a tuple may be made night.
+    """
+
+    mode: Literal["none", "deterministic", "per_epoch", "per_image"] = "none"
+    share: float = 0.25  # the paper's; 0.15 in the thesis
+    roles: tuple[Role, ...] = ("anchor",)  # the paper's; all three in the thesis
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.share <= 1:  # NaN included
+            raise UsageError(f"night share {self.share}: is a probability; give a number from 0 to 1")
+        unknown = [role for role in self.roles if role not in ROLES]
+        if unknown or not self.roles or len(set(self.roles)) < len(self.roles):
+            raise UsageError(f"night roles {list(self.roles)}: give one or more of {', '.join(ROLES)}, each once")
+
+    @property
+    def active(self) -> bool:
+        """Whether any image is made night."""
+        return self.mode != "none" and self.share > 0
+
+    def of_images(self, names: Sequence[str], role: Role, seed: int, epoch: int) -> Flags:
+        """Which images are night wherever they appear in one role; what mining sees.
+
+        Nights that are drawn tuple by tuple are no property of an image: mining sees the image as it is.
+
+        Args:
+            names: of the images.
+            role: in which they appear.
+            seed, epoch: of the run.
+
+        Returns:
+            bool ``[n]``.
+        """
+        if not self.active or role not in self.roles or self.mode == "per_image":
+            return np.zeros(len(names), bool)
+        if self.mode == "deterministic":
+            return np.array([name_fraction(name) < self.share for name in names], bool)
+        random = np.random.default_rng([seed, epoch, ROLES.index(role), 7])
+        return random.random(len(names)) < self.share
+
+    def of_tuples(self, names: Sequence[str], tuples: Rows, seed: int, epoch: int) -> Flags:
+        """Which images of each tuple are night in training.
+
+        Args:
+            names: of all images.
+            tuples: indices of anchor, positive and negatives, int64 ``[T, 2 + N]``.
+            seed, epoch: of the run.
+
+        Returns:
+            bool ``[T, 2 + N]``.
+        """
+        night = np.zeros(tuples.shape, bool)
+        drawn = np.random.default_rng([seed, epoch, 8]).random(tuples.shape) < self.share
+        for role, columns in zip(ROLES, (slice(0, 1), slice(1, 2), slice(2, None)), strict=True):
+            if not self.active or role not in self.roles:
+                continue
+            if self.mode == "per_image":
+                night[:, columns] = drawn[:, columns]
+            else:
+                night[:, columns] = self.of_images(names, role, seed, epoch)[tuples[:, columns]]
+        return night
+
+    def in_validation(self) -> NightRule:
+        """The rule that validation keeps: by the name, so that every epoch is judged on the same images."""
+        return NightRule("deterministic", self.share, self.roles) if self.active else NightRule()
+
+
+def name_fraction(name: str) -> float:
+    """A number in [0, 1) from the MD5 of an image's name without folders and suffix: its last four hex digits."""
+    stem = PurePosixPath(name).stem
+    digest = hashlib.md5(stem.encode("utf-8", "surrogateescape"), usedforsecurity=False).hexdigest()
+    return int(digest[-4:], 16) / 65536
+
+
+def open_night_maker(spec: str | Path, device: str = "cpu") -> ImageOperation:
+    """What makes nights: a trained generator or a formula.
+
+    Args:
+        spec: a translator checkpoint (``.safetensors``), an exported one (``.onnx``), or ``none``, ``lab-inversion``,
+            ``gamma``, ``gamma:MEAN``, ``clahe``.
+        device: ``cpu`` or ``cuda``.
+
+    Raises:
+        UsageError: an unknown name.
+        ModelError: no translator.
+    """
+    if str(spec).endswith(".safetensors"):
+        from gloam.networks.checkpoints import load_translator as load_weights
+
+        return TorchTranslator(load_weights(spec).model, str(spec), device)
+    return load_translator(spec, device)
+
+
+class TorchTranslator:
+    """A generator as an :class:`gloam.runtime.models.image_model.ImageOperation`, without an export.
+
+    Args:
+        model: a translator network; put in eval mode.
+        name: for people.
+        device: where it runs.
+    """
+
+    def __init__(self, model: Any, name: str, device: str = "cpu") -> None:
+        from gloam.networks.checkpoints import weights_sha256
+
+        self.model = model.to(device).eval().requires_grad_(False)
+        self.name, self.device = name, device
+        self.fingerprint = sha256_json(["torch", model.name, model.options, weights_sha256(model.state_dict())])
+        self.batch_size = 1 if device == "cpu" else GPU_BATCH
+        self.backend: dict[str, Any] = {"backend": "torch", "providers": [device], "precision": "fp32"}
+
+    def check(self, image: Pixels) -> None:
+        """Any uint8 ``[h, w, 3]`` image will do; anything else is an ImageError."""
+        one_by_one([image], lambda same: same)
+
+    def shape_for(self, image: Pixels) -> tuple[int, int]:
+        """The (H, W) that an image is padded to."""
+        height, width = (next_multiple(max(side, self.model.minimum), self.model.multiple) for side in image.shape[:2])
+        return height, width
+
+    def __call__(self, images: Sequence[Pixels]) -> list[Pixels]:
+        """uint8 ``[h, w, 3]`` each, of any sizes, to the same shapes; reflect-padded, translated, cropped."""
+        for image in images:
+            self.check(image)
+        found: dict[int, Pixels] = {}
+        buckets: dict[tuple[int, int], list[int]] = {}
+        for row, image in enumerate(images):
+            buckets.setdefault(self.shape_for(image), []).append(row)
+        for shape, rows in buckets.items():
+            for start in range(0, len(rows), self.batch_size):
+                part = rows[start : start + self.batch_size]
+                padded = [reflect_to(_of_channels(images[row], self.model.channels), shape) for row in part]
+                batch = torch.from_numpy(np.stack([pixels for pixels, _ in padded])).to(self.device)
+                with torch.inference_mode():
+                    output = self.model.translate_uint8(batch).cpu().numpy()
+                for row, (_, corner), whole in zip(part, padded, output, strict=True):
+                    size = (images[row].shape[0], images[row].shape[1])
+                    night = to_uint8((crop_back(whole, corner, size) + 1) * np.float32(127.5))
+                    found[row] = night if night.shape[2] == 3 else np.repeat(night, 3, axis=2)
+        return [found[row] for row in range(len(images))]
+
+
+class NightCache:
+    """Nights made once: kept in a folder by the maker's identity and the image's pixels, shared by runs.
+
+    Args:
+        maker: makes the nights.
+        folder: where they are kept, as PNG; None keeps nothing.
+    """
+
+    def __init__(self, maker: ImageOperation, folder: str | Path | None = None) -> None:
+        self.maker = maker
+        self.folder = Path(folder) / maker.fingerprint[:16] if folder is not None else None
+        self.made = 0  # by this object, for reports
+
+    def __call__(self, images: Sequence[Pixels]) -> list[Pixels]:
+        """Nights of images, uint8 ``[h, w, 3]`` each, of any sizes.
+
+        Raises:
+            ImageError: an image that the maker cannot take.
+            StoreError: the folder cannot be read or written.
+        """
+        paths = [self._path(image) for image in images]
+        nights = [self._kept(path) for path in paths]
+        missing = [row for row, night in enumerate(nights) if night is None]
+        size = max(self.maker.batch_size, 1)
+        for start in range(0, len(missing), size):
+            rows = missing[start : start + size]
+            for row, night in zip(rows, self.maker([images[row] for row in rows]), strict=True):
+                nights[row] = night
+                self._keep(paths[row], night)
+                self.made += 1
+        return [night for night in nights if night is not None]
+
+    def _path(self, image: Pixels) -> Path | None:
+        if self.folder is None:
+            return None
+        digest = sha256_bytes(repr(image.shape).encode() + np.ascontiguousarray(image).tobytes())
+        return self.folder / digest[:2] / f"{digest[2:34]}.png"
+
+    def _kept(self, path: Path | None) -> Pixels | None:
+        if path is None or not path.is_file():
+            return None
+        found = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR)
+        if found is None:
+            raise StoreError(f"{path}: not readable as an image; remove it to make the night again")
+        night: Pixels = np.ascontiguousarray(found[..., ::-1], np.uint8)
+        return night
+
+    def _keep(self, path: Path | None, night: Pixels) -> None:
+        if path is not None:
+            _, encoded = cv2.imencode(".png", np.ascontiguousarray(night[..., ::-1]), [cv2.IMWRITE_PNG_COMPRESSION, 1])
+            write_bytes(path, encoded.tobytes())
+
+
+def _of_channels(image: Pixels, channels: int) -> Pixels:
+    if channels == 3:
+        return image
+    grey: Pixels = np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), np.uint8)[..., None]
+    return grey

@@ -1,0 +1,217 @@
+"""Metric learning on mined tuples with made nights (Mohwald et al. 2023; Radenović et al. 2019).
+
+An epoch draws anchors, mines their negatives under the current network, and takes steps on batches of tuples; every so
+many epochs a held-out set is scored. All choices of an epoch come from (seed, epoch), so the same call carries on after
+a kill and, on a CPU with as many threads, ends with the same weights bit for bit.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from gloam import __version__
+from gloam.data.retrieval_sets.sets import RetrievalSet
+from gloam.errors import DataError, UsageError
+from gloam.files import sha256_json, write_json
+from gloam.model_card import Photometric
+from gloam.networks.checkpoints import load_checkpoint, save_checkpoint, weights_sha256
+from gloam.networks.embedders import Embedder, create_embedder
+from gloam.runtime.models.image_model import ImageOperation
+from gloam.training.embedders.config import MetricConfig
+from gloam.training.embedders.epochs import MetricRun, Say
+from gloam.training.embedders.nights import NightCache
+from gloam.training.embedders.tuple_images import TupleImages
+from gloam.training.run_state import RunState
+
+WEIGHTS_FILE = "embedder.safetensors"
+RECORD_FILE = "train.json"
+NIGHTS_FOLDER = "nights"
+VERSIONED = ("numpy", "torch", "opencv-python-headless", "safetensors")
+
+
+@dataclass(frozen=True)
+class MetricSummary:
+    """What a run gave.
+
+    Attributes:
+        weights: the written ``.safetensors`` checkpoint of the best epoch.
+        weights_sha256: of its tensors.
+        best_epoch: 1-based, among the validated ones.
+        epochs: done; fewer than asked for where ``max_minutes`` ended the run.
+        validation: ``loss``, ``mAP``, ``chance_mAP`` and ``queries`` of the best epoch.
+        untrained: the same of the initial weights.
+        history: one record per epoch, see ``train.json``; epoch 0 are the initial weights.
+        seconds: of all calls together.
+    """
+
+    weights: Path
+    weights_sha256: str
+    best_epoch: int
+    epochs: int
+    validation: dict[str, float]
+    untrained: dict[str, float]
+    history: list[dict[str, Any]]
+    seconds: float
+
+
+def train_metric(
+    config: MetricConfig,
+    train: RetrievalSet,
+    validation: RetrievalSet,
+    folder: str | Path,
+    *,
+    night: ImageOperation | None = None,
+    weights: str | Path | None = None,
+    real: RetrievalSet | None = None,
+    nights: str | Path | None = None,
+    recipe: str = "custom",
+    say: Say | None = None,
+) -> MetricSummary:
+    """Train an embedder and write ``embedder.safetensors`` (the best epoch) and ``train.json``.
+
+    The same call carries on after a kill, and with more epochs after the last; a finished run is only read.
+
+    Args:
+        config: everything but images and networks.
+        train, validation: sets of images, clusters and pairs; of places that they do not share.
+        folder: output folder, created where it is missing.
+        night: makes nights; needed where ``config.night`` asks for any.
+        weights: initial weights, native or a state dict; random ones where None.
+        real: real pairs of night and day, ``config.real_share`` of the tuples.
+        nights: folder that keeps made nights, to be shared by runs; ``folder/nights`` by default.
+        recipe: name that goes into the weights' provenance.
+        say: gets one line per epoch.
+
+    Raises:
+        UsageError: nights or real pairs are asked for and not given, or the device is absent.
+        DataError: a set without pairs or with too few clusters, or an image that cannot be read.
+        ModelError: no such network, or weights of another.
+        StoreError: ``folder`` holds another run, or cannot be written.
+        DivergenceError: a loss, descriptor or GeM's p has left what can be trained; epoch, step and images are named.
+    """
+    _check(config, train, validation, night, real)
+    device = torch.device(_device(config.device))
+    if config.threads is not None:
+        torch.set_num_threads(config.threads)
+    torch.manual_seed(config.seed)
+    model = initial_model(config, weights).to(device)
+    place = Path(folder)
+    cache = NightCache(night, nights if nights is not None else place / NIGHTS_FOLDER) if night is not None else None
+    sets = [train] if real is None else [train, real]
+    identity = {
+        "config": config.trajectory(),
+        "train": train.identity(),
+        "validation": validation.identity(),
+        "real": real.identity() if real is not None else None,
+        "night": night.fingerprint if night is not None and config.night.active else None,
+        "weights": weights_sha256(model.state_dict()),
+    }
+    photometric = Photometric(config.photometric, clip=config.clahe_clip, grid=config.clahe_grid)
+    if config.photometric == "none":
+        photometric = Photometric()
+    room = config.cache_mib << 20
+    with ExitStack() as stack:
+        share = room * len(validation) // (len(validation) + sum(len(part) for part in sets))
+        shown = stack.enter_context(
+            TupleImages([validation], photometric, config.image_side, cache, share, config.workers)
+        )
+        seen = stack.enter_context(
+            TupleImages(sets, photometric, config.image_side, cache, room - share, config.workers)
+        )
+        run = MetricRun(config, model, device, train, validation, real, seen, shown, RunState(place, identity), say)
+        state = run.run()
+    model.load_state_dict(state.best)
+    best = state.history[state.best_epoch]
+    provenance = save_checkpoint(
+        place / WEIGHTS_FILE,
+        model.cpu().eval(),
+        {
+            "recipe": recipe,
+            "data": f"{len(train)} images, {len(train.queries)} pairs",
+            "data_sha256": train.identity()["sha256"],
+            "night_maker": night.name if identity["night"] and night is not None else "none",
+            "photometric": {"name": photometric.name, "clip": photometric.clip, "grid": photometric.grid},
+            "licence": "Apache-2.0 for the code; the terms of the training images and initial weights apply",
+            "config_sha256": sha256_json(config.to_dict()),
+            "best_epoch": state.best_epoch,
+            "validation_mAP": best["validation"]["mAP"],
+        },
+    )
+    summary = MetricSummary(
+        weights=place / WEIGHTS_FILE,
+        weights_sha256=provenance["weights_sha256"],
+        best_epoch=state.best_epoch,
+        epochs=len(state.history) - 1,
+        validation=best["validation"],
+        untrained=state.history[0]["validation"],
+        history=state.history,
+        seconds=state.seconds,
+    )
+    record = asdict(summary) | {
+        "weights": WEIGHTS_FILE,
+        "recipe": recipe,
+        "config": config.to_dict(),
+        "identity": identity,
+        "device": str(device),
+        "threads": torch.get_num_threads(),
+        "versions": {"gloam": __version__, "python": platform.python_version()}
+        | {name: importlib.metadata.version(name) for name in VERSIONED},
+    }
+    write_json(place / RECORD_FILE, record)
+    return summary
+
+
+def initial_model(config: MetricConfig, weights: str | Path | None = None) -> Embedder:
+    """The network before training: of random weights, or of a file's.
+
+    Raises:
+        ModelError: no such network, or the file holds another.
+        UsageError: the file's network is not the config's.
+    """
+    if weights is None:
+        return create_embedder(config.network, **config.network_options)
+    from gloam.networks.checkpoints import checkpoint_kind
+
+    if checkpoint_kind(weights) is not None:
+        model = load_checkpoint(weights).model
+        if model.name != config.network:
+            raise UsageError(f"{weights}: holds {model.name}, the recipe trains {config.network}; set network to it")
+        return model
+    return load_checkpoint(weights, config.network, **config.network_options).model
+
+
+def _check(
+    config: MetricConfig,
+    train: RetrievalSet,
+    validation: RetrievalSet,
+    night: ImageOperation | None,
+    real: RetrievalSet | None,
+) -> None:
+    """Refuse what does not fit together, before anything is loaded."""
+    if config.night.active and night is None:
+        raise UsageError(f"night {config.night.mode} needs something that makes nights; name a maker")
+    if config.real_share > 0 and real is None:
+        raise UsageError(f"real_share {config.real_share} needs real pairs of night and day; give data.real")
+    for label, part in (("training", train), ("validation", validation)):
+        if not len(part.queries):
+            raise DataError(f"the {label} set has no pairs of a query and a positive; `gloam dataset check` says why")
+        if part.cluster_count <= config.negatives:
+            raise DataError(
+                f"the {label} set has {part.cluster_count} clusters; {config.negatives} negatives of other clusters "
+                f"need at least {config.negatives + 1}"
+            )
+
+
+def _device(name: str) -> str:
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and not torch.cuda.is_available():
+        raise UsageError("device cuda: none found; choose device cpu or auto")
+    return name

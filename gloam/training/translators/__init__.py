@@ -1,0 +1,1 @@
+"""Training of day-night translators: data, trainers of the papers, the loop around them."""

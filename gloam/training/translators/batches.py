@@ -1,0 +1,295 @@
+"""Batches of day and night images for translators: a pure function of seed and step, so that a resumed run is exact."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from gloam.data.day_night.crops import CentreSquare, Float32, Pad, Transform, create_transform
+from gloam.data.day_night.idx import read_idx_images
+from gloam.data.day_night.papers import read_aachen, read_robotcar, read_sfm, read_transient
+from gloam.data.day_night.read import (
+    Paired,
+    Unpaired,
+    check_images,
+    read_day_night,
+    read_folders,
+    read_paired_csv,
+    read_paired_folders,
+)
+from gloam.errors import DataError, UsageError
+from gloam.training.translators.data_config import DataConfig
+from gloam.training.translators.image_banks import ArrayBank, Bank, FileBank, hold_out, hold_out_pairs, town_banks
+
+__all__ = ["Batches", "DataConfig", "Pool", "open_batches"]
+
+DRAW = 707  # keeps these random numbers apart from others of the same seed
+
+
+class Batches:
+    """Endless batches of two domains.
+
+    Attributes:
+        steps_per_epoch: optimiser steps in an epoch.
+        identity: JSON-ready: what data this is, without where it lies.
+    """
+
+    def __init__(self, config: DataConfig, train: Pool, held_out: Pool, batch: int, seed: int) -> None:
+        self.config, self.batch_size, self.seed = config, batch, seed
+        self._train, self._held_out = train, held_out
+        self._transform = config.make_transform()
+        self._plain = create_transform("square", config.size, flip=False)
+        count = config.images_per_epoch or train.items
+        self.steps_per_epoch = max(count // batch, 1)
+        self.identity: dict[str, Any] = {
+            "data": {
+                name: list(value) if isinstance(value, tuple) else value
+                for name, value in vars(config).items()
+                if name not in ("root", "day", "night", "check", "cache_mb", "workers")
+            },
+            "train": train.identity(),
+            "held_out": held_out.identity(),
+            "batch": batch,
+            "seed": seed,
+        }
+        self._ahead: dict[tuple[int, int, int], Future[tuple[Tensor, Tensor, list[str]]]] = {}
+        self._decoders = ThreadPoolExecutor(config.workers, "decode") if config.workers else None
+        self._next = ThreadPoolExecutor(1, "next-batch") if config.workers else None
+
+    def batch(self, step: int, rank: int = 0, world: int = 1) -> tuple[Tensor, Tensor, list[str]]:
+        """The images of one optimiser step; nothing but (seed, step) decides them.
+
+        Args:
+            step: 0-based, over all epochs.
+            rank, world: which part of the global batch, out of how many equal ones.
+
+        Returns:
+            day and night, float32 ``[B / world, C, H, W]`` in [-1, 1], and the names of all their images, day first.
+
+        Raises:
+            UsageError: the batch cannot be cut into ``world`` equal parts.
+            DataError: an image became unreadable, or the images of the batch differ in shape.
+        """
+        if self.batch_size % world or not 0 <= rank < world:
+            raise UsageError(f"batch {self.batch_size} cannot be cut into {world} equal parts; choose a multiple")
+        waiting = self._ahead.pop((step, rank, world), None)
+        result = waiting.result() if waiting is not None else self._make(step, rank, world)
+        if self._next is not None:
+            self._ahead = {(step + 1, rank, world): self._next.submit(self._make, step + 1, rank, world)}
+        return result
+
+    def held_out(self, count: int) -> tuple[Tensor, Tensor]:
+        """The first ``count`` (or all, where there are fewer) images of each domain that are never trained on.
+
+        Returns:
+            day and night, float32 ``[n, C, size, size]`` in [-1, 1]: the middle of each image. Pairs where the data
+            are pairs.
+
+        Raises:
+            UsageError: nothing is held out.
+        """
+        pool = self._held_out
+        count = min(count, pool.items if pool.pairs is not None else min(len(pool.day), len(pool.night)))
+        if count < 1:
+            raise UsageError("no images are held out; raise held_out_share or name held_out_groups")
+        middle: Transform = CentreSquare(self.config.size)
+        if self.config.transform == "pad":
+            middle = Pad(self.config.size)
+        random = np.random.default_rng(0)  # these transforms draw nothing
+        pairs = pool.pairs[:count] if pool.pairs is not None else np.stack([np.arange(count)] * 2, axis=1)
+        images = [middle(pool.day.image(int(d)), pool.night.image(int(n)), random) for d, n in pairs]
+        return _stacked([pair[0] for pair in images], []), _stacked([pair[1] for pair in images], [])
+
+    def _make(self, step: int, rank: int, world: int) -> tuple[Tensor, Tensor, list[str]]:
+        share = self.batch_size // world
+        rows = range(rank * share, (rank + 1) * share)
+        run: Callable[..., Any] = map if self._decoders is None else self._decoders.map
+        items = list(run(lambda row: self._item(step, row), rows))
+        names = [item[2] for item in items] + [item[3] for item in items]
+        return _stacked([item[0] for item in items], names), _stacked([item[1] for item in items], names), names
+
+    def _item(self, step: int, row: int) -> tuple[Float32, Float32, str, str]:
+        """One row of the global batch, from (seed, step, row) alone."""
+        random = np.random.default_rng([self.seed, DRAW, step, row])
+        pool = self._train
+        if pool.pairs is not None:
+            day, night = (int(index) for index in pool.pairs[random.integers(len(pool.pairs))])
+        else:
+            day, night = int(random.integers(len(pool.day))), int(random.integers(len(pool.night)))
+        plain = 0 < self.config.plain_from_epoch <= step // self.steps_per_epoch
+        names = pool.day.names[day], pool.night.names[night]
+        images = pool.day.image(day), pool.night.image(night)
+        try:
+            first, second = (self._plain if plain else self._transform)(*images, random)
+        except DataError as error:
+            raise DataError(f"{names[0]} and {names[1]}: {error}") from error
+        return first, second, *names
+
+
+@dataclass(frozen=True)
+class Pool:
+    """The images of two domains, and the pairs among them where they are pairs: int64 ``[n, 2]``."""
+
+    day: Bank
+    night: Bank
+    pairs: npt.NDArray[np.int64] | None = None
+
+    @property
+    def items(self) -> int:
+        """Pairs, or images of the larger domain."""
+        return len(self.pairs) if self.pairs is not None else max(len(self.day), len(self.night))
+
+    def identity(self) -> dict[str, Any]:
+        """What images these are."""
+        return {"day": self.day.identity(), "night": self.night.identity(), "items": self.items}
+
+
+def open_batches(config: DataConfig, batch: int, seed: int, folder: Path | None = None) -> Batches:
+    """Find, check and split the images, or render them.
+
+    Args:
+        batch: images of each domain per optimiser step, over all processes.
+        seed: of sampling and crops.
+        folder: where rendered town views are kept; None renders them at every call.
+
+    Raises:
+        UsageError: an impossible batch or seed.
+        DataError: absent, unreadable or too small images; the first are named.
+        StoreError: ``folder`` cannot be written.
+    """
+    if batch < 1 or seed < 0:
+        raise UsageError(f"batch {batch} and seed {seed}: at least 1 and 0")
+    if config.kind in ("town", "town_paired"):
+        pools = [_town_pool(config, seeds, views, folder) for seeds, views in _streets(config)]
+    elif config.kind == "idx":
+        pools = _idx_pools(config)
+    else:
+        pools = _file_pools(config)
+    return Batches(config, pools[0], pools[1], batch, seed)
+
+
+def _streets(config: DataConfig) -> tuple[tuple[tuple[int, ...], int], tuple[tuple[int, ...], int]]:
+    return (config.seeds, config.views), ((config.held_out_seed,), config.held_out_views)
+
+
+def _town_pool(config: DataConfig, seeds: tuple[int, ...], views: int, folder: Path | None) -> Pool:
+    # As much larger than the crop as the smallest scale asks for, so that no view is ever enlarged.
+    height = round(config.size / config.scale[0]) if config.transform == "scalecrop" else config.size
+    size = (round(height * 4 / 3), height)
+    chosen = (config.day_conditions, config.night_conditions)
+    day, night = town_banks(seeds, views, chosen, size, config.channels, config.paired, folder)
+    if not config.paired:
+        return Pool(day, night)
+    pairs = [
+        (first * views + view, second * views + view)
+        for street in range(len(seeds))
+        for first in range(street * len(chosen[0]), (street + 1) * len(chosen[0]))
+        for second in range(street * len(chosen[1]), (street + 1) * len(chosen[1]))
+        for view in range(views)
+    ]
+    return Pool(day, night, np.array(pairs, np.int64))
+
+
+def _idx_pools(config: DataConfig) -> list[Pool]:
+    pools = []
+    banks = []
+    for source in (_path(config.day), _path(config.night)):
+        images = read_idx_images(source)
+        names = [f"{source.name}[{index}]" for index in range(len(images))]
+        kept, apart = hold_out(names, config.held_out_share)
+        banks.append([ArrayBank([names[i] for i in rows], images[rows], config.channels) for rows in (kept, apart)])
+    for part in (0, 1):
+        pools.append(Pool(banks[0][part], banks[1][part]))
+    return pools
+
+
+def _file_pools(config: DataConfig) -> list[Pool]:
+    found, apart = _read(config)
+    transform = config.make_transform()
+    least = max(transform.least_side, 1)
+    items = [found.unpaired() if isinstance(found, Paired) else found]
+    items += [apart] if apart is not None else []
+    if config.check != "none":
+        for part in items:
+            check_images(
+                dict.fromkeys((*part.day, *part.night)),
+                part.rows,
+                least_side=least,
+                max_side=config.max_side or None,
+                decode=config.check == "decode",
+            )
+    room = (config.cache_mb << 20) // 2
+    banks = [
+        (
+            FileBank(part.day, config.channels, config.max_side, room),
+            FileBank(part.night, config.channels, config.max_side, room),
+        )
+        for part in items
+    ]
+    day, night = banks[0]
+    if isinstance(found, Paired):
+        index = [{item.path: i for i, item in enumerate(side)} for side in (items[0].day, items[0].night)]
+        pairs = np.array([(index[0][day.path], index[1][night.path]) for day, night in found.pairs], np.int64)
+        kept, held = hold_out_pairs(pairs, day.names, config.held_out_share)
+        return [Pool(day, night, kept), Pool(day, night, held)]
+    if apart is not None:
+        return [Pool(*pair) for pair in banks]
+    days, nights = (hold_out(bank.names, config.held_out_share) for bank in (day, night))
+    return [Pool(day.part(days[side]), night.part(nights[side])) for side in (0, 1)]
+
+
+def _read(config: DataConfig) -> tuple[Unpaired | Paired, Unpaired | None]:
+    """The images of a kind of files, and those of other groups that are held out."""
+    root = _path(config.root) if config.root else None
+    kind, day, night = config.kind, config.day, config.night
+    if kind == "folders":
+        place = _path(config.root)
+        apart = read_folders(place, config.held_out_groups) if config.held_out_groups else None
+        groups = config.groups
+        if not groups and config.held_out_groups and place.is_dir():
+            groups = tuple(
+                sorted({p.name for p in place.iterdir() if p.is_dir() and p.name[0] != "."} - {*config.held_out_groups})
+            )
+            groups = tuple(name for name in groups if any(file.is_file() for file in (place / name).rglob("*")))
+        return read_folders(place, groups), apart
+    if kind == "lists":
+        return read_day_night(_path(day), _path(night), root), None
+    if kind == "sfm":
+        return read_sfm(_path(day), _path(night), _path(config.root)), None
+    if kind == "aachen":
+        return read_aachen(_path(config.root), *(str(_path(given)) if given else None for given in (day, night))), None
+    if kind == "paired_csv":
+        return read_paired_csv(_path(day), root), None
+    readers: dict[str, Callable[[Path], Unpaired | Paired]] = {
+        "robotcar": read_robotcar,
+        "transient": read_transient,
+        "paired_folders": read_paired_folders,
+    }
+    return readers[kind](_path(config.root)), None
+
+
+def _path(text: str | None) -> Path:
+    """A path of a recipe, with variables and ``~`` replaced."""
+    expanded = os.path.expandvars(os.path.expanduser(text or ""))
+    if unset := re.search(r"\$\{?(\w+)", expanded):
+        raise UsageError(f"{text}: the environment variable {unset[1]} is not set")
+    return Path(expanded)
+
+
+def _stacked(images: list[Float32], names: list[str]) -> Tensor:
+    shapes = {image.shape for image in images}
+    if len(shapes) > 1:
+        raise DataError(
+            f"the images of a batch differ in shape ({', '.join(names[:2])}, ...); use batch 1 or another transform"
+        )
+    return torch.from_numpy(np.stack(images))

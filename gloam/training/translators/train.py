@@ -1,0 +1,207 @@
+"""Train a translator: open the images, run the loop in one process or several, write the networks and the record."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import sys
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from gloam import __version__
+from gloam.files import sha256_json, write_json
+from gloam.networks.checkpoints import save_checkpoint
+from gloam.training.translators.batches import open_batches
+from gloam.training.translators.config import TranslatorConfig
+from gloam.training.translators.fabric import FabricEngine, launch, make_fabric
+from gloam.training.translators.monitor import HELD_OUT_FILE, LOSSES_FILE, read_table
+from gloam.training.translators.steps import Clock, Judge, Loop, LoopEnd
+from gloam.training.translators.trainers import TRAINERS
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+RECORD_FILE = "train.json"
+VIEWS_FOLDER = "views"
+WHEN = ("step", "epoch", "seconds", "learning_rate")
+VERSIONED = ("numpy", "torch", "opencv-python-headless", "safetensors", "lightning-fabric")
+TOWN_LICENCE = "Apache-2.0"
+OTHER_LICENCE = "Apache-2.0 for the code; the terms of the training images apply to the weights"
+
+
+@dataclass(frozen=True)
+class TranslatorSummary:
+    """What a run gave.
+
+    Attributes:
+        weights: the written ``.safetensors`` checkpoints by name: ``day2night``, and what else the trainer makes.
+        weights_sha256: of their tensors, by the same names.
+        step, steps: done, and asked for by the recipe.
+        limited: True where ``max_minutes`` ended the run.
+        seconds: by the run's clock, all calls together.
+        losses: the last row of ``losses.csv``, by name.
+        held_out: the last row of ``held_out.csv``, by name.
+    """
+
+    weights: dict[str, Path]
+    weights_sha256: dict[str, str]
+    step: int
+    steps: int
+    limited: bool
+    seconds: float
+    losses: dict[str, float]
+    held_out: dict[str, float]
+
+
+def train_translator(
+    config: TranslatorConfig,
+    folder: str | Path,
+    *,
+    recipe: str = "custom",
+    views: str | Path | None = None,
+    say: Callable[[str], None] | None = None,
+) -> TranslatorSummary:
+    """Train to the end of the recipe, or of its time, and write the networks, curves, samples and ``train.json``.
+
+    The same call carries on after a kill, and with a higher ``max_minutes`` after the limit; a finished run is only
+    read. Parameters are then bit for bit those of an uninterrupted run (same machine, threads and processes; CPU).
+
+    Args:
+        config: trainer, data, limits.
+        folder: output folder, created where it is missing.
+        recipe: name that goes into the weights' provenance.
+        views: where rendered town views are kept, to be shared by runs; ``folder/views`` by default.
+        say: gets one line per stage and epoch; with several processes they go to the error output instead.
+
+    Raises:
+        UsageError: this machine has no such device, or the images do not fit the networks.
+        DataError: absent or unreadable images.
+        ModelError: no such network, or not with these options.
+        StoreError: ``folder`` holds another run, or cannot be written.
+        DivergenceError: a loss is not finite; step, file names and the saved state are named.
+        MissingExtraError: an optional package is absent.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="lightning_fabric")
+        fabric = make_fabric(config.device, config.processes, config.precision)
+        place, cache = Path(folder), Path(views) if views is not None else Path(folder) / VIEWS_FOLDER
+        told = say if config.processes == 1 else (_say_error if say is not None else None)
+        return launch(fabric, _run, config, place, recipe, cache, told)
+
+
+def _run(
+    fabric: Fabric,
+    config: TranslatorConfig,
+    folder: Path,
+    recipe: str,
+    views: Path,
+    say: Callable[[str], None] | None,
+) -> TranslatorSummary:
+    """One process of a run; the first one writes the results."""
+    clock = Clock(config.clock)
+    if config.threads is not None:
+        torch.set_num_threads(config.threads)
+    torch.backends.cudnn.benchmark = True  # images of a run have one size
+    engine = FabricEngine(fabric)
+    make, _ = TRAINERS[config.trainer]
+    trainer = make(config.options, engine, config.seed)  # a wrong network is refused before minutes of rendering
+    judge = embedder_judge(config.judge) if config.judge is not None and fabric.global_rank == 0 else None
+    with fabric.rank_zero_first():
+        batches = open_batches(config.data, config.batch, config.seed, views)  # the first process renders for all
+    loop = Loop(config, folder, fabric, engine, trainer, batches, clock, say, judge)
+    end = loop.run()
+    fabric.barrier()
+    weights, hashes = {}, {}
+    if fabric.global_rank == 0:
+        provenance = {
+            "recipe": recipe,
+            "data": _data_name(config),
+            "licence": TOWN_LICENCE if config.data.kind.startswith("town") else OTHER_LICENCE,
+            "config_sha256": sha256_json(config.to_dict()),
+            "steps": end.step,
+        }
+        for name, product in trainer.products().items():
+            weights[name] = folder / f"{name}.safetensors"
+            saved = save_checkpoint(weights[name], product.float(), provenance)  # type: ignore[arg-type]  # a saved kind
+            hashes[name] = saved["weights_sha256"]
+    summary = TranslatorSummary(
+        weights, hashes, end.step, end.steps, end.limited, end.seconds, *_last_rows(folder, LOSSES_FILE, HELD_OUT_FILE)
+    )
+    if fabric.global_rank == 0:
+        write_json(folder / RECORD_FILE, _record(config, recipe, summary, end, batches.identity, str(fabric.device)))
+    return summary
+
+
+def embedder_judge(path: str) -> Judge:
+    """KID (kernel distance) of fake against real night in the space of an exported embedder.
+
+    Raises:
+        ModelError: not an embedder.
+    """
+    from gloam.eval.translation.features import EmbedderFeatures
+    from gloam.eval.translation.kernel import kernel_distance
+    from gloam.runtime.models.embedder import Embedder
+
+    space = EmbedderFeatures(Embedder.load(path))
+
+    def pixels(images: Tensor) -> list[Any]:
+        shades = ((images.float().clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1)
+        return list(shades.expand(-1, -1, -1, 3).cpu().numpy())
+
+    def judge(pictures: Mapping[str, Tensor], night: Tensor) -> dict[str, float]:
+        real, fake = space.features(pixels(night)), space.features(pixels(pictures["fake"]))
+        return {"KID": float(kernel_distance(real, fake, subset_size=min(len(real), len(fake))).mean)}
+
+    return judge
+
+
+def _record(
+    config: TranslatorConfig,
+    recipe: str,
+    summary: TranslatorSummary,
+    end: LoopEnd,
+    content: Mapping[str, Any],
+    device: str,
+) -> dict[str, Any]:
+    return {
+        "recipe": recipe,
+        "config": config.to_dict(),
+        "data": dict(content),
+        "weights_sha256": summary.weights_sha256,
+        "step": end.step,
+        "steps": end.steps,
+        "limited": end.limited,
+        "seconds": round(end.seconds, 1),
+        "clock": config.clock,
+        "losses": summary.losses,
+        "held_out": summary.held_out,
+        "device": device,
+        "threads": torch.get_num_threads(),
+        "versions": {"gloam": __version__, "python": platform.python_version()}
+        | {name: importlib.metadata.version(name) for name in VERSIONED},
+    }
+
+
+def _last_rows(folder: Path, *names: str) -> list[dict[str, float]]:
+    """Values in the last row of each table, without what is empty and when it was."""
+    found = []
+    for name in names:
+        rows = read_table(folder / name) if (folder / name).is_file() else []
+        last = rows[-1] if rows else {}
+        found.append({key: value for key, value in last.items() if value is not None and key not in WHEN})
+    return found
+
+
+def _data_name(config: TranslatorConfig) -> str:
+    data = config.data
+    return f"procedural streets {', '.join(map(str, data.seeds))}" if data.kind.startswith("town") else data.kind
+
+
+def _say_error(line: str) -> None:
+    print(line, file=sys.stderr)

@@ -1,0 +1,1 @@
+"""HTML pages of figures, each one file with nothing to fetch."""

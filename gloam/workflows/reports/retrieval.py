@@ -1,0 +1,255 @@
+"""One page about a retrieval evaluation: scores beside the paper's rows, a matrix of conditions, the worst queries.
+
+Beside the page lie ``per_query.csv`` and ``scores.json``.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from gloam.eval.retrieval.ground_truth import GroundTruth
+from gloam.eval.retrieval.recall_distance import DistanceRecall
+from gloam.eval.retrieval.scores import RetrievalScores, Scores
+from gloam.eval.retrieval.streamed import gather
+from gloam.files import write_json, write_text
+from gloam.runtime.descriptors.source import DescriptorArray, DescriptorSource, search_space
+from gloam.runtime.search.pairs import retrieve_pairs
+from gloam.workflows.reports.page import (
+    MAX_RESULTS,
+    MAX_ROWS,
+    DistanceCurve,
+    GalleryResult,
+    GalleryRow,
+    RecallCurve,
+    ReportData,
+    Table,
+    write_report,
+)
+from gloam.workflows.reproduce.published import TABLES
+
+REPORT_FILE, PER_QUERY_FILE, SCORES_FILE = "report.html", "per_query.csv", "scores.json"
+ALL = "all queries"
+
+
+@dataclass(frozen=True)
+class RetrievalEvaluation:
+    """What was scored and how it came out.
+
+    Attributes:
+        title: of the page.
+        queries, database: the descriptors.
+        truths: sets by name; the first is the one whose worst queries are shown.
+        scores: of every set.
+        benchmark: column of the papers' tables that the first set fills: ``Tokyo``, ``ROxf``, ``RPar``, or "".
+        matrix: sets named ``query>map`` and their scores.
+        distance: recall within a distance, where positions were given.
+        query_images, map_images: folders of the images; without them no gallery.
+        identity: name -> value of what was run.
+    """
+
+    title: str
+    queries: DescriptorSource
+    database: DescriptorSource
+    truths: Mapping[str, GroundTruth] = field(default_factory=dict)
+    scores: Mapping[str, RetrievalScores] = field(default_factory=dict)
+    benchmark: str = ""
+    matrix: Mapping[str, RetrievalScores] = field(default_factory=dict)
+    distance: DistanceRecall | None = None
+    query_images: Path | None = None
+    map_images: Path | None = None
+    identity: Mapping[str, str] = field(default_factory=dict)
+
+
+def write_retrieval_report(evaluation: RetrievalEvaluation, folder: str | Path) -> Path:
+    """Write the page, the table per query and the scores into a folder.
+
+    Returns:
+        path of the page.
+
+    Raises:
+        StoreError: the folder cannot be written.
+    """
+    place = Path(folder)
+    write_json(place / SCORES_FILE, scores_data(evaluation))
+    if evaluation.scores:
+        write_text(place / PER_QUERY_FILE, per_query_csv(evaluation.truths, evaluation.scores))
+    data = ReportData(
+        title=evaluation.title,
+        tables=tables(evaluation),
+        recall_curves=_recall_curves(evaluation.scores),
+        distance_curves=_distance_curves(evaluation.distance),
+        gallery=gallery(evaluation),
+        identity=dict(evaluation.identity),
+        summary=_summary(evaluation),
+    )
+    write_report(data, place / REPORT_FILE)
+    return place / REPORT_FILE
+
+
+def scores_data(evaluation: RetrievalEvaluation) -> dict[str, object]:
+    """All scores, JSON-ready."""
+    return {
+        "sets": {name: item.to_dict() for name, item in evaluation.scores.items()},
+        "matrix": {name: item.to_dict() for name, item in evaluation.matrix.items()},
+        "distance": evaluation.distance.to_dict() if evaluation.distance else None,
+        "identity": dict(evaluation.identity),
+    }
+
+
+def per_query_csv(truths: Mapping[str, GroundTruth], scores: Mapping[str, RetrievalScores]) -> str:
+    """Average precision of every query that counts: set, query, its conditions, positives, AP; worst first."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["set", "query", "conditions", "positives", "ap"])
+    for name, item in scores.items():
+        truth = truths[name]
+        count = {query: len(rows) for query, rows in zip(truth.query_names, truth.positives, strict=True)}
+        conditions = _conditions_of(truth)
+        for query, ap in sorted(item.per_query.items(), key=lambda entry: (entry[1], entry[0])):
+            writer.writerow([name, query, " ".join(conditions.get(query, ())), count[query], f"{ap:.6f}"])
+    return text.getvalue()
+
+
+def tables(evaluation: RetrievalEvaluation) -> list[Table]:
+    """The page's tables: own scores, the papers' shape, the matrix, distances."""
+    found = []
+    if evaluation.scores:
+        found.append(_score_table(evaluation.scores))
+    found += _beside_the_papers(evaluation)
+    if evaluation.matrix:
+        found.append(matrix_table(evaluation.matrix))
+    if evaluation.distance:
+        found.append(_distance_table(evaluation.distance))
+    return found
+
+
+def matrix_table(matrix: Mapping[str, Scores]) -> Table:
+    """mAP of sets named ``query>map``: a row per condition of the queries, a column per condition of the map."""
+    asked = list(dict.fromkeys(name.split(">")[0] for name in matrix))
+    shown = list(dict.fromkeys(name.split(">")[1] for name in matrix))
+
+    def cell(query: str, right: str) -> float | None:
+        item = matrix.get(f"{query}>{right}")
+        return None if item is None else item.mAP
+
+    return Table(
+        "mAP by condition of the query (rows) and of what is right for it (columns)",
+        ["query", *shown],
+        [[query, *(cell(query, right) for right in shown)] for query in asked],
+        "Images of the place in another condition than the column's are left out of the ranking.",
+    )
+
+
+def gallery(evaluation: RetrievalEvaluation) -> list[GalleryRow]:
+    """The queries of lowest average precision in the first set, and what was retrieved for them; junk left out."""
+    if not evaluation.scores or evaluation.query_images is None:
+        return []
+    name = next(iter(evaluation.scores))
+    truth, per_query = evaluation.truths[name], evaluation.scores[name].per_query
+    worst = sorted(per_query, key=lambda query: (per_query[query], query))[:MAX_ROWS]
+    row_of = {query: row for row, query in enumerate(truth.query_names)}
+    right = {query: {truth.map_names[index] for index in truth.positives[row_of[query]]} for query in worst}
+    junk = {query: {truth.map_names[index] for index in truth.junk[row_of[query]]} for query in worst}
+    space = search_space(evaluation.database.space, evaluation.queries)
+    # The store may hold more than the ground truth ranks, the queries themselves for one.
+    ranked = DescriptorArray(
+        list(truth.map_names), gather(evaluation.database, truth.map_names, "map"), evaluation.database.space
+    )
+    asked = DescriptorArray(worst, gather(evaluation.queries, worst, "query"), space)
+    depth = MAX_RESULTS + max((len(names) for names in junk.values()), default=0)
+    images = evaluation.map_images or evaluation.query_images
+    results: dict[str, list[GalleryResult]] = {query: [] for query in worst}
+    for pair in retrieve_pairs(asked, ranked, depth) if worst else ():
+        if pair.mapping not in junk[pair.query] and len(results[pair.query]) < MAX_RESULTS:
+            correct = pair.mapping in right[pair.query]
+            results[pair.query].append(GalleryResult(images / pair.mapping, float(pair.score or 0.0), correct))
+    conditions = _conditions_of(truth)
+    return [
+        GalleryRow(
+            evaluation.query_images / query,
+            f"{query}, AP {per_query[query]:.3f}",
+            " ".join(conditions.get(query, ())),
+            results[query],
+        )
+        for query in worst
+    ]
+
+
+def _score_table(scores: Mapping[str, RetrievalScores]) -> Table:
+    ks = list(next(iter(scores.values())).recall)
+    rows: list[list[str | int | float | None]] = []
+    for name, item in scores.items():
+        for condition, part in {ALL: item, **item.conditions}.items():
+            recalls, precisions = ([values[k] for k in ks] for values in (part.recall, part.precision))
+            rows.append([name, condition, part.queries, part.mAP, part.chance_mAP, *recalls, *precisions])
+    columns = ["set", "queries", "n", "mAP", "chance", *(f"R@{k}" for k in ks), *(f"mP@{k}" for k in ks)]
+    skipped = next(iter(scores.values())).skipped
+    note = f"{skipped} queries of the first set have no positive and do not count." if skipped else ""
+    return Table("Scores", columns, rows, note)
+
+
+def _beside_the_papers(evaluation: RetrievalEvaluation) -> list[Table]:
+    ours = {}
+    if evaluation.benchmark and evaluation.scores:
+        ours[evaluation.benchmark] = 100 * next(iter(evaluation.scores.values())).mAP
+    ours |= {name: 100 * item.mAP for name, item in evaluation.matrix.items()}
+    found = []
+    for (paper, number), table in TABLES.items():
+        if not set(ours) & set(table.columns):
+            continue
+        rows: list[list[str | int | float | None]] = [[name, *values] for name, values in table.rows.items()]
+        rows.append(["this run", *(ours.get(column) for column in table.columns)])
+        found.append(Table(f"{paper}, table {number}: {table.title}", ["mAP", *table.columns], rows, table.note))
+    return found
+
+
+def _distance_table(found: DistanceRecall) -> Table:
+    rows: list[list[str | int | float | None]] = []
+    for condition, item in {ALL: found, **found.conditions}.items():
+        rows += [[condition, f"R@{k}", *values] for k, values in item.recall.items()]
+        rows += [[condition, "reachable", *item.reachable], [condition, "chance, R@1", *item.chance]]
+    return Table(
+        "Recall within a distance",
+        ["queries", "score", *(f"{metres:g} m" for metres in found.distances)],
+        rows,
+        "Reachable: queries with any map image so near. A query without one counts as missed.",
+    )
+
+
+def _recall_curves(scores: Mapping[str, RetrievalScores]) -> list[RecallCurve]:
+    return [
+        RecallCurve(name, condition, sorted(part.recall), [part.recall[k] for k in sorted(part.recall)])
+        for name, item in scores.items()
+        for condition, part in {ALL: item, **item.conditions}.items()
+        if part.queries
+    ]
+
+
+def _distance_curves(found: DistanceRecall | None) -> list[DistanceCurve]:
+    if found is None:
+        return []
+    curves = []
+    for condition, item in {ALL: found, **found.conditions}.items():
+        lines: dict[str, Sequence[float]] = {f"R@{k}": values for k, values in item.recall.items()}
+        lines |= {"reachable": item.reachable, "chance": item.chance}
+        curves += [DistanceCurve(label, condition, item.distances, values) for label, values in lines.items()]
+    return curves
+
+
+def _conditions_of(truth: GroundTruth) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for condition, names in truth.conditions.items():
+        for name in names:
+            found.setdefault(name, []).append(condition)
+    return found
+
+
+def _summary(evaluation: RetrievalEvaluation) -> str:
+    if not evaluation.scores:
+        return ""
+    name, item = next(iter(evaluation.scores.items()))
+    return f"mAP {item.mAP:.3f} over {item.queries} queries ({name}); a random ranking has {item.chance_mAP:.3f}."

@@ -1,0 +1,1 @@
+"""A paper's table again: rows, what each needs, published values beside ours."""

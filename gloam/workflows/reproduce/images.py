@@ -1,0 +1,79 @@
+"""The images of a benchmark of a paper's table: its map, and its queries cut to their boxes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from PIL import Image
+
+from gloam.data.sources import ImageItem, find_images
+from gloam.errors import DataError
+from gloam.eval.retrieval.ground_truth import GroundTruth, read_ground_truth
+from gloam.eval.retrieval.tokyo import read_tokyo
+from gloam.workflows.reproduce.rows import Benchmark
+
+MAX_SIDE = 1024  # of the test protocol, pixels
+
+
+def read_truth(benchmark: Benchmark, root: Path) -> GroundTruth:
+    """Of Tokyo, or the medium setup of the others."""
+    path = root / benchmark.ground_truth
+    return read_tokyo(path) if benchmark.queries_are_the_map else read_ground_truth(path, "medium")
+
+
+def read_images(benchmark: Benchmark, root: Path, place: Path) -> tuple[Sequence[ImageItem], Sequence[ImageItem]]:
+    """The queries, cropped to ``place/queries/NAME`` where they have boxes, and the map.
+
+    Raises:
+        DataError: query images are not there, or do not fit their boxes.
+    """
+    items = find_images(root / benchmark.folder)
+    if benchmark.queries_are_the_map:
+        return items, items
+    truth = read_truth(benchmark, root)
+    path_of = {item.name: item.path for item in items}
+    stem_of = {re.sub(r"\.\w+$", "", name.rsplit("/", 1)[-1]): name for name in path_of}
+    absent = [name for name in truth.query_names if name not in stem_of]
+    if absent:
+        raise DataError(
+            f"{root / benchmark.folder}: {len(absent)} of {len(truth.query_names)} query images are not there (the "
+            f"first is {absent[0]}); unpack all of {benchmark.images}"
+        )
+    crops = place / "queries" / benchmark.name
+    crop_queries(truth, {name: path_of[stem_of[name]] for name in truth.query_names}, crops)
+    return find_images(crops), items
+
+
+def crop_queries(truth: GroundTruth, images: Mapping[str, Path], folder: Path, max_side: int = MAX_SIDE) -> None:
+    """Write each query's box as a PNG, reduced as its whole image would be: longer side ``max_side``, LANCZOS.
+
+    Args:
+        truth: its boxes are in pixels of the full image; queries without one are written whole.
+        images: path of each query's image.
+        folder: for ``NAME.png``; what is there stays.
+
+    Raises:
+        DataError: an image cannot be read, or a box lies outside it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, box in zip(truth.query_names, truth.boxes or (None,) * len(truth.query_names), strict=True):
+        target = folder / f"{name}.png"
+        if target.exists():
+            continue
+        try:
+            with Image.open(images[name]) as opened:
+                image = opened.convert("RGB")
+        except OSError as error:
+            raise DataError(f"{images[name]}: the query image cannot be read ({error})") from error
+        full = max(image.size)
+        if box is not None:
+            image = image.crop(tuple(round(value) for value in box))  # type: ignore[arg-type]  # four numbers
+            if not (0 <= box[0] < box[2] <= full + 1 and 0 <= box[1] < box[3] <= full + 1):
+                raise DataError(f"{images[name]}: the query's box {box} lies outside its image; check the ground truth")
+        side = max_side * max(image.size) / full
+        image.thumbnail((side, side), Image.Resampling.LANCZOS)
+        temporary = target.with_suffix(".part")
+        image.save(temporary, "PNG")
+        temporary.replace(target)

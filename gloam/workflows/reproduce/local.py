@@ -1,0 +1,87 @@
+"""HOW's rows of a paper's table: local features, a codebook of the training images, ASMK (Tolias et al. 2020).
+
+The codebook is learned from the strongest features, at one scale, of the first 20 000 training images. The paper takes
+1000 of each; here at most 4 million in all are held, which is 200 of each image, drawn from its 1000. Queries and map
+have features of seven scales. What an earlier run made below the output folder is used again.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from gloam.data.retrieval_sets.sfm import read_sfm
+from gloam.errors import DataError, ModelError
+from gloam.eval.retrieval.scores import evaluate_scores
+from gloam.runtime.models.local_features import LocalExtractor
+from gloam.runtime.search.asmk import WORDS, AsmkIndex, Codebook
+from gloam.runtime.search.asmk_images import Extracted, index_images, learn_codebook, search_images
+from gloam.workflows.reproduce.images import MAX_SIDE, read_images, read_truth
+from gloam.workflows.reproduce.models import model_folder, open_weights, photometric_of
+from gloam.workflows.reproduce.rows import TRAINING_IMAGES, TRAINING_TABLE, Benchmark
+from gloam.workflows.retrieval_evaluation import fit_names
+
+TRAINED_ON = 20_000  # images, the first of the set
+SCALE = (1.0,)  # of the codebook's features
+
+
+def score_local(
+    weights: Path, benchmark: Benchmark, root: Path, place: Path, words: int = WORDS, say: Callable[[str], None] = print
+) -> float:
+    """mAP of a HOW network by ASMK, on 0..1; of revisited sets the medium setup.
+
+    Args:
+        weights: of the network, native or published.
+        benchmark, root: the test set and the data folder.
+        place: for models, codebooks and indexes.
+        words: of the codebook.
+        say: gets one line per image that gave no features.
+
+    Raises:
+        ModelError: the weights hold no HOW network.
+        DataError: no codebook can be learned, or an image of the ground truth gave no features.
+    """
+    whole, single = (_extractor(weights, place, scales) for scales in (None, SCALE))
+    folder = model_folder([weights], place)
+    queries, items = read_images(benchmark, root, place)
+    file = folder / f"codebook-{words}.npz"
+    if not file.is_file():
+        found = learn_codebook(_training(single, root), words)
+        # The same network at one scale: its words serve the features of all scales.
+        dataclasses.replace(found, space=whole.space).save(file)
+    codebook = Codebook.load(file)
+    path = folder / benchmark.name / f"asmk-{words}.npz"
+    if not path.is_file():
+        images = Extracted(whole, items, MAX_SIDE)
+        made = index_images(images, codebook)
+        for name, reason in images.failures.items():
+            say(f"{name}: left out, {reason}")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        made.save(path)
+    index = AsmkIndex.load(path)
+    scores = search_images(Extracted(whole, queries, MAX_SIDE), index)
+    truth = fit_names(read_truth(benchmark, root), list(scores), index.names)
+    return evaluate_scores(scores, index.names, truth).mAP
+
+
+def _extractor(weights: Path, place: Path, scales: Sequence[float] | None) -> LocalExtractor:
+    from gloam.export.local_features import export_local_features
+    from gloam.networks.local_features.how import HOW, SCALES
+
+    folder = model_folder([weights], place)
+    model = folder / ("local.onnx" if scales is None else "local-one-scale.onnx")
+    if not model.is_file():
+        network, provenance, _ = open_weights(weights)
+        if not isinstance(network, HOW):
+            raise ModelError(f"{weights}: holds no HOW network; this row is searched by local features")
+        photometric = photometric_of(provenance)
+        export_local_features(network, model, scales=scales or SCALES, photometric=photometric, provenance=provenance)
+    return LocalExtractor.load(model)
+
+
+def _training(extractor: LocalExtractor, root: Path) -> Extracted:
+    images = read_sfm(root / TRAINING_TABLE, root / TRAINING_IMAGES, "train").images
+    if not images:
+        raise DataError(f"{root / TRAINING_TABLE}: the training part has no images to learn a codebook from")
+    return Extracted(extractor, images[:TRAINED_ON], MAX_SIDE)

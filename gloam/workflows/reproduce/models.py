@@ -1,0 +1,76 @@
+"""What weights of a table's row hold: a network, and the normalisation that its images need."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from gloam.errors import ModelError
+from gloam.files import sha256_file
+from gloam.model_card import Photometric
+from gloam.runtime.descriptors.whitening import Whitening
+
+
+def model_folder(files: Sequence[Path], place: Path) -> Path:
+    """Where what is made from these files lies; made where it is missing."""
+    folder = place / "models" / "-".join(sha256_file(file)[:12] for file in files)
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def open_weights(file: Path) -> tuple[Any, dict[str, Any], dict[str, Whitening]]:
+    """The network of a native or published file, its provenance, and the whitenings that it carries.
+
+    Raises:
+        ModelError: unreadable, or of a network that gloam does not know.
+    """
+    from gloam.networks.checkpoints import load_checkpoint
+    from gloam.networks.foreign.read import import_network
+
+    if file.suffix == ".safetensors":
+        native = load_checkpoint(file)
+        return native.model, native.provenance, {}
+    imported = import_network(file)
+    return imported.model, imported.provenance, imported.whitenings
+
+
+def load_embedder(files: Sequence[Path]) -> tuple[Any, Photometric, dict[str, Any]]:
+    """Weights as a network that describes at three scales, with the whitening beside it.
+
+    Args:
+        files: the weights, native or published, and perhaps a whitening.
+
+    Returns:
+        the network, the normalisation that its images need, the provenance.
+
+    Raises:
+        ModelError: a file of another kind or dimension.
+    """
+    from gloam.networks.embedders.base import GlobalDescriptor
+    from gloam.networks.embedders.pipeline import MULTI_SCALE, DescriptorPipeline
+    from gloam.networks.foreign.embedders import load_whitening
+
+    main, *rest = files
+    model, provenance, whitenings = open_weights(main)
+    whitening = next((item for name, item in whitenings.items() if name.endswith("-ms")), None)
+    if not isinstance(model, GlobalDescriptor):
+        raise ModelError(f"{main}: holds no global descriptor; give the weights of an embedder")
+    if rest:
+        foreign = rest[0].suffix in (".pkl", ".pth")
+        whitening = load_whitening(rest[0]) if foreign else Whitening.load(rest[0])
+    photometric = photometric_of(provenance)
+    if isinstance(model, DescriptorPipeline):
+        return model, photometric, provenance
+    return DescriptorPipeline(model, scales=MULTI_SCALE, whitening=whitening), photometric, provenance
+
+
+def photometric_of(provenance: Mapping[str, Any]) -> Photometric:
+    """The normalisation that a network was trained with, as its provenance states it."""
+    own = provenance.get("photometric")
+    if isinstance(own, Mapping) and own.get("name") == "clahe":
+        return Photometric("clahe", clip=float(own["clip"]), grid=int(own["grid"]))
+    transforms = str(provenance.get("runtime", ""))
+    stated = re.search(r"apply_clahe:([\d.]+)", transforms)
+    return Photometric("clahe", clip=float(stated[1])) if stated else Photometric()

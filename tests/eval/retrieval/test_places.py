@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from gloam.errors import DataError
+from gloam.eval.retrieval.places import ground_truth_of_places, places_by_folder, read_place_table, read_vpr_bench
+
+PACK = Path(os.environ.get("GLOAM_DATA", "absent")) / "gt_formats"
+needs_pack = pytest.mark.skipif(not PACK.is_dir(), reason="GLOAM_DATA names no folder with gt_formats")
+
+
+def test_folders_are_places_and_a_query_never_finds_itself():
+    names = ["a/1", "a/2", "b/1", "a/3"]
+    truth = ground_truth_of_places(names, names, places_by_folder(names))
+    assert [row.tolist() for row in truth.positives] == [[1, 3], [0, 3], [], [0, 1]]
+    assert [row.tolist() for row in truth.junk] == [[0], [1], [2], [3]]
+    apart = ground_truth_of_places(["a/9"], names, places_by_folder([*names, "a/9"]))
+    assert apart.positives[0].tolist() == [0, 1, 3]
+    assert apart.junk[0].tolist() == []
+
+
+def test_bad_places_are_named(tmp_path):
+    with pytest.raises(DataError, match="loose lies in no folder"):
+        places_by_folder(["a/1", "loose"])
+    alone = ["a/1", "b/1"]
+    with pytest.raises(DataError, match=r"none of 2 places has a second image .*first is a"):
+        ground_truth_of_places(alone, alone, places_by_folder(alone))
+    with pytest.raises(DataError, match="image z has no place"):
+        ground_truth_of_places(["z"], alone, places_by_folder(alone))
+    table = tmp_path / "places.csv"
+    table.write_text("image,cluster\na,1\nb,1\n")
+    assert read_place_table(table) == {"a": "1", "b": "1"}
+    table.write_text("image,cluster\na,1\na,2\n")
+    with pytest.raises(DataError, match="image a has two clusters"):
+        read_place_table(table)
+    table.write_text("picture,cluster\na,1\n")
+    with pytest.raises(DataError, match="no column 'image'"):
+        read_place_table(table)
+    with pytest.raises(DataError, match="cannot be read"):
+        read_place_table(tmp_path / "absent.csv")
+
+
+@needs_pack
+@pytest.mark.parametrize(
+    ("name", "queries", "images", "answered"),
+    [("Tokyo247", 315, 75984, 315), ("GardensPointWalking", 200, 200, 200), ("inria_holidays", 300, 512, 300)],
+)
+def test_ground_truth_of_vpr_bench(name, queries, images, answered):
+    path = PACK / f"vprbench_{name}_gt.json.gz"
+    truth = read_vpr_bench(path, [f"q{n:05d}" for n in range(queries)], [f"m{n:05d}" for n in range(images)])
+    assert sum(len(row) > 0 for row in truth.positives) == answered
+    assert max(row.max() for row in truth.positives) < images
+    with pytest.raises(DataError, match="beyond the 9 of the map"):
+        read_vpr_bench(path, [f"q{n}" for n in range(queries)], [f"m{n}" for n in range(9)])
+    with pytest.raises(DataError, match="beyond the 3 queries"):
+        read_vpr_bench(path, ["a", "b", "c"], [f"m{n}" for n in range(images)])
+
+
+@needs_pack
+def test_queries_of_vpr_bench_without_an_image():
+    path = PACK / "vprbench_GardensPoint_TN_gt.json.gz"
+    truth = read_vpr_bench(path, [f"q{n}" for n in range(400)], [f"m{n}" for n in range(400)])
+    assert [len(row) for row in truth.positives[-2:]] == [0, 0]
+    assert truth.positives[0].tolist() == [0, 1, 2, 3]
+
+
+def test_vpr_bench_of_another_form(tmp_path):
+    for content in ("{}", "[[0, 1]]", "[[0, [true]]]", "[[0, [0.5]]]", "nothing"):
+        path = tmp_path / "gt.json"
+        path.write_text(content)
+        if content == "{}":
+            assert not any(len(row) for row in read_vpr_bench(path, ["a"], ["b"]).positives)
+            continue
+        with pytest.raises(DataError, match="not readable as ground truth of VPR-Bench"):
+            read_vpr_bench(path, ["a"], ["b"])
+    path.write_text(json.dumps([[0, [0]], [0, [0]]]))
+    with pytest.raises(DataError, match="query 0 is listed twice"):
+        read_vpr_bench(path, ["a"], ["b"])

@@ -1,0 +1,54 @@
+"""What a checkpoint must say, and what is refused in one line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from gloam.errors import ModelError
+from gloam.networks.checkpoints import METADATA_KEY, load_checkpoint, weights_sha256
+from gloam.networks.embedders import create_embedder
+
+
+def test_weights_of_another_width_are_refused(tmp_path: Path) -> None:
+    torch.save(create_embedder("gem_resnet18", width=8).state_dict(), tmp_path / "narrow.pth")
+    with pytest.raises(ModelError, match=r"keys of another shape \(first features\.0\.weight: \(8, 3, 7, 7\), needed"):
+        load_checkpoint(tmp_path / "narrow.pth", "gem_resnet18", width=16)
+
+
+def test_a_native_file_with_half_a_description_is_refused(tmp_path: Path) -> None:
+    state = create_embedder("gem_resnet18", width=8).state_dict()
+    save_file(state, tmp_path / "m.safetensors", {METADATA_KEY: json.dumps({"network": "gem_resnet18"})})
+    with pytest.raises(ModelError, match="description lacks mean, options, provenance, std"):
+        load_checkpoint(tmp_path / "m.safetensors")
+
+
+def test_the_hash_is_of_names_types_shapes_and_values() -> None:
+    base = {"a": torch.arange(6.0), "b": torch.zeros(2)}
+    same = {"b": torch.zeros(2), "a": torch.arange(6.0)}
+    assert weights_sha256(base) == weights_sha256(same)
+    for changed in (
+        {"c": base["a"], "b": base["b"]},
+        {"a": base["a"].view(2, 3), "b": base["b"]},
+        {"a": base["a"], "b": torch.zeros(2, dtype=torch.int32)},
+        {"a": base["a"], "b": torch.tensor([0.0, -0.0])},
+    ):
+        assert weights_sha256(changed) != weights_sha256(base)
+
+
+def test_the_file_format_does_not_change_the_hash(tmp_path: Path) -> None:
+    state = create_embedder("gem_resnet18", width=8).state_dict()
+    torch.save({"state_dict": state, "meta": {"architecture": "resnet18"}}, tmp_path / "m.pth")
+    save_file(state, tmp_path / "m.safetensors")
+    hashes = {load_checkpoint(tmp_path / name, "gem_resnet18", width=8).provenance["weights_sha256"]
+              for name in ("m.pth", "m.safetensors")}  # fmt: skip
+    assert hashes == {weights_sha256(state)}
+
+
+def test_an_option_left_out_is_the_same_network_as_its_default() -> None:
+    said, unsaid = create_embedder("gem_mobilenet_v2", padding="symmetric"), create_embedder("gem_mobilenet_v2")
+    assert said.options == unsaid.options == {"padding": "symmetric"}

@@ -1,0 +1,90 @@
+"""The runtime keeps the strongest cells of all scales; the model here is a few lines of numpy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from gloam.data.photometric import clahe
+from gloam.errors import ImageError, ModelError, UsageError
+from gloam.model_card import ModelCard, Photometric, TensorSpec
+from gloam.padding import PaddingProfile
+from gloam.runtime.models.local_features import LocalExtractor, strongest_first
+
+
+class CellModel:
+    """Cells of 8 x 8 pixels: mean colour as the feature, brightness as the attention."""
+
+    fingerprint = "f"
+    backend: Mapping[str, Any] = {}
+
+    def __init__(self, kind: str = "local_features") -> None:
+        names = ("features", "attention", "positions", "scales")
+        self.card = ModelCard(
+            kind=kind,
+            name="cells",
+            inputs=(TensorSpec("images", "uint8", ("batch", "height", "width", 3), ""),),
+            outputs=tuple(TensorSpec(name, "float32", (), "") for name in names),
+            profile=PaddingProfile.dynamic(),
+            network={},
+            mean=(0.0,),
+            std=(1.0,),
+            provenance={},
+            dimension=3,
+        )
+
+    def run(self, inputs: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
+        image = inputs["images"][0].astype(np.float32)
+        rows, columns = image.shape[0] // 8, image.shape[1] // 8
+        cells = image[: rows * 8, : columns * 8].reshape(rows, 8, columns, 8, 3).mean((1, 3)).reshape(-1, 3)
+        y, x = np.mgrid[:rows, :columns].reshape(2, -1) * 8.0 + 100
+        strengths = cells.sum(1)
+        return {
+            "features": cells[None],
+            "attention": (strengths / strengths.max())[None],
+            "positions": np.stack((x, y), 1).astype(np.float32),
+            "scales": np.ones(len(cells), np.float32),
+        }
+
+
+def image(height: int, width: int, seed: int = 0) -> npt.NDArray[np.uint8]:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def test_the_strongest_come_first_and_no_more_than_asked_for() -> None:
+    pictures = [image(64, 80), image(40, 33, seed=1)]
+    found = LocalExtractor(CellModel(), strongest=25)(pictures)  # type: ignore[arg-type]  # as much as is needed of one
+    assert [len(item) for item in found] == [25, 20]
+    whole = CellModel().run({"images": pictures[0][None]})
+    order = np.argsort(-whole["attention"][0])[:25]
+    assert np.array_equal(found[0].descriptors, whole["features"][0][order])
+    assert (np.diff(found[0].attention) <= 0).all()
+    assert found[0].positions.max(0).tolist() == [79, 63]  # never outside the image
+
+
+def test_equal_cells_keep_their_order() -> None:
+    assert strongest_first(np.array([0.5, 1.0, 0.5, 1.0]), 3).tolist() == [1, 3, 0]
+
+
+def test_photometric_normalisation_is_applied_and_makes_another_space() -> None:
+    plain = LocalExtractor(CellModel())  # type: ignore[arg-type]  # as above
+    lit = LocalExtractor(CellModel(), photometric=Photometric("clahe"))  # type: ignore[arg-type]  # as above
+    picture = image(64, 80) // 4
+    assert np.array_equal(lit([picture])[0].descriptors, plain([clahe(picture)])[0].descriptors)
+    assert lit.space != plain.space
+
+
+def test_bad_input_is_one_line() -> None:
+    extractor = LocalExtractor(CellModel())  # type: ignore[arg-type]  # as above
+    with pytest.raises(ImageError, match=r"^31x64 is too small; 32 px a side at least$"):
+        extractor([image(64, 31)])
+    with pytest.raises(ImageError, match="must be uint8"):
+        extractor([image(64, 64).astype(np.float32)])
+    with pytest.raises(UsageError, match="ask for 1 or more"):
+        LocalExtractor(CellModel(), strongest=0)  # type: ignore[arg-type]  # as above
+    with pytest.raises(ModelError, match="'local_features' is needed here"):
+        LocalExtractor(CellModel("embedder"))  # type: ignore[arg-type]  # as above

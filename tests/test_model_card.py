@@ -1,0 +1,145 @@
+"""The model card survives its journey, and its identities change exactly when they must."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from gloam.errors import IncompatibleError, ModelError
+from gloam.model_card import (
+    ModelCard,
+    Photometric,
+    SelfTest,
+    TensorSpec,
+    block_means,
+    expect_same_space,
+    selftest_images,
+)
+from gloam.padding import PaddingProfile
+
+
+@pytest.fixture
+def card() -> ModelCard:
+    return ModelCard(
+        kind="embedder",
+        name="gem_test",
+        inputs=(TensorSpec("images", "uint8", ("batch", "height", "width", 3), "RGB"),),
+        outputs=(TensorSpec("descriptors", "float32", ("batch", 4), "unit vectors"),),
+        profile=PaddingProfile.fixed((256, 512), (256,)),
+        network={"backbone": "test", "padding": "tf"},
+        mean=(0.485, 0.456, 0.406),
+        std=(0.229, 0.224, 0.225),
+        provenance={"weights_sha256": "ab", "recipe": "none", "data": "none", "licence": "Apache-2.0"},
+        pooling={"name": "gem", "p": 3.0},
+        dimension=4,
+        selftest=SelfTest((1, 2, 3), ((2, 3),), (0.5, 0.5, 0.5, 0.5)),
+    )
+
+
+def test_json_round_trip(card: ModelCard) -> None:
+    again = ModelCard.from_json(card.to_json())
+    assert again == card
+    assert again.space() == card.space()
+    assert again.fingerprint("00") == card.fingerprint("00")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"provenance": {"weights_sha256": "cd"}},
+        {"photometric": Photometric("clahe")},
+        {"scales": (1.0, 0.5)},
+        {"pooling": {"name": "gem", "p": 2.0}},
+        {"whitening": {"name": "lw", "sha256": "ef"}},
+        {"dimension": 8},
+        {"network": {"backbone": "test", "padding": "symmetric"}},
+        {"mean": (0.5, 0.5, 0.5)},
+    ],
+)
+def test_space_changes_with_what_descriptors_depend_on(card: ModelCard, change: dict[str, object]) -> None:
+    assert dataclasses.replace(card, **change).space() != card.space()  # type: ignore[arg-type]  # fields by name
+
+
+@pytest.mark.parametrize("change", [{"precision": "fp16"}, {"profile": PaddingProfile.dynamic()}])
+def test_fingerprint_changes_where_space_does_not(card: ModelCard, change: dict[str, object]) -> None:
+    other = dataclasses.replace(card, **change)  # type: ignore[arg-type]  # fields by name
+    assert other.space() == card.space()
+    assert other.fingerprint("00") != card.fingerprint("00")
+    assert card.fingerprint("00") != card.fingerprint("01")
+
+
+def test_baking_clahe_keeps_the_space(card: ModelCard) -> None:
+    outside = dataclasses.replace(card, photometric=Photometric("clahe"))
+    inside = dataclasses.replace(card, photometric=Photometric("clahe", baked=True))
+    assert inside.space() == outside.space() != card.space()
+    with pytest.raises(ModelError, match="inside the graph"):
+        inside.with_photometric(Photometric())
+
+
+def test_identities_are_not_stored(card: ModelCard) -> None:
+    assert card.space() not in card.to_json()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("not json", "not readable"),
+        ("[]", "not readable"),
+        ('{"schema": 99}', "schema 99"),
+        ('{"schema": 1}', "malformed"),
+    ],
+)
+def test_bad_cards_are_one_line(text: str, message: str) -> None:
+    with pytest.raises(ModelError, match=message) as caught:
+        ModelCard.from_json(text, "model.onnx")
+    assert str(caught.value).startswith("model.onnx: ")
+    assert "\n" not in str(caught.value)
+
+
+def test_unknown_kind_and_another_kind_are_refused(card: ModelCard) -> None:
+    value = json.loads(card.to_json()) | {"kind": "toaster"}
+    with pytest.raises(ModelError, match="toaster"):
+        ModelCard.from_json(json.dumps(value))
+    with pytest.raises(ModelError, match=r"m\.onnx: .*'embedder'.*'translator'"):
+        card.expect_kind("translator", "m.onnx")
+
+
+def test_descriptors_of_another_space_are_refused() -> None:
+    expect_same_space("a", "a", "store")
+    with pytest.raises(IncompatibleError, match="extract them again"):
+        expect_same_space("a", "b", "store")
+
+
+def test_selftest_images_follow_the_formula_in_plain_integers() -> None:
+    images = selftest_images((2, 9, 11), [(9, 11), (5, 7)])
+    for b, y, x, c in [(0, 0, 0, 0), (0, 8, 10, 2), (1, 4, 6, 1)]:
+        assert images[b, y, x, c] == (x * x * 3 + y * y * 5 + x * y * 7 + 37 * b + 59 * c) // 97 % 256
+    assert (images[1, 5:] == 255).all()
+    assert (images[1, :, 7:] == 255).all()
+    assert images.dtype == np.uint8
+
+
+def test_a_translation_is_another_space_and_none_keeps_the_old_one(card: ModelCard) -> None:
+    translated = card.with_translate("aa")
+    assert len({card.space(), translated.space(), card.with_translate("bb").space()}) == 3
+    assert translated.fingerprint("00") != card.fingerprint("00")
+    assert translated.with_translate(None).space() == card.space()
+    assert "translate" not in json.loads(card.to_json())
+    assert ModelCard.from_json(translated.to_json()) == translated
+
+
+def test_the_space_of_an_earlier_card_stays(card: ModelCard) -> None:
+    # Computed before cards knew of translation; stores in the world hold such hashes.
+    assert card.space() == "c03401f209e396b68d9f8d24562bc5bf11733686a2a33624f67fc50ee6b774e4"
+    assert card.fingerprint("00") == "29e69c221108f0e5078af8fac1801b39f6529e34c79064b153fdd235bcea79ea"
+
+
+def test_block_means_are_means_of_blocks() -> None:
+    maps = np.random.default_rng(0).normal(size=(2, 19, 33, 3))
+    means = block_means(maps)
+    assert means.shape == (2, 8, 8, 3)
+    np.testing.assert_allclose(means[1, 2, 7], maps[1, 2 * 19 // 8 : 3 * 19 // 8, 7 * 33 // 8 :].mean((0, 1)))
+    np.testing.assert_allclose(block_means(maps[..., 0]), means[..., 0])

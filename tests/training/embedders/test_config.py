@@ -1,0 +1,71 @@
+import pytest
+
+from gloam.errors import UsageError
+from gloam.networks.embedders import EMBEDDERS
+from gloam.training.embedders.config import MetricConfig, fill_metric_config, metric_recipes, read_metric_recipe, rooted
+
+
+@pytest.mark.parametrize("name", metric_recipes())
+def test_every_recipe_is_whole(name):
+    config = read_metric_recipe(name)
+    assert config.network in EMBEDDERS
+    assert config.data.train["kind"]
+    assert config.data.validation["kind"]
+    assert fill_metric_config(config.to_dict(), "back") == config
+    assert (config.real_share > 0) == (config.data.real is not None)
+    if config.night.active and not name.startswith("town"):
+        assert config.maker is not None
+
+
+def test_recipes_of_the_papers_follow_their_numbers():
+    vgg, deep = read_metric_recipe("vgg16_hedngan_cd"), read_metric_recipe("r101_hedngan_cd")
+    assert (vgg.margin, deep.margin) == (0.75, 0.85)
+    for config in (vgg, deep):
+        assert (config.learning_rate, config.weight_decay, config.learning_rate_decay) == (5e-7, 5e-4, 0.99)
+        assert (config.epochs, config.tuples, config.batch, config.negatives) == (40, 2000, 5, 5)
+        assert (config.anchors, config.anchor_pool, config.negative_pool) == ("diverse", 10000, 22000)
+        assert (config.night.mode, config.night.share, config.night.roles) == ("deterministic", 0.25, ("anchor",))
+        assert (config.photometric, config.clahe_clip, config.clahe_grid) == ("clahe", 1.0, 8)
+    thesis = read_metric_recipe("thesis_cyclegan_sfm").night
+    assert (thesis.mode, thesis.share, len(thesis.roles)) == ("per_image", 0.15, 3)
+    how = read_metric_recipe("how_r18_cyclegan_cd")
+    assert (how.margin, how.learning_rate, how.weight_decay, how.image_side) == (0.8, 5e-6, 1e-4, 1024)
+
+
+def test_recipes_of_the_town_differ_only_in_what_they_are_named_for():
+    plain = read_metric_recipe("town_clahe").to_dict()
+    for name, changed in {
+        "town_day": {"photometric"},
+        "town_lab": {"maker", "night"},
+        "town_night25": {"night"},
+        "town_night50": {"night"},
+        "town_diverse": {"night", "anchors"},
+    }.items():
+        other = read_metric_recipe(name).to_dict()
+        assert {key for key in plain if plain[key] != other[key]} == changed
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"tuple": 3}, "did you mean 'tuples'"),
+        ({"night": {"share": -0.15}}, "night share -0.15: is a probability"),
+        ({"night": {"mode": "always"}}, "none of 'none'"),
+        ({"real_share": 1.2}, "real_share 1.2"),
+        ({"margin": 0}, "margin 0"),
+        ({"batch": 0}, "batch 0: must be at least 1"),
+        ({"diverse_window": [0.8, 0.2]}, "diverse_window"),
+        ({"query_condition": "night"}, "give both, or neither"),
+    ],
+)
+def test_values_that_cannot_be_trained_are_refused(values, message):
+    with pytest.raises(UsageError, match=message) as raised:
+        fill_metric_config(values, "here")
+    assert "\n" not in str(raised.value)
+
+
+def test_root_stands_for_the_data_folder():
+    assert rooted({"a": ["{root}/x", 3], "b": "y"}, "/data") == {"a": ["/data/x", 3], "b": "y"}
+    with pytest.raises(UsageError, match="--data DIR"):
+        rooted("{root}/x", None)
+    assert MetricConfig().trajectory() == MetricConfig(epochs=3, workers=0, max_minutes=2.0).trajectory()

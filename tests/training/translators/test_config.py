@@ -1,0 +1,168 @@
+import dataclasses
+import json
+
+import pytest
+import torch
+
+from gloam.errors import ModelError, UsageError
+from gloam.networks.checkpoints import save_checkpoint
+from gloam.networks.edges import create_detector
+from gloam.training.config_changes import merge, override
+from gloam.training.translators.config import (
+    TranslatorConfig,
+    fill_translator_config,
+    read_translator_config,
+    read_translator_recipe,
+    translator_recipes,
+    with_epochs,
+)
+from gloam.training.translators.trainers import TRAINERS
+from gloam.training.typed_config import differences
+
+# What makes a recipe's networks small without making them others.
+NARROW = {
+    "resnet": {"width": 4, "blocks": 3},
+    "unet": {"width": 4, "levels": 5},
+    "encoder_decoder": {"width": 4, "blocks": 1},
+    "cyeda": {"width": 4},
+    "patch": {"width": 4},
+    "plain": {"width": 4},
+}
+
+
+@pytest.mark.parametrize("name", translator_recipes())
+def test_every_recipe_takes_a_step(name, tmp_path):
+    config = read_translator_recipe(name)
+    options = config.options
+    changes = {
+        "generator_options": {**options.generator_options, **NARROW[options.generator]},
+        "discriminator_options": {**options.discriminator_options, **NARROW[options.discriminator]},
+    }
+    if options.discriminator == "plain":
+        assert options.discriminator_options["size"] == config.data.size
+    if config.trainer == "cut":
+        changes["layers"] = tuple(layer for layer in options.layers if layer <= 12)  # the last are of further blocks
+    if config.trainer == "hedgan":
+        file = tmp_path / "detector.safetensors"
+        save_checkpoint(file, create_detector(options.detector, width=2), {"recipe": "random"})
+        changes["detector_weights"] = str(file)
+    torch.manual_seed(0)
+    trainer = TRAINERS[config.trainer][0](dataclasses.replace(options, **changes))
+    trainer.set_progress(options.epochs - 1)
+    side = 128 if options.discriminator_options.get("layers", 3) > 3 else 64
+    day, night = torch.rand(2, 2, options.channels, side, side) * 2 - 1
+    losses = trainer.step(day, night)
+    assert all(torch.isfinite(loss) for loss in losses.values())
+    assert "day2night" in trainer.products()
+
+
+@pytest.mark.parametrize("name", [name for name in translator_recipes() if name.startswith("town")])
+def test_recipes_of_the_town_are_small_and_bounded(name):
+    config = read_translator_recipe(name)
+    assert config.data.kind == "town"
+    assert config.data.size == 128
+    assert config.options.generator_options["width"] >= 32
+    assert config.options.generator_options.get("blocks", config.options.generator_options.get("levels", 0)) >= 6
+    assert config.clock == "cpu"
+    assert config.max_minutes <= 15
+
+
+def test_recipes_of_the_papers_follow_their_numbers():
+    cyclegan, hedn = read_translator_recipe("cyclegan"), read_translator_recipe("hedngan")
+    assert (cyclegan.options.epochs, cyclegan.data.images_per_epoch // cyclegan.batch) == (100, 10000)
+    assert (hedn.options.epochs, hedn.data.images_per_epoch // hedn.batch) == (50, 1000)
+    assert (cyclegan.options.identity_weight, hedn.options.edge_weight) == (0.0, 5.0)
+    assert [read_translator_recipe(f"paper5_{n}").batch for n in range(1, 6)] == [32, 1, 1, 1, 1]
+    assert read_translator_recipe("paper5_4").options.cycle_weight == 0
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ({"trainers": "cut"}, "unknown key 'trainers'; did you mean 'trainer'?"),
+        ({"trainer": "cyclgan"}, "unknown trainer 'cyclgan'; did you mean 'cyclegan'?"),
+        ({"options": {"cycle_wight": 1}}, "options: unknown key 'cycle_wight'; did you mean 'cycle_weight'?"),
+        ({"trainer": "cut", "options": {"nce_weigth": 1}}, "did you mean 'nce_weight'?"),
+        ({"data": {"seed": [1]}}, "data: unknown key 'seed'; did you mean 'seeds'?"),
+        ({"options": {"epochs": "many"}}, "options: epochs: 'many' is not of type int"),
+        ({"options": [1]}, "options: expected keys and values"),
+        ({"options": {"epochs": 5}}, "decay_epochs 100: must be between 0 and epochs (5)"),
+        ({"precision": "f16"}, "precision: 'f16' is none of '32', 'bf16', 'fp16', '64'"),
+        ({"clock": "sun"}, "clock: 'sun' is none of"),
+        ({"batch": 3, "processes": 2}, "batch 3 cannot be cut into 2 equal parts"),
+        ({"max_minutes": 0}, "max_minutes 0.0: must be positive"),
+        ({"save_every": 0}, "save_every 0: must be at least 1"),
+        ({"steps_per_epoch": 0}, "steps_per_epoch 0: must be at least 1"),
+        ({"trainer": "pix2pix"}, "trainer 'pix2pix' needs pairs; data kind 'town' has none"),
+        ({"options": {"channels": 1}}, "channels: the options say 1, the data 3"),
+        ({"data": {"kind": "twon"}}, "data kind 'twon': must be one of"),
+    ],
+)
+def test_bad_values_are_named(value, message):
+    with pytest.raises(UsageError) as caught:
+        fill_translator_config(value, "file.yaml")
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_config_survives_json_and_yaml(tmp_path):
+    config = read_translator_recipe("town_cut")
+    assert fill_translator_config(json.loads(json.dumps(config.to_dict())), "here") == config
+    file = tmp_path / "c.yaml"
+    file.write_text("precision: 32\noptions: {learning_rate: 1e-4}\nmax_minutes: 2\n")  # YAML reads 1e-4 as text
+    read = read_translator_config(file, config)
+    assert (read.precision, read.options.learning_rate, read.max_minutes) == ("32", 1e-4, 2.0)
+    assert read.options.layers == config.options.layers  # what the file does not say stays
+    file.write_text("[")
+    with pytest.raises(UsageError, match=r"c\.yaml: not readable as YAML"):
+        read_translator_config(file)
+
+
+def test_another_trainer_drops_the_options_of_the_first():
+    config = read_translator_recipe("town_cyclegan", {"trainer": "cyeda"})
+    assert config.options == TRAINERS["cyeda"][1]()
+    with pytest.raises(UsageError, match=r"unknown recipe 'town_cyclgan'; choose one of .*town_cyclegan"):
+        read_translator_recipe("town_cyclgan")
+    with pytest.raises(UsageError, match="options are those of another trainer"):
+        dataclasses.replace(TranslatorConfig(), trainer="cut")
+
+
+def test_overrides():
+    assert override(["data.root=/photos", "batch=2", "data.scale=[0.6, 1]"]) == {
+        "data": {"root": "/photos", "scale": [0.6, 1]},
+        "batch": 2,
+    }
+    assert merge({"a": {"b": 1, "c": 2}}, {"a": {"b": 3}}) == {"a": {"b": 3, "c": 2}}
+    one, other = {"g": "unet", "g_options": {"levels": 6}}, {"g_options": {"width": 8}, "g": "resnet"}
+    assert merge(one, other) == other
+    assert merge(one, {"g": "unet", "g_options": {"width": 8}}) == {"g": "unet", "g_options": {"levels": 6, "width": 8}}
+    for bad in ("batch", "=2", "a..b=1", "a=["):
+        with pytest.raises(UsageError, match="--set"):
+            override([bad])
+    config = with_epochs(read_translator_recipe("cyclegan"), 10)
+    assert (config.options.epochs, config.options.decay_epochs) == (10, 5)
+
+
+def test_what_a_run_depends_on_is_its_identity(tmp_path):
+    config = TranslatorConfig()
+    same = dataclasses.replace(config, max_minutes=3.0, log_every=7, device="cpu", tensorboard=False, threads=1)
+    assert config.identity() == same.identity()
+    other = dataclasses.replace(config, options=dataclasses.replace(config.options, cycle_weight=1.0))
+    assert list(differences(config.identity(), other.identity())) == [("options.cycle_weight", 10.0, 1.0)]
+    hed = fill_translator_config({"trainer": "hedgan"}, "here")
+    files = [tmp_path / "a", tmp_path / "b"]
+    for file in files:
+        file.write_bytes(b"weights")
+    first, second = (
+        dataclasses.replace(hed, options=dataclasses.replace(hed.options, detector_weights=str(file))).identity()
+        for file in files
+    )
+    assert first == second  # a detector is what it holds, not where it lies
+
+
+def test_a_missing_detector_is_one_line():
+    with pytest.raises(UsageError, match="detector_weights is not set"):
+        TRAINERS["hedgan"][0](read_translator_recipe("town_hedngan").options)
+    options = read_translator_recipe("town_hedngan", {"options": {"detector_weights": "/nowhere.safetensors"}}).options
+    with pytest.raises(ModelError, match=r"/nowhere\.safetensors"):
+        TRAINERS["hedgan"][0](options)
