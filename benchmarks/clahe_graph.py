@@ -25,7 +25,7 @@ from gloam.data.photometric import clahe
 from gloam.eval.retrieval.ground_truth import read_ground_truth
 from gloam.model_card import Photometric
 from gloam.networks.checkpoints import load_checkpoint
-from gloam.networks.clahe import Clahe
+from gloam.networks.clahe import ClaheLayer
 from gloam.networks.embedders import DescriptorPipeline
 from gloam.runtime.models.embedder import Embedder
 
@@ -46,7 +46,7 @@ def run() -> Result:
     # Of many sizes: tiles with and without a reflected border.
     images = [decode_image(pack / name, max_side=MAX_SIDE) for name in names]
     model = load_checkpoint(data_pack("weights") / WEIGHTS, NETWORK, padding="tf", **INPUT).model
-    module = Clahe(CLIP).eval()
+    module = ClaheLayer(CLIP).eval()
     hosts = [clahe(image, CLIP) for image in images]
     with tempfile.TemporaryDirectory(prefix="gloam-clahe-") as folder, torch.no_grad():
         plain = Embedder.load(export(model, Path(folder) / "plain.onnx"))
@@ -90,7 +90,7 @@ def run() -> Result:
     return Result(worst, "cosine", f"worst >= {TARGET}", worst >= TARGET, detail)
 
 
-def equalised(module: Clahe, image: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+def equalised(module: ClaheLayer, image: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
     """One photograph through the tensor module."""
     result: npt.NDArray[np.float32] = module(torch.from_numpy(np.ascontiguousarray(image))[None])[0].numpy()
     return result

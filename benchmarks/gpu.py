@@ -27,9 +27,9 @@ from gloam.export.translator import export_translator
 from gloam.networks.embedders import create_embedder
 from gloam.networks.translators import create_generator
 from gloam.padding import PaddingProfile
+from gloam.runtime.backends.cuda.driver import find_driver
 from gloam.runtime.backends.ort import OrtSession
 from gloam.runtime.bulk.extract import ExtractOptions, extract
-from gloam.runtime.doctor import find_driver
 from gloam.runtime.models.embedder import Embedder
 
 NETWORKS = {"gem_vgg16": (1024, 8), "gem_resnet101": (1024, 16), "gem_mobilenet_v2": (1024, 16), "resnet": (512, 8)}

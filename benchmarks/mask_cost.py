@@ -28,7 +28,7 @@ from gloam.export.embedder import export_embedder
 from gloam.export.precision.half import rounding_twin, to_half
 from gloam.export.precision.int8 import to_int8, worst_loss
 from gloam.networks.checkpoints import load_checkpoint
-from gloam.networks.embedders import Embedder, create_embedder
+from gloam.networks.embedders import EmbedderNetwork, create_embedder
 from gloam.padding import PaddingProfile
 from gloam.runtime.backends.ort import OrtSession
 
@@ -53,7 +53,7 @@ def run() -> Result:
     return Result(worst, "ratio of time", None, None, {"side": SIDE, "photographs": len(images), "models": detail})
 
 
-def models() -> dict[str, Embedder]:
+def models() -> dict[str, EmbedderNetwork]:
     """MobileNetV2 with its ImageNet weights, ResNet-50 with lively random ones."""
     half = (0.5, 0.5, 0.5)
     weights = data_pack("weights") / "mobilenet_v2_imagenet" / "mobilenet_v2_torchvision_names_fp16.pth"
@@ -66,7 +66,7 @@ def models() -> dict[str, Embedder]:
     }
 
 
-def measure(model: Embedder, images: Sequence[npt.NDArray[np.uint8]], rounds: int = ROUNDS) -> dict[str, Any]:
+def measure(model: EmbedderNetwork, images: Sequence[npt.NDArray[np.uint8]], rounds: int = ROUNDS) -> dict[str, Any]:
     """Ratios of time and losses of one network.
 
     Args:
@@ -111,7 +111,7 @@ def measure(model: Embedder, images: Sequence[npt.NDArray[np.uint8]], rounds: in
     }
 
 
-def convert(model: Embedder, profile: str, calibration: Sequence[Feed], folder: Path) -> dict[str, OrtSession]:
+def convert(model: EmbedderNetwork, profile: str, calibration: Sequence[Feed], folder: Path) -> dict[str, OrtSession]:
     """The network's graph of one profile in every precision; in int8 all that can be is quantised."""
     path = folder / "model.onnx"
     export_embedder(model, path, profile=PROFILES[profile], provenance={})

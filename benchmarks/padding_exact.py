@@ -17,7 +17,7 @@ from torch import nn
 from benchmarks.shared.result import Result
 from gloam.export.embedder import export_embedder
 from gloam.networks.checkpoints import load_checkpoint
-from gloam.networks.embedders import EMBEDDERS, Embedder, create_embedder
+from gloam.networks.embedders import EMBEDDERS, EmbedderNetwork, create_embedder
 from gloam.networks.embedders.base import l2_normalize
 from gloam.networks.masks import Masks
 from gloam.padding import PaddingProfile
@@ -33,7 +33,7 @@ CONTROLS = 2  # images; one is enough to fail
 EXACT = tuple(name for name in EMBEDDERS if name.startswith(("gem_", "mac_", "netvlad_")))
 
 
-def lively(model: Embedder) -> Embedder:
+def lively(model: EmbedderNetwork) -> EmbedderNetwork:
     """Random weights that carry the image to the last layer (He et al. 2015) and, as trained ones do, make cells beyond
     the border non-zero; in eval mode."""
     for module in model.modules():
@@ -48,7 +48,7 @@ def lively(model: Embedder) -> Embedder:
     return model.eval()
 
 
-def real_weights() -> dict[str, Embedder]:
+def real_weights() -> dict[str, EmbedderNetwork]:
     """The MobileNetV2 of the weights pack, where it is at hand."""
     root = os.environ.get("GLOAM_DATA")
     half = (0.5, 0.5, 0.5)
@@ -59,7 +59,7 @@ def real_weights() -> dict[str, Embedder]:
     return built
 
 
-def models() -> dict[str, Embedder]:
+def models() -> dict[str, EmbedderNetwork]:
     """Every exact family with lively random weights, and real weights where at hand."""
     built = {}
     for name in EXACT:
@@ -112,7 +112,7 @@ def run() -> Result:
     return Result(worst, "max abs difference", target, met, detail)
 
 
-def _controls(model: Embedder, images: torch.Tensor, sizes: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
+def _controls(model: EmbedderNetwork, images: torch.Tensor, sizes: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
     """Descriptors without masks, and with masks in the pooling alone: the convolutions read what lies beyond."""
     x, valid = model.normalize(images), sizes.long()
     _, masks = model.features(x, Masks.of(valid[:, 0], valid[:, 1], x))

@@ -16,8 +16,8 @@ from benchmarks.shared.result import Result
 from gloam.errors import ModelError
 from gloam.export.embedder import export_embedder
 from gloam.export.precision.release_check import textured_image
-from gloam.networks.clahe import Clahe
-from gloam.networks.embedders import EMBEDDERS, DescriptorPipeline, GlobalDescriptor, create_embedder
+from gloam.networks.clahe import ClaheLayer
+from gloam.networks.embedders import EMBEDDERS, DescriptorPipeline, EmbedderNetwork, create_embedder
 from gloam.networks.embedders.pipeline import MULTI_SCALE
 from gloam.padding import PaddingProfile
 from gloam.runtime.descriptors.whitening import Whitening
@@ -61,9 +61,9 @@ def whitening(dimension: int) -> Whitening:
     return Whitening(random.normal(size=dimension) / dimension, projection)
 
 
-def networks() -> dict[str, GlobalDescriptor]:
+def networks() -> dict[str, EmbedderNetwork]:
     """Every family, then scales, whitening and CLAHE around some."""
-    built: dict[str, GlobalDescriptor] = {}
+    built: dict[str, EmbedderNetwork] = {}
     for name in EMBEDDERS:
         torch.manual_seed(0)
         built[name] = lively(create_embedder(name, **OPTIONS.get(name, {})))
@@ -74,7 +74,7 @@ def networks() -> dict[str, GlobalDescriptor]:
         built[f"{name}, 3 scales, whitened"] = pipeline.eval()
     model = built["gem_resnet18"]
     layer = whitening(model.dimension)
-    whole = DescriptorPipeline(model, scales=MULTI_SCALE, whitening=layer, clahe=Clahe())
+    whole = DescriptorPipeline(model, scales=MULTI_SCALE, whitening=layer, clahe=ClaheLayer())
     return built | {"gem_resnet18, CLAHE, 3 scales, whitened": whole.eval()}
 
 
@@ -112,7 +112,7 @@ def run() -> Result:
     )
 
 
-def _measure(model: GlobalDescriptor, exported: Exported, batches: list[list[npt.NDArray[np.uint8]]]) -> Row:
+def _measure(model: EmbedderNetwork, exported: Exported, batches: list[list[npt.NDArray[np.uint8]]]) -> Row:
     """A fixed profile pads mixed sizes into one batch; a dynamic one runs them image by image."""
     fixed = exported.card.profile.kind == "fixed"
     batched = runtime = 0.0

@@ -21,7 +21,7 @@ from benchmarks.shared.result import Result
 from gloam.data.town.edges import EdgeViews, render_edge_views
 from gloam.eval.edges import canny_edges, score_edges, sobel_edges
 from gloam.networks.checkpoints import load_detector
-from gloam.networks.edges import EdgeDetector
+from gloam.networks.edges import EdgeDetectorNetwork
 from gloam.training.edges.config import DetectorConfig, read_detector_recipe
 from gloam.training.edges.train import detect
 
@@ -66,7 +66,9 @@ def run() -> Result:
     return Result(value, "F-score gain", "> 0", value > 0, detail)
 
 
-def _scores(streets: Sequence[EdgeViews], recipe: DetectorConfig, detector: EdgeDetector | str) -> dict[str, Any]:
+def _scores(
+    streets: Sequence[EdgeViews], recipe: DetectorConfig, detector: EdgeDetectorNetwork | str
+) -> dict[str, Any]:
     """F by condition over all streets at one threshold, and by night for each street."""
     found: dict[str, Any] = {}
     for condition in CONDITIONS:
@@ -78,7 +80,7 @@ def _scores(streets: Sequence[EdgeViews], recipe: DetectorConfig, detector: Edge
     return found
 
 
-def _maps(detector: EdgeDetector | str, images: npt.NDArray[np.uint8]) -> list[npt.NDArray[np.float32]]:
+def _maps(detector: EdgeDetectorNetwork | str, images: npt.NDArray[np.uint8]) -> list[npt.NDArray[np.float32]]:
     if isinstance(detector, str):
         formula = sobel_edges if detector == "sobel" else canny_edges
         return [formula(image) for image in images]
@@ -89,6 +91,6 @@ def _f(
     found: list[npt.NDArray[np.float32]],
     truth: list[npt.NDArray[np.float32]],
     recipe: DetectorConfig,
-    detector: EdgeDetector | str,
+    detector: EdgeDetectorNetwork | str,
 ) -> float:
     return score_edges(found, truth, tolerance=recipe.tolerance, thin=detector != "canny").f

@@ -42,6 +42,10 @@ class StoreError(GloamError):
     """A descriptor store or output folder that cannot be written, read or resumed."""
 
 
+class DivergenceError(GloamError):
+    """Training produced a value that is not finite."""
+
+
 class ClusterError(GloamError):
     """A cluster that cannot be reached, or whose workers cannot do what is asked."""
 

@@ -27,7 +27,7 @@ from gloam.eval.retrieval.ground_truth import GroundTruth
 from gloam.eval.retrieval.scores import RetrievalScores, evaluate
 from gloam.model_card import Photometric
 from gloam.networks.checkpoints import load_checkpoint
-from gloam.networks.embedders import Embedder
+from gloam.networks.embedders import EmbedderNetwork
 from gloam.runtime.models.image_model import ImageOperation
 from gloam.training.embedders.config import MetricConfig
 from gloam.training.embedders.nights import NightRule, open_night_maker
@@ -123,7 +123,7 @@ def imagenet_weights() -> Path:
     return data_pack("weights") / WEIGHTS
 
 
-def untrained() -> Embedder:
+def untrained() -> EmbedderNetwork:
     """The network before fine-tuning."""
     return load_checkpoint(imagenet_weights(), NETWORK, **INPUT).model
 
@@ -160,7 +160,7 @@ def load_set(path: Path) -> RetrievalSet:
 
 @torch.inference_mode()
 def describe(
-    model: Embedder,
+    model: EmbedderNetwork,
     images: Sequence[npt.NDArray[np.uint8]],
     photometric: Photometric,
     translate: Mapping[int, ImageOperation] | None = None,

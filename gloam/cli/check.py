@@ -105,12 +105,12 @@ def _compare_embedder(arguments: argparse.Namespace, session: Session, tolerance
 
 def _compare_maps(arguments: argparse.Namespace, session: Session, tolerance: float) -> list[dict[str, Any]]:
     from gloam.export.precision.image_check import compare_maps
-    from gloam.networks.checkpoints import load_detector, load_translator
+    from gloam.networks.checkpoints import load_detector, load_generator
     from gloam.runtime.models.image_model import ImageModel
 
     kind = session.card.kind
     if kind not in ("translator", "edges"):
         raise ModelError(f"{arguments.model}: models of kind '{kind}' cannot be compared with their weights yet")
-    load = load_translator if kind == "translator" else load_detector
+    load = load_generator if kind == "translator" else load_detector
     rows = compare_maps(load(arguments.against).model, ImageModel(session))
     return [{"shapes": row.shapes, "max_abs": row.max_abs, "passed": row.max_abs <= tolerance} for row in rows]

@@ -296,9 +296,9 @@ def _with_pipeline(model: Any, arguments: argparse.Namespace) -> Any:
 
     clahe = None
     if arguments.bake_clahe:
-        from gloam.networks.clahe import Clahe
+        from gloam.networks.clahe import ClaheLayer
 
-        clahe = Clahe()
+        clahe = ClaheLayer()
     whitening = None if arguments.whitening is None else Whitening.load(arguments.whitening)
     return DescriptorPipeline(model, scales=arguments.scales or (1.0,), whitening=whitening, clahe=clahe)
 
@@ -308,7 +308,7 @@ def _from_file(arguments: argparse.Namespace) -> _Loaded:
         checkpoint_kind,
         load_checkpoint,
         load_detector,
-        load_translator,
+        load_generator,
     )
     from gloam.networks.edges import DETECTORS
     from gloam.networks.translators import GENERATORS
@@ -324,7 +324,7 @@ def _from_file(arguments: argparse.Namespace) -> _Loaded:
     else:
         if arguments.network:
             raise UsageError(f"{arguments.weights}: the checkpoint says its network itself; drop --network")
-        checkpoint = (load_translator if kind == "translator" else load_detector)(arguments.weights)
+        checkpoint = (load_generator if kind == "translator" else load_detector)(arguments.weights)
     provenance = checkpoint.provenance
     if arguments.licence != "unknown":
         provenance = {**provenance, "licence": arguments.licence}

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from gloam.errors import ModelError
 from gloam.export.graph import batch_axis, flat, full_provenance, side_axis, trace, write_model
 from gloam.model_card import ModelCard, SelfTest, TensorSpec, block_means, selftest_images
-from gloam.networks.edges import EdgeDetector
+from gloam.networks.edges import EdgeDetectorNetwork
 from gloam.networks.edges.base import MEAN_BGR
 from gloam.padding import PaddingProfile
 
@@ -25,7 +25,7 @@ TOLERANCE = {"fp32": 1e-4, "fp16": 1e-2, "bf16": 5e-2}  # of a probability
 
 
 class _Graph(nn.Module):
-    def __init__(self, model: EdgeDetector) -> None:
+    def __init__(self, model: EdgeDetectorNetwork) -> None:
         super().__init__()
         self.model = model
 
@@ -34,7 +34,7 @@ class _Graph(nn.Module):
 
 
 def export_edges(
-    model: EdgeDetector,
+    model: EdgeDetectorNetwork,
     path: str | Path,
     profile: PaddingProfile | None = None,
     provenance: Mapping[str, Any] | None = None,
@@ -70,7 +70,7 @@ def export_edges(
     return card
 
 
-def _card(model: EdgeDetector, profile: PaddingProfile, provenance: Mapping[str, Any]) -> ModelCard:
+def _card(model: EdgeDetectorNetwork, profile: PaddingProfile, provenance: Mapping[str, Any]) -> ModelCard:
     return ModelCard(
         kind="edges",
         name=model.name,
@@ -85,7 +85,7 @@ def _card(model: EdgeDetector, profile: PaddingProfile, provenance: Mapping[str,
     )
 
 
-def _selftest(model: EdgeDetector, profile: PaddingProfile) -> SelfTest:
+def _selftest(model: EdgeDetectorNetwork, profile: PaddingProfile) -> SelfTest:
     shape = (min(SELFTEST_SHAPE[0], profile.batch[1]), *SELFTEST_SHAPE[1:])
     sizes = (shape[1:],) * shape[0]
     images = torch.from_numpy(selftest_images(shape, sizes))

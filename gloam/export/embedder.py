@@ -19,7 +19,7 @@ from gloam.data.images import MIN_SIDE
 from gloam.errors import ModelError
 from gloam.export.graph import batch_axis, flat, full_provenance, side_axis, trace, write_model
 from gloam.model_card import ModelCard, Photometric, SelfTest, TensorSpec, selftest_images
-from gloam.networks.embedders import Embedder
+from gloam.networks.embedders import EmbedderNetwork
 from gloam.padding import PaddingProfile
 
 SELFTEST_DYNAMIC = ((2, 97, 131), ((97, 131), (97, 131)))
@@ -27,7 +27,7 @@ SELFTEST_FIXED_SIZES = ((255, 201), (97, 131))  # odd, so that a wrong mask show
 
 
 class _Dynamic(nn.Module):
-    def __init__(self, model: Embedder) -> None:
+    def __init__(self, model: EmbedderNetwork) -> None:
         super().__init__()
         self.model = model
 
@@ -41,7 +41,7 @@ class _Fixed(_Dynamic):
 
 
 def export_embedder(
-    model: Embedder,
+    model: EmbedderNetwork,
     path: str | Path,
     *,
     profile: PaddingProfile | None = None,
@@ -82,7 +82,7 @@ def export_embedder(
     return card
 
 
-def _trace(model: Embedder, profile: PaddingProfile) -> Any:
+def _trace(model: EmbedderNetwork, profile: PaddingProfile) -> Any:
     batch = batch_axis(profile.batch[1])
     fixed = profile.kind == "fixed"
     # Odd: where a pad or a crop does nothing for the example, the exporter would leave it out for every size.
@@ -99,7 +99,7 @@ def _trace(model: Embedder, profile: PaddingProfile) -> Any:
 
 
 def _card(
-    model: Embedder, profile: PaddingProfile, photometric: Photometric | None, provenance: Mapping[str, Any]
+    model: EmbedderNetwork, profile: PaddingProfile, photometric: Photometric | None, provenance: Mapping[str, Any]
 ) -> ModelCard:
     inputs = [TensorSpec("images", "uint8", ("batch", "height", "width", 3), "RGB, straight from the decoder")]
     if profile.kind == "fixed":
@@ -122,7 +122,7 @@ def _card(
     )
 
 
-def _selftest(model: Embedder, profile: PaddingProfile) -> SelfTest:
+def _selftest(model: EmbedderNetwork, profile: PaddingProfile) -> SelfTest:
     if profile.kind == "fixed":
         shape = (2, profile.heights[0], profile.widths[0])
         sizes = tuple((min(h, shape[1]), min(w, shape[2])) for h, w in SELFTEST_FIXED_SIZES)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from gloam.export.graph import batch_axis, flat, full_provenance, side_axis, trace, write_model
 from gloam.model_card import ModelCard, SelfTest, TensorSpec, block_means, selftest_images
-from gloam.networks.translators import Translator
+from gloam.networks.translators import TranslatorNetwork
 from gloam.padding import PaddingProfile, next_multiple
 
 SELFTEST_SIDES = (64, 96)  # height and width of a dynamic profile's self-test, raised to the next multiples
@@ -25,7 +25,7 @@ TOLERANCE = {"fp32": 1e-4, "fp16": 1e-2, "bf16": 5e-2}  # of [-1, 1]; fp16 and b
 
 
 class _Graph(nn.Module):
-    def __init__(self, model: Translator) -> None:
+    def __init__(self, model: TranslatorNetwork) -> None:
         super().__init__()
         self.model = model
 
@@ -34,7 +34,7 @@ class _Graph(nn.Module):
 
 
 def export_translator(
-    model: Translator,
+    model: TranslatorNetwork,
     path: str | Path,
     profile: PaddingProfile | None = None,
     provenance: Mapping[str, Any] | None = None,
@@ -70,11 +70,11 @@ def export_translator(
     return card
 
 
-def _mixes_images(model: Translator) -> bool:
+def _mixes_images(model: TranslatorNetwork) -> bool:
     return any(isinstance(part, nn.BatchNorm2d) and part.running_mean is None for part in model.modules())
 
 
-def _card(model: Translator, profile: PaddingProfile, provenance: Mapping[str, Any]) -> ModelCard:
+def _card(model: TranslatorNetwork, profile: PaddingProfile, provenance: Mapping[str, Any]) -> ModelCard:
     shape = ("batch", "height", "width", model.channels)
     colours = "RGB" if model.channels == 3 else "grey"
     rule = (
@@ -94,7 +94,7 @@ def _card(model: Translator, profile: PaddingProfile, provenance: Mapping[str, A
     )
 
 
-def _selftest(model: Translator, profile: PaddingProfile) -> SelfTest:
+def _selftest(model: TranslatorNetwork, profile: PaddingProfile) -> SelfTest:
     if profile.kind == "fixed":
         height, width = profile.heights[0], profile.widths[0]
     else:

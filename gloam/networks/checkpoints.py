@@ -18,9 +18,9 @@ from torch import Tensor, nn
 
 from gloam.errors import ModelError
 from gloam.files import write_bytes
-from gloam.networks.edges import EdgeDetector, create_detector
-from gloam.networks.embedders import Embedder, create_embedder
-from gloam.networks.translators import Translator, create_generator
+from gloam.networks.edges import EdgeDetectorNetwork, create_detector
+from gloam.networks.embedders import EmbedderNetwork, create_embedder
+from gloam.networks.translators import TranslatorNetwork, create_generator
 
 METADATA_KEY = "gloam.checkpoint"
 # What a native file says of itself; a file without "kind" is an embedder of an earlier gloam.
@@ -62,7 +62,7 @@ def weights_sha256(state: Mapping[str, Tensor]) -> str:
 
 
 def save_checkpoint(
-    path: str | Path, model: Embedder | Translator | EdgeDetector, provenance: Mapping[str, Any]
+    path: str | Path, model: EmbedderNetwork | TranslatorNetwork | EdgeDetectorNetwork, provenance: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Write a native ``.safetensors`` checkpoint, atomically.
 
@@ -77,7 +77,7 @@ def save_checkpoint(
     from safetensors.torch import save
 
     state = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
-    own = model.core.state_dict() if isinstance(model, Embedder) else state
+    own = model.core.state_dict() if isinstance(model, EmbedderNetwork) else state
     full = {**provenance, "weights_sha256": weights_sha256(own)}
     description: dict[str, Any] = {
         "kind": _kind_of(model),
@@ -85,13 +85,13 @@ def save_checkpoint(
         "options": model.options,
         "provenance": full,
     }
-    if isinstance(model, Embedder):
+    if isinstance(model, EmbedderNetwork):
         description |= {"mean": list(model.mean), "std": list(model.std)}
     write_bytes(path, save(state, metadata={METADATA_KEY: json.dumps(description, sort_keys=True)}))
     return full
 
 
-def load_checkpoint(path: str | Path, name: str | None = None, **options: Any) -> Checkpoint[Embedder]:
+def load_checkpoint(path: str | Path, name: str | None = None, **options: Any) -> Checkpoint[EmbedderNetwork]:
     """Load an embedder.
 
     Args:
@@ -128,7 +128,7 @@ def load_checkpoint(path: str | Path, name: str | None = None, **options: Any) -
     return Checkpoint(model, provenance, dropped, defaulted)
 
 
-def load_translator(path: str | Path) -> Checkpoint[Translator]:
+def load_generator(path: str | Path) -> Checkpoint[TranslatorNetwork]:
     """Load a native translator checkpoint.
 
     Raises:
@@ -137,7 +137,7 @@ def load_translator(path: str | Path) -> Checkpoint[Translator]:
     return _load_native(Path(path), "translator", create_generator)
 
 
-def load_detector(path: str | Path) -> Checkpoint[EdgeDetector]:
+def load_detector(path: str | Path) -> Checkpoint[EdgeDetectorNetwork]:
     """Load a native edge detector checkpoint.
 
     Raises:
@@ -234,9 +234,9 @@ def _load_native(file: Path, kind: str, create: Callable[..., Model]) -> Checkpo
 
 
 def _kind_of(model: nn.Module) -> str:
-    if isinstance(model, Embedder):
+    if isinstance(model, EmbedderNetwork):
         return "embedder"
-    return "translator" if isinstance(model, Translator) else "edges"
+    return "translator" if isinstance(model, TranslatorNetwork) else "edges"
 
 
 def _demand_kind(file: Path, description: Mapping[str, Any], kind: str) -> None:
@@ -289,7 +289,7 @@ def _lost(description: Mapping[str, Any]) -> list[str]:
     return sorted(needed - set(description))
 
 
-def _map_keys(state: Mapping[str, Tensor], model: Embedder) -> tuple[dict[str, Tensor], list[str]]:
+def _map_keys(state: Mapping[str, Tensor], model: EmbedderNetwork) -> tuple[dict[str, Tensor], list[str]]:
     """Keys of torchvision's and cirtorch's layouts to ours; what a descriptor does not need is dropped and listed."""
     known = set(model.state_dict())
     mapped: dict[str, Tensor] = {}

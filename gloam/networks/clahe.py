@@ -30,7 +30,7 @@ LINEAR_L = 903.3 * 0.008856  # below it L is linear in Y
 LINEAR_F = 7.787 * 0.008856 + 16 / 116
 
 
-class Clahe(nn.Module):
+class ClaheLayer(nn.Module):
     """Contrast-limited adaptive histogram equalisation of L; a and b stay.
 
     Each image has tiles and histograms of its own valid size, so a padded batch gives what single images give.

@@ -23,7 +23,7 @@ from gloam.networks.embedders import DescriptorPipeline, create_embedder
 from gloam.networks.embedders.pipeline import MULTI_SCALE
 from gloam.networks.foreign.embedders import load_whitening
 from gloam.networks.foreign.read import import_network
-from gloam.networks.translators import Translator, create_generator
+from gloam.networks.translators import TranslatorNetwork, create_generator
 from gloam.padding import next_multiple
 from gloam.runtime.descriptors.whitening import Whitening
 
@@ -104,7 +104,7 @@ class HubTranslator(HubNetwork):
         return torch.stack(found) if images.dim() == 4 else found[0]
 
     def _translate(self, images: Tensor) -> Tensor:
-        model = cast(Translator, self.model)
+        model = cast(TranslatorNetwork, self.model)
         height, width = images.shape[-2:]
         (top, rows), (left, columns) = (_reflected(side, model, images.device) for side in (height, width))
         translated: Tensor = model(images[:, :, rows][..., columns])
@@ -197,7 +197,7 @@ def _rgb(image: Picture) -> npt.NDArray[np.uint8]:
     return image
 
 
-def _reflected(side: int, model: Translator, device: torch.device) -> tuple[int, Tensor]:
+def _reflected(side: int, model: TranslatorNetwork, device: torch.device) -> tuple[int, Tensor]:
     """Where a side begins in its continuation by reflection to the next multiple, half on each side, and the indices of
     all of it."""
     total = next_multiple(max(side, model.minimum), model.multiple)

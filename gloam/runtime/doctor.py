@@ -5,15 +5,15 @@ Nothing that can crash is imported: packages are looked up by their metadata, an
 
 from __future__ import annotations
 
-import ctypes
 import platform
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import metadata, util
 from pathlib import Path
 from typing import Any
 
+from gloam.runtime.backends.cuda.driver import Driver, find_driver
 from gloam.runtime.backends.processor import Processor, find_processor, usable_cores
 
 # What each extra is for, in the words of the table that `gloam doctor` prints.
@@ -57,23 +57,6 @@ class Extra:
     def complete(self) -> bool:
         """Whether every package of the extra is installed."""
         return not self.missing
-
-
-@dataclass(frozen=True)
-class Gpu:
-    """One GPU as the driver names it."""
-
-    name: str
-    compute_capability: str
-
-
-@dataclass(frozen=True)
-class Driver:
-    """The NVIDIA driver: the CUDA version it supports, its GPUs, or why it cannot be used."""
-
-    cuda: str | None
-    gpus: list[Gpu]
-    problem: str | None = None
 
 
 @dataclass(frozen=True)
@@ -237,29 +220,3 @@ def torch_cuda_version() -> str | None:
         return None
     found = re.search(r"^cuda\b[^=\n]*=\s*['\"]([^'\"]+)['\"]", text, re.MULTILINE)
     return found[1] if found else None
-
-
-def find_driver(load: Callable[[str], Any] = ctypes.CDLL) -> Driver:
-    """Ask the NVIDIA driver for its version and GPUs; ``load`` opens a shared library by name."""
-    try:
-        cuda = load("nvcuda.dll" if platform.system() == "Windows" else "libcuda.so.1")
-    except OSError:
-        return Driver(None, [], "no NVIDIA driver")
-    if code := cuda.cuInit(0):
-        return Driver(None, [], f"the NVIDIA driver refuses to start (CUDA error {code})")
-    version, count = ctypes.c_int(), ctypes.c_int()
-    cuda.cuDriverGetVersion(ctypes.byref(version))
-    cuda.cuDeviceGetCount(ctypes.byref(count))
-    gpus = []
-    for ordinal in range(count.value):
-        device, name = ctypes.c_int(), ctypes.create_string_buffer(256)
-        cuda.cuDeviceGet(ctypes.byref(device), ordinal)
-        cuda.cuDeviceGetName(name, len(name), device)
-        capability = []
-        for attribute in (75, 76):  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR and _MINOR
-            value = ctypes.c_int()
-            cuda.cuDeviceGetAttribute(ctypes.byref(value), attribute, device)
-            capability.append(str(value.value))
-        gpus.append(Gpu(name.value.decode(errors="replace"), ".".join(capability)))
-    text = f"{version.value // 1000}.{version.value % 1000 // 10}"
-    return Driver(text, gpus, None if gpus else "the NVIDIA driver sees no GPU")

@@ -16,7 +16,7 @@ from gloam.export.embedder import export_embedder
 from gloam.export.precision.release_check import compare
 from gloam.model_card import METADATA_KEY, ModelCard, Photometric
 from gloam.networks.checkpoints import save_checkpoint
-from gloam.networks.embedders.gem import Embedder
+from gloam.networks.embedders.gem import PooledEmbedder
 from gloam.padding import PaddingProfile
 from gloam.runtime.backends.selftest import run_selftest
 from gloam.runtime.models.embedder import Embedder as Exported
@@ -27,25 +27,25 @@ PROFILES = {"dynamic": PaddingProfile.dynamic(), "fixed": PaddingProfile.fixed((
 
 
 @pytest.fixture(scope="module")
-def model() -> Embedder:
+def model() -> PooledEmbedder:
     return randomized("gem_vgg16", stages=SMALL)  # few operations: an export takes seconds per hundred of them
 
 
 @pytest.fixture(scope="module", params=list(PROFILES))
-def exported(request: pytest.FixtureRequest, model: Embedder, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def exported(request: pytest.FixtureRequest, model: PooledEmbedder, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("export") / f"{request.param}.onnx"
     export_embedder(model, path, profile=PROFILES[request.param], provenance={"recipe": "test", "licence": "none"})
     return path
 
 
-def test_agrees_with_torch_over_shapes_and_batches(model: Embedder, exported: Path) -> None:
+def test_agrees_with_torch_over_shapes_and_batches(model: PooledEmbedder, exported: Path) -> None:
     shapes = [[(255, 257)], [(65, 63), (256, 511), (33, 200)], [(128, 128)] * 4]
     for row in compare(model, Exported.load(exported), shapes):
         assert row.max_abs <= 1e-5
         assert row.cosine >= 1 - 1e-6
 
 
-def test_the_card_travels_and_the_selftest_passes(model: Embedder, exported: Path) -> None:
+def test_the_card_travels_and_the_selftest_passes(model: PooledEmbedder, exported: Path) -> None:
     proto = onnx.load(exported)
     card = ModelCard.from_json({item.key: item.value for item in proto.metadata_props}[METADATA_KEY])
     assert card.profile == PROFILES[exported.stem]
@@ -61,7 +61,7 @@ def test_nothing_of_the_exporting_machine_is_inside(exported: Path) -> None:
     assert str(Path(__file__).parents[2]).encode() not in content
 
 
-def test_both_profiles_share_the_space_but_not_the_fingerprint(model: Embedder, tmp_path: Path) -> None:
+def test_both_profiles_share_the_space_but_not_the_fingerprint(model: PooledEmbedder, tmp_path: Path) -> None:
     cards = [
         export_embedder(model, tmp_path / f"{name}.onnx", profile=profile, provenance={})
         for name, profile in PROFILES.items()
@@ -73,19 +73,19 @@ def test_both_profiles_share_the_space_but_not_the_fingerprint(model: Embedder, 
     assert again.space() != cards[0].space()
 
 
-def test_export_is_reproducible(model: Embedder, tmp_path: Path) -> None:
+def test_export_is_reproducible(model: PooledEmbedder, tmp_path: Path) -> None:
     for name in ("a", "b"):
         export_embedder(model, tmp_path / f"{name}.onnx", provenance={})
     assert (tmp_path / "a.onnx").read_bytes() == (tmp_path / "b.onnx").read_bytes()
 
 
-class Inexact(Embedder):
+class Inexact(PooledEmbedder):
     """A model that does not promise exactness."""
 
     padding_exact: ClassVar[bool] = False
 
 
-def test_a_model_that_cannot_is_refused_for_fixed(model: Embedder, tmp_path: Path) -> None:
+def test_a_model_that_cannot_is_refused_for_fixed(model: PooledEmbedder, tmp_path: Path) -> None:
     inexact = Inexact("inexact", model.features)
     with pytest.raises(ModelError, match="not padding-exact"):
         export_embedder(inexact, tmp_path / "m.onnx", profile=PROFILES["fixed"], provenance={})
@@ -95,7 +95,7 @@ def test_a_model_that_cannot_is_refused_for_fixed(model: Embedder, tmp_path: Pat
 
 
 def test_commands_export_and_check(
-    model: Embedder, exported: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    model: PooledEmbedder, exported: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     save_checkpoint(tmp_path / "m.safetensors", model, {"recipe": "test"})
     assert main(["check", str(exported), "--against", str(tmp_path / "m.safetensors")]) == 0

@@ -18,7 +18,7 @@ from gloam.export.front.reflection import cropping_graph, padding_graph
 from gloam.export.front.shrink import shrinking_graph
 from gloam.export.graph import OPSET
 from gloam.export.translator import export_translator
-from gloam.networks.clahe import Clahe
+from gloam.networks.clahe import ClaheLayer
 from gloam.networks.embedders import DescriptorPipeline
 from gloam.networks.translators import create_generator
 from gloam.padding import PaddingProfile
@@ -152,7 +152,7 @@ def test_scales_and_clahe_share_the_weights(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_clahe_adds_its_table_alone(tmp_path: Path) -> None:
-    model, clahe = randomized("gem_vgg16", stages=((64, 1), (64, 1))), Clahe()
+    model, clahe = randomized("gem_vgg16", stages=((64, 1), (64, 1))), ClaheLayer()
     plain = exported(model, tmp_path / "plain.onnx")
     baked = exported(DescriptorPipeline(model, scales=(1.0, 0.5), clahe=clahe), tmp_path / "baked.onnx")
     check(baked)

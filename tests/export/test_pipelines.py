@@ -14,8 +14,8 @@ from gloam.export.embedder import export_embedder
 from gloam.export.precision.release_check import as_exported, compare
 from gloam.model_card import Photometric
 from gloam.networks.checkpoints import save_checkpoint
-from gloam.networks.clahe import Clahe
-from gloam.networks.embedders import DescriptorPipeline, GlobalDescriptor
+from gloam.networks.clahe import ClaheLayer
+from gloam.networks.embedders import DescriptorPipeline, EmbedderNetwork
 from gloam.runtime.backends.selftest import run_selftest
 from gloam.runtime.descriptors.whitening import Whitening
 from gloam.runtime.models.embedder import Embedder as Exported
@@ -26,12 +26,12 @@ TINY = {"stages": ((16, 1),)}  # an export takes seconds per hundred operations
 
 
 @pytest.fixture(scope="module")
-def model() -> GlobalDescriptor:
+def model() -> EmbedderNetwork:
     return randomized("gem_vgg16", **TINY)
 
 
 @pytest.fixture(scope="module")
-def exported(model: GlobalDescriptor, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Whitening]:
+def exported(model: EmbedderNetwork, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Whitening]:
     """By the command: scales and whitening in a fixed profile."""
     folder = tmp_path_factory.mktemp("pipeline")
     layer = whitening()
@@ -45,7 +45,7 @@ def exported(model: GlobalDescriptor, tmp_path_factory: pytest.TempPathFactory) 
 
 
 def test_several_scales_and_the_whitening_are_one_graph(
-    model: GlobalDescriptor, exported: tuple[Path, Whitening], capsys: pytest.CaptureFixture[str]
+    model: EmbedderNetwork, exported: tuple[Path, Whitening], capsys: pytest.CaptureFixture[str]
 ) -> None:
     path, layer = exported
     loaded = Exported.load(path)
@@ -71,7 +71,7 @@ def test_images_are_resized_by_scales_and_never_by_sizes(exported: tuple[Path, W
         assert len(node.input) == 3 or not node.input[3]
 
 
-def test_another_pipeline_is_another_space(model: GlobalDescriptor, exported: tuple[Path, Whitening]) -> None:
+def test_another_pipeline_is_another_space(model: EmbedderNetwork, exported: tuple[Path, Whitening]) -> None:
     card = Exported.load(exported[0]).card
     with pytest.raises(IncompatibleError, match=r"exported with scales \(1\.0, 0\.7.* and whitening lw"):
         compare(model, Exported.load(exported[0]))
@@ -79,9 +79,9 @@ def test_another_pipeline_is_another_space(model: GlobalDescriptor, exported: tu
         as_exported(model, card, Whitening(np.zeros(16), np.eye(16), "pca"))
 
 
-def test_a_baked_clahe_shares_the_space_of_callers_who_do_it(model: GlobalDescriptor, tmp_path: Path) -> None:
+def test_a_baked_clahe_shares_the_space_of_callers_who_do_it(model: EmbedderNetwork, tmp_path: Path) -> None:
     outside = export_embedder(model, tmp_path / "a.onnx", photometric=Photometric("clahe"), provenance={})
-    baked = DescriptorPipeline(model, clahe=Clahe()).eval()
+    baked = DescriptorPipeline(model, clahe=ClaheLayer()).eval()
     inside = export_embedder(baked, tmp_path / "b.onnx", provenance={})
     assert inside.photometric.baked
     assert inside.space() == outside.space()
@@ -93,7 +93,7 @@ def test_a_baked_clahe_shares_the_space_of_callers_who_do_it(model: GlobalDescri
 
 
 def test_refusals_come_before_the_export(
-    model: GlobalDescriptor, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    model: EmbedderNetwork, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     weights = str(tmp_path / "m.safetensors")
     save_checkpoint(weights, model, {})

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from gloam.padding import PaddingProfile
-from gloam.runtime.doctor import Driver, Gpu
+from gloam.runtime.backends.cuda.driver import Driver, Gpu
 from tests.fakes.cuda import FakeDevice
 from tests.fakes.tensorrt import FakeTensorRT
 from tests.fakes.trt_api import VERSIONS

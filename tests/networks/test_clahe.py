@@ -12,7 +12,7 @@ import torch
 from gloam.data.photometric import clahe
 from gloam.errors import UsageError
 from gloam.export.graph import batch_axis, side_axis, trace
-from gloam.networks.clahe import ONE, Clahe
+from gloam.networks.clahe import ONE, ClaheLayer
 
 SIZES = ((32, 32), (33, 40), (272, 362), (97, 131), (64, 250))  # the third is of the papers' training
 
@@ -67,7 +67,7 @@ def test_equalisation_is_opencvs_bit_by_bit(size: tuple[int, int], clip: float) 
     expected = cv2.createCLAHE(clip, (8, 8)).apply(lightness)
     assert np.array_equal(twin(lightness, clip), expected)
     height, width = torch.tensor([[float(side)] for side in size])
-    found = Clahe(clip).equalise(torch.from_numpy(lightness)[None].long(), height, width)[0].numpy()
+    found = ClaheLayer(clip).equalise(torch.from_numpy(lightness)[None].long(), height, width)[0].numpy()
     assert np.array_equal(found, expected)
 
 
@@ -76,14 +76,14 @@ def test_lab_is_opencvs_for_a_large_sample_of_colours() -> None:
     colours[0, :256] = np.arange(256)[:, None]
     expected = cv2.cvtColor(colours.astype(np.float32) / 255, cv2.COLOR_RGB2LAB)
     scale, shift = np.array((100, 256, 256), np.float32), np.array((0, 128, 128), np.float32)
-    found = Clahe().to_lab(torch.from_numpy(colours)[None])[:, 0].numpy().transpose(1, 2, 0)
+    found = ClaheLayer().to_lab(torch.from_numpy(colours)[None])[:, 0].numpy().transpose(1, 2, 0)
     assert np.array_equal(found * np.float32(1 / ONE) * scale - shift, expected)
 
 
 @pytest.mark.parametrize("size", SIZES)
 def test_rgb_is_the_hosts_but_for_rare_roundings(size: tuple[int, int]) -> None:
     image = picture(*size)
-    difference = np.abs(Clahe()(torch.from_numpy(image)[None])[0].numpy() - clahe(image))
+    difference = np.abs(ClaheLayer()(torch.from_numpy(image)[None])[0].numpy() - clahe(image))
     assert difference.max() <= 1
     assert (difference > 0).mean() < 1e-3
 
@@ -94,7 +94,7 @@ def test_a_padded_batch_gives_what_single_images_give() -> None:
     batch = np.full((3, 128, 160, 3), 255, np.uint8)
     for row, image in enumerate(images):
         batch[row, : image.shape[0], : image.shape[1]] = image
-    module = Clahe()
+    module = ClaheLayer()
     found = module(torch.from_numpy(batch), torch.tensor(sizes, dtype=torch.int32)).numpy()
     for row, image in enumerate(images):
         alone = module(torch.from_numpy(image)[None])[0].numpy()
@@ -102,7 +102,7 @@ def test_a_padded_batch_gives_what_single_images_give() -> None:
 
 
 def test_the_exported_graph_agrees_at_any_batch_and_size() -> None:
-    module = Clahe()
+    module = ClaheLayer()
     batch = batch_axis(8)
     shapes = {
         "images": {0: batch, 1: side_axis("height", minimum=32), 2: side_axis("width", minimum=32)},
@@ -125,4 +125,4 @@ def test_the_exported_graph_agrees_at_any_batch_and_size() -> None:
 @pytest.mark.parametrize(("clip", "grid"), [(0.0, 8), (-1.0, 8), (float("nan"), 8), (1.0, 0)])
 def test_a_clip_or_grid_that_means_nothing_is_refused(clip: float, grid: int) -> None:
     with pytest.raises(UsageError, match=r"^CLAHE of clip .* must be in \(0, 256\], the grid >= 1$"):
-        Clahe(clip, grid)
+        ClaheLayer(clip, grid)

@@ -8,11 +8,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gloam.errors import ModelError
-from gloam.networks.edges import DETECTORS, HED, RCF, EdgeDetector, create_detector
+from gloam.networks.edges import DETECTORS, HED, RCF, EdgeDetectorNetwork, create_detector
 from gloam.networks.edges.rcf import _bilinear
 
 
-def small(name: str, **options: float) -> EdgeDetector:
+def small(name: str, **options: float) -> EdgeDetectorNetwork:
     torch.manual_seed(0)
     return create_detector(name, width=4, **options).eval()
 

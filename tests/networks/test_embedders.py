@@ -15,7 +15,7 @@ from torch.nn import functional
 from gloam.errors import ModelError
 from gloam.networks.checkpoints import load_checkpoint, save_checkpoint, weights_sha256
 from gloam.networks.embedders import EMBEDDERS, create_embedder
-from gloam.networks.embedders.gem import Embedder, GeM
+from gloam.networks.embedders.gem import GeM, PooledEmbedder
 from gloam.networks.embedders.mobilenet_v2 import ConvNormActivation
 
 TENSORS_AND_PARAMETERS = {  # the published networks
@@ -51,7 +51,7 @@ DYNAMIC: list[tuple[str, dict[str, Any]]] = [
 SIZES = ((65, 127), (128, 96), (33, 128))  # height, width; odd, mixed, narrow
 
 
-def randomized(name: str, seed: int = 0, **options: object) -> Embedder:
+def randomized(name: str, seed: int = 0, **options: object) -> PooledEmbedder:
     """Random weights with running statistics and shifts as a trained network has: beyond the border is not zero."""
     torch.manual_seed(seed)
     model = create_embedder(name, **options)
@@ -63,7 +63,7 @@ def randomized(name: str, seed: int = 0, **options: object) -> Embedder:
     return model.eval()
 
 
-def padded_and_native(model: Embedder) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def padded_and_native(model: PooledEmbedder) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     images = torch.randint(0, 256, (3, 128, 128, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
         padded = model.describe_uint8(images, torch.tensor(SIZES, dtype=torch.int32))

@@ -8,18 +8,9 @@ from typing import Any
 
 import pytest
 
+from gloam.runtime.backends.cuda.driver import Driver, Gpu, find_driver
 from gloam.runtime.backends.processor import Processor
-from gloam.runtime.doctor import (
-    EXCLUSIVE,
-    Driver,
-    Gpu,
-    backends,
-    conflicts,
-    diagnose,
-    extras,
-    find_driver,
-    installed_versions,
-)
+from gloam.runtime.doctor import EXCLUSIVE, backends, conflicts, diagnose, extras, installed_versions
 
 NO_GPU = Driver(None, [], "no NVIDIA driver")
 H200 = Driver("13.0", [Gpu("NVIDIA H200", "9.0")])

@@ -222,14 +222,14 @@ def _cyclegan(size: int, scale: tuple[float, float], flip: bool | None, shared: 
     return ResizeCrop(size, round(size * CYCLEGAN_LOAD), flip is not False, shared)
 
 
-def _paper5(size: int, scale: tuple[float, float], flip: bool | None, shared: bool) -> Transform:
+def _cyclegan_study(size: int, scale: tuple[float, float], flip: bool | None, shared: bool) -> Transform:
     return ResizeCrop(size, round(size * PAPER5_LOAD), flip is not False, shared, crop_share=0.5)
 
 
 TRANSFORMS: dict[str, Callable[[int, tuple[float, float], bool | None, bool], Transform]] = {
     "scalecrop": _scalecrop,
     "cyclegan": _cyclegan,
-    "paper5": _paper5,
+    "cyclegan_study": _cyclegan_study,
     "square": lambda size, scale, flip, shared: Square(size, bool(flip), shared),
     "shorter": lambda size, scale, flip, shared: ShorterSide(size),
     "pad": lambda size, scale, flip, shared: Pad(size),

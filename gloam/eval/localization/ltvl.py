@@ -15,7 +15,6 @@ from gloam.errors import DataError
 from gloam.files import write_text
 
 Style = Literal["aachen", "robotcar", "full"]
-STYLES: tuple[Style, ...] = ("aachen", "robotcar", "full")
 
 
 def benchmark_name(name: str, camera_id: str, style: Style) -> str:

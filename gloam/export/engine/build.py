@@ -19,7 +19,8 @@ from gloam.errors import ModelError, StoreError, UsageError
 from gloam.export.engine.progress import BuildBars, make_monitor
 from gloam.files import atomic_write, sha256_bytes, sha256_file, write_bytes, write_failure
 from gloam.model_card import ModelCard
-from gloam.runtime.backends.cuda.device import Device, open_device
+from gloam.runtime.backends.cuda.device import Device
+from gloam.runtime.backends.cuda.open import open_device
 from gloam.runtime.backends.onnx_file import read_card
 from gloam.runtime.backends.tensorrt.api import (
     EngineLog,

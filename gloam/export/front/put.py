@@ -24,7 +24,7 @@ from gloam.export.front.shrink import shrinking_graph
 from gloam.export.graph import flat, write_model
 from gloam.export.translator import export_translator
 from gloam.model_card import ModelCard, SelfTest, selftest_images
-from gloam.networks.checkpoints import load_translator
+from gloam.networks.checkpoints import load_generator
 from gloam.padding import MULTIPLE, PaddingProfile
 from gloam.runtime.models.embedder import Embedder
 from gloam.runtime.models.translator import Translator
@@ -114,7 +114,7 @@ def _load_translator(path: Path, profile: PaddingProfile, folder: Path) -> tuple
     file = path
     if path.suffix in WEIGHTS:
         file = folder / "translator.onnx"
-        loaded = load_translator(path)
+        loaded = load_generator(path)
         # As `gloam export --profile fixed` writes it with its defaults, so that both are one translator.
         rule = PaddingProfile.fixed()
         if profile.kind == "fixed":

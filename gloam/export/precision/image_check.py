@@ -11,8 +11,8 @@ import torch
 from gloam.errors import IncompatibleError
 from gloam.export.precision.release_check import DEFAULT_SHAPES, textured_image
 from gloam.networks.checkpoints import weights_sha256
-from gloam.networks.edges import EdgeDetector
-from gloam.networks.translators import Translator
+from gloam.networks.edges import EdgeDetectorNetwork
+from gloam.networks.translators import TranslatorNetwork
 from gloam.padding import crop_back, reflect_pad
 from gloam.runtime.models.image_model import ImageModel
 
@@ -31,7 +31,7 @@ class MapAgreement:
 
 
 def compare_maps(
-    model: Translator | EdgeDetector,
+    model: TranslatorNetwork | EdgeDetectorNetwork,
     exported: ImageModel,
     shapes: Sequence[Sequence[tuple[int, int]]] = DEFAULT_SHAPES,
     seed: int = 0,
@@ -60,7 +60,9 @@ def compare_maps(
             padded, corner = reflect_pad(image, profile.multiple, profile.minimum)
             given = torch.from_numpy(np.ascontiguousarray(padded))[None]
             with torch.no_grad():
-                truth = model.translate_uint8(given) if isinstance(model, Translator) else model.edges_uint8(given)
+                truth = (
+                    model.translate_uint8(given) if isinstance(model, TranslatorNetwork) else model.edges_uint8(given)
+                )
             expected = crop_back(truth[0].numpy(), corner, (image.shape[0], image.shape[1]))
             worst = max(worst, float(np.abs(found - expected).max()))
         results.append(MapAgreement(tuple(sizes), worst))

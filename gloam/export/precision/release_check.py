@@ -13,7 +13,7 @@ import torch
 from gloam.errors import IncompatibleError
 from gloam.model_card import ModelCard
 from gloam.networks.checkpoints import weights_sha256
-from gloam.networks.embedders import DescriptorPipeline, Embedder
+from gloam.networks.embedders import DescriptorPipeline, EmbedderNetwork
 from gloam.padding import PaddingProfile
 from gloam.runtime.models.embedder import Embedder as ExportedEmbedder
 
@@ -47,7 +47,7 @@ class Agreement:
 
 
 def compare(
-    model: Embedder,
+    model: EmbedderNetwork,
     exported: ExportedEmbedder,
     shapes: Sequence[Sequence[tuple[int, int]]] = DEFAULT_SHAPES,
     seed: int = 0,
@@ -90,7 +90,7 @@ def _whitening_name(whitening: Mapping[str, str] | None) -> str:
     return "no whitening" if whitening is None else f"whitening {whitening['name']} ({whitening['sha256'][:12]})"
 
 
-def as_exported(model: Embedder, card: ModelCard, whitening: Whitening | None = None) -> Embedder:
+def as_exported(model: EmbedderNetwork, card: ModelCard, whitening: Whitening | None = None) -> EmbedderNetwork:
     """The original inside the pipeline that a card states; as it is where the card states none or it has one itself.
 
     Raises:
@@ -108,9 +108,9 @@ def as_exported(model: Embedder, card: ModelCard, whitening: Whitening | None = 
         )
     clahe = None
     if baked:
-        from gloam.networks.clahe import Clahe
+        from gloam.networks.clahe import ClaheLayer
 
-        clahe = Clahe(clip=card.photometric.clip, grid=card.photometric.grid)
+        clahe = ClaheLayer(clip=card.photometric.clip, grid=card.photometric.grid)
     power = (card.pooling or {}).get("scale_power")
     return DescriptorPipeline(model, scales=card.scales, power=power, whitening=whitening, clahe=clahe).eval()
 

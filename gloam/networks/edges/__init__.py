@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from gloam.networks.edges.base import EdgeDetector
+from gloam.networks.edges.base import EdgeDetectorNetwork
 from gloam.networks.edges.hed import HED
 from gloam.networks.edges.rcf import RCF
 from gloam.networks.registry import build
 
-DETECTORS: dict[str, Callable[..., EdgeDetector]] = {HED.name: HED, RCF.name: RCF}
+DETECTORS: dict[str, Callable[..., EdgeDetectorNetwork]] = {HED.name: HED, RCF.name: RCF}
 
-__all__ = ["DETECTORS", "HED", "RCF", "EdgeDetector", "create_detector"]
+__all__ = ["DETECTORS", "HED", "RCF", "EdgeDetectorNetwork", "create_detector"]
 
 
-def create_detector(name: str, **options: Any) -> EdgeDetector:
+def create_detector(name: str, **options: Any) -> EdgeDetectorNetwork:
     """Build an edge detector with random weights.
 
     Args:

@@ -12,7 +12,7 @@ from gloam.errors import ModelError
 MEAN_BGR = (104.00698793, 116.66876762, 122.67891434)  # of ImageNet, in 0..255, as Caffe's VGG16 subtracts it
 
 
-class EdgeDetector(nn.Module):
+class EdgeDetectorNetwork(nn.Module):
     """An edge detector: float32 ``[B, 3, H, W]`` RGB in [-1, 1] to edge probabilities ``[B, 1, H, W]``.
 
     Attributes:

@@ -8,14 +8,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gloam.networks.edges.base import EdgeDetector
+from gloam.networks.edges.base import EdgeDetectorNetwork
 
 STAGES = ((1, 2), (2, 2), (4, 3), (8, 3), (8, 3))  # multiple of the width, convolutions
 # Learning-rate multipliers of the Caffe release: (weight, bias) of VGG stages 1-4, stage 5, side scores, fusion.
 CAFFE_RATES = {"vgg": (1.0, 2.0), "vgg5": (100.0, 200.0), "score": (0.01, 0.02), "fusion": (0.001, 0.002)}
 
 
-class HED(EdgeDetector):
+class HED(EdgeDetectorNetwork):
     """Five stages, each scored by a 1x1 convolution, resized to the input (bilinear) and fused.
 
     14 716 171 parameters in 38 tensors at the paper's width. Weights are drawn for ReLU at construction, the fusion

@@ -11,14 +11,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gloam.networks.edges.base import EdgeDetector
+from gloam.networks.edges.base import EdgeDetectorNetwork
 
 STAGES = ((1, 2), (2, 2), (4, 3), (8, 3), (8, 3))  # multiple of the width, convolutions
 VOTES = 21  # channels of each convolution's vote
 UPSAMPLING = (None, (4, 2, 1), (8, 4, 2), (16, 8, 4), (16, 8, 0))  # kernel, stride, first row kept, per stage
 
 
-class RCF(EdgeDetector):
+class RCF(EdgeDetectorNetwork):
     """Each convolution is projected to 21 channels; the sum of a stage is scored, upsampled by fixed bilinear
     transposed convolutions, and the five maps are fused. Stage 5 is dilated instead of strided.
 

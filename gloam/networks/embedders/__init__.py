@@ -8,11 +8,11 @@ from typing import Any
 
 from torch import nn
 
-from gloam.networks.embedders.base import IMAGENET_MEAN, IMAGENET_STD, GlobalDescriptor
+from gloam.networks.embedders.base import IMAGENET_MEAN, IMAGENET_STD, EmbedderNetwork
 from gloam.networks.embedders.ciconv import CIConvEmbedder
 from gloam.networks.embedders.edge_mac import EdgeMAC
 from gloam.networks.embedders.ensemble import Ensemble, from_description
-from gloam.networks.embedders.gem import Embedder as PooledEmbedder
+from gloam.networks.embedders.gem import PooledEmbedder
 from gloam.networks.embedders.mobilenet_v2 import MobileNetV2
 from gloam.networks.embedders.netvlad import NetVLADVGG16
 from gloam.networks.embedders.normalizer import NormalizedEmbedder
@@ -22,8 +22,6 @@ from gloam.networks.embedders.timm import PREFIX, timm_embedder
 from gloam.networks.embedders.vgg import VGG16
 from gloam.networks.registry import build
 
-Embedder = GlobalDescriptor  # what callers mean by an embedder is any of the families
-
 RESNETS: dict[str, Callable[..., nn.Module]] = {
     "resnet18": lambda **options: ResNet(BasicBlock, (2, 2, 2, 2), **options),
     "resnet50": lambda **options: ResNet(Bottleneck, (3, 4, 6, 3), **options),
@@ -31,18 +29,18 @@ RESNETS: dict[str, Callable[..., nn.Module]] = {
 }
 
 
-def _pooled(name: str, backbone: Callable[..., nn.Module], pooling: str = "gem") -> Callable[..., GlobalDescriptor]:
+def _pooled(name: str, backbone: Callable[..., nn.Module], pooling: str = "gem") -> Callable[..., EmbedderNetwork]:
     """A constructor that tells the options of the pooling from those of the backbone."""
 
-    def construct(**options: Any) -> GlobalDescriptor:
+    def construct(**options: Any) -> EmbedderNetwork:
         own = {key: options.pop(key) for key in ("p", "mean", "std", "local_whitening", "whitening") if key in options}
         return PooledEmbedder(name, backbone(**options), pooling=pooling, **own)  # type: ignore[arg-type]  # checked there
 
     return construct
 
 
-def _how(name: str) -> Callable[..., GlobalDescriptor]:
-    def construct(**options: Any) -> GlobalDescriptor:
+def _how(name: str) -> Callable[..., EmbedderNetwork]:
+    def construct(**options: Any) -> EmbedderNetwork:
         from gloam.networks.local_features import how  # it needs this package
 
         return getattr(how, name)(**options)  # type: ignore[no-any-return]  # one of the constructors below
@@ -50,7 +48,7 @@ def _how(name: str) -> Callable[..., GlobalDescriptor]:
     return construct
 
 
-EMBEDDERS: dict[str, Callable[..., GlobalDescriptor]] = {
+EMBEDDERS: dict[str, Callable[..., EmbedderNetwork]] = {
     "gem_vgg16": _pooled("gem_vgg16", VGG16),
     "gem_resnet18": _pooled("gem_resnet18", RESNETS["resnet18"]),
     "gem_resnet50": _pooled("gem_resnet50", RESNETS["resnet50"]),
@@ -79,8 +77,7 @@ __all__ = [
     "IMAGENET_MEAN",
     "IMAGENET_STD",
     "DescriptorPipeline",
-    "Embedder",
-    "GlobalDescriptor",
+    "EmbedderNetwork",
     "create_embedder",
 ]
 
@@ -92,7 +89,7 @@ def create_embedder(
     std: tuple[float, ...] | None = None,
     pipeline: Mapping[str, Any] | None = None,
     **options: Any,
-) -> GlobalDescriptor:
+) -> EmbedderNetwork:
     """Build an embedder with random weights.
 
     Args:

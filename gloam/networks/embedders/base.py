@@ -25,7 +25,7 @@ class FastModule(nn.Module):
     """A module whose own parameters learn at a multiple of the rate and without decay: GeM's p, an edge filter's."""
 
 
-class GlobalDescriptor(nn.Module):
+class EmbedderNetwork(nn.Module):
     """A network that turns an image into one unit vector.
 
     Attributes:
@@ -60,7 +60,7 @@ class GlobalDescriptor(nn.Module):
         self.register_buffer("_shift", (-torch.tensor(self.mean) / torch.tensor(self.std)).view(1, 3, 1, 1), False)
 
     @property
-    def core(self) -> GlobalDescriptor:
+    def core(self) -> EmbedderNetwork:
         """The network without scales, whitening and photometric normalisation around it; itself where there are none.
         Its weights are those that a card's ``weights_sha256`` means."""
         return self

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from gloam.errors import ModelError
-from gloam.networks.embedders.gem import Embedder
+from gloam.networks.embedders.gem import PooledEmbedder
 from gloam.networks.masks import Masks
 
 # RGB to the Gaussian colour model: intensity and its first and second derivative by the wavelength
@@ -109,7 +109,7 @@ def _invariant(kind: str, maps: Tensor) -> Tensor:
     return sum(squares[1:], squares[0])
 
 
-class CIConvEmbedder(Embedder):
+class CIConvEmbedder(PooledEmbedder):
     """CIConv, a ResNet of one input channel, GeM, L2. ``dynamic`` only: its statistics are those of the whole image.
 
     Args:

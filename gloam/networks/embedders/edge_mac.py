@@ -16,7 +16,7 @@ from torch.nn import functional
 from gloam.errors import ModelError
 from gloam.networks.edges import create_detector
 from gloam.networks.embedders.base import FastModule
-from gloam.networks.embedders.gem import Embedder
+from gloam.networks.embedders.gem import PooledEmbedder
 from gloam.networks.embedders.vgg import STAGES, VGG16
 from gloam.networks.masks import Masks
 
@@ -66,7 +66,7 @@ class EdgeFilter(FastModule):
         return self.weight * x.clamp(min=self.eps).pow(self.p) / (1.0 + exponent.exp())
 
 
-class EdgeMAC(Embedder):
+class EdgeMAC(PooledEmbedder):
     """An image described by its edges alone. ``dynamic`` only: detectors resize their maps to the image.
 
     The detector is frozen, as the paper has it; the filter and VGG16 learn.

@@ -9,16 +9,16 @@ import torch
 from torch import Tensor, nn
 
 from gloam.errors import ModelError
-from gloam.networks.embedders.base import GlobalDescriptor, l2_normalize
+from gloam.networks.embedders.base import EmbedderNetwork, l2_normalize
 from gloam.networks.masks import Masks
 
 
-def description(model: GlobalDescriptor) -> dict[str, Any]:
+def description(model: EmbedderNetwork) -> dict[str, Any]:
     """What builds a member or an inner embedder again, JSON-ready."""
     return {"name": model.name, "options": model.options, "mean": list(model.mean), "std": list(model.std)}
 
 
-def from_description(value: Mapping[str, Any], create: Callable[..., GlobalDescriptor]) -> GlobalDescriptor:
+def from_description(value: Mapping[str, Any], create: Callable[..., EmbedderNetwork]) -> EmbedderNetwork:
     """The embedder of a :func:`description`; mean and std may be missing.
 
     Raises:
@@ -31,7 +31,7 @@ def from_description(value: Mapping[str, Any], create: Callable[..., GlobalDescr
     return create(value["name"], mean=value.get("mean"), std=value.get("std"), **value.get("options", {}))
 
 
-class Ensemble(GlobalDescriptor):
+class Ensemble(EmbedderNetwork):
     """All members see the same image, each with its own normalisation.
 
     Args:
@@ -45,7 +45,7 @@ class Ensemble(GlobalDescriptor):
 
     def __init__(
         self,
-        members: Sequence[GlobalDescriptor],
+        members: Sequence[EmbedderNetwork],
         *,
         mean: tuple[float, ...] = (0.0, 0.0, 0.0),
         std: tuple[float, ...] = (1.0, 1.0, 1.0),
@@ -86,5 +86,5 @@ class Ensemble(GlobalDescriptor):
         rows = [member(member.normalize(images.permute(0, 2, 3, 1) * 255.0), masks) for member in self._all()]
         return l2_normalize(torch.cat(rows, 1))
 
-    def _all(self) -> list[GlobalDescriptor]:
-        return [member for member in self.members if isinstance(member, GlobalDescriptor)]
+    def _all(self) -> list[EmbedderNetwork]:
+        return [member for member in self.members if isinstance(member, EmbedderNetwork)]

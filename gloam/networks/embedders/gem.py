@@ -13,13 +13,13 @@ from torch import Tensor, nn
 from gloam.networks.embedders.base import (
     IMAGENET_MEAN,
     IMAGENET_STD,
+    EmbedderNetwork,
     FastModule,
-    GlobalDescriptor,
     l2_normalize,
 )
 from gloam.networks.masks import Masks
 
-__all__ = ["IMAGENET_MEAN", "IMAGENET_STD", "MAC", "Embedder", "GeM", "l2_normalize"]
+__all__ = ["IMAGENET_MEAN", "IMAGENET_STD", "MAC", "GeM", "PooledEmbedder", "l2_normalize"]
 
 
 class GeM(FastModule):
@@ -52,7 +52,7 @@ class MAC(nn.Module):
         return x.amax((2, 3))
 
 
-class Embedder(GlobalDescriptor):
+class PooledEmbedder(EmbedderNetwork):
     """Backbone, pooling, L2; optionally a linear layer on each cell before and one on the vector behind the pooling.
 
     Args:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from gloam.errors import ModelError
-from gloam.networks.embedders.base import IMAGENET_MEAN, IMAGENET_STD, GlobalDescriptor
+from gloam.networks.embedders.base import IMAGENET_MEAN, IMAGENET_STD, EmbedderNetwork
 from gloam.networks.embedders.vgg import STAGES, VGG16
 from gloam.networks.masks import Masks
 
@@ -77,7 +77,7 @@ class NetVLAD(nn.Module):
         return alpha
 
 
-class NetVLADVGG16(GlobalDescriptor):
+class NetVLADVGG16(EmbedderNetwork):
     """VGG16 up to its last convolution, without the ReLU behind it, then NetVLAD and an optional PCA whitening.
 
     14.71 M parameters in the convolutions; a whitening to 4096 adds 134.2 M.

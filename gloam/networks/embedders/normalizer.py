@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from gloam.errors import ModelError
-from gloam.networks.embedders.base import GlobalDescriptor
+from gloam.networks.embedders.base import EmbedderNetwork
 from gloam.networks.embedders.ensemble import description
 from gloam.networks.masks import Masks
 from gloam.networks.translators.unet import UnetGenerator
@@ -16,7 +16,7 @@ from gloam.networks.translators.unet import UnetGenerator
 HALF = (0.5, 0.5, 0.5)  # of the U-Net, whose images lie in [-1, 1]
 
 
-class NormalizedEmbedder(GlobalDescriptor):
+class NormalizedEmbedder(EmbedderNetwork):
     """An image to an image of another light, then to its descriptor. ``dynamic`` only: a U-Net sees its padding.
 
     Sides that are no multiples of ``2 ** levels`` are continued by their border on both ends, and cropped back.
@@ -30,7 +30,7 @@ class NormalizedEmbedder(GlobalDescriptor):
 
     def __init__(
         self,
-        embedder: GlobalDescriptor,
+        embedder: EmbedderNetwork,
         *,
         levels: int = 8,
         width: int = 64,

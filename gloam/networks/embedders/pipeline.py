@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from gloam.errors import ModelError
 from gloam.model_card import Photometric
-from gloam.networks.embedders.base import GlobalDescriptor, l2_normalize
+from gloam.networks.embedders.base import EmbedderNetwork, l2_normalize
 from gloam.networks.masks import Masks
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ MULTI_SCALE = (1.0, 2**-0.5, 0.5)  # of the papers' test protocol
 SCALE_RANGE = (0.5, 2.0)  # an image of 32 px has to leave the backbones one cell
 
 
-class DescriptorPipeline(GlobalDescriptor):
+class DescriptorPipeline(EmbedderNetwork):
     """CLAHE, then the descriptors of several scales averaged by a power mean, then a whitening; each optional.
 
     The normalised image is resized (bilinear, corners not aligned), so the light is normalised once, before scaling:
@@ -43,7 +43,7 @@ class DescriptorPipeline(GlobalDescriptor):
 
     def __init__(
         self,
-        embedder: GlobalDescriptor,
+        embedder: EmbedderNetwork,
         *,
         scales: Sequence[float] = (1.0,),
         power: float | None = None,
@@ -86,7 +86,7 @@ class DescriptorPipeline(GlobalDescriptor):
         return {"scales": list(self.scales), "power": self.power, "whitening": whitening, "clahe": clahe}
 
     @classmethod
-    def described(cls, embedder: GlobalDescriptor, description: Mapping[str, Any]) -> DescriptorPipeline:
+    def described(cls, embedder: EmbedderNetwork, description: Mapping[str, Any]) -> DescriptorPipeline:
         """The pipeline of a :attr:`description`, its whitening still to be filled.
 
         Raises:
@@ -105,7 +105,7 @@ class DescriptorPipeline(GlobalDescriptor):
         return model
 
     @property
-    def core(self) -> GlobalDescriptor:
+    def core(self) -> EmbedderNetwork:
         """The embedder inside."""
         return self.embedder
 
@@ -128,7 +128,7 @@ class DescriptorPipeline(GlobalDescriptor):
         return own if self.power is None else {**own, "scale_power": self.power}
 
     def describe_uint8(self, images: Tensor, sizes: Tensor | None = None) -> Tensor:
-        """The exported graph, see :meth:`GlobalDescriptor.describe_uint8`; CLAHE comes first."""
+        """The exported graph, see :meth:`EmbedderNetwork.describe_uint8`; CLAHE comes first."""
         if sizes is not None:
             self.check_masked()
         lit = images if self.clahe is None else self.clahe(images, sizes)
@@ -184,7 +184,7 @@ def _graph_scale(scale: float) -> float:
     return float(nearest if exact else np.nextafter(nearest, np.float32(np.inf)))
 
 
-def _check_scales(embedder: GlobalDescriptor, scales: Sequence[float], power: float | None) -> None:
+def _check_scales(embedder: EmbedderNetwork, scales: Sequence[float], power: float | None) -> None:
     low, high = SCALE_RANGE
     if not scales or len(set(scales)) != len(scales) or not all(low <= scale <= high for scale in scales):
         raise ModelError(
@@ -201,7 +201,7 @@ def _check_scales(embedder: GlobalDescriptor, scales: Sequence[float], power: fl
         )
 
 
-def _check_dimension(embedder: GlobalDescriptor, dimension: int) -> None:
+def _check_dimension(embedder: EmbedderNetwork, dimension: int) -> None:
     if dimension != embedder.dimension:
         raise ModelError(
             f"{embedder.name} gives {embedder.dimension}-D descriptors, but the whitening was learned from "
@@ -210,6 +210,6 @@ def _check_dimension(embedder: GlobalDescriptor, dimension: int) -> None:
 
 
 def _clahe(clip: float, grid: int) -> nn.Module:
-    from gloam.networks.clahe import Clahe
+    from gloam.networks.clahe import ClaheLayer
 
-    return Clahe(clip=clip, grid=grid)
+    return ClaheLayer(clip=clip, grid=grid)

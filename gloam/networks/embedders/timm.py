@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from gloam.errors import MissingExtraError, ModelError
-from gloam.networks.embedders.gem import Embedder
+from gloam.networks.embedders.gem import PooledEmbedder
 from gloam.networks.masks import Masks
 
 PREFIX = "timm:"
@@ -48,7 +48,7 @@ class TimmBackbone(nn.Module):
         return features, masks
 
 
-def timm_embedder(name: str, **options: Any) -> Embedder:
+def timm_embedder(name: str, **options: Any) -> PooledEmbedder:
     """GeM on a timm backbone; mean and std are those of its pretrained weights.
 
     Args:
@@ -60,4 +60,4 @@ def timm_embedder(name: str, **options: Any) -> Embedder:
     stated = getattr(backbone.model, "pretrained_cfg", None) or {}
     defaults = {key: tuple(stated[key]) for key in ("mean", "std") if key in stated}
     own = defaults | own
-    return Embedder(name, backbone, **own)
+    return PooledEmbedder(name, backbone, **own)

@@ -18,11 +18,11 @@ from torch import Tensor, nn
 from gloam.errors import ModelError, UsageError
 from gloam.files import sha256_file
 from gloam.networks.checkpoints import read_state, weights_sha256
-from gloam.networks.edges import DETECTORS, EdgeDetector, create_detector
+from gloam.networks.edges import DETECTORS, EdgeDetectorNetwork, create_detector
 from gloam.networks.foreign import embedders as embedder_imports
 from gloam.networks.foreign import key_maps
 from gloam.networks.foreign.key_maps import FAMILIES, Recognised
-from gloam.networks.translators import Translator, create_generator
+from gloam.networks.translators import TranslatorNetwork, create_generator
 from gloam.runtime.descriptors.whitening import Whitening
 
 GANDTR_KEYS = {"type", "network_params", "model_state"}
@@ -61,7 +61,7 @@ class Imported:
         whitenings: that the file holds for its descriptors, by a word for a file name.
     """
 
-    model: Any  # Translator, EdgeDetector or GlobalDescriptor
+    model: Any  # TranslatorNetwork, EdgeDetectorNetwork or EmbedderNetwork
     provenance: dict[str, Any]
     dropped: list[str]
     notes: list[str]
@@ -214,9 +214,9 @@ def _truth(value: Any) -> bool:
     return value if isinstance(value, bool) else str(value).lower() in ("yes", "true", "1")
 
 
-def _filled(found: Recognised, chosen: dict[str, Any]) -> Translator | EdgeDetector:
+def _filled(found: Recognised, chosen: dict[str, Any]) -> TranslatorNetwork | EdgeDetectorNetwork:
     create = create_detector if found.network in DETECTORS else create_generator
-    model: Translator | EdgeDetector = create(found.network, **(found.options | chosen))
+    model: TranslatorNetwork | EdgeDetectorNetwork = create(found.network, **(found.options | chosen))
     own = model.state_dict()
     missing = [key for key in own if key not in found.state and not key.endswith("num_batches_tracked")]
     unexpected = [key for key in found.state if key not in own]
@@ -236,18 +236,18 @@ def _filled(found: Recognised, chosen: dict[str, Any]) -> Translator | EdgeDetec
     return model.eval()
 
 
-def _probe(model: Translator | EdgeDetector, file: Path) -> list[str]:
+def _probe(model: TranslatorNetwork | EdgeDetectorNetwork, file: Path) -> list[str]:
     """Run the network once: what it gives must be an image of the right shape, finite and in range."""
     side = max(64, model.minimum)
-    channels = model.channels if isinstance(model, Translator) else 3
+    channels = model.channels if isinstance(model, TranslatorNetwork) else 3
     ramp = torch.linspace(-1.0, 1.0, side)
     x = (ramp[:, None] * ramp[None, :] * torch.tensor((1.0, -1.0))[:, None, None]).expand(channels, 2, side, side)
     x = x.transpose(0, 1).contiguous()
     with torch.no_grad():
         y = model(x)
         alone = model(x[1:])
-    expected = (2, channels if isinstance(model, Translator) else 1, side, side)
-    low = -1.0 if isinstance(model, Translator) else 0.0
+    expected = (2, channels if isinstance(model, TranslatorNetwork) else 1, side, side)
+    low = -1.0 if isinstance(model, TranslatorNetwork) else 0.0
     if tuple(y.shape) != expected:
         raise ModelError(f"{file}: the network gives {tuple(y.shape)} for {tuple(x.shape)}")
     if not bool(torch.isfinite(y).all()) or float(y.min()) < low - 1e-5 or float(y.max()) > 1.0 + 1e-5:
@@ -255,7 +255,7 @@ def _probe(model: Translator | EdgeDetector, file: Path) -> list[str]:
     notes = []
     if float((y[1:] - alone).abs().max()) > 1e-4:
         notes.append("an image's result depends on its batch: the norm has no running statistics; use batch size 1")
-    if isinstance(model, Translator) and float((y - x).abs().mean()) < 0.005:
+    if isinstance(model, TranslatorNetwork) and float((y - x).abs().mean()) < 0.005:
         notes.append("on a test image the network changes almost nothing")
     return notes
 

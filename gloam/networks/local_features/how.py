@@ -1,7 +1,7 @@
 """HOW: local features for aggregated matching kernels, learned through one global descriptor (Tolias et al. 2020).
 
 A backbone's cells are the features and their length is the attention. Training sees ``sum attention * feature`` alone,
-so a network trains as any :class:`GlobalDescriptor`; at test time :meth:`HOW.local_features` gives the strongest cells
+so a network trains as any :class:`EmbedderNetwork`; at test time :meth:`HOW.local_features` gives the strongest cells
 of several scales to ASMK. Keys are those of the published weights: ``features.*`` and ``dim_reduction.*``.
 """
 
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from gloam.errors import ModelError
-from gloam.networks.embedders.base import IMAGENET_MEAN, IMAGENET_STD, GlobalDescriptor, l2_normalize
+from gloam.networks.embedders.base import IMAGENET_MEAN, IMAGENET_STD, EmbedderNetwork, l2_normalize
 from gloam.networks.embedders.pipeline import resize
 from gloam.networks.embedders.resnet import BasicBlock, Bottleneck, ResNet
 from gloam.networks.masks import Masks, zero_beyond
@@ -25,7 +25,7 @@ SMOOTHING = 3  # cells a side
 EPSILON = 1e-10  # under the root of the attention
 
 
-class HOW(GlobalDescriptor):
+class HOW(EmbedderNetwork):
     """Attention before smoothing, 3 x 3 average, 1 x 1 convolution to few dimensions (paper, sections 3.2 and 4.1).
 
     Args:

@@ -8,7 +8,7 @@ from typing import Any
 from torch import nn
 
 from gloam.networks.registry import build
-from gloam.networks.translators.base import Translator
+from gloam.networks.translators.base import TranslatorNetwork
 from gloam.networks.translators.cyeda import CyedaGenerator
 from gloam.networks.translators.discriminators import PatchDiscriminator, PlainDiscriminator
 from gloam.networks.translators.drit import DritGenerator
@@ -19,7 +19,7 @@ from gloam.networks.translators.resnet import ResnetGenerator
 from gloam.networks.translators.todaygan import TodayganGenerator
 from gloam.networks.translators.unet import UnetGenerator
 
-GENERATORS: dict[str, Callable[..., Translator]] = {
+GENERATORS: dict[str, Callable[..., TranslatorNetwork]] = {
     ResnetGenerator.name: ResnetGenerator,
     UnetGenerator.name: UnetGenerator,
     EncoderDecoder.name: EncoderDecoder,
@@ -37,14 +37,14 @@ __all__ = [
     "GENERATORS",
     "INIT_KINDS",
     "PatchSampler",
-    "Translator",
+    "TranslatorNetwork",
     "create_discriminator",
     "create_generator",
     "init_weights",
 ]
 
 
-def create_generator(name: str, **options: Any) -> Translator:
+def create_generator(name: str, **options: Any) -> TranslatorNetwork:
     """Build a generator with torch's default random weights; :func:`init_weights` draws the papers'.
 
     Args:

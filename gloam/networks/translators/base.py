@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 
-class Translator(nn.Module):
+class TranslatorNetwork(nn.Module):
     """An image-to-image network: float32 ``[B, C, H, W]`` RGB in [-1, 1] to the same shape and range.
 
     Attributes:

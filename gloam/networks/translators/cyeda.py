@@ -8,10 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gloam.networks.translators.base import Translator
+from gloam.networks.translators.base import TranslatorNetwork
 
 
-class CyedaGenerator(Translator):
+class CyedaGenerator(TranslatorNetwork):
     """``mean over k of m_k l_k + (1 - m_k) x`` with proposals l (tanh) and masks m (sigmoid): a mask of 0 keeps the
     input pixel. 8.64 M parameters at the paper's width.
 

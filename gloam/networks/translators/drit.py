@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from gloam.errors import ModelError
-from gloam.networks.translators.base import Translator
+from gloam.networks.translators.base import TranslatorNetwork
 
 CODE = 8  # length of the attribute code
 
@@ -86,7 +86,7 @@ class MapNorm(nn.Module):
         return centred * scale * self.weight + self.bias
 
 
-class DritGenerator(Translator):
+class DritGenerator(TranslatorNetwork):
     """One direction of DRIT, for one fixed attribute code: the same look for every image.
 
     Args:

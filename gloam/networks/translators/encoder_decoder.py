@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from gloam.networks.translators.base import Translator
+from gloam.networks.translators.base import TranslatorNetwork
 from gloam.networks.translators.layers import norm_layer
 
 
@@ -27,7 +27,7 @@ class SingleBlock(nn.Module):
         return x + branch
 
 
-class EncoderDecoder(Translator):
+class EncoderDecoder(TranslatorNetwork):
     """Convolution 3x3, two 4x4 of stride 2, residual blocks, two transposed 4x4, convolution 3x3, tanh.
 
     Args:

@@ -12,7 +12,7 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from gloam.errors import ModelError
-from gloam.networks.translators.base import Translator
+from gloam.networks.translators.base import TranslatorNetwork
 from gloam.networks.translators.layers import (
     BlurDownsample,
     BlurUpsample,
@@ -45,7 +45,7 @@ class ResidualBlock(nn.Module):
         return x + branch
 
 
-class ResnetGenerator(Translator):
+class ResnetGenerator(TranslatorNetwork):
     """Two strided convolutions, residual blocks at a quarter of the size, two upsamplings, tanh.
 
     Args:

@@ -9,7 +9,7 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from gloam.networks.translators.base import Translator
+from gloam.networks.translators.base import TranslatorNetwork
 
 
 class PReluBlock(nn.Module):
@@ -49,7 +49,7 @@ def _normed(channels: int) -> tuple[nn.Module, nn.Module]:
     return nn.InstanceNorm2d(channels), nn.PReLU()
 
 
-class TodayganGenerator(Translator):
+class TodayganGenerator(TranslatorNetwork):
     """5.10 M parameters in the encoder and 6.57 M in the decoder at the paper's width.
 
     Args:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from gloam.errors import ModelError
-from gloam.networks.translators.base import Translator
+from gloam.networks.translators.base import TranslatorNetwork
 from gloam.networks.translators.layers import PixelNoise, norm_layer, reference_bias
 
 INSIDE = 0.98  # black and white stay where the tanh still has a slope
@@ -78,7 +78,7 @@ class SkipBlock(nn.Module):
         return y if self.outermost else torch.cat((x, y), 1)
 
 
-class UnetGenerator(Translator):
+class UnetGenerator(TranslatorNetwork):
     """Encoder and decoder with skips at every scale, down to one cell for a square of ``2 ** levels`` pixels.
 
     Args:

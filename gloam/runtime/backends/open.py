@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from gloam.errors import DeviceError, UsageError
+from gloam.runtime.backends.cuda.driver import find_driver
 from gloam.runtime.backends.openvino import OpenVinoSession
 from gloam.runtime.backends.ort import OrtSession, available_backends
 from gloam.runtime.backends.session import Session
 from gloam.runtime.backends.tensorrt.engine_card import is_engine
 from gloam.runtime.backends.tensorrt.session import TensorRTSession
 from gloam.runtime.backends.tuning import BACKENDS, CPU_PRECISIONS, Choice, find_profile, profile_path
-from gloam.runtime.doctor import find_driver
 
 DEVICES = ("auto", "cpu", "cuda", "tensorrt")
 ASKED = "asked for"

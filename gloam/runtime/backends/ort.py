@@ -15,11 +15,11 @@ from gloam.errors import DeviceError, ModelError, UsageError, require
 from gloam.files import sha256_file
 from gloam.model_card import ModelCard
 from gloam.runtime.backends.cuda.device import DeviceMemoryError
+from gloam.runtime.backends.cuda.driver import find_driver
 from gloam.runtime.backends.onnx_file import read_card
 from gloam.runtime.backends.ort_binding import BoundRunner
 from gloam.runtime.backends.processor import usable_cores
 from gloam.runtime.backends.session import threads_of_a_run
-from gloam.runtime.doctor import find_driver
 
 PROVIDERS = {
     "cpu": "CPUExecutionProvider",

@@ -21,7 +21,7 @@ STRONGEST = 1000  # features of an image, as HOW is evaluated
 
 
 @dataclass(frozen=True, eq=False)
-class LocalFeatures:
+class AttendedFeatures:
     """Features of one image, the strongest first.
 
     Attributes:
@@ -82,7 +82,7 @@ class LocalExtractor:
         session.card.expect_kind("local_features", str(path))
         return cls(session, strongest, photometric)
 
-    def __call__(self, images: Sequence[npt.NDArray[np.uint8]]) -> list[LocalFeatures]:
+    def __call__(self, images: Sequence[npt.NDArray[np.uint8]]) -> list[AttendedFeatures]:
         """Extract.
 
         Args:
@@ -101,13 +101,13 @@ class LocalExtractor:
                 raise ImageError(f"{image.shape[1]}x{image.shape[0]} is too small; {MIN_SIDE} px a side at least")
         return [self._extract(image) for image in images]
 
-    def _extract(self, image: npt.NDArray[np.uint8]) -> LocalFeatures:
+    def _extract(self, image: npt.NDArray[np.uint8]) -> AttendedFeatures:
         prepared = apply_photometric(image, self.card.photometric)
         outputs = self.session.run({self.card.inputs[0].name: prepared[None]})
         features, attention, positions, scales = (outputs[spec.name] for spec in self.card.outputs)
         rows = strongest_first(attention[0], self.strongest)
         corner = np.array((image.shape[1] - 1, image.shape[0] - 1), np.float32)
-        return LocalFeatures(
+        return AttendedFeatures(
             features[0][rows].astype(np.float32, copy=False),
             attention[0][rows].astype(np.float32, copy=False),
             positions[rows].clip(0, corner),  # the last cell of a row may be centred beyond the border

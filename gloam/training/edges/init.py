@@ -7,13 +7,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gloam.networks.edges import EdgeDetector
+from gloam.networks.edges import EdgeDetectorNetwork
 
 CONTRAST_SHARE = 0.75  # of the first layer's filters, that see differences alone; the others see colour too
 
 
 @torch.no_grad()
-def settle_detector(model: EdgeDetector, images: Tensor) -> None:
+def settle_detector(model: EdgeDetectorNetwork, images: Tensor) -> None:
     """Scale the random weights to the data, layer by layer.
 
     Most filters of the first layer lose their spatial mean, so that they answer to contrast and not to brightness.

@@ -22,15 +22,14 @@ from torch import Tensor
 from gloam import __version__
 from gloam.data.town.config import REVISION
 from gloam.data.town.edges import EDGES_REVISION, EdgeViews, render_edge_views
-from gloam.errors import StoreError
+from gloam.errors import DivergenceError, StoreError
 from gloam.eval.edges import EdgeScores, canny_edges, score_edges, sobel_edges
 from gloam.files import atomic_write, sha256_json, write_json
 from gloam.networks.checkpoints import save_checkpoint
-from gloam.networks.edges import EdgeDetector, create_detector
+from gloam.networks.edges import EdgeDetectorNetwork, create_detector
 from gloam.training.edges.config import DetectorConfig
 from gloam.training.edges.init import parameter_groups, settle_detector
 from gloam.training.edges.losses import detector_loss
-from gloam.training.embedders.street_fit import DivergenceError
 from gloam.training.run_state import RunState
 
 WEIGHTS_FILE = "detector.safetensors"
@@ -38,7 +37,6 @@ RECORD_FILE = "train.json"
 SETTLING = 2**40  # the step whose batch, never trained on, the initial weights are settled on
 DRAW = 808  # keeps these random numbers apart from others of the same seed
 JUDGED = ("day", "night")
-DETECT_BATCH = 8
 
 Say = Callable[[str], None]
 
@@ -150,7 +148,7 @@ def train_detector(
 
 def train_epoch(
     config: DetectorConfig,
-    model: EdgeDetector,
+    model: EdgeDetectorNetwork,
     optimizer: torch.optim.Optimizer,
     train: Sequence[EdgeViews],
     epoch: int,
@@ -200,7 +198,7 @@ def draw(config: DetectorConfig, train: Sequence[EdgeViews], step: int) -> tuple
     return torch.from_numpy(np.stack(images)), torch.from_numpy(np.stack(truths)), names
 
 
-def judge(name: str, model: EdgeDetector, views: EdgeViews, config: DetectorConfig) -> dict[str, EdgeScores]:
+def judge(name: str, model: EdgeDetectorNetwork, views: EdgeViews, config: DetectorConfig) -> dict[str, EdgeScores]:
     """F-scores by condition: of ``sobel``, of ``canny``, or of the model under any other name."""
     result = {}
     for condition in JUDGED:
@@ -216,7 +214,7 @@ def judge(name: str, model: EdgeDetector, views: EdgeViews, config: DetectorConf
 
 
 @torch.no_grad()
-def detect(model: EdgeDetector, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+def detect(model: EdgeDetectorNetwork, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
     """Edge maps of images uint8 ``[n, h, w, 3]`` in eval mode, float32 ``[n, h, w]`` in [0, 1]."""
     model.eval()
     blocks = [

@@ -7,7 +7,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from gloam.networks.embedders import Embedder
+from gloam.networks.embedders import EmbedderNetwork
 
 SETTLE_BATCH = 32
 
@@ -20,7 +20,7 @@ def freeze_batch_norm(model: nn.Module) -> None:
 
 
 @torch.no_grad()
-def settle_batch_norm(model: Embedder, images: npt.NDArray[np.uint8]) -> None:
+def settle_batch_norm(model: EmbedderNetwork, images: npt.NDArray[np.uint8]) -> None:
     """Replace running statistics by those of images; weights stay, the model ends in eval mode.
 
     A network of random weights with the initial statistics (mean 0, variance 1) can shrink its signal to nothing and

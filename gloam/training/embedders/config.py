@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from gloam.errors import UsageError
 from gloam.training.embedders.nights import NightRule
-from gloam.training.typed_config import fill_dataclass, read_mapping, recipe_mapping, recipes_of, to_json
+from gloam.training.typed_config import fill_dataclass, recipe_mapping, recipes_of, to_json
 
 METRIC_RECIPES = "gloam.training.recipes.metric"
 UNTRACED = ("threads", "device", "workers", "cache_mib", "max_minutes", "data", "maker", "weights", "forward_images")
@@ -166,11 +166,6 @@ def fill_metric_config(value: Mapping[str, Any], where: str, base: MetricConfig 
         UsageError: an unknown key (the nearest is named) or a value that is refused.
     """
     return fill_dataclass(MetricConfig, value, where, base)
-
-
-def read_metric_config(path: str | Path, base: MetricConfig | None = None) -> MetricConfig:
-    """Fill a config from a YAML file."""
-    return fill_metric_config(read_mapping(path), str(path), base)
 
 
 def metric_recipes() -> list[str]:

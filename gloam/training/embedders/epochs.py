@@ -13,15 +13,14 @@ import torch
 from torch import Tensor
 
 from gloam.data.retrieval_sets.sets import RetrievalSet
-from gloam.errors import StoreError, UsageError
-from gloam.networks.embedders import Embedder
+from gloam.errors import DivergenceError, StoreError, UsageError
+from gloam.networks.embedders import EmbedderNetwork
 from gloam.networks.embedders.gem import GeM
 from gloam.networks.local_features.how import HOW
 from gloam.training.embedders.batch_norm import freeze_batch_norm, settle_batch_norm
 from gloam.training.embedders.config import MetricConfig
 from gloam.training.embedders.how_init import whiten_cells
 from gloam.training.embedders.losses import contrastive_loss
-from gloam.training.embedders.street_fit import DivergenceError
 from gloam.training.embedders.tuple_images import Described, TupleImages, describe_images
 from gloam.training.embedders.tuples import Tuples, mine_epoch
 from gloam.training.embedders.validation import Validation, validate
@@ -44,7 +43,7 @@ class Progress:
     seconds: float = 0.0
 
 
-def make_optimizer(config: MetricConfig, model: Embedder) -> torch.optim.Adam:
+def make_optimizer(config: MetricConfig, model: EmbedderNetwork) -> torch.optim.Adam:
     """Adam with L2 in the gradient; GeM's p has its own rate and no decay."""
     groups = [
         {**group, "weight_decay": config.weight_decay if group["weight_decay"] else 0.0}
@@ -54,7 +53,7 @@ def make_optimizer(config: MetricConfig, model: Embedder) -> torch.optim.Adam:
 
 
 def tuple_loss(
-    model: Embedder,
+    model: EmbedderNetwork,
     pixels: list[Any],  # uint8 [h, w, 3] each, T * (2 + N) of them
     members: int,
     margin: float,
@@ -80,7 +79,7 @@ class MetricRun:
     def __init__(
         self,
         config: MetricConfig,
-        model: Embedder,
+        model: EmbedderNetwork,
         device: torch.device,
         train: RetrievalSet,
         validation: RetrievalSet,
@@ -264,11 +263,11 @@ def _better(select: str, new: dict[str, float], old: dict[str, float]) -> bool:
     return new["loss"] < old["loss"] if select == "loss" else new["mAP"] > old["mAP"]
 
 
-def _lowest_power(model: Embedder) -> float | None:
+def _lowest_power(model: EmbedderNetwork) -> float | None:
     """The lowest p of all GeM layers; None for a network without one."""
     powers = [float(part.p.detach().min()) for part in model.modules() if isinstance(part, GeM)]
     return min(powers, default=None) if not np.isnan(powers).any() else math.nan
 
 
-def _copied(model: Embedder) -> dict[str, Tensor]:
+def _copied(model: EmbedderNetwork) -> dict[str, Tensor]:
     return {key: value.detach().cpu().clone() for key, value in model.state_dict().items()}

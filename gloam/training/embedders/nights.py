@@ -125,7 +125,7 @@ def open_night_maker(spec: str | Path, device: str = "cpu") -> ImageOperation:
         ModelError: no translator.
     """
     if str(spec).endswith(".safetensors"):
-        from gloam.networks.checkpoints import load_translator as load_weights
+        from gloam.networks.checkpoints import load_generator as load_weights
 
         return TorchTranslator(load_weights(spec).model, str(spec), device)
     return load_translator(spec, device)

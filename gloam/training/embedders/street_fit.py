@@ -20,11 +20,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from gloam.errors import GloamError, StoreError
+from gloam.errors import DivergenceError, StoreError
 from gloam.eval.retrieval.ground_truth import GroundTruth
 from gloam.eval.retrieval.scores import RetrievalScores, evaluate
 from gloam.files import atomic_write, sha256_json
-from gloam.networks.embedders import Embedder, create_embedder
+from gloam.networks.embedders import EmbedderNetwork, create_embedder
 from gloam.training.embedders.augmentation import augment_places
 from gloam.training.embedders.batch_norm import freeze_batch_norm, settle_batch_norm
 from gloam.training.embedders.hard_negatives import mine_negatives
@@ -35,10 +35,6 @@ from gloam.training.embedders.street_sampling import PlaceImages, draw_batch
 STATE_FILE = "state.pt"
 STATE_FORMAT = 1
 DESCRIBE_BATCH = 32
-
-
-class DivergenceError(GloamError):
-    """Training produced a value that is not finite."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +51,7 @@ class Fitted:
         queries: how many images validation retrieves with.
     """
 
-    model: Embedder
+    model: EmbedderNetwork
     best_epoch: int
     history: list[dict[str, Any]]
     chance_mAP: float
@@ -136,7 +132,7 @@ def fit(
     return Fitted(model, state.best_epoch, state.history, scores.chance_mAP, scores.queries)
 
 
-def make_optimizer(config: TrainConfig, model: Embedder) -> torch.optim.Adam:
+def make_optimizer(config: TrainConfig, model: EmbedderNetwork) -> torch.optim.Adam:
     """Adam with L2 in the gradient; GeM's p has its own rate and no decay."""
     groups = [
         {**group, "weight_decay": config.weight_decay if group["weight_decay"] else 0.0}
@@ -146,7 +142,7 @@ def make_optimizer(config: TrainConfig, model: Embedder) -> torch.optim.Adam:
 
 
 def train_epoch(
-    config: TrainConfig, model: Embedder, optimizer: torch.optim.Optimizer, train: PlaceImages, epoch: int
+    config: TrainConfig, model: EmbedderNetwork, optimizer: torch.optim.Optimizer, train: PlaceImages, epoch: int
 ) -> float:
     """One epoch; the negatives of each batch are mined in it, from the descriptors of that very step.
 
@@ -192,7 +188,7 @@ def train_epoch(
 
 
 @torch.no_grad()
-def describe(model: Embedder, images: PlaceImages) -> npt.NDArray[np.float32]:
+def describe(model: EmbedderNetwork, images: PlaceImages) -> npt.NDArray[np.float32]:
     """Descriptors of all images in eval mode, float32 ``[n, D]``.
 
     Raises:
@@ -224,13 +220,13 @@ def validation_truth(images: PlaceImages, config: TrainConfig) -> GroundTruth:
     )
 
 
-def validate(model: Embedder, images: PlaceImages, config: TrainConfig) -> RetrievalScores:
+def validate(model: EmbedderNetwork, images: PlaceImages, config: TrainConfig) -> RetrievalScores:
     """Retrieval scores of the query condition against the map condition."""
     descriptors = describe(model, images)
     return evaluate(images.names, descriptors, images.names, descriptors, validation_truth(images, config))
 
 
-def _judged(model: Embedder, train: PlaceImages, config: TrainConfig) -> Embedder:
+def _judged(model: EmbedderNetwork, train: PlaceImages, config: TrainConfig) -> EmbedderNetwork:
     """A copy whose batch norm describes the training images.
 
     The running statistics lag behind weights that move fast, and make validation jump from one epoch to the next.
@@ -268,7 +264,7 @@ def _read_state(path: Path, identity: str) -> _State | None:
 
 
 def _record(
-    epoch: int, loss: float | None, rate: float, mean_ap: float, model: Embedder, seconds: float
+    epoch: int, loss: float | None, rate: float, mean_ap: float, model: EmbedderNetwork, seconds: float
 ) -> dict[str, Any]:
     power = model.scale_power()
     return {

@@ -22,7 +22,7 @@ from gloam.errors import DataError, UsageError
 from gloam.files import sha256_json, write_json
 from gloam.model_card import Photometric
 from gloam.networks.checkpoints import load_checkpoint, save_checkpoint, weights_sha256
-from gloam.networks.embedders import Embedder, create_embedder
+from gloam.networks.embedders import EmbedderNetwork, create_embedder
 from gloam.runtime.models.image_model import ImageOperation
 from gloam.training.embedders.config import MetricConfig
 from gloam.training.embedders.epochs import MetricRun, Say
@@ -168,7 +168,7 @@ def train_metric(
     return summary
 
 
-def initial_model(config: MetricConfig, weights: str | Path | None = None) -> Embedder:
+def initial_model(config: MetricConfig, weights: str | Path | None = None) -> EmbedderNetwork:
     """The network before training: of random weights, or of a file's.
 
     Raises:

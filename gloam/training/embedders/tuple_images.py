@@ -19,11 +19,10 @@ from torch import Tensor, nn
 
 from gloam.data.photometric import apply_photometric
 from gloam.data.retrieval_sets.sets import RetrievalSet
-from gloam.errors import DataError, UsageError
+from gloam.errors import DataError, DivergenceError, UsageError
 from gloam.model_card import Photometric
-from gloam.networks.embedders import Embedder
+from gloam.networks.embedders import EmbedderNetwork
 from gloam.training.embedders.nights import NightCache
-from gloam.training.embedders.street_fit import DivergenceError
 
 Pixels = npt.NDArray[np.uint8]
 Rows = npt.NDArray[np.int64]
@@ -143,7 +142,7 @@ class Described:
         batch: images per forward.
     """
 
-    def __init__(self, model: Embedder, images: TupleImages, device: torch.device, batch: int) -> None:
+    def __init__(self, model: EmbedderNetwork, images: TupleImages, device: torch.device, batch: int) -> None:
         self._model, self._images, self._device, self._batch = model.eval(), images, device, batch
         self._found: dict[tuple[int, bool], int] = {}
         self._descriptors = np.empty((0, model.dimension), np.float32)
@@ -177,7 +176,7 @@ class Described:
 
 
 def describe_images(
-    model: Embedder, pixels: Sequence[Pixels], device: torch.device, batch: int | None = None
+    model: EmbedderNetwork, pixels: Sequence[Pixels], device: torch.device, batch: int | None = None
 ) -> Tensor:
     """Unit descriptors of images of any sizes, float ``[n, D]`` in the order given; images of one size run together.
 
@@ -209,7 +208,7 @@ def describe_images(
     return joined.index_select(0, place.to(device))
 
 
-def _narrow(model: Embedder) -> bool:
+def _narrow(model: EmbedderNetwork) -> bool:
     """Whether a convolution has a number of channels with which torch 2.13 corrupts memory in the backward of channels
     last on a CPU (seen with 4). Images come channels last, which takes half the time where all are multiples of 8.
     """

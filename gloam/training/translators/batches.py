@@ -31,12 +31,12 @@ from gloam.errors import DataError, UsageError
 from gloam.training.translators.data_config import DataConfig
 from gloam.training.translators.image_banks import ArrayBank, Bank, FileBank, hold_out, hold_out_pairs, town_banks
 
-__all__ = ["Batches", "DataConfig", "Pool", "open_batches"]
+__all__ = ["DataConfig", "DomainBatches", "Pool", "open_batches"]
 
 DRAW = 707  # keeps these random numbers apart from others of the same seed
 
 
-class Batches:
+class DomainBatches:
     """Endless batches of two domains.
 
     Attributes:
@@ -154,7 +154,7 @@ class Pool:
         return {"day": self.day.identity(), "night": self.night.identity(), "items": self.items}
 
 
-def open_batches(config: DataConfig, batch: int, seed: int, folder: Path | None = None) -> Batches:
+def open_batches(config: DataConfig, batch: int, seed: int, folder: Path | None = None) -> DomainBatches:
     """Find, check and split the images, or render them.
 
     Args:
@@ -175,7 +175,7 @@ def open_batches(config: DataConfig, batch: int, seed: int, folder: Path | None 
         pools = _idx_pools(config)
     else:
         pools = _file_pools(config)
-    return Batches(config, pools[0], pools[1], batch, seed)
+    return DomainBatches(config, pools[0], pools[1], batch, seed)
 
 
 def _streets(config: DataConfig) -> tuple[tuple[tuple[int, ...], int], tuple[tuple[int, ...], int]]:

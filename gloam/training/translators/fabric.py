@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import torch
 from torch import Tensor
 
-from gloam.errors import GloamError, UsageError, require
-from gloam.training.embedders.street_fit import DivergenceError
+from gloam.errors import DivergenceError, GloamError, UsageError, require
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric

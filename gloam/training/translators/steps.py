@@ -18,9 +18,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 from torch import Tensor
 
-from gloam.errors import UsageError
+from gloam.errors import DivergenceError, UsageError
 from gloam.files import sha256_json
-from gloam.training.embedders.street_fit import DivergenceError
 from gloam.training.run_state import RunState, write_torch
 from gloam.training.translators.config import TranslatorConfig
 from gloam.training.translators.fabric import FabricEngine
@@ -249,7 +248,7 @@ class Loop:
             for name, picture in found.items():
                 parts.setdefault(name, []).append(picture.float().cpu())
         pictures = {name: torch.cat(part) for name, part in parts.items()}
-        scores = cycle_error(pictures)
+        scores = sample_cycle_errors(pictures)
         if self.judge is not None:
             scores |= self.judge(pictures, night)
         shown = {name: picture[: self.config.strip_rows] for name, picture in pictures.items()}
@@ -300,7 +299,7 @@ class Loop:
         )
 
 
-def cycle_error(pictures: Mapping[str, Tensor]) -> dict[str, float]:
+def sample_cycle_errors(pictures: Mapping[str, Tensor]) -> dict[str, float]:
     """Mean absolute difference, in units of [-1, 1], of every image and its translation there and back.
 
     Args:

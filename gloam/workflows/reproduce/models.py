@@ -48,14 +48,14 @@ def load_embedder(files: Sequence[Path]) -> tuple[Any, Photometric, dict[str, An
     Raises:
         ModelError: a file of another kind or dimension.
     """
-    from gloam.networks.embedders.base import GlobalDescriptor
+    from gloam.networks.embedders.base import EmbedderNetwork
     from gloam.networks.embedders.pipeline import MULTI_SCALE, DescriptorPipeline
     from gloam.networks.foreign.embedders import load_whitening
 
     main, *rest = files
     model, provenance, whitenings = open_weights(main)
     whitening = next((item for name, item in whitenings.items() if name.endswith("-ms")), None)
-    if not isinstance(model, GlobalDescriptor):
+    if not isinstance(model, EmbedderNetwork):
         raise ModelError(f"{main}: holds no global descriptor; give the weights of an embedder")
     if rest:
         foreign = rest[0].suffix in (".pkl", ".pth")

@@ -32,7 +32,6 @@ class PublishedTable:
 
 
 DARK_SIDE = "Dark Side Augmentation, ICCV 2023"
-THESIS = "thesis"
 
 TABLES: dict[tuple[str, str], PublishedTable] = {
     ("dark-side", "1"): PublishedTable(

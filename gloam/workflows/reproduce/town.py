@@ -307,14 +307,14 @@ def _describe(model: Any, views: RetrievalSet, photometric: Photometric) -> npt.
 
 def _costs(paper: str, table: str, columns: tuple[str, ...], chosen: Mapping[str, TownRow], run: _Run) -> TownTable:
     """Table 8: processor time, steps per second and parameters of the generators that are trained."""
-    from gloam.networks.checkpoints import load_translator
+    from gloam.networks.checkpoints import load_generator
 
     full = training_parameters()
     rows: dict[str, dict[str, float]] = {}
     notes = ["Processor time of this machine; parameters of the miniature's day-to-night generator."]
     for name in chosen:
         summary = run.generator(name)
-        model = load_translator(summary.weights["day2night"]).model
+        model = load_generator(summary.weights["day2night"]).model
         count = sum(parameter.numel() for parameter in model.parameters())
         rate = summary.step / max(summary.seconds, 1e-9)
         rows[name] = {"minutes": summary.seconds / 60, "steps/s": rate, "parameters, M": count / 1e6}

@@ -4,7 +4,7 @@ import pytest
 import yaml
 
 from gloam.cli import main
-from gloam.networks.checkpoints import load_translator
+from gloam.networks.checkpoints import load_generator
 from tests.training.translators.runs import SMALL, write_images
 
 
@@ -30,7 +30,7 @@ def test_trains_reports_and_carries_on(recipe, tmp_path, capsys):
     captured = capsys.readouterr()
     data = json.loads(captured.out.splitlines()[-1])
     assert (data["step"], data["steps"], data["limited"], data["clock"]) == (3, 3, False, "cpu")
-    assert load_translator(data["weights"]["day2night"]).provenance["recipe"] == "town_cyclegan"
+    assert load_generator(data["weights"]["day2night"]).provenance["recipe"] == "town_cyclegan"
     assert set(data["held_out"]) == {"cycle_L1", "night_cycle_L1"}
     assert (tmp_path / "run" / "report.html").is_file()
     assert "epoch 1/1" in captured.err

@@ -90,7 +90,7 @@ def test_cyclegan_crops_each_image_on_its_own_and_pix2pix_both_alike():
 
 def test_about_half_are_cropped_and_half_mirrored_in_paper_five():
     image = coordinates(64, 64)
-    transform = create_transform("paper5", 64)
+    transform = create_transform("cyclegan_study", 64)
     assert transform.load == 77
     found = [from_planes(transform(image, image, np.random.default_rng(seed))[0]).astype(int) for seed in range(300)]
     mirrored = [pixels[0, 0, 1] > pixels[0, -1, 1] for pixels in found]

@@ -255,7 +255,7 @@ def test_check_and_extract_take_an_engine(
 def test_without_a_driver_the_command_says_so(
     onnx_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from gloam.runtime.doctor import Driver
+    from gloam.runtime.backends.cuda.driver import Driver
 
     no_driver: Callable[[], Driver] = lambda: Driver(None, [], "no NVIDIA driver")  # noqa: E731
     monkeypatch.setattr("gloam.runtime.backends.cuda.driver.find_driver", no_driver)

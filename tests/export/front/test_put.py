@@ -28,7 +28,7 @@ from gloam.export.precision.convert import convert_precision
 from gloam.export.precision.release_check import textured_image
 from gloam.model_card import METADATA_KEY, ModelCard, Photometric
 from gloam.networks.checkpoints import load_checkpoint, save_checkpoint
-from gloam.networks.clahe import Clahe
+from gloam.networks.clahe import ClaheLayer
 from gloam.networks.embedders import DescriptorPipeline
 from gloam.networks.translators import create_generator
 from gloam.padding import PaddingProfile, reflect_pad, reflect_to
@@ -253,7 +253,7 @@ def test_clahe_and_real_layers_come_behind_the_translation(
 ) -> None:
     model = randomized("gem_vgg16", stages=((8, 1), (16, 1)))
     export_embedder(model, tmp_path / "plain.onnx", profile=profile, provenance={})
-    export_embedder(DescriptorPipeline(model, clahe=Clahe()), tmp_path / "b.onnx", profile=profile, provenance={})
+    export_embedder(DescriptorPipeline(model, clahe=ClaheLayer()), tmp_path / "b.onnx", profile=profile, provenance={})
     put_in_front(tmp_path / "b.onnx", tmp_path / "fused.onnx", translator=files / "next.onnx")
     translator = Translator.load(files / "next.onnx", threads=1)
     host = Embedder.load(tmp_path / "plain.onnx", threads=1, photometric=Photometric("clahe"), translator=translator)

@@ -15,7 +15,7 @@ from gloam.export.embedder import export_embedder
 from gloam.export.precision.release_check import DEFAULT_SHAPES, compare
 from gloam.model_card import METADATA_KEY, Photometric
 from gloam.networks.embedders import create_embedder
-from gloam.networks.embedders.gem import Embedder
+from gloam.networks.embedders.gem import PooledEmbedder
 from gloam.networks.masks import Masks, after, zero_beyond
 from gloam.padding import PaddingProfile
 from gloam.runtime.backends.selftest import run_selftest
@@ -39,26 +39,26 @@ class Small(nn.Sequential):
 
 
 @pytest.fixture(scope="module")
-def model() -> Embedder:
+def model() -> PooledEmbedder:
     torch.manual_seed(0)
-    return Embedder("small", Small()).eval()
+    return PooledEmbedder("small", Small()).eval()
 
 
 @pytest.fixture(scope="module")
-def clahe(model: Embedder, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def clahe(model: PooledEmbedder, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("release") / "clahe.onnx"
     export_embedder(model, path, photometric=Photometric("clahe"), provenance={})
     return path
 
 
-def test_a_normalisation_outside_the_graph_is_no_difference(model: Embedder, clahe: Path) -> None:
+def test_a_normalisation_outside_the_graph_is_no_difference(model: PooledEmbedder, clahe: Path) -> None:
     rows = compare(model, Exported.load(clahe))
     assert [len(row.shapes) for row in rows] == [len(batch) for batch in DEFAULT_SHAPES]
     assert max(row.max_abs for row in rows) <= 1e-5
 
 
 @pytest.mark.parametrize("largest", [1, 2])
-def test_a_small_fixed_profile_is_obeyed(model: Embedder, tmp_path: Path, largest: int) -> None:
+def test_a_small_fixed_profile_is_obeyed(model: PooledEmbedder, tmp_path: Path, largest: int) -> None:
     profile = PaddingProfile.fixed((256,), (256,), batch=(1, largest))
     export_embedder(model, tmp_path / "m.onnx", profile=profile, provenance={})
     exported = Exported.load(tmp_path / "m.onnx")
@@ -78,8 +78,8 @@ def test_a_profile_of_one_image_does_not_freeze_the_batch_at_the_traced_one(tmp_
     assert difference <= tolerance
 
 
-def test_other_normalisation_constants_are_found(model: Embedder, clahe: Path) -> None:
-    other = Embedder("small", Small(), mean=(0.5,) * 3, std=(0.5,) * 3).eval()
+def test_other_normalisation_constants_are_found(model: PooledEmbedder, clahe: Path) -> None:
+    other = PooledEmbedder("small", Small(), mean=(0.5,) * 3, std=(0.5,) * 3).eval()
     other.load_state_dict(model.state_dict())
     assert max(row.max_abs for row in compare(other, Exported.load(clahe))) > 1e-4
 
@@ -96,7 +96,7 @@ class Silent(nn.Module):
 def test_a_backbone_that_promises_nothing_is_refused_for_fixed(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="not padding-exact"):
         export_embedder(
-            Embedder("silent", Silent()), tmp_path / "m.onnx", profile=PaddingProfile.fixed(), provenance={}
+            PooledEmbedder("silent", Silent()), tmp_path / "m.onnx", profile=PaddingProfile.fixed(), provenance={}
         )
     assert not list(tmp_path.iterdir())
 

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from gloam.errors import MissingExtraError, ModelError
-from gloam.networks.clahe import Clahe
+from gloam.networks.clahe import ClaheLayer
 from gloam.networks.embedders import DescriptorPipeline, create_embedder
 from gloam.networks.embedders.edge_mac import EdgeFilter, SobelEdges
 from gloam.networks.embedders.ensemble import Ensemble
@@ -33,7 +33,7 @@ def test_an_ensemble_is_its_members_side_by_side() -> None:
 
 
 def test_a_member_does_not_normalise_the_light_for_itself() -> None:
-    member = DescriptorPipeline(randomized("gem_vgg16", **SMALL_VGG), clahe=Clahe())
+    member = DescriptorPipeline(randomized("gem_vgg16", **SMALL_VGG), clahe=ClaheLayer())
     with pytest.raises(ModelError, match="around the ensemble"):
         Ensemble([member, member])
     with pytest.raises(ModelError, match="around the normalising U-Net"):

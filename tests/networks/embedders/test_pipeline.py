@@ -12,8 +12,8 @@ from torch.nn import functional
 
 from gloam.errors import ModelError
 from gloam.networks.checkpoints import load_checkpoint, save_checkpoint, weights_sha256
-from gloam.networks.clahe import Clahe
-from gloam.networks.embedders import DescriptorPipeline, GlobalDescriptor, create_embedder
+from gloam.networks.clahe import ClaheLayer
+from gloam.networks.embedders import DescriptorPipeline, EmbedderNetwork, create_embedder
 from gloam.networks.embedders.pipeline import MULTI_SCALE, _graph_scale
 from gloam.runtime.descriptors.whitening import Whitening
 from tests.networks.test_embedders import SMALL_VGG, padded_and_native, randomized
@@ -30,7 +30,7 @@ def images(count: int = 2, height: int = 96, width: int = 131) -> torch.Tensor:
     )
 
 
-def by_definition(model: GlobalDescriptor, batch: torch.Tensor, power: float) -> torch.Tensor:
+def by_definition(model: EmbedderNetwork, batch: torch.Tensor, power: float) -> torch.Tensor:
     """The published procedure: one scale after the other, then the power mean."""
     x = model.normalize(batch)
     total = torch.zeros(len(batch), model.dimension)
@@ -70,7 +70,7 @@ def test_the_whitening_follows_the_aggregation() -> None:
 
 
 @pytest.mark.parametrize("scales", [(1.0,), MULTI_SCALE, (0.7, 0.6)], ids=str)
-@pytest.mark.parametrize("light", [None, Clahe], ids=["plain", "clahe"])
+@pytest.mark.parametrize("light", [None, ClaheLayer], ids=["plain", "clahe"])
 def test_padding_changes_nothing_at_any_scale_up_to_one(scales: tuple[float, ...], light: type | None) -> None:
     model = randomized("gem_vgg16", **SMALL_VGG)
     pipeline = DescriptorPipeline(
@@ -101,7 +101,7 @@ def test_torch_and_a_float32_runtime_find_the_same_sides(scale: float) -> None:
 
 def test_a_checkpoint_keeps_the_pipeline_and_the_weights_keep_their_identity(tmp_path: Path) -> None:
     model, layer = randomized("gem_vgg16", **SMALL_VGG), whitening()
-    pipeline = DescriptorPipeline(model, scales=MULTI_SCALE, whitening=layer, clahe=Clahe(clip=2.0)).eval()
+    pipeline = DescriptorPipeline(model, scales=MULTI_SCALE, whitening=layer, clahe=ClaheLayer(clip=2.0)).eval()
     provenance = save_checkpoint(tmp_path / "m.safetensors", pipeline, {"recipe": "test"})
     assert provenance["weights_sha256"] == weights_sha256(model.state_dict())
     loaded = load_checkpoint(tmp_path / "m.safetensors")

@@ -18,7 +18,7 @@ from gloam.networks.checkpoints import (
     checkpoint_kind,
     load_checkpoint,
     load_detector,
-    load_translator,
+    load_generator,
     save_checkpoint,
 )
 from gloam.networks.edges import create_detector
@@ -246,7 +246,7 @@ def test_native_files_say_their_kind(tmp_path: Path) -> None:
         "edges": build("hed"),
         "embedder": create_embedder("gem_resnet18", width=4),
     }
-    loaders: dict[str, Any] = {"translator": load_translator, "edges": load_detector, "embedder": load_checkpoint}
+    loaders: dict[str, Any] = {"translator": load_generator, "edges": load_detector, "embedder": load_checkpoint}
     for kind, model in models.items():
         file = tmp_path / f"{kind}.safetensors"
         provenance = save_checkpoint(file, model, {"recipe": "test"})
@@ -263,7 +263,7 @@ def test_native_files_say_their_kind(tmp_path: Path) -> None:
                     load(file)
     assert checkpoint_kind(saved(tmp_path / "bare.pth", {"a": torch.zeros(1)})) is None
     with pytest.raises(ModelError, match=r"convert it with `gloam import bare\.pth"):
-        load_translator(tmp_path / "bare.pth")
+        load_generator(tmp_path / "bare.pth")
     with pytest.raises(ModelError, match=r"already a checkpoint of gloam \(hed\)"):
         import_network(tmp_path / "edges.safetensors", "hed")
 
@@ -276,7 +276,7 @@ def test_the_verb_converts_and_reports(tmp_path: Path, capsys: pytest.CaptureFix
     assert cli.main(command) == 0
     report = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert (report["kind"], report["network"], report["options"]["padding"]) == ("translator", "resnet", "replicate")
-    assert load_translator(target).provenance["source_sha256"] == sha256_file(source)
+    assert load_generator(target).provenance["source_sha256"] == sha256_file(source)
     assert cli.main(["import", str(source), "--as", "hed", "-o", str(target)]) == 2
     assert "is not HED" in capsys.readouterr().err
     assert cli.main(["import", str(source), "--as", "hed", "-o", str(tmp_path / "g.onnx")]) == 2

@@ -12,9 +12,9 @@ import pytest
 
 from gloam.cli.main import main
 from gloam.errors import DeviceError, MissingExtraError, ModelError, UsageError
+from gloam.runtime.backends.cuda.driver import Driver, Gpu
 from gloam.runtime.backends.open import open_session
 from gloam.runtime.backends.ort import OrtSession
-from gloam.runtime.doctor import Driver, Gpu
 from gloam.runtime.models.embedder import Embedder
 from tests.tiny_models import write_tiny_embedder
 

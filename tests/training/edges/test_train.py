@@ -6,14 +6,13 @@ import pytest
 import torch
 
 from gloam.data.town.edges import EdgeViews
-from gloam.errors import StoreError, UsageError
+from gloam.errors import DivergenceError, StoreError, UsageError
 from gloam.networks.checkpoints import load_detector
 from gloam.networks.edges import DETECTORS, create_detector
 from gloam.training.edges import train as detector
 from gloam.training.edges.config import DetectorConfig, detector_recipes, read_detector_recipe
 from gloam.training.edges.init import backbone, parameter_groups, settle_detector
 from gloam.training.edges.losses import balanced_cross_entropy, detector_loss
-from gloam.training.embedders.street_fit import DivergenceError
 
 TINY = DetectorConfig(
     network_options={"width": 4}, epochs=2, steps_per_epoch=3, batch=2, crop=32, street_seeds=(901, 902), views=3,

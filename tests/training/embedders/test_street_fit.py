@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from gloam.errors import StoreError
+from gloam.errors import DivergenceError, StoreError
 from gloam.networks.embedders import create_embedder
 from gloam.training.embedders.augmentation import augment_places
 from gloam.training.embedders.street_config import TrainConfig
-from gloam.training.embedders.street_fit import STATE_FILE, DivergenceError, describe, fit, make_optimizer
+from gloam.training.embedders.street_fit import STATE_FILE, describe, fit, make_optimizer
 from tests.training.embedders.synthetic import pattern_places
 
 TINY = TrainConfig(

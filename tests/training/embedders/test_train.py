@@ -7,7 +7,7 @@ import torch
 
 from gloam.data.retrieval_sets.sets import RetrievalSet
 from gloam.data.sources import ImageItem
-from gloam.errors import DataError, ModelError, StoreError, UsageError
+from gloam.errors import DataError, DivergenceError, ModelError, StoreError, UsageError
 from gloam.model_card import Photometric
 from gloam.networks.checkpoints import load_checkpoint
 from gloam.networks.embedders import create_embedder
@@ -17,7 +17,6 @@ from gloam.training.embedders.config import MetricConfig
 from gloam.training.embedders.epochs import tuple_loss
 from gloam.training.embedders.losses import contrastive_loss
 from gloam.training.embedders.nights import NightCache, NightRule
-from gloam.training.embedders.street_fit import DivergenceError
 from gloam.training.embedders.train import train_metric
 from gloam.training.embedders.tuple_images import Described, TupleImages, describe_images
 from gloam.training.embedders.tuples import mine_epoch

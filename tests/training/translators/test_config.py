@@ -72,8 +72,8 @@ def test_recipes_of_the_papers_follow_their_numbers():
     assert (cyclegan.options.epochs, cyclegan.data.images_per_epoch // cyclegan.batch) == (100, 10000)
     assert (hedn.options.epochs, hedn.data.images_per_epoch // hedn.batch) == (50, 1000)
     assert (cyclegan.options.identity_weight, hedn.options.edge_weight) == (0.0, 5.0)
-    assert [read_translator_recipe(f"paper5_{n}").batch for n in range(1, 6)] == [32, 1, 1, 1, 1]
-    assert read_translator_recipe("paper5_4").options.cycle_weight == 0
+    assert [read_translator_recipe(f"cyclegan_study_{n}").batch for n in range(1, 6)] == [32, 1, 1, 1, 1]
+    assert read_translator_recipe("cyclegan_study_4").options.cycle_weight == 0
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from PIL import Image
 
 from gloam.errors import StoreError
 from gloam.training.translators.monitor import HEADING, Monitor, Table, draw_strip, read_table, strip_step, strips
-from gloam.training.translators.steps import cycle_error
+from gloam.training.translators.steps import sample_cycle_errors
 
 
 def test_a_resumed_table_drops_the_rows_that_will_come_again(tmp_path):
@@ -57,5 +57,5 @@ def test_a_monitor_writes_curves_strips_and_events(tmp_path):
 
 def test_cycle_error_is_of_the_pictures_that_are_there():
     one = torch.ones(1, 3, 2, 2)
-    assert cycle_error({"source": one, "cycle": one * 0.5, "night": one}) == {"cycle_L1": 0.5}
-    assert cycle_error({"source": one, "fake": one}) == {}
+    assert sample_cycle_errors({"source": one, "cycle": one * 0.5, "night": one}) == {"cycle_L1": 0.5}
+    assert sample_cycle_errors({"source": one, "fake": one}) == {}

@@ -10,8 +10,8 @@ import time
 import pytest
 import torch
 
-from gloam.networks.checkpoints import load_translator
-from gloam.training.embedders.street_fit import DivergenceError
+from gloam.errors import DivergenceError
+from gloam.networks.checkpoints import load_generator
 from gloam.training.translators.monitor import read_table
 from tests.training.translators.runs import newest_state, small_config, tensors_of, train, write_images
 
@@ -50,7 +50,7 @@ def test_two_processes_equal_one(in_one_and_in_two):
     for network in ("day2night", "night2day"):
         with torch.no_grad():
             outputs = [
-                {"y": load_translator(in_one_and_in_two / name / f"{network}.safetensors").model(probe)}
+                {"y": load_generator(in_one_and_in_two / name / f"{network}.safetensors").model(probe)}
                 for name in ("1", "2")
             ]
         assert relative(*outputs) < 1e-5

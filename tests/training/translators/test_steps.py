@@ -5,10 +5,9 @@ import json
 import pytest
 import torch
 
-from gloam.errors import StoreError, UsageError
-from gloam.networks.checkpoints import load_translator, save_checkpoint
+from gloam.errors import DivergenceError, StoreError, UsageError
+from gloam.networks.checkpoints import load_generator, save_checkpoint
 from gloam.networks.edges import create_detector
-from gloam.training.embedders.street_fit import DivergenceError
 from gloam.training.run_state import NEWEST_FILE
 from gloam.training.translators import steps as loop_module
 from gloam.training.translators.monitor import read_table
@@ -81,7 +80,7 @@ def test_a_resumed_run_is_bit_identical(images, detector, tmp_path, monkeypatch,
     assert_same_state(tmp_path / "whole", tmp_path / "resumed")
     for name in ("losses.csv", "held_out.csv")[: 2 if trainer == "cyclegan" else 1]:  # the others have no cycle
         assert curve(tmp_path / "whole", name) == curve(tmp_path / "resumed", name)
-    one, two = (load_translator(tmp_path / place / "day2night.safetensors") for place in ("whole", "resumed"))
+    one, two = (load_generator(tmp_path / place / "day2night.safetensors") for place in ("whole", "resumed"))
     assert one.provenance["weights_sha256"] == two.provenance["weights_sha256"]
 
 
@@ -106,7 +105,7 @@ def test_what_a_run_leaves(whole):
     assert (summary.step, summary.steps, summary.limited) == (STEPS, STEPS, False)
     assert set(summary.weights) == {"day2night", "night2day"}
     for name, path in summary.weights.items():
-        loaded = load_translator(path)
+        loaded = load_generator(path)
         assert loaded.provenance["weights_sha256"] == summary.weights_sha256[name]
         assert loaded.provenance["steps"] == STEPS
     assert {"cycle_L1", "night_cycle_L1"} == set(summary.held_out)

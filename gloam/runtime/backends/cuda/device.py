@@ -7,7 +7,6 @@ after the stream, or an event recorded on it, was waited for. Memory that a stre
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -15,8 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from gloam.errors import DeviceError, MissingExtraError
-from gloam.runtime.backends.cuda.driver import require_gpu
+from gloam.errors import DeviceError
 
 Array = npt.NDArray[Any]
 
@@ -163,51 +161,9 @@ class Device(Protocol):
         ...
 
 
-def open_device(ordinal: int = 0, layer: str | None = None) -> Device:
-    """The GPU of that number, through pycuda, or through cuda-python where pycuda does not import.
-
-    Args:
-        ordinal: number of the GPU.
-        layer: ``pycuda`` or ``cuda-python``, to have that one alone.
-
-    Raises:
-        DeviceError: no driver or no such GPU.
-        MissingExtraError: neither package imports.
-    """
-    if layer is not None and layer not in LAYERS:
-        raise DeviceError(f"unknown CUDA package {layer!r}; choose {' or '.join(LAYERS)}")
-    require_gpu(ordinal)
-    reasons = []
-    for name in LAYERS if layer is None else (layer,):
-        try:
-            return LAYERS[name](ordinal)
-        except MissingExtraError as error:
-            reasons.append(str(error).partition("(")[2].rpartition(")")[0] or str(error))
-    wanted = " nor ".join(LAYERS) if layer is None else layer
-    raise MissingExtraError(
-        f"{'neither ' if layer is None else ''}{wanted} imports, and one is needed to reach the GPU "
-        f"({'; '.join(reasons)}); pip install cuda-python, or 'gloam[gpu]' where a CUDA toolkit is to build pycuda"
-    )
-
-
 def refuse_copy(nbytes: int, room: int, source: Array, what: str) -> None:
     """Refuse a copy that does not fit or is not contiguous, before the driver writes beyond a buffer."""
     if nbytes > room:
         raise DeviceError(f"{what}: {nbytes} bytes do not fit a buffer of {room}")
     if not source.flags.c_contiguous:
         raise DeviceError(f"{what}: an asynchronous copy needs contiguous memory")
-
-
-def _pycuda(ordinal: int) -> Device:
-    from gloam.runtime.backends.cuda.pycuda_device import PyCudaDevice
-
-    return PyCudaDevice(ordinal)
-
-
-def _cuda_python(ordinal: int) -> Device:
-    from gloam.runtime.backends.cuda.cuda_python_device import CudaPythonDevice
-
-    return CudaPythonDevice(ordinal)
-
-
-LAYERS: dict[str, Callable[[int], Device]] = {"pycuda": _pycuda, "cuda-python": _cuda_python}

@@ -13,7 +13,8 @@ import numpy as np
 
 from gloam.errors import DeviceError, ModelError, UsageError
 from gloam.model_card import ModelCard
-from gloam.runtime.backends.cuda.device import Array, Device, DeviceMemoryError, open_device
+from gloam.runtime.backends.cuda.device import Array, Device, DeviceMemoryError
+from gloam.runtime.backends.cuda.open import open_device
 from gloam.runtime.backends.tensorrt.api import (
     EngineLog,
     EngineProfile,

@@ -75,7 +75,7 @@ class NewFiles:
     names: str
 
 
-def read_card(folder: Path) -> IndexCard:
+def read_index_card(folder: Path) -> IndexCard:
     """The card of an index.
 
     Raises:
@@ -219,7 +219,7 @@ def _remove_strays(folder: Path) -> None:
 def _named(folder: Path) -> set[str] | None:
     """Files that the card names; None where there is no card that can be read."""
     try:
-        return set(read_card(folder).sha256)
+        return set(read_index_card(folder).sha256)
     except StoreError:
         return None
 

@@ -23,7 +23,7 @@ from gloam.runtime.search.index.card import (
     new_files,
     package_versions,
     publish,
-    read_card,
+    read_index_card,
     read_names,
     sums_and_sizes,
     write_names,
@@ -48,7 +48,7 @@ def add_to_index(store: DescriptorSource, folder: str | Path) -> IndexCard:
     """
     faiss = require("faiss", "cpu", "add to an index")
     place = Path(folder)
-    card = read_card(place)
+    card = read_index_card(place)
     expect_same_space(card.space, store.space, "the store to add")
     if (store.dimension, store.metric) != (card.dimension, card.metric):
         raise IncompatibleError(
@@ -112,7 +112,7 @@ def merge_indexes(folders: Sequence[str | Path], output: str | Path) -> IndexCar
         raise UsageError("a merge needs two indexes or more")
     if target.resolve() in {place.resolve() for place in places}:
         raise UsageError(f"{target}: cannot be merged into itself; choose another output folder")
-    cards = [read_card(place) for place in places]
+    cards = [read_index_card(place) for place in places]
     first = cards[0]
     known: set[str] = set()
     names: list[str] = []

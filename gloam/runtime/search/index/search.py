@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from gloam.errors import IncompatibleError, StoreError, UsageError, require
 from gloam.model_card import expect_same_space
-from gloam.runtime.search.index.card import IndexCard, check_files, read_card, read_names
+from gloam.runtime.search.index.card import IndexCard, check_files, read_index_card, read_names
 from gloam.runtime.search.index.gpu import reason, searched_on
 from gloam.runtime.search.index.recall import NEIGHBOURS
 
@@ -73,7 +73,7 @@ class DescriptorIndex:
             raise UsageError("an index on a GPU is not memory-mapped; leave out --mmap or --device cuda")
         place = Path(folder)
         faiss = require("faiss", "cpu", "search an index")
-        card = read_card(place)
+        card = read_index_card(place)
         check_files(place, card, sizes_only=mmap)
         names = read_names(place, card)
         flags = getattr(faiss, "IO_FLAG_MMAP_IFC", faiss.IO_FLAG_MMAP) if mmap else 0

@@ -13,8 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-from gloam.errors import UsageError
-from gloam.training.embedders.street_fit import DivergenceError
+from gloam.errors import DivergenceError, UsageError
 from gloam.training.translators.image_pool import ImagePool
 from gloam.training.translators.learning_rate import linear_factor
 from gloam.training.translators.losses import GAN_LOSSES

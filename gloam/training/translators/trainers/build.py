@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from gloam.networks.translators import Translator, create_discriminator, create_generator, init_weights
+from gloam.networks.translators import TranslatorNetwork, create_discriminator, create_generator, init_weights
 from gloam.training.translators.trainers.base import TrainerOptions
 
 
-def new_generator(options: TrainerOptions, seed: int, *, to_day: bool = False) -> Translator:
+def new_generator(options: TrainerOptions, seed: int, *, to_day: bool = False) -> TranslatorNetwork:
     """The generator that the options name, with initial weights of a seed; noise is for nights, ``to_day`` has none."""
     arguments = {key: value for key, value in options.generator_options.items() if not (to_day and key == "noise")}
     with torch.random.fork_rng(devices=[]):

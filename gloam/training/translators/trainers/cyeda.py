@@ -51,12 +51,12 @@ class CyEDATrainer(TwoWayTrainer):
         if not self.options.edge_weight:
             return {}
         return {
-            "edges_night": l1(sobel_edges(fake_night), sobel_edges(day)),
-            "edges_day": l1(sobel_edges(fake_day), sobel_edges(night)),
+            "edges_night": l1(sobel_maps(fake_night), sobel_maps(day)),
+            "edges_day": l1(sobel_maps(fake_day), sobel_maps(night)),
         }
 
 
-def sobel_edges(images: Tensor) -> Tensor:
+def sobel_maps(images: Tensor) -> Tensor:
     """Magnitude of the Sobel gradient of the channels' mean, beyond the border zero.
 
     The kernel is ``[[-1/2, 0, 1/2], [-1, 0, 1], [-1/2, 0, 1/2]]`` and its transpose.

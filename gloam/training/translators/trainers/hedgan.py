@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from gloam.errors import ModelError, UsageError
 from gloam.networks.checkpoints import load_detector
-from gloam.networks.edges import EdgeDetector
+from gloam.networks.edges import EdgeDetectorNetwork
 from gloam.training.translators.losses import GanLoss, l1
 from gloam.training.translators.trainers.base import Engine, Trainer, TrainerOptions, adam, frozen
 from gloam.training.translators.trainers.build import network_seeds, new_discriminator, new_generator
@@ -79,7 +79,7 @@ class HedGANTrainer(Trainer):
         engine: Engine | None = None,
         seed: int = 0,
         *,
-        detector: EdgeDetector | None = None,
+        detector: EdgeDetectorNetwork | None = None,
     ) -> None:
         """Build the networks; teacher and student start from the same weights.
 
@@ -161,7 +161,7 @@ class HedGANTrainer(Trainer):
         return products
 
 
-def _read_detector(options: HedGANOptions) -> EdgeDetector:
+def _read_detector(options: HedGANOptions) -> EdgeDetectorNetwork:
     if options.detector_weights is None:
         raise UsageError(
             "detector_weights is not set; name the checkpoint of an edge detector that 'gloam train edges' or "

@@ -13,11 +13,11 @@ import pytest
 
 from gloam.errors import DeviceError, GloamError, MissingExtraError
 from gloam.runtime.backends.cuda.cuda_python_device import CudaPythonDevice
-from gloam.runtime.backends.cuda.device import Device, DeviceMemoryError, PinnedBuffer, open_device
-from gloam.runtime.backends.cuda.driver import driver_version, require_gpu
+from gloam.runtime.backends.cuda.device import Device, DeviceMemoryError, PinnedBuffer
+from gloam.runtime.backends.cuda.driver import Driver, Gpu, driver_version, require_gpu
 from gloam.runtime.backends.cuda.graphs import DriverGraphs
+from gloam.runtime.backends.cuda.open import open_device
 from gloam.runtime.backends.cuda.pycuda_device import PyCudaDevice
-from gloam.runtime.doctor import Driver, Gpu
 from tests.fakes.cuda import FakeDevice
 from tests.fakes.cuda_packages import CudaRuntime, PyCuda
 

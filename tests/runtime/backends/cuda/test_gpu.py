@@ -17,13 +17,14 @@ from gloam.export.engine.build import build_engine
 from gloam.export.precision.convert import Precision, convert_precision
 from gloam.networks.embedders import create_embedder
 from gloam.padding import PaddingProfile
-from gloam.runtime.backends.cuda.device import LAYERS, Device, open_device
+from gloam.runtime.backends.cuda.device import Device
+from gloam.runtime.backends.cuda.driver import find_driver
+from gloam.runtime.backends.cuda.open import LAYERS, open_device
 from gloam.runtime.backends.open import open_session
 from gloam.runtime.backends.ort import available_backends
 from gloam.runtime.backends.tensorrt.session import TensorRTSession
 from gloam.runtime.bulk.extract import extract
 from gloam.runtime.descriptors.store import DescriptorStore
-from gloam.runtime.doctor import find_driver
 from gloam.runtime.models.embedder import Embedder
 from tests.fakes.cuda_packages import CudaRuntime
 from tests.runtime.backends.cuda.test_device import round_trip

@@ -15,11 +15,11 @@ from gloam.errors import DeviceError, ImageError, ModelError, UsageError
 from gloam.export.engine.build import BuildOptions, build_engine
 from gloam.files import sha256_bytes
 from gloam.runtime.backends.cuda.device import DeviceMemoryError
+from gloam.runtime.backends.cuda.driver import Driver
 from gloam.runtime.backends.open import open_session
 from gloam.runtime.backends.ort import OrtSession
 from gloam.runtime.backends.tensorrt.engine_card import read_engine_card
 from gloam.runtime.backends.tensorrt.session import TensorRTSession
-from gloam.runtime.doctor import Driver
 from gloam.runtime.models.embedder import Embedder
 from tests.fakes.cuda import FakeDevice, expected_sums
 from tests.fakes.tensorrt import ONNX_TYPES, FakeTensorRT

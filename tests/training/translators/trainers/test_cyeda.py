@@ -3,7 +3,7 @@ import torch
 from torch.nn import functional as F
 
 from gloam.networks.translators import create_discriminator, create_generator
-from gloam.training.translators.trainers.cyeda import CyEDAOptions, sobel_edges
+from gloam.training.translators.trainers.cyeda import CyEDAOptions, sobel_maps
 from tests.training.translators.trainers.tiny import counting, pair, tiny_trainer
 
 KERNEL = torch.tensor([[-0.5, 0.0, 0.5], [-1.0, 0.0, 1.0], [-0.5, 0.0, 0.5]])
@@ -13,7 +13,7 @@ def test_sobel_equals_the_convolutions_of_the_facts():
     day, _ = pair()
     grey = day.mean(1, keepdim=True)
     x, y = (F.conv2d(grey, kernel.view(1, 1, 3, 3), padding=1) for kernel in (KERNEL, KERNEL.t().contiguous()))
-    torch.testing.assert_close(sobel_edges(day), torch.sqrt(x**2 + y**2 + 1e-8), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(sobel_maps(day), torch.sqrt(x**2 + y**2 + 1e-8), rtol=1e-5, atol=1e-6)
 
 
 def test_responses_of_the_mean_are_the_mean_of_the_channels_responses():
@@ -25,9 +25,9 @@ def test_responses_of_the_mean_are_the_mean_of_the_channels_responses():
 
 def test_sobel_of_a_ramp_and_of_nothing():
     ramp = torch.arange(8.0).expand(1, 3, 8, 8) / 8
-    assert torch.allclose(sobel_edges(ramp)[0, 0, 1:-1, 1:-1], torch.tensor(0.5), atol=1e-5)  # 2 * (1/2 + 1 + 1/2) / 8
+    assert torch.allclose(sobel_maps(ramp)[0, 0, 1:-1, 1:-1], torch.tensor(0.5), atol=1e-5)  # 2 * (1/2 + 1 + 1/2) / 8
     flat = torch.zeros(1, 3, 8, 8, requires_grad=True)
-    sobel_edges(flat).sum().backward()
+    sobel_maps(flat).sum().backward()
     assert torch.isfinite(flat.grad).all()
 
 
@@ -39,7 +39,7 @@ def test_each_generator_runs_once_and_edges_are_those_of_the_translation():
     with counting(*(trainer.networks[name] for name in names)) as counts:
         losses = trainer.step(day, night)
     assert counts == [1, 1, 3, 3]
-    expected = (sobel_edges(twin.networks["day2night"](day)) - sobel_edges(day)).abs().mean()
+    expected = (sobel_maps(twin.networks["day2night"](day)) - sobel_maps(day)).abs().mean()
     torch.testing.assert_close(losses["edges_night"], expected.detach())
 
 

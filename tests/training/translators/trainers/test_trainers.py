@@ -6,10 +6,9 @@ import io
 import pytest
 import torch
 
-from gloam.errors import ModelError, UsageError
-from gloam.networks.edges import EdgeDetector
-from gloam.networks.translators import Translator
-from gloam.training.embedders.street_fit import DivergenceError
+from gloam.errors import DivergenceError, ModelError, UsageError
+from gloam.networks.edges import EdgeDetectorNetwork
+from gloam.networks.translators import TranslatorNetwork
 from gloam.training.translators.trainers import TRAINERS
 from tests.training.translators.trainers.tiny import (
     SIDE,
@@ -109,8 +108,8 @@ def test_samples_are_pictures_and_change_nothing(name):
 @every_trainer
 def test_products_can_be_saved(name):
     products = tiny_trainer(name).products()
-    assert isinstance(products.pop("day2night"), Translator)
-    assert all(isinstance(product, Translator | EdgeDetector) for product in products.values())
+    assert isinstance(products.pop("day2night"), TranslatorNetwork)
+    assert all(isinstance(product, TranslatorNetwork | EdgeDetectorNetwork) for product in products.values())
 
 
 @every_trainer
