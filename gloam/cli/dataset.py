@@ -3,28 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import csv
 from pathlib import Path
-from typing import Any
 
 from gloam.cli.shared.report import Report
-from gloam.errors import DataError, UsageError
 
 HELP = "build and check training sets for metric learning: images, clusters, and pairs"
 KINDS = ("auto", "folder", "csv", "pairs", "kapture", "town", "sfm", "nd", "gld_csv", "json")
-POSED = ("positives", "distance", "heading", "shared_points", "apart", "side", "one_world")
-TAKES: dict[str, tuple[str, ...]] = {  # options that a kind has beside its source
-    "folder": ("pairs_per_image", "singles", "seed"),
-    "csv": ("images", "pairs_per_image", "singles", "seed"),
-    "pairs": ("images",),
-    "kapture": (*POSED, "pairs_per_image", "seed"),
-    "town": ("distance", "apart", "side", "pairs_per_image"),
-    "sfm": ("images", "set_name", "day", "night"),
-    "nd": ("images", "set_name", "day", "night"),
-    "gld_csv": ("images", "pairs_per_image", "singles", "seed"),
-    "json": ("images", "set_name"),
-}
-NEED_IMAGES = ("sfm", "nd", "gld_csv")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -76,88 +60,30 @@ def _add_build(parser: argparse.ArgumentParser) -> None:
 
 def run_build(arguments: argparse.Namespace) -> Report:
     """Read, write, and count."""
-    from gloam.data.retrieval_sets.check import describe_set
-    from gloam.data.retrieval_sets.native import hold_out_clusters, write_native
-    from gloam.data.retrieval_sets.sets import read_retrieval_set
+    from gloam.data.retrieval_sets.build import TAKES, build_set
 
-    sources: list[Path] = arguments.source
-    kind = _kind(sources[0]) if arguments.kind == "auto" else arguments.kind
-    if len(sources) > 1 and kind != "kapture":
-        raise UsageError(f"several sources need --from kapture; a set of kind {kind} is read from one")
-    given: dict[str, Any] = {"folder" if kind == "town" else "path": sources if kind == "kapture" else sources[0]}
-    for name in sorted({option for options in TAKES.values() for option in options}):
-        value = getattr(arguments, name)
-        if value is None:
-            continue
-        if name not in TAKES[kind]:
-            users = ", ".join(other for other, options in TAKES.items() if name in options)
-            raise UsageError(f"--{name.replace('_', '-')} is for {users}; this source is of kind {kind}")
-        given[name] = value
-    if kind in NEED_IMAGES and "images" not in given:
-        raise UsageError(f"a set of kind {kind} needs --images DIR, the folder of its images")
-    whole = read_retrieval_set(kind, **given)
-    sets = {arguments.set_name or "train": whole}
-    if arguments.validation is not None:
-        sets = dict(zip(("train", "val"), hold_out_clusters(whole, arguments.validation), strict=True))
-    root = write_native(arguments.output, sets)
-    data: dict[str, Any] = {"set": str(arguments.output), "kind": kind, "images_root": str(root)}
-    data["sets"] = {name: describe_set(part) for name, part in sets.items()}
-    lines = [f"{arguments.output}: images below {root}"]
-    lines += [_counts(name, facts) for name, facts in data["sets"].items()]
-    lines.append(f"next: gloam dataset check {arguments.output}")
-    return Report(data, "\n".join(lines))
+    names = {name for options in TAKES.values() for name in options} - {"set_name"}
+    built = build_set(
+        arguments.source,
+        arguments.output,
+        arguments.kind,
+        options={name: getattr(arguments, name) for name in names},
+        set_name=arguments.set_name,
+        validation=arguments.validation,
+    )
+    return Report(built.to_dict(), built.to_text())
 
 
 def run_check(arguments: argparse.Namespace) -> Report:
     """Print the findings of every set."""
-    from gloam.data.retrieval_sets.check import check_set, describe_set
-    from gloam.data.retrieval_sets.native import read_native, set_names
+    from gloam.data.retrieval_sets.check import check_file
 
-    names = [arguments.set_name] if arguments.set_name else set_names(arguments.set)
-    lines, data, failed = [], dict[str, Any](), False
-    for name in names:
-        whole = read_native(arguments.set, name, arguments.images)
-        findings = check_set(whole, decode=arguments.decode, contents=arguments.contents, negatives=arguments.negatives)
-        facts = describe_set(whole)
-        lines.append(_counts(name or "set", facts))
-        lines += [f"  {'WRONG' if finding.fatal else 'note '} {finding}" for finding in findings]
-        failed = failed or any(finding.fatal for finding in findings)
-        shown = [
-            {"what": finding.what, "count": len(finding.rows), "first": list(finding.rows[:5]), "fatal": finding.fatal}
-            for finding in findings
-        ]
-        data[name or "set"] = {**facts, "findings": shown}
-    lines.append("correct what is WRONG and check again" if failed else "nothing wrong")
-    return Report({"sets": data, "passed": not failed}, "\n".join(lines), exit_code=int(failed))
-
-
-def _kind(source: Path) -> str:
-    if source.is_dir():
-        if (source / "sensors" / "records_camera.txt").is_file():
-            return "kapture"
-        return "town" if (source / "town.json").is_file() else "folder"
-    if not source.is_file():
-        raise DataError(f"{source}: no such folder or file")
-    if source.suffix == ".pkl":
-        return "sfm"
-    if source.suffix == ".json":
-        return "json"
-    if source.suffix == ".csv":
-        try:
-            with open(source, encoding="utf-8-sig", newline="") as handle:
-                header = next(csv.reader(handle), [])
-        except (OSError, UnicodeDecodeError, csv.Error) as error:
-            raise DataError(f"{source}: the table cannot be read ({error})") from error
-        return "gld_csv" if "landmark_id" in header else "csv"
-    return "pairs"
-
-
-def _counts(name: str, facts: dict[str, Any]) -> str:
-    low, high = facts["images_per_cluster"]
-    text = (
-        f"{name}: {facts['images']} images in {facts['clusters']} clusters of {low} to {high}, {facts['pairs']} pairs "
-        f"of {facts['queries']} queries"
+    checked = check_file(
+        arguments.set,
+        arguments.set_name,
+        arguments.images,
+        decode=arguments.decode,
+        contents=arguments.contents,
+        negatives=arguments.negatives,
     )
-    if "conditions" in facts:
-        text += f"; {', '.join(f'{count} {label}' for label, count in facts['conditions'].items())}"
-    return text
+    return Report(checked.to_dict(), checked.to_text(), exit_code=int(not checked.passed))

@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from gloam.cli.shared.report import Report
 from gloam.errors import UsageError
 
-if TYPE_CHECKING:
-    from gloam.eval.translation.features import FeatureExtractor
-
 HELP = "FID, KID, PRD, SSIM, SIFT distance and cycle error of translated images, beside their controls"
-INCEPTION = "inception"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -51,50 +45,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> Report:
     """Score and print one table."""
-    from tqdm import tqdm
+    from gloam.workflows.evaluation.translation import TranslationOptions, evaluate_translation
 
-    from gloam.eval.translation.images import ImageSet, Resize
-    from gloam.eval.translation.scores import Partners, score_translation, table
-
-    if arguments.weights is not None and arguments.features != INCEPTION:
-        raise UsageError(f"--weights belongs to --features {INCEPTION}; an exported embedder holds its own")
-    if arguments.day_cycle is not None and arguments.day is None:
-        raise UsageError("--day-cycle needs --day, the images that the cycle started from")
-    controls = [_control(text) for text in arguments.control]
-    if arguments.max_side < 0:
-        raise UsageError(f"--max-side must be 0 or more, not {arguments.max_side}")
-    resize = Resize(None, _size(arguments.size)) if arguments.size else Resize(arguments.max_side or None)
-
-    def optional(name: str, folder: Path | None) -> ImageSet | None:
-        return None if folder is None else ImageSet.open(name, folder, resize)
-
-    real = ImageSet.open("real", arguments.real, resize)
-    sets = [ImageSet.open(name, path, resize) for name, path in [("fake", arguments.fake), *controls]]
-    partners = Partners(
-        optional("day", arguments.day),
-        optional("target", arguments.target),
-        optional("day cycle", arguments.day_cycle),
-        optional("real cycle", arguments.real_cycle),
+    options = TranslationOptions(
+        real=arguments.real,
+        fake=arguments.fake,
+        features=arguments.features,
+        weights=arguments.weights,
+        controls=[_control(text) for text in arguments.control],
+        day=arguments.day,
+        target=arguments.target,
+        day_cycle=arguments.day_cycle,
+        real_cycle=arguments.real_cycle,
+        max_side=arguments.max_side,
+        size=_size(arguments.size) if arguments.size else None,
+        seed=arguments.seed,
+        device=arguments.device,
     )
-    extractor = _extractor(arguments)
-    total = len(real) + sum(map(len, sets))
-    with tqdm(total=total, unit="img", disable=not sys.stderr.isatty()) as bar:
-        scores = score_translation(real, sets, extractor, partners, seed=arguments.seed, advance=bar.update)
-    return Report(scores.to_dict() | {"seed": arguments.seed}, table(scores))
-
-
-def _extractor(arguments: argparse.Namespace) -> FeatureExtractor:
-    if arguments.features == INCEPTION:
-        from gloam.errors import require
-
-        require("torch", "fidelity", "compute Inception features")
-        from gloam.networks.inception import InceptionFeatures
-
-        return InceptionFeatures(arguments.weights, device=arguments.device)
-    from gloam.eval.translation.features import EmbedderFeatures
-    from gloam.runtime.models.embedder import Embedder
-
-    return EmbedderFeatures(Embedder.load(arguments.features, device=arguments.device))
+    found = evaluate_translation(options)
+    return Report(found.to_dict(), found.to_text())
 
 
 def _control(text: str) -> tuple[str, Path]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from gloam.data.day_night.read import image_problem
+from gloam.data.retrieval_sets.native import read_native, set_names
 from gloam.data.retrieval_sets.pairing import SHOWN
 from gloam.data.retrieval_sets.sets import RetrievalSet
 
@@ -155,3 +156,76 @@ def _copies(whole: RetrievalSet) -> list[tuple[str, bool]]:
 
 def _counted(labels: list[str]) -> dict[str, int]:
     return {label: labels.count(label) for label in sorted(set(labels))}
+
+
+@dataclass(frozen=True)
+class CheckedSets:
+    """Findings of every set of a file: name -> facts and findings."""
+
+    sets: Mapping[str, tuple[Mapping[str, Any], Sequence[Finding]]]
+
+    @property
+    def passed(self) -> bool:
+        """Whether nothing is wrong that would spoil a training."""
+        return not any(finding.fatal for _, findings in self.sets.values() for finding in findings)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values; of each finding the first five rows."""
+        sets = {}
+        for name, (facts, findings) in self.sets.items():
+            shown = [
+                {"what": item.what, "count": len(item.rows), "first": list(item.rows[:5]), "fatal": item.fatal}
+                for item in findings
+            ]
+            sets[name] = {**facts, "findings": shown}
+        return {"sets": sets, "passed": self.passed}
+
+    def to_text(self) -> str:
+        """Counts and findings."""
+        lines = []
+        for name, (facts, findings) in self.sets.items():
+            lines.append(counts(name, facts))
+            lines += [f"  {'WRONG' if finding.fatal else 'note '} {finding}" for finding in findings]
+        lines.append("nothing wrong" if self.passed else "correct what is WRONG and check again")
+        return "\n".join(lines)
+
+
+def check_file(
+    path: Path,
+    set_name: str | None = None,
+    images: Path | None = None,
+    *,
+    decode: bool = False,
+    contents: bool = False,
+    negatives: int = 5,
+) -> CheckedSets:
+    """Check the sets of a ``set.json``.
+
+    Args:
+        path: the file.
+        set_name: of the one set to check; all by default.
+        images: the images' folder, in place of the file's.
+        decode, contents, negatives: see :func:`check_set`.
+
+    Raises:
+        DataError: the file cannot be read as a retrieval set.
+    """
+    names = [set_name] if set_name else set_names(path)
+    found = {}
+    for name in names:
+        whole = read_native(path, name, images)
+        findings = check_set(whole, decode=decode, contents=contents, negatives=negatives)
+        found[name or "set"] = describe_set(whole), findings
+    return CheckedSets(found)
+
+
+def counts(name: str, facts: Mapping[str, Any]) -> str:
+    """One line about a set, from :func:`describe_set`."""
+    low, high = facts["images_per_cluster"]
+    text = (
+        f"{name}: {facts['images']} images in {facts['clusters']} clusters of {low} to {high}, {facts['pairs']} pairs "
+        f"of {facts['queries']} queries"
+    )
+    if "conditions" in facts:
+        text += f"; {', '.join(f'{count} {label}' for label, count in facts['conditions'].items())}"
+    return text

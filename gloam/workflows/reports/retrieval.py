@@ -10,6 +10,7 @@ import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from gloam.eval.retrieval.ground_truth import GroundTruth
 from gloam.eval.retrieval.recall_distance import DistanceRecall
@@ -62,6 +63,59 @@ class RetrievalEvaluation:
     query_images: Path | None = None
     map_images: Path | None = None
     identity: Mapping[str, str] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values: the first set's scores at the top, all sets below."""
+        data: dict[str, Any] = {"identity": dict(self.identity)}
+        if self.distance:
+            return data | {"distance": self.distance.to_dict()}
+        name, scores = next(iter(self.scores.items()))
+        data |= scores.to_dict() | {
+            "set": name,
+            "sets": {name: item.to_dict() for name, item in self.scores.items()},
+            "space": self.queries.space,
+            "fingerprints": {"query": self.queries.fingerprint, "map": self.database.fingerprint},
+            "map_images": len(self.truths[name].map_names),
+        }
+        if self.matrix:
+            data["matrix"] = {name: item.to_dict() for name, item in self.matrix.items()}
+        return data
+
+    def to_text(self) -> str:
+        """A row for every set and condition."""
+        return "\n".join(_distance_lines(self.distance) if self.distance else self._score_lines())
+
+    def _score_lines(self) -> list[str]:
+        first = next(iter(self.scores.values()))
+        ks = list(first.recall)
+        single = len(self.scores) == 1
+        rows: list[tuple[str, Scores]] = []
+        for name, item in self.scores.items():
+            rows.append(("all" if single else name, item))
+            rows += [(part if single else f"{name} {part}", group) for part, group in item.conditions.items()]
+        rows += list(self.matrix.items())
+        width = max(14, *(len(name) + 2 for name, _ in rows))
+        heads = [*(f"R@{k}" for k in ks), *(f"mP@{k}" for k in ks)]
+        lines = [f"{'queries':<{width}}{'n':>6}{'mAP':>8}{'chance':>8}" + "".join(f"{head:>8}" for head in heads)]
+        for name, part in rows:
+            values = "".join(f"{value:>8.3f}" for value in (*part.recall.values(), *part.precision.values()))
+            lines.append(f"{name:<{width}}{part.queries:>6}{part.mAP:>8.3f}{part.chance_mAP:>8.3f}{values}")
+        images = len(next(iter(self.truths.values())).map_names)
+        distractors = self.identity["distractors"]
+        also = f" and {distractors} distractors" if distractors != "0" else ""
+        lines.append(f"{images} map images{also}; {first.skipped} queries without a positive were skipped")
+        return lines
+
+
+def _distance_lines(found: DistanceRecall) -> list[str]:
+    heads = "".join(f"{f'{metres:g} m':>8}" for metres in found.distances)
+    lines = [f"{'queries':<14}{'n':>6}  {'score':<10}{heads}"]
+    for name, item in {"all": found, **found.conditions}.items():
+        rows = {f"R@{k}": values for k, values in item.recall.items()}
+        rows |= {"reachable": item.reachable, "chance R@1": item.chance}
+        for score, values in rows.items():
+            lines.append(f"{name:<14}{item.queries:>6}  {score:<10}" + "".join(f"{value:>8.3f}" for value in values))
+    return lines
 
 
 def write_retrieval_report(evaluation: RetrievalEvaluation, folder: str | Path) -> Path:

@@ -17,10 +17,10 @@ from gloam.eval.retrieval.scores import evaluate_scores
 from gloam.runtime.models.local_features import LocalExtractor
 from gloam.runtime.search.asmk import WORDS, AsmkIndex, Codebook
 from gloam.runtime.search.asmk_images import Extracted, index_images, learn_codebook, search_images
+from gloam.workflows.evaluation.retrieval import fit_names
 from gloam.workflows.reproduce.images import MAX_SIDE, read_images, read_truth
 from gloam.workflows.reproduce.models import model_folder, open_weights, photometric_of
 from gloam.workflows.reproduce.rows import TRAINING_IMAGES, TRAINING_TABLE, Benchmark
-from gloam.workflows.retrieval_evaluation import fit_names
 
 TRAINED_ON = 20_000  # images, the first of the set
 SCALE = (1.0,)  # of the codebook's features

@@ -22,6 +22,7 @@ from gloam.runtime.descriptors.source import DescriptorArray, DescriptorSource
 from gloam.runtime.descriptors.store import DescriptorStore
 from gloam.runtime.models.embedder import Embedder
 from gloam.runtime.search.asmk import WORDS
+from gloam.workflows.evaluation.retrieval import fit_names
 from gloam.workflows.reproduce.costs import training_parameters
 from gloam.workflows.reproduce.images import MAX_SIDE, read_images, read_truth
 from gloam.workflows.reproduce.local import score_local
@@ -38,7 +39,6 @@ from gloam.workflows.reproduce.rows import (
     row_files,
     row_source,
 )
-from gloam.workflows.retrieval_evaluation import fit_names
 
 PERCENT = 100.0
 Say = Callable[[str], None]

@@ -1,0 +1,90 @@
+"""Errors and recalls of the poses below a folder of results, per method and condition."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from math import isfinite
+from pathlib import Path
+from typing import Any
+
+from gloam.data.kapture_io import read_conditions, read_scene
+from gloam.errors import DataError
+from gloam.eval.localization.scores import THRESHOLDS, ConditionScores, pose_errors, score_conditions
+
+RECORDS = Path("sensors") / "records_camera.txt"
+
+
+@dataclass(frozen=True)
+class LocalizationOptions:
+    """What to score.
+
+    Attributes:
+        results: kapture dataset with poses, or a folder of such, one a method.
+        ground_truth: kapture dataset with the queries' true poses.
+        conditions: folder of ``<condition>.txt`` lists of images; all queries together where None.
+        thresholds: metres and degrees of each recall.
+    """
+
+    results: Path
+    ground_truth: Path
+    conditions: Path | None = None
+    thresholds: Sequence[tuple[float, float]] = THRESHOLDS
+
+
+@dataclass(frozen=True)
+class LocalizationEvaluation:
+    """How it came out.
+
+    Attributes:
+        thresholds: metres and degrees.
+        methods: method -> condition -> scores; methods are named as their folders.
+    """
+
+    thresholds: tuple[tuple[float, float], ...]
+    methods: Mapping[str, Mapping[str, ConditionScores]]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values; infinite medians and absent means as None."""
+        methods = {
+            method: {name: _finite(asdict(item)) for name, item in scores.items()}
+            for method, scores in self.methods.items()
+        }
+        return {"thresholds": self.thresholds, "methods": methods}
+
+    def to_text(self) -> str:
+        """A line for every method and condition."""
+        labels = ", ".join(f"{metres:g} m {degrees:g} deg" for metres, degrees in self.thresholds)
+        lines = [f"recall in % within {labels}; median error over all queries, one without a pose counting as infinite"]
+        for method, scores in self.methods.items():
+            for condition, item in scores.items():
+                recalls = " / ".join(f"{100 * recall:5.1f}" for recall in item.recalls)
+                lines.append(
+                    f"{method:8s} {condition:14s} {recalls}   median {item.median_position:8.3f} m "
+                    f"{item.median_rotation:7.2f} deg   {item.localized}/{item.queries} localized"
+                )
+        return "\n".join(lines)
+
+
+def evaluate_localization(options: LocalizationOptions) -> LocalizationEvaluation:
+    """Score every method found below the results.
+
+    Raises:
+        DataError: no poses found, or a dataset that cannot be read.
+    """
+    truth = read_scene(options.ground_truth, need_poses=True)
+    folders = [options.results, *sorted(path for path in options.results.glob("*") if path.is_dir())]
+    folders = [folder for folder in folders if (folder / RECORDS).is_file()]
+    if not folders:
+        raise DataError(f"{options.results}: no kapture poses found; give the output folder of `gloam localize`")
+    conditions = read_conditions(options.conditions) if options.conditions else {"all": truth.names}
+    thresholds = tuple(options.thresholds)
+    methods = {
+        folder.name: score_conditions(pose_errors(read_scene(folder).poses, truth.poses), conditions, thresholds)
+        for folder in folders
+    }
+    return LocalizationEvaluation(thresholds, methods)
+
+
+def _finite(values: dict[str, Any]) -> dict[str, Any]:
+    return {key: None if isinstance(value, float) and not isfinite(value) else value for key, value in values.items()}
