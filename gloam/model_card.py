@@ -19,9 +19,10 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from gloam.errors import IncompatibleError, ModelError
+from gloam.errors import IncompatibleError, ModelError, UsageError
 from gloam.files import sha256_json
 from gloam.padding import PaddingProfile
+from gloam.record import Written, fill_dataclass, sparse, to_json
 
 SCHEMA = 1
 METADATA_KEY = "gloam.card"
@@ -29,7 +30,7 @@ KINDS = ("embedder", "local_features", "translator", "appearance", "edges", "fus
 
 
 @dataclass(frozen=True)
-class TensorSpec:
+class TensorSpec(Written):
     """One input or output. ``shape`` mixes ints and names of free axes, e.g. ``("batch", "height", "width", 3)``."""
 
     name: str
@@ -61,13 +62,13 @@ class Photometric:
     """
 
     name: Literal["none", "clahe"] = "none"
-    clip: float = 1.0  # the Dark Side paper's embedders
+    clip: float | int = 1.0  # the Dark Side paper's embedders; an int stays one, for the space is of what is written
     grid: int = 8
     baked: bool = False
 
 
 @dataclass(frozen=True)
-class SelfTest:
+class SelfTest(Written):
     """An input by closed formula (:func:`selftest_images`) and the output the model must give for it.
 
     Attributes:
@@ -85,7 +86,7 @@ class SelfTest:
 
 
 @dataclass(frozen=True)
-class ModelCard:
+class ModelCard(Written):
     """Everything a program needs to run a model that it has never seen.
 
     Attributes:
@@ -119,8 +120,8 @@ class ModelCard:
     metric: str = "cosine"
     precision: str = "fp32"
     selftest: SelfTest | None = None
-    translate: str | None = None
-    resize: int | None = None
+    translate: str | None = sparse(None)
+    resize: int | None = sparse(None)
     schema: int = SCHEMA
 
     def __post_init__(self) -> None:
@@ -205,7 +206,7 @@ class ModelCard:
             {
                 "space": self.space(),
                 "onnx_sha256": onnx_sha256,
-                "profile": self.profile.to_dict(),
+                "profile": to_json(self.profile),
                 "precision": self.precision,
             }
         )
@@ -217,38 +218,7 @@ class ModelCard:
 
     def to_json(self) -> str:
         """The card as JSON text."""
-        value: dict[str, Any] = {
-            "schema": self.schema,
-            "kind": self.kind,
-            "name": self.name,
-            "inputs": [_spec_to_dict(spec) for spec in self.inputs],
-            "outputs": [_spec_to_dict(spec) for spec in self.outputs],
-            "profile": self.profile.to_dict(),
-            "network": dict(self.network),
-            "mean": list(self.mean),
-            "std": list(self.std),
-            "photometric": vars(self.photometric).copy(),
-            "scales": list(self.scales),
-            "pooling": _plain(self.pooling),
-            "whitening": _plain(self.whitening),
-            "dimension": self.dimension,
-            "metric": self.metric,
-            "precision": self.precision,
-            "provenance": dict(self.provenance),
-            "selftest": None,
-        }
-        if self.translate is not None:
-            value["translate"] = self.translate
-        if self.resize is not None:
-            value["resize"] = self.resize
-        if self.selftest is not None:
-            value["selftest"] = {
-                "shape": list(self.selftest.shape),
-                "sizes": [list(size) for size in self.selftest.sizes],
-                "output": list(self.selftest.output),
-                "tolerance": dict(self.selftest.tolerance),
-            }
-        return json.dumps(value, sort_keys=True, allow_nan=False)
+        return json.dumps(to_json(self), sort_keys=True, allow_nan=False)
 
     @classmethod
     def from_json(cls, text: str, where: str = "model card") -> ModelCard:
@@ -271,37 +241,9 @@ class ModelCard:
                 f"{where}: model card of schema {schema!r}, this gloam reads {SCHEMA}; update gloam or export again"
             )
         try:
-            test = value["selftest"]
-            return cls(
-                kind=value["kind"],
-                name=value["name"],
-                inputs=tuple(_spec_from_dict(spec) for spec in value["inputs"]),
-                outputs=tuple(_spec_from_dict(spec) for spec in value["outputs"]),
-                profile=PaddingProfile.from_dict(value["profile"]),
-                network=value["network"],
-                mean=tuple(float(item) for item in value["mean"]),
-                std=tuple(float(item) for item in value["std"]),
-                provenance=value["provenance"],
-                photometric=Photometric(**value["photometric"]),
-                scales=tuple(float(item) for item in value["scales"]),
-                pooling=value["pooling"],
-                whitening=value["whitening"],
-                dimension=value["dimension"],
-                metric=value["metric"],
-                precision=value["precision"],
-                translate=value.get("translate"),
-                resize=value.get("resize"),
-                selftest=None
-                if test is None
-                else SelfTest(
-                    shape=(int(test["shape"][0]), int(test["shape"][1]), int(test["shape"][2])),
-                    sizes=tuple((int(size[0]), int(size[1])) for size in test["sizes"]),
-                    output=tuple(float(item) for item in test["output"]),
-                    tolerance=test["tolerance"],
-                ),
-            )
-        except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
-            raise ModelError(f"{where}: the model card is malformed ({error!r}); export the model again") from error
+            return fill_dataclass(cls, value, "card")
+        except UsageError as error:
+            raise ModelError(f"{where}: the model card is malformed ({error}); export the model again") from error
 
 
 def selftest_images(shape: tuple[int, int, int], sizes: Sequence[tuple[int, int]]) -> npt.NDArray[np.uint8]:
@@ -371,11 +313,3 @@ def expect_same_space(expected: str, found: str, where: str) -> None:
 
 def _plain(value: Mapping[str, Any] | None) -> dict[str, Any] | None:
     return None if value is None else dict(value)
-
-
-def _spec_to_dict(spec: TensorSpec) -> dict[str, Any]:
-    return {"name": spec.name, "dtype": spec.dtype, "shape": list(spec.shape), "meaning": spec.meaning}
-
-
-def _spec_from_dict(value: Mapping[str, Any]) -> TensorSpec:
-    return TensorSpec(value["name"], value["dtype"], tuple(value["shape"]), value["meaning"])

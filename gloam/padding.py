@@ -19,13 +19,14 @@ import numpy as np
 import numpy.typing as npt
 
 from gloam.errors import ImageError, ModelError, UsageError
+from gloam.record import Written, sparse
 
 MULTIPLE = 256  # the field's tile for engines of fixed shape
 DEFAULT_SIDES = (256, 512, 768, 1024)  # covers the 1024-pixel protocols of retrieval
 
 
 @dataclass(frozen=True)
-class PaddingProfile:
+class PaddingProfile(Written):
     """The shapes of a model's image input.
 
     Attributes:
@@ -48,8 +49,9 @@ class PaddingProfile:
     batch: tuple[int, int] = (1, 64)
     pad_mode: Literal["zero", "reflect"] = "zero"
     anchor: Literal["top-left", "center"] = "top-left"
-    minimum: int = 1
-    next_only: bool = False
+    # Stated only where they say something, so that the identities of earlier files stay.
+    minimum: int = sparse(1)
+    next_only: bool = sparse(False)
 
     def __post_init__(self) -> None:
         if self.kind not in ("dynamic", "fixed"):
@@ -158,39 +160,6 @@ class PaddingProfile:
             batch[row, :height, :width] = image
             sizes[row] = height, width
         return batch, sizes
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON form, read back by :meth:`from_dict`."""
-        return {
-            "kind": self.kind,
-            "multiple": self.multiple,
-            "heights": list(self.heights),
-            "widths": list(self.widths),
-            "batch": list(self.batch),
-            "pad_mode": self.pad_mode,
-            "anchor": self.anchor,
-            # Only where it says something, so that the identities of earlier files stay.
-            **({"minimum": self.minimum} if self.minimum != 1 else {}),
-            **({"next_only": True} if self.next_only else {}),
-        }
-
-    @classmethod
-    def from_dict(cls, value: dict[str, Any]) -> PaddingProfile:
-        """Read the JSON form; a bad value is a ModelError."""
-        try:
-            return cls(
-                kind=value["kind"],
-                multiple=int(value["multiple"]),
-                heights=tuple(int(side) for side in value["heights"]),
-                widths=tuple(int(side) for side in value["widths"]),
-                batch=(int(value["batch"][0]), int(value["batch"][1])),
-                pad_mode=value["pad_mode"],
-                anchor=value["anchor"],
-                minimum=int(value.get("minimum", 1)),
-                next_only=bool(value.get("next_only", False)),
-            )
-        except (KeyError, TypeError, ValueError, IndexError) as error:
-            raise ModelError(f"the model card has a malformed padding profile ({error!r}); export again") from error
 
 
 def next_multiple(side: int, multiple: int) -> int:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from gloam.errors import ImageError, ModelError, UsageError
 from gloam.padding import PaddingProfile, crop_back, next_multiple, reflect_pad, reflect_to
+from gloam.record import fill_dataclass, to_json
 
 
 @given(st.integers(1, 1024), st.integers(1, 1024))
@@ -49,9 +50,9 @@ def test_pad_keeps_pixels_and_states_sizes() -> None:
 
 def test_json_round_trip_and_malformed() -> None:
     profile = PaddingProfile.fixed((256,), (256, 512), batch=(1, 8))
-    assert PaddingProfile.from_dict(profile.to_dict()) == profile
-    with pytest.raises(ModelError, match="malformed"):
-        PaddingProfile.from_dict({"kind": "fixed"})
+    assert fill_dataclass(PaddingProfile, to_json(profile), "profile") == profile
+    with pytest.raises(UsageError, match="profile: key 'multiple' is missing"):
+        fill_dataclass(PaddingProfile, {"kind": "fixed"}, "profile")
 
 
 @given(st.integers(1, 40), st.integers(1, 40), st.sampled_from([1, 4, 16, 32, 64]), st.sampled_from([1, 64]))
@@ -82,8 +83,8 @@ def test_a_reflecting_profile_pads_to_exactly_the_next_multiple() -> None:
 
 def test_the_minimum_is_kept_and_earlier_profiles_read_as_they_were() -> None:
     profile = PaddingProfile.dynamic().reflecting(16, 32)
-    assert PaddingProfile.from_dict(profile.to_dict()) == profile
-    assert "minimum" not in PaddingProfile.fixed().to_dict()  # part of every fingerprint
+    assert fill_dataclass(PaddingProfile, to_json(profile), "profile") == profile
+    assert "minimum" not in to_json(PaddingProfile.fixed())  # part of every fingerprint
 
 
 def test_what_does_not_fit_is_refused() -> None:
@@ -95,6 +96,6 @@ def test_what_does_not_fit_is_refused() -> None:
 def test_an_image_under_the_smallest_side_is_refused() -> None:
     profile = replace(PaddingProfile.dynamic(), minimum=64)
     assert profile.shape_for(64, 90) == (64, 90)
-    assert PaddingProfile.from_dict(profile.to_dict()) == profile
+    assert fill_dataclass(PaddingProfile, to_json(profile), "profile") == profile
     with pytest.raises(ImageError, match="63x200 is too small for this model; 64 px a side at least"):
         profile.shape_for(200, 63)

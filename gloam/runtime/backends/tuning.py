@@ -11,22 +11,21 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
-from gloam.errors import ModelError
+from gloam.errors import ModelError, UsageError
 from gloam.files import sha256_file, write_json
+from gloam.record import Written, fill_dataclass
 from gloam.runtime.backends.processor import Processor, find_processor
 
 SCHEMA = 1
 SUFFIX = ".tune.json"
-RATES = ("images_per_second", "default_images_per_second")
 BACKENDS = ("onnxruntime", "openvino")  # on a CPU
 CPU_PRECISIONS = ("f32", "bf16")  # that a float32 file can be computed in
 MEASURED = ("onnxruntime", "onnxruntime-gpu", "openvino")  # distributions whose versions a profile holds for
 
 
 @dataclass(frozen=True)
-class Choice:
+class Choice(Written):
     """One way to run a model on a CPU.
 
     Attributes:
@@ -68,7 +67,7 @@ class TuneProfile:
     choice: Choice
     images_per_second: float
     default_images_per_second: float
-    allowed: tuple[str, ...] = ()
+    allowed: tuple[str, ...]
 
     def save(self, model: str | Path) -> Path:
         """Write the profile beside its model, atomically."""
@@ -87,18 +86,23 @@ class TuneProfile:
             value = json.loads(path.read_text(encoding="utf-8"))
             if value.pop("schema") != SCHEMA:
                 raise ValueError("another schema")
-            allowed = tuple(str(item) for item in value.pop("allowed"))
-            choice = _choice(value.pop("choice"), allowed)
-            rates = {name: float(value.pop(name)) for name in RATES}
-            if not all(0 < rate < float("inf") for rate in rates.values()):
-                raise ValueError("rates that are not positive")
-            versions = dict(value.pop("versions"))
-            profile = cls(**{**value, **rates, "versions": versions, "choice": choice, "allowed": allowed})
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            profile = fill_dataclass(cls, value, "profile")
+            profile._check()
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, UsageError) as error:
             raise ModelError(
                 f"{path}: not a readable tuning profile ({error!r:.100}); delete it, or run `gloam bench --tune` again"
             ) from error
         return profile
+
+    def _check(self) -> None:
+        if not all(0 < rate < float("inf") for rate in (self.images_per_second, self.default_images_per_second)):
+            raise ValueError("rates that are not positive")
+        choice = self.choice
+        possible = choice.backend in BACKENDS and choice.cpu_precision in CPU_PRECISIONS
+        if not possible or not 1 <= choice.requests <= choice.threads:
+            raise ValueError(f"no such choice: {choice}")
+        if choice.cpu_precision not in ("f32", *self.allowed):
+            raise ValueError(f"{choice.cpu_precision} was not allowed")
 
     def mismatch(self, onnx_sha256: str, processor: Processor, versions: Mapping[str, str]) -> str | None:
         """What the profile is of instead, or None where it holds."""
@@ -155,13 +159,3 @@ def find_profile(
         return None, f"{path.name} is of {wrong} and not used; run `gloam bench --tune` again"
     gain = profile.images_per_second / profile.default_images_per_second
     return profile, f"{path.name}: {profile.choice} was the fastest here, {gain:.2f}x the default"
-
-
-def _choice(value: Mapping[str, Any], allowed: tuple[str, ...]) -> Choice:
-    choice = Choice(value["backend"], int(value["threads"]), int(value["requests"]), value["cpu_precision"])
-    possible = choice.backend in BACKENDS and choice.cpu_precision in CPU_PRECISIONS
-    if not possible or not 1 <= choice.requests <= choice.threads:
-        raise ValueError(f"no such choice: {choice}")
-    if choice.cpu_precision != "f32" and choice.cpu_precision not in allowed:
-        raise ValueError(f"{choice.cpu_precision} was not allowed")
-    return choice

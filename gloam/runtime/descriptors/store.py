@@ -21,8 +21,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from gloam.errors import StoreError
+from gloam.errors import StoreError, UsageError
 from gloam.files import atomic_write, sha256_bytes, sha256_file, write_bytes, write_json
+from gloam.record import fill_dataclass
 from gloam.runtime.output_folder import MANIFEST, occupied, refuse_another
 
 SCHEMA = 1
@@ -110,8 +111,8 @@ class ShardWriter:
         place = Path(folder)
         manifest = _read_manifest(place / MANIFEST)
         try:
-            job, shards = Job(**manifest["job"]), int(manifest["shards"])
-        except (KeyError, TypeError, ValueError) as error:
+            job, shards = fill_dataclass(Job, manifest["job"], "job"), int(manifest["shards"])
+        except (KeyError, TypeError, ValueError, UsageError) as error:
             raise StoreError(f"{place / MANIFEST}: the manifest is damaged ({error}); extract again") from error
         return cls.begin(place, job, shards)
 

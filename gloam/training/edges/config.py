@@ -9,7 +9,8 @@ from typing import Any
 
 from gloam.data.town.config import CONDITIONS
 from gloam.errors import UsageError
-from gloam.training.typed_config import fill_dataclass, read_mapping, recipe_mapping, recipes_of, to_json
+from gloam.record import fill_dataclass, to_json
+from gloam.training.typed_config import read_mapping, recipe_mapping, recipes_of
 
 RECIPES = "gloam.training.recipes.edges"
 

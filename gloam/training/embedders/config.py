@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from gloam.errors import UsageError
+from gloam.record import fill_dataclass, to_json
 from gloam.training.embedders.nights import NightRule
-from gloam.training.typed_config import fill_dataclass, recipe_mapping, recipes_of, to_json
+from gloam.training.typed_config import recipe_mapping, recipes_of
 
 METRIC_RECIPES = "gloam.training.recipes.metric"
 UNTRACED = ("threads", "device", "workers", "cache_mib", "max_minutes", "data", "maker", "weights", "forward_images")

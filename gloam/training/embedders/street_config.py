@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from gloam.errors import UsageError
-from gloam.training.typed_config import fill_dataclass, read_mapping, recipe_mapping, recipes_of
+from gloam.record import fill_dataclass
+from gloam.training.typed_config import read_mapping, recipe_mapping, recipes_of
 
 RECIPES = "gloam.training.recipes"
 

@@ -13,11 +13,12 @@ import torch
 
 from gloam.errors import UsageError
 from gloam.files import sha256_file
+from gloam.record import fill_dataclass, to_json
 from gloam.training.config_changes import merge
 from gloam.training.translators.batches import DataConfig
 from gloam.training.translators.trainers import TRAINERS, TrainerOptions
 from gloam.training.translators.trainers.cyclegan import CycleGANOptions
-from gloam.training.typed_config import fill_dataclass, read_mapping, recipe_mapping, recipes_of, to_json
+from gloam.training.typed_config import read_mapping, recipe_mapping, recipes_of
 
 RECIPES = "gloam.training.recipes.translators"
 

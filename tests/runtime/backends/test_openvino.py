@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnx
+import openvino as library
 import pytest
 from PIL import Image
 
@@ -128,7 +129,12 @@ def test_a_precision_that_is_not_really_set_is_refused(model: Path, monkeypatch:
 def test_bf16_is_another_fingerprint_of_the_same_space(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plain = Embedder(OpenVinoSession(model))
+    """On any processor: what is compiled for bf16 is really compiled for float32."""
+    plain, compiled = Embedder(OpenVinoSession(model)), library.Core.compile_model
+    exact = {"INFERENCE_PRECISION_HINT": "f32"}
+    monkeypatch.setattr(
+        library.Core, "compile_model", lambda self, file, device, given: compiled(self, file, device, given | exact)
+    )
     monkeypatch.setattr(openvino, "capabilities", lambda core: ["FP32", "BF16"])
     monkeypatch.setattr(openvino, "inference_precision", lambda compiled: "bf16")
     reduced = Embedder(OpenVinoSession(model, precision="bf16"))

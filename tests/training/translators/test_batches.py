@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from gloam.errors import DataError, UsageError
+from gloam.record import fill_dataclass
 from gloam.training.translators.batches import DataConfig, open_batches
 from gloam.training.translators.image_banks import hold_out, hold_out_pairs
-from gloam.training.typed_config import fill_dataclass
 
 SMALL = {"size": 32, "seeds": (901, 902), "views": 3, "held_out_seed": 903, "held_out_views": 2}
 

@@ -12,9 +12,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from gloam.errors import DeviceError, ModelError
+from gloam.errors import DeviceError, ModelError, UsageError
 from gloam.files import sha256_bytes, sha256_json, write_json
 from gloam.model_card import ModelCard
+from gloam.record import Written, fill_dataclass, to_json
 from gloam.runtime.backends.cuda.device import GpuInfo
 
 SCHEMA = 1
@@ -24,7 +25,7 @@ BUILD_AGAIN = "build it here with `gloam engine`"
 
 
 @dataclass(frozen=True)
-class EngineKey:
+class EngineKey(Written):
     """Everything that decides whether a plan can be used again; equal keys, equal use.
 
     Attributes:
@@ -52,7 +53,7 @@ class EngineKey:
 
 
 @dataclass(frozen=True)
-class EngineCard:
+class EngineCard(Written):
     """The card of an engine.
 
     Attributes:
@@ -113,19 +114,8 @@ class EngineCard:
 
     def write(self, plan: Path) -> None:
         """Write the card beside a plan, atomically."""
-        write_json(
-            card_path(plan),
-            {
-                "schema": SCHEMA,
-                "key": asdict(self.key),
-                "key_sha256": self.key.digest(),
-                "model": json.loads(self.model.to_json()),
-                "onnx_sha256": self.onnx_sha256,
-                "plan_sha256": self.plan_sha256,
-                "plan_bytes": self.plan_bytes,
-                "build": dict(self.build),
-            },
-        )
+        stated = {"schema": SCHEMA, "key_sha256": self.key.digest()}
+        write_json(card_path(plan), stated | to_json(self))
 
 
 def is_engine(path: str | Path) -> bool:
@@ -167,23 +157,10 @@ def read_engine_card(plan: Path) -> EngineCard:
     try:
         if value["schema"] != SCHEMA:
             raise ModelError(f"{file}: engine card of schema {value['schema']!r}, this gloam reads {SCHEMA}")
-        key = value["key"]
-        card = EngineCard(
-            key=EngineKey(
-                **{name: str(key[name]) for name in ("fingerprint", "tensorrt", "gpu", "compute_capability", "driver")},
-                heights=tuple(int(side) for side in key["heights"]),
-                widths=tuple(int(side) for side in key["widths"]),
-                batch=(int(key["batch"][0]), int(key["batch"][1]), int(key["batch"][2])),
-                options=dict(key["options"]),
-            ),
-            model=ModelCard.from_json(json.dumps(value["model"]), str(file)),
-            onnx_sha256=str(value["onnx_sha256"]),
-            plan_sha256=str(value["plan_sha256"]),
-            plan_bytes=int(value["plan_bytes"]),
-            build=dict(value["build"]),
-        )
+        model = ModelCard.from_json(json.dumps(value["model"]), str(file))
+        card = fill_dataclass(EngineCard, value | {"model": model}, "card")
         whole = card.key.digest() == value["key_sha256"]
-    except (KeyError, TypeError, ValueError, IndexError) as error:
+    except (KeyError, TypeError, UsageError) as error:
         raise ModelError(f"{file}: the engine's card is malformed ({error!r}); {BUILD_AGAIN}") from error
     if not whole or card.model.fingerprint(card.onnx_sha256) != card.key.fingerprint:
         raise ModelError(f"{file}: the engine's card was changed after the build; {BUILD_AGAIN}")

@@ -18,8 +18,9 @@ from typing import Any
 
 import numpy as np
 
-from gloam.errors import DataError, IncompatibleError, StoreError
+from gloam.errors import DataError, IncompatibleError, StoreError, UsageError
 from gloam.files import atomic_write, bad_name, sha256_file, write_json
+from gloam.record import fill_dataclass
 
 SCHEMA = 2
 READABLE = (1, 2)  # 1 had one file, and no search settings, recall or sizes
@@ -87,13 +88,13 @@ def read_index_card(folder: Path) -> IndexCard:
         if value["schema"] not in READABLE:
             known = " and ".join(map(str, READABLE))
             raise StoreError(f"{path}: an index of schema {value['schema']!r}, this gloam reads {known}; build again")
-        card = IndexCard(**value)
+        card = fill_dataclass(IndexCard, value, "card")
         if {*card.files, card.names} != set(card.sha256):
             raise ValueError("files and checksums do not belong together")
         return card
     except OSError as error:
         raise StoreError(f"{folder}: not an index, or one that was not finished; run `gloam index` again") from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, UsageError) as error:
         raise StoreError(f"{path}: damaged ({error}); build the index again") from error
 
 
