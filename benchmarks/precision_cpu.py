@@ -38,6 +38,7 @@ from gloam.networks.translators import create_generator
 from gloam.padding import crop_back, reflect_to
 from gloam.runtime.backends.open import open_choice
 from gloam.runtime.backends.openvino import capabilities
+from gloam.runtime.backends.placement import Placement
 from gloam.runtime.backends.processor import find_processor
 from gloam.runtime.backends.session import Session
 from gloam.runtime.backends.tuning import BACKENDS, Choice
@@ -250,7 +251,7 @@ def int8_retrieval(folder: Path) -> dict[str, Any]:
     path = export(model, folder / "mobilenet.onnx")
     conversion = to_int8(path, folder / "mobilenet-int8.onnx", folder / "calibration", None, Abilities(None, None))
     cores = find_processor().cores
-    found = {"fp32": Embedder.load(path, backend="onnxruntime")(images)}
+    found = {"fp32": Embedder.load(path, Placement(backend="onnxruntime"))(images)}
     for backend in BACKENDS:
         session = open_choice(folder / "mobilenet-int8.onnx", Choice(backend, cores, 1))
         found[f"int8, {backend}"] = Embedder(session)(images)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gloam.cli.shared.backend_options import add_backend, placement
 from gloam.cli.shared.help_format import HelpFormatter
 from gloam.cli.shared.report import Report
 from gloam.errors import UsageError
@@ -53,7 +54,7 @@ def _add_images(parser: argparse.ArgumentParser, what: str) -> None:
     parser.add_argument("--root", type=Path, help="folder that a list's names are relative to (default: the list's)")
     parser.add_argument("--max-side", type=int, default=1024, help="longer side in pixels, 0 keeps native sizes")
     parser.add_argument("--strongest", type=int, default=1000, help="local features of each image")
-    parser.add_argument("--threads", type=int, help="threads of the model (default: all cores)")
+    add_backend(parser)
 
 
 def run_build(arguments: argparse.Namespace) -> Report:
@@ -125,7 +126,7 @@ def _images(arguments: argparse.Namespace, source: Path) -> Extracted:
     from gloam.runtime.models.local_features import LocalExtractor
     from gloam.runtime.search.asmk_images import Extracted
 
-    extractor = LocalExtractor.load(arguments.model, strongest=arguments.strongest, threads=arguments.threads)
+    extractor = LocalExtractor.load(arguments.model, placement(arguments), strongest=arguments.strongest)
     return Extracted(extractor, find_images(source, arguments.root), arguments.max_side or None)
 
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gloam.cli.shared.backend_options import BACKENDS, CPU_PRECISIONS
 from gloam.cli.shared.report import Report
 from gloam.cli.shared.values import place
 from gloam.errors import UsageError
+from gloam.runtime.backends.placement import BACKENDS, CPU_PRECISIONS, Placement
 
 if TYPE_CHECKING:
     import numpy as np
@@ -57,10 +57,10 @@ def run(arguments: argparse.Namespace) -> Report:
 
     if is_engine(arguments.model):
         raise UsageError(f"{arguments.model}: an engine has one way to run; give the .onnx file")
-    precision = arguments.cpu_precision
-    if "bf16" in arguments.allow and precision is None:
-        here(arguments.backend, "bf16", arguments.threads)  # allowed by name, so refused where it cannot be had
-    choices, notes = here(arguments.backend, precision, arguments.threads)
+    only = Placement("cpu", arguments.threads, arguments.backend, arguments.cpu_precision)
+    if "bf16" in arguments.allow and only.cpu_precision is None:
+        here(replace(only, cpu_precision="bf16"))  # allowed by name, so refused where it cannot be had
+    choices, notes = here(only)
     images = _images(arguments)
     found = compare_choices(arguments.model, images, choices, arguments.rounds)
     lines = [

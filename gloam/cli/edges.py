@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gloam.cli.shared.backend_options import chosen
+from gloam.cli.shared.backend_options import placement
 from gloam.cli.shared.image_runs import add_run_arguments, run_pictures
 from gloam.cli.shared.report import Report
 
@@ -28,6 +28,6 @@ def run(arguments: argparse.Namespace) -> Report:
     def load() -> ImageOperation:
         from gloam.runtime.models.edge_detector import EdgeDetector
 
-        return EdgeDetector.load(arguments.model, **chosen(arguments))
+        return EdgeDetector.load(arguments.model, placement(arguments))
 
     return run_pictures(arguments, load, "png", "turned to edges")

@@ -5,19 +5,19 @@ from __future__ import annotations
 import argparse
 import contextlib
 import sys
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
-from gloam.cli.shared.backend_options import add_backend, chosen, said
+from gloam.cli.shared.backend_options import add_backend, placement, said
 from gloam.cli.shared.image_runs import add_metrics_port, add_source
 from gloam.cli.shared.report import Report
 from gloam.errors import UsageError
 
 if TYPE_CHECKING:
     from gloam.model_card import ModelCard
+    from gloam.runtime.backends.placement import Placement
     from gloam.runtime.bulk.extract import ExtractOptions, ExtractSummary
     from gloam.runtime.models.embedder import Embedder
 
@@ -268,14 +268,15 @@ def _sized(arguments: argparse.Namespace, options: ExtractOptions, card: ModelCa
     return options
 
 
-def _load(arguments: argparse.Namespace, **changed: Any) -> partial[Embedder]:
+def _load(arguments: argparse.Namespace, threads: int | None = None) -> partial[Embedder]:
     """What gives the embedder, here or in another process."""
-    where = chosen(arguments) | changed
+    where = placement(arguments)
+    where = where if threads is None else replace(where, threads=threads)
     return partial(_load_embedder, arguments.model, arguments.photometric, arguments.translate, where)
 
 
 def _load_embedder(
-    model: Path, photometric: Literal["none", "clahe"] | None, translate: str | None, where: Mapping[str, Any]
+    model: Path, photometric: Literal["none", "clahe"] | None, translate: str | None, where: Placement
 ) -> Embedder:
     from gloam.model_card import Photometric
     from gloam.runtime.models.embedder import Embedder
@@ -283,10 +284,10 @@ def _load_embedder(
 
     return Embedder.load(
         model,
+        where,
         photometric=Photometric(photometric) if photometric else None,
         # Images pass a translator one by one.
-        translator=None if translate is None else load_translator(translate, requests=1, **where),
-        **where,
+        translator=None if translate is None else load_translator(translate, replace(where, requests=1)),
     )
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gloam.cli.shared.backend_options import add_cpu, chosen
+from gloam.cli.shared.backend_options import add_cpu, placement
 from gloam.cli.shared.report import Report
 from gloam.cli.shared.values import INDEX_DEVICES
 from gloam.errors import UsageError
@@ -95,9 +96,9 @@ def _describe(
     photometric = card.options.get("photometric")
     embedder = Embedder.load(
         arguments.model,
+        # --device is FAISS's; an image at a time, as fast as it can be
+        replace(placement(arguments), device="cpu", requests=1),
         photometric=Photometric(**photometric) if photometric else None,
-        requests=1,  # an image at a time, as fast as it can be
-        **chosen(arguments) | {"device": "cpu"},  # --device is FAISS's
     )
     expect_same_space(card.space, embedder.space, str(arguments.model))
     stretch = card.options.get("stretch")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from gloam.cli.shared.backend_options import chosen
+from gloam.cli.shared.backend_options import placement
 from gloam.cli.shared.image_runs import add_run_arguments, run_pictures
 from gloam.cli.shared.report import Report
 
@@ -33,6 +33,6 @@ def run(arguments: argparse.Namespace) -> Report:
     def load() -> ImageOperation:
         from gloam.runtime.models.translator import load_translator
 
-        return load_translator(arguments.model, **chosen(arguments))
+        return load_translator(arguments.model, placement(arguments))
 
     return run_pictures(arguments, load, arguments.format, "translated")

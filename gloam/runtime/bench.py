@@ -22,9 +22,10 @@ from gloam.errors import GloamError, ModelError, UsageError
 from gloam.files import sha256_file
 from gloam.runtime.backends.open import open_choice
 from gloam.runtime.backends.openvino import capabilities
+from gloam.runtime.backends.placement import BACKENDS, Placement
 from gloam.runtime.backends.processor import Processor, find_processor
 from gloam.runtime.backends.session import Session
-from gloam.runtime.backends.tuning import BACKENDS, Choice, TuneProfile, backend_versions
+from gloam.runtime.backends.tuning import Choice, TuneProfile, backend_versions
 from gloam.runtime.models.embedder import Embedder
 from gloam.runtime.models.image_model import ImageModel
 
@@ -197,29 +198,28 @@ def compare_choices(
     return Comparison(rows, unit, fingerprint, precision, notes)
 
 
-def here(
-    backend: str | None = None, cpu_precision: str | None = None, threads: int | None = None
-) -> tuple[list[Choice], list[str]]:
+def here(only: Placement | None = None) -> tuple[list[Choice], list[str]]:
     """The choices that can be measured with what is installed here, and notes on what cannot.
 
     Args:
-        backend, cpu_precision, threads: only these, beside the default.
+        only: measure this backend, precision and number of threads alone, where it names them, beside the default.
 
     Raises:
         ModelError: bf16 was asked for by name and cannot be had.
     """
+    only = only or Placement()
     processor, notes = find_processor(), []
-    installed = [name for name in BACKENDS if util.find_spec(name) is not None and backend in (None, name)]
-    bf16 = cpu_precision != "f32" and "openvino" in installed and "BF16" in capabilities()
-    if cpu_precision == "bf16" and not bf16:
+    installed = [name for name in BACKENDS if util.find_spec(name) is not None and only.backend in (None, name)]
+    bf16 = only.cpu_precision != "f32" and "openvino" in installed and "BF16" in capabilities()
+    if only.cpu_precision == "bf16" and not bf16:
         raise ModelError(
             "bf16 cannot be measured here: it needs OpenVINO and a processor that has it; see `gloam doctor`"
         )
     if util.find_spec("openvino") is None:
         notes.append("OpenVINO is not installed; pip install 'gloam[openvino]'")
-    elif not bf16 and "openvino" in installed and cpu_precision is None:
+    elif not bf16 and "openvino" in installed and only.cpu_precision is None:
         notes.append("bf16 is not measured: this processor does not compute in it")
-    return candidates(processor.cores, installed, bf16, threads), notes
+    return candidates(processor.cores, installed, bf16, only.threads), notes
 
 
 def tune(

@@ -12,6 +12,7 @@ import pytest
 from gloam.errors import DeviceError, ModelError, UsageError
 from gloam.runtime import bench
 from gloam.runtime.backends.open import open_choice
+from gloam.runtime.backends.placement import Placement
 from gloam.runtime.backends.processor import Processor
 from gloam.runtime.backends.tuning import Choice
 from gloam.runtime.bench import Row, best, candidates, compare_choices, generated_images, interleave, tune
@@ -165,14 +166,14 @@ def test_image_models_are_compared_pixel_by_pixel(tmp_path: Path) -> None:
 def test_bf16_by_name_is_refused_where_it_cannot_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bench, "capabilities", lambda: ["FP32"])
     with pytest.raises(ModelError, match="bf16 cannot be measured here"):
-        bench.here(cpu_precision="bf16")
+        bench.here(Placement(cpu_precision="bf16"))
     choices, notes = bench.here()
     assert {choice.cpu_precision for choice in choices} == {"f32"}
     assert "bf16 is not measured: this processor does not compute in it" in notes
     monkeypatch.setattr(bench, "capabilities", lambda: ["FP32", "BF16"])
     assert any(choice.cpu_precision == "bf16" for choice in bench.here()[0])
-    assert all(choice.cpu_precision == "f32" for choice in bench.here(cpu_precision="f32")[0])
-    assert all(choice.backend == "onnxruntime" for choice in bench.here("onnxruntime")[0])
+    assert all(choice.cpu_precision == "f32" for choice in bench.here(Placement(cpu_precision="f32"))[0])
+    assert all(choice.backend == "onnxruntime" for choice in bench.here(Placement(backend="onnxruntime"))[0])
 
 
 def test_made_images_fit_the_model() -> None:

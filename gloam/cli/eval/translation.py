@@ -92,9 +92,10 @@ def _extractor(arguments: argparse.Namespace) -> FeatureExtractor:
 
         return InceptionFeatures(arguments.weights, device=arguments.device)
     from gloam.eval.translation.features import EmbedderFeatures
+    from gloam.runtime.backends.placement import Placement
     from gloam.runtime.models.embedder import Embedder
 
-    return EmbedderFeatures(Embedder.load(arguments.features, device=arguments.device))
+    return EmbedderFeatures(Embedder.load(arguments.features, Placement(arguments.device)))
 
 
 def _control(text: str) -> tuple[str, Path]:

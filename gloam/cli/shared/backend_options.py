@@ -5,11 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from gloam.cli.shared.values import DEVICES
-
-BACKENDS = ("onnxruntime", "openvino")
-CPU_PRECISIONS = ("f32", "bf16")
-CHOSEN = ("device", "threads", "backend", "cpu_precision")
+from gloam.runtime.backends.placement import BACKENDS, CPU_PRECISIONS, DEVICES, Placement
 
 
 def add_backend(parser: argparse.ArgumentParser) -> None:
@@ -34,9 +30,9 @@ def add_cpu(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def chosen(arguments: argparse.Namespace) -> dict[str, Any]:
-    """The options that were given, by the names of :func:`gloam.runtime.backends.open.open_session`."""
-    return {name: getattr(arguments, name) for name in CHOSEN if hasattr(arguments, name)}
+def placement(arguments: argparse.Namespace) -> Placement:
+    """The options that were given."""
+    return Placement(arguments.device, arguments.threads, arguments.backend, arguments.cpu_precision)
 
 
 def said(backend: dict[str, Any]) -> str:

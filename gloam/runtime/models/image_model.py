@@ -13,6 +13,7 @@ import numpy.typing as npt
 from gloam.errors import GloamError, ImageError, ModelError
 from gloam.padding import crop_back, reflect_to
 from gloam.runtime.backends.open import open_session
+from gloam.runtime.backends.placement import Placement
 from gloam.runtime.backends.session import Session, run_together
 
 Pixels = npt.NDArray[np.uint8]
@@ -69,30 +70,20 @@ class ImageModel:
         self.batch_size = min(1 if on_cpu else GPU_BATCH, self.card.profile.batch[1])
 
     @classmethod
-    def load(
-        cls,
-        path: str | Path,
-        kind: str,
-        device: str,
-        threads: int | None,
-        *,
-        backend: str | None = None,
-        cpu_precision: str | None = None,
-        requests: int | None = None,
-    ) -> ImageModel:
+    def load(cls, path: str | Path, kind: str, placement: Placement | None = None) -> ImageModel:
         """Load an ``.onnx`` file or a TensorRT engine of one kind.
 
-        The arguments are those of :func:`gloam.runtime.backends.open.open_session`.
+        Args:
+            path: the model.
+            kind: that its card must state.
+            placement: where and how it runs; on the CPU by default.
 
         Raises:
             ModelError: unreadable, of another kind, or a checkpoint that was never exported.
         """
         file = Path(path)
-        if file.suffix in (".safetensors", ".pth", ".pt"):
-            raise ModelError(
-                f"{file}: weights, where an exported model is needed; run `gloam export {file} -o {file.stem}.onnx`"
-            )
-        session = open_session(file, device, threads, backend=backend, cpu_precision=cpu_precision, requests=requests)
+        refuse_weights(file)
+        session = open_session(file, placement)
         session.card.expect_kind(kind, str(file))
         return cls(session)
 
@@ -157,6 +148,18 @@ class ImageModel:
         return maps
 
 
+def refuse_weights(file: Path) -> None:
+    """Refuse a checkpoint where an exported model is needed.
+
+    Raises:
+        ModelError: it is one.
+    """
+    if file.suffix in (".safetensors", ".pth", ".pt"):
+        raise ModelError(
+            f"{file}: weights, where an exported model is needed; run `gloam export {file} -o {file.stem}.onnx`"
+        )
+
+
 def to_uint8(values: npt.NDArray[np.floating[Any]]) -> Pixels:
     """Values on 0..255 to the nearest uint8.
 
@@ -211,31 +214,17 @@ class ModelOperation:
         self.backend = session.backend
 
     @classmethod
-    def load(
-        cls,
-        path: str | Path,
-        device: str = "cpu",
-        threads: int | None = None,
-        *,
-        backend: str | None = None,
-        cpu_precision: str | None = None,
-        requests: int | None = None,
-    ) -> Self:
+    def load(cls, path: str | Path, placement: Placement | None = None) -> Self:
         """Load an ``.onnx`` file or a TensorRT engine.
 
         Args:
             path: the model.
-            device: ``cpu`` or ``cuda``, refused where it is not active, or ``auto``.
-            threads: of the backend; all cores by default.
-            backend, cpu_precision, requests: see :func:`gloam.runtime.backends.open.open_session`.
+            placement: where and how it runs; on the CPU by default.
 
         Raises:
             ModelError: unreadable, or of another kind.
         """
-        model = ImageModel.load(
-            path, cls.kind, device, threads, backend=backend, cpu_precision=cpu_precision, requests=requests
-        )
-        return cls(model.session)
+        return cls(ImageModel.load(path, cls.kind, placement).session)
 
     def check(self, image: Pixels) -> None:
         """Raise ImageError where an image cannot be run (no image, or too large for a fixed profile)."""

@@ -21,6 +21,7 @@ import torch
 from gloam.errors import StoreError, UsageError
 from gloam.files import sha256_bytes, sha256_json, write_bytes
 from gloam.padding import crop_back, next_multiple, reflect_to
+from gloam.runtime.backends.placement import Placement
 from gloam.runtime.models.image_model import ImageOperation, Pixels, one_by_one, to_uint8
 from gloam.runtime.models.translator import load_translator
 
@@ -128,7 +129,7 @@ def open_night_maker(spec: str | Path, device: str = "cpu") -> ImageOperation:
         from gloam.networks.checkpoints import load_generator as load_weights
 
         return TorchTranslator(load_weights(spec).model, str(spec), device)
-    return load_translator(spec, device)
+    return load_translator(spec, Placement(device))
 
 
 class TorchTranslator:

@@ -13,6 +13,7 @@ import pytest
 from gloam.errors import ModelError
 from gloam.files import sha256_file
 from gloam.runtime.backends.open import open_session
+from gloam.runtime.backends.placement import Placement
 from gloam.runtime.backends.processor import Processor, find_processor
 from gloam.runtime.backends.tuning import Choice, TuneProfile, backend_versions, find_profile, profile_path
 from gloam.runtime.models.embedder import Embedder
@@ -43,7 +44,7 @@ def test_a_profile_is_honoured_and_named(model: Path) -> None:
     expected = "tiny.onnx.tune.json: openvino, 1 thread, 1 at once was the fastest here, 1.50x the default"
     assert tuned.session.backend["why"] == expected
     assert (tuned.space, tuned.fingerprint) == (plain.space, plain.fingerprint)
-    automatic = open_session(model, "auto").backend
+    automatic = open_session(model, Placement("auto")).backend
     assert automatic["why"].endswith(expected)
     assert automatic["why"].startswith("auto: ")
 
@@ -51,15 +52,15 @@ def test_a_profile_is_honoured_and_named(model: Path) -> None:
 def test_the_number_of_runs_at_once_can_be_said_apart(model: Path) -> None:
     profile_of(model, Choice("onnxruntime", 2, 2)).save(model)
     assert open_session(model).backend["requests"] == 2
-    assert open_session(model, requests=1).backend | {"why": ""} == open_session(
-        model, threads=2, backend="onnxruntime"
+    assert open_session(model, Placement(requests=1)).backend | {"why": ""} == open_session(
+        model, Placement(threads=2, backend="onnxruntime")
     ).backend | {"why": ""}
 
 
 @pytest.mark.parametrize("options", [{"threads": 1}, {"backend": "onnxruntime"}, {"cpu_precision": "f32"}])
 def test_what_is_asked_for_wins(model: Path, options: dict[str, Any]) -> None:
     profile_of(model, Choice("openvino", 2, 2)).save(model)
-    backend = open_session(model, **options).backend
+    backend = open_session(model, Placement(**options)).backend
     assert backend["backend"] == "onnxruntime"
     assert backend["why"] == "asked for; tiny.onnx.tune.json is left aside"
 
@@ -120,4 +121,6 @@ def test_a_damaged_profile_is_one_line(model: Path, damage: Any) -> None:
     with pytest.raises(ModelError, match=r"tiny\.onnx\.tune\.json: not a readable tuning profile.*delete it") as caught:
         open_session(model)
     assert "\n" not in str(caught.value)
-    assert open_session(model, backend="onnxruntime").backend["backend"] == "onnxruntime"  # asked for: not read
+    assert (
+        open_session(model, Placement(backend="onnxruntime")).backend["backend"] == "onnxruntime"
+    )  # asked for: not read

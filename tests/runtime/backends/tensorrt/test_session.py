@@ -18,6 +18,7 @@ from gloam.runtime.backends.cuda.device import DeviceMemoryError
 from gloam.runtime.backends.cuda.driver import Driver
 from gloam.runtime.backends.open import open_session
 from gloam.runtime.backends.ort import OrtSession
+from gloam.runtime.backends.placement import Placement
 from gloam.runtime.backends.tensorrt.engine_card import read_engine_card
 from gloam.runtime.backends.tensorrt.session import TensorRTSession
 from gloam.runtime.models.embedder import Embedder
@@ -291,7 +292,7 @@ def test_tensorrt_that_is_absent_or_too_old_is_named(
 
 def test_embedders_load_an_engine_by_folder_or_file(engine: Path, onnx_file: Path) -> None:
     for path in (engine, engine / "model.engine"):
-        embedder = Embedder.load(path, device="auto")
+        embedder = Embedder.load(path, Placement(device="auto"))
         assert embedder.session.backend["backend"] == "tensorrt"
         assert embedder.session.backend["why"] == "the model is a TensorRT engine"
         assert embedder.space == Embedder.load(onnx_file).space
