@@ -331,7 +331,7 @@ def ratios(seconds: Mapping[str, list[float]], name: str, session: Session) -> d
     """How much quicker than the loop, by round and in the median; and what really ran."""
     rounds = [loop / own for loop, own in zip(seconds["loop"], seconds[name], strict=True)]
     kept = ("backend", "threads", "requests", "precision", "inference_precision", "convolutions")
-    ran = {key: session.backend[key] for key in kept if key in session.backend}
+    ran = {key: value for key, value in session.backend.to_dict().items() if key in kept}
     return {"ratio": statistics.median(rounds), "rounds": rounds, "ran": ran}
 
 

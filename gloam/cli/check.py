@@ -46,7 +46,7 @@ def run(arguments: argparse.Namespace) -> Report:
         "precision": card.precision,
         "space": card.space(),
         "fingerprint": session.fingerprint,
-        "backend": session.backend,
+        "backend": session.backend.to_dict(),
         "provenance": dict(card.provenance),
         "selftest": {"max_abs": difference, "tolerance": tolerance, "passed": passed},
     }

@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 import contextlib
 import sys
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from gloam.cli.shared.backend_options import add_backend, placement, said
+from gloam.cli.shared.backend_options import add_backend, placement
 from gloam.cli.shared.image_runs import add_metrics_port, add_source
 from gloam.cli.shared.report import Report
 from gloam.errors import UsageError
@@ -124,7 +124,7 @@ def run(arguments: argparse.Namespace) -> Report:
         f"{arguments.output}: {summary.described} of {summary.images} images described"
         + (f", {summary.reused} of them by an earlier run" if summary.reused else ""),
         f"{summary.images_per_second:.1f} images/s{done.by}; {summary.said()}",
-        said(summary.backend),
+        str(summary.backend),
         f"padded pixels {summary.padded_share:.0%}",
         f"space {done.space}",
     ]
@@ -139,9 +139,7 @@ def run(arguments: argparse.Namespace) -> Report:
         lines.append(f"{summary.failed} images failed; the reasons are in {arguments.output / 'failures.csv'}")
     if not summary.complete:
         lines.append("the store is not complete: shards of other tasks are missing; failures.csv is written at its end")
-    data = asdict(summary) | {
-        "images_per_second": summary.images_per_second,
-        "idle_share": summary.idle_share,
+    data = summary.to_dict() | {
         "store": str(arguments.output),
         "space": done.space,
         "fingerprint": done.fingerprint,

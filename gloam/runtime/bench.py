@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import util
 from pathlib import Path
@@ -58,7 +58,7 @@ class Row:
     rates: list[float] = field(default_factory=list)
     loss: float = float("inf")
     agrees: bool = False
-    convolutions: dict[str, int] | None = None
+    convolutions: Mapping[str, int] | None = None
     problem: str | None = None
 
     @property
@@ -184,13 +184,13 @@ def compare_choices(
         if not works:
             truth, fingerprint, precision = answers, session.fingerprint, session.card.precision
             unit = "1 - cosine" if session.card.kind == "embedder" else "absolute difference"
-        elif session.backend["threads"] != choice.threads or session.backend.get("requests", 1) != choice.requests:
-            notes.append(f"{choice}: left out, the backend gives {session.backend['threads']} threads")
+        elif (session.backend.threads, session.backend.runs_at_once) != (choice.threads, choice.requests):
+            notes.append(f"{choice}: left out, the backend gives {session.backend.threads} threads")
             continue
         loss = _loss(answers, truth, session.card.kind)
         bounds = {"fp32": EXACT, "bf16": REDUCED}.get(session.card.precision, TWICE)
         bound = bounds["embedder" if session.card.kind == "embedder" else "images"]
-        rows.append(Row(choice, [], loss, loss <= bound, session.backend.get("convolutions")))
+        rows.append(Row(choice, [], loss, loss <= bound, session.backend.convolutions))
         works.append(work)
     running = [row for row in rows if row.problem is None]
     for row, seconds in zip(running, interleave(works, rounds, clock), strict=True):

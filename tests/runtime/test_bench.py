@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,7 @@ class Pretended:
     def __init__(self, path: Any, choice: Choice, clock: Clock) -> None:
         inner = open_choice(path, HALF)
         self.card, self.fingerprint = inner.card, inner.fingerprint
-        self.backend = inner.backend | {"threads": choice.threads, "requests": choice.requests}
+        self.backend = replace(inner.backend, threads=choice.threads, requests=choice.requests)
         self._inner, self._choice, self._clock = inner, choice, clock
 
     def run(self, inputs: Mapping[str, Any]) -> dict[str, np.ndarray]:
@@ -145,7 +146,8 @@ def test_threads_that_the_backend_does_not_give_are_left_out(tmp_path: Path) -> 
 
     def opened(path: Any, choice: Choice) -> Any:
         session = Pretended(path, choice, clock)
-        session.backend["threads"] = min(choice.threads, 1) if choice == FAST else choice.threads
+        given = min(choice.threads, 1) if choice == FAST else choice.threads
+        session.backend = replace(session.backend, threads=given)
         return session
 
     found = compare_choices(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
 
 from gloam.runtime.backends.placement import BACKENDS, CPU_PRECISIONS, DEVICES, Placement
 
@@ -33,14 +32,3 @@ def add_cpu(parser: argparse.ArgumentParser) -> None:
 def placement(arguments: argparse.Namespace) -> Placement:
     """The options that were given."""
     return Placement(arguments.device, arguments.threads, arguments.backend, arguments.cpu_precision)
-
-
-def said(backend: dict[str, Any]) -> str:
-    """A session's ``backend`` in a line for people."""
-    at_once = f", {backend['requests']} runs at once" if backend.get("requests", 1) > 1 else ""
-    line = (
-        f"backend {backend['backend']} on {', '.join(backend['providers'])}, {backend['threads']} threads{at_once}, "
-        f"{backend['precision']}"
-    )
-    why = backend.get("why", "asked for")
-    return line if why == "asked for" else f"{line}\n{why}"

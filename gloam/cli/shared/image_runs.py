@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gloam.cli.shared.backend_options import add_backend, said
+from gloam.cli.shared.backend_options import add_backend
 from gloam.cli.shared.report import Report
 from gloam.cli.shared.values import place
 from gloam.errors import UsageError
@@ -94,15 +93,13 @@ def run_pictures(arguments: argparse.Namespace, load: Callable[[], ImageOperatio
         f"{output}: {summary.done} of {summary.images} images {verb} by {operation.name}"
         + (f", {summary.reused} of them by an earlier run" if summary.reused else ""),
         f"{summary.images_per_second:.1f} images/s; {summary.said()}",
-        said(summary.backend),
+        str(summary.backend),
     ]
     if summary.reduced:
         lines.append(f"{summary.reduced} images were larger than --max-side {arguments.max_side} and were reduced")
     if summary.failed:
         lines.append(f"{summary.failed} images failed; the reasons are in {arguments.output / 'failures.csv'}")
-    data = asdict(summary) | {
-        "images_per_second": summary.images_per_second,
-        "idle_share": summary.idle_share,
+    data = summary.to_dict() | {
         "output": str(output),
         "model": operation.name,
         "fingerprint": operation.fingerprint,

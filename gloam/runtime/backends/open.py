@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from gloam.errors import DeviceError, UsageError
 from gloam.runtime.backends.cuda.driver import find_driver
+from gloam.runtime.backends.facts import ASKED
 from gloam.runtime.backends.openvino import OpenVinoSession
 from gloam.runtime.backends.ort import OrtSession, available_backends
 from gloam.runtime.backends.placement import BACKENDS, CPU_PRECISIONS, Placement
@@ -13,8 +15,6 @@ from gloam.runtime.backends.session import Session
 from gloam.runtime.backends.tensorrt.engine_card import is_engine
 from gloam.runtime.backends.tensorrt.session import TensorRTSession
 from gloam.runtime.backends.tuning import Choice, find_profile, profile_path
-
-ASKED = "asked for"
 
 
 def open_session(path: str | Path, placement: Placement | None = None) -> Session:
@@ -53,7 +53,7 @@ def open_session(path: str | Path, placement: Placement | None = None) -> Sessio
             session, why = _on_cpu(path, wanted)
             if note:
                 why = note if why == ASKED else f"{note}; {why}"
-    session.backend["why"] = why
+    session.backend = replace(session.backend, why=why)
     return session
 
 

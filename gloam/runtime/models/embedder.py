@@ -66,7 +66,7 @@ class Embedder:
         # What is done to images before the graph changes the descriptors, so it must change what resume compares.
         same = self.space == session.card.space()
         self.fingerprint = session.fingerprint if same else self.card.fingerprint(session.fingerprint)
-        on_cpu = session.backend.get("device") == "cpu"
+        on_cpu = session.backend.on_cpu
         fused = self.card.kind == "fused"
         alone = on_cpu and (fused or self.card.profile.kind == "dynamic")
         wanted = 1 if alone else TRANSLATOR_BATCH if fused else GPU_BATCH

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from gloam.errors import GloamError, ImageError, ModelError
 from gloam.padding import crop_back, reflect_to
+from gloam.runtime.backends.facts import BackendFacts
 from gloam.runtime.backends.open import open_session
 from gloam.runtime.backends.placement import Placement
 from gloam.runtime.backends.session import Session, run_together
@@ -27,13 +28,17 @@ class ImageOperation(Protocol):
         name: for people.
         fingerprint: identity, hex sha256; equal ones give equal pictures.
         batch_size: images worth giving at once.
-        backend: ``backend``, ``providers``, ``threads``, ``precision`` as they really are.
+        backend: what runs it, as it is at the moment.
     """
 
     name: str
     fingerprint: str
     batch_size: int
-    backend: dict[str, Any]
+
+    @property
+    def backend(self) -> BackendFacts:
+        """See above."""
+        ...
 
     def check(self, image: Pixels) -> None:
         """Raise ImageError where the image cannot be run."""
@@ -66,8 +71,7 @@ class ImageModel:
         if not self.card.profile.reflects:
             raise ModelError(f"{self.card.name}: the model card does not state the padding rule; export it again")
         self.channels = int(self.card.inputs[0].shape[3])
-        on_cpu = session.backend.get("device") == "cpu"
-        self.batch_size = min(1 if on_cpu else GPU_BATCH, self.card.profile.batch[1])
+        self.batch_size = min(1 if session.backend.on_cpu else GPU_BATCH, self.card.profile.batch[1])
 
     @classmethod
     def load(cls, path: str | Path, kind: str, placement: Placement | None = None) -> ImageModel:
@@ -211,7 +215,11 @@ class ModelOperation:
         self.name = session.card.name
         self.fingerprint = session.fingerprint
         self.batch_size = self._model.batch_size
-        self.backend = session.backend
+
+    @property
+    def backend(self) -> BackendFacts:
+        """See :class:`ImageOperation`."""
+        return self.session.backend
 
     @classmethod
     def load(cls, path: str | Path, placement: Placement | None = None) -> Self:

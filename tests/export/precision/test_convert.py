@@ -86,7 +86,7 @@ def test_bf16_is_judged_by_a_twin_that_rounds_and_loses_more_than_fp16(exact, ph
     image = textured_image(np.random.default_rng(9), 100, 80)
     loss = 1 - float(model([image])[0] @ Embedder.load(exact)([image])[0])
     assert done.loss / 10 < loss < 3 * done.loss  # weights in bf16, whatever the processor adds in
-    assert model.session.backend["precision"] == "bf16"
+    assert model.session.backend.precision == "bf16"
 
 
 def test_an_overflow_of_fp16_fails_the_check_on_any_machine(tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,7 @@ def machine(monkeypatch: pytest.MonkeyPatch, listed: bool, driver: Driver, activ
             if device == "cuda" and not active:
                 raise DeviceError("only CPUExecutionProvider is active")
             super().__init__(path, **options)
-            self.backend["device"] = device
+            self.backend = replace(self.backend, device=device)
 
     monkeypatch.setattr("gloam.runtime.backends.open.OrtSession", Pretender)
 
@@ -61,16 +62,16 @@ def test_auto_takes_what_is_active_and_says_why(
 ) -> None:
     machine(monkeypatch, listed, driver, active)
     session = open_session(model, Placement("auto", threads=1))
-    assert session.backend["device"] == device
-    assert why in session.backend["why"]
-    assert session.backend["threads"] == 1
+    assert session.backend.device == device
+    assert why in session.backend.why
+    assert session.backend.threads == 1
 
 
 def test_another_device_than_asked_for_is_never_taken(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     machine(monkeypatch, True, H200, False)
     with pytest.raises(DeviceError, match="only CPUExecutionProvider is active"):
         open_session(model, Placement("cuda"))
-    assert open_session(model).backend["why"] == "asked for"
+    assert open_session(model).backend.why == "asked for"
     with pytest.raises(UsageError, match="choose one of auto, cpu, cuda"):
         open_session(model, Placement("tpu"))
 
@@ -87,11 +88,9 @@ def test_a_placement_is_what_the_options_say() -> None:
 
 def test_the_backend_that_was_asked_for_runs(model: Path) -> None:
     asked = open_session(model, Placement(threads=2, backend="openvino", requests=1))
-    assert (asked.backend["backend"], asked.backend["why"]) == ("openvino", "asked for")
-    assert open_session(model, Placement("auto", backend="openvino")).backend["backend"] == "openvino"
-    assert (
-        open_session(model, Placement(backend="onnxruntime", cpu_precision="f32")).backend["backend"] == "onnxruntime"
-    )
+    assert (asked.backend.backend, asked.backend.why) == ("openvino", "asked for")
+    assert open_session(model, Placement("auto", backend="openvino")).backend.backend == "openvino"
+    assert open_session(model, Placement(backend="onnxruntime", cpu_precision="f32")).backend.backend == "onnxruntime"
 
 
 @pytest.mark.parametrize(

@@ -93,12 +93,12 @@ def test_cuda_and_cpu_agree_in_fp32(tmp_path: Path, profile: str) -> None:
     chosen = PaddingProfile.fixed((256,), (256,)) if profile == "fixed" else None
     write_tiny_embedder(tmp_path / "m.onnx", chosen)
     session = open_session(tmp_path / "m.onnx", Placement("cuda"))
-    assert "CUDAExecutionProvider" in session.backend["providers"]
+    assert "CUDAExecutionProvider" in session.backend.providers
     rng = np.random.default_rng(0)
     images = [rng.integers(0, 256, (h, w, 3), dtype=np.uint8) for h, w in ((200, 130), (64, 256), (33, 77))]
     np.testing.assert_allclose(Embedder(session)(images), Embedder.load(tmp_path / "m.onnx")(images), atol=1e-5)
     automatic = open_session(tmp_path / "m.onnx", Placement("auto"))
-    assert automatic.backend["device"] == "cuda"
+    assert automatic.backend.device == "cuda"
 
 
 def needs_provider(device: str) -> None:
