@@ -42,7 +42,7 @@ from gloam.runtime.backends.placement import Placement
 from gloam.runtime.backends.processor import find_processor
 from gloam.runtime.backends.session import Session
 from gloam.runtime.backends.tuning import BACKENDS, Choice
-from gloam.runtime.bench import best, candidates, compare_choices
+from gloam.runtime.bench.compare import best, candidates, compare_choices
 from gloam.runtime.bulk.extract import ExtractOptions, extract
 from gloam.runtime.bulk.pictures import PictureOptions, run_images
 from gloam.runtime.descriptors.store import DescriptorStore

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 
 from gloam.errors import DeviceError, ModelError, UsageError
-from gloam.runtime import bench
 from gloam.runtime.backends.open import open_choice
 from gloam.runtime.backends.placement import Placement
 from gloam.runtime.backends.processor import Processor
 from gloam.runtime.backends.tuning import Choice
-from gloam.runtime.bench import Row, best, candidates, compare_choices, generated_images, interleave, tune
+from gloam.runtime.bench import compare as bench
+from gloam.runtime.bench.compare import Row, best, candidates, compare_choices, generated_images, interleave, tune
 from tests.tiny_models import write_tiny_embedder
 from tests.tiny_translators import write_tiny_translator
 
