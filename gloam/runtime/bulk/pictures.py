@@ -23,6 +23,7 @@ from gloam.errors import DataError, ImageError, StoreError, UsageError
 from gloam.files import sha256_bytes
 from gloam.runtime.bulk.metrics import served_metrics
 from gloam.runtime.bulk.picture_folder import Picture, PictureFolder, output_clashes, output_name
+from gloam.runtime.bulk.picture_sink import PictureSink
 from gloam.runtime.bulk.picture_tars import PictureTars
 from gloam.runtime.bulk.stages import Buckets, InFlight, Queues, RunSummary, progress_bar, read_ahead, worker_threads
 from gloam.runtime.models.image_model import ImageOperation, Pixels
@@ -106,7 +107,7 @@ def run_images(
     if not items:
         raise DataError("no images to work on")
     job = {"model": operation.name, "fingerprint": operation.fingerprint, **asdict(options)}
-    place: PictureFolder | PictureTars
+    place: PictureSink
     if tar_size is None:
         _refuse_own_sources(items, Path(folder))
         place = PictureFolder(folder, job)
@@ -152,7 +153,7 @@ class _Run:
         self,
         items: Sequence[ImageItem],
         operation: ImageOperation,
-        place: PictureFolder | PictureTars,
+        place: PictureSink,
         options: PictureOptions,
         summary: PictureSummary,
     ) -> None:

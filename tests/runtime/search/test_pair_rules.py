@@ -11,7 +11,7 @@ from gloam.runtime.search.pair_rules import PairRules
 
 
 def test_a_rule_without_its_file_is_refused() -> None:
-    with pytest.raises(UsageError, match="a rule by 'season' needs --groups FILE$"):
+    with pytest.raises(UsageError, match=r"a rule by 'season' needs --groups FILE$"):
         PairRules(exclude_same=["season"])
     with pytest.raises(UsageError, match="a rule by 'camera' needs --groups FILE or --kapture DATASET"):
         PairRules(only_same=["camera"])
