@@ -85,7 +85,7 @@ def run() -> Result:
         },
         "milliseconds per photograph": {route: 1e3 * value for route, value in seconds.items()},
         "torch threads": torch.get_num_threads(),
-        "runtime threads": plain.session.backend["threads"],
+        "runtime threads": plain.session.backend.threads,
     }
     return Result(worst, "cosine", f"worst >= {TARGET}", worst >= TARGET, detail)
 

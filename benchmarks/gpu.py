@@ -29,6 +29,7 @@ from gloam.networks.translators import create_generator
 from gloam.padding import PaddingProfile
 from gloam.runtime.backends.cuda.driver import find_driver
 from gloam.runtime.backends.ort import OrtSession
+from gloam.runtime.backends.placement import Placement
 from gloam.runtime.bulk.extract import ExtractOptions, extract
 from gloam.runtime.models.embedder import Embedder
 
@@ -140,7 +141,7 @@ def _pipeline(folder: Path, row: dict[str, Any]) -> dict[str, Any]:
         content = cv2.imencode(".jpg", texture(768, 1024, seed), [cv2.IMWRITE_JPEG_QUALITY, 92])[1].tobytes()
         for copy in range(seed, PHOTOGRAPHS, 32):
             (photographs / f"{copy:05d}.jpg").write_bytes(content)
-    embedder = Embedder.load(folder / f"{PIPELINE}-fp16.onnx", device="cuda")
+    embedder = Embedder.load(folder / f"{PIPELINE}-fp16.onnx", Placement(device="cuda"))
     items = find_images(photographs)
     extract(items[:64], embedder, folder / "warm", ExtractOptions())
     summary = extract(items, embedder, folder / "store", ExtractOptions())

@@ -107,7 +107,7 @@ def measure(model: EmbedderNetwork, images: Sequence[npt.NDArray[np.uint8]], rou
         },
         "worst 1 - cosine to float32 at native size": losses,
         "extra loss of the masks": {p: loss - losses["without masks"][p] for p, loss in losses["with masks"].items()},
-        "threads": sessions["with masks"]["fp32"].backend["threads"],
+        "threads": sessions["with masks"]["fp32"].backend.threads,
     }
 
 

@@ -38,10 +38,11 @@ from gloam.networks.translators import create_generator
 from gloam.padding import crop_back, reflect_to
 from gloam.runtime.backends.open import open_choice
 from gloam.runtime.backends.openvino import capabilities
+from gloam.runtime.backends.placement import BACKENDS, Placement
 from gloam.runtime.backends.processor import find_processor
 from gloam.runtime.backends.session import Session
-from gloam.runtime.backends.tuning import BACKENDS, Choice
-from gloam.runtime.bench import best, candidates, compare_choices
+from gloam.runtime.backends.tuning import Choice
+from gloam.runtime.bench.compare import best, candidates, compare_choices
 from gloam.runtime.bulk.extract import ExtractOptions, extract
 from gloam.runtime.bulk.pictures import PictureOptions, run_images
 from gloam.runtime.descriptors.store import DescriptorStore
@@ -250,7 +251,7 @@ def int8_retrieval(folder: Path) -> dict[str, Any]:
     path = export(model, folder / "mobilenet.onnx")
     conversion = to_int8(path, folder / "mobilenet-int8.onnx", folder / "calibration", None, Abilities(None, None))
     cores = find_processor().cores
-    found = {"fp32": Embedder.load(path, backend="onnxruntime")(images)}
+    found = {"fp32": Embedder.load(path, Placement(backend="onnxruntime"))(images)}
     for backend in BACKENDS:
         session = open_choice(folder / "mobilenet-int8.onnx", Choice(backend, cores, 1))
         found[f"int8, {backend}"] = Embedder(session)(images)
@@ -330,7 +331,7 @@ def ratios(seconds: Mapping[str, list[float]], name: str, session: Session) -> d
     """How much quicker than the loop, by round and in the median; and what really ran."""
     rounds = [loop / own for loop, own in zip(seconds["loop"], seconds[name], strict=True)]
     kept = ("backend", "threads", "requests", "precision", "inference_precision", "convolutions")
-    ran = {key: session.backend[key] for key in kept if key in session.backend}
+    ran = {key: value for key, value in session.backend.to_dict().items() if key in kept}
     return {"ratio": statistics.median(rounds), "rounds": rounds, "ran": ran}
 
 

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gloam.model_card import Photometric
+from gloam.runtime.backends.facts import BackendFacts
 
 MEMBERS = 10_000  # images per tar
 DIMENSION = 16
@@ -51,7 +52,7 @@ class FakeEmbedder:
     batch_size = 16
     translator = translated_by = None
     card = SimpleNamespace(name="fake", metric="cosine", photometric=Photometric(), resize=None)
-    session = SimpleNamespace(backend={"backend": "none", "providers": ["none"], "threads": 1, "precision": "fp32"})
+    session = SimpleNamespace(backend=BackendFacts("none", ("none",), "fp32", threads=1))
 
     def shape_for(self, image: npt.NDArray[np.uint8]) -> tuple[int, int]:
         return image.shape[0], image.shape[1]

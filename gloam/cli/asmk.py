@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gloam.cli.shared.backend_options import add_backend, placement
 from gloam.cli.shared.help_format import HelpFormatter
 from gloam.cli.shared.report import Report
 from gloam.errors import UsageError
@@ -53,41 +54,37 @@ def _add_images(parser: argparse.ArgumentParser, what: str) -> None:
     parser.add_argument("--root", type=Path, help="folder that a list's names are relative to (default: the list's)")
     parser.add_argument("--max-side", type=int, default=1024, help="longer side in pixels, 0 keeps native sizes")
     parser.add_argument("--strongest", type=int, default=1000, help="local features of each image")
-    parser.add_argument("--threads", type=int, help="threads of the model (default: all cores)")
+    add_backend(parser)
 
 
 def run_build(arguments: argparse.Namespace) -> Report:
     """Learn or read the codebook, index the map, write."""
-    from gloam.runtime.search.asmk import Codebook
-    from gloam.runtime.search.asmk_images import index_images, learn_codebook
+    from gloam.runtime.search.asmk_images import build_asmk
 
     given = arguments.codebook is not None and arguments.codebook.is_file()
-    failures: dict[str, str] = {}
-    if given:
-        codebook = Codebook.load(arguments.codebook)
-    else:
-        training = _images(arguments, arguments.train or arguments.source)
-        codebook = learn_codebook(training, arguments.words, arguments.seed)
-        failures |= training.failures
-        if arguments.codebook is not None:
-            codebook.save(arguments.codebook)
-    images = _images(arguments, arguments.source)
-    index = index_images(images, codebook)
+    train = None if given or arguments.train is None else _images(arguments, arguments.train)
+    index, failures = build_asmk(
+        _images(arguments, arguments.source),
+        train=train,
+        codebook=arguments.codebook,
+        words=arguments.words,
+        seed=arguments.seed,
+    )
     index.save(arguments.output)
-    failures |= images.failures
+    words = index.codebook.words
     learned = "read" if given else f"learned from {arguments.train or 'the map itself'}"
-    data = {"index": str(arguments.output), "images": len(index), "words": codebook.words, "failures": failures}
-    text = f"{arguments.output}: {len(index)} images, {codebook.words} words, {learned}"
+    data = {"index": str(arguments.output), "images": len(index), "words": words, "failures": failures}
+    text = f"{arguments.output}: {len(index)} images, {words} words, {learned}"
     return Report(data, "\n".join([text, *_said(failures)]))
 
 
 def run_search(arguments: argparse.Namespace) -> Report:
     """Rank, write the ranking, and score it where the truth is given."""
-    import numpy as np
-
+    from gloam.eval.retrieval.ground_truth import read_ground_truth
+    from gloam.eval.retrieval.scores import evaluate_scores
     from gloam.files import write_json
     from gloam.runtime.search.asmk import AsmkIndex
-    from gloam.runtime.search.asmk_images import search_images
+    from gloam.runtime.search.asmk_images import ranking, search_images
 
     if arguments.output is None and arguments.ground_truth is None:
         raise UsageError("give -o FILE.json, --ground-truth FILE, or both")
@@ -99,34 +96,28 @@ def run_search(arguments: argparse.Namespace) -> Report:
     lines = [f"{len(scores)} queries against {len(index)} images"]
     data: dict[str, Any] = {"queries": len(scores), "images": len(index), "failures": images.failures}
     if arguments.output is not None:
-        ranking = {}
-        for name, row in scores.items():
-            best = np.argsort(-row, kind="stable")[: arguments.k]
-            ranking[name] = [[index.names[at], float(row[at])] for at in best]
-        write_json(arguments.output, {"space": index.codebook.space, "ranking": ranking})
+        best = ranking(scores, index.names, arguments.k)
+        write_json(arguments.output, {"space": index.codebook.space, "ranking": best})
         lines.append(f"{arguments.output}: the best {min(arguments.k, len(index))} of each")
     if arguments.ground_truth is not None:
-        found = _score(arguments, scores, index.names)
+        found = evaluate_scores(scores, index.names, read_ground_truth(arguments.ground_truth, arguments.set))
         data["scores"] = found.to_dict()
         recalls = ", ".join(f"R@{k} {value:.3f}" for k, value in found.recall.items())
         lines.append(f"mAP {found.mAP:.4f} (chance {found.chance_mAP:.4f}), {recalls}; {found.queries} queries count")
     return Report(data, "\n".join([*lines, *_said(images.failures)]))
 
 
-def _score(arguments: argparse.Namespace, scores: Mapping[str, Any], names: list[str]) -> Any:
-    from gloam.eval.retrieval.ground_truth import read_ground_truth
-    from gloam.eval.retrieval.scores import evaluate_scores
-
-    return evaluate_scores(scores, names, read_ground_truth(arguments.ground_truth, arguments.set))
-
-
 def _images(arguments: argparse.Namespace, source: Path) -> Extracted:
-    from gloam.data.sources import find_images
-    from gloam.runtime.models.local_features import LocalExtractor
     from gloam.runtime.search.asmk_images import Extracted
 
-    extractor = LocalExtractor.load(arguments.model, strongest=arguments.strongest, threads=arguments.threads)
-    return Extracted(extractor, find_images(source, arguments.root), arguments.max_side or None)
+    return Extracted.open(
+        arguments.model,
+        source,
+        arguments.root,
+        max_side=arguments.max_side or None,
+        strongest=arguments.strongest,
+        placement=placement(arguments),
+    )
 
 
 def _said(failures: Mapping[str, str]) -> list[str]:

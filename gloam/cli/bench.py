@@ -3,20 +3,12 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-from gloam.cli.shared.backend_options import BACKENDS, CPU_PRECISIONS
 from gloam.cli.shared.report import Report
 from gloam.cli.shared.values import place
 from gloam.errors import UsageError
-
-if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
-
-    from gloam.runtime.bench import Comparison
+from gloam.runtime.backends.placement import BACKENDS, CPU_PRECISIONS, Placement
 
 HELP = "measure images per second of a model by every backend, number of threads and precision of this machine's CPU"
 
@@ -52,81 +44,17 @@ def run(arguments: argparse.Namespace) -> Report:
     """Measure, and with ``--tune`` write the profile."""
     if arguments.allow and not arguments.tune:
         raise UsageError("--allow goes with --tune")
-    from gloam.runtime.backends.tensorrt.engine_card import is_engine
-    from gloam.runtime.bench import compare_choices, here, tune
+    from gloam.runtime.bench.run import BenchRequest, run_bench
 
-    if is_engine(arguments.model):
-        raise UsageError(f"{arguments.model}: an engine has one way to run; give the .onnx file")
-    precision = arguments.cpu_precision
-    if "bf16" in arguments.allow and precision is None:
-        here(arguments.backend, "bf16", arguments.threads)  # allowed by name, so refused where it cannot be had
-    choices, notes = here(arguments.backend, precision, arguments.threads)
-    images = _images(arguments)
-    found = compare_choices(arguments.model, images, choices, arguments.rounds)
-    lines = [
-        f"{arguments.model}: {len(images)} images, median of {arguments.rounds} interleaved rounds, decoding apart"
-    ]
-    lines += [*_table(found), *notes, *found.notes]
-    data: dict[str, Any] = {
-        "model": str(arguments.model),
-        "fingerprint": found.fingerprint,
-        "precision": found.precision,
-        "images": [list(image.shape[:2]) for image in images],
-        "unit": found.unit,
-        "rows": [
-            {**asdict(row), "loss": None if row.problem or row.loss == float("inf") else row.loss, "rate": row.rate}
-            for row in found.rows
-        ],
-        "notes": [*notes, *found.notes],
-    }
-    if arguments.tune:
-        profile = tune(arguments.model, found, arguments.allow)
-        saved = profile.save(arguments.model)
-        data["profile"] = str(saved)
-        data["choice"] = asdict(profile.choice)
-        lines.append(f"{saved}: {profile.choice} from now on")
-    return Report(data, "\n".join(lines))
-
-
-def _table(found: Comparison) -> list[str]:
-    lines = [f"{'':44s} {'images/s':>9s} {'ratio':>6s}  {found.unit} from the first"]
-    for row in found.rows:
-        if row.problem is not None:
-            lines.append(f"{row.choice!s:44s} {'-':>9s} {'-':>6s}  {row.problem}")
-            continue
-        verdict = "" if row.agrees else "  DIFFERS, never chosen"
-        lines.append(
-            f"{row.choice!s:44s} {row.rate:9.2f} {row.rate / found.default.rate:6.2f}  {max(row.loss, 0):.1e}{verdict}"
-        )
-    return lines
-
-
-def _images(arguments: argparse.Namespace) -> list[npt.NDArray[np.uint8]]:
-    """The photographs that were given, or made ones that the model takes."""
-    import numpy as np
-
-    from gloam.data.images import decode_image
-    from gloam.data.sources import find_images
-    from gloam.errors import DataError, ImageError
-    from gloam.runtime.backends.onnx_file import read_card
-    from gloam.runtime.bench import generated_images
-
-    profile = read_card(arguments.model).profile
-    if arguments.images is None:
-        fixed = profile.kind == "fixed"
-        return generated_images((max(profile.heights), max(profile.widths)) if fixed else None)
-    if arguments.count < 1:
-        raise UsageError("--count must be 1 or more")
-    items = find_images(arguments.images)
-    images = []
-    for at in np.linspace(0, len(items) - 1, min(len(items), arguments.count)).astype(int):
-        try:
-            if items[at].problem is None:
-                image = decode_image(items[at].read(), max_side=arguments.max_side or None)
-                profile.shape_for(image.shape[0], image.shape[1])
-                images.append(image)
-        except ImageError:
-            continue
-    if not images:
-        raise DataError(f"{arguments.images}: none of the images can be read and run; try others, or --max-side")
-    return images
+    request = BenchRequest(
+        model=arguments.model,
+        images=arguments.images,
+        count=arguments.count,
+        max_side=arguments.max_side,
+        rounds=arguments.rounds,
+        only=Placement("cpu", arguments.threads, arguments.backend, arguments.cpu_precision),
+        tune=arguments.tune,
+        allow=tuple(arguments.allow),
+    )
+    done = run_bench(request)
+    return Report(done.to_dict(), str(done))

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gloam.cli.shared.backend_options import add_backend, chosen
+from gloam.cli.shared.backend_options import add_backend, placement
 from gloam.cli.shared.report import Report
 from gloam.errors import ModelError
 
@@ -33,7 +33,7 @@ def run(arguments: argparse.Namespace) -> Report:
     from gloam.runtime.backends.open import open_session
     from gloam.runtime.backends.selftest import run_selftest
 
-    session = open_session(arguments.model, **chosen(arguments))
+    session = open_session(arguments.model, placement(arguments))
     card = session.card
     difference, tolerance = run_selftest(session)
     passed = difference <= tolerance
@@ -46,7 +46,7 @@ def run(arguments: argparse.Namespace) -> Report:
         "precision": card.precision,
         "space": card.space(),
         "fingerprint": session.fingerprint,
-        "backend": session.backend,
+        "backend": session.backend.to_dict(),
         "provenance": dict(card.provenance),
         "selftest": {"max_abs": difference, "tolerance": tolerance, "passed": passed},
     }

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import argparse
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from gloam.cli.shared.backend_options import chosen
-from gloam.cli.shared.image_runs import add_run_arguments, run_pictures
+from gloam.cli.shared.backend_options import placement
+from gloam.cli.shared.image_runs import add_run_arguments, report_pictures
 from gloam.cli.shared.report import Report
-
-if TYPE_CHECKING:
-    from gloam.runtime.models.image_model import ImageOperation
 
 HELP = "detect edges in a folder, list or kapture dataset of images; 8-bit grey PNG, 255 = certain"
 
@@ -24,10 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> Report:
     """Detect and report."""
+    from gloam.runtime.models.edge_detector import EdgeDetector
 
-    def load() -> ImageOperation:
-        from gloam.runtime.models.edge_detector import EdgeDetector
-
-        return EdgeDetector.load(arguments.model, **chosen(arguments))
-
-    return run_pictures(arguments, load, "png", "turned to edges")
+    load = partial(EdgeDetector.load, arguments.model, placement(arguments))
+    return report_pictures(arguments, load, "png", "turned to edges")

@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
-import sys
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING
 
-from gloam.cli.shared.backend_options import add_backend, chosen, said
+from gloam.cli.shared.backend_options import add_backend, placement
 from gloam.cli.shared.image_runs import add_metrics_port, add_source
 from gloam.cli.shared.report import Report
 from gloam.errors import UsageError
 
 if TYPE_CHECKING:
-    from gloam.model_card import ModelCard
-    from gloam.runtime.bulk.extract import ExtractOptions, ExtractSummary
-    from gloam.runtime.models.embedder import Embedder
+    from gloam.runtime.bulk.ray_cluster import Cluster
 
 ON_GPU = ("cuda", "tensorrt")
 HELP = "describe a folder, list, kapture dataset, tar or Parquet shards or URL of images into a resumable store"
@@ -105,63 +99,35 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> Report:
     """Find the images, describe them, write what else was asked for."""
-    from gloam.runtime.bulk.extract import ExtractOptions
+    from gloam.runtime.bulk.extract import WHOLE, Part
+    from gloam.runtime.bulk.extraction import EmbedderLoader, ExtractRequest, finish_store, run_extraction
+    from gloam.runtime.descriptors.writers import write_formats
 
-    default = ExtractOptions.max_side if arguments.max_side is None else arguments.max_side
-    options = ExtractOptions(
-        max_side=None if arguments.stretch or default == 0 else default,
+    loader = EmbedderLoader(arguments.model, placement(arguments), arguments.photometric, arguments.translate)
+    request = ExtractRequest(
+        source=arguments.source,
+        output=arguments.output,
+        embedder=loader,
+        root=arguments.root,
+        max_side=arguments.max_side,
         stretch=arguments.stretch,
         dtype=arguments.dtype,
         shard_size=arguments.shard_size,
         fast_decode=arguments.fast_decode,
+        decode_threads=arguments.decode_threads,
+        metrics_port=arguments.metrics_port,
+        progress=not arguments.json,
     )
     _refuse_combinations(arguments)
     if arguments.finish:
-        return _finish(arguments)
-    done = _on_ray(arguments, options) if arguments.on == "ray" else _here(arguments, options)
-    summary = done.summary
-    lines = [
-        f"{arguments.output}: {summary.described} of {summary.images} images described"
-        + (f", {summary.reused} of them by an earlier run" if summary.reused else ""),
-        f"{summary.images_per_second:.1f} images/s{done.by}; {summary.said()}",
-        said(summary.backend),
-        f"padded pixels {summary.padded_share:.0%}",
-        f"space {done.space}",
-    ]
-    if done.resize is not None:
-        lines.append(f"images reduced to {done.resize} px by the model")
-    if done.translator is not None:
-        lines.append(
-            f"images translated by {done.translator} first; as queries they are compared with maps of "
-            f"{done.untranslated_space}"
-        )
-    if summary.failed:
-        lines.append(f"{summary.failed} images failed; the reasons are in {arguments.output / 'failures.csv'}")
-    if not summary.complete:
-        lines.append("the store is not complete: shards of other tasks are missing; failures.csv is written at its end")
-    data = asdict(summary) | {
-        "images_per_second": summary.images_per_second,
-        "idle_share": summary.idle_share,
-        "store": str(arguments.output),
-        "space": done.space,
-        "fingerprint": done.fingerprint,
-        "translate": done.translator,
-    }
-    return Report(data, "\n".join(lines + _write_others(arguments, done.model)))
-
-
-@dataclass(frozen=True)
-class _Done:
-    """A run and the model that it was made with; ``by`` says who made it, where that was not this process."""
-
-    summary: ExtractSummary
-    model: str
-    space: str
-    untranslated_space: str | None
-    fingerprint: str
-    translator: str | None
-    resize: int | None
-    by: str = ""
+        data, model = finish_store(arguments.output), loader.name() if arguments.kapture else ""
+        text = f"{arguments.output}: complete, {data['described']} of {data['images']} images described"
+    else:
+        part = WHOLE if arguments.shard_index is None else Part(arguments.shard_index, arguments.num_shards)
+        done = run_extraction(replace(request, part=part), _cluster(arguments) if arguments.on == "ray" else None)
+        data, model, text = done.to_dict(), done.model, str(done)
+    others = write_formats(arguments.output, arguments.kapture, arguments.hloc, arguments.feature_type or model)
+    return Report(data, "\n".join([text, *others]))
 
 
 def _refuse_combinations(arguments: argparse.Namespace) -> None:
@@ -169,7 +135,11 @@ def _refuse_combinations(arguments: argparse.Namespace) -> None:
         raise UsageError("--shard-index and --num-shards go together")
     if arguments.shard_index is not None and (arguments.kapture or arguments.hloc):
         raise UsageError("--kapture and --hloc need the whole store; give them to `gloam extract --finish`")
-    of_ray = [name for name in ("address", "workers", "cpus_per_worker", "gpus_per_worker") if _given(arguments, name)]
+    of_ray = [
+        name
+        for name in ("address", "workers", "cpus_per_worker", "gpus_per_worker")
+        if getattr(arguments, name) is not None
+    ]
     if arguments.on != "ray":
         if of_ray:
             raise UsageError(f"--{of_ray[0].replace('_', '-')} goes with --on ray")
@@ -182,150 +152,17 @@ def _refuse_combinations(arguments: argparse.Namespace) -> None:
         raise UsageError(f"--device {arguments.device} needs a GPU in every worker; leave out --gpus-per-worker 0")
 
 
-def _given(arguments: argparse.Namespace, name: str) -> bool:
-    return getattr(arguments, name) is not None
-
-
-def _here(arguments: argparse.Namespace, options: ExtractOptions) -> _Done:
-    """In this process."""
-    from gloam.data.sources import find_images
-    from gloam.runtime.bulk.extract import WHOLE, Part, extract
-
-    part = WHOLE if arguments.shard_index is None else Part(arguments.shard_index, arguments.num_shards)
-    items = find_images(arguments.source, arguments.root)
-    embedder = _load(arguments)()
-    options = _sized(arguments, options, embedder.card)
-    summary = extract(
-        items,
-        embedder,
-        arguments.output,
-        options,
-        part=part,
-        decode_threads=arguments.decode_threads,
-        metrics_port=arguments.metrics_port,
-        progress=not arguments.json,
-    )
-    translated_by = embedder.translated_by
-    return _Done(
-        summary,
-        embedder.card.name,
-        embedder.space,
-        embedder.untranslated_space,
-        embedder.fingerprint,
-        None if translated_by is None else translated_by["name"],
-        embedder.card.resize,
-    )
-
-
-def _on_ray(arguments: argparse.Namespace, options: ExtractOptions) -> _Done:
-    """In workers that Ray schedules."""
-    from gloam.data.sources import find_images
-    from gloam.runtime.backends.onnx_file import read_card
-    from gloam.runtime.bulk.ray_cluster import Cluster, import_ray
-    from gloam.runtime.bulk.ray_run import extract_on_ray
+def _cluster(arguments: argparse.Namespace) -> Cluster:
+    from gloam.runtime.bulk.ray_cluster import Cluster
 
     gpus = arguments.gpus_per_worker
-    cluster = Cluster(
+    return Cluster(
         address=arguments.address,
         workers=arguments.workers,
         cpus_per_worker=1 if arguments.cpus_per_worker is None else arguments.cpus_per_worker,
         gpus_per_worker=float(arguments.device in ON_GPU) if gpus is None else gpus,
         debug=arguments.debug,
     )
-    import_ray()  # before a source is listed for nothing
-    items = find_images(arguments.source, arguments.root)
-    if arguments.model.suffix == ".onnx":  # an engine has sizes of its own and resizes nothing
-        options = _sized(arguments, options, read_card(arguments.model))
-    with contextlib.redirect_stdout(sys.stderr):  # where Ray says that a worker died; stdout is the report's
-        run = extract_on_ray(
-            items,
-            _load(arguments, threads=arguments.threads or cluster.cpus_per_worker),
-            arguments.output,
-            options,
-            cluster=cluster,
-            decode_threads=arguments.decode_threads,
-            metrics_port=arguments.metrics_port,
-            progress=not arguments.json,
-        )
-    job, workers = run.job, run.summary.workers
-    translator = job.options.get("translate")
-    return _Done(
-        run.summary,
-        run.model,
-        job.space,
-        job.untranslated_space,
-        job.fingerprint,
-        None if translator is None else translator["name"],
-        job.options.get("resize"),
-        f" by {workers} Ray worker{'s' * (workers != 1)}",
-    )
-
-
-def _sized(arguments: argparse.Namespace, options: ExtractOptions, card: ModelCard) -> ExtractOptions:
-    """Native sizes for a model that reduces images itself, unless a size was asked for, which is then refused."""
-    if card.resize is not None and arguments.max_side is None and not arguments.stretch:
-        return replace(options, max_side=None)
-    return options
-
-
-def _load(arguments: argparse.Namespace, **changed: Any) -> partial[Embedder]:
-    """What gives the embedder, here or in another process."""
-    where = chosen(arguments) | changed
-    return partial(_load_embedder, arguments.model, arguments.photometric, arguments.translate, where)
-
-
-def _load_embedder(
-    model: Path, photometric: Literal["none", "clahe"] | None, translate: str | None, where: Mapping[str, Any]
-) -> Embedder:
-    from gloam.model_card import Photometric
-    from gloam.runtime.models.embedder import Embedder
-    from gloam.runtime.models.translator import load_translator
-
-    return Embedder.load(
-        model,
-        photometric=Photometric(photometric) if photometric else None,
-        # Images pass a translator one by one.
-        translator=None if translate is None else load_translator(translate, requests=1, **where),
-        **where,
-    )
-
-
-def _finish(arguments: argparse.Namespace) -> Report:
-    """Complete a store that several tasks have written."""
-    from gloam.runtime.backends.onnx_file import read_card
-    from gloam.runtime.descriptors.store import ShardWriter
-
-    writer = ShardWriter.reopen(arguments.output)
-    failed = writer.finish()
-    data = {
-        "store": str(arguments.output),
-        "images": writer.job.images,
-        "described": writer.job.images - failed,
-        "failed": failed,
-        "complete": True,
-        "space": writer.job.space,
-        "fingerprint": writer.job.fingerprint,
-    }
-    name = read_card(arguments.model).name if arguments.kapture else ""
-    text = f"{arguments.output}: complete, {data['described']} of {writer.job.images} images described"
-    return Report(data, "\n".join([text, *_write_others(arguments, name)]))
-
-
-def _write_others(arguments: argparse.Namespace, model: str) -> list[str]:
-    """The formats of other programs that were asked for, and a line for each."""
-    lines: list[str] = []
-    if arguments.kapture or arguments.hloc:
-        from gloam.runtime.descriptors.store import DescriptorStore
-        from gloam.runtime.descriptors.writers import write_hloc, write_kapture
-
-        store = DescriptorStore.open(arguments.output)
-        if arguments.kapture:
-            write_kapture(store, arguments.kapture, arguments.feature_type or model)
-            lines.append(f"kapture features in {arguments.kapture}")
-        if arguments.hloc:
-            write_hloc(store, arguments.hloc)
-            lines.append(f"hloc features in {arguments.hloc}")
-    return lines
 
 
 def _size(text: str) -> tuple[int, int]:

@@ -5,14 +5,10 @@ from __future__ import annotations
 import argparse
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from gloam.cli.shared.report import Report
 from gloam.cli.shared.values import INDEX_DEVICES, nbytes
 from gloam.errors import UsageError
-
-if TYPE_CHECKING:
-    from gloam.runtime.search.index import IndexCard
 
 HELP = "build a FAISS index from a store of descriptors, add to one, or merge several"
 KINDS = ("auto", "flat", "ivfpq", "hnsw")
@@ -56,6 +52,7 @@ def run(arguments: argparse.Namespace) -> Report:
         raise UsageError("--factory says which index to build; leave out --memory and --kind")
     from gloam.runtime.descriptors.store import DescriptorStore
     from gloam.runtime.search.index import add_to_index, build_index, merge_indexes, plan_index
+    from gloam.runtime.search.index.recall import said
 
     lines: list[str] = []
     if arguments.merge is not None:
@@ -80,24 +77,4 @@ def run(arguments: argparse.Namespace) -> Report:
             device=arguments.device,
         )
     text = f"{arguments.output}: {card.count} vectors of {card.dimension} values, {card.factory}\nspace {card.space}"
-    return Report({"index": str(arguments.output), **asdict(card)}, "\n".join([text, *lines, *_measured(card)]))
-
-
-def _measured(card: IndexCard) -> list[str]:
-    """What the card says of its training and recall, in words."""
-    lines = [f"{len(card.files)} files"] if len(card.files) > 1 else []
-    if card.training:
-        lines.append(f"learned from {card.training['vectors']} vectors, k-means on {card.training['device']}")
-    if not card.recall:
-        return lines if card.factory == "Flat" else [*lines, "recall: not measured for this whole"]
-    at_k = next((key for key in card.recall if key.startswith("recall@") and key != "recall@1"), "recall@1")
-    settings = ", ".join(f"{name} {value}" for name, value in card.search.items()) or "no settings"
-    lines.append(
-        f"recall against exact, {card.recall['queries']:.0f} queries, {settings}: "
-        f"{at_k} {card.recall[at_k]:.3f}, recall@1 {card.recall['recall@1']:.3f}"
-    )
-    if card.recall[at_k] < card.recall["target"]:
-        lines.append(f"below the {card.recall['target']:g} asked for, and the best of the settings tried")
-    if card.recall["vectors"] != card.count:
-        lines.append(f"measured on {card.recall['vectors']:.0f} vectors, before the others were added")
-    return lines
+    return Report({"index": str(arguments.output), **asdict(card)}, "\n".join([text, *lines, *said(card)]))

@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-from gloam.cli.shared.backend_options import add_cpu, chosen
+from gloam.cli.shared.backend_options import add_cpu, placement
 from gloam.cli.shared.report import Report
 from gloam.cli.shared.values import INDEX_DEVICES
 from gloam.errors import UsageError
-
-if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
-
-    from gloam.runtime.search.index import IndexCard
 
 HELP = "search an index with a store of queries, or with images and a model"
 
@@ -48,73 +42,13 @@ def run(arguments: argparse.Namespace) -> Report:
     if (arguments.images is None) != (arguments.model is None):
         raise UsageError("--images and --model go together")
     from gloam.runtime.search.index import DescriptorIndex
+    from gloam.runtime.search.queries import answer, describe_queries, read_queries
 
     index = DescriptorIndex.open(arguments.index, mmap=arguments.mmap, device=arguments.device)
-    failures: dict[str, str] = {}
     if arguments.store is not None:
-        from gloam.runtime.descriptors.source import search_space
-        from gloam.runtime.descriptors.store import DescriptorStore
-
-        store = DescriptorStore.open(arguments.store)
-        queries, descriptors, space = store.names, store.load(), search_space(index.card.space, store)
+        queries = read_queries(arguments.store, index.card)
     else:
-        queries, descriptors, space, failures = _describe(arguments, index.card)
-    names, scores = index.search(descriptors, arguments.k, space=space, nprobe=arguments.nprobe)
-    results: dict[str, list[dict[str, Any]]] = {}
-    lines = []
-    for query, row, values in zip(queries, names, scores.tolist(), strict=True):
-        # An approximate index may find fewer than k.
-        found = [(name, score) for name, score in zip(row, values, strict=True) if name]
-        results[query] = [{"image": name, "score": score} for name, score in found]
-        lines += [query, *(f"  {score:.4f}  {name}" for name, score in found)]
-    lines += [f"{name}: left out, {reason}" for name, reason in failures.items()]
-    data = {
-        "index": str(arguments.index),
-        "space": space,
-        "searched_on": index.device,
-        "settings": index.card.search | ({} if arguments.nprobe is None else {"nprobe": arguments.nprobe}),
-        "recall": index.card.recall,
-        "results": results,
-        "failures": failures,
-    }
-    return Report(data, "\n".join(lines))
-
-
-def _describe(
-    arguments: argparse.Namespace, card: IndexCard
-) -> tuple[list[str], npt.NDArray[np.float32], str, dict[str, str]]:
-    """Descriptors of images that are read exactly as those of the index were."""
-    import numpy as np
-
-    from gloam.data.images import decode_image
-    from gloam.data.sources import find_images
-    from gloam.errors import ImageError
-    from gloam.model_card import Photometric, expect_same_space
-    from gloam.runtime.models.embedder import Embedder
-
-    photometric = card.options.get("photometric")
-    embedder = Embedder.load(
-        arguments.model,
-        photometric=Photometric(**photometric) if photometric else None,
-        requests=1,  # an image at a time, as fast as it can be
-        **chosen(arguments) | {"device": "cpu"},  # --device is FAISS's
-    )
-    expect_same_space(card.space, embedder.space, str(arguments.model))
-    stretch = card.options.get("stretch")
-    names, rows, failures = [], [], {}
-    for item in find_images(arguments.images):
-        try:
-            if item.problem:
-                raise ImageError(item.problem)
-            image = decode_image(
-                item.read(),
-                max_side=card.options.get("max_side"),
-                stretch=(int(stretch[0]), int(stretch[1])) if stretch else None,
-                fast=bool(card.options.get("fast_decode")),
-            )
-            rows.append(embedder([image])[0])
-            names.append(item.name)
-        except ImageError as error:
-            failures[item.name] = str(error)
-    descriptors = np.stack(rows) if rows else np.empty((0, embedder.dimension), np.float32)
-    return names, descriptors, embedder.space, failures
+        on_cpu = replace(placement(arguments), device="cpu")  # --device is FAISS's
+        queries = describe_queries(arguments.images, arguments.model, index.card, on_cpu)
+    found = answer(index, queries, arguments.k, arguments.nprobe)
+    return Report(found.to_dict(), str(found))

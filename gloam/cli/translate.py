@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING
+from functools import partial
 
-from gloam.cli.shared.backend_options import chosen
-from gloam.cli.shared.image_runs import add_run_arguments, run_pictures
+from gloam.cli.shared.backend_options import placement
+from gloam.cli.shared.image_runs import add_run_arguments, report_pictures
 from gloam.cli.shared.report import Report
-
-if TYPE_CHECKING:
-    from gloam.runtime.models.image_model import ImageOperation
 
 HELP = "translate a folder, list or kapture dataset of images, for example from day to night"
 
@@ -29,10 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> Report:
     """Translate and report."""
+    from gloam.runtime.models.translator import load_translator
 
-    def load() -> ImageOperation:
-        from gloam.runtime.models.translator import load_translator
-
-        return load_translator(arguments.model, **chosen(arguments))
-
-    return run_pictures(arguments, load, arguments.format, "translated")
+    load = partial(load_translator, arguments.model, placement(arguments))
+    return report_pictures(arguments, load, arguments.format, "translated")

@@ -80,6 +80,10 @@ def test_an_indexed_folder_finds_itself(
     [
         (["build", "PHOTOS", "--model", "MODEL", "-o", "OUT.npz"], "65536 words need at least as many local features"),
         (["search", "MODEL", "PHOTOS", "--model", "MODEL", "-o", "x.json"], "how.onnx"),
+        (
+            ["build", "PHOTOS", "--model", "MODEL", "-o", "OUT.npz", "--device", "cuda", "--backend", "openvino"],
+            "ask for --device cpu",
+        ),
         (["search", "MODEL", "PHOTOS", "--model", "MODEL"], "give -o FILE.json, --ground-truth FILE, or both"),
     ],
 )

@@ -64,7 +64,7 @@ def test_rates_then_a_profile_then_its_use(
     assert {row["choice"]["cpu_precision"] for row in data["rows"]} == {"f32", reduced or "f32"}
     assert all(row["agrees"] and len(row["rates"]) == 2 and row["rate"] > 0 for row in data["rows"])
     assert not (tmp_path / "tiny.onnx.tune.json").exists()
-    monkeypatch.setattr("gloam.runtime.bench.best", last)
+    monkeypatch.setattr("gloam.runtime.bench.compare.best", last)
     tune = [*command, "--backend", "openvino", "--threads", "1", "--tune"]
     assert main(tune) == 0
     said = capsys.readouterr().out

@@ -22,6 +22,7 @@ from gloam.networks.edges import DETECTORS, create_detector
 from gloam.networks.translators import GENERATORS, create_generator
 from gloam.padding import PaddingProfile, crop_back, reflect_pad
 from gloam.runtime.backends.ort import OrtSession
+from gloam.runtime.backends.placement import Placement
 from gloam.runtime.backends.selftest import run_selftest
 from gloam.runtime.models.edge_detector import EdgeDetector
 from gloam.runtime.models.image_model import ImageModel
@@ -148,7 +149,7 @@ def test_check_fails_where_the_file_was_changed(exported: Path, tmp_path: Path) 
 def test_a_fixed_profile_refuses_the_next_shape(tmp_path: Path) -> None:
     words = ["export", "--random-init", "0", "--network", "resnet", "--option", "width=4", "--option", "blocks=1"]
     assert main([*words, "-o", str(tmp_path / "m.onnx"), "--profile", "fixed", "--sides", "256"]) == 0
-    translator = Translator.load(tmp_path / "m.onnx", threads=1)
+    translator = Translator.load(tmp_path / "m.onnx", Placement(threads=1))
     assert translator([np.zeros((3, 256, 3), np.uint8)])[0].shape == (3, 256, 3)
     with pytest.raises(ImageError, match="512x256"):
         translator([np.zeros((3, 257, 3), np.uint8)])
@@ -190,7 +191,7 @@ def test_detectors_agree_at_every_size(name: str, tmp_path: Path) -> None:
     torch.manual_seed(0)
     model = create_detector(name, width=2).eval()
     export_edges(model, tmp_path / "m.onnx")
-    detector = EdgeDetector.load(tmp_path / "m.onnx", threads=1)
+    detector = EdgeDetector.load(tmp_path / "m.onnx", Placement(threads=1))
     sizes = [(16, 16), (17, 33), (61, 40), (64, 96), (96, 127), (5, 1), (100, 131)]
     images = [np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8) for size in sizes]
     for image, found in zip(images, detector.probabilities(images), strict=True):

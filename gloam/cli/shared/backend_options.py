@@ -3,13 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
 
-from gloam.cli.shared.values import DEVICES
-
-BACKENDS = ("onnxruntime", "openvino")
-CPU_PRECISIONS = ("f32", "bf16")
-CHOSEN = ("device", "threads", "backend", "cpu_precision")
+from gloam.runtime.backends.placement import BACKENDS, CPU_PRECISIONS, DEVICES, Placement
 
 
 def add_backend(parser: argparse.ArgumentParser) -> None:
@@ -34,17 +29,6 @@ def add_cpu(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def chosen(arguments: argparse.Namespace) -> dict[str, Any]:
-    """The options that were given, by the names of :func:`gloam.runtime.backends.open.open_session`."""
-    return {name: getattr(arguments, name) for name in CHOSEN if hasattr(arguments, name)}
-
-
-def said(backend: dict[str, Any]) -> str:
-    """A session's ``backend`` in a line for people."""
-    at_once = f", {backend['requests']} runs at once" if backend.get("requests", 1) > 1 else ""
-    line = (
-        f"backend {backend['backend']} on {', '.join(backend['providers'])}, {backend['threads']} threads{at_once}, "
-        f"{backend['precision']}"
-    )
-    why = backend.get("why", "asked for")
-    return line if why == "asked for" else f"{line}\n{why}"
+def placement(arguments: argparse.Namespace) -> Placement:
+    """The options that were given."""
+    return Placement(arguments.device, arguments.threads, arguments.backend, arguments.cpu_precision)

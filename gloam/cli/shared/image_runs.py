@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
-from gloam.cli.shared.backend_options import add_backend, said
+from gloam.cli.shared.backend_options import add_backend
 from gloam.cli.shared.report import Report
 from gloam.cli.shared.values import place
-from gloam.errors import UsageError
 
 if TYPE_CHECKING:
     from gloam.runtime.models.image_model import ImageOperation
@@ -68,57 +66,24 @@ def add_metrics_port(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def run_pictures(arguments: argparse.Namespace, load: Callable[[], ImageOperation], suffix: str, verb: str) -> Report:
-    """Find the images, run them, and say what happened."""
-    from gloam.data.sources import find_images
-    from gloam.runtime.bulk.pictures import PictureOptions, run_images
+def report_pictures(
+    arguments: argparse.Namespace, load: Callable[[], ImageOperation], suffix: Literal["png", "jpg"], verb: str
+) -> Report:
+    """Run, and say what happened."""
+    from gloam.runtime.bulk.picture_run import PictureRequest, run_pictures
 
-    options = PictureOptions(arguments.max_side or None, "jpg" if suffix == "jpg" else "png")
-    if arguments.tar and arguments.contact_sheet:
-        raise UsageError("--contact-sheet shows pictures in a folder; leave out --tar, or --contact-sheet")
-    _refuse_nesting(arguments.source, arguments.output)
-    items = find_images(arguments.source, arguments.root)
-    operation = load()
-    summary = run_images(
-        items,
-        operation,
-        arguments.output,
-        options,
-        tar_size=arguments.tar_size if arguments.tar else None,
+    request = PictureRequest(
+        source=arguments.source,
+        output=arguments.output,
+        root=arguments.root,
+        max_side=arguments.max_side,
+        format=suffix,
+        tar=arguments.tar,
+        tar_size=arguments.tar_size,
+        contact_sheet=arguments.contact_sheet,
         threads=arguments.decode_threads,
         metrics_port=arguments.metrics_port,
         progress=not arguments.json,
     )
-    output = arguments.output if arguments.tar else arguments.output / "images"
-    lines = [
-        f"{output}: {summary.done} of {summary.images} images {verb} by {operation.name}"
-        + (f", {summary.reused} of them by an earlier run" if summary.reused else ""),
-        f"{summary.images_per_second:.1f} images/s; {summary.said()}",
-        said(summary.backend),
-    ]
-    if summary.reduced:
-        lines.append(f"{summary.reduced} images were larger than --max-side {arguments.max_side} and were reduced")
-    if summary.failed:
-        lines.append(f"{summary.failed} images failed; the reasons are in {arguments.output / 'failures.csv'}")
-    data = asdict(summary) | {
-        "images_per_second": summary.images_per_second,
-        "idle_share": summary.idle_share,
-        "output": str(output),
-        "model": operation.name,
-        "fingerprint": operation.fingerprint,
-    }
-    if arguments.contact_sheet:
-        from gloam.runtime.bulk.contact_sheet import write_contact_sheet
-
-        sheet = write_contact_sheet(arguments.output, items)
-        data["contact_sheet"] = str(sheet)
-        lines.append(f"contact sheet {sheet}")
-    return Report(data, "\n".join(lines))
-
-
-def _refuse_nesting(source: Path | str, output: Path) -> None:
-    """Pictures below a folder of sources would be sources of the next run."""
-    if isinstance(source, str) or not source.is_dir() or (source / "sensors" / "records_camera.txt").is_file():
-        return
-    if output.resolve().is_relative_to(source.resolve()):
-        raise UsageError(f"{output}: lies inside the folder of the sources; choose an output folder elsewhere")
+    done = run_pictures(request, load)
+    return Report(done.to_dict(), done.said(verb))

@@ -8,7 +8,6 @@ import re
 from pathlib import Path
 from typing import Any
 
-DEVICES = ("auto", "cpu", "cuda", "tensorrt")  # where a model runs; the backend says what auto chose, and why
 INDEX_DEVICES = ("auto", "cpu", "cuda")  # where FAISS runs
 
 

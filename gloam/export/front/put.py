@@ -26,6 +26,7 @@ from gloam.export.translator import export_translator
 from gloam.model_card import ModelCard, SelfTest, selftest_images
 from gloam.networks.checkpoints import load_generator
 from gloam.padding import MULTIPLE, PaddingProfile
+from gloam.runtime.backends.placement import Placement
 from gloam.runtime.models.embedder import Embedder
 from gloam.runtime.models.translator import Translator
 
@@ -64,7 +65,7 @@ def put_in_front(
         raise UsageError("give a translator, a longer side, or both")
     if max_side is not None and max_side < MIN_SIDE:
         raise UsageError(f"--resize {max_side}: {MIN_SIDE} px or more are needed")
-    behind = Embedder.load(embedder, threads=1)
+    behind = Embedder.load(embedder, Placement(threads=1))
     card = behind.card
     _expect_plain(card, embedder)
     if max_side is not None and card.profile.kind == "fixed":
@@ -121,7 +122,7 @@ def _load_translator(path: Path, profile: PaddingProfile, folder: Path) -> tuple
             rule = PaddingProfile.fixed(profile.heights, profile.widths)
         batch = (1, max(rule.batch[1], profile.batch[1]))
         export_translator(loaded.model, file, dataclasses.replace(rule, batch=batch), loaded.provenance)
-    model = Translator.load(file, threads=1)
+    model = Translator.load(file, Placement(threads=1))
     _expect_float32(model.card, path)
     rule = model.card.profile
     if model.card.inputs[0].shape[3] != 3:

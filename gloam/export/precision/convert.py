@@ -31,6 +31,7 @@ from gloam.model_card import METADATA_KEY, ModelCard
 from gloam.padding import reflect_to
 from gloam.runtime.backends.onnx_file import read_card
 from gloam.runtime.backends.ort import OrtSession
+from gloam.runtime.backends.placement import Placement
 from gloam.runtime.backends.selftest import run_selftest
 from gloam.runtime.models.embedder import Embedder
 from gloam.runtime.models.image_model import ImageModel
@@ -194,8 +195,8 @@ class _Checker:
 
     def _open(self, file: Path) -> Any:
         if self.embeds:
-            return Embedder.load(file, backend="onnxruntime")
-        return ImageModel.load(file, self.card.kind, "cpu", None, backend="onnxruntime")
+            return Embedder.load(file, Placement(backend="onnxruntime"))
+        return ImageModel.load(file, self.card.kind, Placement(backend="onnxruntime"))
 
     def _answers(self, model: Any) -> list[npt.NDArray[np.float32]]:
         return list(model(self.images)) if self.embeds else model.maps(self.images)

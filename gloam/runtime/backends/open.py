@@ -2,81 +2,63 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from gloam.errors import DeviceError, UsageError
 from gloam.runtime.backends.cuda.driver import find_driver
+from gloam.runtime.backends.facts import ASKED
 from gloam.runtime.backends.openvino import OpenVinoSession
 from gloam.runtime.backends.ort import OrtSession, available_backends
+from gloam.runtime.backends.placement import BACKENDS, CPU_PRECISIONS, Placement
 from gloam.runtime.backends.session import Session
 from gloam.runtime.backends.tensorrt.engine_card import is_engine
 from gloam.runtime.backends.tensorrt.session import TensorRTSession
-from gloam.runtime.backends.tuning import BACKENDS, CPU_PRECISIONS, Choice, find_profile, profile_path
-
-DEVICES = ("auto", "cpu", "cuda", "tensorrt")
-ASKED = "asked for"
+from gloam.runtime.backends.tuning import Choice, find_profile, profile_path
 
 
-def open_session(
-    path: str | Path,
-    device: str = "cpu",
-    threads: int | None = None,
-    *,
-    backend: str | None = None,
-    cpu_precision: str | None = None,
-    requests: int | None = None,
-) -> Session:
+def open_session(path: str | Path, placement: Placement | None = None) -> Session:
     """Load a model.
-
-    On a CPU, where neither ``threads`` nor ``backend`` nor ``cpu_precision`` is given, the profile that
-    ``gloam bench --tune`` wrote beside the model decides, if it holds here; without one it is ONNX Runtime.
 
     Args:
         path: ``.onnx`` file, engine folder, or ``.engine`` file.
-        device: ``cpu``, ``cuda``, ``tensorrt`` (ONNX Runtime's provider), or ``auto``: CUDA where it is really active,
-            else the CPU.
-        threads: of the backend on a CPU; all cores by default.
-        backend: ``onnxruntime`` or ``openvino``, which runs on the CPU alone.
-        cpu_precision: ``f32``, or ``bf16`` by OpenVINO where the processor has it: then another fingerprint.
-        requests: runs at once on a CPU, see :class:`OpenVinoSession`; whatever the profile says.
+        placement: where and how it runs.
 
     Returns:
         the session; its ``backend`` says under ``device`` what was chosen and under ``why`` for what reason.
 
     Raises:
-        UsageError: an unknown device, backend or precision, or such that do not go together.
+        UsageError: a device, backend and precision that do not go together, or not with the model.
         ModelError: unreadable, the device is not active, or the profile is damaged.
     """
-    for word, value, known in (
-        ("device", device, DEVICES),
-        ("backend", backend, BACKENDS),
-        ("CPU precision", cpu_precision, CPU_PRECISIONS),
-    ):
-        if value is not None and value not in known:
-            raise UsageError(f"unknown {word} {value!r}; choose one of {', '.join(known)}")
+    wanted = placement or Placement()
     session: Session
     if is_engine(path):
-        if device == "cpu":
+        if wanted.device == "cpu":
             raise DeviceError(f"{path}: a TensorRT engine runs on a GPU alone; ask for --device cuda, or auto")
-        if backend is not None or cpu_precision is not None:
+        if wanted.backend is not None or wanted.cpu_precision is not None:
             raise UsageError(f"{path}: a TensorRT engine has its own backend; leave out --backend and --cpu-precision")
         session, why = TensorRTSession(path), "the model is a TensorRT engine"
-    elif device in ("cuda", "tensorrt"):
-        if backend == "openvino" or cpu_precision == "bf16":
+    elif wanted.device in ("cuda", "tensorrt"):
+        if _for_the_cpu(wanted):
             raise UsageError("OpenVINO, and with it bf16, runs on the CPU here; ask for --device cpu")
-        session, why = OrtSession(path, device=device, threads=threads), ASKED
+        session, why = OrtSession(path, device=wanted.device, threads=wanted.threads), ASKED
     else:
         active, note = None, ""
-        if device == "auto" and backend != "openvino" and cpu_precision != "bf16":
-            active, note = _cuda(path, threads)
+        if wanted.device == "auto" and not _for_the_cpu(wanted):
+            active, note = _cuda(path, wanted.threads)
         if active is not None:
             session, why = active, note
         else:
-            session, why = _on_cpu(path, threads, backend, cpu_precision, requests)
+            session, why = _on_cpu(path, wanted)
             if note:
                 why = note if why == ASKED else f"{note}; {why}"
-    session.backend["why"] = why
+    session.backend = replace(session.backend, why=why)
     return session
+
+
+def _for_the_cpu(wanted: Placement) -> bool:
+    return wanted.backend == "openvino" or wanted.cpu_precision == "bf16"
 
 
 def open_choice(path: str | Path, choice: Choice) -> Session:
@@ -97,20 +79,20 @@ def _open(path: str | Path, backend: str, precision: str, threads: int | None, r
     return OrtSession(path, device="cpu", threads=threads, requests=requests)
 
 
-def _on_cpu(
-    path: str | Path, threads: int | None, backend: str | None, cpu_precision: str | None, requests: int | None
-) -> tuple[Session, str]:
+def _on_cpu(path: str | Path, wanted: Placement) -> tuple[Session, str]:
     """The session that was asked for, or the profile's, and why."""
     why = ASKED
-    if threads is None and backend is None and cpu_precision is None:
+    if not wanted.chosen:
         profile, found = find_profile(path)
         if profile is not None:
             choice = profile.choice
-            return _open(path, choice.backend, choice.cpu_precision, choice.threads, requests or choice.requests), found
+            requests = wanted.requests or choice.requests
+            return _open(path, choice.backend, choice.cpu_precision, choice.threads, requests), found
         why = found or ASKED
     elif profile_path(path).is_file():
         why = f"{ASKED}; {profile_path(path).name} is left aside"
-    return _open(path, backend or BACKENDS[0], cpu_precision or "f32", threads, requests), why
+    backend, precision = wanted.backend or BACKENDS[0], wanted.cpu_precision or CPU_PRECISIONS[0]
+    return _open(path, backend, precision, wanted.threads, wanted.requests), why
 
 
 def _cuda(path: str | Path, threads: int | None) -> tuple[Session | None, str]:

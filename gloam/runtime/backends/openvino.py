@@ -20,6 +20,7 @@ import numpy.typing as npt
 from gloam.errors import DeviceError, ModelError, UsageError, require
 from gloam.files import sha256_file
 from gloam.model_card import ModelCard
+from gloam.runtime.backends.facts import BackendFacts
 from gloam.runtime.backends.onnx_file import read_card
 from gloam.runtime.backends.processor import usable_cores
 from gloam.runtime.backends.session import threads_of_a_run
@@ -97,17 +98,17 @@ class OpenVinoSession:
         streams = int(self._compiled.get_property("NUM_STREAMS"))
         for _ in range(streams):
             self._idle.put(self._compiled.create_infer_request())
-        self.backend: dict[str, Any] = {
-            "backend": "openvino",
-            "version": library.__version__.partition("-")[0],
-            "providers": list(self._compiled.get_property("EXECUTION_DEVICES")),
-            "device": "cpu",
-            "threads": int(self._compiled.get_property("INFERENCE_NUM_THREADS")),
-            "requests": streams,
-            "precision": self.card.precision,
-            "inference_precision": runs,
-            "convolutions": convolution_types(self._compiled),
-        }
+        self.backend = BackendFacts(
+            "openvino",
+            tuple(self._compiled.get_property("EXECUTION_DEVICES")),
+            self.card.precision,
+            device="cpu",
+            threads=int(self._compiled.get_property("INFERENCE_NUM_THREADS")),
+            requests=streams,
+            version=library.__version__.partition("-")[0],
+            inference_precision=runs,
+            convolutions=convolution_types(self._compiled),
+        )
 
     def run(self, inputs: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
         """Run the graph once; threads may call it together, and wait for one another beyond the requests.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from gloam.files import sha256_file
 from gloam.model_card import ModelCard
 from gloam.runtime.backends.cuda.device import DeviceMemoryError
 from gloam.runtime.backends.cuda.driver import find_driver
+from gloam.runtime.backends.facts import BackendFacts
 from gloam.runtime.backends.onnx_file import read_card
 from gloam.runtime.backends.ort_binding import BoundRunner
 from gloam.runtime.backends.processor import usable_cores
@@ -75,15 +77,15 @@ class OrtSession:
         self._bound = None if device == "cpu" else BoundRunner(ort, self._session, "cuda")
         self._divisible = all(spec.shape[:1] == ("batch",) for spec in (*self.card.inputs, *self.card.outputs))
         self.fingerprint = self.card.fingerprint(sha256_file(file))
-        self.backend: dict[str, Any] = {
-            "backend": "onnxruntime",
-            "version": ort.__version__,
-            "providers": active,
-            "device": device,
-            "threads": threads,
-            "requests": requests or 1,
-            "precision": self.card.precision,
-        }
+        self.backend = BackendFacts(
+            "onnxruntime",
+            tuple(active),
+            self.card.precision,
+            device=device,
+            threads=threads,
+            requests=requests or 1,
+            version=ort.__version__,
+        )
 
     def run(self, inputs: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
         """Run the graph once, or in parts: where memory runs out, the batch is halved and the run carries on.
@@ -119,7 +121,9 @@ class OrtSession:
                         f"{self.card.name}: {place} has no room for {images} of {_size(part)}; use a smaller "
                         "--max-side, or stop what else runs there"
                     ) from error
-                limit = self._limit = self.backend["reduced"] = limit // 2
+                limit = self._limit = limit // 2
+                reduced = {**(self.backend.reduced or {}), _size(part): limit}
+                self.backend = replace(self.backend, reduced=reduced)
         if len(parts) == 1:
             return dict(zip(names, parts[0], strict=True))
         return {name: np.concatenate(found) for name, found in zip(names, zip(*parts, strict=True), strict=True)}

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from gloam.errors import UsageError
 from gloam.model_card import ModelCard
+from gloam.runtime.backends.facts import BackendFacts
 
 Task = TypeVar("Task")
 Found = TypeVar("Found")
@@ -21,23 +22,16 @@ class Session(Protocol):
     Attributes:
         card: what the model says of itself.
         fingerprint: identity of the file and of the precision it runs in, for caches and resume.
-        backend: ``backend``, ``providers``, ``device``, ``threads``, ``precision`` as they really are; ``requests``
-            where several threads gain from calling ``run`` together; ``why`` this device was chosen, where
-            :func:`gloam.runtime.backends.open.open_session` chose it.
+        backend: what runs it; replaced by another record where that changes, as after memory ran out.
     """
 
     card: ModelCard
     fingerprint: str
-    backend: dict[str, Any]
+    backend: BackendFacts
 
     def run(self, inputs: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
         """Run the graph once; names, dtypes and shapes are the card's."""
         ...
-
-
-def runs_at_once(backend: Mapping[str, Any]) -> int:
-    """How many threads should call a session together, by its ``backend``."""
-    return int(backend.get("requests", 1))
 
 
 def threads_of_a_run(threads: int, requests: int) -> int:
@@ -51,9 +45,9 @@ def threads_of_a_run(threads: int, requests: int) -> int:
     return threads // requests
 
 
-def run_together(work: Callable[[Task], Found], tasks: Sequence[Task], backend: Mapping[str, Any]) -> list[Found]:
+def run_together(work: Callable[[Task], Found], tasks: Sequence[Task], backend: BackendFacts) -> list[Found]:
     """``work``, which runs a session, on every task: as many at once as its backend takes, results in order."""
-    at_once = min(runs_at_once(backend), len(tasks))
+    at_once = min(backend.runs_at_once, len(tasks))
     if at_once < 2:
         return [work(task) for task in tasks]
     with ThreadPoolExecutor(at_once, "infer") as pool:

@@ -15,12 +15,11 @@ from pathlib import Path
 from gloam.errors import ModelError, UsageError
 from gloam.files import sha256_file, write_json
 from gloam.record import Written, fill_dataclass
+from gloam.runtime.backends.placement import BACKENDS, CPU_PRECISIONS
 from gloam.runtime.backends.processor import Processor, find_processor
 
 SCHEMA = 1
 SUFFIX = ".tune.json"
-BACKENDS = ("onnxruntime", "openvino")  # on a CPU
-CPU_PRECISIONS = ("f32", "bf16")  # that a float32 file can be computed in
 MEASURED = ("onnxruntime", "onnxruntime-gpu", "openvino")  # distributions whose versions a profile holds for
 
 

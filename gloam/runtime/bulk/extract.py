@@ -24,7 +24,6 @@ from gloam.data.images import decode_image
 from gloam.data.sources import ImageItem
 from gloam.errors import DataError, ImageError, UsageError
 from gloam.files import sha256_bytes
-from gloam.runtime.backends.session import runs_at_once
 from gloam.runtime.bulk.metrics import served_metrics
 from gloam.runtime.bulk.stages import Buckets, InFlight, Queues, RunSummary, progress_bar, read_ahead, worker_threads
 from gloam.runtime.descriptors.store import Job, Row, ShardWriter
@@ -162,7 +161,7 @@ def extract(
     options = options or ExtractOptions(max_side=ExtractOptions.max_side if embedder.card.resize is None else None)
     job = make_job(embedder, options, len(items), names_sha256(items))
     writer = ShardWriter.begin(folder, job, options.shards(len(items)))
-    summary = ExtractSummary(backend=embedder.session.backend)
+    summary = ExtractSummary()
     maker = ShardMaker(items, embedder, writer, options, summary)
     own = [shard for shard in range(writer.shards) if part.has(shard)]
     summary.images = sum(len(options.span(shard, len(items))) for shard in own)
@@ -174,6 +173,7 @@ def extract(
         maker.make(own, worker_threads(decode_threads), lambda done: bar.update(done - bar.n))
         if not writer.missing():
             complete(writer, summary)
+    summary.backend = embedder.session.backend
     summary.padded_share = 1 - maker.valid_pixels / maker.run_pixels if maker.run_pixels else 0.0
     return summary
 
@@ -282,7 +282,7 @@ class ShardMaker:
         # A generator holds gigabytes while it runs; normalisation alone needs no turn.
         self.translating: AbstractContextManager[Any] = nullcontext() if embedder.translator is None else Lock()
         self._buckets: Buckets[_Decoded] = Buckets(embedder.batch_size, self.queues)
-        self._at_once = runs_at_once(embedder.session.backend)
+        self._at_once = embedder.session.backend.runs_at_once
         self._running = InFlight(self._infer, self._at_once, summary)
         self._rows: list[Row] = []
         self._found: dict[int, npt.NDArray[np.float32]] = {}

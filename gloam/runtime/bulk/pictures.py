@@ -21,9 +21,9 @@ from gloam.data.images import decode_image, image_size
 from gloam.data.sources import ImageItem
 from gloam.errors import DataError, ImageError, StoreError, UsageError
 from gloam.files import sha256_bytes
-from gloam.runtime.backends.session import runs_at_once
 from gloam.runtime.bulk.metrics import served_metrics
 from gloam.runtime.bulk.picture_folder import Picture, PictureFolder, output_clashes, output_name
+from gloam.runtime.bulk.picture_sink import PictureSink
 from gloam.runtime.bulk.picture_tars import PictureTars
 from gloam.runtime.bulk.stages import Buckets, InFlight, Queues, RunSummary, progress_bar, read_ahead, worker_threads
 from gloam.runtime.models.image_model import ImageOperation, Pixels
@@ -107,7 +107,7 @@ def run_images(
     if not items:
         raise DataError("no images to work on")
     job = {"model": operation.name, "fingerprint": operation.fingerprint, **asdict(options)}
-    place: PictureFolder | PictureTars
+    place: PictureSink
     if tar_size is None:
         _refuse_own_sources(items, Path(folder))
         place = PictureFolder(folder, job)
@@ -116,10 +116,11 @@ def run_images(
     else:
         listed = {"images_sha256": names_sha256(items), "tar_size": tar_size}
         place = PictureTars(folder, {**job, **listed}, len(items), tar_size)
-    summary = PictureSummary(images=len(items), backend=dict(operation.backend))
+    summary = PictureSummary(images=len(items))
     run = _Run(items, operation, place, options, summary)
     with place:
         run.all(worker_threads(threads), metrics_port, progress)
+    summary.backend = operation.backend
     if not summary.done:
         raise DataError(f"none of {len(items)} images could be used; the reasons are in {folder}/failures.csv")
     return summary
@@ -152,7 +153,7 @@ class _Run:
         self,
         items: Sequence[ImageItem],
         operation: ImageOperation,
-        place: PictureFolder | PictureTars,
+        place: PictureSink,
         options: PictureOptions,
         summary: PictureSummary,
     ) -> None:
@@ -164,7 +165,7 @@ class _Run:
         self.queues = Queues()
         self._clashes: Mapping[int, str] = output_clashes(items, f".{options.format}")
         self._buckets: Buckets[_Decoded] = Buckets(operation.batch_size, self.queues)
-        self._at_once = runs_at_once(operation.backend)
+        self._at_once = operation.backend.runs_at_once
         self._running = InFlight(self._infer, self._at_once, summary)
         self._pictures: dict[int, Picture] = {}
         self._failures: dict[int, str] = {}

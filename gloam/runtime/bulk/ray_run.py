@@ -23,6 +23,7 @@ from gloam import errors
 from gloam.data.sources import ImageItem
 from gloam.errors import DataError, GloamError, StoreError
 from gloam.files import TEMPORARY_PREFIX, write_failure
+from gloam.runtime.backends.facts import BackendFacts
 from gloam.runtime.bulk.extract import ExtractOptions, ExtractSummary, complete
 from gloam.runtime.bulk.metrics import served_metrics
 from gloam.runtime.bulk.ray_cluster import Cluster, closed, connected, one_line_errors
@@ -116,7 +117,7 @@ def extract_on_ray(
         room = cluster.room(node["Resources"] for node in ray.nodes() if node["Alive"])
         model = _first_look(ray, cluster, start)
         writer = ShardWriter.begin(Path(folder).absolute(), Job(**model["job"]), options.shards(len(items)))
-        summary = RaySummary(images=len(items), backend=model["backend"])
+        summary = RaySummary(images=len(items), backend=BackendFacts.from_dict(model["backend"]))
         missing = missing_shards(writer, options, summary)
         summary.workers = min(cluster.workers or room, len(missing))
         with (

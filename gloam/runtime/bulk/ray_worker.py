@@ -108,7 +108,7 @@ def look(start: Start) -> str:
         embedder, job = start.loaded()
     except GloamError as error:
         return json.dumps({"node": socket.gethostname(), "error": str(error), "kind": type(error).__name__})
-    return json.dumps({"job": asdict(job), "backend": embedder.session.backend, "name": embedder.card.name})
+    return json.dumps({"job": asdict(job), "backend": embedder.session.backend.to_dict(), "name": embedder.card.name})
 
 
 class ShardWorker:

@@ -11,11 +11,12 @@ import time
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Generic, TypeVar
 
 from tqdm import tqdm
 
+from gloam.runtime.backends.facts import BackendFacts
 from gloam.runtime.backends.processor import usable_cores
 
 WAITING = 32  # decoded images that may wait in buckets before the fullest is run
@@ -34,19 +35,30 @@ class RunSummary:
         seconds: wall time of the thread that drives the run: ``read`` waited for decoding, ``write`` waited for the
             disk; ``infer`` had the model at work, and overlaps the others where it runs several images at once;
             ``total`` is everything.
-        backend: of the model.
+        backend: of the model, once the run is over.
     """
 
     images: int = 0
     failed: int = 0
     reused: int = 0
     seconds: dict[str, float] = field(default_factory=lambda: {"total": 0.0, "read": 0.0, "infer": 0.0, "write": 0.0})
-    backend: dict[str, Any] = field(default_factory=dict)
+    backend: BackendFacts | None = None
 
     @property
     def succeeded(self) -> int:
         """Images that are done, so far."""
         raise NotImplementedError  # each kind of run counts its own
+
+    @property
+    def images_per_second(self) -> float:
+        """Images of this run, not of an earlier one, per second."""
+        raise NotImplementedError  # likewise
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready."""
+        backend = {} if self.backend is None else self.backend.to_dict()
+        rates = {"images_per_second": self.images_per_second, "idle_share": self.idle_share}
+        return {**asdict(self), "backend": backend, **rates}
 
     @property
     def idle_share(self) -> float:

@@ -15,8 +15,38 @@ from gloam.data.kapture_io import write_global_features
 from gloam.errors import DataError, StoreError, require
 from gloam.files import TEMPORARY_PREFIX, bad_name, write_failure
 from gloam.runtime.descriptors.source import DescriptorSource
+from gloam.runtime.descriptors.store import DescriptorStore
 
 BLOCK = 4096
+
+
+def write_formats(
+    folder: str | Path, kapture: Path | None = None, hloc: Path | None = None, feature_type: str = ""
+) -> list[str]:
+    """Write a complete store in the formats that are asked for.
+
+    Args:
+        folder: of the store.
+        kapture: dataset to write ``.gfeat`` files into.
+        hloc: ``.h5`` file to write.
+        feature_type: kapture's name for the features.
+
+    Returns:
+        a line for people of each format.
+
+    Raises:
+        StoreError: not a complete store, or a file cannot be written.
+    """
+    if kapture is None and hloc is None:
+        return []
+    store, lines = DescriptorStore.open(folder), []
+    if kapture is not None:
+        write_kapture(store, kapture, feature_type)
+        lines.append(f"kapture features in {kapture}")
+    if hloc is not None:
+        write_hloc(store, hloc)
+        lines.append(f"hloc features in {hloc}")
+    return lines
 
 
 def write_kapture(store: DescriptorSource, root: str | Path, feature_type: str) -> int:

@@ -14,6 +14,7 @@ from gloam.data.photometric import apply_photometric
 from gloam.errors import ImageError
 from gloam.model_card import ModelCard, Photometric
 from gloam.runtime.backends.open import open_session
+from gloam.runtime.backends.placement import Placement
 from gloam.runtime.backends.session import Session, run_together
 from gloam.runtime.models.image_model import GPU_BATCH as TRANSLATOR_BATCH
 from gloam.runtime.models.image_model import ImageOperation
@@ -65,7 +66,7 @@ class Embedder:
         # What is done to images before the graph changes the descriptors, so it must change what resume compares.
         same = self.space == session.card.space()
         self.fingerprint = session.fingerprint if same else self.card.fingerprint(session.fingerprint)
-        on_cpu = session.backend.get("device") == "cpu"
+        on_cpu = session.backend.on_cpu
         fused = self.card.kind == "fused"
         alone = on_cpu and (fused or self.card.profile.kind == "dynamic")
         wanted = 1 if alone else TRANSLATOR_BATCH if fused else GPU_BATCH
@@ -75,29 +76,23 @@ class Embedder:
     def load(
         cls,
         path: str | Path,
+        placement: Placement | None = None,
         *,
-        device: str = "cpu",
-        threads: int | None = None,
         photometric: Photometric | None = None,
         translator: ImageOperation | None = None,
-        backend: str | None = None,
-        cpu_precision: str | None = None,
-        requests: int | None = None,
     ) -> Embedder:
         """Load an ``.onnx`` file or a TensorRT engine.
 
         Args:
             path: the model.
-            device: ``cpu`` or ``cuda``, refused where it is not active, or ``auto``.
-            threads: of the backend; all cores by default.
+            placement: where and how it runs; on the CPU by default.
             photometric: normalisation to apply instead of the card's.
             translator: applied to every image first.
-            backend, cpu_precision, requests: see :func:`gloam.runtime.backends.open.open_session`.
 
         Raises:
             ModelError: unreadable, or of another kind.
         """
-        session = open_session(path, device, threads, backend=backend, cpu_precision=cpu_precision, requests=requests)
+        session = open_session(path, placement)
         if not session.card.embeds:
             session.card.expect_kind("embedder", str(path))
         return cls(session, photometric, translator)

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from gloam.data.photometric import clahe
 from gloam.errors import UsageError
 from gloam.files import sha256_json
+from gloam.runtime.backends.facts import BackendFacts
 from gloam.runtime.models.image_model import Pixels, one_by_one, to_uint8
 
 NIGHT_MEAN = 0.22  # mean value over the channels of 140 webcam photographs by night (by day: 0.49)
@@ -34,7 +35,7 @@ class Classic:
     def __init__(self, **parameters: Any) -> None:
         self.fingerprint = sha256_json({"classic": self.name, "version": VERSION, **parameters})
         self.batch_size = 1
-        self.backend: dict[str, Any] = {"backend": "opencv", "providers": ["CPU"], "threads": 1, "precision": "fp32"}
+        self.backend = BackendFacts("opencv", ("CPU",), "fp32", threads=1)
 
     def check(self, image: Pixels) -> None:
         """Any uint8 ``[h, w, 3]`` image will do; anything else is an ImageError."""

@@ -12,7 +12,9 @@ import numpy.typing as npt
 
 from gloam.errors import GloamError, ImageError, ModelError
 from gloam.padding import crop_back, reflect_to
+from gloam.runtime.backends.facts import BackendFacts
 from gloam.runtime.backends.open import open_session
+from gloam.runtime.backends.placement import Placement
 from gloam.runtime.backends.session import Session, run_together
 
 Pixels = npt.NDArray[np.uint8]
@@ -26,13 +28,17 @@ class ImageOperation(Protocol):
         name: for people.
         fingerprint: identity, hex sha256; equal ones give equal pictures.
         batch_size: images worth giving at once.
-        backend: ``backend``, ``providers``, ``threads``, ``precision`` as they really are.
+        backend: what runs it, as it is at the moment.
     """
 
     name: str
     fingerprint: str
     batch_size: int
-    backend: dict[str, Any]
+
+    @property
+    def backend(self) -> BackendFacts:
+        """See above."""
+        ...
 
     def check(self, image: Pixels) -> None:
         """Raise ImageError where the image cannot be run."""
@@ -65,34 +71,23 @@ class ImageModel:
         if not self.card.profile.reflects:
             raise ModelError(f"{self.card.name}: the model card does not state the padding rule; export it again")
         self.channels = int(self.card.inputs[0].shape[3])
-        on_cpu = session.backend.get("device") == "cpu"
-        self.batch_size = min(1 if on_cpu else GPU_BATCH, self.card.profile.batch[1])
+        self.batch_size = min(1 if session.backend.on_cpu else GPU_BATCH, self.card.profile.batch[1])
 
     @classmethod
-    def load(
-        cls,
-        path: str | Path,
-        kind: str,
-        device: str,
-        threads: int | None,
-        *,
-        backend: str | None = None,
-        cpu_precision: str | None = None,
-        requests: int | None = None,
-    ) -> ImageModel:
+    def load(cls, path: str | Path, kind: str, placement: Placement | None = None) -> ImageModel:
         """Load an ``.onnx`` file or a TensorRT engine of one kind.
 
-        The arguments are those of :func:`gloam.runtime.backends.open.open_session`.
+        Args:
+            path: the model.
+            kind: that its card must state.
+            placement: where and how it runs; on the CPU by default.
 
         Raises:
             ModelError: unreadable, of another kind, or a checkpoint that was never exported.
         """
         file = Path(path)
-        if file.suffix in (".safetensors", ".pth", ".pt"):
-            raise ModelError(
-                f"{file}: weights, where an exported model is needed; run `gloam export {file} -o {file.stem}.onnx`"
-            )
-        session = open_session(file, device, threads, backend=backend, cpu_precision=cpu_precision, requests=requests)
+        refuse_weights(file)
+        session = open_session(file, placement)
         session.card.expect_kind(kind, str(file))
         return cls(session)
 
@@ -157,6 +152,18 @@ class ImageModel:
         return maps
 
 
+def refuse_weights(file: Path) -> None:
+    """Refuse a checkpoint where an exported model is needed.
+
+    Raises:
+        ModelError: it is one.
+    """
+    if file.suffix in (".safetensors", ".pth", ".pt"):
+        raise ModelError(
+            f"{file}: weights, where an exported model is needed; run `gloam export {file} -o {file.stem}.onnx`"
+        )
+
+
 def to_uint8(values: npt.NDArray[np.floating[Any]]) -> Pixels:
     """Values on 0..255 to the nearest uint8.
 
@@ -208,34 +215,24 @@ class ModelOperation:
         self.name = session.card.name
         self.fingerprint = session.fingerprint
         self.batch_size = self._model.batch_size
-        self.backend = session.backend
+
+    @property
+    def backend(self) -> BackendFacts:
+        """See :class:`ImageOperation`."""
+        return self.session.backend
 
     @classmethod
-    def load(
-        cls,
-        path: str | Path,
-        device: str = "cpu",
-        threads: int | None = None,
-        *,
-        backend: str | None = None,
-        cpu_precision: str | None = None,
-        requests: int | None = None,
-    ) -> Self:
+    def load(cls, path: str | Path, placement: Placement | None = None) -> Self:
         """Load an ``.onnx`` file or a TensorRT engine.
 
         Args:
             path: the model.
-            device: ``cpu`` or ``cuda``, refused where it is not active, or ``auto``.
-            threads: of the backend; all cores by default.
-            backend, cpu_precision, requests: see :func:`gloam.runtime.backends.open.open_session`.
+            placement: where and how it runs; on the CPU by default.
 
         Raises:
             ModelError: unreadable, or of another kind.
         """
-        model = ImageModel.load(
-            path, cls.kind, device, threads, backend=backend, cpu_precision=cpu_precision, requests=requests
-        )
-        return cls(model.session)
+        return cls(ImageModel.load(path, cls.kind, placement).session)
 
     def check(self, image: Pixels) -> None:
         """Raise ImageError where an image cannot be run (no image, or too large for a fixed profile)."""

@@ -15,6 +15,7 @@ from gloam.data.photometric import apply_photometric
 from gloam.errors import ImageError, UsageError
 from gloam.model_card import ModelCard, Photometric
 from gloam.runtime.backends.open import open_session
+from gloam.runtime.backends.placement import Placement
 from gloam.runtime.backends.session import Session
 
 STRONGEST = 1000  # features of an image, as HOW is evaluated
@@ -67,18 +68,22 @@ class LocalExtractor:
     def load(
         cls,
         path: str | Path,
+        placement: Placement | None = None,
         *,
         strongest: int = STRONGEST,
-        device: str = "cpu",
-        threads: int | None = None,
         photometric: Photometric | None = None,
     ) -> Self:
         """Load an ``.onnx`` file.
 
+        Args:
+            path: the model.
+            placement: where and how it runs; on the CPU by default.
+            strongest, photometric: see :class:`LocalExtractor`.
+
         Raises:
             ModelError: unreadable, or of another kind.
         """
-        session = open_session(path, device, threads)
+        session = open_session(path, placement)
         session.card.expect_kind("local_features", str(path))
         return cls(session, strongest, photometric)
 

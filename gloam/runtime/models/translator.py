@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from gloam.errors import UsageError
+from gloam.runtime.backends.placement import Placement
 from gloam.runtime.models.formulas import CLASSIC, create_classic
 from gloam.runtime.models.image_model import ImageOperation, ModelOperation, Pixels, to_uint8
 
@@ -35,21 +36,12 @@ class Translator(ModelOperation):
         return [_like(image, found) for image, found in zip(images, translated, strict=True)]
 
 
-def load_translator(
-    spec: str | Path,
-    device: str = "cpu",
-    threads: int | None = None,
-    *,
-    backend: str | None = None,
-    cpu_precision: str | None = None,
-    requests: int | None = None,
-) -> ImageOperation:
+def load_translator(spec: str | Path, placement: Placement | None = None) -> ImageOperation:
     """A translator by the path of an exported model, or one of the classic ones by name.
 
     Args:
         spec: ``.onnx`` file, or ``none``, ``lab-inversion``, ``gamma``, ``gamma:MEAN``, ``clahe``.
-        device, threads, backend, cpu_precision, requests: of an exported model, see
-            :func:`gloam.runtime.backends.open.open_session`.
+        placement: where and how an exported model runs; on the CPU by default.
 
     Raises:
         UsageError: an unknown name; the nearest is named.
@@ -64,7 +56,7 @@ def load_translator(
         nearest = difflib.get_close_matches(text, CLASSIC, 1)
         hint = f"; did you mean {nearest[0]}?" if nearest else ";"
         raise UsageError(f"unknown translator {text!r}{hint} give an .onnx file or one of {', '.join(CLASSIC)}")
-    return Translator.load(path, device, threads, backend=backend, cpu_precision=cpu_precision, requests=requests)
+    return Translator.load(path, placement)
 
 
 def _like(image: Pixels, translated: Pixels) -> Pixels:

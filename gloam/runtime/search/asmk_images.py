@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
 from gloam.data.images import decode_image
-from gloam.data.sources import ImageItem
+from gloam.data.sources import ImageItem, find_images
 from gloam.errors import DataError, ImageError
-from gloam.runtime.models.local_features import LocalExtractor
+from gloam.runtime.backends.placement import Placement
+from gloam.runtime.models.local_features import STRONGEST, LocalExtractor
 from gloam.runtime.search.asmk import WORDS, AsmkIndex, Codebook
 
 MAX_SIDE = 1024  # pixels; the papers'
@@ -37,6 +39,29 @@ class Extracted:
     items: Sequence[ImageItem]
     max_side: int | None = MAX_SIDE
     failures: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def open(
+        cls,
+        model: str | Path,
+        source: Path,
+        root: Path | None = None,
+        *,
+        max_side: int | None = MAX_SIDE,
+        strongest: int = STRONGEST,
+        placement: Placement | None = None,
+    ) -> Extracted:
+        """Load the model and find the images.
+
+        Args:
+            model: exported, of kind ``local_features``.
+            source: folder, text list or kapture dataset.
+            root: folder that a list's names are relative to; the list's by default.
+            max_side: longer side after reduction, pixels; None keeps native sizes.
+            strongest: local features of each image.
+            placement: of the model.
+        """
+        return cls(LocalExtractor.load(model, placement, strongest=strongest), find_images(source, root), max_side)
 
     def __iter__(self) -> Iterator[tuple[str, npt.NDArray[np.float32]]]:
         """Name and features, float32 ``[n, D]``, of each image that has some."""
@@ -88,6 +113,56 @@ def index_images(images: Extracted, codebook: Codebook) -> AsmkIndex:
     if not len(index):
         raise DataError(f"none of {len(images.items)} images gave local features; see the reasons")
     return index
+
+
+def build_asmk(
+    images: Extracted,
+    *,
+    train: Extracted | None = None,
+    codebook: Path | None = None,
+    words: int = WORDS,
+    seed: int = 0,
+) -> tuple[AsmkIndex, dict[str, str]]:
+    """Index a map by a codebook that is read where it is there, and learned where not.
+
+    Args:
+        images: of the map.
+        train: images to learn from; the map's by default.
+        codebook: file to read, or to keep the learned one in.
+        words, seed: of a codebook to learn.
+
+    Returns:
+        the index, and name and reason of each image that gave no features.
+
+    Raises:
+        DataError: no image gave features, or fewer than words.
+        ModelError, IncompatibleError: the codebook is damaged, or of other features.
+    """
+    failures: dict[str, str] = {}
+    if codebook is not None and codebook.is_file():
+        learned = Codebook.load(codebook)
+    else:
+        training = train or images
+        learned = learn_codebook(training, words, seed)
+        failures |= training.failures
+        if codebook is not None:
+            learned.save(codebook)
+    index = index_images(images, learned)
+    return index, failures | images.failures
+
+
+def ranking(
+    scores: Mapping[str, npt.NDArray[np.float64]], names: Sequence[str], k: int
+) -> dict[str, list[tuple[str, float]]]:
+    """The ``k`` best images of each query, of equal ones the first indexed.
+
+    Args:
+        scores: of :func:`search_images`.
+        names: of the index.
+        k: images of each query.
+    """
+    best = {query: np.argsort(-row, kind="stable")[:k] for query, row in scores.items()}
+    return {query: [(names[at], float(scores[query][at])) for at in rows] for query, rows in best.items()}
 
 
 def search_images(images: Extracted, index: AsmkIndex) -> dict[str, npt.NDArray[np.float64]]:

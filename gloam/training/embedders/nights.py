@@ -21,6 +21,8 @@ import torch
 from gloam.errors import StoreError, UsageError
 from gloam.files import sha256_bytes, sha256_json, write_bytes
 from gloam.padding import crop_back, next_multiple, reflect_to
+from gloam.runtime.backends.facts import BackendFacts
+from gloam.runtime.backends.placement import Placement
 from gloam.runtime.models.image_model import ImageOperation, Pixels, one_by_one, to_uint8
 from gloam.runtime.models.translator import load_translator
 
@@ -128,7 +130,7 @@ def open_night_maker(spec: str | Path, device: str = "cpu") -> ImageOperation:
         from gloam.networks.checkpoints import load_generator as load_weights
 
         return TorchTranslator(load_weights(spec).model, str(spec), device)
-    return load_translator(spec, device)
+    return load_translator(spec, Placement(device))
 
 
 class TorchTranslator:
@@ -147,7 +149,7 @@ class TorchTranslator:
         self.name, self.device = name, device
         self.fingerprint = sha256_json(["torch", model.name, model.options, weights_sha256(model.state_dict())])
         self.batch_size = 1 if device == "cpu" else GPU_BATCH
-        self.backend: dict[str, Any] = {"backend": "torch", "providers": [device], "precision": "fp32"}
+        self.backend = BackendFacts("torch", (device,), "fp32")
 
     def check(self, image: Pixels) -> None:
         """Any uint8 ``[h, w, 3]`` image will do; anything else is an ImageError."""

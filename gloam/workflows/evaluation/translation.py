@@ -111,6 +111,7 @@ def _extractor(options: TranslationOptions) -> FeatureExtractor:
         from gloam.networks.inception import InceptionFeatures
 
         return InceptionFeatures(options.weights, device=options.device)
+    from gloam.runtime.backends.placement import Placement
     from gloam.runtime.models.embedder import Embedder
 
-    return EmbedderFeatures(Embedder.load(options.features, device=options.device))
+    return EmbedderFeatures(Embedder.load(options.features, Placement(device=options.device)))

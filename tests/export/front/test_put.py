@@ -33,6 +33,7 @@ from gloam.networks.embedders import DescriptorPipeline
 from gloam.networks.translators import create_generator
 from gloam.padding import PaddingProfile, reflect_pad, reflect_to
 from gloam.runtime.backends.ort import OrtSession
+from gloam.runtime.backends.placement import Placement
 from gloam.runtime.backends.selftest import run_selftest
 from gloam.runtime.descriptors.store import DescriptorStore
 from gloam.runtime.models.embedder import Embedder
@@ -40,6 +41,8 @@ from gloam.runtime.models.translator import Translator
 from tests.networks.test_embedders import randomized
 from tests.tiny_models import write_tiny_embedder
 from tests.tiny_translators import write_tiny_translator
+
+ONE_THREAD = Placement(threads=1)
 
 ODD = ((97, 131), (255, 257), (40, 300), (256, 256))
 NEXT = PaddingProfile.fixed((256, 512), (256, 512), batch=(1, 8)).reflecting(4, 8)  # the papers' rule
@@ -201,9 +204,9 @@ def test_the_reduction_is_pillows(size: tuple[int, int]) -> None:
 def test_a_fused_model_is_its_two_files(profile: str, rule: str, files: Path, tmp_path: Path) -> None:
     card = put_in_front(files / f"{profile}.onnx", tmp_path / "fused.onnx", translator=files / f"{rule}.onnx")
     assert (card.kind, card.profile.kind) == ("fused", profile)
-    fused = Embedder.load(tmp_path / "fused.onnx", threads=1)
-    translator = Translator.load(files / f"{rule}.onnx", threads=1)
-    pair = Embedder.load(files / f"{profile}.onnx", threads=1, translator=translator)
+    fused = Embedder.load(tmp_path / "fused.onnx", ONE_THREAD)
+    translator = Translator.load(files / f"{rule}.onnx", ONE_THREAD)
+    pair = Embedder.load(files / f"{profile}.onnx", ONE_THREAD, translator=translator)
     images = [picture(*size, seed) for seed, size in enumerate(ODD)]
     expected = pair(images)
     assert (np.sum(fused(images) * expected, axis=1) >= 1 - 1e-5).all()
@@ -213,18 +216,18 @@ def test_a_fused_model_is_its_two_files(profile: str, rule: str, files: Path, tm
     difference, tolerance = run_selftest(fused.session)
     assert difference <= tolerance
     # The test can fail: the other rule and no translation are further away.
-    plain = Embedder.load(files / f"{profile}.onnx", threads=1)
+    plain = Embedder.load(files / f"{profile}.onnx", ONE_THREAD)
     assert (np.sum(plain(images) * expected, axis=1) < 1 - 1e-4).all()
     if rule == "own":
         put_in_front(files / "dynamic.onnx", tmp_path / "next.onnx", translator=files / "next.onnx")
-        other = Embedder.load(tmp_path / "next.onnx", threads=1)
+        other = Embedder.load(tmp_path / "next.onnx", ONE_THREAD)
         assert np.sum(other(images) * expected, axis=1).min() < 1 - 1e-5
         assert other.space != fused.space
 
 
 def test_images_of_a_batch_do_not_meet(files: Path, tmp_path: Path) -> None:
     put_in_front(files / "fixed.onnx", tmp_path / "fused.onnx", translator=files / "next.onnx")
-    fused = Embedder.load(tmp_path / "fused.onnx", threads=1)
+    fused = Embedder.load(tmp_path / "fused.onnx", ONE_THREAD)
     images = [picture(*size, seed) for seed, size in enumerate([(97, 131), (255, 201), (200, 256)])]
     together = fused.run_batch(images)
     alone = np.concatenate([fused.run_batch([image]) for image in images])
@@ -239,9 +242,9 @@ def test_a_fixed_profile_is_the_next_multiple_and_never_larger(files: Path, tmp_
     onnx.save(proto, tmp_path / "tall.onnx")
     card = put_in_front(tmp_path / "tall.onnx", tmp_path / "fused.onnx", translator=files / "next.onnx")
     assert ModelCard.from_json(card.to_json()) == card
-    fused = Embedder.load(tmp_path / "fused.onnx", threads=1)
+    fused = Embedder.load(tmp_path / "fused.onnx", ONE_THREAD)
     assert fused.shape_for(picture(300, 200)) == (512, 256)
-    assert Embedder.load(tmp_path / "tall.onnx", threads=1).shape_for(picture(200, 200)) == (512, 256)
+    assert Embedder.load(tmp_path / "tall.onnx", ONE_THREAD).shape_for(picture(200, 200)) == (512, 256)
     with pytest.raises(ImageError, match="needs the shape 256x256, which the model's fixed profile lacks"):
         fused([picture(200, 200)])
 
@@ -255,10 +258,10 @@ def test_clahe_and_real_layers_come_behind_the_translation(
     export_embedder(model, tmp_path / "plain.onnx", profile=profile, provenance={})
     export_embedder(DescriptorPipeline(model, clahe=ClaheLayer()), tmp_path / "b.onnx", profile=profile, provenance={})
     put_in_front(tmp_path / "b.onnx", tmp_path / "fused.onnx", translator=files / "next.onnx")
-    translator = Translator.load(files / "next.onnx", threads=1)
-    host = Embedder.load(tmp_path / "plain.onnx", threads=1, photometric=Photometric("clahe"), translator=translator)
+    translator = Translator.load(files / "next.onnx", ONE_THREAD)
+    host = Embedder.load(tmp_path / "plain.onnx", ONE_THREAD, photometric=Photometric("clahe"), translator=translator)
     assert run_selftest(OrtSession(tmp_path / "fused.onnx"))[0] <= 1e-3
-    fused = Embedder.load(tmp_path / "fused.onnx", threads=1)
+    fused = Embedder.load(tmp_path / "fused.onnx", ONE_THREAD)
     images = [picture(97, 131), picture(255, 201)]
     assert fused.space == host.space
     assert np.sum(fused(images) * host(images), axis=1).min() >= 0.9999
@@ -268,7 +271,7 @@ def test_half_precision_of_the_whole(files: Path, tmp_path: Path) -> None:
     put_in_front(files / "fixed.onnx", tmp_path / "fused.onnx", translator=files / "next.onnx")
     card, done = convert_precision(tmp_path / "fused.onnx", tmp_path / "half.onnx", "fp16")
     assert (card.kind, card.precision, done.passed) == ("fused", "fp16", True)
-    assert card.space() == Embedder.load(tmp_path / "fused.onnx", threads=1).space
+    assert card.space() == Embedder.load(tmp_path / "fused.onnx", ONE_THREAD).space
 
 
 # A reduction in front
@@ -276,7 +279,7 @@ def test_half_precision_of_the_whole(files: Path, tmp_path: Path) -> None:
 
 def test_a_resizing_model_takes_any_size_and_describes_what_the_decoder_would_give(files: Path, tmp_path: Path) -> None:
     card = put_in_front(files / "dynamic.onnx", tmp_path / "model.onnx", max_side=64)
-    model, plain = (Embedder.load(path, threads=1) for path in (tmp_path / "model.onnx", files / "dynamic.onnx"))
+    model, plain = (Embedder.load(path, ONE_THREAD) for path in (tmp_path / "model.onnx", files / "dynamic.onnx"))
     for size in ((150, 201), (201, 120), (64, 50), (40, 41)):
         image = picture(*size)
         reduced = decode_image(cv2.imencode(".png", image[..., ::-1])[1].tobytes(), max_side=64)
@@ -295,9 +298,9 @@ def test_reduction_comes_before_translation(files: Path, tmp_path: Path) -> None
     image = picture(150, 201)
     host = Image.fromarray(image)
     host.thumbnail((64, 64), Image.Resampling.LANCZOS, reducing_gap=None)
-    translator = Translator.load(files / "own.onnx", threads=1)
-    pair = Embedder.load(files / "dynamic.onnx", threads=1, translator=translator)
-    assert float(Embedder.load(tmp_path / "m.onnx", threads=1)([image])[0] @ pair([np.array(host)])[0]) >= 1 - 1e-4
+    translator = Translator.load(files / "own.onnx", ONE_THREAD)
+    pair = Embedder.load(files / "dynamic.onnx", ONE_THREAD, translator=translator)
+    assert float(Embedder.load(tmp_path / "m.onnx", ONE_THREAD)([image])[0] @ pair([np.array(host)])[0]) >= 1 - 1e-4
 
 
 def test_photographs_of_both_routes_agree(data_pack: Callable[[str], Path]) -> None:
@@ -332,7 +335,7 @@ def test_a_file_of_real_photographs_takes_both_routes(
 ) -> None:
     photographs = sorted((data_pack("amos_daynight") / "images").glob("*/*/*.jpg"))[::150]
     put_in_front(files / "dynamic.onnx", tmp_path / "model.onnx", max_side=320)
-    model, plain = (Embedder.load(path, threads=1) for path in (tmp_path / "model.onnx", files / "dynamic.onnx"))
+    model, plain = (Embedder.load(path, ONE_THREAD) for path in (tmp_path / "model.onnx", files / "dynamic.onnx"))
     found = model([decode_image(path) for path in photographs])
     expected = plain([decode_image(path, max_side=320) for path in photographs])
     assert len(photographs) >= 2
@@ -392,8 +395,12 @@ def test_weights_of_a_translator_are_exported_by_the_papers_rule(files: Path, tm
     save_checkpoint(weights, create_generator("resnet", width=4, blocks=1), {"recipe": "test"})
     assert main(["export", str(weights), "-o", str(tmp_path / "t.onnx"), "--profile", "fixed"]) == 0
     card = put_in_front(files / "dynamic.onnx", tmp_path / "fused.onnx", translator=weights)
-    pair = Embedder.load(files / "dynamic.onnx", threads=1, translator=Translator.load(tmp_path / "t.onnx", threads=1))
-    fused = Embedder.load(tmp_path / "fused.onnx", threads=1)
+    pair = Embedder.load(
+        files / "dynamic.onnx",
+        ONE_THREAD,
+        translator=Translator.load(tmp_path / "t.onnx", ONE_THREAD),
+    )
+    fused = Embedder.load(tmp_path / "fused.onnx", ONE_THREAD)
     assert card.provenance["translator"]["recipe"] == "test"
     assert card.provenance["translator"]["multiple"] == 256
     assert fused.space == pair.space
@@ -440,7 +447,7 @@ def test_what_cannot_be_put_together_is_one_line(
 def test_nothing_goes_in_front_of_what_prepares_images_itself(
     files: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    translator = Translator.load(files / "next.onnx", threads=1)
+    translator = Translator.load(files / "next.onnx", ONE_THREAD)
     for options, first in (({"translator": files / "next.onnx"}, "translation"), ({"max_side": 64}, "resizing")):
         path = tmp_path / "model.onnx"
         put_in_front(files / "dynamic.onnx", path, **options)

@@ -21,6 +21,7 @@ from gloam.networks.translators import create_generator
 from gloam.padding import PaddingProfile
 from gloam.runtime.backends.onnx_file import read_card
 from gloam.runtime.backends.ort import OrtSession
+from gloam.runtime.backends.placement import Placement
 from gloam.runtime.backends.selftest import run_selftest
 from gloam.runtime.models.embedder import Embedder
 
@@ -81,11 +82,11 @@ def test_bf16_is_judged_by_a_twin_that_rounds_and_loses_more_than_fp16(exact, ph
     assert done.details["half"]["Conv"] == sum(node.op_type == "Conv" for node in proto.graph.node)
     with pytest.raises(ModelError, match=r"bf16.onnx: ONNX Runtime lacks an operator in bf16 .*Conv.*gloam engine"):
         Embedder.load(out)
-    model = Embedder.load(out, backend="openvino")
+    model = Embedder.load(out, Placement(backend="openvino"))
     image = textured_image(np.random.default_rng(9), 100, 80)
     loss = 1 - float(model([image])[0] @ Embedder.load(exact)([image])[0])
     assert done.loss / 10 < loss < 3 * done.loss  # weights in bf16, whatever the processor adds in
-    assert model.session.backend["precision"] == "bf16"
+    assert model.session.backend.precision == "bf16"
 
 
 def test_an_overflow_of_fp16_fails_the_check_on_any_machine(tmp_path):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +13,12 @@ import numpy as np
 import pytest
 
 from gloam.cli.main import main
+from gloam.cli.shared import backend_options
 from gloam.errors import DeviceError, MissingExtraError, ModelError, UsageError
 from gloam.runtime.backends.cuda.driver import Driver, Gpu
 from gloam.runtime.backends.open import open_session
 from gloam.runtime.backends.ort import OrtSession
+from gloam.runtime.backends.placement import Placement
 from gloam.runtime.models.embedder import Embedder
 from tests.tiny_models import write_tiny_embedder
 
@@ -39,7 +43,7 @@ def machine(monkeypatch: pytest.MonkeyPatch, listed: bool, driver: Driver, activ
             if device == "cuda" and not active:
                 raise DeviceError("only CPUExecutionProvider is active")
             super().__init__(path, **options)
-            self.backend["device"] = device
+            self.backend = replace(self.backend, device=device)
 
     monkeypatch.setattr("gloam.runtime.backends.open.OrtSession", Pretender)
 
@@ -57,36 +61,36 @@ def test_auto_takes_what_is_active_and_says_why(
     model: Path, monkeypatch: pytest.MonkeyPatch, listed: bool, driver: Driver, active: bool, device: str, why: str
 ) -> None:
     machine(monkeypatch, listed, driver, active)
-    session = open_session(model, "auto", threads=1)
-    assert session.backend["device"] == device
-    assert why in session.backend["why"]
-    assert session.backend["threads"] == 1
+    session = open_session(model, Placement("auto", threads=1))
+    assert session.backend.device == device
+    assert why in session.backend.why
+    assert session.backend.threads == 1
 
 
 def test_another_device_than_asked_for_is_never_taken(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     machine(monkeypatch, True, H200, False)
     with pytest.raises(DeviceError, match="only CPUExecutionProvider is active"):
-        open_session(model, "cuda")
-    assert open_session(model).backend["why"] == "asked for"
+        open_session(model, Placement("cuda"))
+    assert open_session(model).backend.why == "asked for"
     with pytest.raises(UsageError, match="choose one of auto, cpu, cuda"):
-        open_session(model, "tpu")
+        open_session(model, Placement("tpu"))
 
 
-def test_commands_offer_the_same_choices() -> None:
-    from gloam.cli.shared import backend_options, values
-    from gloam.runtime.backends import open as sessions
-    from gloam.runtime.backends import tuning
-
-    assert values.DEVICES == sessions.DEVICES
-    assert backend_options.BACKENDS == tuning.BACKENDS
-    assert backend_options.CPU_PRECISIONS == tuning.CPU_PRECISIONS
+def test_a_placement_is_what_the_options_say() -> None:
+    parser = argparse.ArgumentParser()
+    backend_options.add_backend(parser)
+    assert backend_options.placement(parser.parse_args([])) == Placement()
+    given = parser.parse_args(["--device", "auto", "--threads", "2", "--backend", "openvino", "--cpu-precision", "f32"])
+    assert backend_options.placement(given) == Placement("auto", 2, "openvino", "f32")
+    assert backend_options.placement(given).chosen
+    assert not Placement("auto", requests=1).chosen
 
 
 def test_the_backend_that_was_asked_for_runs(model: Path) -> None:
-    asked = open_session(model, threads=2, backend="openvino", requests=1)
-    assert (asked.backend["backend"], asked.backend["why"]) == ("openvino", "asked for")
-    assert open_session(model, "auto", backend="openvino").backend["backend"] == "openvino"
-    assert open_session(model, backend="onnxruntime", cpu_precision="f32").backend["backend"] == "onnxruntime"
+    asked = open_session(model, Placement(threads=2, backend="openvino", requests=1))
+    assert (asked.backend.backend, asked.backend.why) == ("openvino", "asked for")
+    assert open_session(model, Placement("auto", backend="openvino")).backend.backend == "openvino"
+    assert open_session(model, Placement(backend="onnxruntime", cpu_precision="f32")).backend.backend == "onnxruntime"
 
 
 @pytest.mark.parametrize(
@@ -107,34 +111,36 @@ def test_the_backend_that_was_asked_for_runs(model: Path) -> None:
 )
 def test_what_does_not_go_together_is_refused(model: Path, device: str, options: dict[str, Any], reason: str) -> None:
     with pytest.raises(UsageError, match=reason) as caught:
-        open_session(model, device, **options)
+        open_session(model, Placement(device, **options))
     assert "\n" not in str(caught.value)
 
 
 def test_an_engine_has_its_own_backend(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="leave out --backend"):
-        open_session(tmp_path / "m.engine", "cuda", backend="onnxruntime")
+        open_session(tmp_path / "m.engine", Placement("cuda", backend="onnxruntime"))
 
 
 def test_a_missing_openvino_names_its_extra(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "openvino", None)
     with pytest.raises(MissingExtraError, match=r"gloam\[openvino\]"):
-        open_session(model, backend="openvino")
+        open_session(model, Placement(backend="openvino"))
 
 
 def test_a_broken_model_is_not_taken_for_a_broken_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "m.onnx").write_bytes(b"no model")
     with pytest.raises(ModelError, match="not a readable ONNX model"):
-        open_session(tmp_path / "m.onnx", "auto")
+        open_session(tmp_path / "m.onnx", Placement("auto"))
     with pytest.raises(ModelError, match="no such engine"):
-        open_session(tmp_path / "absent.engine", "cuda")
+        open_session(tmp_path / "absent.engine", Placement("cuda"))
     with pytest.raises(ModelError, match="no such model file"):
-        open_session(tmp_path, "cpu")
+        open_session(tmp_path, Placement("cpu"))
 
 
 def test_auto_on_this_machine_gives_the_same_descriptors(model: Path) -> None:
     image = np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8)
-    np.testing.assert_allclose(Embedder.load(model, device="auto")([image]), Embedder.load(model)([image]), atol=1e-5)
+    np.testing.assert_allclose(
+        Embedder.load(model, Placement(device="auto"))([image]), Embedder.load(model)([image]), atol=1e-5
+    )
 
 
 def test_the_command_says_what_auto_chose(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -101,11 +102,11 @@ def test_what_runs_is_read_back(model: Path) -> None:
         "inference_precision": "f32",
         "convolutions": {"f32": 1},
     }
-    assert {name: session.backend[name] for name in stated} == stated
+    assert {name: session.backend.to_dict()[name] for name in stated} == stated
     difference, tolerance = run_selftest(session)
     assert difference <= tolerance
     both = OpenVinoSession(model, threads=min(2, len(os.sched_getaffinity(0))))
-    assert both.backend["requests"] == both.backend["threads"]
+    assert both.backend.requests == both.backend.threads
 
 
 def test_bf16_is_refused_where_the_processor_has_none(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -138,7 +139,7 @@ def test_bf16_is_another_fingerprint_of_the_same_space(
     monkeypatch.setattr(openvino, "capabilities", lambda core: ["FP32", "BF16"])
     monkeypatch.setattr(openvino, "inference_precision", lambda compiled: "bf16")
     reduced = Embedder(OpenVinoSession(model, precision="bf16"))
-    assert reduced.session.backend["precision"] == reduced.card.precision == "bf16"
+    assert reduced.session.backend.precision == reduced.card.precision == "bf16"
     assert reduced.space == plain.space
     assert reduced.fingerprint != plain.fingerprint
     assert run_selftest(reduced.session)[1] > run_selftest(plain.session)[1]  # its own tolerance
@@ -161,8 +162,8 @@ def test_where_the_processor_has_bf16_it_really_runs(model: Path) -> None:
             OpenVinoSession(model, precision="bf16")
         return
     session = OpenVinoSession(with_convolution(model), precision="bf16")
-    assert session.backend["inference_precision"] == "bf16"
-    assert session.backend["convolutions"] == {"bf16": 1}
+    assert session.backend.inference_precision == "bf16"
+    assert session.backend.convolutions == {"bf16": 1}
 
 
 def test_runs_together_give_what_runs_alone_give(model: Path) -> None:
@@ -229,7 +230,7 @@ class Slow:
 
     def __init__(self, inner: OrtSession, seed: int, requests: int) -> None:
         self.card, self.fingerprint = inner.card, inner.fingerprint
-        self.backend = inner.backend | {"requests": requests}
+        self.backend = replace(inner.backend, requests=requests)
         self._inner, self._random = inner, random.Random(seed)
         self._lock = threading.Lock()
         self.calls = self.callers = self.most = 0

@@ -96,7 +96,7 @@ def test_a_gpu_without_room_gets_smaller_batches_and_nothing_is_lost(padded: Pat
     session = on_small_gpu(padded, room=2)
     np.testing.assert_array_equal(Embedder(session)(rows), Embedder(OrtSession(padded))(rows))
     assert session._bound.ran == [4, 2, 2]
-    assert session.backend["reduced"] == 2
+    assert session.backend.reduced == {"256x256": 2}
     Embedder(session)(rows)
     assert session._bound.ran[3:] == [2, 2]  # not tried again
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 from gloam.errors import ModelError
 from gloam.files import sha256_file
 from gloam.runtime.backends.open import open_session
+from gloam.runtime.backends.placement import Placement
 from gloam.runtime.backends.processor import Processor, find_processor
 from gloam.runtime.backends.tuning import Choice, TuneProfile, backend_versions, find_profile, profile_path
 from gloam.runtime.models.embedder import Embedder
@@ -39,29 +41,30 @@ def test_a_profile_is_honoured_and_named(model: Path) -> None:
     assert path == profile_path(model) == model.with_name("tiny.onnx.tune.json")
     assert TuneProfile.read(path) == profile_of(model, Choice("openvino", 1, 1))
     tuned = Embedder.load(model)
-    assert (tuned.session.backend["backend"], tuned.session.backend["threads"]) == ("openvino", 1)
+    assert (tuned.session.backend.backend, tuned.session.backend.threads) == ("openvino", 1)
     expected = "tiny.onnx.tune.json: openvino, 1 thread, 1 at once was the fastest here, 1.50x the default"
-    assert tuned.session.backend["why"] == expected
+    assert tuned.session.backend.why == expected
     assert (tuned.space, tuned.fingerprint) == (plain.space, plain.fingerprint)
-    automatic = open_session(model, "auto").backend
-    assert automatic["why"].endswith(expected)
-    assert automatic["why"].startswith("auto: ")
+    automatic = open_session(model, Placement("auto")).backend
+    assert automatic.why.endswith(expected)
+    assert automatic.why.startswith("auto: ")
 
 
 def test_the_number_of_runs_at_once_can_be_said_apart(model: Path) -> None:
     profile_of(model, Choice("onnxruntime", 2, 2)).save(model)
-    assert open_session(model).backend["requests"] == 2
-    assert open_session(model, requests=1).backend | {"why": ""} == open_session(
-        model, threads=2, backend="onnxruntime"
-    ).backend | {"why": ""}
+    assert open_session(model).backend.requests == 2
+    one = open_session(model, Placement(requests=1)).backend
+    plain = open_session(model, Placement(threads=2, backend="onnxruntime")).backend
+    assert one.why != plain.why
+    assert replace(one, why="") == replace(plain, why="")
 
 
 @pytest.mark.parametrize("options", [{"threads": 1}, {"backend": "onnxruntime"}, {"cpu_precision": "f32"}])
 def test_what_is_asked_for_wins(model: Path, options: dict[str, Any]) -> None:
     profile_of(model, Choice("openvino", 2, 2)).save(model)
-    backend = open_session(model, **options).backend
-    assert backend["backend"] == "onnxruntime"
-    assert backend["why"] == "asked for; tiny.onnx.tune.json is left aside"
+    backend = open_session(model, Placement(**options)).backend
+    assert backend.backend == "onnxruntime"
+    assert backend.why == "asked for; tiny.onnx.tune.json is left aside"
 
 
 @pytest.mark.parametrize(
@@ -78,10 +81,10 @@ def test_a_profile_of_something_else_is_left_aside_and_that_is_said(
 ) -> None:
     dataclasses.replace(profile_of(model, Choice("openvino", 1, 1)), **change).save(model)
     backend = open_session(model).backend
-    assert backend["backend"] == "onnxruntime"
+    assert backend.backend == "onnxruntime"
     profile, why = find_profile(model)
     assert profile is None
-    assert backend["why"] == why
+    assert backend.why == why
     assert why.startswith("tiny.onnx.tune.json is of another ")
     assert re.search(said, why)
 
@@ -120,4 +123,4 @@ def test_a_damaged_profile_is_one_line(model: Path, damage: Any) -> None:
     with pytest.raises(ModelError, match=r"tiny\.onnx\.tune\.json: not a readable tuning profile.*delete it") as caught:
         open_session(model)
     assert "\n" not in str(caught.value)
-    assert open_session(model, backend="onnxruntime").backend["backend"] == "onnxruntime"  # asked for: not read
+    assert open_session(model, Placement(backend="onnxruntime")).backend.backend == "onnxruntime"  # asked for: not read

@@ -21,6 +21,7 @@ from gloam.data.sources import ImageItem, find_images
 from gloam.errors import DataError, IncompatibleError, StoreError, UsageError
 from gloam.model_card import Photometric
 from gloam.padding import PaddingProfile
+from gloam.runtime.backends.placement import Placement
 from gloam.runtime.bulk.extract import ExtractOptions, extract
 from gloam.runtime.descriptors.store import DescriptorStore
 from gloam.runtime.models.embedder import Embedder
@@ -38,7 +39,7 @@ def write_images(folder: Path, count: int, seed: int = 0) -> None:
 @pytest.fixture
 def embedder(tmp_path: Path) -> Embedder:
     write_tiny_embedder(tmp_path / "tiny.onnx")
-    return Embedder.load(tmp_path / "tiny.onnx", threads=1)
+    return Embedder.load(tmp_path / "tiny.onnx", Placement(threads=1))
 
 
 def content(store: Path) -> dict[str, bytes]:

@@ -12,6 +12,7 @@ from gloam.cli.main import main
 from gloam.data.images import decode_image
 from gloam.data.sources import find_images
 from gloam.errors import IncompatibleError
+from gloam.runtime.backends.placement import Placement
 from gloam.runtime.bulk.extract import ExtractOptions, extract
 from gloam.runtime.descriptors.source import expect_searchable
 from gloam.runtime.descriptors.store import DescriptorStore
@@ -35,14 +36,14 @@ def folder(tmp_path: Path) -> Path:
 
 def store(folder: Path, name: str, spec: str | None) -> DescriptorStore:
     translator = None if spec is None else load_translator(spec)
-    embedder = Embedder.load(folder / "embedder.onnx", threads=1, translator=translator)
+    embedder = Embedder.load(folder / "embedder.onnx", Placement(threads=1), translator=translator)
     extract(find_images(folder / "images"), embedder, folder / name, ExtractOptions(shard_size=2, dtype="float32"))
     return DescriptorStore.open(folder / name)
 
 
 def test_the_store_holds_descriptors_of_translated_images(folder: Path) -> None:
     translated = store(folder, "translated", str(folder / "night2day.onnx"))
-    plain = Embedder.load(folder / "embedder.onnx", threads=1)
+    plain = Embedder.load(folder / "embedder.onnx", Placement(threads=1))
     by_hand = plain([255 - decode_image(item.path) for item in find_images(folder / "images")])
     np.testing.assert_allclose(translated.load(), by_hand, atol=1e-6)
     assert translated.manifest["job"]["options"]["translate"]["name"] == "tiny"

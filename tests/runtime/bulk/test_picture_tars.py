@@ -23,6 +23,7 @@ from gloam.cli.main import main
 from gloam.data.images import decode_image
 from gloam.data.sources import find_images
 from gloam.errors import IncompatibleError, StoreError, UsageError
+from gloam.runtime.backends.placement import Placement
 from gloam.runtime.bulk.pictures import PictureOptions, run_images
 from gloam.runtime.models.formulas import LabInversion
 from gloam.runtime.models.translator import Translator
@@ -80,7 +81,7 @@ def test_tars_hold_what_a_folder_holds(tmp_path: Path, form: str) -> None:
 def test_tars_are_a_source(tmp_path: Path) -> None:
     write_images(tmp_path / "in", 5)
     write_tiny_translator(tmp_path / "m.onnx")
-    inversion = Translator.load(tmp_path / "m.onnx", threads=1)
+    inversion = Translator.load(tmp_path / "m.onnx", Placement(threads=1))
     run_images(find_images(tmp_path / "in"), inversion, tmp_path / "night", tar_size=2)
     found = find_images(tmp_path / "night")
     assert [item.name for item in found] == [f"{number:03d}.png" for number in range(5)]

@@ -20,6 +20,7 @@ from PIL import Image
 from gloam.data.images import decode_image
 from gloam.data.sources import ImageItem, find_images
 from gloam.errors import DataError, ImageError, IncompatibleError, StoreError, UsageError
+from gloam.runtime.backends.placement import Placement
 from gloam.runtime.bulk.contact_sheet import write_contact_sheet
 from gloam.runtime.bulk.picture_folder import output_clashes, output_name, read_pictures
 from gloam.runtime.bulk.pictures import PictureOptions, run_images
@@ -44,7 +45,7 @@ def content(folder: Path) -> dict[str, bytes]:
 @pytest.fixture
 def inversion(tmp_path: Path) -> Translator:
     write_tiny_translator(tmp_path / "m.onnx")
-    return Translator.load(tmp_path / "m.onnx", threads=1)
+    return Translator.load(tmp_path / "m.onnx", Placement(threads=1))
 
 
 def test_pictures_keep_names_folders_and_pixels(tmp_path: Path, inversion: Translator) -> None:

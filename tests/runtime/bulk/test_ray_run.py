@@ -27,6 +27,7 @@ from gloam.errors import (
 )
 from gloam.model_card import Photometric
 from gloam.padding import PaddingProfile
+from gloam.runtime.backends.placement import Placement
 from gloam.runtime.bulk import ray_run, ray_worker
 from gloam.runtime.bulk.extract import ExtractOptions, Part, extract
 from gloam.runtime.bulk.ray_cluster import Cluster
@@ -43,11 +44,11 @@ OPTIONS = ExtractOptions(shard_size=4)
 
 
 def load(model: Path, clahe: bool = False) -> Embedder:
-    return Embedder.load(model, threads=1, photometric=Photometric("clahe") if clahe else None)
+    return Embedder.load(model, Placement(threads=1), photometric=Photometric("clahe") if clahe else None)
 
 
 def load_translated(model: Path) -> Embedder:
-    return Embedder.load(model, threads=1, translator=create_classic("gamma:0.2"))
+    return Embedder.load(model, Placement(threads=1), translator=create_classic("gamma:0.2"))
 
 
 @pytest.fixture

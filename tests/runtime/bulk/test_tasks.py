@@ -23,6 +23,7 @@ from gloam.data.images import decode_image
 from gloam.data.sources import ImageItem, find_images
 from gloam.errors import DataError, IncompatibleError, StoreError, UsageError
 from gloam.padding import PaddingProfile
+from gloam.runtime.backends.placement import Placement
 from gloam.runtime.bulk import extract as pipeline
 from gloam.runtime.bulk.extract import ExtractOptions, Part, extract
 from gloam.runtime.bulk.stages import WAITING
@@ -37,7 +38,7 @@ OPTIONS = ExtractOptions(shard_size=4)
 @pytest.fixture
 def embedder(tmp_path: Path) -> Embedder:
     write_tiny_embedder(tmp_path / "tiny.onnx")
-    return Embedder.load(tmp_path / "tiny.onnx", threads=1)
+    return Embedder.load(tmp_path / "tiny.onnx", Placement(threads=1))
 
 
 def pack(folder: Path, tar: Path, size: int = 10**9) -> None:
@@ -217,7 +218,7 @@ class Counted(Embedder):
 def test_decoded_images_in_flight_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, threads: int) -> None:
     write_images(tmp_path / "images", 300)
     write_tiny_embedder(tmp_path / "m.onnx", PaddingProfile.fixed((256, 512), (256, 512)))
-    embedder = Counted(Embedder.load(tmp_path / "m.onnx", threads=1).session)
+    embedder = Counted(Embedder.load(tmp_path / "m.onnx", Placement(threads=1)).session)
     embedder.batch_size = 8
 
     def counted(source: bytes, **options: object) -> np.ndarray:
@@ -236,7 +237,7 @@ def test_decoded_images_in_flight_are_bounded(tmp_path: Path, monkeypatch: pytes
 def test_batches_stay_inside_a_shard_and_are_full_there(tmp_path: Path) -> None:
     write_images(tmp_path / "images", 50)
     write_tiny_embedder(tmp_path / "m.onnx", PaddingProfile.fixed((256,), (256,)))
-    embedder = Embedder.load(tmp_path / "m.onnx", threads=1)
+    embedder = Embedder.load(tmp_path / "m.onnx", Placement(threads=1))
     embedder.batch_size = 4
     sizes, run_batch = [], embedder.run_batch
 

@@ -50,8 +50,8 @@ def test_fixed_profile_equals_native(model: Path, tmp_path: Path) -> None:
 
 def test_backend_is_stated(model: Path) -> None:
     session = OrtSession(model, threads=1)
-    assert session.backend["providers"] == ["CPUExecutionProvider"]
-    assert session.backend["threads"] == 1
+    assert session.backend.providers == ("CPUExecutionProvider",)
+    assert session.backend.threads == 1
     assert {row["device"] for row in available_backends()} == {"cpu", "cuda", "tensorrt"}
 
 

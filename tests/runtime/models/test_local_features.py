@@ -20,7 +20,6 @@ class CellModel:
     """Cells of 8 x 8 pixels: mean colour as the feature, brightness as the attention."""
 
     fingerprint = "f"
-    backend: Mapping[str, Any] = {}
 
     def __init__(self, kind: str = "local_features") -> None:
         names = ("features", "attention", "positions", "scales")

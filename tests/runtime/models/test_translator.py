@@ -9,6 +9,7 @@ import pytest
 
 from gloam.errors import ImageError, ModelError, UsageError
 from gloam.padding import PaddingProfile
+from gloam.runtime.backends.placement import Placement
 from gloam.runtime.backends.selftest import run_selftest
 from gloam.runtime.models.edge_detector import EdgeDetector
 from gloam.runtime.models.translator import Translator, load_translator
@@ -27,7 +28,7 @@ def images(channels: int = 3) -> list[np.ndarray]:
 @pytest.mark.parametrize("profile", PROFILES)
 def test_an_inversion_is_exact_at_every_size(tmp_path: Path, profile: str) -> None:
     write_tiny_translator(tmp_path / "m.onnx", PROFILES[profile])
-    translator = Translator.load(tmp_path / "m.onnx", threads=1)
+    translator = Translator.load(tmp_path / "m.onnx", Placement(threads=1))
     for image, found in zip(images(), translator(images()), strict=True):
         np.testing.assert_array_equal(found, 255 - image)
     difference, tolerance = run_selftest(translator.session)
@@ -36,7 +37,7 @@ def test_an_inversion_is_exact_at_every_size(tmp_path: Path, profile: str) -> No
 
 def test_batches_of_one_shape_are_cut_to_the_profile(tmp_path: Path) -> None:
     write_tiny_translator(tmp_path / "m.onnx", PROFILES["fixed"])
-    translator = Translator.load(tmp_path / "m.onnx", threads=1)
+    translator = Translator.load(tmp_path / "m.onnx", Placement(threads=1))
     translator._model.batch_size = 2  # as on a GPU
     for image, found in zip(images(), translator(images()), strict=True):
         np.testing.assert_array_equal(found, 255 - image)
@@ -45,17 +46,17 @@ def test_batches_of_one_shape_are_cut_to_the_profile(tmp_path: Path) -> None:
 def test_grey_models_and_grey_images(tmp_path: Path) -> None:
     write_tiny_translator(tmp_path / "grey.onnx", channels=1)
     write_tiny_translator(tmp_path / "colour.onnx")
-    grey = Translator.load(tmp_path / "grey.onnx", threads=1)
+    grey = Translator.load(tmp_path / "grey.onnx", Placement(threads=1))
     for image, found in zip(images(1), grey(images(1)), strict=True):
         np.testing.assert_array_equal(found, 255 - image)
     assert {found.shape[2] for found in grey(images(3))} == {3}
-    colour = Translator.load(tmp_path / "colour.onnx", threads=1)
+    colour = Translator.load(tmp_path / "colour.onnx", Placement(threads=1))
     np.testing.assert_array_equal(colour(images(1))[3], 255 - images(1)[3])
 
 
 def test_what_is_no_image_or_too_large_is_refused(tmp_path: Path) -> None:
     write_tiny_translator(tmp_path / "m.onnx", PROFILES["fixed"])
-    translator = Translator.load(tmp_path / "m.onnx", threads=1)
+    translator = Translator.load(tmp_path / "m.onnx", Placement(threads=1))
     for bad in (np.zeros((4, 4), np.uint8), np.zeros((4, 4, 3)), np.zeros((0, 4, 3), np.uint8)):
         with pytest.raises(ImageError, match=r"must be uint8 \[H, W, 3\]"):
             translator([bad])
@@ -66,7 +67,7 @@ def test_what_is_no_image_or_too_large_is_refused(tmp_path: Path) -> None:
 def test_values_that_are_not_finite_are_named(tmp_path: Path) -> None:
     write_tiny_translator(tmp_path / "m.onnx", gain=3e38)
     with pytest.raises(ModelError, match="not finite"):
-        Translator.load(tmp_path / "m.onnx", threads=1)(images()[:2])
+        Translator.load(tmp_path / "m.onnx", Placement(threads=1))(images()[:2])
 
 
 def test_a_specification_is_a_file_or_a_name(tmp_path: Path) -> None:
@@ -86,7 +87,7 @@ def test_a_specification_is_a_file_or_a_name(tmp_path: Path) -> None:
 
 def test_edges_are_probabilities_and_grey_pictures(tmp_path: Path) -> None:
     write_tiny_translator(tmp_path / "m.onnx", kind="edges")
-    detector = EdgeDetector.load(tmp_path / "m.onnx", threads=1)
+    detector = EdgeDetector.load(tmp_path / "m.onnx", Placement(threads=1))
     for image, values, picture in zip(images(), detector.probabilities(images()), detector(images()), strict=True):
         assert values.shape == picture.shape == image.shape[:2]
         np.testing.assert_allclose(values, image.mean(2) / 255, atol=1e-6)

@@ -95,7 +95,8 @@ class Counting:
 
     def __init__(self):
         self.inner, self.seen = create_classic("lab-inversion"), 0
-        self.name, self.fingerprint, self.batch_size, self.backend = "counting", self.inner.fingerprint, 2, {}
+        self.name, self.fingerprint, self.batch_size = "counting", self.inner.fingerprint, 2
+        self.backend = self.inner.backend
 
     def check(self, image):
         pass

@@ -5,9 +5,10 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from gloam.errors import DeviceError, ModelError, UsageError
 from gloam.model_card import ModelCard
 from gloam.runtime.backends.cuda.device import Array, Device, DeviceMemoryError
 from gloam.runtime.backends.cuda.open import open_device
+from gloam.runtime.backends.facts import BackendFacts
 from gloam.runtime.backends.tensorrt.api import (
     EngineLog,
     EngineProfile,
@@ -48,8 +50,7 @@ class TensorRTSession:
     Attributes:
         card: the model's card, narrowed to the shapes that the engine has.
         fingerprint: of the model.
-        backend: see :class:`gloam.runtime.backends.session.Session`; also ``gpu``, ``engine`` and, after memory ran
-            out, ``reduced`` (the batch that each shape was cut to).
+        backend: see :class:`gloam.runtime.backends.session.Session`.
 
     Raises:
         ModelError: no such engine, truncated, changed, or of another model.
@@ -104,20 +105,20 @@ class TensorRTSession:
         }
         self.fingerprint = engine_card.key.fingerprint
         gpu = self.device.info
-        self.backend: dict[str, Any] = {
-            "backend": "tensorrt",
-            "version": trt.__version__,
-            "providers": [gpu.name],
-            "device": "cuda",
-            "threads": 1,
-            "precision": self.card.precision,
-            "tf32": bool(engine_card.key.options.get("tf32")),
-            "gpu": {"name": gpu.name, "compute_capability": gpu.compute_capability, "driver": gpu.driver},
-            "layer": self.device.layer,
-            "contexts": contexts,
-            "cuda_graphs": cuda_graphs,
-            "engine": engine_card.key.digest(),
-        }
+        self.backend = BackendFacts(
+            "tensorrt",
+            (gpu.name,),
+            self.card.precision,
+            device="cuda",
+            threads=1,
+            version=trt.__version__,
+            tf32=bool(engine_card.key.options.get("tf32")),
+            gpu={"name": gpu.name, "compute_capability": gpu.compute_capability, "driver": gpu.driver},
+            layer=self.device.layer,
+            contexts=contexts,
+            cuda_graphs=cuda_graphs,
+            engine=engine_card.key.digest(),
+        )
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Run the engine.
@@ -233,12 +234,13 @@ class TensorRTSession:
         height, width = profile.shape
         if tried > profile.batch[0]:
             self._limits[profile.shape] = max(tried // 2, profile.batch[0])
-            self.backend.setdefault("reduced", {})[f"{width}x{height}"] = self._limits[profile.shape]
+            reduced = {**(self.backend.reduced or {}), f"{width}x{height}": self._limits[profile.shape]}
+            self.backend = replace(self.backend, reduced=reduced)
         elif len(self._lanes) > 1:
             for lane in self._lanes[1:]:
                 lane.close()
             del self._lanes[1:]
-            self.backend["contexts"] = 1
+            self.backend = replace(self.backend, contexts=1)
         else:
             gpu = self.device.info
             raise DeviceMemoryError(
@@ -257,7 +259,7 @@ class TensorRTSession:
     def _note_graphs(self) -> None:
         problem = next((lane.graph_problem for lane in self._lanes if lane.graph_problem), None)
         if problem is not None:
-            self.backend["cuda_graphs"] = f"off: {problem}"
+            self.backend = replace(self.backend, cuda_graphs=f"off: {problem}")
 
 
 def _parts(start: int, stop: int, size: int) -> deque[tuple[int, int]]:

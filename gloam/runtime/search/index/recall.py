@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gloam.runtime.descriptors.source import DescriptorSource, finite_blocks
+from gloam.runtime.search.index.card import IndexCard
 from gloam.runtime.search.index.gpu import inverted_file
 
 QUERIES = 200
@@ -132,3 +133,23 @@ def select(store: DescriptorSource, rows: npt.NDArray[np.int64]) -> Scores:
         chosen[first:last] = block[rows[first:last] - start]
         start += len(names)
     return chosen
+
+
+def said(card: IndexCard) -> list[str]:
+    """What a card says of its training and recall, in lines for people."""
+    lines = [f"{len(card.files)} files"] if len(card.files) > 1 else []
+    if card.training:
+        lines.append(f"learned from {card.training['vectors']} vectors, k-means on {card.training['device']}")
+    if not card.recall:
+        return lines if card.factory == "Flat" else [*lines, "recall: not measured for this whole"]
+    at_k = next((key for key in card.recall if key.startswith("recall@") and key != "recall@1"), "recall@1")
+    settings = ", ".join(f"{name} {value}" for name, value in card.search.items()) or "no settings"
+    lines.append(
+        f"recall against exact, {card.recall['queries']:.0f} queries, {settings}: "
+        f"{at_k} {card.recall[at_k]:.3f}, recall@1 {card.recall['recall@1']:.3f}"
+    )
+    if card.recall[at_k] < card.recall["target"]:
+        lines.append(f"below the {card.recall['target']:g} asked for, and the best of the settings tried")
+    if card.recall["vectors"] != card.count:
+        lines.append(f"measured on {card.recall['vectors']:.0f} vectors, before the others were added")
+    return lines

@@ -22,6 +22,7 @@ from gloam.runtime.backends.cuda.driver import find_driver
 from gloam.runtime.backends.cuda.open import LAYERS, open_device
 from gloam.runtime.backends.open import open_session
 from gloam.runtime.backends.ort import available_backends
+from gloam.runtime.backends.placement import Placement
 from gloam.runtime.backends.tensorrt.session import TensorRTSession
 from gloam.runtime.bulk.extract import extract
 from gloam.runtime.descriptors.store import DescriptorStore
@@ -91,13 +92,13 @@ def test_cuda_and_cpu_agree_in_fp32(tmp_path: Path, profile: str) -> None:
         pytest.skip("no CUDA provider in this ONNX Runtime, or no GPU")
     chosen = PaddingProfile.fixed((256,), (256,)) if profile == "fixed" else None
     write_tiny_embedder(tmp_path / "m.onnx", chosen)
-    session = open_session(tmp_path / "m.onnx", "cuda")
-    assert "CUDAExecutionProvider" in session.backend["providers"]
+    session = open_session(tmp_path / "m.onnx", Placement("cuda"))
+    assert "CUDAExecutionProvider" in session.backend.providers
     rng = np.random.default_rng(0)
     images = [rng.integers(0, 256, (h, w, 3), dtype=np.uint8) for h, w in ((200, 130), (64, 256), (33, 77))]
     np.testing.assert_allclose(Embedder(session)(images), Embedder.load(tmp_path / "m.onnx")(images), atol=1e-5)
-    automatic = open_session(tmp_path / "m.onnx", "auto")
-    assert automatic.backend["device"] == "cuda"
+    automatic = open_session(tmp_path / "m.onnx", Placement("auto"))
+    assert automatic.backend.device == "cuda"
 
 
 def needs_provider(device: str) -> None:
@@ -125,7 +126,7 @@ def test_half_precision_on_the_gpu_overflows_nowhere(tmp_path: Path) -> None:
     write_strong_embedder(tmp_path / "m.onnx")
     convert_precision(tmp_path / "m.onnx", tmp_path / "half.onnx", "fp16", accept=True)
     exact = Embedder.load(tmp_path / "m.onnx")(photographs())
-    half = Embedder.load(tmp_path / "half.onnx", device="cuda")(photographs())
+    half = Embedder.load(tmp_path / "half.onnx", Placement(device="cuda"))(photographs())
     assert (half * exact).sum(1).min() > 0.999
 
 
@@ -140,7 +141,7 @@ def test_a_store_made_on_the_gpu_is_that_of_the_cpu(tmp_path: Path) -> None:
     items = find_images(photos)
     stores = {}
     for device in ("cpu", "cuda"):
-        summary = extract(items, Embedder.load(tmp_path / "m.onnx", device=device), tmp_path / device)
+        summary = extract(items, Embedder.load(tmp_path / "m.onnx", Placement(device=device)), tmp_path / device)
         assert (summary.described, summary.failed) == (20, 0)
         stores[device] = DescriptorStore.open(tmp_path / device).load()
     np.testing.assert_allclose(stores["cuda"], stores["cpu"], atol=2e-3)  # stored in float16
@@ -150,7 +151,7 @@ def test_the_tensorrt_provider_agrees_with_the_cpu(tmp_path: Path) -> None:
     needs_provider("tensorrt")
     write_tiny_embedder(tmp_path / "m.onnx", PaddingProfile.fixed((256,), (256,), (1, 4)))
     try:
-        session = open_session(tmp_path / "m.onnx", "tensorrt")
+        session = open_session(tmp_path / "m.onnx", Placement("tensorrt"))
     except (DeviceError, MissingExtraError) as error:
         pytest.skip(str(error))
     expected = Embedder.load(tmp_path / "m.onnx")(photographs())

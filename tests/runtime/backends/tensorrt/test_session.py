@@ -18,6 +18,7 @@ from gloam.runtime.backends.cuda.device import DeviceMemoryError
 from gloam.runtime.backends.cuda.driver import Driver
 from gloam.runtime.backends.open import open_session
 from gloam.runtime.backends.ort import OrtSession
+from gloam.runtime.backends.placement import Placement
 from gloam.runtime.backends.tensorrt.engine_card import read_engine_card
 from gloam.runtime.backends.tensorrt.session import TensorRTSession
 from gloam.runtime.models.embedder import Embedder
@@ -68,7 +69,7 @@ def test_a_graph_is_captured_once_per_shape_and_batch_and_launched_afterwards(
             assert right(session.run(given), given)
         given = batch(4, seed=9)  # memory has grown meanwhile, so the old graph must be gone
         assert right(session.run(given), given)
-        assert session.backend["cuda_graphs"] is True
+        assert session.backend.cuda_graphs is True
 
 
 def test_a_model_that_cannot_be_captured_runs_without_graphs_and_says_so(
@@ -82,7 +83,7 @@ def test_a_model_that_cannot_be_captured_runs_without_graphs_and_says_so(
         for seed in range(2):
             given = batch(3, seed=seed)
             assert right(session.run(given), given)
-        assert "host function" in session.backend["cuda_graphs"]
+        assert "host function" in session.backend.cuda_graphs
 
 
 def test_buffers_are_kept_from_run_to_run_and_given_back_at_the_end(engine: Path, gpu: FakeDevice) -> None:
@@ -111,7 +112,7 @@ def test_out_of_memory_halves_the_batch_and_loses_nothing(engine: Path, trt: Fak
         assert right(session.run(given), given)
         trt.out_of_memory_above = 3  # something else takes the memory in the middle of the work
         assert right(session.run(given), given)
-        assert session.backend["reduced"] == {"512x256": 2}
+        assert session.backend.reduced == {"512x256": 2}
         other = batch(5, 256, 256)
         assert right(session.run(other), other)
     trt.out_of_memory_above = 1 << 30
@@ -120,19 +121,19 @@ def test_out_of_memory_halves_the_batch_and_loses_nothing(engine: Path, trt: Fak
     with TensorRTSession(engine, device=small, contexts=1) as session:
         trt.device = small
         assert right(session.run(given), given)
-        assert session.backend["reduced"] == {"512x256": 2}
+        assert session.backend.reduced == {"512x256": 2}
     half = FakeDevice(memory=6 * one)  # the second context finds no room while the first one is at work
     with TensorRTSession(engine, device=half, contexts=2, batch=2) as session:
         trt.device = half
         assert right(session.run(given), given)
-        assert session.backend["reduced"] == {"512x256": 1}
+        assert session.backend.reduced == {"512x256": 1}
     none = FakeDevice(memory=one)
     trt.device = none
     session = TensorRTSession(engine, device=none)
     with pytest.raises(DeviceMemoryError, match="no room for a batch of 1 at 512x256") as caught:
         session.run(given)
     assert "\n" not in str(caught.value)
-    assert session.backend["contexts"] == 1  # that was tried, too
+    assert session.backend.contexts == 1  # that was tried, too
 
 
 def test_memory_errors_of_one_picture_do_not_end_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -291,9 +292,9 @@ def test_tensorrt_that_is_absent_or_too_old_is_named(
 
 def test_embedders_load_an_engine_by_folder_or_file(engine: Path, onnx_file: Path) -> None:
     for path in (engine, engine / "model.engine"):
-        embedder = Embedder.load(path, device="auto")
-        assert embedder.session.backend["backend"] == "tensorrt"
-        assert embedder.session.backend["why"] == "the model is a TensorRT engine"
+        embedder = Embedder.load(path, Placement(device="auto"))
+        assert embedder.session.backend.backend == "tensorrt"
+        assert embedder.session.backend.why == "the model is a TensorRT engine"
         assert embedder.space == Embedder.load(onnx_file).space
         assert embedder.fingerprint == Embedder.load(onnx_file).fingerprint
         image = batch(1)["images"][0, :200, :300]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,12 @@ import numpy as np
 import pytest
 
 from gloam.errors import DeviceError, ModelError, UsageError
-from gloam.runtime import bench
 from gloam.runtime.backends.open import open_choice
+from gloam.runtime.backends.placement import Placement
 from gloam.runtime.backends.processor import Processor
 from gloam.runtime.backends.tuning import Choice
-from gloam.runtime.bench import Row, best, candidates, compare_choices, generated_images, interleave, tune
+from gloam.runtime.bench import compare as bench
+from gloam.runtime.bench.compare import Row, best, candidates, compare_choices, generated_images, interleave, tune
 from tests.tiny_models import write_tiny_embedder
 from tests.tiny_translators import write_tiny_translator
 
@@ -40,7 +42,7 @@ class Pretended:
     def __init__(self, path: Any, choice: Choice, clock: Clock) -> None:
         inner = open_choice(path, HALF)
         self.card, self.fingerprint = inner.card, inner.fingerprint
-        self.backend = inner.backend | {"threads": choice.threads, "requests": choice.requests}
+        self.backend = replace(inner.backend, threads=choice.threads, requests=choice.requests)
         self._inner, self._choice, self._clock = inner, choice, clock
 
     def run(self, inputs: Mapping[str, Any]) -> dict[str, np.ndarray]:
@@ -144,7 +146,8 @@ def test_threads_that_the_backend_does_not_give_are_left_out(tmp_path: Path) -> 
 
     def opened(path: Any, choice: Choice) -> Any:
         session = Pretended(path, choice, clock)
-        session.backend["threads"] = min(choice.threads, 1) if choice == FAST else choice.threads
+        given = min(choice.threads, 1) if choice == FAST else choice.threads
+        session.backend = replace(session.backend, threads=given)
         return session
 
     found = compare_choices(
@@ -165,14 +168,14 @@ def test_image_models_are_compared_pixel_by_pixel(tmp_path: Path) -> None:
 def test_bf16_by_name_is_refused_where_it_cannot_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bench, "capabilities", lambda: ["FP32"])
     with pytest.raises(ModelError, match="bf16 cannot be measured here"):
-        bench.here(cpu_precision="bf16")
+        bench.here(Placement(cpu_precision="bf16"))
     choices, notes = bench.here()
     assert {choice.cpu_precision for choice in choices} == {"f32"}
     assert "bf16 is not measured: this processor does not compute in it" in notes
     monkeypatch.setattr(bench, "capabilities", lambda: ["FP32", "BF16"])
     assert any(choice.cpu_precision == "bf16" for choice in bench.here()[0])
-    assert all(choice.cpu_precision == "f32" for choice in bench.here(cpu_precision="f32")[0])
-    assert all(choice.backend == "onnxruntime" for choice in bench.here("onnxruntime")[0])
+    assert all(choice.cpu_precision == "f32" for choice in bench.here(Placement(cpu_precision="f32"))[0])
+    assert all(choice.backend == "onnxruntime" for choice in bench.here(Placement(backend="onnxruntime"))[0])
 
 
 def test_made_images_fit_the_model() -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import util
 from pathlib import Path
@@ -22,9 +22,10 @@ from gloam.errors import GloamError, ModelError, UsageError
 from gloam.files import sha256_file
 from gloam.runtime.backends.open import open_choice
 from gloam.runtime.backends.openvino import capabilities
+from gloam.runtime.backends.placement import BACKENDS, Placement
 from gloam.runtime.backends.processor import Processor, find_processor
 from gloam.runtime.backends.session import Session
-from gloam.runtime.backends.tuning import BACKENDS, Choice, TuneProfile, backend_versions
+from gloam.runtime.backends.tuning import Choice, TuneProfile, backend_versions
 from gloam.runtime.models.embedder import Embedder
 from gloam.runtime.models.image_model import ImageModel
 
@@ -57,7 +58,7 @@ class Row:
     rates: list[float] = field(default_factory=list)
     loss: float = float("inf")
     agrees: bool = False
-    convolutions: dict[str, int] | None = None
+    convolutions: Mapping[str, int] | None = None
     problem: str | None = None
 
     @property
@@ -183,13 +184,13 @@ def compare_choices(
         if not works:
             truth, fingerprint, precision = answers, session.fingerprint, session.card.precision
             unit = "1 - cosine" if session.card.kind == "embedder" else "absolute difference"
-        elif session.backend["threads"] != choice.threads or session.backend.get("requests", 1) != choice.requests:
-            notes.append(f"{choice}: left out, the backend gives {session.backend['threads']} threads")
+        elif (session.backend.threads, session.backend.runs_at_once) != (choice.threads, choice.requests):
+            notes.append(f"{choice}: left out, the backend gives {session.backend.threads} threads")
             continue
         loss = _loss(answers, truth, session.card.kind)
         bounds = {"fp32": EXACT, "bf16": REDUCED}.get(session.card.precision, TWICE)
         bound = bounds["embedder" if session.card.kind == "embedder" else "images"]
-        rows.append(Row(choice, [], loss, loss <= bound, session.backend.get("convolutions")))
+        rows.append(Row(choice, [], loss, loss <= bound, session.backend.convolutions))
         works.append(work)
     running = [row for row in rows if row.problem is None]
     for row, seconds in zip(running, interleave(works, rounds, clock), strict=True):
@@ -197,29 +198,28 @@ def compare_choices(
     return Comparison(rows, unit, fingerprint, precision, notes)
 
 
-def here(
-    backend: str | None = None, cpu_precision: str | None = None, threads: int | None = None
-) -> tuple[list[Choice], list[str]]:
+def here(only: Placement | None = None) -> tuple[list[Choice], list[str]]:
     """The choices that can be measured with what is installed here, and notes on what cannot.
 
     Args:
-        backend, cpu_precision, threads: only these, beside the default.
+        only: measure this backend, precision and number of threads alone, where it names them, beside the default.
 
     Raises:
         ModelError: bf16 was asked for by name and cannot be had.
     """
+    only = only or Placement()
     processor, notes = find_processor(), []
-    installed = [name for name in BACKENDS if util.find_spec(name) is not None and backend in (None, name)]
-    bf16 = cpu_precision != "f32" and "openvino" in installed and "BF16" in capabilities()
-    if cpu_precision == "bf16" and not bf16:
+    installed = [name for name in BACKENDS if util.find_spec(name) is not None and only.backend in (None, name)]
+    bf16 = only.cpu_precision != "f32" and "openvino" in installed and "BF16" in capabilities()
+    if only.cpu_precision == "bf16" and not bf16:
         raise ModelError(
             "bf16 cannot be measured here: it needs OpenVINO and a processor that has it; see `gloam doctor`"
         )
     if util.find_spec("openvino") is None:
         notes.append("OpenVINO is not installed; pip install 'gloam[openvino]'")
-    elif not bf16 and "openvino" in installed and cpu_precision is None:
+    elif not bf16 and "openvino" in installed and only.cpu_precision is None:
         notes.append("bf16 is not measured: this processor does not compute in it")
-    return candidates(processor.cores, installed, bf16, threads), notes
+    return candidates(processor.cores, installed, bf16, only.threads), notes
 
 
 def tune(

@@ -1,0 +1,1 @@
+"""What runs a model fastest on this machine."""

@@ -1,0 +1,140 @@
+"""A bulk image-to-image run as it is asked for: from a source of images to a folder of pictures, or tars."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from gloam.data.sources import find_images
+from gloam.errors import UsageError
+from gloam.runtime.bulk.contact_sheet import write_contact_sheet
+from gloam.runtime.bulk.pictures import PictureOptions, PictureSummary, run_images
+from gloam.runtime.models.image_model import ImageOperation
+
+
+@dataclass(frozen=True)
+class PictureRequest:
+    """What to turn into pictures, and how.
+
+    Attributes:
+        source: folder, list, kapture dataset, shards, image or URL.
+        output: folder of the run; not inside a folder of sources.
+        root: folder or URL that a list's names are relative to; the list's by default.
+        max_side: longer side, pixels; 0 keeps native sizes.
+        format: ``png`` or ``jpg``.
+        tar: write tar shards, each the pictures of ``tar_size`` sources, instead of files.
+        tar_size: sources per tar.
+        contact_sheet: write a picture of sources beside their pictures, too.
+        threads, metrics_port, progress: see :func:`run_images`.
+
+    Raises:
+        UsageError: options out of range, or such that do not go together.
+    """
+
+    source: Path | str
+    output: Path
+    root: Path | str | None = None
+    max_side: int = 1024
+    format: Literal["png", "jpg"] = "png"
+    tar: bool = False
+    tar_size: int = 1000
+    contact_sheet: bool = False
+    threads: int | None = None
+    metrics_port: int | None = None
+    progress: bool = False
+
+    def __post_init__(self) -> None:
+        self.options()
+        if self.tar and self.contact_sheet:
+            raise UsageError("--contact-sheet shows pictures in a folder; leave out --tar, or --contact-sheet")
+        _refuse_nesting(self.source, self.output)
+
+    def options(self) -> PictureOptions:
+        """What decides the pictures' bytes."""
+        return PictureOptions(self.max_side or None, self.format)
+
+
+@dataclass(frozen=True)
+class PictureRun:
+    """What a run did and with what.
+
+    Attributes:
+        request: what was asked for.
+        summary: counts and times.
+        model, fingerprint: name and identity of the operation.
+        sheet: the contact sheet, where one was asked for.
+    """
+
+    request: PictureRequest
+    summary: PictureSummary
+    model: str
+    fingerprint: str
+    sheet: Path | None = None
+
+    @property
+    def output(self) -> Path:
+        """Where the pictures are."""
+        return self.request.output if self.request.tar else self.request.output / "images"
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready."""
+        sheet = {} if self.sheet is None else {"contact_sheet": str(self.sheet)}
+        stated = {"output": str(self.output), "model": self.model, "fingerprint": self.fingerprint}
+        return {**self.summary.to_dict(), **stated, **sheet}
+
+    def said(self, verb: str) -> str:
+        """Lines for people.
+
+        Args:
+            verb: what became of an image, e.g. ``translated``.
+        """
+        summary, request = self.summary, self.request
+        lines = [
+            f"{self.output}: {summary.done} of {summary.images} images {verb} by {self.model}"
+            + (f", {summary.reused} of them by an earlier run" if summary.reused else ""),
+            f"{summary.images_per_second:.1f} images/s; {summary.said()}",
+            str(summary.backend),
+        ]
+        if summary.reduced:
+            lines.append(f"{summary.reduced} images were larger than --max-side {request.max_side} and were reduced")
+        if summary.failed:
+            lines.append(f"{summary.failed} images failed; the reasons are in {request.output / 'failures.csv'}")
+        if self.sheet is not None:
+            lines.append(f"contact sheet {self.sheet}")
+        return "\n".join(lines)
+
+
+def run_pictures(request: PictureRequest, load: Callable[[], ImageOperation]) -> PictureRun:
+    """Find the images, load the model, turn them; the same request carries on where an earlier run stopped.
+
+    Args:
+        request: what to do.
+        load: gives the translator or edge detector, once images are found.
+
+    Raises:
+        GloamError: as :func:`run_images` and :func:`find_images` say, and ``load``.
+    """
+    items = find_images(request.source, request.root)
+    operation = load()
+    summary = run_images(
+        items,
+        operation,
+        request.output,
+        request.options(),
+        tar_size=request.tar_size if request.tar else None,
+        threads=request.threads,
+        metrics_port=request.metrics_port,
+        progress=request.progress,
+    )
+    sheet = write_contact_sheet(request.output, items) if request.contact_sheet else None
+    return PictureRun(request, summary, operation.name, operation.fingerprint, sheet)
+
+
+def _refuse_nesting(source: Path | str, output: Path) -> None:
+    """Pictures below a folder of sources would be sources of the next run."""
+    if isinstance(source, str) or not source.is_dir() or (source / "sensors" / "records_camera.txt").is_file():
+        return
+    if output.resolve().is_relative_to(source.resolve()):
+        raise UsageError(f"{output}: lies inside the folder of the sources; choose an output folder elsewhere")

@@ -1,0 +1,49 @@
+"""Load any exported model: what its card says it is decides which object comes back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from gloam.errors import ModelError
+from gloam.runtime.backends.open import open_session
+from gloam.runtime.backends.placement import Placement
+from gloam.runtime.models.edge_detector import EdgeDetector
+from gloam.runtime.models.embedder import Embedder
+from gloam.runtime.models.image_model import refuse_weights
+from gloam.runtime.models.local_features import LocalExtractor
+from gloam.runtime.models.translator import Translator
+
+Model = Embedder | Translator | EdgeDetector | LocalExtractor
+KINDS: dict[str, type[Model]] = {
+    "embedder": Embedder,
+    "fused": Embedder,
+    "translator": Translator,
+    "edges": EdgeDetector,
+    "local_features": LocalExtractor,
+}
+
+
+def load(path: str | Path, placement: Placement | None = None) -> Model:
+    """Load an ``.onnx`` file or a TensorRT engine.
+
+    Args:
+        path: the model.
+        placement: where and how it runs; on the CPU by default.
+
+    Returns:
+        an object to call with a list of uint8 ``[H, W, 3]`` RGB images: by the kind of the model's card an
+        :class:`Embedder` (descriptors), :class:`Translator` or :class:`EdgeDetector` (pictures), or
+        :class:`LocalExtractor` (local features).
+
+    Raises:
+        ModelError: unreadable, a checkpoint that was never exported, or of a kind that nothing here runs.
+        DeviceError: the device is not active.
+    """
+    refuse_weights(Path(path))
+    session = open_session(path, placement)
+    kind = KINDS.get(session.card.kind)
+    if kind is None:
+        raise ModelError(
+            f"{path}: a model of kind '{session.card.kind}', which cannot be run here; give one of {', '.join(KINDS)}"
+        )
+    return kind(session)

@@ -1,0 +1,53 @@
+"""An extraction as it is asked for: sizes by default, and the same store as the steps one by one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from gloam.data.sources import find_images
+from gloam.errors import UsageError
+from gloam.runtime.backends.placement import Placement
+from gloam.runtime.bulk.extract import extract
+from gloam.runtime.bulk.extraction import EmbedderLoader, ExtractRequest, finish_store, run_extraction
+from gloam.runtime.descriptors.store import DescriptorStore
+from gloam.runtime.models.embedder import Embedder
+from tests.runtime.bulk.test_extract import write_images
+from tests.tiny_models import write_tiny_embedder
+
+LOADER = EmbedderLoader(Path("m.onnx"))
+
+
+def test_a_model_that_resizes_itself_gets_native_sizes_unless_a_size_was_asked_for() -> None:
+    plain = ExtractRequest(Path("in"), Path("out"), LOADER)
+    assert plain.options(None).max_side == 1024
+    assert plain.options(640).max_side is None
+    assert ExtractRequest(Path("in"), Path("out"), LOADER, max_side=0).options(None).max_side is None
+    assert ExtractRequest(Path("in"), Path("out"), LOADER, max_side=512).options(640).max_side == 512  # refused later
+    stretched = ExtractRequest(Path("in"), Path("out"), LOADER, stretch=(64, 48)).options(None)
+    assert (stretched.max_side, stretched.stretch) == (None, (64, 48))
+
+
+def test_what_is_out_of_range_is_refused_before_anything_is_read() -> None:
+    with pytest.raises(UsageError, match="image sides must be 32 pixels or more"):
+        ExtractRequest(Path("absent"), Path("out"), LOADER, max_side=8)
+    with pytest.raises(UsageError, match="--shard-size must be 1 or more"):
+        ExtractRequest(Path("absent"), Path("out"), LOADER, shard_size=0)
+
+
+def test_a_request_makes_the_store_of_its_steps(tmp_path: Path) -> None:
+    write_images(tmp_path / "images", 3)
+    write_tiny_embedder(tmp_path / "m.onnx")
+    loader = EmbedderLoader(tmp_path / "m.onnx", Placement(threads=1))
+    done = run_extraction(ExtractRequest(tmp_path / "images", tmp_path / "a", loader))
+    extract(find_images(tmp_path / "images"), Embedder.load(tmp_path / "m.onnx"), tmp_path / "b")
+    first, second = DescriptorStore.open(tmp_path / "a"), DescriptorStore.open(tmp_path / "b")
+    assert (first.names, first.space) == (second.names, second.space)
+    assert (first.load() == second.load()).all()
+    data = done.to_dict()
+    assert (data["described"], data["complete"], data["translate"]) == (3, True, None)
+    assert data["backend"]["threads"] == 1
+    assert data["space"] == first.space
+    assert "3 of 3 images described" in str(done)
+    assert finish_store(tmp_path / "a")["described"] == 3
