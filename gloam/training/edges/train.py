@@ -52,6 +52,7 @@ class DetectorSummary:
             ``untrained``, and the controls ``sobel`` and ``canny``, each at its own best threshold.
         history: one record per epoch.
         seconds: of this call, rendering included; cpu_seconds: of all threads.
+        config: of the run.
     """
 
     weights: Path
@@ -61,6 +62,7 @@ class DetectorSummary:
     history: list[dict[str, Any]]
     seconds: float
     cpu_seconds: float
+    config: DetectorConfig
 
 
 def train_detector(
@@ -139,6 +141,7 @@ def train_detector(
         history,
         time.perf_counter() - started,
         time.process_time() - cpu,
+        config,
     )
     record: dict[str, Any] = {"recipe": recipe, "config": config.to_dict(), "weights_sha256": summary.weights_sha256}
     record |= {"best_epoch": best_epoch, "validation_f": table, "history": history, "gloam": __version__}

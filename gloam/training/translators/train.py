@@ -47,6 +47,7 @@ class TranslatorSummary:
         seconds: by the run's clock, all calls together.
         losses: the last row of ``losses.csv``, by name.
         held_out: the last row of ``held_out.csv``, by name.
+        config: of the run.
     """
 
     weights: dict[str, Path]
@@ -57,6 +58,7 @@ class TranslatorSummary:
     seconds: float
     losses: dict[str, float]
     held_out: dict[str, float]
+    config: TranslatorConfig
 
 
 def train_translator(
@@ -130,8 +132,9 @@ def _run(
             weights[name] = folder / f"{name}.safetensors"
             saved = save_checkpoint(weights[name], product.float(), provenance)  # type: ignore[arg-type]  # a saved kind
             hashes[name] = saved["weights_sha256"]
+    losses, held_out = _last_rows(folder, LOSSES_FILE, HELD_OUT_FILE)
     summary = TranslatorSummary(
-        weights, hashes, end.step, end.steps, end.limited, end.seconds, *_last_rows(folder, LOSSES_FILE, HELD_OUT_FILE)
+        weights, hashes, end.step, end.steps, end.limited, end.seconds, losses, held_out, config
     )
     if fabric.global_rank == 0:
         write_json(folder / RECORD_FILE, _record(config, recipe, summary, end, batches.identity, str(fabric.device)))
