@@ -19,21 +19,20 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from gloam import __version__
 from gloam.data.town.config import REVISION
 from gloam.data.town.edges import EDGES_REVISION, EdgeViews, render_edge_views
 from gloam.errors import DivergenceError, StoreError
 from gloam.eval.edges import EdgeScores, canny_edges, score_edges, sobel_edges
-from gloam.files import atomic_write, sha256_json, write_json
+from gloam.files import atomic_write, sha256_json
 from gloam.networks.checkpoints import save_checkpoint
 from gloam.networks.edges import EdgeDetectorNetwork, create_detector
 from gloam.training.edges.config import DetectorConfig
 from gloam.training.edges.init import parameter_groups, settle_detector
 from gloam.training.edges.losses import detector_loss
+from gloam.training.run_record import RunRecord
 from gloam.training.run_state import RunState
 
 WEIGHTS_FILE = "detector.safetensors"
-RECORD_FILE = "train.json"
 SETTLING = 2**40  # the step whose batch, never trained on, the initial weights are settled on
 DRAW = 808  # keeps these random numbers apart from others of the same seed
 JUDGED = ("day", "night")
@@ -143,9 +142,8 @@ def train_detector(
         time.process_time() - cpu,
         config,
     )
-    record: dict[str, Any] = {"recipe": recipe, "config": config.to_dict(), "weights_sha256": summary.weights_sha256}
-    record |= {"best_epoch": best_epoch, "validation_f": table, "history": history, "gloam": __version__}
-    write_json(folder / RECORD_FILE, record)
+    more = {"best_epoch": best_epoch, "validation_f": table}
+    RunRecord(recipe, config.to_dict(), summary.weights_sha256, "cpu", history, more).write(folder)
     return summary
 
 

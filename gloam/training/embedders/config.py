@@ -178,9 +178,7 @@ class MetricConfig:
         if self.batch_places <= self.negatives:
             raise UsageError(f"batch_places {self.batch_places}: {self.negatives} negatives need more places than that")
         if self.night.active or self.real_share > 0 or self.anchors != "random":
-            raise UsageError(
-                "negatives_from batch: nights, real pairs and chosen anchors need negatives_from pool"
-            )
+            raise UsageError("negatives_from batch: nights, real pairs and chosen anchors need negatives_from pool")
 
     def to_dict(self) -> dict[str, Any]:
         """JSON form; :func:`fill_metric_config` reads it back."""

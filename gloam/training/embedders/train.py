@@ -7,20 +7,17 @@ a kill and, on a CPU with as many threads, ends with the same weights bit for bi
 
 from __future__ import annotations
 
-import importlib.metadata
-import platform
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from gloam import __version__
 from gloam.data.retrieval_sets.sets import RetrievalSet
 from gloam.errors import DataError, UsageError
-from gloam.files import sha256_json, write_json
+from gloam.files import sha256_json
 from gloam.model_card import Photometric
 from gloam.networks.checkpoints import load_checkpoint, save_checkpoint, weights_sha256
 from gloam.networks.embedders import EmbedderNetwork, create_embedder
@@ -29,12 +26,12 @@ from gloam.training.embedders.config import MetricConfig
 from gloam.training.embedders.epochs import MetricRun, Say
 from gloam.training.embedders.nights import NightCache
 from gloam.training.embedders.tuple_images import TupleImages
+from gloam.training.run_record import RunRecord
 from gloam.training.run_state import RunState
 
 WEIGHTS_FILE = "embedder.safetensors"
-RECORD_FILE = "train.json"
 NIGHTS_FOLDER = "nights"
-VERSIONED = ("numpy", "torch", "opencv-python-headless", "safetensors")
+RECORDED = ("best_epoch", "epochs", "validation", "untrained", "images", "seconds")
 
 
 @dataclass(frozen=True)
@@ -164,17 +161,18 @@ def train_metric(
         seconds=state.seconds,
         config=config,
     )
-    record = asdict(summary) | {
-        "weights": WEIGHTS_FILE,
-        "recipe": recipe,
-        "config": config.to_dict(),
-        "identity": identity,
-        "device": str(device),
-        "threads": torch.get_num_threads(),
-        "versions": {"gloam": __version__, "python": platform.python_version()}
-        | {name: importlib.metadata.version(name) for name in VERSIONED},
-    }
-    write_json(place / RECORD_FILE, record)
+    RunRecord(
+        recipe,
+        config.to_dict(),
+        summary.weights_sha256,
+        str(device),
+        summary.history,
+        {
+            "weights": WEIGHTS_FILE,
+            "identity": identity,
+            **{name: getattr(summary, name) for name in RECORDED},
+        },
+    ).write(place)
     return summary
 
 
