@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
@@ -25,12 +25,11 @@ from gloam.training.embedders.losses import contrastive_loss
 from gloam.training.embedders.tuple_images import Described, TupleImages, describe_images
 from gloam.training.embedders.tuples import Tuples, mine_epoch
 from gloam.training.embedders.validation import Validation, validate
-from gloam.training.run_state import RunState
+from gloam.training.run_state import RunState, Say
 
 NAMES_SHOWN = 3
 SETTLE_IMAGES = 256
 WHITENED_CELLS = 200  # of each image: 5000 images make 2 GiB of ResNet-18's
-Say = Callable[[str], None]
 
 
 @dataclass

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,8 +11,10 @@ import numpy as np
 from gloam.data.retrieval_sets.sets import RetrievalSet, read_retrieval_set
 from gloam.data.sources import ImageItem
 from gloam.data.town.config import REVISION
-from gloam.errors import StoreError
-from gloam.files import atomic_write, sha256_json
+from gloam.files import sha256_json
+from gloam.training.kept_arrays import read_arrays, write_arrays
+
+KEPT = ("names", "clusters", "queries", "positives", "conditions", "pixels")
 
 
 def open_set(
@@ -37,13 +37,21 @@ def open_set(
     if kind != "town" or not where.get("seeds") or views is None:
         return read_retrieval_set(kind, **where)
     path = Path(views) / f"views-{sha256_json([where, REVISION])[:16]}.npz"
-    if path.is_file():
-        return _read(path)
-    if say is not None:
-        say(f"rendering streets {list(where['seeds'])}")
-    rendered = read_retrieval_set(kind, **where)
-    _write(path, rendered)
-    return rendered
+    kept = read_arrays(path)
+    if kept is None:
+        if say is not None:
+            say(f"rendering streets {list(where['seeds'])}")
+        rendered = read_retrieval_set(kind, **where)
+        write_arrays(path, {name: np.asarray(getattr(rendered, name)) for name in KEPT})
+        return rendered
+    return RetrievalSet(
+        tuple(ImageItem(name, Path(name)) for name in kept["names"].tolist()),
+        kept["clusters"],
+        kept["queries"],
+        kept["positives"],
+        tuple(kept["conditions"].tolist()),
+        tuple(kept["pixels"]),
+    )
 
 
 def origin_of(train: Mapping[str, Any]) -> dict[str, str] | None:
@@ -51,27 +59,3 @@ def origin_of(train: Mapping[str, Any]) -> dict[str, str] | None:
     if train.get("kind") != "town" or not train.get("seeds"):
         return None
     return {"data": f"procedural streets {', '.join(map(str, train['seeds']))}", "licence": "Apache-2.0"}
-
-
-def _write(path: Path, images: RetrievalSet) -> None:
-    buffer = io.BytesIO()
-    arrays: dict[str, Any] = {name: getattr(images, name) for name in ("clusters", "queries", "positives")}
-    arrays |= {name: np.array(getattr(images, name)) for name in ("names", "conditions", "pixels")}
-    np.savez(buffer, **arrays)
-    with atomic_write(path) as handle:
-        handle.write(buffer.getbuffer())
-
-
-def _read(path: Path) -> RetrievalSet:
-    try:
-        with np.load(path) as kept:
-            return RetrievalSet(
-                tuple(ImageItem(name, Path(name)) for name in kept["names"].tolist()),
-                kept["clusters"],
-                kept["queries"],
-                kept["positives"],
-                tuple(kept["conditions"].tolist()),
-                tuple(kept["pixels"]),
-            )
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise StoreError(f"{path}: not readable ({error}); remove it to render again") from error

@@ -23,11 +23,11 @@ from gloam.networks.checkpoints import load_checkpoint, save_checkpoint, weights
 from gloam.networks.embedders import EmbedderNetwork, create_embedder
 from gloam.runtime.models.image_model import ImageOperation
 from gloam.training.embedders.config import MetricConfig
-from gloam.training.embedders.epochs import MetricRun, Say
+from gloam.training.embedders.epochs import MetricRun
 from gloam.training.embedders.nights import NightCache
 from gloam.training.embedders.tuple_images import TupleImages
 from gloam.training.run_record import RunRecord
-from gloam.training.run_state import RunState
+from gloam.training.run_state import RunState, Say
 
 WEIGHTS_FILE = "embedder.safetensors"
 NIGHTS_FOLDER = "nights"
