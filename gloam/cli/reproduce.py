@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
+from gloam.cli.shared.recipe_arguments import say
 from gloam.cli.shared.report import Report
 from gloam.errors import UsageError
 
@@ -47,10 +47,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> Report:
     """Run what can be run; exit code 1 where no row could."""
-
-    def say(line: str) -> None:
-        print(line, file=sys.stderr, flush=True)
-
     if arguments.town:
         from gloam.workflows.reproduce.town import reproduce_town
 
@@ -68,7 +64,7 @@ def run(arguments: argparse.Namespace) -> Report:
         rows=arguments.rows,
         weights=_weights(arguments.weights),
         order=arguments.order.split(",") if arguments.order else None,
-        train=(lambda recipe: _train(recipe, arguments.data)) if arguments.train else None,
+        train=arguments.train,
         words=arguments.words,
         say=say,
     )
@@ -83,15 +79,3 @@ def _weights(assignments: list[str]) -> dict[str, Path]:
             raise UsageError(f"--weights {assignment!r}: give ROW=FILE, with the row's name as the table has it")
         found[row] = Path(file)
     return found
-
-
-def _train(recipe: str, data: Path) -> Path:
-    """As ``gloam train metric`` does it."""
-    from gloam.cli.train import metric as train_metric
-    from gloam.workflows.reproduce.rows import EXPERIMENTS, TRAINED
-
-    folder = data / EXPERIMENTS / recipe
-    parser = argparse.ArgumentParser()
-    train_metric.add_arguments(parser)
-    train_metric.run(parser.parse_args(["--recipe", recipe, "--data", str(data), "-o", str(folder)]))
-    return folder / TRAINED

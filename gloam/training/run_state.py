@@ -24,6 +24,7 @@ STATE_FOLDER = "state"
 NEWEST_FILE = "newest.json"
 STATE_FORMAT = 1
 KEPT = 2  # complete saves, the newest included
+Say = Callable[[str], None]  # gets a line of progress
 
 
 class RunState:

@@ -33,7 +33,7 @@ from gloam.runtime.localization.features import SiftFeatures
 from gloam.runtime.models.embedder import Embedder
 from gloam.runtime.search.index import build_index
 from gloam.runtime.search.pairs import retrieve_pairs
-from gloam.training.embedders.street_config import read_recipe
+from gloam.training.embedders.config import read_metric_recipe
 from gloam.workflows.reports.page import (
     ErrorSet,
     GalleryResult,
@@ -61,6 +61,7 @@ class DemoConfig:
         top_k: map images retrieved per query.
         town: sizes of the town; the seed above replaces its own.
         recipe: of the embedder.
+        changes: keys of the recipe replaced.
     """
 
     seed: int = 7
@@ -68,6 +69,7 @@ class DemoConfig:
     top_k: int = 5
     town: TownConfig = dataclasses.field(default_factory=TownConfig)
     recipe: str = "town"
+    changes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -165,20 +167,24 @@ def _models(root: Path, config: DemoConfig, clock: _Clock) -> dict[str, Path]:
     from gloam.networks.checkpoints import load_checkpoint, weights_sha256
     from gloam.networks.embedders import create_embedder
     from gloam.runtime.backends.selftest import run_selftest
+    from gloam.training.config_changes import merge
     from gloam.training.embedders.batch_norm import settle_batch_norm
-    from gloam.training.embedders.street_train import cached_places, train_embedder
+    from gloam.training.embedders.image_sets import open_set
+    from gloam.training.train import train
 
-    recipe = dataclasses.replace(read_recipe(config.recipe), reserved_seeds=(config.seed,))
-    summary = train_embedder(recipe, root / "training", recipe=config.recipe)
+    changes = merge(config.changes, {"data": {"reserved_seeds": [config.seed]}})
+    views = root / "training" / "views"
+    summary = train("embedder", config.recipe, changes, root / "training", views=views)
+    recipe = summary.config
     clock.tell(
         "train",
         f"{summary.images} images of other streets; held-out street {recipe.query_condition} to "
-        f"{recipe.map_condition} mAP {summary.untrained_mAP:.3f} untrained, {summary.validation_mAP:.3f} trained",
+        f"{recipe.map_condition} mAP {summary.untrained['mAP']:.3f} untrained, {summary.validation['mAP']:.3f} trained",
     )
     trained = load_checkpoint(summary.weights)
     torch.manual_seed(recipe.seed)
     untrained = create_embedder(recipe.network, **recipe.network_options)
-    settle_batch_norm(untrained, cached_places(recipe.street_seeds, recipe, root / "training").images)
+    settle_batch_norm(untrained, np.stack(open_set(recipe.data.train, views).pixels or ()))
     models = {
         "trained": (trained.model, trained.provenance),
         "untrained": (untrained, {"recipe": f"random weights, seed {recipe.seed}", "licence": "Apache-2.0"}),
@@ -209,7 +215,8 @@ def _retrieve(folder: Path, town: TownDataset, model: Path, config: DemoConfig) 
     embedder = Embedder.load(model)
     stores = {}
     # Larger than in training: more cells to pool. Chosen on towns of seeds 31, 41 and 51.
-    options = ExtractOptions(max_side=read_recipe(config.recipe).width * 3 // 2, shard_size=64)
+    width, _ = read_metric_recipe(config.recipe, config.changes, kind="embedder").data.train["size"]
+    options = ExtractOptions(max_side=width * 3 // 2, shard_size=64)
     folder = folder / f"{embedder.fingerprint[:12]}-{options.max_side}"  # another model or size is another store
     for split in ("query", "mapping"):
         place = folder / split

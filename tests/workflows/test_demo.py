@@ -9,28 +9,25 @@ from pathlib import Path
 import pytest
 
 from gloam.data.town import TownConfig
-from gloam.training.embedders.street_config import TrainConfig
 from gloam.workflows import demo
 
 TOWN = TownConfig(width=256, height=192, length=36.0, queries=2)
-RECIPE = TrainConfig(
-    network_options={"width": 8},
-    epochs=1,
-    batches_per_epoch=2,
-    batch_places=6,
-    street_seeds=(901,),
-    validation_seed=902,
-    places=6,
-    views_per_place=4,
-    width=64,
-    height=48,
-)
+STREET = {"kind": "town", "places": 6, "views_per_place": 4, "conditions": ["day", "dusk", "night", "night-rain"]}
+CHANGES = {
+    "network_options": {"width": 8},
+    "epochs": 1,
+    "tuples": 48,
+    "batch_places": 6,
+    "data": {
+        "train": {**STREET, "seeds": [901], "size": [64, 48]},
+        "validation": {**STREET, "seeds": [902], "size": [64, 48]},
+    },
+}
 
 
 @pytest.fixture
-def small(monkeypatch: pytest.MonkeyPatch) -> demo.DemoConfig:
-    monkeypatch.setattr(demo, "read_recipe", lambda name: RECIPE)
-    return demo.DemoConfig(seed=7, workers=1, top_k=4, town=TOWN)
+def small() -> demo.DemoConfig:
+    return demo.DemoConfig(seed=7, workers=1, top_k=4, town=TOWN, changes=CHANGES)
 
 
 def test_every_stage_and_a_second_run_that_reuses_it(tmp_path: Path, small: demo.DemoConfig) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,21 +33,33 @@ def add_recipe_arguments(parser: argparse.ArgumentParser, recipe: str, example: 
     )
 
 
-def listed(arguments: argparse.Namespace, recipes: Sequence[str]) -> Report | None:
-    """The report of ``--list``; None where training is asked for.
+def add_town_arguments(parser: argparse.ArgumentParser, recipe: str) -> None:
+    """Add folder, recipe and the few changes of a training on procedural streets; ``recipe`` is the default."""
+    parser.add_argument("-o", "--output", type=Path, required=True, help="folder for weights, record and state")
+    parser.add_argument("--recipe", default=recipe, help="recipe that comes with gloam")
+    parser.add_argument("--config", type=Path, metavar="FILE", help="YAML whose keys replace the recipe's")
+    parser.add_argument("--epochs", type=int, help="epochs, instead of the recipe's")
+    parser.add_argument("--seed", type=int, help="seed of weights and sampling, instead of the recipe's")
+
+
+def listed(arguments: argparse.Namespace, package: str) -> Report | None:
+    """The report of ``--list``, of the recipes in a package; None where training is asked for.
 
     Raises:
         UsageError: training is asked for without a folder.
     """
     if arguments.list:
-        return Report({"recipes": list(recipes)}, "\n".join(recipes))
+        from gloam.training.typed_config import recipes_of
+
+        recipes = recipes_of(package)
+        return Report({"recipes": recipes}, "\n".join(recipes))
     if arguments.output is None:
         raise UsageError("the following argument is required: -o FOLDER")
     return None
 
 
 def changes(arguments: argparse.Namespace, direct: Mapping[str, str]) -> dict[str, Any]:
-    """The changes of ``--config``, then ``--set``, then the options that stand for one key each.
+    """The changes of ``--config``, then ``--set`` where the verb has it, then the options that stand for one key each.
 
     Args:
         arguments: parsed.
@@ -59,9 +72,14 @@ def changes(arguments: argparse.Namespace, direct: Mapping[str, str]) -> dict[st
     from gloam.training.typed_config import read_mapping
 
     found = read_mapping(arguments.config) if arguments.config is not None else {}
-    found = merge(found, override(arguments.set))
+    found = merge(found, override(getattr(arguments, "set", [])))
     for option, name in direct.items():
         value = getattr(arguments, option)
         if value is not None:
             found = merge(found, nest(name, str(value) if isinstance(value, Path) else value))
     return found
+
+
+def say(line: str) -> None:
+    """Progress goes to the error output, so that the result alone is on the standard output."""
+    print(line, file=sys.stderr, flush=True)

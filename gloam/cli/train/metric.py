@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 from typing import Any
 
-from gloam.cli.shared.recipe_arguments import add_recipe_arguments, changes, listed
+from gloam.cli.shared.recipe_arguments import add_recipe_arguments, changes, listed, say
 from gloam.cli.shared.report import Report
 
 HELP = "an embedder by metric learning on mined tuples, some of their images made night"
@@ -51,51 +50,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> Report:
     """Train and print what validation says beside the initial weights."""
-    from gloam.errors import UsageError, require
-
-    require("torch", "train", "train")
-    from gloam.data.retrieval_sets.sets import RetrievalSet, read_retrieval_set
-    from gloam.training.config_changes import merge
-    from gloam.training.embedders import config as configs
-
-    recipes = listed(arguments, configs.metric_recipes())
+    recipes = listed(arguments, "gloam.training.recipes.metric")
     if recipes is not None:
         return recipes
-    overrides = changes(arguments, DIRECT)
-    for name in ("train", "validation"):
-        file = getattr(arguments, name)
-        if file is not None:
-            overrides = merge(overrides, {"data": {name: {"kind": "json", "path": str(file)}}})
-    if arguments.network is not None:
-        overrides.setdefault("network_options", {})
-    config = configs.read_metric_recipe(arguments.recipe, overrides)
-    root = arguments.data
-    weights, maker = configs.rooted(config.weights, root), configs.rooted(config.maker, root)
-    if config.night.active and maker is None:
-        raise UsageError(f"recipe {arguments.recipe} makes nights; name what makes them with --maker MODEL")
+    from gloam.training.train import train
 
-    def opened(label: str, source: Any) -> RetrievalSet:
-        if not source:
-            raise UsageError(f"recipe {arguments.recipe} names no data.{label}; give --{label} SET.json")
-        where = dict(configs.rooted(source, root))
-        return read_retrieval_set(str(where.pop("kind", "json")), **where)
-
-    from gloam.training.embedders.nights import open_night_maker
-    from gloam.training.embedders.train import train_metric
-
-    device = "cpu" if config.device == "cpu" else _device()
-    night = open_night_maker(maker, device) if maker is not None and config.night.active else None
-    summary = train_metric(
-        config,
-        opened("train", config.data.train),
-        opened("validation", config.data.validation),
+    summary = train(
+        "metric",
+        arguments.recipe,
+        _changes(arguments),
         arguments.output,
-        night=night,
-        weights=weights,
-        real=opened("real", config.data.real) if config.real_share > 0 else None,
+        data=arguments.data,
         nights=arguments.nights,
-        recipe=arguments.recipe,
-        say=lambda line: print(line, file=sys.stderr),
+        say=say,
     )
     data = {
         "weights": str(summary.weights),
@@ -115,7 +82,14 @@ def run(arguments: argparse.Namespace) -> Report:
     return Report(data, text)
 
 
-def _device() -> str:
-    import torch
+def _changes(arguments: argparse.Namespace) -> dict[str, Any]:
+    from gloam.training.config_changes import merge
 
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    found = changes(arguments, DIRECT)
+    for name in ("train", "validation"):
+        file = getattr(arguments, name)
+        if file is not None:
+            found = merge(found, {"data": {name: {"kind": "json", "path": str(file)}}})
+    if arguments.network is not None:
+        found.setdefault("network_options", {})
+    return found

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
-from gloam.cli.shared.recipe_arguments import add_recipe_arguments, changes, listed
+from gloam.cli.shared.recipe_arguments import add_recipe_arguments, changes, listed, say
 from gloam.cli.shared.report import Report
 
 HELP = "train a day-to-night image translator from a recipe"
@@ -46,28 +45,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> Report:
     """Train and print what was reached."""
-    from gloam.errors import require
-
-    require("torch", "train", "train")
-    from gloam.training.translators import config as configs
-
-    recipes = listed(arguments, configs.translator_recipes())
+    recipes = listed(arguments, "gloam.training.recipes.translators")
     if recipes is not None:
         return recipes
-    config = configs.read_translator_recipe(arguments.recipe, changes(arguments, DIRECT))
-    if arguments.epochs is not None:
-        config = configs.with_epochs(config, arguments.epochs)
-
-    from gloam.training.translators.train import train_translator
+    from gloam.training.train import train
     from gloam.workflows.reports.training import write_training_report
 
-    summary = train_translator(
-        config,
+    summary = train(
+        "translator",
+        arguments.recipe,
+        changes(arguments, DIRECT),
         arguments.output,
-        recipe=arguments.recipe,
+        epochs=arguments.epochs,
         views=arguments.views,
-        say=lambda line: print(line, file=sys.stderr),
+        say=say,
     )
+    config = summary.config
     page = write_training_report(arguments.output)
     data = {
         "weights": {name: str(path) for name, path in summary.weights.items()},

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from gloam.data.town.config import CONDITIONS
 from gloam.errors import UsageError
 from gloam.record import fill_dataclass, to_json
-from gloam.training.typed_config import read_mapping, recipe_mapping, recipes_of
+from gloam.training.typed_config import recipe_mapping, recipes_of
 
 RECIPES = "gloam.training.recipes.edges"
 
@@ -100,19 +99,18 @@ def detector_recipes() -> list[str]:
     return recipes_of(RECIPES)
 
 
-def read_detector_recipe(name: str) -> DetectorConfig:
-    """A recipe that comes with gloam.
+def read_detector_recipe(
+    name: str, changes: Mapping[str, Any] | None = None, where: str | None = None
+) -> DetectorConfig:
+    """A recipe that comes with gloam, with some keys replaced.
+
+    Args:
+        name: one of :func:`detector_recipes`.
+        changes: keys of :class:`DetectorConfig`.
+        where: what the changes come from, for messages.
 
     Raises:
-        UsageError: there is none of that name.
+        UsageError: there is none of that name, an unknown key (the nearest is named), or a value that is refused.
     """
-    return fill_dataclass(DetectorConfig, recipe_mapping(RECIPES, name), f"recipe {name}")
-
-
-def read_detector_config(path: str | Path, base: DetectorConfig | None = None) -> DetectorConfig:
-    """Fill a config from a YAML file, over ``base``.
-
-    Raises:
-        UsageError: not readable, an unknown key (the nearest is named), or a wrong value.
-    """
-    return fill_dataclass(DetectorConfig, read_mapping(path), str(path), base)
+    base = fill_dataclass(DetectorConfig, recipe_mapping(RECIPES, name), f"recipe {name}")
+    return fill_dataclass(DetectorConfig, changes, where or f"recipe {name}, changed", base) if changes else base

@@ -5,11 +5,9 @@ Every random choice of a step comes from (seed, step), so a resumed run equals a
 
 from __future__ import annotations
 
-import io
 import math
 import time
-import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,26 +17,24 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from gloam import __version__
 from gloam.data.town.config import REVISION
 from gloam.data.town.edges import EDGES_REVISION, EdgeViews, render_edge_views
-from gloam.errors import DivergenceError, StoreError
+from gloam.errors import DivergenceError
 from gloam.eval.edges import EdgeScores, canny_edges, score_edges, sobel_edges
-from gloam.files import atomic_write, sha256_json, write_json
+from gloam.files import sha256_json
 from gloam.networks.checkpoints import save_checkpoint
 from gloam.networks.edges import EdgeDetectorNetwork, create_detector
 from gloam.training.edges.config import DetectorConfig
 from gloam.training.edges.init import parameter_groups, settle_detector
 from gloam.training.edges.losses import detector_loss
-from gloam.training.run_state import RunState
+from gloam.training.kept_arrays import read_arrays, write_arrays
+from gloam.training.run_record import RunRecord
+from gloam.training.run_state import RunState, Say
 
 WEIGHTS_FILE = "detector.safetensors"
-RECORD_FILE = "train.json"
 SETTLING = 2**40  # the step whose batch, never trained on, the initial weights are settled on
 DRAW = 808  # keeps these random numbers apart from others of the same seed
 JUDGED = ("day", "night")
-
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -52,6 +48,7 @@ class DetectorSummary:
             ``untrained``, and the controls ``sobel`` and ``canny``, each at its own best threshold.
         history: one record per epoch.
         seconds: of this call, rendering included; cpu_seconds: of all threads.
+        config: of the run.
     """
 
     weights: Path
@@ -61,6 +58,7 @@ class DetectorSummary:
     history: list[dict[str, Any]]
     seconds: float
     cpu_seconds: float
+    config: DetectorConfig
 
 
 def train_detector(
@@ -139,10 +137,10 @@ def train_detector(
         history,
         time.perf_counter() - started,
         time.process_time() - cpu,
+        config,
     )
-    record: dict[str, Any] = {"recipe": recipe, "config": config.to_dict(), "weights_sha256": summary.weights_sha256}
-    record |= {"best_epoch": best_epoch, "validation_f": table, "history": history, "gloam": __version__}
-    write_json(folder / RECORD_FILE, record)
+    more = {"best_epoch": best_epoch, "validation_f": table}
+    RunRecord(recipe, config.to_dict(), summary.weights_sha256, "cpu", history, more).write(folder)
     return summary
 
 
@@ -233,18 +231,11 @@ def street_views(
     """
     what = [seed, count, list(conditions), config.width, config.height, REVISION, EDGES_REVISION]
     path = folder / f"edges-{sha256_json(what)[:16]}.npz"
-    if path.is_file():
-        try:
-            with np.load(path) as kept:
-                return EdgeViews({c: kept[c] for c in conditions}, kept["edges"])
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-            raise StoreError(f"{path}: not readable ({error}); remove it to render again") from error
+    kept = read_arrays(path)
+    if kept is not None:
+        return EdgeViews({condition: kept[condition] for condition in conditions}, kept["edges"])
     if say is not None:
         say(f"rendering {count} views of street {seed}")
     views = render_edge_views(seed, count, conditions, (config.width, config.height))
-    buffer = io.BytesIO()
-    arrays: dict[str, Any] = {"edges": views.edges, **views.images}
-    np.savez(buffer, **arrays)
-    with atomic_write(path) as handle:
-        handle.write(buffer.getbuffer())
+    write_arrays(path, {"edges": views.edges, **views.images})
     return views

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -12,7 +12,8 @@ from gloam.record import fill_dataclass, to_json
 from gloam.training.embedders.nights import NightRule
 from gloam.training.typed_config import recipe_mapping, recipes_of
 
-METRIC_RECIPES = "gloam.training.recipes.metric"
+RECIPES = {"metric": "gloam.training.recipes.metric", "embedder": "gloam.training.recipes"}  # by kind of training
+BATCH_ALONE = ("negatives_from", "batch_places", "images_per_place", "augment")
 UNTRACED = ("threads", "device", "workers", "cache_mib", "max_minutes", "data", "maker", "weights", "forward_images")
 
 
@@ -24,16 +25,31 @@ class MetricData:
     Attributes:
         train, validation: the two sets; ``{root}`` in a text stands for the folder given with ``--data``.
         real: real pairs of night and day to be mixed in, or None.
+        reserved_seeds: streets kept for testing; training or validating on one of them is refused.
     """
 
     train: Mapping[str, Any] = field(default_factory=dict)
     validation: Mapping[str, Any] = field(default_factory=dict)
     real: Mapping[str, Any] | None = None
+    reserved_seeds: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse streets that must not be trained on.
+
+        Raises:
+            UsageError: naming the seed.
+        """
+        train, validation = _seeds(self.train), _seeds(self.validation)
+        if train & validation:
+            raise UsageError(f"validation seed {min(train & validation)} is a training street; choose another")
+        taken = (train | validation) & set(self.reserved_seeds)
+        if taken:
+            raise UsageError(f"street seed {min(taken)} is reserved for testing; choose another")
 
 
 @dataclass(frozen=True)
 class MetricConfig:
-    """A run of metric learning on tuples of an anchor, a positive and hard negatives.
+    """A run of metric learning on tuples of an anchor, its positives and hard negatives.
 
     Attributes:
         network, network_options: of ``create_embedder``.
@@ -45,6 +61,12 @@ class MetricConfig:
         epochs: each mines anew.
         tuples: per epoch, at most as many as there are pairs.
         batch: tuples per optimiser step; what is left of an epoch is dropped, unless it is all.
+        negatives_from: ``pool``: mined once per epoch among many images, and each tuple is a pair of the set with its
+            negatives. ``batch``: mined at each step among the images of that very step, and every image is the anchor
+            of a tuple with all other images of its place as positives; nights, real pairs, ``anchors`` and ``batch``
+            are for pools.
+        batch_places, images_per_place: places of a step and images of each, where negatives come from the batch.
+        augment: crop and exposure of every image, and mirroring of whole places, where negatives come from the batch.
         negatives: per tuple.
         margin: of the contrastive loss.
         learning_rate, learning_rate_decay: of Adam, and its factor per epoch.
@@ -82,6 +104,10 @@ class MetricConfig:
     epochs: int = 40
     tuples: int = 2000
     batch: int = 5
+    negatives_from: Literal["pool", "batch"] = "pool"
+    batch_places: int = 12
+    images_per_place: int = 4
+    augment: bool = False
     negatives: int = 5
     margin: float = 0.75
     learning_rate: float = 5e-7
@@ -126,6 +152,7 @@ class MetricConfig:
             "cache_mib": 0,
             "whiten_images": 0,
             "clahe_grid": 1,
+            "images_per_place": 2,
         }
         counts = ("epochs", "tuples", "batch", "negatives", "validate_every", "describe_batch", "forward_images")
         for name, low in (*((name, 1) for name in counts), *least.items()):
@@ -138,6 +165,8 @@ class MetricConfig:
             raise UsageError(f"weight_decay {self.weight_decay}: must not be negative")
         if not 0 <= self.real_share <= 1:
             raise UsageError(f"real_share {self.real_share}: is a share of the tuples; give a number from 0 to 1")
+        if self.negatives_from == "batch":
+            self._check_batch()
         close, far = self.diverse_window
         if not 0 <= close < far <= 1:
             raise UsageError(f"diverse_window {close} to {far}: shares of 0 <= low < high <= 1 are needed")
@@ -145,6 +174,12 @@ class MetricConfig:
             raise UsageError("query_condition and map_condition: give both, or neither")
         if self.max_minutes is not None and not self.max_minutes > 0:
             raise UsageError(f"max_minutes {self.max_minutes}: must be positive")
+
+    def _check_batch(self) -> None:
+        if self.batch_places <= self.negatives:
+            raise UsageError(f"batch_places {self.batch_places}: {self.negatives} negatives need more places than that")
+        if self.night.active or self.real_share > 0 or self.anchors != "random":
+            raise UsageError("negatives_from batch: nights, real pairs and chosen anchors need negatives_from pool")
 
     def to_dict(self) -> dict[str, Any]:
         """JSON form; :func:`fill_metric_config` reads it back."""
@@ -156,8 +191,8 @@ class MetricConfig:
 
         ``epochs`` is not among it: a run with more of them carries on.
         """
-        value = self.to_dict()
-        return {key: item for key, item in value.items() if key not in (*UNTRACED, "epochs")}
+        silent = (*UNTRACED, "epochs", *(BATCH_ALONE if self.negatives_from == "pool" else ()))
+        return {key: item for key, item in self.to_dict().items() if key not in silent}
 
 
 def fill_metric_config(value: Mapping[str, Any], where: str, base: MetricConfig | None = None) -> MetricConfig:
@@ -169,19 +204,31 @@ def fill_metric_config(value: Mapping[str, Any], where: str, base: MetricConfig 
     return fill_dataclass(MetricConfig, value, where, base)
 
 
-def metric_recipes() -> list[str]:
-    """The recipes of metric learning that come with gloam."""
-    return recipes_of(METRIC_RECIPES)
+def metric_recipes(kind: str = "metric") -> list[str]:
+    """The recipes of a kind of :data:`RECIPES` that come with gloam."""
+    return recipes_of(RECIPES[kind])
 
 
-def read_metric_recipe(name: str, overrides: Mapping[str, Any] | None = None) -> MetricConfig:
+def read_metric_recipe(
+    name: str, changes: Mapping[str, Any] | None = None, *, kind: str = "metric", where: str | None = None
+) -> MetricConfig:
     """A recipe that comes with gloam, with some keys replaced.
+
+    Args:
+        name: one of :func:`metric_recipes`.
+        changes: keys of :class:`MetricConfig`; another ``network`` than the recipe's has its own default options.
+        kind: of :data:`RECIPES`.
+        where: what the changes come from, for messages.
 
     Raises:
         UsageError: there is none of that name, or a key or value is refused.
     """
-    base = fill_metric_config(recipe_mapping(METRIC_RECIPES, name), f"recipe {name}")
-    return fill_metric_config(overrides, f"recipe {name}, changed", base) if overrides else base
+    base = fill_metric_config(recipe_mapping(RECIPES[kind], name), f"recipe {name}")
+    if not changes:
+        return base
+    if changes.get("network", base.network) != base.network:
+        changes = {"network_options": {}, **changes}
+    return fill_metric_config(changes, where or f"recipe {name}, changed", base)
 
 
 def rooted(value: Any, root: str | Path | None) -> Any:
@@ -199,3 +246,9 @@ def rooted(value: Any, root: str | Path | None) -> Any:
     if root is None:
         raise UsageError(f"{value}: give the folder that {{root}} stands for with --data DIR")
     return value.replace("{root}", str(root))
+
+
+def _seeds(source: Mapping[str, Any]) -> set[Any]:
+    """Of the streets that a source renders."""
+    seeds = source.get("seeds", ()) if source.get("kind") == "town" else ()
+    return set(seeds) if isinstance(seeds, Sequence) else set()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
@@ -18,18 +18,18 @@ from gloam.networks.embedders import EmbedderNetwork
 from gloam.networks.embedders.gem import GeM
 from gloam.networks.local_features.how import HOW
 from gloam.training.embedders.batch_norm import freeze_batch_norm, settle_batch_norm
+from gloam.training.embedders.batch_tuples import LossPart, batch_losses
 from gloam.training.embedders.config import MetricConfig
 from gloam.training.embedders.how_init import whiten_cells
 from gloam.training.embedders.losses import contrastive_loss
 from gloam.training.embedders.tuple_images import Described, TupleImages, describe_images
 from gloam.training.embedders.tuples import Tuples, mine_epoch
 from gloam.training.embedders.validation import Validation, validate
-from gloam.training.run_state import RunState
+from gloam.training.run_state import RunState, Say
 
 NAMES_SHOWN = 3
 SETTLE_IMAGES = 256
 WHITENED_CELLS = 200  # of each image: 5000 images make 2 GiB of ResNet-18's
-Say = Callable[[str], None]
 
 
 @dataclass
@@ -131,22 +131,27 @@ class MetricRun:
         rate = config.learning_rate * config.learning_rate_decay ** (epoch - 1)
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["factor"]
-        described = Described(self.model, self.seen, self.device, config.describe_batch)
-        tuples = mine_epoch(config, self.train, self.real, self.seen, described, epoch)
+        tuples = None
+        if config.negatives_from == "pool":
+            described = Described(self.model, self.seen, self.device, config.describe_batch)
+            tuples = mine_epoch(config, self.train, self.real, self.seen, described, epoch)
+            parts = self._pool_losses(tuples)
+        else:
+            parts = batch_losses(config, self.model, self.device, self.train, self.seen, epoch)
         mined = time.perf_counter()
-        loss, used = self._steps(tuples, epoch)
+        loss, used = self._steps(parts, epoch)
         self._settle()
         return {
             "loss": loss,
             "learning_rate": rate,
             "tuples": used,
-            "night": float(tuples.night.mean()),
-            "negative_distance": tuples.distance,
+            "night": 0.0 if tuples is None else float(tuples.night.mean()),
+            "negative_distance": None if tuples is None else tuples.distance,
             "seconds": {"mine": round(mined - began, 3), "train": round(time.perf_counter() - mined, 3)},
         }
 
-    def _steps(self, tuples: Tuples, epoch: int) -> tuple[float, int]:
-        """Mean loss per tuple, and how many tuples were used."""
+    def _pool_losses(self, tuples: Tuples) -> Iterator[LossPart]:
+        """Forwards of as many whole tuples as memory allows; several make an optimiser step."""
         config, members = self.config, tuples.rows.shape[1]
         count = len(tuples.rows)
         batches = max(count // config.batch, 1)
@@ -158,31 +163,39 @@ class MetricRun:
             for first in range(start, last, part)
         ]
         requests = ((tuples.rows[a:b].ravel(), tuples.night[a:b].ravel()) for a, b in bounds)
-        self.model.train()
-        if config.freeze_batch_norm:
-            freeze_batch_norm(self.model)
-        total = 0.0
-        self.optimizer.zero_grad()
         for (first, last), pixels in zip(bounds, self.seen.batches(requests), strict=True):
             loss = tuple_loss(self.model, pixels, members, config.margin, self.device)
-            value = loss.item()
+            yield LossPart(loss, last, tuples.rows[first:last, 0], last % config.batch == 0 or last == count)
+
+    def _steps(self, parts: Iterator[LossPart], epoch: int) -> tuple[float, int]:
+        """Mean loss per tuple, and how many tuples were used."""
+        self.model.train()
+        if self.config.freeze_batch_norm:
+            freeze_batch_norm(self.model)
+        total, used = 0.0, 0
+        self.optimizer.zero_grad()
+        for part in parts:
+            value = part.loss.item()
             if not math.isfinite(value):
-                raise self._diverged(f"the loss is {value}", tuples.rows[first:last, 0], epoch)
-            loss.backward()  # type: ignore[no-untyped-call]  # torch leaves Tensor.backward untyped
-            total += value
-            if last % config.batch == 0 or last == count:
-                self.optimizer.step()
-                self.optimizer.zero_grad()
-                self.state.updates += 1
-                power = _lowest_power(self.model)
-                if power is not None and not power > 0:
-                    raise self._diverged(
-                        f"GeM's p has become {power:.3g}, and only a positive one is a mean",
-                        tuples.rows[first:last, 0],
-                        epoch,
-                        "learning_rate or pool_learning_rate_factor",
-                    )
-        return total / bounds[-1][1], bounds[-1][1]
+                raise self._diverged(f"the loss is {value}", part.anchors, epoch)
+            part.loss.backward()  # type: ignore[no-untyped-call]  # torch leaves Tensor.backward untyped
+            total, used = total + value, part.tuples
+            if part.last:
+                self._update(part.anchors, epoch)
+        return total / used, used
+
+    def _update(self, anchors: Any, epoch: int) -> None:
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.state.updates += 1
+        power = _lowest_power(self.model)
+        if power is not None and not power > 0:
+            raise self._diverged(
+                f"GeM's p has become {power:.3g}, and only a positive one is a mean",
+                anchors,
+                epoch,
+                "learning_rate or pool_learning_rate_factor",
+            )
 
     def _whiten(self) -> None:
         """HOW's ``dim_reduction`` from the cells of the first training images, as they are."""
@@ -198,10 +211,14 @@ class MetricRun:
         self._tell(f"dim_reduction: whitening of {cells} cells of {count} images")
 
     def _settle(self) -> None:
-        """Running statistics of some training images, where they learn: those of training lag behind the weights."""
+        """Running statistics of training images, where they learn: those of training lag behind the weights, and make
+        validation jump from one epoch to the next. Of some images; of all where negatives come from the batch.
+        """
         if self.config.freeze_batch_norm:
             return
-        rows = np.random.default_rng([self.config.seed, 2]).permutation(len(self.train))[:SETTLE_IMAGES]
+        rows = np.arange(len(self.train))
+        if self.config.negatives_from == "pool":
+            rows = np.random.default_rng([self.config.seed, 2]).permutation(len(rows))[:SETTLE_IMAGES]
         pixels = self.seen.load(rows, np.zeros(len(rows), bool))
         same = np.stack([image for image in pixels if image.shape == pixels[0].shape])
         device_less = self.model.cpu()

@@ -7,33 +7,31 @@ a kill and, on a CPU with as many threads, ends with the same weights bit for bi
 
 from __future__ import annotations
 
-import importlib.metadata
-import platform
+from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from gloam import __version__
 from gloam.data.retrieval_sets.sets import RetrievalSet
 from gloam.errors import DataError, UsageError
-from gloam.files import sha256_json, write_json
+from gloam.files import sha256_json
 from gloam.model_card import Photometric
 from gloam.networks.checkpoints import load_checkpoint, save_checkpoint, weights_sha256
 from gloam.networks.embedders import EmbedderNetwork, create_embedder
 from gloam.runtime.models.image_model import ImageOperation
 from gloam.training.embedders.config import MetricConfig
-from gloam.training.embedders.epochs import MetricRun, Say
+from gloam.training.embedders.epochs import MetricRun
 from gloam.training.embedders.nights import NightCache
 from gloam.training.embedders.tuple_images import TupleImages
-from gloam.training.run_state import RunState
+from gloam.training.run_record import RunRecord
+from gloam.training.run_state import RunState, Say
 
 WEIGHTS_FILE = "embedder.safetensors"
-RECORD_FILE = "train.json"
 NIGHTS_FOLDER = "nights"
-VERSIONED = ("numpy", "torch", "opencv-python-headless", "safetensors")
+RECORDED = ("best_epoch", "epochs", "validation", "untrained", "images", "seconds")
 
 
 @dataclass(frozen=True)
@@ -48,7 +46,9 @@ class MetricSummary:
         validation: ``loss``, ``mAP``, ``chance_mAP`` and ``queries`` of the best epoch.
         untrained: the same of the initial weights.
         history: one record per epoch, see ``train.json``; epoch 0 are the initial weights.
+        images: how many training images, real pairs' included.
         seconds: of all calls together.
+        config: of the run.
     """
 
     weights: Path
@@ -58,7 +58,9 @@ class MetricSummary:
     validation: dict[str, float]
     untrained: dict[str, float]
     history: list[dict[str, Any]]
+    images: int
     seconds: float
+    config: MetricConfig
 
 
 def train_metric(
@@ -72,6 +74,7 @@ def train_metric(
     real: RetrievalSet | None = None,
     nights: str | Path | None = None,
     recipe: str = "custom",
+    origin: Mapping[str, str] | None = None,
     say: Say | None = None,
 ) -> MetricSummary:
     """Train an embedder and write ``embedder.safetensors`` (the best epoch) and ``train.json``.
@@ -87,6 +90,7 @@ def train_metric(
         real: real pairs of night and day, ``config.real_share`` of the tuples.
         nights: folder that keeps made nights, to be shared by runs; ``folder/nights`` by default.
         recipe: name that goes into the weights' provenance.
+        origin: ``data`` and ``licence`` of the provenance, where the caller knows better than counts and a caution.
         say: gets one line per epoch.
 
     Raises:
@@ -97,7 +101,7 @@ def train_metric(
         DivergenceError: a loss, descriptor or GeM's p has left what can be trained; epoch, step and images are named.
     """
     _check(config, train, validation, night, real)
-    device = torch.device(_device(config.device))
+    device = torch.device(device_of(config.device))
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     torch.manual_seed(config.seed)
@@ -139,6 +143,7 @@ def train_metric(
             "night_maker": night.name if identity["night"] and night is not None else "none",
             "photometric": {"name": photometric.name, "clip": photometric.clip, "grid": photometric.grid},
             "licence": "Apache-2.0 for the code; the terms of the training images and initial weights apply",
+            **(origin or {}),
             "config_sha256": sha256_json(config.to_dict()),
             "best_epoch": state.best_epoch,
             "validation_mAP": best["validation"]["mAP"],
@@ -152,19 +157,22 @@ def train_metric(
         validation=best["validation"],
         untrained=state.history[0]["validation"],
         history=state.history,
+        images=sum(len(part) for part in sets),
         seconds=state.seconds,
+        config=config,
     )
-    record = asdict(summary) | {
-        "weights": WEIGHTS_FILE,
-        "recipe": recipe,
-        "config": config.to_dict(),
-        "identity": identity,
-        "device": str(device),
-        "threads": torch.get_num_threads(),
-        "versions": {"gloam": __version__, "python": platform.python_version()}
-        | {name: importlib.metadata.version(name) for name in VERSIONED},
-    }
-    write_json(place / RECORD_FILE, record)
+    RunRecord(
+        recipe,
+        config.to_dict(),
+        summary.weights_sha256,
+        str(device),
+        summary.history,
+        {
+            "weights": WEIGHTS_FILE,
+            "identity": identity,
+            **{name: getattr(summary, name) for name in RECORDED},
+        },
+    ).write(place)
     return summary
 
 
@@ -209,7 +217,12 @@ def _check(
             )
 
 
-def _device(name: str) -> str:
+def device_of(name: str) -> str:
+    """``cpu`` or ``cuda`` of a config's ``device``.
+
+    Raises:
+        UsageError: there is no such device.
+    """
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     if name == "cuda" and not torch.cuda.is_available():

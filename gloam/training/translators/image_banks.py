@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import math
-import zipfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,8 +16,9 @@ from gloam.data.images import decode_image
 from gloam.data.sources import ImageItem
 from gloam.data.town.config import REVISION
 from gloam.data.town.unpaired_views import render_unpaired
-from gloam.errors import DataError, ImageError, StoreError
-from gloam.files import atomic_write, sha256_bytes, sha256_json
+from gloam.errors import DataError, ImageError
+from gloam.files import sha256_bytes, sha256_json
+from gloam.training.kept_arrays import read_arrays, write_arrays
 
 Pixels = npt.NDArray[np.uint8]
 Rows = npt.NDArray[np.int64]
@@ -225,26 +224,16 @@ def _street_views(
         for condition in conditions:
             what = [seed, views, condition, list(size), same_poses, REVISION]
             paths[condition] = folder / f"street-{sha256_json(what)[:16]}.npz"
-    found = {condition: _kept(path) for condition, path in paths.items() if path.is_file()}
+    kept = {condition: read_arrays(path) for condition, path in paths.items()}
+    found = {condition: np.asarray(arrays["images"], np.uint8) for condition, arrays in kept.items() if arrays}
     missing = [condition for condition in conditions if condition not in found]
     if missing:
         rendered = render_unpaired(seed, views, missing, size, same_poses=same_poses)
         for condition in missing:
             found[condition] = np.stack(rendered[condition])
             if folder is not None:
-                buffer = io.BytesIO()
-                np.savez(buffer, images=found[condition])
-                with atomic_write(paths[condition]) as handle:
-                    handle.write(buffer.getbuffer())
+                write_arrays(paths[condition], {"images": found[condition]})
     return found
-
-
-def _kept(path: Path) -> Pixels:
-    try:
-        with np.load(path) as kept:
-            return np.asarray(kept["images"], np.uint8)
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise StoreError(f"{path}: not readable ({error}); remove it to render again") from error
 
 
 def _hash(name: str) -> bytes:

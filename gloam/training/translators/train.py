@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
-import platform
 import sys
 import warnings
 from collections.abc import Callable, Mapping
@@ -14,23 +12,21 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from gloam import __version__
-from gloam.files import sha256_json, write_json
+from gloam.files import sha256_json
 from gloam.networks.checkpoints import save_checkpoint
+from gloam.training.run_record import PACKAGES, RunRecord, installed
 from gloam.training.translators.batches import open_batches
 from gloam.training.translators.config import TranslatorConfig
 from gloam.training.translators.fabric import FabricEngine, launch, make_fabric
 from gloam.training.translators.monitor import HELD_OUT_FILE, LOSSES_FILE, read_table
-from gloam.training.translators.steps import Clock, Judge, Loop, LoopEnd
+from gloam.training.translators.steps import Clock, Judge, Loop
 from gloam.training.translators.trainers import TRAINERS
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-RECORD_FILE = "train.json"
 VIEWS_FOLDER = "views"
 WHEN = ("step", "epoch", "seconds", "learning_rate")
-VERSIONED = ("numpy", "torch", "opencv-python-headless", "safetensors", "lightning-fabric")
 TOWN_LICENCE = "Apache-2.0"
 OTHER_LICENCE = "Apache-2.0 for the code; the terms of the training images apply to the weights"
 
@@ -47,6 +43,7 @@ class TranslatorSummary:
         seconds: by the run's clock, all calls together.
         losses: the last row of ``losses.csv``, by name.
         held_out: the last row of ``held_out.csv``, by name.
+        config: of the run.
     """
 
     weights: dict[str, Path]
@@ -57,6 +54,7 @@ class TranslatorSummary:
     seconds: float
     losses: dict[str, float]
     held_out: dict[str, float]
+    config: TranslatorConfig
 
 
 def train_translator(
@@ -130,11 +128,12 @@ def _run(
             weights[name] = folder / f"{name}.safetensors"
             saved = save_checkpoint(weights[name], product.float(), provenance)  # type: ignore[arg-type]  # a saved kind
             hashes[name] = saved["weights_sha256"]
+    losses, held_out = _last_rows(folder, LOSSES_FILE, HELD_OUT_FILE)
     summary = TranslatorSummary(
-        weights, hashes, end.step, end.steps, end.limited, end.seconds, *_last_rows(folder, LOSSES_FILE, HELD_OUT_FILE)
+        weights, hashes, end.step, end.steps, end.limited, end.seconds, losses, held_out, config
     )
     if fabric.global_rank == 0:
-        write_json(folder / RECORD_FILE, _record(config, recipe, summary, end, batches.identity, str(fabric.device)))
+        _record(recipe, summary, batches.identity, str(fabric.device)).write(folder)
     return summary
 
 
@@ -161,31 +160,17 @@ def embedder_judge(path: str) -> Judge:
     return judge
 
 
-def _record(
-    config: TranslatorConfig,
-    recipe: str,
-    summary: TranslatorSummary,
-    end: LoopEnd,
-    content: Mapping[str, Any],
-    device: str,
-) -> dict[str, Any]:
-    return {
-        "recipe": recipe,
-        "config": config.to_dict(),
+def _record(recipe: str, summary: TranslatorSummary, content: Mapping[str, Any], device: str) -> RunRecord:
+    """Of a run whose curves are in ``losses.csv`` and ``held_out.csv``."""
+    more = {
         "data": dict(content),
-        "weights_sha256": summary.weights_sha256,
-        "step": end.step,
-        "steps": end.steps,
-        "limited": end.limited,
-        "seconds": round(end.seconds, 1),
-        "clock": config.clock,
-        "losses": summary.losses,
-        "held_out": summary.held_out,
-        "device": device,
-        "threads": torch.get_num_threads(),
-        "versions": {"gloam": __version__, "python": platform.python_version()}
-        | {name: importlib.metadata.version(name) for name in VERSIONED},
+        "seconds": round(summary.seconds, 1),
+        "clock": summary.config.clock,
+        **{name: getattr(summary, name) for name in ("step", "steps", "limited", "losses", "held_out")},
     }
+    versions = installed((*PACKAGES, "lightning-fabric"))
+    config = summary.config.to_dict()
+    return RunRecord(recipe, config, summary.weights_sha256, device, more=more, versions=versions)
 
 
 def _last_rows(folder: Path, *names: str) -> list[dict[str, float]]:

@@ -20,8 +20,9 @@ from PIL import Image
 from gloam import __version__
 from gloam.errors import StoreError
 from gloam.files import write_text
+from gloam.training.run_record import RECORD_FILE
 from gloam.training.translators.monitor import HELD_OUT_FILE, LOSSES_FILE, read_table, strip_step, strips
-from gloam.training.translators.train import RECORD_FILE, WHEN
+from gloam.training.translators.train import WHEN
 from gloam.workflows.reports.charts import Series, line_chart
 
 REPORT_FILE = "report.html"

@@ -22,6 +22,7 @@ from gloam.runtime.descriptors.source import DescriptorArray, DescriptorSource
 from gloam.runtime.descriptors.store import DescriptorStore
 from gloam.runtime.models.embedder import Embedder
 from gloam.runtime.search.asmk import WORDS
+from gloam.training.train import train as run_training
 from gloam.workflows.evaluation.retrieval import fit_names
 from gloam.workflows.reproduce.costs import training_parameters
 from gloam.workflows.reproduce.images import MAX_SIDE, read_images, read_truth
@@ -30,6 +31,7 @@ from gloam.workflows.reproduce.models import load_embedder, model_folder
 from gloam.workflows.reproduce.published import PublishedTable, published
 from gloam.workflows.reproduce.rows import (
     BENCHMARKS,
+    EXPERIMENTS,
     SOURCES,
     Benchmark,
     Missing,
@@ -112,7 +114,7 @@ def reproduce(
     rows: Sequence[str] = (),
     weights: Mapping[str, Path] | None = None,
     order: Sequence[str] | None = None,
-    train: Callable[[str], Path] | None = None,
+    train: bool = False,
     words: int = WORDS,
     say: Say | None = None,
 ) -> Reproduced:
@@ -125,7 +127,7 @@ def reproduce(
         rows: some rows; all by default.
         weights: embedders by row name, in place of the known ones.
         order: table 6: lightings of a scene's three images in the order of their names.
-        train: trains a recipe whose weights are missing and returns them; called at most once per recipe.
+        train: train recipes whose weights are missing, into the data folder; days on a GPU.
         words: visual words of the codebook of rows with local features.
         say: gets one line per step.
 
@@ -152,7 +154,7 @@ def reproduce(
     ours: dict[str, dict[str, float]] = {}
     notes = []
     for row in rows or found.rows:
-        members, absent = _members(paper, table, row, root, given, train)
+        members, absent = _members(paper, table, row, root, given, train, tell)
         local = row_source(paper, table, row).local
         if local:
             absent += missing_of_codebook(root)
@@ -175,7 +177,7 @@ def reproduce(
 
 
 def _members(
-    paper: str, table: str, row: str, root: Path, given: Mapping[str, Path], train: Callable[[str], Path] | None
+    paper: str, table: str, row: str, root: Path, given: Mapping[str, Path], train: bool, say: Say
 ) -> tuple[list[list[Path]], list[Missing]]:
     """The files of every descriptor of a row."""
     source = row_source(paper, table, row)
@@ -184,8 +186,8 @@ def _members(
     for name in source.parts if source.parts and row not in given else (row,):
         part = source if name == row else _part(paper, table, name)
         files, absent = row_files(part, name, root, given)
-        if absent and train is not None and part.recipe:
-            train(part.recipe)
+        if absent and train and part.recipe:
+            run_training("metric", part.recipe, None, root / EXPERIMENTS / part.recipe, data=root, say=say)
             files, absent = row_files(RowSource(recipe=part.recipe), name, root, given)
         members.append(files)
         missing += absent

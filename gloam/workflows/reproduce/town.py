@@ -242,22 +242,23 @@ class _Run:
     def generator(self, name: str) -> Any:
         """The summary of a generator's training."""
         from gloam.training.config_changes import merge
-        from gloam.training.edges.config import read_detector_recipe
-        from gloam.training.edges.train import train_detector
-        from gloam.training.translators.config import read_translator_recipe
-        from gloam.training.translators.train import train_translator
+        from gloam.training.train import train
 
         recipe = GENERATORS[name]
         reserved = {"data": {"reserved_seeds": list(JUDGED)}}
         changes = {"seed": self.seed, "max_minutes": self.minutes, "tensorboard": False, **reserved}
         if name == "HEDNGAN":
             self.tell("HED: training on the town's own edges")
-            weights = train_detector(read_detector_recipe("town_hed"), self.folder / "hed").weights
+            weights = train("edges", "town_hed", None, self.folder / "hed").weights
             changes = merge(changes, {"options": {"detector_weights": str(weights)}})
         self.tell(f"{name}: training, at most {self.minutes:g} minutes")
-        config = read_translator_recipe(recipe, merge(changes, self.generator_changes))
         place = self.folder / f"{recipe}-{self.seed}-{self.minutes:g}"
-        return train_translator(config, place, recipe=recipe, views=self.folder / "views")
+        return train("translator", recipe, merge(changes, self.generator_changes), place, views=self._views)
+
+    @property
+    def _views(self) -> Path:
+        """Rendered streets, shared by all trainings."""
+        return self.folder / "views"
 
     def described(self, row: TownRow, views: RetrievalSet) -> DescriptorSource:
         """Descriptors of the judged views by a row's embedder."""
@@ -265,23 +266,18 @@ class _Run:
         from gloam.networks.embedders import create_embedder
         from gloam.training.config_changes import merge
         from gloam.training.embedders.config import read_metric_recipe
-        from gloam.training.embedders.nights import open_night_maker
-        from gloam.training.embedders.train import train_metric
+        from gloam.training.train import train
 
         changes = merge(merge({"seed": self.seed}, row.changes), self.embedder_changes)
         config = read_metric_recipe(row.recipe or "town_day", changes)
         if row.recipe:
-            spec = self.generator(row.maker).weights["day2night"] if row.maker else config.maker
-            night = open_night_maker(str(spec)) if config.night.active else None
+            if row.maker:
+                changes = merge(changes, {"maker": str(self.generator(row.maker).weights["day2night"])})
             key = "-".join(part for part in (row.recipe, row.maker, *map(str, sorted(row.changes))) if part)
-            train, validation = (
-                read_retrieval_set(**{str(name): value for name, value in source.items()})
-                for source in (config.data.train, config.data.validation)
-            )
             place = self.folder / f"{key}-{self.seed}"
             self.tell(f"{key}: training")
             nights = self.folder / "nights"
-            summary = train_metric(config, train, validation, place, night=night, recipe=row.recipe, nights=nights)
+            summary = train("metric", row.recipe, changes, place, nights=nights, views=self._views)
             model = load_checkpoint(summary.weights).model
         else:
             import torch

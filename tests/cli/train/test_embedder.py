@@ -8,22 +8,18 @@ from tests.training.embedders.synthetic import pattern_views
 
 TINY = """
 network_options: {width: 8}
-batches_per_epoch: 1
+tuples: 6
 batch_places: 3
 images_per_place: 2
 negatives: 2
-street_seeds: [901, 902]
-validation_seed: 903
-places: 2
-views_per_place: 2
-conditions: [day, night]
-width: 64
-height: 48
+data:
+  train: {kind: town, seeds: [901, 902], places: 3, views_per_place: 2, conditions: [day, night], size: [64, 48]}
+  validation: {kind: town, seeds: [903], places: 3, views_per_place: 2, conditions: [day, night], size: [64, 48]}
 """
 
 
 def test_trains_and_reports_beside_its_controls(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("gloam.data.town.training_views.render_training_views", pattern_views)
+    monkeypatch.setattr("gloam.data.retrieval_sets.streets.render_training_views", pattern_views)
     config = tmp_path / "tiny.yaml"
     config.write_text(TINY)
     command = ["train", "embedder", "-o", str(tmp_path / "run"), "--config", str(config), "--epochs", "1", "--json"]

@@ -96,6 +96,8 @@ def test_trains_and_writes_what_can_be_loaded(tmp_path):
     assert set(summary.scores) == {"day", "night"}
     assert set(summary.scores["day"]) == {"trained", "untrained", "sobel", "canny"}
     record = json.loads((tmp_path / "train.json").read_text())
+    assert {"gloam", "python", "torch"} <= set(record["versions"])
+    assert (record["device"], record["weights_sha256"]) == ("cpu", summary.weights_sha256)
     assert record["validation_f"]["day"]["trained"] == max(item["day"] for item in summary.history)
     assert len([line for line in said if line.startswith("epoch")]) == 2
 

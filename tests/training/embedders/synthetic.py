@@ -1,10 +1,25 @@
 """Places as smooth random colour patterns: enough to learn from in seconds."""
 
+from dataclasses import dataclass
+
 import cv2
 import numpy as np
+import numpy.typing as npt
 
 from gloam.data.town.training_views import TrainingViews
-from gloam.training.embedders.street_sampling import PlaceImages
+
+
+@dataclass(frozen=True)
+class PlaceImages:
+    """Images uint8 ``[n, H, W, 3]`` with the place, the condition and a name of each."""
+
+    images: npt.NDArray[np.uint8]
+    places: npt.NDArray[np.int64]
+    conditions: tuple[str, ...]
+    names: tuple[str, ...]
+
+    def __len__(self):
+        return len(self.images)
 
 
 def pattern_places(seed, places=8, views=2, conditions=("day", "night"), width=64, height=64):

@@ -4,6 +4,8 @@ from gloam.errors import UsageError
 from gloam.networks.embedders import EMBEDDERS
 from gloam.training.embedders.config import MetricConfig, fill_metric_config, metric_recipes, read_metric_recipe, rooted
 
+STREETS = {"kind": "town", "seeds": [5, 6]}
+
 
 @pytest.mark.parametrize("name", metric_recipes())
 def test_every_recipe_is_whole(name):
@@ -15,6 +17,19 @@ def test_every_recipe_is_whole(name):
     assert (config.real_share > 0) == (config.data.real is not None)
     if config.night.active and not name.startswith("town"):
         assert config.maker is not None
+
+
+@pytest.mark.parametrize("name", metric_recipes("embedder"))
+def test_recipes_of_streets_of_all_hours_are_whole(name):
+    config = read_metric_recipe(name, kind="embedder")
+    assert config.network in EMBEDDERS
+    assert config.negatives_from == "batch"
+    assert fill_metric_config(config.to_dict(), "back") == config
+
+
+def test_another_network_has_its_own_options():
+    assert read_metric_recipe("town_day", {"network": "gem_vgg16"}).network_options == {}
+    assert read_metric_recipe("town_day", {"network": "gem_resnet18"}).network_options == {"width": 16}
 
 
 def test_recipes_of_the_papers_follow_their_numbers():
@@ -56,6 +71,13 @@ def test_recipes_of_the_town_differ_only_in_what_they_are_named_for():
         ({"batch": 0}, "batch 0: must be at least 1"),
         ({"diverse_window": [0.8, 0.2]}, "diverse_window"),
         ({"query_condition": "night"}, "give both, or neither"),
+        ({"negatives_from": "batches"}, "none of 'pool', 'batch'"),
+        ({"negatives_from": "batch", "batch_places": 5}, "batch_places 5: 5 negatives need more places than that"),
+        ({"negatives_from": "batch", "images_per_place": 1}, "images_per_place 1: must be at least 2"),
+        ({"negatives_from": "batch", "real_share": 0.5}, "need negatives_from pool"),
+        ({"negatives_from": "batch", "night": {"mode": "per_epoch", "share": 0.5}}, "need negatives_from pool"),
+        ({"data": {"train": STREETS, "validation": STREETS}}, "validation seed 5 is a training street"),
+        ({"data": {"train": STREETS, "reserved_seeds": [6]}}, "street seed 6 is reserved for testing"),
     ],
 )
 def test_values_that_cannot_be_trained_are_refused(values, message):
@@ -69,3 +91,6 @@ def test_root_stands_for_the_data_folder():
     with pytest.raises(UsageError, match="--data DIR"):
         rooted("{root}/x", None)
     assert MetricConfig().trajectory() == MetricConfig(epochs=3, workers=0, max_minutes=2.0).trajectory()
+    pool = MetricConfig().trajectory()
+    assert "images_per_place" not in pool  # nothing of it depends on that
+    assert MetricConfig(negatives_from="batch").trajectory()["images_per_place"] == 4

@@ -108,6 +108,9 @@ def test_a_run_learns_writes_and_is_only_read_again(tmp_path, anchors):
     assert loaded.provenance["night_maker"] == "gamma"
     record = json.loads((tmp_path / "train.json").read_text())
     assert record["config"] == json.loads(json.dumps(config.to_dict()))
+    assert record["history"] == json.loads(json.dumps(summary.history))
+    for key in ("weights_sha256", "best_epoch", "epochs", "validation", "untrained", "images", "seconds"):
+        assert record[key] == getattr(summary, key)
     lines = []
     again = run(tmp_path, config, say=lines.append)
     assert again.weights_sha256 == summary.weights_sha256

@@ -113,6 +113,8 @@ def test_what_a_run_leaves(whole):
     assert [row[0] for row in curve(run, "held_out.csv")] == ["step", "0", "3", "6"]
     record = json.loads((run / "train.json").read_text())
     assert record["data"]["train"]
+    assert {"gloam", "torch", "lightning-fabric"} <= set(record["versions"])
+    assert record["weights_sha256"] == summary.weights_sha256
     assert record["config"]["options"]["cycle_weight"] == 10.0
     assert len(list((run / "state").glob("*.pt"))) == 2  # older saves are removed
 

@@ -173,18 +173,17 @@ def test_refusals_are_one_line(tmp_path):
             cli.run(arguments(*words, "--data", tmp_path, "-o", tmp_path / "out"))
 
 
-def test_training_is_called_for_a_recipe_without_weights(data, weights, out):
+def test_training_is_called_for_a_recipe_without_weights(data, weights, out, monkeypatch):
     called = []
 
-    def train(recipe):
-        called.append(recipe)
-        target = data / "experiments" / recipe / "embedder.safetensors"
-        target.parent.mkdir(parents=True)
-        target.write_bytes(weights.read_bytes())
-        return target
+    def train(kind, recipe, changes, folder, *, data, say):
+        called.append((kind, recipe, changes, data))
+        folder.mkdir(parents=True)
+        (folder / "embedder.safetensors").write_bytes(weights.read_bytes())
 
-    found = reproduce("dark-side", "5", data, out, rows=["CLAHE CD"], train=train)
-    assert called == ["vgg16_clahe_cd"]
+    monkeypatch.setattr("gloam.workflows.reproduce.table.run_training", train)
+    found = reproduce("dark-side", "5", data, out, rows=["CLAHE CD"], train=True)
+    assert called == [("metric", "vgg16_clahe_cd", None, data)]
     assert found.ours["CLAHE CD"]["Tokyo"] > 80
 
 

@@ -1,0 +1,120 @@
+"""Tuples of one optimiser step: several images of several places, every image an anchor, negatives mined among them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from gloam.data.retrieval_sets.sets import RetrievalSet
+from gloam.errors import DataError
+from gloam.networks.embedders import EmbedderNetwork
+from gloam.training.embedders.augmentation import augment_places
+from gloam.training.embedders.config import MetricConfig
+from gloam.training.embedders.hard_negatives import mine_negatives
+from gloam.training.embedders.losses import contrastive_loss
+from gloam.training.embedders.tuple_images import Pixels, TupleImages
+
+
+@dataclass(frozen=True)
+class LossPart:
+    """The loss of some tuples of an epoch.
+
+    Attributes:
+        loss: summed over the tuples, with its graph.
+        tuples: how many of the epoch's there are, these included.
+        anchors: rows of images to be named where the loss is not finite.
+        last: of an optimiser step.
+    """
+
+    loss: Tensor
+    tuples: int
+    anchors: npt.NDArray[np.int64]
+    last: bool
+
+
+def batch_losses(
+    config: MetricConfig,
+    model: EmbedderNetwork,
+    device: torch.device,
+    train: RetrievalSet,
+    images: TupleImages,
+    epoch: int,
+) -> Iterator[LossPart]:
+    """One part per optimiser step; the negatives are mined from the descriptors of that very step.
+
+    Args:
+        config: how many places and images, and of how many tuples an epoch consists.
+        model, device: the network in train mode, and where it is.
+        train: the set whose rows come first in ``images``.
+        images: all of one size.
+        epoch: from 1; with the seed it decides every choice.
+
+    Raises:
+        DataError: too few places with enough images, or images of several sizes.
+    """
+    random = np.random.default_rng([config.seed, epoch])
+    generator = torch.Generator().manual_seed(int(random.integers(2**62)))
+    members = config.images_per_place
+    count = config.batch_places * members
+    place = np.repeat(np.arange(config.batch_places), members)
+    siblings = np.stack([np.flatnonzero((place == place[row]) & (np.arange(count) != row)) for row in range(count)])
+    same = torch.zeros(count, members - 1 + config.negatives)
+    same[:, : members - 1] = 1
+    mean, std = torch.tensor(model.mean).view(3, 1, 1), torch.tensor(model.std).view(3, 1, 1)
+    steps = max(config.tuples // count, 1)
+    drawn = [draw_batch(train.clusters, config.batch_places, members, random) for _ in range(steps)]
+    requests = ((rows.ravel(), np.zeros(count, bool)) for rows in drawn)
+    for step, (rows, pixels) in enumerate(zip(drawn, images.batches(requests), strict=True), 1):
+        batch = _stacked(pixels, rows.ravel(), images).permute(0, 3, 1, 2).float() / 255.0
+        if config.augment:
+            batch = augment_places(batch.view(*rows.shape, *batch.shape[1:]), generator).flatten(0, 1)
+        found = model(((batch - mean) / std).to(device))
+        negatives = mine_negatives(np.arange(count), found.detach().cpu().numpy(), place, config.negatives)
+        others = torch.from_numpy(np.concatenate([siblings, negatives], axis=1)).to(device)
+        picked = found.index_select(0, others.flatten())  # unlike found[others], its gradient adds in a fixed order
+        loss = contrastive_loss(found, picked.unflatten(0, (count, -1)), same.to(device), config.margin)
+        yield LossPart(loss, step * count, rows[:, 0], last=True)
+
+
+def draw_batch(
+    places: npt.NDArray[np.int64], batch_places: int, images_per_place: int, random: np.random.Generator
+) -> npt.NDArray[np.int64]:
+    """Draw several images of each of several places.
+
+    Args:
+        places: int64 ``[n]`` labels; places with fewer than ``images_per_place`` images are not drawn.
+        batch_places: P, different places.
+        images_per_place: K, different images of each.
+        random: source of all choices.
+
+    Returns:
+        Indices, int64 ``[P, K]``.
+
+    Raises:
+        DataError: fewer than P places have K images.
+    """
+    labels, place, seen = np.unique(places, return_inverse=True, return_counts=True)
+    usable = np.flatnonzero(seen >= images_per_place)
+    if len(usable) < batch_places:
+        raise DataError(
+            f"a batch needs {batch_places} places of {images_per_place} images each, but only {len(usable)} of "
+            f"{len(labels)} places have as many; render more or lower batch_places or images_per_place"
+        )
+    rows = [
+        random.choice(np.flatnonzero(place == label), images_per_place, replace=False)
+        for label in random.choice(usable, batch_places, replace=False)
+    ]
+    return np.stack(rows).astype(np.int64)
+
+
+def _stacked(pixels: list[Pixels], rows: npt.NDArray[np.int64], images: TupleImages) -> Tensor:
+    """uint8 ``[n, h, w, 3]``."""
+    odd = next((row for row, image in zip(rows, pixels, strict=True) if image.shape != pixels[0].shape), None)
+    if odd is not None:
+        raise DataError(f"{images.names[odd]}: a batch needs images of one size; choose negatives_from pool")
+    return torch.from_numpy(np.stack(pixels))

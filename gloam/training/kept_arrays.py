@@ -1,0 +1,42 @@
+"""Arrays that are made once and kept in a file, such as rendered streets, so that a resumed run does not make them."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gloam.errors import StoreError
+from gloam.files import atomic_write
+
+
+def read_arrays(path: Path) -> dict[str, npt.NDArray[Any]] | None:
+    """What :func:`write_arrays` wrote, by name; None where there is no such file.
+
+    Raises:
+        StoreError: the file cannot be read.
+    """
+    if not path.is_file():
+        return None
+    try:
+        with np.load(path) as kept:
+            return {name: kept[name] for name in kept.files}
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise StoreError(f"{path}: not readable ({error}); remove it to render again") from error
+
+
+def write_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
+    """Write arrays to an ``.npz`` file, whole or not at all.
+
+    Raises:
+        StoreError: the disk is full or not writable.
+    """
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)
+    with atomic_write(path) as handle:
+        handle.write(buffer.getbuffer())
