@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# Neighbours stay with one worker, which makes their module's fixtures once, until another one has nothing left.
+PARALLEL := -n auto --dist worksteal
 
 .PHONY: demo test check lint types bench install clean
 .DEFAULT_GOAL := demo
@@ -10,11 +12,12 @@ STAMP := $(VENV)/.installed
 demo: $(STAMP)  ## render the town, train, export, extract, localize, report: the main job
 	$(BIN)/gloam demo
 
-test: $(STAMP)  ## the quick tests
-	$(BIN)/python -m pytest
+test: $(STAMP)  ## the quick tests, a worker a core
+	$(BIN)/python -m pytest $(PARALLEL)
 
-check: lint types $(STAMP)  ## tests, lint, types, and the slow and browser tests
-	$(BIN)/python -m pytest -m "not gpu"
+check: lint types $(STAMP)  ## lint, types, the quick tests, then one by one the slow and browser tests, which use all cores
+	$(BIN)/python -m pytest $(PARALLEL) --durations=20
+	$(BIN)/python -m pytest -m "(slow or browser) and not gpu" --durations=20
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -1,4 +1,4 @@
-"""Shared fixtures. Data packs are found through the environment variable GLOAM_DATA alone."""
+"""Shared fixtures, and a worker's share of the cores. Data packs are found through GLOAM_DATA alone."""
 
 from __future__ import annotations
 
@@ -7,6 +7,14 @@ from collections.abc import Callable, Generator
 from pathlib import Path
 
 import pytest
+
+# Workers that run side by side share the cores: each takes its part of them, and so do the programs that it starts.
+# Said before torch, OpenBLAS or OpenCV is loaded, for they read it then.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    share = max(1, cores // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")))
+    os.environ.setdefault("OMP_NUM_THREADS", str(share))
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", str(share))
 
 
 @pytest.fixture(scope="session")

@@ -32,9 +32,13 @@ def batch_axis(largest: int) -> Any:
 
 
 def side_axis(name: str, multiple: int = 1, minimum: int = 1) -> Any:
-    """A free height or width in pixels. With a multiple, outputs state the inputs' own size, e.g. ``4*height``."""
+    """A free height or width in pixels. With a multiple, outputs state the inputs' own size, e.g. ``4*height``.
+
+    No bound is written to the graph. At the minimum itself a network's last map is one cell wide, which torch takes
+    for a case of its own: it would trace the whole network, name the bound above, and be asked a second time.
+    """
     if multiple == 1:
-        return Dim(name, min=minimum, max=LARGEST_SIDE)
+        return Dim(name, min=minimum + (minimum > 1), max=LARGEST_SIDE)
     return multiple * Dim(name, min=-(-minimum // multiple), max=max(LARGEST_SIDE // multiple, 4))
 
 

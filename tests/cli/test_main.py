@@ -31,16 +31,28 @@ def test_help_of_every_verb(path: tuple[str, ...], capsys: pytest.CaptureFixture
     assert "--debug" in printed
 
 
-def test_help_loads_nothing_heavy() -> None:
-    code = (
-        "import sys; from gloam.cli.main import build_parser; build_parser();"
-        "names = {'torch', 'faiss', 'kapture', 'pycolmap', 'onnx', 'onnxruntime', 'openvino', 'cv2'};"
-        "names.add('matplotlib');"
-        "heavy = names & set(sys.modules);"
-        "sys.exit(f'loaded {heavy}' if heavy else 0)"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+def test_import_and_help_load_nothing_heavy() -> None:
+    """``import gloam`` loads the standard library alone, and no help of any verb a package that takes time."""
+    code = """
+import contextlib, io, json, sys
+before = {name.partition(".")[0] for name in sys.modules}  # an editable install's finder
+import gloam
+alone = {name.partition(".")[0] for name in sys.modules} - before - sys.stdlib_module_names - {"gloam"}
+from gloam.cli.main import main
+refused = []
+with contextlib.redirect_stdout(io.StringIO()):
+    for path in json.loads(sys.argv[1]):
+        try:
+            main([*path, "--help"])
+        except SystemExit as end:
+            refused += [path] if end.code else []
+heavy = ["numpy", "torch", "cv2", "onnxruntime", "faiss", "kapture", "pycolmap", "onnx", "openvino", "matplotlib"]
+print(json.dumps([sorted(alone), refused, [name for name in heavy if name in sys.modules]]))
+"""
+    paths = [(), *((verb,) for verb in cli.VERBS), *leaves(cli.build_parser())]
+    done = subprocess.run([sys.executable, "-c", code, json.dumps(paths)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == [[], [], []]
 
 
 def test_an_error_is_one_line_and_debug_adds_the_traceback(

@@ -50,5 +50,6 @@ def test_every_stage_and_a_second_run_that_reuses_it(tmp_path: Path, small: demo
 
 
 def test_the_judged_street_is_never_a_training_street(tmp_path: Path, small: demo.DemoConfig) -> None:
+    tiny = dataclasses.replace(TOWN, width=64, height=48, conditions=("day",))  # rendered before the refusal
     with pytest.raises(demo.GloamError, match="reserved for testing"):
-        demo.run_demo(tmp_path, dataclasses.replace(small, seed=901))
+        demo.run_demo(tmp_path, dataclasses.replace(small, seed=901, town=tiny))

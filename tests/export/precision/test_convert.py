@@ -289,7 +289,7 @@ def test_a_large_folder_is_sampled_evenly_not_held_whole(exact, photographs, tmp
 def test_a_fixed_profile_of_small_shapes_is_checked_at_what_it_takes(tmp_path, monkeypatch):
     monkeypatch.setattr("gloam.export.precision.convert.GENERATED", ((320, 200),))
     torch.manual_seed(0)
-    model = create_embedder("gem_resnet18", width=8).eval()
+    model = create_embedder("gem_vgg16", stages=((8, 1), (16, 2))).eval()
     fixed = PaddingProfile.fixed((256,), (256,), (1, 2))
     export_embedder(model, tmp_path / "m.onnx", profile=fixed, provenance={})
     large = tmp_path / "large"

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
+import os
 import socket
 import urllib.error
 import urllib.request
@@ -20,10 +23,16 @@ from tests.runtime.bulk.test_pictures import write_images
 parser = pytest.importorskip("prometheus_client.parser")
 
 
+PORTS = itertools.count(20000 + 100 * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]))
+
+
 def free_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return int(taken.getsockname()[1])
+    """Below those that the system gives to whoever asks for any, and another worker has others."""
+    for port in PORTS:
+        with socket.socket() as taken, contextlib.suppress(OSError):
+            taken.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError
 
 
 def scrape(port: int) -> dict[str, float]:
