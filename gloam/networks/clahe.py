@@ -68,30 +68,31 @@ class ClaheLayer(nn.Module):
         Returns:
             float32 ``[B, H, W, 3]`` RGB, whole numbers in 0..255; without meaning beyond the valid size.
         """
+        levels = images.to(torch.float32)  # first of all: TensorRT moves no uint8
         if sizes is None:
-            zeros = torch.zeros_like(images[:, 0, 0, 0], dtype=torch.float32)
+            zeros = torch.zeros_like(levels[:, 0, 0, 0])
             heights, widths = zeros + images.shape[1], zeros + images.shape[2]
         else:
             heights, widths = sizes[:, 0].to(torch.float32), sizes[:, 1].to(torch.float32)
-        lab = self.to_lab(images)
+        lab = self.to_lab(levels)
         lightness = (lab[0] * (100 / ONE) * _float32(255 / 100)).clamp(0, 255).to(torch.int64)
         equalised = self.equalise(lightness, heights, widths) * _float32(100 / 255)
         return (self._to_rgb(equalised, lab[1:] * (256 / ONE) - 128) * 255).round().permute(1, 2, 3, 0)
 
-    def to_lab(self, images: Tensor) -> Tensor:
+    def to_lab(self, levels: Tensor) -> Tensor:
         """RGB to Lab as OpenCV's float conversion has it: trilinear in whole numbers.
 
         float32 holds every number here: none needs more than 24 bits.
 
         Args:
-            images: uint8 ``[B, H, W, 3]``.
+            levels: whole float32 numbers ``[B, H, W, 3]`` in 0..255.
 
         Returns:
             whole float32 numbers ``[3, B, H, W]``: L / 100, (a + 128) / 256 and (b + 128) / 256 in 14 bits.
         """
-        shape, table = images.shape[:3], self.get_buffer("_lab")
-        levels = images.permute(3, 0, 1, 2).reshape(3, -1).to(torch.float32)
-        places = _divide((levels / 255 * ONE).round(), ONE // ((KNOTS - 1) * STEPS))
+        shape, table = levels.shape[:3], self.get_buffer("_lab")
+        channels = levels.permute(3, 0, 1, 2).reshape(3, -1)
+        places = _divide((channels / 255 * ONE).round(), ONE // ((KNOTS - 1) * STEPS))
         # At the last knot the cell is the one before it, with all the weight on the knot: the same value.
         knots = _divide(places, STEPS).clamp(max=KNOTS - 2)
         red, green, blue = (places * (1 / STEPS) - knots).unbind(0)
@@ -142,19 +143,13 @@ class ClaheLayer(nn.Module):
         """Each tile's table of new values, float32 ``[B, grid * grid * 256]``, tiles in row order."""
         grid = self.grid
         batch, height, width = lightness.shape
-        # The reflected border reaches at most ``grid`` pixels beyond the image; cells beyond it count for no tile.
-        y, x = _positions(height + grid, lightness), _positions(width + grid, lightness)
-        rows, columns = _reflected(y, sizes[0], height), _reflected(x, sizes[1], width)
-        source = (rows[:, :, None] * width + columns[:, None, :]).view(batch, -1)
-        values = lightness.view(batch, -1).gather(1, source)
-        tile_rows, tile_columns = (
-            _divide(positions, side[:, None]).clamp(max=grid).to(torch.int64)
-            for positions, side in ((y, tiles[0]), (x, tiles[1]))
-        )
-        tile = tile_rows[:, :, None] * ((grid + 1) * BINS) + tile_columns[:, None, :] * BINS
-        counts = torch.zeros((batch, (grid + 1) ** 2 * BINS), dtype=torch.float32, device=lightness.device)
-        counts = counts.scatter_add(1, tile.view(batch, -1) + values, torch.ones_like(values, dtype=torch.float32))
-        histogram = counts.view(batch, grid + 1, grid + 1, BINS)[:, :grid, :grid]
+        rows, in_rows = _tile_cells(tiles[0], sizes[0], height, grid)
+        columns, in_columns = _tile_cells(tiles[1], sizes[1], width, grid)
+        source = rows[:, :, None, :, None] * width + columns[:, None, :, None, :]  # [B, grid, grid, cells, cells]
+        counted = in_rows[:, None, None, :, None] & in_columns[:, None, None, None, :]
+        values = lightness.view(batch, -1).gather(1, source.view(batch, -1)).view(source.shape)
+        histogram = _histograms(torch.where(counted, values, BINS).view(batch, grid * grid, -1))
+        histogram = histogram.view(batch, grid, grid, BINS)
 
         area = (tiles[0] * tiles[1])[:, None, None, None]
         limit = (area * (self.clip / BINS)).floor().clamp(min=1)
@@ -196,6 +191,43 @@ def lab_table() -> npt.NDArray[np.float32]:
     return np.ascontiguousarray(values.T * FRACTION, np.float32)
 
 
+def _tile_cells(tiles: Tensor, sizes: Tensor, largest: int, grid: int) -> tuple[Tensor, Tensor]:
+    """Positions of every tile's cells along one side, reflected at the valid border, and which of them are its own.
+
+    Args:
+        tiles, sizes: cells of a tile and of the image, whole float32 numbers ``[B]``.
+        largest: cells of the padded image; a tile has at most ``largest // grid + 1``.
+
+    Returns:
+        int64 ``[B, grid, n]``, and bool ``[B, n]``.
+    """
+    within = _positions(largest // grid + 1, tiles)
+    starts = _positions(grid, tiles)[None, :, None] * tiles[:, None, None]
+    positions = (starts + within).flatten(1)
+    return _reflected(positions, sizes, largest).view(tiles.shape[0], grid, -1), within < tiles[:, None]
+
+
+def _histograms(values: Tensor) -> Tensor:
+    """How often each of 0..255 stands in each row; 256 counts for nothing.
+
+    ``16 h + l`` counts where ``h`` and ``l`` meet: a product of two one-hot matrices, exact in float32 up to 2^24
+    values. (Adding by scatter is quicker alone, and TensorRT refuses it.)
+
+    Args:
+        values: int64 ``[B, T, N]`` in 0..256.
+
+    Returns:
+        float32 ``[B, T, 256]``.
+    """
+    half = 16
+    whole = values.to(torch.float32)
+    high = _divide(whole, half)
+    digits = _positions(half, values)[:, None]
+    first = (high[:, :, None] == digits).to(torch.float32)
+    second = ((whole - high * half)[:, :, None] == digits).to(torch.float32)
+    return (first @ second.transpose(2, 3)).flatten(2)
+
+
 def _float32(value: float) -> float:
     return float(np.float32(value))
 
@@ -216,9 +248,9 @@ def _positions(count: int, like: Tensor) -> Tensor:
 
 
 def _reflected(positions: Tensor, sizes: Tensor, largest: int) -> Tensor:
-    """Positions beyond each size reflected without repeating the border pixel, int64 ``[B, n]``."""
+    """Positions ``[B, n]`` beyond each size reflected without repeating the border pixel, int64 ``[B, n]``."""
     last = (sizes - 1)[:, None]
-    folded = _modulo(positions[None], (2 * last).clamp(min=1))
+    folded = _modulo(positions, (2 * last).clamp(min=1))
     return torch.minimum(folded, 2 * last - folded).to(torch.int64).clamp(0, largest - 1)
 
 

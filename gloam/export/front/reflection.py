@@ -33,9 +33,10 @@ _NEXT = Template("""
     ${a}added = Sub (${a}whole, ${a}side)
     ${a}corner = Div (${a}added, two)
 """)
+# Cast first, in every graph here: engines take uint8 as an input alone.
 _PAD_DYNAMIC = Template("""
 <ir_version: 10, opset_import: ["": $opset]>
-pad (uint8[batch, height, width, 3] images) => (uint8[batch, padded_height, padded_width, 3] padded)
+pad (uint8[batch, height, width, 3] images) => (float[batch, padded_height, padded_width, 3] padded)
 <
     int64 zero = {0}, int64 one = {1}, int64 two = {2},
     int64 multiple = {$multiple}, int64 multiple_less_one = {$multiple_less_one}, int64 minimum = {$minimum}
@@ -49,7 +50,8 @@ $h_next$w_next
     h_place = Sub (h_places, h_corner)
     w_place = Sub (w_places, w_corner)
 $h_reflect$w_reflect
-    tall = Gather <axis = 1> (images, h_source)
+    levels = Cast <to = 1> (images)
+    tall = Gather <axis = 1> (levels, h_source)
     padded = Gather <axis = 2> (tall, w_source)
 }
 """)
@@ -113,7 +115,6 @@ _FIXED_NUMBERS = """
     int64 zero = {0}, int64 one = {1}, int64 two = {2}, int64[1] first = {0}, int64[1] second = {1},
     int64[1] third = {2}, int64[2] behind = {1, 2}, int64[2] flat_shape = {-1, 3}
 """
-# Cast first: engines take uint8 as an input alone.
 _PAD_FIXED = Template("""
 <ir_version: 10, opset_import: ["": $opset]>
 pad (uint8[batch, height, width, 3] images, int32[batch, 2] sizes) => (float[batch, height, width, 3] padded)
@@ -156,8 +157,8 @@ def padding_graph(fixed: bool, multiple: int, minimum: int) -> Any:
         multiple, minimum: of a padded side, pixels; ``dynamic`` alone.
 
     Returns:
-        inputs ``images`` uint8 ``[B, H, W, 3]`` and, where fixed, ``sizes`` int32 ``[B, 2]``; output ``padded``, of the
-        images' type, or float32 where fixed.
+        inputs ``images`` uint8 ``[B, H, W, 3]`` and, where fixed, ``sizes`` int32 ``[B, 2]``; output ``padded``
+        float32.
     """
     parts: dict[str, Any] = {f"{a}_reflect": _REFLECT.substitute(a=f"{a}_") for a in "hw"}
     if fixed:

@@ -59,7 +59,8 @@ shrink (uint8[batch, height, width, 3] images) => (float[batch, resized_height, 
     h_out = Where (wide, short_out, long_out)
     w_out = Where (wide, long_out, short_out)
 
-    turned = Transpose <perm = [0, 2, 1, 3]> (images)
+    colours_float = Cast <to = 1> (images)
+    turned = Transpose <perm = [0, 2, 1, 3]> (colours_float)
     columns_shape = Concat <axis = 0> (batch_count, w_in, rest)
     columns = Reshape (turned, columns_shape)
 $columns_pass
@@ -133,8 +134,7 @@ _PASS = Template("""
     ${a}weights = Div (${a}counted, ${a}total_positive)
 
     ${a}read = Gather <axis = 1> ($values, ${a}index)
-    ${a}read_float = Cast <to = 1> (${a}read)
-    ${a}sums = MatMul (${a}weights, ${a}read_float)
+    ${a}sums = MatMul (${a}weights, ${a}read)
     ${a}line = Shape <start = 3, end = 4> (${a}sums)
     ${a}flat_shape = Concat <axis = 0> (batch_count, rest, ${a}line)
     ${a}flat = Reshape (${a}sums, ${a}flat_shape)

@@ -61,7 +61,7 @@ class EdgeDetectorNetwork(nn.Module):
 
     def edges_uint8(self, images: Tensor) -> Tensor:
         """The exported graph: uint8 ``[B, H, W, 3]`` RGB to float32 edge probabilities ``[B, H, W]`` in [0, 1]."""
-        edges: Tensor = self(images.permute(0, 3, 1, 2).to(torch.float32) / 127.5 - 1.0)
+        edges: Tensor = self(images.to(torch.float32).permute(0, 3, 1, 2) / 127.5 - 1.0)
         return edges[:, 0]
 
     def check_size(self, x: Tensor) -> None:

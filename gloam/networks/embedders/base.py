@@ -90,9 +90,20 @@ class EmbedderNetwork(nn.Module):
         raise TypeError(f"{type(self).__name__} defines no forward")
 
     def normalize(self, images: Tensor) -> Tensor:
-        """RGB ``[B, H, W, 3]`` in 0..255, uint8 or float, to normalised float ``[B, 3, H, W]``."""
+        """RGB ``[B, H, W, 3]`` in 0..255, uint8 or float, to normalised float ``[B, 3, H, W]``, channels last in memory
+        (on a CPU the quicker order) but where torch could not learn from that."""
         scale, shift = self.get_buffer("_scale"), self.get_buffer("_shift")
-        return images.permute(0, 3, 1, 2).to(scale.dtype) * scale + shift
+        # Cast first: TensorRT takes uint8 as an input and into a Cast, and moves none of it.
+        normalised = images.to(scale.dtype).permute(0, 3, 1, 2) * scale + shift
+        return normalised.contiguous() if self._needs_rows_first(normalised) else normalised
+
+    def _needs_rows_first(self, images: Tensor) -> bool:
+        """Whether torch 2.13 would corrupt memory in the backward of channels last: on a CPU, where a convolution's
+        number of channels is no multiple of 16 (seen with 4, and with 8 where the processor has AVX-512)."""
+        if not torch.is_grad_enabled() or torch.compiler.is_exporting() or images.device.type != "cpu":
+            return False
+        convolutions = (part for part in self.modules() if isinstance(part, nn.Conv2d))
+        return any(part.out_channels % 16 for part in convolutions)
 
     def describe_uint8(self, images: Tensor, sizes: Tensor | None = None) -> Tensor:
         """The exported graph: uint8 RGB in, unit descriptors out.

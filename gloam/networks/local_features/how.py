@@ -105,7 +105,8 @@ class HOW(EmbedderNetwork):
             features.append(cells.flatten(2).transpose(1, 2))
             attention.append(weights.flatten(1))
             ones = torch.ones_like(weights[0, 0])  # counted, not numbered: the exporter knows no size to prove equal
-            places = torch.stack((ones.cumsum(1), ones.cumsum(0)), -1).flatten(0, 1) - 0.5
+            # reshape, not flatten: of one cell in the exporter's example flatten would make one cell for every image
+            places = torch.stack((ones.cumsum(1), ones.cumsum(0)), -1).reshape(-1, 2) - 0.5
             positions.append(places * (self.stride / scale) - 0.5)
             levels.append(ones.flatten() * scale)
         strengths = torch.cat(attention, 1)

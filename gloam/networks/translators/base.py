@@ -41,6 +41,6 @@ class TranslatorNetwork(nn.Module):
         Returns:
             float32 ``[B, H, W, C]`` in [-1, 1].
         """
-        x = images.permute(0, 3, 1, 2).to(torch.float32) / 127.5 - 1.0
+        x = images.to(torch.float32).permute(0, 3, 1, 2) / 127.5 - 1.0
         translated: Tensor = self(x)
         return translated.permute(0, 2, 3, 1)

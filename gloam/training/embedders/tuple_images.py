@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from gloam.data.photometric import apply_photometric
 from gloam.data.retrieval_sets.sets import RetrievalSet
@@ -186,7 +186,6 @@ def describe_images(
         device: of the model.
         batch: most images per forward; all of one size by default.
     """
-    rows_first = torch.is_grad_enabled() and device.type == "cpu" and _narrow(model)
     buckets: dict[tuple[int, ...], list[int]] = {}
     for row, image in enumerate(pixels):
         buckets.setdefault(image.shape, []).append(row)
@@ -197,8 +196,7 @@ def describe_images(
         for start in range(0, len(rows), step):
             part = rows[start : start + step]
             stacked = torch.from_numpy(np.stack([pixels[row] for row in part])).to(device, non_blocking=True)
-            x = model.normalize(stacked)
-            found.append(model(x.contiguous() if rows_first else x))
+            found.append(model(model.normalize(stacked)))
             order.extend(part)
     joined = torch.cat(found)
     if order == list(range(len(order))):
@@ -206,11 +204,3 @@ def describe_images(
     place = torch.empty(len(order), dtype=torch.int64)
     place[torch.tensor(order)] = torch.arange(len(order))
     return joined.index_select(0, place.to(device))
-
-
-def _narrow(model: EmbedderNetwork) -> bool:
-    """Whether a convolution has a number of channels with which torch 2.13 corrupts memory in the backward of channels
-    last on a CPU (seen with 4). Images come channels last, which takes half the time where all are multiples of 8.
-    """
-    convolutions = [part for part in model.modules() if isinstance(part, nn.Conv2d)]
-    return any(part.out_channels % 8 for part in convolutions)

@@ -1,0 +1,70 @@
+"""What an exporter's example had by accident is in no graph: other sizes and batches give what torch gives."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+
+from gloam.export.embedder import export_embedder
+from gloam.export.local_features import export_local_features
+from gloam.networks.clahe import ClaheLayer
+from gloam.networks.embedders import DescriptorPipeline, create_embedder
+
+SIZES = ((32, 32), (97, 131), (131, 97), (133, 140), (256, 256), (301, 517))  # the second is the exporter's own
+BATCHES = (1, 2, 5)
+PROVENANCE = {"recipe": "test", "data": "none", "licence": "none"}
+
+
+def images(batch: int, height: int, width: int) -> Any:
+    return np.random.default_rng(height * width + batch).integers(0, 256, (batch, height, width, 3), dtype=np.uint8)
+
+
+@pytest.fixture(scope="module")
+def local(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, onnxruntime.InferenceSession]:
+    """HOW with its seven scales, of which the smallest has one cell in the exporter's example."""
+    torch.manual_seed(0)
+    model = create_embedder("how_resnet18", width=8).eval()
+    path = tmp_path_factory.mktemp("how") / "local.onnx"
+    export_local_features(model, path, provenance=PROVENANCE)
+    return model, onnxruntime.InferenceSession(path)
+
+
+@pytest.mark.parametrize("batch", BATCHES)
+@pytest.mark.parametrize("size", SIZES[1:], ids=str)
+def test_local_features_at_any_size_and_batch(
+    local: tuple[Any, onnxruntime.InferenceSession], size: tuple[int, int], batch: int
+) -> None:
+    model, session = local
+    given = images(batch, *size)
+    found = session.run(None, {"images": given})
+    with torch.no_grad():
+        expected = model.local_features(torch.from_numpy(given))
+    for one, other in zip(found, expected, strict=True):
+        assert one.shape == tuple(other.shape)
+        np.testing.assert_allclose(one, other.numpy(), atol=1e-4)
+
+
+@pytest.fixture(scope="module")
+def lit(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, onnxruntime.InferenceSession]:
+    torch.manual_seed(0)
+    model = DescriptorPipeline(create_embedder("gem_resnet18", width=8), clahe=ClaheLayer()).eval()
+    path = tmp_path_factory.mktemp("clahe") / "lit.onnx"
+    export_embedder(model, path, provenance=PROVENANCE)
+    return model, onnxruntime.InferenceSession(path)
+
+
+@pytest.mark.parametrize("batch", BATCHES)
+@pytest.mark.parametrize("size", SIZES, ids=str)
+def test_clahe_in_the_graph_at_any_size_and_batch(
+    lit: tuple[Any, onnxruntime.InferenceSession], size: tuple[int, int], batch: int
+) -> None:
+    model, session = lit
+    given = images(batch, *size)
+    (found,) = session.run(None, {"images": given})
+    with torch.no_grad():
+        expected = model.describe_uint8(torch.from_numpy(given)).numpy()
+    np.testing.assert_allclose(found, expected, atol=1e-5)
