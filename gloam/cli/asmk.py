@@ -106,18 +106,23 @@ def run_search(arguments: argparse.Namespace) -> Report:
         write_json(arguments.output, {"space": index.codebook.space, "ranking": ranking})
         lines.append(f"{arguments.output}: the best {min(arguments.k, len(index))} of each")
     if arguments.ground_truth is not None:
-        found = _score(arguments, scores, index.names)
+        found = _score(arguments, scores, index.names, images.failures)
         data["scores"] = found.to_dict()
         recalls = ", ".join(f"R@{k} {value:.3f}" for k, value in found.recall.items())
-        lines.append(f"mAP {found.mAP:.4f} (chance {found.chance_mAP:.4f}), {recalls}; {found.queries} queries count")
+        lines.append(
+            f"mAP {found.mAP:.4f} (chance {found.chance_mAP:.4f}), {recalls}; {found.queries} queries count, "
+            f"{found.failed} of them failed"
+        )
     return Report(data, "\n".join([*lines, *_said(images.failures)]))
 
 
-def _score(arguments: argparse.Namespace, scores: Mapping[str, Any], names: list[str]) -> Any:
+def _score(
+    arguments: argparse.Namespace, scores: Mapping[str, Any], names: list[str], failures: Mapping[str, str]
+) -> Any:
     from gloam.eval.retrieval.ground_truth import read_ground_truth
     from gloam.eval.retrieval.scores import evaluate_scores
 
-    return evaluate_scores(scores, names, read_ground_truth(arguments.ground_truth, arguments.set))
+    return evaluate_scores(scores, names, read_ground_truth(arguments.ground_truth, arguments.set), failed=failures)
 
 
 def _images(arguments: argparse.Namespace, source: Path) -> Extracted:

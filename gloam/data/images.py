@@ -52,7 +52,8 @@ def decode_image(
             belongs to intrinsics, keypoints for one, is measured there.
 
     Returns:
-        uint8 ``[H, W, 3]`` RGB, EXIF orientation applied where ``upright``, 16-bit grey scaled to 8 bits, alpha dropped.
+        uint8 ``[H, W, 3]`` RGB, turned by its EXIF orientation where ``upright``; 16-bit grey scaled to 8 bits, alpha
+        dropped.
 
     Raises:
         ImageError: the reason, in a few words.

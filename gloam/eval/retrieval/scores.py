@@ -7,9 +7,9 @@ positive among the first k. **mP@k** is the precision among the first ``min(k, r
 
 Scores are dot products of L2-normalised descriptors. Equal scores rank in the order of the ground truth's ``imlist``.
 Queries without positives are skipped and counted. Images that could not be described are no excuse: such a query has
-found nothing, such a map image is never found, and both are counted beside the score. Ranks come from counting what lies above each positive, block of
-queries by block, so nothing is sorted and no dense query x database matrix is made. Databases larger than memory, and
-distractors: :mod:`gloam.eval.retrieval.streamed`.
+found nothing, such a map image is never found, and both are counted beside the score. Ranks come from counting what
+lies above each positive, block of queries by block, so nothing is sorted and no dense query x database matrix is made.
+Databases larger than memory, and distractors: :mod:`gloam.eval.retrieval.streamed`.
 """
 
 from __future__ import annotations
@@ -239,7 +239,8 @@ def evaluate_scores(
     asked = has_descriptor(ground_truth.query_names, scores, failed)
     shown = has_descriptor(ground_truth.map_names, place, failed)
     queries, database = (
-        list(compress(names, mask)) for names, mask in ((ground_truth.query_names, asked), (ground_truth.map_names, shown))
+        list(compress(names, mask))
+        for names, mask in ((ground_truth.query_names, asked), (ground_truth.map_names, shown))
     )
     for role, wanted, known in (("query", queries, scores), ("map", database, place)):
         missing = [name for name in wanted if name not in known]

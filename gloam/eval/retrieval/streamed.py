@@ -65,7 +65,7 @@ def evaluate_streamed(
         scores by the name of the set.
 
     Raises:
-        DataError: an image of the ground truth has no descriptor and is none of the failures either, or a descriptor is not finite.
+        DataError: an image of the ground truth has no descriptor and is no failure either, or one is not finite.
         IncompatibleError: descriptors of different spaces or dimensions.
         UsageError: no set, or sets of different databases.
     """
@@ -88,9 +88,8 @@ def evaluate_streamed(
     )
     vectors = gather(queries, wanted, "query")
     row_of = {name: row for row, name in enumerate(wanted)}
-    index = np.flatnonzero(shown)
     found = database_index(database.names, list(compress(names, shown)))
-    place = np.where(found >= 0, index[found], -1) if len(index) else found
+    place = np.append(np.flatnonzero(shown), -1)[found]  # among all of the ground truth; -1 stays
     counters = [
         _Counter(set_name, number, row_of[query], tables[set_name].positives[number], truth.junk[number])
         for set_name, truth in truths.items()
