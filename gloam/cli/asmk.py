@@ -100,10 +100,14 @@ def run_search(arguments: argparse.Namespace) -> Report:
         write_json(arguments.output, {"space": index.codebook.space, "ranking": best})
         lines.append(f"{arguments.output}: the best {min(arguments.k, len(index))} of each")
     if arguments.ground_truth is not None:
-        found = evaluate_scores(scores, index.names, read_ground_truth(arguments.ground_truth, arguments.set))
+        truth = read_ground_truth(arguments.ground_truth, arguments.set)
+        found = evaluate_scores(scores, index.names, truth, failed=images.failures)
         data["scores"] = found.to_dict()
         recalls = ", ".join(f"R@{k} {value:.3f}" for k, value in found.recall.items())
-        lines.append(f"mAP {found.mAP:.4f} (chance {found.chance_mAP:.4f}), {recalls}; {found.queries} queries count")
+        lines.append(
+            f"mAP {found.mAP:.4f} (chance {found.chance_mAP:.4f}), {recalls}; {found.queries} queries count, "
+            f"{found.failed} of them failed"
+        )
     return Report(data, "\n".join([*lines, *_said(images.failures)]))
 
 

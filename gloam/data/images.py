@@ -16,6 +16,16 @@ from gloam.errors import ImageError
 MIN_SIDE = 32  # pixels; below this a stride-32 network has no cell left
 MAX_PIXELS = 120_000_000  # refused from the header, before a decompression bomb is unpacked
 SIXTEEN_BIT_MODES = ("I;16", "I;16L", "I;16B", "I;16N", "I")
+# What undoes each EXIF orientation's turn.
+_TURNED_BACK = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_90,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_270,
+}
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -27,8 +37,9 @@ def decode_image(
     stretch: tuple[int, int] | None = None,
     min_side: int = MIN_SIDE,
     fast: bool = False,
+    upright: bool = True,
 ) -> Pixels:
-    """Decode an image to upright RGB.
+    """Decode an image to RGB, upright or as its pixels are stored.
 
     Args:
         source: a path, or the file's bytes.
@@ -37,9 +48,12 @@ def decode_image(
         min_side: shortest side that is accepted, pixels.
         fast: unpack a JPEG at 1/2, 1/4 or 1/8 of its size where that is at least the size asked for. Several times
             quicker on large photographs; the pixels differ a little.
+        upright: turn the picture as its EXIF orientation says. False leaves the stored pixels where they are: what
+            belongs to intrinsics, keypoints for one, is measured there.
 
     Returns:
-        uint8 ``[H, W, 3]`` RGB, EXIF orientation applied, 16-bit grey scaled to 8 bits, alpha dropped.
+        uint8 ``[H, W, 3]`` RGB, turned by its EXIF orientation where ``upright``; 16-bit grey scaled to 8 bits, alpha
+        dropped.
 
     Raises:
         ImageError: the reason, in a few words.
@@ -52,9 +66,9 @@ def decode_image(
             _check_header(image)
             size = image.size
             jpeg = fast and image.format in ("JPEG", "MPO")
-            unpacked = _unpack_reduced(image, max_side, stretch) if jpeg else image
-            upright = _to_rgb(ImageOps.exif_transpose(unpacked))
-            if upright.size != unpacked.size:
+            unpacked = _unpack_reduced(image, max_side, stretch, upright) if jpeg else image
+            picture = _to_rgb(_oriented(unpacked, upright))
+            if picture.size != unpacked.size:
                 size = size[::-1]
     except ImageError:
         raise
@@ -68,19 +82,56 @@ def decode_image(
     if min(size) < min_side:
         raise ImageError(f"{size[0]}x{size[1]} is too small; the shorter side must be {min_side} px or more")
     if stretch is not None:
-        stretched: Pixels = cv2.resize(np.asarray(upright), stretch, interpolation=cv2.INTER_AREA)
+        stretched: Pixels = cv2.resize(np.asarray(picture), stretch, interpolation=cv2.INTER_AREA)
         return stretched
     if max_side is not None and max(size) > max_side:
-        upright.thumbnail((max_side, max_side), Image.Resampling.LANCZOS, reducing_gap=None)
-        if min(upright.size) < min_side:
+        picture.thumbnail((max_side, max_side), Image.Resampling.LANCZOS, reducing_gap=None)
+        if min(picture.size) < min_side:
             raise ImageError(f"{size[0]}x{size[1]} at --max-side {max_side} has a side under {min_side} px")
-    return np.array(upright)
+    return np.array(picture)
 
 
 def image_size(content: bytes) -> tuple[int, int]:
     """Width and height from the header of an image that decodes; its orientation is left aside."""
     with Image.open(io.BytesIO(content)) as image:
-        return image.size
+        return _stored_size(image)
+
+
+def stored_size(path: str | Path) -> tuple[int, int]:
+    """Width and height of the pixels that a file stores, from its header: the frame of intrinsics and keypoints.
+
+    Raises:
+        ImageError: the reason, in a few words.
+    """
+    try:
+        with Image.open(path) as image:
+            return _stored_size(image)
+    except UnidentifiedImageError as error:
+        raise ImageError("not an image that can be decoded") from error
+    except Image.DecompressionBombError as error:
+        raise ImageError(f"more than {MAX_PIXELS} pixels: a decompression bomb or a scan; cut it first") from error
+    except OSError as error:
+        raise ImageError(f"cannot be read: {error.strerror or error}") from error
+    except Exception as error:  # headers are parsed by decoders, which raise SyntaxError, ValueError and more
+        raise ImageError(f"corrupt or truncated: {error}") from error
+
+
+def _stored_size(image: Image.Image) -> tuple[int, int]:
+    """Pillow turns a TIFF while it loads it and states the turned size before; every other format waits."""
+    turned = image.format == "TIFF" and image.getexif().get(ExifTags.Base.Orientation, 1) >= 5
+    return image.size[::-1] if turned else image.size
+
+
+def _oriented(image: Image.Image, upright: bool) -> Image.Image:
+    """The image upright, or as it is stored; a TIFF, which Pillow turns while it loads it, is turned back."""
+    if upright:
+        return ImageOps.exif_transpose(image)
+    if image.format != "TIFF":
+        return image
+    orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+    image.load()
+    back = _TURNED_BACK.get(orientation)
+    return image if back is None else image.transpose(back)
 
 
 def read_bytes(path: Path) -> bytes:
@@ -102,13 +153,15 @@ def _check_header(image: Image.Image) -> None:
         raise ImageError("animated or of several frames; extract one frame first")
 
 
-def _unpack_reduced(image: Image.Image, max_side: int | None, stretch: tuple[int, int] | None) -> Image.Image:
+def _unpack_reduced(
+    image: Image.Image, max_side: int | None, stretch: tuple[int, int] | None, upright: bool
+) -> Image.Image:
     """A JPEG at the size asked for, unpacked at the smallest of its own scales that is not below that size.
 
     Unchanged where no scale of its own serves. The orientation is still to be applied.
     """
     if stretch is not None:
-        turned = image.getexif().get(ExifTags.Base.Orientation, 1) >= 5  # the values that swap the axes
+        turned = upright and image.getexif().get(ExifTags.Base.Orientation, 1) >= 5  # the values that swap the axes
         size = stretch[::-1] if turned else stretch
     elif max_side is not None and max(image.size) > max_side:
         size = fitted(image.size, max_side)

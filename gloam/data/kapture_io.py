@@ -109,7 +109,8 @@ def _require_all(scene: Scene, need_poses: bool, need_cameras: bool) -> None:
 def write_scene(scene: Scene) -> None:
     """Write sensors, records and trajectories of a scene under its root; images are the caller's.
 
-    Plain text by kapture's format 1.1, sorted, numbers in shortest exact form, each file atomic.
+    Plain text by kapture's format 1.1, sorted, numbers in shortest exact form, each file atomic. A scene without poses
+    has no ``trajectories.txt``, and one of an earlier scene goes.
     """
     sensors = [HEADER, "# sensor_id, name, sensor_type, [sensor_params]+"]
     for key in sorted(scene.cameras):
@@ -133,8 +134,10 @@ def write_scene(scene: Scene) -> None:
     folder = scene.root / "sensors"
     write_text(folder / "sensors.txt", "\n".join(sensors) + "\n")
     write_text(folder / "records_camera.txt", "\n".join(records) + "\n")
-    if scene.poses:
+    if len(trajectories) > 2:
         write_text(folder / "trajectories.txt", "\n".join(trajectories) + "\n")
+    else:
+        (folder / "trajectories.txt").unlink(missing_ok=True)  # an earlier scene's poses are none of this one's
 
 
 @dataclass

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gloam.data.images import decode_image
+from gloam.data.images import decode_image, image_size, stored_size
 from gloam.data.photometric import clahe
 from gloam.errors import ImageError
 
@@ -42,6 +42,31 @@ def test_exif_orientation_is_applied(gradient: Image.Image) -> None:
     exif[0x0112] = 6  # rotate a quarter turn clockwise to see it upright
     found = decode_image(encode(gradient, "PNG", exif=exif))
     np.testing.assert_array_equal(found, np.rot90(np.asarray(gradient), -1))
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "JPEG"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_stored_pixels_stay_where_they_are(gradient: Image.Image, kind: str, orientation: int, tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    content = encode(gradient, kind, exif=exif)
+    np.testing.assert_array_equal(decode_image(content, upright=False), decode_image(encode(gradient, kind)))
+    assert decode_image(content, upright=False, fast=True, stretch=(40, 32)).shape == (32, 40, 3)
+    assert decode_image(content).shape == ((48, 64, 3) if orientation < 5 else (64, 48, 3))
+    assert image_size(content) == (64, 48)
+    (tmp_path / "a").write_bytes(content)
+    assert stored_size(tmp_path / "a") == (64, 48)
+
+
+def test_a_size_that_cannot_be_read_gives_its_reason(tmp_path: Path) -> None:
+    (tmp_path / "text.jpg").write_text("hello")
+    with pytest.raises(ImageError, match="not an image"):
+        stored_size(tmp_path / "text.jpg")
+    with pytest.raises(ImageError, match="cannot be read"):
+        stored_size(tmp_path / "absent.jpg")
+    (tmp_path / "bomb.png").write_bytes(bomb())
+    with pytest.raises(ImageError, match="decompression bomb"):
+        stored_size(tmp_path / "bomb.png")
 
 
 def test_max_side_reduces_and_never_enlarges(gradient: Image.Image) -> None:

@@ -24,7 +24,7 @@ from gloam.errors import DataError, UsageError
 from gloam.eval.localization.approximation import METHODS as APPROXIMATIONS
 from gloam.eval.localization.approximation import approximate
 from gloam.files import sha256_json, write_json
-from gloam.runtime.localization.colmap import AbsolutePoseOptions, Triangulation
+from gloam.runtime.localization.colmap import AbsolutePoseOptions, Triangulation, solver_version
 from gloam.runtime.localization.features import FeatureSource
 from gloam.runtime.localization.mapping import PairMatcher, build_map, pairs_by_pose
 from gloam.runtime.localization.pose import Localized, localize_locally, localize_on_map
@@ -165,22 +165,25 @@ def _localized(
     pool: ThreadPoolExecutor,
 ) -> dict[str, Localized]:
     options = options or AbsolutePoseOptions()
-    map_key = "" if world is None else sha256_json([world.points.tolist(), sorted(world.observed)])
+    map_key = ""
+    if world is not None:
+        observed = [[image, world.observed[image].tolist()] for image in sorted(world.observed)]
+        map_key = sha256_json([world.points.tolist(), observed])
 
     def one(name: str) -> Localized:
         images = list(retrieved[name])
         key = sha256_json(
             [
-                method,
+                [method, solver_version()],
                 [matcher.key(image) for image in (name, *images)],
                 images,
                 map_key,
                 asdict(options),
                 matcher.ratio,
                 matcher.seed,
-                list(vars(matcher.scene_of(name).camera(name)).values()),
-                # 2a depends on the map poses of its images; 2b has them in the map's key.
-                [matcher.scene_of(image).poses[image].translation for image in images],
+                asdict(matcher.camera(name)),
+                # Matches and a mini-map depend on them; those of a map's other images are in the map's key.
+                [[asdict(matcher.camera(image)), asdict(matcher.scene_of(image).poses[image])] for image in images],
             ]
         )
         path = None if folder is None else folder / "poses" / key[:2] / f"{key}.json"

@@ -72,36 +72,52 @@ def ground_truth_of_places(
 def read_vpr_bench(path: str | Path, query_names: Sequence[str], map_names: Sequence[str]) -> GroundTruth:
     """Ground truth of VPR-Bench as JSON (``.json`` or ``.json.gz``): ``[[query, [map, ...]], ...]`` by number.
 
-    Windows around a place reach beyond the last image in the benchmark's own files; what is beyond cannot be found and
-    is left out, as the benchmark's scores leave it.
+    A number means a place in the benchmark's list of images. The file may state the lists, ``{"qimlist": [...],
+    "imlist": [...], "gnd": [[query, [map, ...]], ...]}``; else they are all the images of the two folders by name,
+    those that could not be described among them. Windows around a place reach beyond the last image in the benchmark's
+    own files; what is beyond cannot be found and is left out, as the benchmark's scores leave it.
 
     Args:
         path: the file, ``ground_truth_new.npy`` as JSON; -1 stands for no image.
-        query_names, map_names: images in the benchmark's order, which is that of their file names.
+        query_names, map_names: every image that was to be described, whether it could be or not, in any order.
 
     Raises:
-        DataError: not readable, a query twice, or one whose images are all beyond the map.
+        DataError: not readable, a query twice or absent, or one whose images are all beyond the map.
     """
-    entries = _vpr_entries(Path(path))
-    rows: list[Indices] = [np.empty(0, np.int64)] * len(query_names)
+    stated, entries = _vpr_entries(Path(path))
+    queries, images = stated or (sorted(query_names), sorted(map_names))
+    rows: list[Indices] = [np.empty(0, np.int64)] * len(queries)
     seen: set[int] = set()
     for query, right in entries:
-        if not 0 <= query < len(query_names) or query in seen:
-            raise DataError(f"{path}: query {query} is listed twice or is beyond the {len(query_names)} queries")
-        inside = sorted({index for index in right if 0 <= index < len(map_names)})
+        if not 0 <= query < len(queries) or query in seen:
+            raise DataError(f"{path}: query {query} is listed twice or is beyond the {len(queries)} queries")
+        inside = sorted({index for index in right if 0 <= index < len(images)})
         if not inside and max(right, default=-1) >= 0:
-            raise DataError(f"{path}: query {query} names image {max(right)}, beyond the {len(map_names)} of the map")
+            raise DataError(f"{path}: query {query} names image {max(right)}, beyond the {len(images)} of the map")
         seen.add(query)
         rows[query] = np.array(inside, np.int64)
+    if len(seen) < len(queries):
+        raise DataError(
+            f"{path}: numbers {len(seen)} queries, and there are {len(queries)}, so its numbers mean other images; "
+            'extract the benchmark\'s own query folder, or state "qimlist", "imlist" and "gnd" in the file'
+        )
     nothing = tuple(np.empty(0, np.int64) for _ in rows)
-    return GroundTruth(tuple(map_names), tuple(query_names), tuple(rows), nothing)
+    return GroundTruth(tuple(images), tuple(queries), tuple(rows), nothing)
 
 
-def _vpr_entries(path: Path) -> list[tuple[int, list[int]]]:
+def _vpr_entries(path: Path) -> tuple[tuple[list[str], list[str]] | None, list[tuple[int, list[int]]]]:
+    """The image lists of queries and map where the file states them, and the numbers of each query."""
     try:
         content = path.read_bytes()
         value: Any = json.loads(gzip.decompress(content) if path.suffix == ".gz" else content)
-        return [(_whole(query), [_whole(index) for index in right]) for query, right in value]
+        stated = None
+        if isinstance(value, dict):
+            absent = [key for key in ("qimlist", "imlist", "gnd") if not isinstance(value.get(key), list)]
+            if absent:
+                raise ValueError(f"{absent[0]!r} is not a list in it")
+            stated = ([str(name) for name in value["qimlist"]], [str(name) for name in value["imlist"]])
+            value = value["gnd"]
+        return stated, [(_whole(query), [_whole(index) for index in right]) for query, right in value]
     except (OSError, EOFError, ValueError, TypeError) as error:
         raise DataError(
             f"{path}: not readable as ground truth of VPR-Bench ({error}); [[query, [map]]] is due"

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from gloam.data.kapture_io import read_scene
 from gloam.errors import DataError, UsageError
 from gloam.eval.retrieval.scores import chance_recall
-from gloam.runtime.descriptors.source import DescriptorSource
+from gloam.runtime.descriptors.source import DescriptorSource, failures_of
 from gloam.runtime.search.pairs import retrieve_pairs
 
 Points = npt.NDArray[np.float64]
@@ -37,6 +37,8 @@ class DistanceRecall:
         chance: recall@1 of a random ranking, one per d.
         queries: how many.
         conditions: the same by condition of the query.
+        failed: how many of the queries have no descriptor; each counts as missed.
+        failed_map: how many map images have none; they are neither found nor reachable.
     """
 
     distances: tuple[float, ...]
@@ -45,6 +47,8 @@ class DistanceRecall:
     chance: tuple[float, ...]
     queries: int
     conditions: Mapping[str, DistanceRecall] = field(default_factory=dict)
+    failed: int = 0
+    failed_map: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """JSON form."""
@@ -54,6 +58,8 @@ class DistanceRecall:
             "reachable": list(self.reachable),
             "chance": list(self.chance),
             "queries": self.queries,
+            "failed": self.failed,
+            "failed_map": self.failed_map,
             "conditions": {name: item.to_dict() for name, item in self.conditions.items()},
         }
 
@@ -94,6 +100,8 @@ def recall_within(
 ) -> DistanceRecall:
     """Score the ranking of the database for each query by positions; a query without a near map image counts as missed.
 
+    So does a query that the source states among its failures, where it has a position.
+
     Args:
         queries, database: unit descriptors of one space, streamed.
         query_positions, map_positions: metres ``[2]`` or ``[3]``, all of one dimension, of every image.
@@ -109,11 +117,14 @@ def recall_within(
     limits, depths = np.asarray(distances, np.float64), sorted(set(ks))
     if not len(limits) or not (np.diff(limits, prepend=0.0) > 0).all() or not depths or depths[0] < 1:
         raise UsageError("distances must be positive and ascending, and N at least 1")
-    here = _stacked(query_positions, queries.names, "query")
+    stored = set(queries.names)
+    failed = sorted(name for name in failures_of(queries) if name in query_positions and name not in stored)
+    asked = [*queries.names, *failed]
+    here = _stacked(query_positions, asked, "query")
     there = _stacked(map_positions, database.names, "map")
     if here.shape[1] != there.shape[1]:
         raise DataError(f"query positions have {here.shape[1]} axes, map positions {there.shape[1]}; give both alike")
-    row_of = {name: row for row, name in enumerate(queries.names)}
+    row_of = {name: row for row, name in enumerate(asked)}
     column_of = {name: column for column, name in enumerate(database.names)}
     nearest = np.full((len(row_of), min(depths[-1], len(column_of))), np.inf)
     filled = np.zeros(len(row_of), np.int64)
@@ -133,8 +144,18 @@ def recall_within(
             return tuple(float(value) for value in values[rows].mean(axis=0)) if len(rows) else (0.0,) * len(limits)
 
         recall = {k: mean(values) for k, values in hit.items()}
-        return DistanceRecall(tuple(limits.tolist()), recall, mean(near > 0), mean(chance), len(rows))
+        return DistanceRecall(
+            tuple(limits.tolist()),
+            recall,
+            mean(near > 0),
+            mean(chance),
+            len(rows),
+            failed=int(np.count_nonzero(rows >= len(queries.names))),
+            failed_map=unfound,
+        )
 
+    shown = set(database.names)
+    unfound = sum(name in map_positions and name not in shown for name in failures_of(database))
     overall = score(np.arange(len(row_of)))
     groups = {
         name: score(np.array([row_of[item] for item in members if item in row_of], np.int64))

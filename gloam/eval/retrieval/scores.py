@@ -6,16 +6,18 @@ the n positives are at 0-based ranks ``r_0 < r_1 < ...``, and ``AP = 1/n * sum_j
 positive among the first k. **mP@k** is the precision among the first ``min(k, rank of the last positive)``.
 
 Scores are dot products of L2-normalised descriptors. Equal scores rank in the order of the ground truth's ``imlist``.
-Queries without positives are skipped and counted. Ranks come from counting what lies above each positive, block of
-queries by block, so nothing is sorted and no dense query x database matrix is made. Databases larger than memory, and
-distractors: :mod:`gloam.eval.retrieval.streamed`.
+Queries without positives are skipped and counted. Images that could not be described are no excuse: such a query has
+found nothing, such a map image is never found, and both are counted beside the score. Ranks come from counting what
+lies above each positive, block of queries by block, so nothing is sorted and no dense query x database matrix is made.
+Databases larger than memory, and distractors: :mod:`gloam.eval.retrieval.streamed`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import compress
 from typing import Any
 
 import numpy as np
@@ -40,6 +42,7 @@ __all__ = [
 ]
 
 Descriptors = npt.NDArray[np.float32]
+Mask = npt.NDArray[np.bool_]
 KS = (1, 5, 10, 20)
 BLOCK_VALUES = 1 << 23  # scores held at a time: 32 MiB of float32
 
@@ -54,6 +57,8 @@ class Scores:
         precision: mP@k by k.
         queries: how many queries count.
         skipped: how many have no positive.
+        failed: how many of those that count have no descriptor; each counts as one that found nothing.
+        failed_map: how many images of the database have no descriptor; they are never found.
         chance_mAP, chance_recall: exact expectation under a random ranking of the same database.
     """
 
@@ -64,6 +69,8 @@ class Scores:
     skipped: int
     chance_mAP: float
     chance_recall: Mapping[int, float]
+    failed: int = 0
+    failed_map: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """JSON form; NaN becomes None."""
@@ -73,6 +80,8 @@ class Scores:
             "precision": {str(k): _number(value) for k, value in self.precision.items()},
             "queries": self.queries,
             "skipped": self.skipped,
+            "failed": self.failed,
+            "failed_map": self.failed_map,
             "chance": {
                 "mAP": _number(self.chance_mAP),
                 "recall": {str(k): _number(value) for k, value in self.chance_recall.items()},
@@ -89,8 +98,8 @@ class RetrievalScores(Scores):
         per_query: average precision by query name; queries without positives are absent.
     """
 
-    conditions: Mapping[str, Scores]
-    per_query: Mapping[str, float]
+    conditions: Mapping[str, Scores] = field(default_factory=dict)
+    per_query: Mapping[str, float] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON form without the per-query values."""
@@ -171,6 +180,7 @@ def evaluate(
     *,
     conditions: Mapping[str, Sequence[str]] | None = None,
     ks: Sequence[int] = KS,
+    failed: Collection[str] = (),
 ) -> RetrievalScores:
     """Score a ranking of the database for each query.
 
@@ -182,27 +192,28 @@ def evaluate(
         ground_truth: one set.
         conditions: queries by condition, instead of the ground truth's own; names it does not know are left out.
         ks: the k of recall@k and mP@k.
+        failed: names of images without a descriptor: queries that found nothing, map images that are never found.
 
     Raises:
-        DataError: an image of the ground truth has no descriptor, or a descriptor is not finite.
+        DataError: another image of the ground truth has no descriptor, or a descriptor is not finite.
         IncompatibleError: the dimensions differ.
     """
-    queries = _rows(query_names, query_descriptors, ground_truth.query_names, "query")
-    database = _rows(map_names, map_descriptors, ground_truth.map_names, "map")
+    asked = has_descriptor(ground_truth.query_names, query_names, failed)
+    shown = has_descriptor(ground_truth.map_names, map_names, failed)
+    queries = _rows(query_names, query_descriptors, list(compress(ground_truth.query_names, asked)), "query")
+    database = _rows(map_names, map_descriptors, list(compress(ground_truth.map_names, shown)), "map")
     if queries.shape[1] != database.shape[1]:
         raise IncompatibleError(
             f"query descriptors have dimension {queries.shape[1]}, map descriptors {database.shape[1]}; "
             "they come from different models, extract them again with one"
         )
-    table = ScoreTable(len(ground_truth.query_names), tuple(ks))
-    block = max(1, BLOCK_VALUES // len(database))
+    table = ScoreTable(ground_truth, tuple(ks), asked, shown)
+    block, rows = max(1, BLOCK_VALUES // max(len(database), 1)), np.flatnonzero(asked)
     for start in range(0, len(queries), block):
         scores = queries[start : start + block] @ database.T
-        for row, values in enumerate(scores, start):
-            positives, junk = ground_truth.positives[row], ground_truth.junk[row]
-            if len(positives):
-                table.add(row, positive_ranks(values, positives, junk), len(database) - len(junk))
-    return table.scores(ground_truth, conditions)
+        for row, values in zip(rows[start : start + block], scores, strict=True):
+            table.add_scores(int(row), values)
+    return table.scores(conditions)
 
 
 def evaluate_scores(
@@ -212,68 +223,108 @@ def evaluate_scores(
     *,
     conditions: Mapping[str, Sequence[str]] | None = None,
     ks: Sequence[int] = KS,
+    failed: Collection[str] = (),
 ) -> RetrievalScores:
     """Score a ranking that is given by the similarities themselves, as ASMK gives them.
 
     Args:
         scores: of all map images for each query by name, float ``[n]``, higher is more similar.
         map_names: the map images in the order of ``scores``; what is not in ``imlist`` is left out.
-        ground_truth, conditions, ks: as for :func:`evaluate`.
+        ground_truth, conditions, ks, failed: as for :func:`evaluate`.
 
     Raises:
-        DataError: an image of the ground truth has no score, or a score is not finite.
+        DataError: another image of the ground truth has no score, or a score is not finite.
     """
     place = {name: row for row, name in enumerate(map_names)}
-    for role, wanted, known in (("query", ground_truth.query_names, scores), ("map", ground_truth.map_names, place)):
+    asked = has_descriptor(ground_truth.query_names, scores, failed)
+    shown = has_descriptor(ground_truth.map_names, place, failed)
+    queries, database = (
+        list(compress(names, mask))
+        for names, mask in ((ground_truth.query_names, asked), (ground_truth.map_names, shown))
+    )
+    for role, wanted, known in (("query", queries, scores), ("map", database, place)):
         missing = [name for name in wanted if name not in known]
         if missing:
             raise DataError(
                 f"{len(missing)} of {len(wanted)} {role} images of the ground truth have no score (the first is "
                 f"{missing[0]}); check that names are relative to the same folder"
             )
-    columns = np.array([place[name] for name in ground_truth.map_names], np.int64)
-    table = ScoreTable(len(ground_truth.query_names), tuple(ks))
-    for row, name in enumerate(ground_truth.query_names):
+    columns = np.array([place[name] for name in database], np.int64)
+    table = ScoreTable(ground_truth, tuple(ks), asked, shown)
+    for row, name in zip(np.flatnonzero(asked), queries, strict=True):
         values = np.asarray(scores[name])[columns]
         if not np.isfinite(values).all():
             raise DataError(f"the scores of query {name} are not finite; search again")
-        positives, junk = ground_truth.positives[row], ground_truth.junk[row]
-        if len(positives):
-            table.add(row, positive_ranks(values, positives, junk), len(columns) - len(junk))
-    return table.scores(ground_truth, conditions)
+        table.add_scores(int(row), values)
+    return table.scores(conditions)
+
+
+def has_descriptor(wanted: Sequence[str], stored: Collection[str], failed: Collection[str]) -> Mask:
+    """Which of some images have a descriptor, bool ``[n]``: all but those that failed.
+
+    What is neither stored nor failed counts as having one, so that its absence is refused and not scored.
+    """
+    absent = set(failed) - set(stored)
+    return np.array([name not in absent for name in wanted], bool)
 
 
 class ScoreTable:
     """The scores of each query: one row per query, NaN where it has no positive.
 
     Args:
-        queries: how many.
+        ground_truth: one set.
         ks: the k of recall@k and mP@k.
+        asked: which queries have a descriptor, bool ``[q]``; the others find nothing.
+        shown: which map images have one, bool ``[n]``; the others are never found.
+        added: distractors beside them.
+
+    Attributes:
+        positives: per query, the positives that can be found; empty for a query that failed.
     """
 
-    def __init__(self, queries: int, ks: tuple[int, ...]) -> None:
-        self.ks = ks
+    def __init__(
+        self, ground_truth: GroundTruth, ks: tuple[int, ...], asked: Mask, shown: Mask, added: int = 0
+    ) -> None:
+        queries = len(ground_truth.query_names)
+        self.ground_truth, self.ks, self.added = ground_truth, ks, added
+        self._asked, self._shown = asked, shown
+        self._column = np.cumsum(shown) - 1  # of a described map image among those alone
         self.ap = np.full(queries, np.nan)
         self.chance_ap = np.full(queries, np.nan)
         self.recall = np.full((queries, len(ks)), np.nan)
         self.chance_recall = np.full((queries, len(ks)), np.nan)
         self.precision = np.full((queries, len(ks)), np.nan)
+        self.positives = [
+            rows[shown[rows]] if here else rows[:0] for rows, here in zip(ground_truth.positives, asked, strict=True)
+        ]
+        for row, right in enumerate(ground_truth.positives):
+            if len(right) and not len(self.positives[row]):
+                self.add(row, np.empty(0, np.int64))
 
-    def add(self, row: int, ranks: Indices, database: int) -> None:
-        """Score a query: the 0-based ranks of all its positives, ascending, in a ranking of ``database`` images."""
-        positives = len(ranks)
+    def add_scores(self, row: int, values: npt.NDArray[np.floating[Any]]) -> None:
+        """Score a query by the similarities of the map images that have a descriptor; overwritten at its junk."""
+        if len(self.positives[row]):
+            junk = self.ground_truth.junk[row]
+            ranks = positive_ranks(values, self._column[self.positives[row]], self._column[junk[self._shown[junk]]])
+            self.add(row, ranks)
+
+    def add(self, row: int, ranks: Indices) -> None:
+        """Score a query: the 0-based ranks of those of its positives that were ranked, ascending, junk taken out."""
+        positives = len(self.ground_truth.positives[row])
+        database = len(self.ground_truth.map_names) - len(self.ground_truth.junk[row]) + self.added
         self.ap[row] = average_precision(ranks, positives)
         self.chance_ap[row] = chance_average_precision(database, positives)
+        last = int(ranks[-1]) if len(ranks) == positives else database - 1  # what is never found is behind all
         for column, k in enumerate(self.ks):
-            self.recall[row, column] = float(ranks[0] < k)
+            self.recall[row, column] = float((ranks < k).any())
             self.chance_recall[row, column] = chance_recall(database, positives, k)
-            depth = min(k, int(ranks[-1]) + 1)
+            depth = min(k, last + 1)
             self.precision[row, column] = np.count_nonzero(ranks < depth) / depth
 
-    def scores(self, ground_truth: GroundTruth, conditions: Mapping[str, Sequence[str]] | None) -> RetrievalScores:
+    def scores(self, conditions: Mapping[str, Sequence[str]] | None) -> RetrievalScores:
         """Means over all queries of the ground truth, one row each in its order, and over those of each condition."""
-        row_of = {name: row for row, name in enumerate(ground_truth.query_names)}
-        groups = ground_truth.conditions if conditions is None else conditions
+        row_of = {name: row for row, name in enumerate(self.ground_truth.query_names)}
+        groups = self.ground_truth.conditions if conditions is None else conditions
         per_condition = {
             name: self.mean(np.array([row_of[item] for item in members if item in row_of], np.int64))
             for name, members in groups.items()
@@ -300,6 +351,8 @@ class ScoreTable:
             skipped=len(rows) - len(counted),
             chance_mAP=average(self.chance_ap),
             chance_recall=by_k(self.chance_recall),
+            failed=int(np.count_nonzero(~self._asked[counted])),
+            failed_map=int(np.count_nonzero(~self._shown)),
         )
 
 

@@ -2,7 +2,8 @@
 
 The scores are those of :mod:`gloam.eval.retrieval.scores`. The database is read twice, in blocks: first for the scores
 of the positives, then to count, for every positive, what ranks above it. Distractors are right for no query, follow
-the ground truth's images where scores are equal, and are read once. What is held are the queries, one block, and one
+the ground truth's images where scores are equal, and are read once. What a source states among its failures has found
+nothing, or is never found. What is held are the queries, one block, and one
 number per positive.
 """
 
@@ -10,14 +11,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import compress
 
 import numpy as np
 import numpy.typing as npt
 
 from gloam.errors import DataError, IncompatibleError, UsageError
 from gloam.eval.retrieval.ground_truth import GroundTruth, Indices
-from gloam.eval.retrieval.scores import KS, RetrievalScores, ScoreTable
-from gloam.runtime.descriptors.source import DescriptorSource, expect_searchable, finite_blocks
+from gloam.eval.retrieval.scores import KS, RetrievalScores, ScoreTable, has_descriptor
+from gloam.runtime.descriptors.source import DescriptorSource, expect_searchable, failures_of, finite_blocks
 
 BLOCK_ROWS = 32768  # of the database at a time: 64 MiB of 512 float32
 BLOCK_VALUES = 1 << 23  # scores at a time: 32 MiB of float32
@@ -63,7 +65,7 @@ def evaluate_streamed(
         scores by the name of the set.
 
     Raises:
-        DataError: an image of the ground truth has no descriptor, or a descriptor is not finite.
+        DataError: an image of the ground truth has no descriptor and is no failure either, or one is not finite.
         IncompatibleError: descriptors of different spaces or dimensions.
         UsageError: no set, or sets of different databases.
     """
@@ -75,15 +77,24 @@ def evaluate_streamed(
                 f"query descriptors have dimension {queries.dimension}, map descriptors {source.dimension}; "
                 "they come from different models, extract them again with one"
             )
-    wanted = list(dict.fromkeys(name for truth in truths.values() for name in truth.query_names))
+    shown = has_descriptor(names, database.names, failures_of(database))
+    asked = {
+        name: has_descriptor(truth.query_names, queries.names, failures_of(queries)) for name, truth in truths.items()
+    }
+    added = sum(len(source.names) for source in distractors)
+    tables = {name: ScoreTable(truth, tuple(ks), asked[name], shown, added) for name, truth in truths.items()}
+    wanted = list(
+        dict.fromkeys(query for name, truth in truths.items() for query in compress(truth.query_names, asked[name]))
+    )
     vectors = gather(queries, wanted, "query")
     row_of = {name: row for row, name in enumerate(wanted)}
-    place = database_index(database.names, names)
+    found = database_index(database.names, list(compress(names, shown)))
+    place = np.append(np.flatnonzero(shown), -1)[found]  # among all of the ground truth; -1 stays
     counters = [
-        _Counter(set_name, number, row_of[query], truth.positives[number], truth.junk[number])
+        _Counter(set_name, number, row_of[query], tables[set_name].positives[number], truth.junk[number])
         for set_name, truth in truths.items()
         for number, query in enumerate(truth.query_names)
-        if len(truth.positives[number])
+        if len(tables[set_name].positives[number])
     ]
     of_query: list[list[_Counter]] = [[] for _ in wanted]
     for counter in counters:
@@ -100,11 +111,9 @@ def evaluate_streamed(
         for row, scores, _ in _score_rows(vectors, source, np.full(len(source.names), -1)):
             for counter in of_query[row]:
                 counter.count_distractors(scores)
-    added = sum(len(source.names) for source in distractors)
-    tables = {name: ScoreTable(len(truth.query_names), tuple(ks)) for name, truth in truths.items()}
     for counter in counters:
-        tables[counter.set_name].add(counter.number, counter.ranks(), len(names) - len(counter.junk) + added)
-    return {name: table.scores(truths[name], conditions) for name, table in tables.items()}
+        tables[counter.set_name].add(counter.number, counter.ranks())
+    return {name: table.scores(conditions) for name, table in tables.items()}
 
 
 def gather(source: DescriptorSource, wanted: Sequence[str], role: str) -> Scores:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -42,6 +42,7 @@ class DescriptorArray:
         names: of the rows.
         descriptors: float32 ``[n, D]``, unit rows.
         space, fingerprint, metric: see :class:`DescriptorSource`.
+        failures: reason of each image that has no descriptor, by name.
     """
 
     names: list[str]
@@ -49,6 +50,7 @@ class DescriptorArray:
     space: str = ""
     fingerprint: str = ""
     metric: str = "cosine"
+    failures: Mapping[str, str] = field(default_factory=dict)
     dimension: int = field(init=False)
 
     def __post_init__(self) -> None:
@@ -58,6 +60,12 @@ class DescriptorArray:
         """See :meth:`DescriptorSource.blocks`."""
         for start in range(0, len(self.names), rows):
             yield self.names[start : start + rows], self.descriptors[start : start + rows]
+
+
+def failures_of(source: DescriptorSource) -> Mapping[str, str]:
+    """Why images that a source was made of have no descriptor, by name; empty where it does not know of any."""
+    failures: Mapping[str, str] = getattr(source, "failures", {})
+    return failures
 
 
 def finite_blocks(source: DescriptorSource, rows: int) -> Iterator[tuple[list[str], npt.NDArray[np.float32]]]:

@@ -203,6 +203,7 @@ class DescriptorStore:
 
     Attributes:
         names: images that have a descriptor, in order.
+        failures: reason of each image that has none, by name.
         dimension, space, fingerprint, metric: of the descriptors.
         untranslated_space: see :class:`Job`.
         manifest: ``manifest.json`` as read.
@@ -218,6 +219,7 @@ class DescriptorStore:
         self.fingerprint = str(job["fingerprint"])
         self.metric = str(job["metric"])
         self._shards = list(shards)
+        self.failures: dict[str, str] = {}
         self._names = [self._read_names(shard) for shard in self._shards]
         self.names = [name for names in self._names for name in names]
 
@@ -273,7 +275,8 @@ class DescriptorStore:
             table = pq.read_table(path, columns=["image", "status"])
         except (OSError, pa.ArrowInvalid) as error:
             raise StoreError(f"{path}: a damaged shard; run the same `gloam extract` again") from error
-        pairs = zip(table["image"].to_pylist(), table["status"].to_pylist(), strict=True)
+        pairs = list(zip(table["image"].to_pylist(), table["status"].to_pylist(), strict=True))
+        self.failures |= {image: status for image, status in pairs if status != OK}
         return [image for image, status in pairs if status == OK]
 
     def _map(self, shard: int, count: int) -> npt.NDArray[np.floating[Any]]:

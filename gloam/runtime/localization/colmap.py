@@ -71,6 +71,11 @@ def _pycolmap() -> Any:
     return module
 
 
+def solver_version() -> str:
+    """Release of the geometry's solver, which kept results depend on."""
+    return f"pycolmap {_pycolmap().__version__}, {VERIFICATION_TRIALS} trials"
+
+
 def _camera(camera: Camera, camera_id: int = 1) -> Any:
     pc = _pycolmap()
     try:

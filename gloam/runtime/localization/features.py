@@ -2,7 +2,8 @@
 
 Keypoints must follow the convention of the dataset's intrinsics. OpenCV's SIFT puts a pixel's centre at integer
 coordinates, as most kapture datasets do; COLMAP's intrinsics, and the town's, put it at .5, for which
-``pixel_shift=0.5`` is there. Stored features are never shifted.
+``pixel_shift=0.5`` is there. Stored features are never shifted. Like the intrinsics, keypoints are measured in the
+pixels as the file stores them: an EXIF orientation turns neither.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ class LocalFeatures:
     """Features of one image.
 
     Attributes:
-        keypoints: float32 ``[n, 2]``, x and y in pixels.
+        keypoints: float32 ``[n, 2]``, x and y in pixels of the image as stored.
         descriptors: float32 ``[n, D]``, unit length.
     """
 
@@ -65,11 +66,10 @@ class SiftFeatures:
     def features(self, scene: Scene, name: str) -> LocalFeatures:
         """Detect and describe; the image keeps its stored orientation, to which the intrinsics belong."""
         try:
-            pixels = decode_image(scene.image_path(name))
+            pixels = decode_image(scene.image_path(name), upright=False)
         except ImageError as error:
             raise DataError(f"{scene.image_path(name)}: {error}") from error
         grey = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
-        scale = 1.0
         if self.max_side is not None and max(grey.shape) > self.max_side:
             scale = self.max_side / max(grey.shape)
             size = (round(grey.shape[1] * scale), round(grey.shape[0] * scale))
@@ -93,7 +93,7 @@ class SiftFeatures:
         path = scene.image_path(name)
         if not path.is_file():
             raise DataError(f"{path}: the image is missing")
-        return sha256_json(["sift", vars(self), cv2.__version__, sha256_file(path)])
+        return sha256_json(["sift, stored frame", vars(self), cv2.__version__, sha256_file(path)])
 
 
 @dataclass(frozen=True)

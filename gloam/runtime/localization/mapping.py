@@ -13,12 +13,22 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gloam.data.scene import Scene, position_error, rotation_error
-from gloam.errors import DataError
+from gloam.data.images import stored_size
+from gloam.data.scene import Camera, Scene, position_error, rotation_error
+from gloam.errors import DataError, ImageError
 from gloam.files import sha256_json, write_bytes
-from gloam.runtime.localization.colmap import Triangulation, View, triangulate, verify_by_pose, verify_matches
+from gloam.runtime.localization.colmap import (
+    Triangulation,
+    View,
+    solver_version,
+    triangulate,
+    verify_by_pose,
+    verify_matches,
+)
 from gloam.runtime.localization.features import FeatureSource, LocalFeatures
 from gloam.runtime.localization.matching import match_mutual
+
+MARGIN = 1.0  # pixels that a refined keypoint may lie beyond the frame
 
 Matches = npt.NDArray[np.uint32]
 
@@ -43,6 +53,7 @@ class PairMatcher:
     seed: int = 0
     _features: dict[str, LocalFeatures] = field(default_factory=dict, repr=False)
     _keys: dict[str, str] = field(default_factory=dict, repr=False)
+    _cameras: dict[str, Camera] = field(default_factory=dict, repr=False)
     _matches: dict[tuple[str, str], Matches] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
@@ -58,6 +69,22 @@ class PairMatcher:
             return self.mapping
         raise DataError(f"image {name!r} of the pair list is in neither dataset")
 
+    def camera(self, name: str) -> Camera:
+        """Intrinsics of an image, whose pixels are as many as they state.
+
+        Features may be stored without their image; then there is no size to compare.
+
+        Raises:
+            DataError: no intrinsics, or those of an image of another size.
+        """
+        if name not in self._cameras:
+            scene = self.scene_of(name)
+            camera, path = scene.camera(name), scene.image_path(name)
+            if path.is_file():
+                expect_size(camera, stored_size_of(path), path)
+            self._cameras[name] = camera
+        return self._cameras[name]
+
     def key(self, name: str) -> str:
         """Content key of an image's features."""
         if name not in self._keys:
@@ -65,7 +92,7 @@ class PairMatcher:
         return self._keys[name]
 
     def features(self, name: str) -> LocalFeatures:
-        """Features of an image."""
+        """Features of an image; a DataError where they lie beyond its camera's frame."""
         if name not in self._features:
             path = self._path("features", self.key(name))
             stored = _load(path)
@@ -74,6 +101,7 @@ class PairMatcher:
             else:
                 features = self.source.features(self.scene_of(name), name)
                 _save(path, keypoints=features.keypoints, descriptors=features.descriptors)
+            expect_inside(features.keypoints, self.camera(name), f"{self.scene_of(name).root}: image {name!r}")
             self._features[name] = features
         return self._features[name]
 
@@ -83,12 +111,12 @@ class PairMatcher:
             return self.matches(second, first)[:, ::-1]
         pair = (first, second)
         if pair not in self._matches:
-            cameras = [self.scene_of(name).camera(name) for name in pair]
+            cameras = [self.camera(name) for name in pair]
             # Two map images have known poses, which verify better than any estimate; a query's is what we look for.
             poses = [self.mapping.poses[name] for name in pair if name in self.mapping.poses]
             key = sha256_json(
                 [
-                    [self.key(first), self.key(second), self.ratio, self.seed],
+                    [self.key(first), self.key(second), self.ratio, self.seed, solver_version()],
                     [list(vars(camera).values()) for camera in cameras],
                     [list(vars(pose).values()) for pose in poses] if len(poses) == 2 else "estimated",
                 ]
@@ -116,6 +144,46 @@ class PairMatcher:
 
     def _path(self, stage: str, key: str) -> Path | None:
         return None if self.cache is None else self.cache / stage / key[:2] / f"{key}.npz"
+
+
+def stored_size_of(path: Path) -> tuple[int, int]:
+    """Width and height of the pixels that an image file stores; a DataError where it cannot be read."""
+    try:
+        return stored_size(path)
+    except ImageError as error:
+        raise DataError(f"{path}: {error}; restore the image, or take it out of the dataset") from error
+
+
+def expect_size(camera: Camera, size: tuple[int, int], path: Path) -> None:
+    """Refuse an image whose stored pixels are not those that its camera's intrinsics describe.
+
+    Args:
+        camera: from ``sensors.txt``.
+        size: width and height as stored, whatever the EXIF orientation.
+        path: of the image.
+    """
+    if size != (camera.width, camera.height):
+        raise DataError(
+            f"{path}: the image is {size[0]}x{size[1]} but its camera in sensors.txt is "
+            f"{camera.width}x{camera.height}; give the image at that size, or its own intrinsics"
+        )
+
+
+def expect_inside(keypoints: npt.NDArray[np.float32], camera: Camera, where: str) -> None:
+    """Refuse keypoints beyond their camera's frame: they were found in a turned or enlarged copy of the image.
+
+    Args:
+        keypoints: ``[n, 2]``, pixels.
+        camera: of the image.
+        where: dataset and image, for the message.
+    """
+    beyond = np.maximum(-keypoints, keypoints - np.array([camera.width, camera.height])).max(axis=1, initial=0.0)
+    if len(beyond) and not beyond.max() <= MARGIN:
+        x, y = keypoints[np.argmax(beyond)]
+        raise DataError(
+            f"{where}: a keypoint at ({x:g}, {y:g}) lies outside its camera's {camera.width}x{camera.height} in "
+            "sensors.txt; extract the features from the pixels as stored, without turning or resizing"
+        )
 
 
 def build_map(
@@ -168,7 +236,7 @@ def _view(matcher: PairMatcher, name: str) -> View:
     scene: Scene = matcher.scene_of(name)
     if name not in scene.poses:
         raise DataError(f"{scene.root}: map image {name!r} has no pose in trajectories.txt")
-    return View(scene.camera(name), scene.poses[name], matcher.features(name).keypoints)
+    return View(matcher.camera(name), scene.poses[name], matcher.features(name).keypoints)
 
 
 def _load(path: Path | None) -> Mapping[str, npt.NDArray[Any]] | None:

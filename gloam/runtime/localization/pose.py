@@ -10,7 +10,6 @@ import numpy as np
 import numpy.typing as npt
 
 from gloam.data.scene import Pose
-from gloam.errors import DataError
 from gloam.runtime.localization.colmap import AbsolutePoseOptions, Triangulation, absolute_pose
 from gloam.runtime.localization.mapping import PairMatcher, build_map
 
@@ -56,7 +55,7 @@ def localize_on_map(
         seen = points >= 0
         found.append(np.stack([pairs[seen, 0], points[seen]], axis=1))
     unique = np.unique(np.concatenate(found), axis=0)
-    camera = matcher.scene_of(query).camera(query)
+    camera = matcher.camera(query)
     answer = absolute_pose(keypoints[unique[:, 0]], world.points[unique[:, 1]], camera, options, matcher.seed)
     if answer is None:
         return Localized(None, 0, len(unique))
@@ -67,10 +66,8 @@ def localize_locally(
     matcher: PairMatcher, query: str, retrieved: Sequence[str], options: AbsolutePoseOptions | None = None
 ) -> Localized:
     """Paradigm 2a: triangulate a mini-map of the retrieved images alone, then the absolute pose on it."""
-    if len(retrieved) < 2:
-        return Localized(None, 0, 0)  # nothing to triangulate from one view
-    try:
-        world = build_map(matcher, list(itertools.combinations(retrieved, 2)))
-    except DataError:
-        return Localized(None, 0, 0)  # the retrieved images do not see the same place
+    pairs = list(itertools.combinations(dict.fromkeys(retrieved), 2))
+    if not any(len(matcher.matches(*pair)) for pair in pairs):
+        return Localized(None, 0, 0)  # one view, or views of different places: nothing to triangulate
+    world = build_map(matcher, pairs)
     return localize_on_map(matcher, query, retrieved, world, options)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from gloam.data.kapture_io import read_conditions
+from gloam.data.sources.items import IMAGE_SUFFIXES
 from gloam.errors import UsageError
 from gloam.eval.retrieval.ground_truth import GroundTruth, read_ground_truth, read_ground_truth_sets
 from gloam.eval.retrieval.places import ground_truth_of_places, places_by_folder, read_place_table, read_vpr_bench
@@ -14,7 +16,7 @@ from gloam.eval.retrieval.recall_distance import DISTANCES, read_positions, reca
 from gloam.eval.retrieval.scores import KS
 from gloam.eval.retrieval.streamed import evaluate_streamed
 from gloam.eval.retrieval.tokyo import combinations, condition_matrix, lightings_by_order, read_tokyo
-from gloam.runtime.descriptors.source import DescriptorSource
+from gloam.runtime.descriptors.source import DescriptorSource, failures_of
 from gloam.runtime.descriptors.store import DescriptorStore
 from gloam.workflows.reports.retrieval import RetrievalEvaluation
 
@@ -97,24 +99,21 @@ def evaluate_retrieval(options: RetrievalOptions) -> RetrievalEvaluation:
         map_images=options.map_images,
         identity=identity,
     )
-    groups = None if conditions is None else fitted_lists(conditions, query.names)
+    groups = None if conditions is None else fitted_lists(conditions, every_name(query))
     if options.protocol == "distance":
         assert options.query_positions is not None
         assert options.map_positions is not None
         places = read_positions(options.query_positions), read_positions(options.map_positions)
         found = recall_within(query, database, *places, distances=options.distances, conditions=groups)
         return replace(blank, distance=found)
-    truths = {
-        name: fit_names(truth, query.names, database.names)
-        for name, truth in read_truths(options, query, database).items()
-    }
+    asked, shown = every_name(query), every_name(database)
+    truths = {name: fit_names(truth, asked, shown) for name, truth in read_truths(options, query, database).items()}
     first = next(iter(truths.values()))
     matrix: dict[str, GroundTruth] = {}
     if options.protocol == "tokyo" and (groups or options.order):
         matrix = combinations(first, groups or lightings_by_order(first, options.order or ()))
     elif groups is not None and options.map_conditions is not None:
-        shown = fitted_lists(read_conditions(options.map_conditions), database.names)
-        matrix = condition_matrix(first, groups, shown)
+        matrix = condition_matrix(first, groups, fitted_lists(read_conditions(options.map_conditions), shown))
     ks = REVISITED_KS if options.protocol == "revisited" else KS
     if options.protocol == "tokyo" and matrix and groups is None:
         groups = {name: item.query_names for name, item in _by_query(matrix).items()}
@@ -136,12 +135,19 @@ def read_truths(
     """The sets of a protocol, the one that stands for it first."""
     path = options.ground_truth
     if options.protocol == "clusters":
-        names = [*query.names, *database.names]
-        place_of = places_by_folder(names) if path is None else read_place_table(path)
-        return {"places": ground_truth_of_places(query.names, database.names, place_of)}
+        # An image that failed and has no place of its own, a stray file for one, is asked by nobody.
+        placed = [name for source in (query, database) for name in images_of(source) if "/" in name]
+        place_of = (
+            places_by_folder([*query.names, *database.names, *placed]) if path is None else read_place_table(path)
+        )
+        asked, shown = (
+            [*source.names, *(name for name in images_of(source)[len(source.names) :] if name in place_of)]
+            for source in (query, database)
+        )
+        return {"places": ground_truth_of_places(asked, shown, place_of)}
     assert path is not None
     if options.protocol == "vpr-bench":
-        return {"vpr-bench": read_vpr_bench(path, sorted(query.names), sorted(database.names))}
+        return {"vpr-bench": read_vpr_bench(path, images_of(query), images_of(database))}
     if options.protocol == "tokyo":
         return {"tokyo": read_tokyo(path)}
     if options.protocol == "revisited":
@@ -152,11 +158,29 @@ def read_truths(
     return {options.set or path.name.split(".")[0]: read_ground_truth(path, options.set)}
 
 
+def every_name(source: DescriptorSource) -> list[str]:
+    """Names of all that a source was made of: those that have a descriptor, then those that failed."""
+    stored = set(source.names)
+    return [*source.names, *sorted(name for name in failures_of(source) if name not in stored)]
+
+
+def images_of(source: DescriptorSource) -> list[str]:
+    """:func:`every_name` without failures that are no images by their suffix, such as a text file beside them."""
+    return [
+        name
+        for row, name in enumerate(every_name(source))
+        if row < len(source.names) or PurePosixPath(name).suffix.lower() in (*IMAGE_SUFFIXES, "")
+    ]
+
+
 def fit_names(truth: GroundTruth, query_names: Sequence[str], map_names: Sequence[str]) -> GroundTruth:
     """A ground truth with the stores' names, where it leaves out folders and suffixes, as those of the benchmarks do.
 
-    A name that a store has stays; any other becomes the one stored name with its stem, where there is exactly one.
-    What is found nowhere stays as it is, and the scoring then names it.
+    See :func:`fitted_lists`. What is found nowhere stays as it is, and the scoring then names it.
+
+    Args:
+        truth: of the benchmark.
+        query_names, map_names: of all images that were to be described, the failed ones among them.
     """
     asked = fitted_lists({"": truth.query_names}, query_names)[""]
     shown = fitted_lists({"": truth.map_names}, map_names)[""]
@@ -166,22 +190,47 @@ def fit_names(truth: GroundTruth, query_names: Sequence[str], map_names: Sequenc
 
 
 def fitted_lists(lists: Mapping[str, Sequence[str]], stored: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    """Lists of names with the store's names; see :func:`fit_names`."""
+    """Lists of names with the store's names.
+
+    A name that a store has stays. Any other becomes the one stored name that ends with it, whole folders and file name,
+    the suffix left out where the list leaves it out: ``x`` and ``b/x.jpg`` mean ``a/b/x.jpg``, and neither ``c/x.jpg``
+    nor ``x.png`` does. Folders that all names of the lists share may be absent from the store. A name that two stored
+    images end with means neither.
+
+    Args:
+        lists: names by key.
+        stored: of all images that were to be described, the failed ones among them.
+    """
     known = set(stored)
-    if all(name in known for names in lists.values() for name in names):
+    wanted = {name for names in lists.values() for name in names}
+    if wanted <= known:
         return {key: tuple(names) for key, names in lists.items()}
-    of_stem: dict[str, str | None] = {}
+    folders = [name.split("/")[:-1] for name in (min(wanted), max(wanted))]  # what these two share, all share
+    shared = sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], zip(*folders, strict=False)))
+    alone = {"/".join(name.split("/")[shared:]) for name in wanted} if shared else set()
+    ending: dict[str, str | None] = {}  # two of an ending: neither is meant
+    whole: dict[str, str | None] = {}
     for name in stored:
-        stem = _stem(name)
-        of_stem[stem] = None if stem in of_stem else name  # two of a stem: neither is meant
-    return {
-        key: tuple(name if name in known else of_stem.get(_stem(name)) or name for name in names)
-        for key, names in lists.items()
-    }
+        parts = name.split("/")
+        bare = [*parts[:-1], _without_suffix(parts[-1])]
+        for start in range(len(parts)):
+            for end in {"/".join(parts[start:]), "/".join(bare[start:])}:
+                if end in wanted:
+                    ending[end] = None if end in ending else name
+                if not start and end in alone:
+                    whole[end] = None if end in whole else name
+
+    def fitted(name: str) -> str:
+        if name in known:
+            return name
+        if name in ending:
+            return ending[name] or name
+        return whole.get("/".join(name.split("/")[shared:])) or name
+
+    return {key: tuple(fitted(name) for name in names) for key, names in lists.items()}
 
 
-def _stem(name: str) -> str:
-    base = name.rsplit("/", 1)[-1]
+def _without_suffix(base: str) -> str:
     stem, dot, suffix = base.rpartition(".")
     return stem if dot and stem and len(suffix) <= 4 else base
 

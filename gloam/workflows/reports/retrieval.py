@@ -96,15 +96,29 @@ class RetrievalEvaluation:
         rows += list(self.matrix.items())
         width = max(14, *(len(name) + 2 for name, _ in rows))
         heads = [*(f"R@{k}" for k in ks), *(f"mP@{k}" for k in ks)]
-        lines = [f"{'queries':<{width}}{'n':>6}{'mAP':>8}{'chance':>8}" + "".join(f"{head:>8}" for head in heads)]
+        lines = [
+            f"{'queries':<{width}}{'n':>6}{'failed':>8}{'skipped':>8}{'mAP':>8}{'chance':>8}"
+            + "".join(f"{head:>8}" for head in heads)
+        ]
         for name, part in rows:
             values = "".join(f"{value:>8.3f}" for value in (*part.recall.values(), *part.precision.values()))
-            lines.append(f"{name:<{width}}{part.queries:>6}{part.mAP:>8.3f}{part.chance_mAP:>8.3f}{values}")
+            counts = f"{part.queries:>6}{part.failed:>8}{part.skipped:>8}"
+            lines.append(f"{name:<{width}}{counts}{part.mAP:>8.3f}{part.chance_mAP:>8.3f}{values}")
         images = len(next(iter(self.truths.values())).map_names)
         distractors = self.identity["distractors"]
         also = f" and {distractors} distractors" if distractors != "0" else ""
-        lines.append(f"{images} map images{also}; {first.skipped} queries without a positive were skipped")
-        return lines
+        lines.append(f"{images} map images{also}; queries without a positive are skipped")
+        return [*lines, *_failure_lines(first)]
+
+
+def _failure_lines(found: Scores | DistanceRecall) -> list[str]:
+    """What images that could not be described have done to the scores; nothing where there are none."""
+    if not found.failed and not found.failed_map:
+        return []
+    return [
+        f"{found.failed} queries and {found.failed_map} map images could not be described: such a query has found "
+        "nothing, such a map image is never found"
+    ]
 
 
 def _distance_lines(found: DistanceRecall) -> list[str]:
@@ -115,7 +129,7 @@ def _distance_lines(found: DistanceRecall) -> list[str]:
         rows |= {"reachable": item.reachable, "chance R@1": item.chance}
         for score, values in rows.items():
             lines.append(f"{name:<14}{item.queries:>6}  {score:<10}" + "".join(f"{value:>8.3f}" for value in values))
-    return lines
+    return [*lines, *_failure_lines(found)]
 
 
 def write_retrieval_report(evaluation: RetrievalEvaluation, folder: str | Path) -> Path:
@@ -209,15 +223,16 @@ def gallery(evaluation: RetrievalEvaluation) -> list[GalleryRow]:
     right = {query: {truth.map_names[index] for index in truth.positives[row_of[query]]} for query in worst}
     junk = {query: {truth.map_names[index] for index in truth.junk[row_of[query]]} for query in worst}
     space = search_space(evaluation.database.space, evaluation.queries)
-    # The store may hold more than the ground truth ranks, the queries themselves for one.
-    ranked = DescriptorArray(
-        list(truth.map_names), gather(evaluation.database, truth.map_names, "map"), evaluation.database.space
-    )
-    asked = DescriptorArray(worst, gather(evaluation.queries, worst, "query"), space)
+    # The store may hold more than the ground truth ranks, the queries themselves for one; what failed it does not hold.
+    shown, described = set(evaluation.database.names), set(evaluation.queries.names)
+    images_shown = [image for image in truth.map_names if image in shown]
+    ranked = DescriptorArray(images_shown, gather(evaluation.database, images_shown, "map"), evaluation.database.space)
+    answered = [query for query in worst if query in described]
+    asked = DescriptorArray(answered, gather(evaluation.queries, answered, "query"), space)
     depth = MAX_RESULTS + max((len(names) for names in junk.values()), default=0)
     images = evaluation.map_images or evaluation.query_images
     results: dict[str, list[GalleryResult]] = {query: [] for query in worst}
-    for pair in retrieve_pairs(asked, ranked, depth) if worst else ():
+    for pair in retrieve_pairs(asked, ranked, depth) if answered else ():
         if pair.mapping not in junk[pair.query] and len(results[pair.query]) < MAX_RESULTS:
             correct = pair.mapping in right[pair.query]
             results[pair.query].append(GalleryResult(images / pair.mapping, float(pair.score or 0.0), correct))
@@ -225,7 +240,7 @@ def gallery(evaluation: RetrievalEvaluation) -> list[GalleryRow]:
     return [
         GalleryRow(
             evaluation.query_images / query,
-            f"{query}, AP {per_query[query]:.3f}",
+            f"{query}, AP {per_query[query]:.3f}{'' if query in described else ', not described'}",
             " ".join(conditions.get(query, ())),
             results[query],
         )
@@ -239,11 +254,21 @@ def _score_table(scores: Mapping[str, RetrievalScores]) -> Table:
     for name, item in scores.items():
         for condition, part in {ALL: item, **item.conditions}.items():
             recalls, precisions = ([values[k] for k in ks] for values in (part.recall, part.precision))
-            rows.append([name, condition, part.queries, part.mAP, part.chance_mAP, *recalls, *precisions])
-    columns = ["set", "queries", "n", "mAP", "chance", *(f"R@{k}" for k in ks), *(f"mP@{k}" for k in ks)]
-    skipped = next(iter(scores.values())).skipped
-    note = f"{skipped} queries of the first set have no positive and do not count." if skipped else ""
-    return Table("Scores", columns, rows, note)
+            counts = [part.queries, part.failed, part.skipped]
+            rows.append([name, condition, *counts, part.mAP, part.chance_mAP, *recalls, *precisions])
+    columns = [
+        "set",
+        "queries",
+        "n",
+        "failed",
+        "skipped",
+        "mAP",
+        "chance",
+        *(f"R@{k}" for k in ks),
+        *(f"mP@{k}" for k in ks),
+    ]
+    note = "Skipped queries have no positive and do not count; failed ones could not be described and found nothing."
+    return Table("Scores", columns, rows, " ".join([note, *_failure_lines(next(iter(scores.values())))]))
 
 
 def _beside_the_papers(evaluation: RetrievalEvaluation) -> list[Table]:
@@ -270,7 +295,12 @@ def _distance_table(found: DistanceRecall) -> Table:
         "Recall within a distance",
         ["queries", "score", *(f"{metres:g} m" for metres in found.distances)],
         rows,
-        "Reachable: queries with any map image so near. A query without one counts as missed.",
+        " ".join(
+            [
+                "Reachable: queries with any map image so near. A query without one counts as missed.",
+                *_failure_lines(found),
+            ]
+        ),
     )
 
 
@@ -306,4 +336,7 @@ def _summary(evaluation: RetrievalEvaluation) -> str:
     if not evaluation.scores:
         return ""
     name, item = next(iter(evaluation.scores.items()))
-    return f"mAP {item.mAP:.3f} over {item.queries} queries ({name}); a random ranking has {item.chance_mAP:.3f}."
+    failed = f", {item.failed} of them not described" if item.failed else ""
+    return (
+        f"mAP {item.mAP:.3f} over {item.queries} queries{failed} ({name}); a random ranking has {item.chance_mAP:.3f}."
+    )

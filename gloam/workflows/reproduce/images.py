@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from gloam.data.sources import ImageItem, find_images
 from gloam.errors import DataError
 from gloam.eval.retrieval.ground_truth import GroundTruth, read_ground_truth
 from gloam.eval.retrieval.tokyo import read_tokyo
+from gloam.workflows.evaluation.retrieval import fitted_lists
 from gloam.workflows.reproduce.rows import Benchmark
 
 MAX_SIDE = 1024  # of the test protocol, pixels
@@ -34,15 +34,15 @@ def read_images(benchmark: Benchmark, root: Path, place: Path) -> tuple[Sequence
         return items, items
     truth = read_truth(benchmark, root)
     path_of = {item.name: item.path for item in items}
-    stem_of = {re.sub(r"\.\w+$", "", name.rsplit("/", 1)[-1]): name for name in path_of}
-    absent = [name for name in truth.query_names if name not in stem_of]
+    fitted = dict(zip(truth.query_names, fitted_lists({"": truth.query_names}, list(path_of))[""], strict=True))
+    absent = [name for name in truth.query_names if fitted[name] not in path_of]
     if absent:
         raise DataError(
             f"{root / benchmark.folder}: {len(absent)} of {len(truth.query_names)} query images are not there (the "
             f"first is {absent[0]}); unpack all of {benchmark.images}"
         )
     crops = place / "queries" / benchmark.name
-    crop_queries(truth, {name: path_of[stem_of[name]] for name in truth.query_names}, crops)
+    crop_queries(truth, {name: path_of[fitted[name]] for name in truth.query_names}, crops)
     return find_images(crops), items
 
 

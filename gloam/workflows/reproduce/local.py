@@ -40,7 +40,7 @@ def score_local(
 
     Raises:
         ModelError: the weights hold no HOW network.
-        DataError: no codebook can be learned, or an image of the ground truth gave no features.
+        DataError: no codebook can be learned, or an image of the ground truth is absent.
     """
     whole, single = (_extractor(weights, place, scales) for scales in (None, SCALE))
     folder = model_folder([weights], place)
@@ -60,9 +60,14 @@ def score_local(
         path.parent.mkdir(parents=True, exist_ok=True)
         made.save(path)
     index = AsmkIndex.load(path)
-    scores = search_images(Extracted(whole, queries, MAX_SIDE), index)
-    truth = fit_names(read_truth(benchmark, root), list(scores), index.names)
-    return evaluate_scores(scores, index.names, truth).mAP
+    asked = Extracted(whole, queries, MAX_SIDE)
+    scores = search_images(asked, index)
+    for name, reason in asked.failures.items():
+        say(f"{name}: counts as not found, {reason}")
+    every = [item.name for item in items]
+    truth = fit_names(read_truth(benchmark, root), [item.name for item in queries], every)
+    failed = {*asked.failures, *every} - set(index.names) - set(scores)
+    return evaluate_scores(scores, index.names, truth, failed=failed).mAP
 
 
 def _extractor(weights: Path, place: Path, scales: Sequence[float] | None) -> LocalExtractor:

@@ -18,12 +18,12 @@ from gloam.errors import DataError, UsageError
 from gloam.eval.retrieval.streamed import evaluate_streamed
 from gloam.eval.retrieval.tokyo import combinations, lightings_by_order
 from gloam.runtime.bulk.extract import ExtractOptions, extract
-from gloam.runtime.descriptors.source import DescriptorArray, DescriptorSource
+from gloam.runtime.descriptors.source import DescriptorArray, DescriptorSource, failures_of
 from gloam.runtime.descriptors.store import DescriptorStore
 from gloam.runtime.models.embedder import Embedder
 from gloam.runtime.search.asmk import WORDS
 from gloam.training.train import train as run_training
-from gloam.workflows.evaluation.retrieval import fit_names
+from gloam.workflows.evaluation.retrieval import every_name, fit_names
 from gloam.workflows.reproduce.costs import training_parameters
 from gloam.workflows.reproduce.images import MAX_SIDE, read_images, read_truth
 from gloam.workflows.reproduce.local import score_local
@@ -203,7 +203,7 @@ def _score(
 ) -> dict[str, float]:
     described = [_describe(files, benchmark, root, place) for files in members]
     queries, database = (side_by_side([pair[side] for pair in described]) for side in (0, 1))
-    truth = fit_names(read_truth(benchmark, root), queries.names, database.names)
+    truth = fit_names(read_truth(benchmark, root), every_name(queries), every_name(database))
     if order is None:
         return {benchmark.column: PERCENT * evaluate_streamed(queries, database, {"": truth})[""].mAP}
     sets = combinations(truth, lightings_by_order(truth, order))
@@ -219,7 +219,8 @@ def side_by_side(sources: Sequence[DescriptorSource]) -> DescriptorSource:
         raise DataError("descriptors of different images cannot be put side by side; describe the same folder")
     joined = np.concatenate(rows, axis=1)
     joined /= np.linalg.norm(joined, axis=1, keepdims=True)
-    return DescriptorArray(sources[0].names, joined, "+".join(source.space for source in sources))
+    space = "+".join(source.space for source in sources)
+    return DescriptorArray(sources[0].names, joined, space, failures=failures_of(sources[0]))
 
 
 def _describe(

@@ -182,3 +182,84 @@ def test_refusals_are_one_line(stores, truth, tmp_path, capsys):
     assert "1 of 2 map images" in refused([*command[:2], "--map", missing, "--ground-truth", truth], capsys)
     nan = write_store(tmp_path / "nan", ["d1", "d2"], [[1, 0], [np.nan, 0]])
     assert "'d2' is not finite" in refused([*command[:2], "--map", nan, "--ground-truth", truth], capsys)
+
+
+def store_with_failures(folder, names, rows, failed):
+    """A store as `extract` leaves it where some images could not be read."""
+    rows = np.asarray(rows, np.float32)
+    every = sorted([*names, *failed])
+    job = Job("s" * 64, "f" * 64, rows.shape[1], "cosine", "x" * 64, len(every), {})
+    writer = ShardWriter(folder, job, 1)
+    table = [Row(name, status="corrupt" if name in failed else "ok") for name in every]
+    writer.write(0, table, rows[[names.index(name) for name in every if name not in failed]])
+    writer.finish()
+    return str(folder)
+
+
+def failing(tmp_path):
+    """Four places in one order; query b and map image y of place 1 cannot be read."""
+    axes = np.eye(4)
+    query = store_with_failures(tmp_path / "fq", ["p0/a.jpg", "p2/c.jpg", "p3/d.jpg"], axes[[0, 2, 3]], ["p1/b.jpg"])
+    images = store_with_failures(tmp_path / "fm", ["p0/w.jpg", "p2/y.jpg", "p3/z.jpg"], axes[[0, 2, 3]], ["p1/x.jpg"])
+    return ["--query", query, "--map", images]
+
+
+def truths(tmp_path):
+    queries, images = [f"p{n}/{q}.jpg" for n, q in enumerate("abcd")], [f"p{n}/{m}.jpg" for n, m in enumerate("wxyz")]
+    sets = tmp_path / "sets.json"
+    sets.write_text(json.dumps({"imlist": images, "qimlist": queries, "gnd": [{"ok": [n]} for n in range(4)]}))
+    vpr = tmp_path / "vpr.json"
+    vpr.write_text(json.dumps([[n, [n]] for n in range(4)]))
+    for side, names in (("q", queries), ("m", images)):
+        lines = "".join(f"{name},{100 * n},0\n" for n, name in enumerate(names))
+        (tmp_path / f"{side}.csv").write_text("image,x,y\n" + lines)
+    return {
+        "sets": ["--ground-truth", sets],
+        "vpr-bench": ["--ground-truth", vpr],
+        "clusters": [],
+        "distance": ["--query-positions", tmp_path / "q.csv", "--map-positions", tmp_path / "m.csv"],
+    }
+
+
+@pytest.mark.parametrize("protocol", ["sets", "vpr-bench", "clusters", "distance"])
+def test_an_image_that_could_not_be_read_is_a_miss_and_shifts_nothing(protocol, tmp_path, capsys):
+    command = [*failing(tmp_path), "--protocol", protocol, *truths(tmp_path)[protocol]]
+    data = run_json([*command, "--report", tmp_path / "report", "--images", tmp_path], capsys)
+    found = data["distance"] if protocol == "distance" else data
+    recall = found["recall"]["1"]
+    assert (recall[0] if protocol == "distance" else recall) == 0.75
+    assert (found["queries"], found["failed"], found["failed_map"]) == (4, 1, 1)
+    if protocol != "distance":
+        assert (data["mAP"], data["skipped"]) == (0.75, 0)
+    assert "could not be described" in (tmp_path / "report" / "report.html").read_text()
+    assert main.main(["eval", "retrieval", *map(str, command)]) == 0
+    assert "1 queries and 1 map images could not be described" in capsys.readouterr().out
+
+
+def test_a_missing_file_is_never_replaced_by_another_of_its_stem(tmp_path, capsys):
+    rows = [[1, 0], [0, 1]]
+    query = write_store(tmp_path / "q2", ["q1.jpg", "q2.jpg"], rows)
+    path = tmp_path / "t.json"
+    value = {"imlist": ["a/x.jpg", "a/y.jpg"], "qimlist": ["q1", "q2"], "gnd": [{"ok": [0]}, {"ok": [1]}]}
+    path.write_text(json.dumps(value))
+    command = ["--query", query, "--ground-truth", path, "--map"]
+    for number, stored in enumerate((["b/x.jpg", "a/y.jpg"], ["a/x.png", "a/y.jpg"], ["b/x.jpg", "b/y.jpg"])):
+        assert "a/x.jpg" in refused([*command, write_store(tmp_path / f"no{number}", stored, rows)], capsys)
+    for number, stored in enumerate((["a/x.jpg", "a/y.jpg"], ["jpg/a/x.jpg", "jpg/a/y.jpg"], ["x.jpg", "y.jpg"])):
+        assert run_json([*command, write_store(tmp_path / f"yes{number}", stored, rows)], capsys)["mAP"] == 1.0
+    twice = store_with_failures(tmp_path / "twice", ["q1.jpg", "a/q2.jpg"], rows, ["b/q2.jpg"])
+    images = write_store(tmp_path / "m2", ["a/x.jpg", "a/y.jpg"], rows)
+    assert "1 of 2 query images" in refused(["--query", twice, "--map", images, "--ground-truth", path], capsys)
+
+
+def test_skipped_queries_are_counted_in_every_set(stores, tmp_path, capsys):
+    path = tmp_path / "gnd.json"
+    entries = [{"easy": [0], "hard": [], "junk": []}, {"easy": [], "hard": [1], "junk": []}]
+    path.write_text(json.dumps({"imlist": ["d1", "d2"], "qimlist": ["n1", "n2"], "gnd": entries}))
+    command = [*stores, "--protocol", "revisited", "--ground-truth", path]
+    data = run_json(command, capsys)
+    assert {name: item["skipped"] for name, item in data["sets"].items()} == {"easy": 1, "medium": 0, "hard": 1}
+    assert main.main(["eval", "retrieval", *map(str, command)]) == 0
+    rows = {line.split()[0]: line.split()[1:4] for line in capsys.readouterr().out.splitlines() if line}
+    assert rows["medium"] == ["2", "0", "0"]
+    assert rows["easy"] == rows["hard"] == ["1", "0", "1"]

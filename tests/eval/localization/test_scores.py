@@ -68,3 +68,23 @@ def test_ltvl_lines(tmp_path: Path) -> None:
     assert (tmp_path / "b.txt").read_text().startswith("rear/0.jpg ")
     with pytest.raises(DataError, match=r"two queries are called '0\.jpg'"):
         write_ltvl(tmp_path / "c.txt", ESTIMATED, cameras, "aachen")
+
+
+def test_medians_count_failures_as_infinite_and_means_leave_them_out() -> None:
+    estimated = {"day/0.jpg": pose(0.1, TURNED), "day/1.jpg": pose(0.2, TURNED), "day/2.jpg": pose(3.0)}
+    truth = {name: TRUTH[name] for name in TRUTH if name.startswith("day")}
+    found = score(pose_errors(estimated, truth))
+    assert found.median_position == pytest.approx(1.6)  # of 0.1, 0.2, 3 and infinite
+    assert found.median_rotation == pytest.approx(2.0, abs=1e-5)
+    assert found.mean_position == pytest.approx(1.1)
+    assert found.mean_rotation == pytest.approx(4 / 3, abs=1e-5)
+    nothing = score(pose_errors({}, truth))
+    assert nothing.median_rotation == float("inf")
+    assert nothing.mean_rotation != nothing.mean_rotation
+
+
+def test_all_conditions_together_have_the_same_thresholds_and_one_needs_no_sum() -> None:
+    errors = pose_errors(ESTIMATED, TRUTH)
+    parts = {name: [key for key in TRUTH if key.startswith(name)] for name in ("day", "night")}
+    assert score_conditions(errors, parts, [(0.1, 1.0)])["all"].recalls == (0.0,)
+    assert list(score_conditions(errors, {"day": parts["day"]})) == ["day"]

@@ -69,14 +69,24 @@ def test_queries_of_vpr_bench_without_an_image():
 
 
 def test_vpr_bench_of_another_form(tmp_path):
-    for content in ("{}", "[[0, 1]]", "[[0, [true]]]", "[[0, [0.5]]]", "nothing"):
+    for content in ("{}", '{"imlist": ["b"], "gnd": []}', "[[0, 1]]", "[[0, [true]]]", "[[0, [0.5]]]", "nothing"):
         path = tmp_path / "gt.json"
         path.write_text(content)
-        if content == "{}":
-            assert not any(len(row) for row in read_vpr_bench(path, ["a"], ["b"]).positives)
-            continue
         with pytest.raises(DataError, match="not readable as ground truth of VPR-Bench"):
             read_vpr_bench(path, ["a"], ["b"])
     path.write_text(json.dumps([[0, [0]], [0, [0]]]))
     with pytest.raises(DataError, match="query 0 is listed twice"):
         read_vpr_bench(path, ["a"], ["b"])
+
+
+def test_the_numbers_of_vpr_bench_mean_its_own_list_of_images(tmp_path):
+    path = tmp_path / "gt.json"
+    path.write_text(json.dumps([[0, [1]], [1, [0]], [2, [2]]]))
+    truth = read_vpr_bench(path, ["c", "a", "b"], ["z", "x", "y"])
+    assert (truth.query_names, truth.map_names) == (("a", "b", "c"), ("x", "y", "z"))
+    with pytest.raises(DataError, match="numbers 3 queries, and there are 4, so its numbers mean other images"):
+        read_vpr_bench(path, ["a", "b", "c", "d"], ["x", "y", "z"])
+    path.write_text(json.dumps({"qimlist": ["b", "a"], "imlist": ["y", "x"], "gnd": [[0, [1]], [1, [0]]]}))
+    truth = read_vpr_bench(path, ["a"], ["x"])  # what is described plays no part
+    assert (truth.query_names, truth.map_names) == (("b", "a"), ("y", "x"))
+    assert [row.tolist() for row in truth.positives] == [[1], [0]]

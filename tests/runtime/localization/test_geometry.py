@@ -161,3 +161,17 @@ def test_zlib_survives_the_import() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout.strip() == "alive", done.stderr
+
+
+def test_matching_ties_and_short_lists() -> None:
+    axes = np.eye(3, dtype=np.float32)
+    twice = np.concatenate([axes[:1], axes[:1]])
+    for block in (1, 10):
+        assert match_mutual(twice, axes[:1], block=block).tolist() == [[0, 0]]  # the lower of two equal rows
+        assert match_mutual(axes[:1], twice, block=block).tolist() == [[0, 0]]
+    assert match_mutual(axes, axes[:1], ratio=0.5).tolist() == [[0, 0]]  # no second neighbour to compare with
+    assert match_mutual(axes[:1], axes[:2], ratio=0.5).tolist() == [[0, 0]]
+    between = np.array([[0.6, 0.8, 0.0]], np.float32)
+    assert match_mutual(between, axes[:2], ratio=0.7).tolist() == []  # distances .63 and .89
+    assert match_mutual(between, axes[:2], ratio=0.72).tolist() == [[0, 1]]
+    assert match_mutual(twice[:1], twice, ratio=1.0).tolist() == [[0, 0]]  # as near as the second is within 1
