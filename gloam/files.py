@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import re
+import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +21,7 @@ from typing import Any, BinaryIO
 from gloam.errors import DataError, StoreError
 
 CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+NO_FILE = "a pipe, socket or device, not a file"
 TEMPORARY_PREFIX = ".tmp-"  # leftovers of a killed process start with this and are never read
 
 
@@ -86,6 +88,23 @@ def sha256_file(path: str | Path) -> str:
     """Hex sha256 of a file's content, read in blocks."""
     with open(path, "rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def open_file(path: str | Path) -> BinaryIO:
+    """A file opened for reading its bytes.
+
+    Raises:
+        OSError: there is none, or it is a pipe, a socket or a device, which could keep the reader waiting for ever.
+    """
+    if not stat.S_ISREG(os.stat(path).st_mode) and not os.path.isdir(path):
+        raise OSError(errno.EINVAL, NO_FILE, str(path))
+    return open(path, "rb")
+
+
+def read_file(path: str | Path) -> bytes:
+    """A file's bytes; raises as :func:`open_file` does."""
+    with open_file(path) as handle:
+        return handle.read()
 
 
 def inside(root: str | Path, name: str) -> Path:

@@ -12,6 +12,7 @@ from PIL import Image
 
 from gloam.data.images import decode_image
 from gloam.data.sources import ImageItem
+from gloam.data.text import listed_name, text_lines
 from gloam.errors import DataError, ImageError
 from gloam.files import bad_name
 
@@ -81,8 +82,8 @@ def read_day_night(day: str | Path, night: str | Path, root: str | Path | None =
     """One folder, or one text list, for each domain.
 
     Args:
-        day, night: a folder (searched below) or a text file with one image a line; what follows a space is left
-            out, so that lists with intrinsics serve too. ``#`` begins a comment.
+        day, night: a folder (searched below) or a text file with one image a line, as :mod:`gloam.data.text` reads
+            it, so that lists with intrinsics serve too.
         root: folder that the lists' names are relative to; the list's own by default.
 
     Raises:
@@ -110,8 +111,7 @@ def read_list(path: Path, root: Path, rows: dict[Path, str]) -> list[ImageItem]:
     """
     items: dict[Path, ImageItem] = {}
     for number, line in text_lines(path):
-        name = line.split(maxsplit=1)[0]
-        item = as_item(name, root)
+        item = as_item(listed_name(line), root)
         if item.path not in items:
             items[item.path] = item
             rows[item.path] = f"{path.name}:{number}"
@@ -265,19 +265,3 @@ def as_item(name: str, root: Path) -> ImageItem:
     """An image by its name below ``root``; a name that leaves ``root`` is kept as a problem."""
     problem = bad_name(name)
     return ImageItem(name, root / name, f"name {problem}" if problem else None)
-
-
-def text_lines(path: Path) -> list[tuple[int, str]]:
-    """Line numbers and stripped lines of a text file, without blank lines and comments.
-
-    Raises:
-        DataError: unreadable, or not UTF-8.
-    """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: is not UTF-8 text ({error.reason} at byte {error.start})") from error
-    except OSError as error:
-        raise DataError(f"{path}: no such folder or list ({error.strerror})") from error
-    stripped = ((number, line.strip()) for number, line in enumerate(lines, 1))
-    return [(number, line) for number, line in stripped if line and not line.startswith("#")]
