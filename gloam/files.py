@@ -10,6 +10,7 @@ import contextlib
 import errno
 import hashlib
 import json
+import math
 import os
 import re
 import stat
@@ -21,6 +22,7 @@ from typing import Any, BinaryIO
 from gloam.errors import DataError, StoreError
 
 CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+MOST_OF_PART, MOST_OF_NAME = 255, 2048  # bytes of a file's name, characters of a path below its folder
 NO_FILE = "a pipe, socket or device, not a file"
 TEMPORARY_PREFIX = ".tmp-"  # leftovers of a killed process start with this and are never read
 
@@ -72,6 +74,18 @@ def write_json(path: str | Path, value: Any) -> None:
 def canonical_json(value: Any) -> str:
     """One spelling of a JSON value: sorted keys, no spaces, no NaN. Used for everything that is hashed."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def load_json(content: str | bytes) -> Any:
+    """The value of a JSON text that has finite numbers alone.
+
+    Raises:
+        ValueError: no JSON, a NaN or infinite number, or nested too deep to be read.
+    """
+    try:
+        return json.loads(content, parse_constant=_finite, parse_float=_finite)
+    except RecursionError as error:
+        raise ValueError("nested too deep") from error
 
 
 def sha256_bytes(content: bytes) -> str:
@@ -131,8 +145,11 @@ def bad_name(name: str) -> str | None:
         return "contains a control character or newline"
     if name.startswith("/") or "\\" in name:
         return "is absolute or contains a backslash"
-    if ".." in name.split("/"):
+    parts = name.split("/")
+    if ".." in parts:
         return "contains '..'"
+    if max(len(part.encode("utf-8")) for part in parts) > MOST_OF_PART or len(name) > MOST_OF_NAME:
+        return f"is too long for a file system (more than {MOST_OF_PART} bytes, or {MOST_OF_NAME} with its folders)"
     return None
 
 
@@ -141,6 +158,13 @@ def write_failure(path: Path, error: OSError) -> str:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return f"{path}: the disk is full; free some space and run the same command again, finished work is kept"
     return f"{path}: cannot be written ({error.strerror or error})"
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text[:20]} is not a finite number")
+    return value
 
 
 def _sync_folder(folder: Path) -> None:

@@ -12,8 +12,11 @@ from gloam.errors import DataError, MissingExtraError, StoreError, require
 from gloam.files import (
     TEMPORARY_PREFIX,
     atomic_write,
+    bad_name,
     canonical_json,
     inside,
+    load_json,
+    open_file,
     sha256_bytes,
     sha256_file,
     write_bytes,
@@ -79,3 +82,28 @@ def test_hashes_agree_and_canonical_json_has_one_spelling(tmp_path: Path) -> Non
 def test_a_missing_package_names_its_extra() -> None:
     with pytest.raises(MissingExtraError, match=r"needed to fly.*gloam\[wings\]"):
         require("no_such_module_anywhere", "wings", "fly")
+
+
+@pytest.mark.parametrize(
+    "content", ["[" * 100_000, '{"a":' * 100_000, "[NaN]", "-Infinity", "1e999", "{", b"\xff\xfe\xff"]
+)
+def test_json_that_cannot_be_used_is_one_kind_of_error(content: str | bytes) -> None:
+    assert load_json(b'\xef\xbb\xbf{"a": [1.5, 2]}') == {"a": [1.5, 2]}
+    with pytest.raises(ValueError, match=r"."):
+        load_json(content)
+
+
+def test_names_that_no_file_system_has_are_bad() -> None:
+    assert bad_name("é" * 127 + "x") is None
+    assert bad_name("a/" * 500 + "b.jpg") is None
+    for name in ("é" * 128, "n" * 256, "a/" + "n" * 256 + "/b.jpg", "a/" * 1500 + "b.jpg"):
+        assert "too long for a file system" in str(bad_name(name))
+
+
+def test_a_pipe_is_not_opened(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", Path("/dev/zero")):
+        with pytest.raises(OSError, match="a pipe, socket or device, not a file"):
+            open_file(path)
+    with pytest.raises(IsADirectoryError):
+        open_file(tmp_path)

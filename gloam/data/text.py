@@ -11,6 +11,7 @@ from __future__ import annotations
 import codecs
 import math
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 from gloam.errors import DataError
@@ -19,7 +20,7 @@ from gloam.files import read_file
 NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
 INTRINSICS = re.compile(rf"(?:\s*,\s*|\s+)(?:[A-Z][A-Z_]*(?:\s*,\s*|\s+))?{NUMBER}(?:(?:\s*,\s*|\s+){NUMBER})*\s*,?$")
 QUOTED = re.compile(r'"((?:[^"]|"")*)"')
-BREAKS = re.compile(r"\r\n|\n|\r")
+LINE = re.compile(r"[^\r\n]*(?:\r\n|\n|\r|$)")
 WIDE = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
@@ -38,25 +39,30 @@ def text_lines(path: Path, what: str = "no such folder or list") -> list[tuple[i
     except OSError as error:
         raise DataError(f"{path}: {what} ({error.strerror or error})") from error
     try:
-        return lines_of(content)
+        return list(lines_of(content))
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: is not UTF-8 text ({error.reason} at byte {error.start})") from error
 
 
-def lines_of(content: bytes, errors: str = "strict") -> list[tuple[int, str]]:
-    """As :func:`text_lines`, of a file's bytes.
+def lines_of(content: bytes, errors: str = "strict") -> Iterator[tuple[int, str]]:
+    """As :func:`text_lines`, of a file's bytes, one after another.
 
     Args:
         errors: as of ``bytes.decode``; ``surrogateescape`` keeps what is not UTF-8 inside the lines.
 
     Raises:
-        UnicodeDecodeError: not UTF-8.
+        UnicodeDecodeError: not UTF-8; before the first line is given.
     """
     if content.startswith(WIDE):
         raise UnicodeDecodeError("utf-8", content, 0, 2, "UTF-16; save it as UTF-8:")
-    lines = enumerate(BREAKS.split(content.removeprefix(codecs.BOM_UTF8).decode("utf-8", errors)), 1)
-    stripped = ((number, line.strip()) for number, line in lines)
-    return [(number, line) for number, line in stripped if line and not line.startswith("#")]
+    return _lines(content.removeprefix(codecs.BOM_UTF8).decode("utf-8", errors))
+
+
+def _lines(text: str) -> Iterator[tuple[int, str]]:
+    for number, found in enumerate(LINE.finditer(text), 1):
+        line = found[0].strip()
+        if line and not line.startswith("#"):
+            yield number, line
 
 
 def listed_name(line: str) -> str:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import csv
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from PIL import Image
-
-from gloam.data.images import decode_image
+from gloam.data.images import decode_image, header_size
 from gloam.data.sources import ImageItem
+from gloam.data.sources.files import local_files
+from gloam.data.sources.items import is_beside
 from gloam.data.text import listed_name, text_lines
 from gloam.errors import DataError, ImageError
 from gloam.files import bad_name
@@ -214,17 +213,9 @@ def check_images(
 def image_problem(path: Path, least_side: int, max_side: int | None, decode: bool) -> str | None:
     """Why an image cannot be used, or None; arguments as in :func:`check_images`."""
     try:
-        if decode:
-            height, width = decode_image(path).shape[:2]
-        else:
-            with Image.open(path) as image:
-                width, height = image.size
+        height, width = decode_image(path).shape[:2] if decode else header_size(path)[::-1]
     except ImageError as error:
         return str(error)
-    except OSError as error:
-        return f"cannot be read: {error.strerror or 'not an image'}"
-    except Image.DecompressionBombError:
-        return "a decompression bomb or a scan; cut it first"
     factor = 1.0 if max_side is None else min(1.0, max_side / max(width, height))
     width, height = round(width * factor), round(height * factor)
     if min(width, height) < least_side:
@@ -246,19 +237,18 @@ def refuse_overlap(day: Sequence[ImageItem], night: Sequence[ImageItem], rows: M
 
 
 def files_below(folder: Path) -> list[str]:
-    """Relative posix names of the files below a folder, sorted; hidden ones are left out.
+    """Relative posix names of the files below a folder and what it links to, sorted; hidden ones are left out, and
+    those that are no images by their name.
 
     Raises:
         DataError: no such folder, or it cannot be read.
     """
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder")
-    names = []
-    for parent, folders, files in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        relative = Path(parent).relative_to(folder)
-        names += [(relative / name).as_posix() for name in files if not name.startswith(".")]
-    return sorted(names)
+    try:
+        return [name for name in local_files.below(str(folder)) if not is_beside(name)]
+    except OSError as error:
+        raise DataError(f"{error.filename}: the folder cannot be read ({error.strerror})") from error
 
 
 def as_item(name: str, root: Path) -> ImageItem:

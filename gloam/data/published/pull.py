@@ -9,7 +9,6 @@ import contextlib
 import datetime
 import fcntl
 import http.client
-import json
 import os
 import shutil
 import time
@@ -22,7 +21,7 @@ from typing import Any
 
 from gloam.data.published.names import Published, find_published, named_hash
 from gloam.errors import DataError, StoreError, UsageError
-from gloam.files import sha256_file, write_failure, write_json
+from gloam.files import load_json, read_file, sha256_file, write_failure, write_json
 
 FOLDER_VARIABLE, MIRROR_VARIABLE = "GLOAM_PUBLISHED", "GLOAM_MIRROR"
 LOCK_FILE = "published.lock.json"
@@ -254,7 +253,7 @@ def _continues(header: str | None, have: int) -> bool:
 
 def _read_notes(path: Path) -> dict[str, Any]:
     try:
-        notes = json.loads(path.read_bytes())
+        notes = load_json(read_file(path))
     except (OSError, ValueError):
         return {}
     return notes if isinstance(notes, dict) else {}
@@ -269,7 +268,7 @@ def _read_lock(path: Path) -> dict[str, dict[str, Any]]:
     if not path.is_file():
         return {}
     try:
-        pins = json.loads(path.read_bytes())
+        pins = load_json(read_file(path))
     except (OSError, ValueError) as error:
         raise DataError(
             f"{path}: the lock file cannot be read ({error}); restore it, or delete it to pin anew"
