@@ -23,6 +23,9 @@ from gloam.errors import DataError, StoreError
 
 CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 MOST_OF_PART, MOST_OF_NAME = 255, 2048  # bytes of a file's name, characters of a path below its folder
+FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")  # as spreadsheets begin one, also in full width
+UMASK = os.umask(0o077)  # for systems that do not tell it; read once, before there are threads
+os.umask(UMASK)
 NO_FILE = "a pipe, socket or device, not a file"
 TEMPORARY_PREFIX = ".tmp-"  # leftovers of a killed process start with this and are never read
 
@@ -42,7 +45,7 @@ def atomic_write(path: str | Path) -> Iterator[BinaryIO]:
         with os.fdopen(descriptor, "wb") as handle:
             yield handle
             handle.flush()
-            os.fchmod(handle.fileno(), 0o644)  # mkstemp's 0600 would hide the result from other users
+            os.fchmod(handle.fileno(), 0o666 & ~_umask())  # mkstemp's 0600 would hide the result from other users
             os.fsync(handle.fileno())
         os.replace(temporary, target)
         temporary = None
@@ -158,6 +161,28 @@ def write_failure(path: Path, error: OSError) -> str:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return f"{path}: the disk is full; free some space and run the same command again, finished work is kept"
     return f"{path}: cannot be written ({error.strerror or error})"
+
+
+def printable(text: str) -> str:
+    """``text`` for one line of a terminal or a report: what would move the cursor, turn the text or break the line is
+    written as its escape, and what is not valid UTF-8 too."""
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode("ascii")
+        for character in text
+    )
+
+
+def plain_cell(text: str) -> str:
+    """:func:`printable`, and an apostrophe before what a spreadsheet would take for a formula."""
+    shown = printable(text)
+    return f"'{shown}" if shown.lstrip()[:1] in FORMULA else shown
+
+
+def _umask() -> int:
+    """The process's mask of file modes; it can be read alone by setting it, which other threads would see."""
+    with contextlib.suppress(OSError, ValueError, IndexError, StopIteration), open("/proc/self/status", "rb") as status:
+        return int(next(line for line in status if line.startswith(b"Umask:")).split()[1], 8)
+    return UMASK
 
 
 def _finite(text: str) -> float:

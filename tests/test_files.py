@@ -7,6 +7,8 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gloam.errors import DataError, MissingExtraError, StoreError, require
 from gloam.files import (
@@ -17,6 +19,8 @@ from gloam.files import (
     inside,
     load_json,
     open_file,
+    plain_cell,
+    printable,
     sha256_bytes,
     sha256_file,
     write_bytes,
@@ -53,9 +57,40 @@ def test_full_disk_is_one_line_and_keeps_the_old_file(tmp_path: Path, monkeypatc
     assert not list(tmp_path.glob(TEMPORARY_PREFIX + "*"))
 
 
-def test_other_users_can_read_what_is_written(tmp_path: Path) -> None:
-    write_bytes(tmp_path / "file", b"x")
-    assert (tmp_path / "file").stat().st_mode & 0o777 == 0o644
+@pytest.mark.parametrize(("mask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o027, 0o640), (0o002, 0o664)])
+def test_the_users_mask_decides_who_reads_what_is_written(tmp_path: Path, mask: int, mode: int) -> None:
+    before = os.umask(mask)
+    try:
+        write_bytes(tmp_path / "file", b"x")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "file").stat().st_mode & 0o777 == mode
+
+
+@given(st.text(st.characters()))
+def test_a_cell_is_one_line_of_text_and_no_formula(text: str) -> None:
+    cell = plain_cell(text)
+    assert cell.isprintable()
+    assert cell.encode("utf-8").decode("utf-8") == cell
+    assert cell.lstrip()[:1] not in ("=", "+", "-", "@")
+    assert printable(text) == text or not text.isprintable()
+
+
+@pytest.mark.parametrize(
+    ("text", "shown", "cell"),
+    [
+        ("a b.jpg", "a b.jpg", "a b.jpg"),
+        ("=cmd|' /C calc'!A0", "=cmd|' /C calc'!A0", "'=cmd|' /C calc'!A0"),
+        (" @SUM(1)", " @SUM(1)", "' @SUM(1)"),
+        ("-1.jpg", "-1.jpg", "'-1.jpg"),
+        ("\t=1", "\\t=1", "\\t=1"),
+        ("\x1b[2Ja\nb", "\\x1b[2Ja\\nb", "\\x1b[2Ja\\nb"),
+        ("a\u202egpj.exe", "a\\u202egpj.exe", "a\\u202egpj.exe"),
+        ("\udcff.jpg", "\\udcff.jpg", "\\udcff.jpg"),
+    ],
+)
+def test_names_do_not_command(text: str, shown: str, cell: str) -> None:
+    assert (printable(text), plain_cell(text)) == (shown, cell)
 
 
 @pytest.mark.parametrize(

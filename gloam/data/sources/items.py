@@ -249,6 +249,12 @@ def make_item(name: str, path: Path, origin: Origin | None = None) -> ImageItem:
     return ImageItem(printable, path, f"name {problem}", origin)
 
 
+def said_left_out(items: Sequence[ImageItem]) -> str | None:
+    """One line for a summary: what a source holds beside its images, or None where nothing was left out."""
+    found = sorted(items.left_out.items()) if isinstance(items, ImageList) else []
+    return f"left out: {', '.join(f'{number} x {reason}' for reason, number in found)}" if found else None
+
+
 def is_beside(name: str) -> bool:
     """Whether a file of a folder is none of its images by its name: notes, tables, thumbnails that a system keeps."""
     *folders, last = name.lower().split("/")

@@ -16,7 +16,7 @@ import pytest
 from gloam.data.sources import ImageItem, ImageList, find_images, repeats
 from gloam.data.sources import items as source_items
 from gloam.data.sources.files import local_files
-from gloam.data.sources.items import BLOCK, make_item
+from gloam.data.sources.items import BLOCK, make_item, said_left_out
 from gloam.errors import DataError, ImageError
 
 
@@ -161,7 +161,8 @@ def test_what_lies_beside_images_is_counted(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(b"x")
     items = find_images(tmp_path)
     assert [item.name for item in items] == ["a.jpg", "a.tar", "b", "c.jpgx"]
-    assert items.left_out == {"not an image": 5}  # type: ignore[attr-defined]  # of an ImageList
+    assert said_left_out(items) == "left out: 5 x not an image"
+    assert said_left_out(items[:2]) is None
     with pytest.raises(DataError, match="no images found"):
         find_images(tmp_path / "x")
 

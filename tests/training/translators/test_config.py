@@ -17,7 +17,7 @@ from gloam.training.translators.config import (
     with_epochs,
 )
 from gloam.training.translators.trainers import TRAINERS
-from gloam.training.typed_config import differences
+from gloam.training.typed_config import differences, read_mapping
 
 # What makes a recipe's networks small without making them others.
 NARROW = {
