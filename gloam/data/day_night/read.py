@@ -11,7 +11,7 @@ from gloam.data.images import decode_image, header_size
 from gloam.data.sources import ImageItem
 from gloam.data.sources.files import local_files
 from gloam.data.sources.items import is_beside
-from gloam.data.text import listed_name, text_lines
+from gloam.data.text import listed_name, plain_name, text_lines
 from gloam.errors import DataError, ImageError
 from gloam.files import bad_name
 
@@ -165,7 +165,7 @@ def read_paired_csv(path: str | Path, root: str | Path | None = None) -> Paired:
             missing = {"day", "night"} - set(reader.fieldnames or ())
             if missing:
                 raise DataError(f"{place}:1: no column {sorted(missing)[0]!r}; the first line names the columns")
-            table = [(reader.line_num, row["day"] or "", row["night"] or "") for row in reader]
+            table = [(reader.line_num, plain_name(row["day"] or ""), plain_name(row["night"] or "")) for row in reader]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{place}: the table of pairs cannot be read ({error})") from error
     bad = [f"{n}: {name!r} {bad_name(name)}" for n, *names in table for name in names if bad_name(name)]
