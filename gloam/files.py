@@ -10,8 +10,10 @@ import contextlib
 import errno
 import hashlib
 import json
+import math
 import os
 import re
+import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +22,11 @@ from typing import Any, BinaryIO
 from gloam.errors import DataError, StoreError
 
 CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+MOST_OF_PART, MOST_OF_NAME = 255, 2048  # bytes of a file's name, characters of a path below its folder
+FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")  # as spreadsheets begin one, also in full width
+UMASK = os.umask(0o077)  # for systems that do not tell it; read once, before there are threads
+os.umask(UMASK)
+NO_FILE = "a pipe, socket or device, not a file"
 TEMPORARY_PREFIX = ".tmp-"  # leftovers of a killed process start with this and are never read
 
 
@@ -38,7 +45,7 @@ def atomic_write(path: str | Path) -> Iterator[BinaryIO]:
         with os.fdopen(descriptor, "wb") as handle:
             yield handle
             handle.flush()
-            os.fchmod(handle.fileno(), 0o644)  # mkstemp's 0600 would hide the result from other users
+            os.fchmod(handle.fileno(), 0o666 & ~_umask())  # mkstemp's 0600 would hide the result from other users
             os.fsync(handle.fileno())
         os.replace(temporary, target)
         temporary = None
@@ -72,6 +79,18 @@ def canonical_json(value: Any) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
+def load_json(content: str | bytes) -> Any:
+    """The value of a JSON text that has finite numbers alone.
+
+    Raises:
+        ValueError: no JSON, a NaN or infinite number, or nested too deep to be read.
+    """
+    try:
+        return json.loads(content, parse_constant=_finite, parse_float=_finite)
+    except RecursionError as error:
+        raise ValueError("nested too deep") from error
+
+
 def sha256_bytes(content: bytes) -> str:
     """Hex sha256 of bytes."""
     return hashlib.sha256(content).hexdigest()
@@ -86,6 +105,23 @@ def sha256_file(path: str | Path) -> str:
     """Hex sha256 of a file's content, read in blocks."""
     with open(path, "rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def open_file(path: str | Path) -> BinaryIO:
+    """A file opened for reading its bytes.
+
+    Raises:
+        OSError: there is none, or it is a pipe, a socket or a device, which could keep the reader waiting for ever.
+    """
+    if not stat.S_ISREG(os.stat(path).st_mode) and not os.path.isdir(path):
+        raise OSError(errno.EINVAL, NO_FILE, str(path))
+    return open(path, "rb")
+
+
+def read_file(path: str | Path) -> bytes:
+    """A file's bytes; raises as :func:`open_file` does."""
+    with open_file(path) as handle:
+        return handle.read()
 
 
 def inside(root: str | Path, name: str) -> Path:
@@ -112,8 +148,11 @@ def bad_name(name: str) -> str | None:
         return "contains a control character or newline"
     if name.startswith("/") or "\\" in name:
         return "is absolute or contains a backslash"
-    if ".." in name.split("/"):
+    parts = name.split("/")
+    if ".." in parts:
         return "contains '..'"
+    if max(len(part.encode("utf-8")) for part in parts) > MOST_OF_PART or len(name) > MOST_OF_NAME:
+        return f"is too long for a file system (more than {MOST_OF_PART} bytes, or {MOST_OF_NAME} with its folders)"
     return None
 
 
@@ -122,6 +161,35 @@ def write_failure(path: Path, error: OSError) -> str:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return f"{path}: the disk is full; free some space and run the same command again, finished work is kept"
     return f"{path}: cannot be written ({error.strerror or error})"
+
+
+def printable(text: str) -> str:
+    """``text`` for one line of a terminal or a report: what would move the cursor, turn the text or break the line is
+    written as its escape, and what is not valid UTF-8 too."""
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode("ascii")
+        for character in text
+    )
+
+
+def plain_cell(text: str) -> str:
+    """:func:`printable`, and an apostrophe before what a spreadsheet would take for a formula."""
+    shown = printable(text)
+    return f"'{shown}" if shown.lstrip()[:1] in FORMULA else shown
+
+
+def _umask() -> int:
+    """The process's mask of file modes; it can be read alone by setting it, which other threads would see."""
+    with contextlib.suppress(OSError, ValueError, IndexError, StopIteration), open("/proc/self/status", "rb") as status:
+        return int(next(line for line in status if line.startswith(b"Umask:")).split()[1], 8)
+    return UMASK
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text[:20]} is not a finite number")
+    return value
 
 
 def _sync_folder(folder: Path) -> None:

@@ -7,13 +7,20 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gloam.errors import DataError, MissingExtraError, StoreError, require
 from gloam.files import (
     TEMPORARY_PREFIX,
     atomic_write,
+    bad_name,
     canonical_json,
     inside,
+    load_json,
+    open_file,
+    plain_cell,
+    printable,
     sha256_bytes,
     sha256_file,
     write_bytes,
@@ -50,9 +57,40 @@ def test_full_disk_is_one_line_and_keeps_the_old_file(tmp_path: Path, monkeypatc
     assert not list(tmp_path.glob(TEMPORARY_PREFIX + "*"))
 
 
-def test_other_users_can_read_what_is_written(tmp_path: Path) -> None:
-    write_bytes(tmp_path / "file", b"x")
-    assert (tmp_path / "file").stat().st_mode & 0o777 == 0o644
+@pytest.mark.parametrize(("mask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o027, 0o640), (0o002, 0o664)])
+def test_the_users_mask_decides_who_reads_what_is_written(tmp_path: Path, mask: int, mode: int) -> None:
+    before = os.umask(mask)
+    try:
+        write_bytes(tmp_path / "file", b"x")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "file").stat().st_mode & 0o777 == mode
+
+
+@given(st.text(st.characters()))
+def test_a_cell_is_one_line_of_text_and_no_formula(text: str) -> None:
+    cell = plain_cell(text)
+    assert cell.isprintable()
+    assert cell.encode("utf-8").decode("utf-8") == cell
+    assert cell.lstrip()[:1] not in ("=", "+", "-", "@")
+    assert printable(text) == text or not text.isprintable()
+
+
+@pytest.mark.parametrize(
+    ("text", "shown", "cell"),
+    [
+        ("a b.jpg", "a b.jpg", "a b.jpg"),
+        ("=cmd|' /C calc'!A0", "=cmd|' /C calc'!A0", "'=cmd|' /C calc'!A0"),
+        (" @SUM(1)", " @SUM(1)", "' @SUM(1)"),
+        ("-1.jpg", "-1.jpg", "'-1.jpg"),
+        ("\t=1", "\\t=1", "\\t=1"),
+        ("\x1b[2Ja\nb", "\\x1b[2Ja\\nb", "\\x1b[2Ja\\nb"),
+        ("a\u202egpj.exe", "a\\u202egpj.exe", "a\\u202egpj.exe"),
+        ("\udcff.jpg", "\\udcff.jpg", "\\udcff.jpg"),
+    ],
+)
+def test_names_do_not_command(text: str, shown: str, cell: str) -> None:
+    assert (printable(text), plain_cell(text)) == (shown, cell)
 
 
 @pytest.mark.parametrize(
@@ -79,3 +117,28 @@ def test_hashes_agree_and_canonical_json_has_one_spelling(tmp_path: Path) -> Non
 def test_a_missing_package_names_its_extra() -> None:
     with pytest.raises(MissingExtraError, match=r"needed to fly.*gloam\[wings\]"):
         require("no_such_module_anywhere", "wings", "fly")
+
+
+@pytest.mark.parametrize(
+    "content", ["[" * 100_000, '{"a":' * 100_000, "[NaN]", "-Infinity", "1e999", "{", b"\xff\xfe\xff"]
+)
+def test_json_that_cannot_be_used_is_one_kind_of_error(content: str | bytes) -> None:
+    assert load_json(b'\xef\xbb\xbf{"a": [1.5, 2]}') == {"a": [1.5, 2]}
+    with pytest.raises(ValueError, match=r"."):
+        load_json(content)
+
+
+def test_names_that_no_file_system_has_are_bad() -> None:
+    assert bad_name("é" * 127 + "x") is None
+    assert bad_name("a/" * 500 + "b.jpg") is None
+    for name in ("é" * 128, "n" * 256, "a/" + "n" * 256 + "/b.jpg", "a/" * 1500 + "b.jpg"):
+        assert "too long for a file system" in str(bad_name(name))
+
+
+def test_a_pipe_is_not_opened(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", Path("/dev/zero")):
+        with pytest.raises(OSError, match="a pipe, socket or device, not a file"):
+            open_file(path)
+    with pytest.raises(IsADirectoryError):
+        open_file(tmp_path)

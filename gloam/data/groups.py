@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gloam.data.scene import Scene
+from gloam.data.text import plain_name
 from gloam.errors import DataError
 
 Position = npt.NDArray[np.float64]
@@ -41,7 +42,7 @@ def read_groups(path: str | Path, column: str) -> dict[str, str]:
     for line, row in rows[1:]:
         if len(row) != len(header):
             raise DataError(f"{place}:{line}: {len(row)} values where the header has {len(header)}")
-        image, group = row[0].strip(), row[at].strip()
+        image, group = plain_name(row[0].strip()), row[at].strip()
         if image in groups:
             raise DataError(f"{place}:{line}: image {image!r} is listed twice")
         groups[image] = group

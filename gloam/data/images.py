@@ -4,17 +4,34 @@ from __future__ import annotations
 
 import io
 import math
+import os
 from pathlib import Path
+from typing import BinaryIO
 
 import cv2
 import numpy as np
 import numpy.typing as npt
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError, features
 
 from gloam.errors import ImageError
+from gloam.files import open_file
 
 MIN_SIDE = 32  # pixels; below this a stride-32 network has no cell left
 MAX_PIXELS = 120_000_000  # refused from the header, before a decompression bomb is unpacked
+MAX_BYTES = 1 << 30  # of an image file; more is no photograph, and would fill the memory
+# All that Pillow may open; of the others one starts a program. JPEG finds MPO.
+FORMATS = (
+    "JPEG",
+    "PNG",
+    "WEBP",
+    "TIFF",
+    "BMP",
+    "GIF",
+    "PPM",
+    "JPEG2000",
+    *(("AVIF",) if features.check("avif") else ()),
+)
+BAND = 256  # rows of deep pixels that are reduced to 8 bits at once
 SIXTEEN_BIT_MODES = ("I;16", "I;16L", "I;16B", "I;16N", "I")
 # What undoes each EXIF orientation's turn.
 _TURNED_BACK = {
@@ -26,6 +43,9 @@ _TURNED_BACK = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_270,
 }
+
+NO_MEMORY = "there is no memory for its pixels; make it smaller, or let fewer images be open at once"
+TOO_LONG = f"holds more than {MAX_BYTES >> 20} MB; not a photograph"
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -62,7 +82,21 @@ def decode_image(
     if not content:
         raise ImageError("the file is empty")
     try:
-        with Image.open(io.BytesIO(content)) as image:
+        return _decode(content, max_side, stretch, min_side, fast, upright)
+    except (MemoryError, cv2.error) as error:
+        raise ImageError(NO_MEMORY) from error
+
+
+def _decode(
+    content: bytes,
+    max_side: int | None,
+    stretch: tuple[int, int] | None,
+    min_side: int,
+    fast: bool,
+    upright: bool,
+) -> Pixels:
+    try:
+        with open_image(io.BytesIO(content)) as image:
             _check_header(image)
             size = image.size
             jpeg = fast and image.format in ("JPEG", "MPO")
@@ -70,7 +104,7 @@ def decode_image(
             picture = _to_rgb(_oriented(unpacked, upright))
             if picture.size != unpacked.size:
                 size = size[::-1]
-    except ImageError:
+    except (ImageError, MemoryError):
         raise
     except UnidentifiedImageError as error:
         raise ImageError("not an image that can be decoded") from error
@@ -93,7 +127,7 @@ def decode_image(
 
 def image_size(content: bytes) -> tuple[int, int]:
     """Width and height from the header of an image that decodes; its orientation is left aside."""
-    with Image.open(io.BytesIO(content)) as image:
+    with open_image(io.BytesIO(content)) as image:
         return _stored_size(image)
 
 
@@ -104,7 +138,7 @@ def stored_size(path: str | Path) -> tuple[int, int]:
         ImageError: the reason, in a few words.
     """
     try:
-        with Image.open(path) as image:
+        with open_file(path) as file, open_image(file) as image:
             return _stored_size(image)
     except UnidentifiedImageError as error:
         raise ImageError("not an image that can be decoded") from error
@@ -134,12 +168,41 @@ def _oriented(image: Image.Image, upright: bool) -> Image.Image:
     return image if back is None else image.transpose(back)
 
 
+def header_size(path: Path) -> tuple[int, int]:
+    """Width and height from a file's header, which is all that is read of it.
+
+    Raises:
+        ImageError: the reason, in a few words.
+    """
+    try:
+        with open_file(path) as file, open_image(file) as image:
+            return image.size
+    except Image.DecompressionBombError as error:
+        raise ImageError("a decompression bomb or a scan; cut it first") from error
+    except OSError as error:
+        raise ImageError(f"cannot be read: {error.strerror or 'not an image'}") from error
+    except Exception as error:  # as in decoding
+        raise ImageError(f"cannot be read: {type(error).__name__}") from error
+
+
+def open_image(file: BinaryIO) -> Image.Image:
+    """What Pillow finds in an open file, of :data:`FORMATS` alone; raises as ``PIL.Image.open`` does."""
+    return Image.open(file, formats=FORMATS)
+
+
 def read_bytes(path: Path) -> bytes:
     """A file's bytes; a failure is an ImageError."""
     try:
-        return path.read_bytes()
+        with open_file(path) as file:
+            size = os.fstat(file.fileno()).st_size
+            content = file.read(MAX_BYTES) if size <= MAX_BYTES else b""
     except OSError as error:
         raise ImageError(f"cannot be read: {error.strerror or error}") from error
+    except MemoryError as error:
+        raise ImageError(NO_MEMORY) from error
+    if size > MAX_BYTES:
+        raise ImageError(TOO_LONG)
+    return content
 
 
 def _check_header(image: Image.Image) -> None:
@@ -188,6 +251,12 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode == "F":
         raise ImageError("floating-point pixels have no defined range; convert to 8 bits first")
     if image.mode in SIXTEEN_BIT_MODES:
-        values = np.asarray(image).astype(np.float64)
-        return Image.fromarray((values / 257).round().clip(0, 255).astype(np.uint8)).convert("RGB")
-    return image.convert("RGB")
+        grey = np.empty((image.height, image.width), np.uint8)
+        for top in range(0, image.height, BAND):
+            band = np.asarray(image.crop((0, top, image.width, min(top + BAND, image.height)))).astype(np.int64)
+            grey[top : top + BAND] = (band.clip(0, 65535) + 128) // 257  # the nearest; never half way
+        return Image.fromarray(grey).convert("RGB")
+    if image.mode != "RGB":
+        return image.convert("RGB")
+    image.load()  # while its file is open
+    return image

@@ -1,13 +1,14 @@
 """Reading and writing kapture 1.1 datasets as :class:`gloam.data.scene.Scene`, and its features.
 
-The ``kapture`` package does the parsing and the poses of rigs; it is imported on first use. Features may lie in a
-kapture tree (``reconstruction/<kind>/<type>``) or in the side-by-side layout of kapture's recommended datasets
-(``<type>/<kind>``), as loose files or as one tar.
+The ``kapture`` package reads the features' configuration and moves the poses of rigs; it is imported on first use.
+Features may lie in a kapture tree (``reconstruction/<kind>/<type>``) or in the side-by-side layout of kapture's
+recommended datasets (``<type>/<kind>``), as loose files or as one tar.
 """
 
 from __future__ import annotations
 
 import importlib
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,9 +17,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gloam.data.scene import Camera, Pose, Record, Scene
+from gloam.data.kapture_text import Transform, read_records, read_sensors, read_transforms, transform_problem
+from gloam.data.scene import Pose, Record, Scene
+from gloam.data.text import listed_name, text_lines
 from gloam.errors import DataError, require
-from gloam.files import bad_name, inside, write_bytes, write_text
+from gloam.files import inside, read_file, write_bytes, write_text
 
 EXTENSIONS = {"keypoints": ".kpt", "descriptors": ".desc", "global_features": ".gfeat"}
 HEADER = "# kapture format: 1.1"
@@ -38,55 +41,72 @@ def read_scene(root: str | Path, *, need_poses: bool = False, need_cameras: bool
         need_cameras: refuse images without intrinsics.
 
     Raises:
-        DataError: no ``sensors.txt`` or image records, a malformed file, or what was needed is missing.
+        DataError: no ``sensors.txt`` or image records, or what was needed is missing; a row that is malformed, not
+            finite or there twice, with its line.
     """
     folder = Path(root)
-    csv = _csv()
-    kapture = importlib.import_module("kapture")
     sensors_folder = folder / "sensors"
     for required in ("sensors.txt", "records_camera.txt"):
         if not (sensors_folder / required).is_file():
             raise DataError(f"{sensors_folder / required} is missing; {folder} is not a kapture dataset with images")
-    scene = Scene(folder)
-    try:
-        sensors = csv.sensors_from_file(str(sensors_folder / "sensors.txt"))
-        scene.cameras = {key: camera for key, sensor in sensors.items() if (camera := _camera(folder, key, sensor))}
-        records = csv.records_camera_from_file(str(sensors_folder / "records_camera.txt"))
-        by_place: dict[tuple[int, str], str] = {}
-        for timestamp, camera_id, name in kapture.flatten(records, is_sorted=True):
-            if reason := bad_name(name):
-                raise DataError(f"{sensors_folder / 'records_camera.txt'}: image name {name!r} {reason}")
-            scene.records[name] = Record(camera_id, int(timestamp))
-            by_place[int(timestamp), camera_id] = name
-        if (sensors_folder / "trajectories.txt").is_file():
-            trajectories = csv.trajectories_from_file(str(sensors_folder / "trajectories.txt"))
-            if (sensors_folder / "rigs.txt").is_file():
-                rigs = csv.rigs_from_file(str(sensors_folder / "rigs.txt"))
-                kapture.rigs_remove_inplace(trajectories, rigs)
-            for timestamp, device_id, pose in kapture.flatten(trajectories, is_sorted=True):
-                key = (int(timestamp), device_id)
-                if key in by_place and pose.r is not None and pose.t is not None:
-                    w, x, y, z = (float(value) for value in pose.r_raw)
-                    tx, ty, tz = (float(value) for value in pose.t_raw)
-                    scene.poses[by_place[key]] = Pose((w, x, y, z), (tx, ty, tz))
-    except (ValueError, IndexError, TypeError, KeyError, AssertionError) as error:
-        raise DataError(f"{folder}: a kapture file is malformed ({error})") from error
+    scene = Scene(folder, cameras=read_sensors(sensors_folder / "sensors.txt"))
+    by_place: dict[tuple[int, str], str] = {}
+    for timestamp, camera_id, name in read_records(sensors_folder / "records_camera.txt"):
+        scene.records[name] = Record(camera_id, timestamp)
+        by_place[timestamp, camera_id] = name
+    if (sensors_folder / "trajectories.txt").is_file():
+        for place, pose in _poses(sensors_folder).items():
+            if place in by_place:
+                scene.poses[by_place[place]] = pose
     if not scene.records:
         raise DataError(f"{folder}: records_camera.txt lists no images")
     _require_all(scene, need_poses, need_cameras)
     return scene
 
 
-def _camera(folder: Path, sensor_id: str, sensor: Any) -> Camera | None:
-    if sensor.sensor_type != "camera":
-        return None
-    model, *values = [str(item).strip() for item in sensor.sensor_params]
-    if model == "UNKNOWN_CAMERA":
-        return None
+def _poses(folder: Path) -> dict[tuple[int, str], Pose]:
+    """Whole poses of ``trajectories.txt``, those of a rig as poses of its cameras; by timestamp and camera."""
+    rows = [(int(time), device, moved) for time, device, moved in read_transforms(folder / "trajectories.txt")]
+    rigs = read_transforms(folder / "rigs.txt", of_rig=True) if (folder / "rigs.txt").is_file() else []
+    if rigs:
+        rows = _without_rigs(folder, rows, rigs)
+    found = {}
+    for time, device, (rotation, translation) in sorted(rows, key=lambda row: row[:2]):
+        if rotation is not None and translation is not None:
+            (w, x, y, z), (tx, ty, tz) = rotation, translation
+            found[time, device] = Pose((w, x, y, z), (tx, ty, tz))
+    return found
+
+
+def _without_rigs(
+    folder: Path, rows: list[tuple[int, str, Transform]], rigs: list[tuple[str, str, Transform]]
+) -> list[tuple[int, str, Transform]]:
+    require("kapture", "localization", "read the rigs of kapture datasets")
+    kapture = importlib.import_module("kapture")
+
+    def transform(parts: Transform) -> Any:
+        return kapture.PoseTransform(*(None if part is None else list(part) for part in parts))
+
+    trajectories, mounts = kapture.Trajectories(), kapture.Rigs()
+    for time, device, parts in rows:
+        trajectories[time, device] = transform(parts)
+    for rig, device, parts in rigs:
+        mounts[rig, device] = transform(parts)
     try:
-        return Camera(model, int(float(values[0])), int(float(values[1])), tuple(float(item) for item in values[2:]))
-    except (IndexError, ValueError) as error:
-        raise DataError(f"{folder}: camera {sensor_id!r} has malformed intrinsics in sensors.txt") from error
+        kapture.rigs_remove_inplace(trajectories, mounts)
+    except (ValueError, IndexError, TypeError, KeyError, AssertionError, RecursionError) as error:
+        raise DataError(f"{folder / 'rigs.txt'}: the rigs are malformed ({error}); correct them") from error
+    return [
+        (
+            int(time),
+            device,
+            (
+                None if pose.r is None else tuple(float(value) for value in pose.r_raw),
+                None if pose.t is None else tuple(float(value) for value in pose.t_raw),
+            ),
+        )
+        for time, device, pose in kapture.flatten(trajectories)
+    ]
 
 
 def _require_all(scene: Scene, need_poses: bool, need_cameras: bool) -> None:
@@ -111,7 +131,12 @@ def write_scene(scene: Scene) -> None:
 
     Plain text by kapture's format 1.1, sorted, numbers in shortest exact form, each file atomic. A scene without poses
     has no ``trajectories.txt``, and one of an earlier scene goes.
+
+    Raises:
+        DataError: a name that the format cannot hold, a pose that is not finite, or two images of one timestamp and
+            camera, of which a reader would see one.
     """
+    places: dict[Record, str] = {}
     sensors = [HEADER, "# sensor_id, name, sensor_type, [sensor_params]+"]
     for key in sorted(scene.cameras):
         camera = scene.cameras[key]
@@ -126,9 +151,16 @@ def write_scene(scene: Scene) -> None:
         inside(scene.root, name)
         if "," in name:
             raise DataError(f"image name {name!r} contains a comma, which kapture's text files cannot hold; rename it")
+        if places.setdefault(record, name) != name:
+            raise DataError(
+                f"{scene.root}: {places[record]!r} and {name!r} are of one camera {record.camera_id!r} and timestamp "
+                f"{record.timestamp}; give them different timestamps"
+            )
         records.append(f"{record.timestamp}, {record.camera_id}, {name}")
         if name in scene.poses:
             pose = scene.poses[name]
+            if reason := transform_problem(pose.quaternion, pose.translation):
+                raise DataError(f"{scene.root}: image {name!r} has no usable pose: {reason}; leave it out")
             numbers = ", ".join(repr(float(value)) for value in (*pose.quaternion, *pose.translation))
             trajectories.append(f"{record.timestamp}, {record.camera_id}, {numbers}")
     folder = scene.root / "sensors"
@@ -162,18 +194,26 @@ class FeatureFolder:
         """Features of one image, ``[n, dsize]``.
 
         Raises:
-            DataError: no features for that image, or a file of a length that does not fit.
+            DataError: no features for that image, a file of a length that does not fit, or values that are not finite.
         """
         filename = name + EXTENSIONS[self.kind]
         try:
             if self._tar is not None:
-                return np.asarray(self._tar.get_array_from_tar(filename, self.dtype, self.dsize))
-            values = np.fromfile(inside(self.folder, filename), dtype=self.dtype)
-            return values.reshape(-1, self.dsize)
+                values = np.asarray(self._tar.get_array_from_tar(filename, self.dtype, self.dsize))
+            else:
+                content = read_file(inside(self.folder, filename))
+                values = np.frombuffer(content, dtype=self.dtype).reshape(-1, self.dsize)
         except (OSError, KeyError) as error:
             raise DataError(f"{self.folder}: no {self.kind} for image {name!r}") from error
         except ValueError as error:
             raise DataError(f"{self.folder / filename}: length is not a multiple of {self.dsize} values") from error
+        wrong = np.flatnonzero(~np.isfinite(values).all(axis=1))
+        if len(wrong):
+            raise DataError(
+                f"{self.folder / filename}: {len(wrong)} of {len(values)} {self.kind} are not finite, first in row "
+                f"{wrong[0]}; extract this image again"
+            )
+        return values
 
 
 def open_features(root: str | Path, kind: str, feature_type: str | None = None) -> FeatureFolder:
@@ -205,6 +245,8 @@ def open_features(root: str | Path, kind: str, feature_type: str | None = None) 
         parsed = getattr(csv, f"{kind}_config_from_file")(str(config))
     except (ValueError, IndexError, TypeError, AssertionError) as error:
         raise DataError(f"{config}: malformed feature configuration ({error})") from error
+    if np.dtype(parsed.dtype).kind not in "fiu" or int(parsed.dsize) < 1:
+        raise DataError(f"{config}: malformed feature configuration ({parsed.dsize} values of type {parsed.dtype})")
     folder = config.parent
     tar_path = folder / f"{kind}.tar"
     tar = None
@@ -256,13 +298,18 @@ def write_global_features(
 
     Returns:
         number of descriptors written.
+
+    Raises:
+        DataError: a descriptor that is not finite, also when it is of ``dtype``; or a name that leaves the folder.
     """
     folder = inside(Path(root) / "reconstruction" / "global_features", feature_type)
     count = 0
     for name, descriptor in rows:
-        write_bytes(
-            inside(folder, name + ".gfeat"), np.asarray(descriptor, np.dtype(dtype).newbyteorder("<")).tobytes()
-        )
+        with np.errstate(over="ignore"):
+            values = np.asarray(descriptor, np.dtype(dtype).newbyteorder("<"))
+        if not np.isfinite(values).all():
+            raise DataError(f"image {name!r}: its descriptor is not finite as {dtype}; describe the image again")
+        write_bytes(inside(folder, name + ".gfeat"), values.tobytes())
         count += 1
     config = f"{HEADER}\n# name, dtype, dsize, metric_type\n{feature_type}, {dtype}, {dimension}, {metric}\n"
     write_text(folder / "global_features.txt", config)
@@ -308,19 +355,14 @@ def read_local_features(
 
 
 def read_image_list(path: str | Path) -> list[str]:
-    """Image names of a text list: the first field of each line, ``#`` comments and blank lines skipped.
+    """Image names of a text list, one a line, as :mod:`gloam.data.text` reads them.
 
     Raises:
         DataError: the file cannot be read, is not UTF-8, or names an image twice.
     """
-    try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: the image list cannot be read ({error})") from error
-    rows = [line.strip() for line in lines]
-    names = [row.replace(",", " ").split()[0] for row in rows if row and not row.startswith("#")]
+    names = [listed_name(line) for _, line in text_lines(Path(path), "the image list cannot be read")]
     if len(names) != len(set(names)):
-        repeated = next(name for name in names if names.count(name) > 1)
+        repeated = Counter(names).most_common(1)[0][0]
         raise DataError(f"{path}: image {repeated!r} is listed twice")
     return names
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from gloam.data.text import listed_names, plain_name, text_lines
 from gloam.errors import DataError, UsageError
 from gloam.files import atomic_write, bad_name
 
@@ -25,7 +26,9 @@ class Pair:
 
 
 def read_pairs(path: str | Path) -> list[Pair]:
-    """Read a pair list; a line with a comma is kapture's, any other is hloc's. Comments and blank lines are skipped.
+    """Read a pair list; a line with a comma is kapture's, any other is hloc's.
+
+    Names are read as :mod:`gloam.data.text` says; in a line without a comma those with spaces stand in double quotes.
 
     Returns:
         pairs in the order of the file.
@@ -34,17 +37,8 @@ def read_pairs(path: str | Path) -> list[Pair]:
         DataError: the file cannot be read, or a line is not a pair; the message names file and line.
     """
     place = Path(path)
-    try:
-        lines = place.read_text(encoding="utf-8").splitlines()
-    except UnicodeDecodeError as error:
-        raise DataError(f"{place}: is not UTF-8 text ({error.reason} at byte {error.start})") from error
-    except OSError as error:
-        raise DataError(f"{place}: the pair list cannot be read ({error.strerror})") from error
-    pairs = []
-    for number, line in enumerate(lines, 1):
-        text = line.strip()
-        if text and not text.startswith("#"):
-            pairs.append(_parse(text, f"{place}:{number}"))
+    lines = text_lines(place, "the pair list cannot be read")
+    pairs = [_parse(text, f"{place}:{number}") for number, text in lines]
     return pairs
 
 
@@ -61,7 +55,7 @@ def write_pairs(path: str | Path, pairs: Iterable[Pair], format: PairFormat = "k
 
     Raises:
         DataError: a name cannot be written in this format (control characters, ``..``, commas in kapture's,
-            spaces in hloc's). The file is then as it was before.
+            spaces in hloc's), or a score is not finite. The file is then as it was before.
     """
     if format not in ("kapture", "hloc"):
         raise UsageError(f"unknown pair format {format!r}; choose kapture or hloc")
@@ -73,6 +67,11 @@ def write_pairs(path: str | Path, pairs: Iterable[Pair], format: PairFormat = "k
             for name in (pair.query, pair.mapping):
                 if reason := _unwritable(name, format):
                     raise DataError(f"{path}: image name {name!r} {reason}; rename the image or use the other format")
+            if pair.score is not None and not math.isfinite(pair.score):
+                raise DataError(
+                    f"{path}: the score of {pair.query!r} and {pair.mapping!r} is {pair.score}; describe both images "
+                    "again"
+                )
             if format == "kapture":
                 line = f"{pair.query}, {pair.mapping}, {0.0 if pair.score is None else pair.score:.6g}\n"
             else:
@@ -91,10 +90,11 @@ def _parse(text: str, where: str) -> Pair:
                 score = float(fields.pop())
             except ValueError:
                 raise DataError(f"{where}: the score in {text[:80]!r} is not a number") from None
-            if math.isnan(score):
-                raise DataError(f"{where}: the score is NaN")
+            if not math.isfinite(score):
+                raise DataError(f"{where}: the score is {'NaN' if math.isnan(score) else score}, not a finite number")
+        fields = [plain_name(field) for field in fields]
     else:
-        fields = text.split()
+        fields = listed_names(text) or []
     if len(fields) != 2:
         raise DataError(f"{where}: {text[:80]!r} is not a pair; expected 'query map' or 'query, map, score'")
     for name in fields:

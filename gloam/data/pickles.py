@@ -6,16 +6,21 @@ of NumPy 1 and 2 are rebuilt from their bytes by this file, and every other name
 
 from __future__ import annotations
 
+import io
 import pickle
-from collections.abc import Callable
+import struct
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, ClassVar
 
 import numpy as np
 
 from gloam.errors import DataError
+from gloam.files import read_file
 
 SIMPLE = frozenset((int, float, str, bytes, bool, type(None)))
+UNFOLDED = 4_000_000  # values that a pickle may stand for, beside 16 for each of its bytes
+DEEPEST = 64  # parts inside each other
 KINDS = "biufSU"  # of array elements: numbers and text; never objects
 
 
@@ -30,8 +35,8 @@ def load_pickle(path: str | Path) -> Any:
     """
     file = Path(path)
     try:
-        with open(file, "rb") as handle:
-            return plain(_Restricted(handle).load())
+        content = read_file(file)
+        return plain(_Restricted(content).load(), UNFOLDED + 16 * len(content))
     except OSError as error:
         raise DataError(f"{file}: cannot be read ({error.strerror or error}); check the path") from error
     except _RefusedError as error:
@@ -66,13 +71,21 @@ def stand_ins() -> dict[str, Callable[..., Any]]:
     return names
 
 
-def plain(value: Any) -> Any:
+def plain(value: Any, most: int | None = None) -> Any:
     """``value`` with arrays in place of what stood for them while it was read.
 
+    Args:
+        most: values that it may hold, those that it shares counted at every place.
+
     Raises:
-        ValueError: a stand-in without content.
+        ValueError: a stand-in without content, parts inside themselves or deeper than :data:`DEEPEST`, or more values
+            than ``most``: a few bytes can stand for more than any reader would see the end of.
     """
-    return _plain(value, {})
+    seen = _Seen()
+    found = _plain(value, seen, 0)
+    if most is not None and seen.size(value) > most:
+        raise ValueError(f"its shared parts stand for more than {most:,} values")
+    return found
 
 
 class DtypeState:
@@ -113,10 +126,64 @@ class _RefusedError(Exception):
     pass
 
 
-class _Restricted(pickle.Unpickler):
-    def __init__(self, handle: BinaryIO) -> None:
-        super().__init__(handle, encoding="latin1")
+_Unpickler: Any = pickle._Unpickler  # the C one cannot be asked before it hashes
+
+
+class _Restricted(_Unpickler):  # type: ignore[misc]  # of a class that has no types
+    """The standard library's reader in Python, which lets keys be looked at before they are hashed.
+
+    A tuple of tuples, each twice in the next, takes time without end to be hashed.
+    """
+
+    dispatch: ClassVar[dict[int, Any]] = dict(_Unpickler.dispatch)
+
+    def __init__(self, content: bytes) -> None:
+        super().__init__(io.BytesIO(content), encoding="latin1")
         self._names = stand_ins()
+        self._most = len(content)
+
+    def load_setitem(self) -> None:
+        """A dictionary's item."""
+        _check_keys(self.stack[-2:-1])
+        super().load_setitem()
+
+    def load_setitems(self) -> None:
+        """Several of them."""
+        _check_keys(self.stack[::2])
+        super().load_setitems()
+
+    def load_dict(self) -> None:
+        """A dictionary."""
+        _check_keys(self.stack[::2])
+        super().load_dict()
+
+    def load_additems(self) -> None:
+        """Items of a set."""
+        _check_keys(self.stack)
+        super().load_additems()
+
+    def load_frozenset(self) -> None:
+        """A set that stays as it is."""
+        _check_keys(self.stack)
+        super().load_frozenset()
+
+    def load_bytearray8(self) -> None:
+        """Bytes; the length that is stated would be reserved at once."""
+        (size,) = struct.unpack("<Q", self.read(8))
+        if size > self._most:
+            raise ValueError("truncated")
+        self.append(bytearray(self.read(size)))
+
+    for code, load in (
+        (pickle.SETITEM, load_setitem),
+        (pickle.SETITEMS, load_setitems),
+        (pickle.DICT, load_dict),
+        (pickle.ADDITEMS, load_additems),
+        (pickle.FROZENSET, load_frozenset),
+        (pickle.BYTEARRAY8, load_bytearray8),
+    ):
+        dispatch[code[0]] = load
+    del code, load
 
     def find_class(self, module: str, name: str) -> Any:
         """What a pickle may name."""
@@ -132,6 +199,8 @@ class _Restricted(pickle.Unpickler):
 def _from_bytes(content: Any, dtype: Any, shape: Any, order: str) -> np.ndarray[Any, Any]:
     if not isinstance(dtype, DtypeState):
         raise ValueError("an array without a dtype")
+    if not isinstance(content, str | bytes | bytearray):  # of a number, bytes() would make as many
+        raise ValueError("an array without bytes")
     raw = content.encode("latin1") if isinstance(content, str) else bytes(content)
     wanted = dtype.dtype()
     flat = np.frombuffer(raw, wanted) if raw else np.empty(0, wanted)
@@ -139,28 +208,60 @@ def _from_bytes(content: Any, dtype: Any, shape: Any, order: str) -> np.ndarray[
     return native.reshape(tuple(int(side) for side in shape), order="F" if order == "F" else "C")
 
 
-def _plain(value: Any, seen: dict[int, tuple[Any, Any]]) -> Any:
-    """Shared and cyclic parts are visited once; ``seen`` keeps them alive, so that no identity is used twice."""
+def _check_keys(keys: list[Any]) -> None:
+    for key in keys:
+        flat = type(key) is tuple and SIMPLE.issuperset(map(type, key))
+        if type(key) not in SIMPLE and not flat:
+            raise ValueError(f"a key of type {type(key).__name__}")
+
+
+class _Seen:
+    """What was visited, and how many values each part stands for; it is kept alive, so no identity is used twice."""
+
+    def __init__(self) -> None:
+        self._found: dict[int, tuple[Any, Any, int]] = {}
+        self.open: set[int] = set()
+
+    def known(self, value: Any) -> tuple[Any, Any, int] | None:
+        return self._found.get(id(value))
+
+    def keep(self, value: Any, found: Any, parts: Iterable[Any]) -> None:
+        self._found[id(value)] = (value, found, 1 + sum(map(self.size, parts)))
+        self._found.setdefault(id(found), (found, found, self._found[id(value)][2]))
+
+    def size(self, value: Any) -> int:
+        known = self._found.get(id(value))
+        return 1 if known is None else known[2]
+
+
+def _plain(value: Any, seen: _Seen, depth: int) -> Any:
+    """Shared parts are visited once."""
     if type(value) in SIMPLE:
         return value
     if isinstance(value, ArrayState):
         if value.value is None:
             raise ValueError("an array without content")
         return value.value
-    if id(value) in seen:
-        return seen[id(value)][1]
+    known = seen.known(value)
+    if known is not None:
+        return known[1]
+    if id(value) in seen.open:
+        raise ValueError("a part that holds itself")
+    if depth > DEEPEST:
+        raise ValueError(f"parts more than {DEEPEST} deep")
+    seen.open.add(id(value))
     if isinstance(value, dict):
-        seen[id(value)] = (value, value)
         for key in list(value):
-            value[key] = _plain(value[key], seen)
+            value[key] = _plain(value[key], seen, depth + 1)
+        seen.keep(value, value, value.values())
     elif isinstance(value, list):
-        seen[id(value)] = (value, value)
         if not SIMPLE.issuperset(map(type, value)):
-            value[:] = [_plain(item, seen) for item in value]
+            value[:] = [_plain(item, seen, depth + 1) for item in value]
+        seen.keep(value, value, value)
     elif isinstance(value, tuple):
-        found = tuple(_plain(item, seen) for item in value)
-        seen[id(value)] = (value, found)
-        return found
+        found = tuple(_plain(item, seen, depth + 1) for item in value)
+        seen.keep(value, found, found)
+        value = found
     elif isinstance(value, DtypeState) or callable(value):
         raise ValueError("a bare dtype or function")
     return value

@@ -19,7 +19,7 @@ def read_mapping(path: str | Path) -> dict[str, Any]:
     yaml = require("yaml", "train", "read a training configuration")
     try:
         value = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise UsageError(f"{path}: not readable as YAML ({' '.join(str(error).split())[:160]})") from error
     if not isinstance(value, dict | None):
         raise UsageError(f"{path}: expected keys and values, found {type(value).__name__}")

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import io
+import os
+import subprocess
+import sys
 import zlib
 from collections.abc import Callable
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
 
-from gloam.data.images import decode_image, image_size, stored_size
+from gloam.data.images import MAX_BYTES, decode_image, header_size, image_size, stored_size
 from gloam.data.photometric import clahe
 from gloam.errors import ImageError
 
@@ -139,3 +143,72 @@ def test_clahe_lifts_a_dark_image_and_keeps_its_colour(data_pack: Callable[[str]
     grey = np.repeat(dark[..., :1], 3, axis=2)
     assert np.ptp(clahe(grey).astype(int), axis=2).max() <= 2  # grey stays grey
     np.testing.assert_array_equal(clahe(np.full((64, 64, 3), 90, np.uint8)).std((0, 1)), 0)
+
+
+def png(width: int, height: int, depth: int, kind: int, row: bytes) -> bytes:
+    """A PNG of equal rows."""
+
+    def chunk(name: bytes, body: bytes) -> bytes:
+        return len(body).to_bytes(4, "big") + name + body + zlib.crc32(name + body).to_bytes(4, "big")
+
+    packer = zlib.compressobj(9)
+    pixels = b"".join(packer.compress(b"\0" + row) for _ in range(height)) + packer.flush()
+    header = width.to_bytes(4, "big") + height.to_bytes(4, "big") + bytes([depth, kind, 0, 0, 0])
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+def test_deep_pixels_take_little_more_memory_than_others(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(png(10900, 10900, 16, 0, bytes(2 * 10900)))
+    code = (
+        "import resource, sys; from gloam.data.images import decode_image; decode_image(sys.argv[1], max_side=1024); "
+    )
+    code += "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "a.png")], capture_output=True, check=True)
+    assert int(done.stdout) < 1_400_000  # kB; 3.4 million where all of it became floating-point numbers
+
+
+def test_every_value_of_sixteen_bits_is_the_nearest_of_eight() -> None:
+    values = np.arange(65536, dtype=np.uint16).reshape(512, 128)
+    found = decode_image(encode(Image.fromarray(values)))
+    np.testing.assert_array_equal(found[..., 0], np.rint(values / 257))
+
+
+@pytest.mark.parametrize("kind", ["EPS", "PCX", "TGA", "ICO", "SGI", "PDF"])
+def test_formats_that_are_not_on_the_list_are_no_images(gradient: Image.Image, kind: str) -> None:
+    with pytest.raises(ImageError, match="not an image that can be decoded"):
+        decode_image(encode(gradient, kind))
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "PPM", "JPEG2000", "MPO"])
+def test_formats_on_the_list_are_read(gradient: Image.Image, kind: str, tmp_path: Path) -> None:
+    content = encode(gradient, kind)
+    assert decode_image(content).shape == (48, 64, 3)
+    (tmp_path / "a").write_bytes(content)
+    assert header_size(tmp_path / "a") == (64, 48)
+
+
+@pytest.mark.parametrize("where", ["asarray", "array", "resize", "open"])
+def test_an_image_that_memory_has_no_room_for_is_a_reason(
+    gradient: Image.Image, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise cv2.error("Insufficient memory") if where == "resize" else MemoryError()
+
+    content = encode(gradient)
+    monkeypatch.setattr({"resize": cv2, "open": Image}.get(where, np), where, full)
+    with pytest.raises(ImageError, match="no memory for its pixels; make it smaller"):
+        decode_image(content, stretch=None if where == "array" else (40, 40))
+
+
+def test_pipes_devices_and_endless_files_are_reasons(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.jpg")
+    with open(tmp_path / "long.jpg", "wb") as file:
+        file.truncate(MAX_BYTES * 40)
+    for path in (tmp_path / "pipe.jpg", Path("/dev/zero"), Path("/dev/stdin")):
+        for read in (decode_image, header_size):
+            with pytest.raises(ImageError, match="cannot be read: a pipe, socket or device, not a file"):
+                read(path)
+    with pytest.raises(ImageError, match=r"not an image|holds more than 1024 MB"):
+        decode_image(tmp_path / "long.jpg")

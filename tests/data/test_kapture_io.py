@@ -130,3 +130,92 @@ def test_real_map_with_rigs_equals_kapture(data_pack: Callable[[str], Path], tmp
     (tmp_path / "sensors" / "rigs.txt").unlink()
     with pytest.raises(DataError, match="no pose"):
         read_scene(tmp_path, need_poses=True)
+
+
+ROWS = {
+    "sensors.txt": "left, left, camera, PINHOLE, 512, 384, 420.0, 420.0, 256.0, 192.0",
+    "trajectories.txt": "1, left, 1.0, 0.0, 0.0, 0.0, 0.1, 0.0, 0.3333333333333333",
+    "records_camera.txt": "1, left, day/left/1.jpg",
+}
+
+
+@pytest.mark.parametrize(
+    ("file", "at", "value"),
+    [
+        *(("trajectories.txt", at, bad) for at in range(2, 9) for bad in ("nan", "inf", "-inf", "1e300", "", "x")),
+        *(("sensors.txt", at, bad) for at in range(4, 10) for bad in ("nan", "inf", "-inf", "", "x")),
+        *(("sensors.txt", at, bad) for at in range(4, 8) for bad in ("0", "-1")),
+        *(("sensors.txt", at, bad) for at in (4, 5) for bad in ("2.5", "1e300")),
+        ("sensors.txt", 3, "PINHOL"),
+        ("records_camera.txt", 0, "1.5"),
+        ("trajectories.txt", 0, "nan"),
+    ],
+)
+def test_every_number_is_finite_or_named_with_its_line(scene: Scene, file: str, at: int, value: str) -> None:
+    path = scene.root / "sensors" / file
+    lines = path.read_text().splitlines()
+    number = lines.index(ROWS[file])
+    fields = ROWS[file].split(", ")
+    fields[at] = value
+    path.write_text("\n".join([*lines[:number], ", ".join(fields), *lines[number + 1 :]]))
+    if value == "" and file == "trajectories.txt":  # kapture's way to say that a part of the pose is not known
+        assert "day/left/1.jpg" not in read_scene(scene.root).poses
+        return
+    with pytest.raises(DataError, match=f"{path}:{number + 1}: .*malformed") as error:
+        read_scene(scene.root)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("quaternion", ["0, 0, 0, 0", "0, 0, 0, 1e-200", "1e200, 0, 0, 0"])
+def test_a_quaternion_that_no_rotation_has_is_refused(scene: Scene, quaternion: str) -> None:
+    path = scene.root / "sensors" / "trajectories.txt"
+    path.write_text(f"1, left, {quaternion}, 0, 0, 0\n")
+    with pytest.raises(DataError, match=f"{path}:1: .*not of length 1"):
+        read_scene(scene.root)
+
+
+@pytest.mark.parametrize(
+    ("file", "row", "reason"),
+    [
+        ("records_camera.txt", "1, left, other.jpg", "timestamp 1 and camera 'left' is there already, in line 4"),
+        ("records_camera.txt", "7, left, ./day//left/1.jpg", "image 'day/left/1.jpg' is there already, in line 4"),
+        ("trajectories.txt", ROWS["trajectories.txt"], "timestamp 1 and device 'left' is there already"),
+        ("sensors.txt", ROWS["sensors.txt"], "sensor 'left' is there already"),
+    ],
+)
+def test_nothing_is_there_twice(scene: Scene, file: str, row: str, reason: str) -> None:
+    path = scene.root / "sensors" / file
+    path.write_text(f"{path.read_text()}{row}\n")
+    with pytest.raises(DataError, match=reason):
+        read_scene(scene.root)
+
+
+def test_texts_take_a_byte_order_mark(scene: Scene) -> None:
+    for path in (scene.root / "sensors").glob("*.txt"):
+        rows = [line for line in path.read_text().splitlines() if not line.startswith("#")]
+        path.write_bytes(b"\xef\xbb\xbf" + "\r\n".join(rows).encode())
+    again = read_scene(scene.root)
+    assert (again.cameras, again.records, again.poses) == (scene.cameras, scene.records, scene.poses)
+
+
+def test_what_cannot_be_read_back_is_not_written(scene: Scene) -> None:
+    nan = dataclasses.replace(scene, poses={"day/left/1.jpg": Pose((1, 0, 0, 0), (float("nan"), 0, 0))})
+    with pytest.raises(DataError, match=r"day/left/1\.jpg' has no usable pose"):
+        write_scene(nan)
+    same = dataclasses.replace(scene, records={name: Record("left", 3) for name in ("a.jpg", "b.jpg")})
+    with pytest.raises(DataError, match=r"'a\.jpg' and 'b\.jpg' are of one camera 'left' and timestamp 3"):
+        write_scene(same)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_features_are_finite_or_named(scene: Scene, bad: float) -> None:
+    rows = np.ones((4, 8), np.float32)
+    write_global_features(scene.root, "tiny", [(f"{row}.jpg", values) for row, values in enumerate(rows)], 8)
+    rows[2, 5] = bad
+    rows[2].tofile(scene.root / "reconstruction/global_features/tiny/2.jpg.gfeat")
+    with pytest.raises(DataError, match=r"2\.jpg\.gfeat: 1 of 1 global_features are not finite"):
+        read_global_features(scene.root)
+    with pytest.raises(DataError, match=r"'2\.jpg': its descriptor is not finite"):
+        write_global_features(scene.root, "tiny", [("2.jpg", rows[2])], 8)
+    with pytest.raises(DataError, match="not finite as float16"):
+        write_global_features(scene.root, "tiny", [("2.jpg", np.full(8, 1e6, np.float32))], 8, "float16")

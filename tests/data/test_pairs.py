@@ -51,6 +51,10 @@ def test_kapture_itself_reads_what_is_written(tmp_path: Path) -> None:
         "a.jpg b.jpg c.jpg",
         "a.jpg, b.jpg, high",
         "a.jpg, b.jpg, nan",
+        "a.jpg, b.jpg, inf",
+        "a.jpg, b.jpg, -1e999",
+        '"a.jpg b.jpg',
+        '"a".jpg b.jpg',
         "a.jpg, , 1",
         "../a.jpg b.jpg",
         "a, b, 1, 2",
@@ -91,3 +95,18 @@ def test_an_interrupted_write_leaves_the_old_file(tmp_path: Path) -> None:
         write_pairs(tmp_path / "pairs.txt", broken())
     assert read_pairs(tmp_path / "pairs.txt") == PAIRS
     assert [path.name for path in tmp_path.iterdir()] == ["pairs.txt"]
+
+
+@pytest.mark.parametrize("score", [float("nan"), float("inf"), -float("inf")])
+def test_scores_that_are_not_finite_are_not_written(tmp_path: Path, score: float) -> None:
+    with pytest.raises(DataError, match=r"the score of 'a\.jpg' and 'b\.jpg' is"):
+        write_pairs(tmp_path / "pairs.txt", [Pair("a.jpg", "b.jpg", score)])
+    assert not (tmp_path / "pairs.txt").exists()
+
+
+@pytest.mark.parametrize("line", ['"my a.jpg" b//c.jpg', "my a.jpg, b\\c.jpg, 0.5", '"my a.jpg"\t./b/c.jpg'])
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
+def test_names_have_one_spelling_and_may_have_spaces(tmp_path: Path, line: str, mark: bytes) -> None:
+    (tmp_path / "pairs.txt").write_bytes(mark + line.encode())
+    (pair,) = read_pairs(tmp_path / "pairs.txt")
+    assert (pair.query, pair.mapping) == ("my a.jpg", "b/c.jpg")

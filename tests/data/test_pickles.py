@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import pickle
+import resource
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -46,13 +47,68 @@ def test_data_and_arrays(tmp_path: Path, protocol: int, numpy_1: bool) -> None:
     assert found["nested"] == CONTENT["nested"]
 
 
-def test_shared_and_cyclic_parts(tmp_path: Path) -> None:
+def test_shared_parts_stay_shared(tmp_path: Path) -> None:
     shared = [np.arange(2)]
-    cyclic: list[Any] = [shared, (shared,)]
-    cyclic.append(cyclic)
-    found = load_pickle(written(tmp_path / "a.pkl", pickle.dumps(cyclic)))
+    found = load_pickle(written(tmp_path / "a.pkl", pickle.dumps([shared, (shared,)])))
     assert found[0] is found[1][0]
-    assert found[2] is found
+
+
+def doubled(kind: Callable[[Any], Any], levels: int) -> Any:
+    value = kind([1, 2])
+    for _ in range(levels):
+        value = kind([value, value])
+    return value
+
+
+def cyclic() -> list[Any]:
+    value: list[Any] = []
+    value += [value, value]
+    return value
+
+
+def keyed(opcodes: bytes) -> bytes:
+    """A few bytes: a tuple of 2**60 numbers, which is then hashed."""
+    twice = b"K\x01\x85" + b"2\x86" * 60
+    return b"\x80\x04" + opcodes.replace(b"?", twice) + b"."
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (keyed(b"}?Ns"), "a key of type tuple"),
+        (keyed(b"}(?Nu"), "a key of type tuple"),
+        (keyed(b"(?Nd"), "a key of type tuple"),
+        (keyed(b"\x8f(?\x90"), "a key of type tuple"),
+        (keyed(b"(?\x91"), "a key of type tuple"),
+        (pickle.dumps(doubled(tuple, 40)), "shared parts stand for more than"),
+        (pickle.dumps({"cids": doubled(list, 40)}), "shared parts stand for more than"),
+        (pickle.dumps(cyclic()), "holds itself"),
+        (b"\x80\x04" + b"]" * 900 + b"a" * 899 + b".", "deep"),
+        (b"\x80\x05\x96" + (1 << 40).to_bytes(8, "little") + b"x.", "truncated"),
+        (b"\x80\x04Nr\xff\xff\xff\x7f.", None),
+        (
+            pickle.dumps(np.zeros(4, np.uint8), 4).replace(b"C\x04\0\0\0\0", b"J\xff\xff\xff\x7f"),
+            "an array without bytes",
+        ),
+    ],
+)
+def test_a_few_bytes_neither_hang_nor_fill_the_memory(tmp_path: Path, content: bytes, reason: str | None) -> None:
+    assert len(content) < 3000
+    file = written(tmp_path / "a.pkl", content)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    if reason is None:
+        assert load_pickle(file) is None
+    else:
+        with pytest.raises(DataError, match=reason) as error:
+            load_pickle(file)
+        assert "\n" not in str(error.value)
+        assert len(str(error.value)) < 400
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # kB
+
+
+def test_flat_tuples_are_keys(tmp_path: Path) -> None:
+    content = {(1, "a"): {2, (3, 4)}, "b": frozenset((5,))}
+    assert load_pickle(written(tmp_path / "a.pkl", pickle.dumps(content))) == content
 
 
 class Call:

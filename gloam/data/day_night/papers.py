@@ -6,8 +6,9 @@ import itertools
 import re
 from pathlib import Path
 
-from gloam.data.day_night.read import Paired, Unpaired, as_item, files_below, read_day_night, refuse_overlap, text_lines
+from gloam.data.day_night.read import Paired, Unpaired, as_item, files_below, read_day_night, refuse_overlap
 from gloam.data.sources import ImageItem
+from gloam.data.text import finite, listed_name, text_lines
 from gloam.errors import DataError
 
 NIGHT_SHARE = 0.9  # the thesis: night where the attribute is above this
@@ -47,7 +48,7 @@ def read_transient(root: str | Path, above: float = NIGHT_SHARE) -> Paired:
         if len(cells) != len(attributes):
             raise DataError(f"{table}:{number}: {len(cells)} attributes after the name; expected {len(attributes)}")
         try:
-            share = {attributes[i]: float(cells[i].split(",")[0]) for i in range(len(cells))}
+            share = {attributes[i]: finite(cells[i].split(",")[0]) for i in range(len(cells))}
         except ValueError:
             raise DataError(f"{table}:{number}: an attribute is not a number; expected 'value,confidence'") from None
         day, night = webcams.setdefault(name.split("/")[0], ([], []))
@@ -86,7 +87,7 @@ def read_aachen(root: str | Path, day: str | None = None, night: str | None = No
         items: dict[Path, ImageItem] = {}
         for path in lists:
             for number, line in text_lines(path):
-                item = as_item(line.split(maxsplit=1)[0], images)
+                item = as_item(listed_name(line), images)
                 items[item.path] = item
                 rows.setdefault(item.path, f"{path.name}:{number}")
         if not lists:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import csv
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from PIL import Image
-
-from gloam.data.images import decode_image
+from gloam.data.images import decode_image, header_size
 from gloam.data.sources import ImageItem
+from gloam.data.sources.files import local_files
+from gloam.data.sources.items import is_beside
+from gloam.data.text import listed_name, plain_name, text_lines
 from gloam.errors import DataError, ImageError
 from gloam.files import bad_name
 
@@ -81,8 +81,8 @@ def read_day_night(day: str | Path, night: str | Path, root: str | Path | None =
     """One folder, or one text list, for each domain.
 
     Args:
-        day, night: a folder (searched below) or a text file with one image a line; what follows a space is left
-            out, so that lists with intrinsics serve too. ``#`` begins a comment.
+        day, night: a folder (searched below) or a text file with one image a line, as :mod:`gloam.data.text` reads
+            it, so that lists with intrinsics serve too.
         root: folder that the lists' names are relative to; the list's own by default.
 
     Raises:
@@ -110,8 +110,7 @@ def read_list(path: Path, root: Path, rows: dict[Path, str]) -> list[ImageItem]:
     """
     items: dict[Path, ImageItem] = {}
     for number, line in text_lines(path):
-        name = line.split(maxsplit=1)[0]
-        item = as_item(name, root)
+        item = as_item(listed_name(line), root)
         if item.path not in items:
             items[item.path] = item
             rows[item.path] = f"{path.name}:{number}"
@@ -166,7 +165,7 @@ def read_paired_csv(path: str | Path, root: str | Path | None = None) -> Paired:
             missing = {"day", "night"} - set(reader.fieldnames or ())
             if missing:
                 raise DataError(f"{place}:1: no column {sorted(missing)[0]!r}; the first line names the columns")
-            table = [(reader.line_num, row["day"] or "", row["night"] or "") for row in reader]
+            table = [(reader.line_num, plain_name(row["day"] or ""), plain_name(row["night"] or "")) for row in reader]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{place}: the table of pairs cannot be read ({error})") from error
     bad = [f"{n}: {name!r} {bad_name(name)}" for n, *names in table for name in names if bad_name(name)]
@@ -214,17 +213,9 @@ def check_images(
 def image_problem(path: Path, least_side: int, max_side: int | None, decode: bool) -> str | None:
     """Why an image cannot be used, or None; arguments as in :func:`check_images`."""
     try:
-        if decode:
-            height, width = decode_image(path).shape[:2]
-        else:
-            with Image.open(path) as image:
-                width, height = image.size
+        height, width = decode_image(path).shape[:2] if decode else header_size(path)[::-1]
     except ImageError as error:
         return str(error)
-    except OSError as error:
-        return f"cannot be read: {error.strerror or 'not an image'}"
-    except Image.DecompressionBombError:
-        return "a decompression bomb or a scan; cut it first"
     factor = 1.0 if max_side is None else min(1.0, max_side / max(width, height))
     width, height = round(width * factor), round(height * factor)
     if min(width, height) < least_side:
@@ -246,38 +237,21 @@ def refuse_overlap(day: Sequence[ImageItem], night: Sequence[ImageItem], rows: M
 
 
 def files_below(folder: Path) -> list[str]:
-    """Relative posix names of the files below a folder, sorted; hidden ones are left out.
+    """Relative posix names of the files below a folder and what it links to, sorted; hidden ones are left out, and
+    those that are no images by their name.
 
     Raises:
         DataError: no such folder, or it cannot be read.
     """
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder")
-    names = []
-    for parent, folders, files in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        relative = Path(parent).relative_to(folder)
-        names += [(relative / name).as_posix() for name in files if not name.startswith(".")]
-    return sorted(names)
+    try:
+        return [name for name in local_files.below(str(folder)) if not is_beside(name)]
+    except OSError as error:
+        raise DataError(f"{error.filename}: the folder cannot be read ({error.strerror})") from error
 
 
 def as_item(name: str, root: Path) -> ImageItem:
     """An image by its name below ``root``; a name that leaves ``root`` is kept as a problem."""
     problem = bad_name(name)
     return ImageItem(name, root / name, f"name {problem}" if problem else None)
-
-
-def text_lines(path: Path) -> list[tuple[int, str]]:
-    """Line numbers and stripped lines of a text file, without blank lines and comments.
-
-    Raises:
-        DataError: unreadable, or not UTF-8.
-    """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: is not UTF-8 text ({error.reason} at byte {error.start})") from error
-    except OSError as error:
-        raise DataError(f"{path}: no such folder or list ({error.strerror})") from error
-    stripped = ((number, line.strip()) for number, line in enumerate(lines, 1))
-    return [(number, line) for number, line in stripped if line and not line.startswith("#")]

@@ -5,11 +5,11 @@ The first fetch writes each file's sha256 to a lock file; every later use must f
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import datetime
 import fcntl
 import http.client
-import json
 import os
 import shutil
 import time
@@ -22,7 +22,7 @@ from typing import Any
 
 from gloam.data.published.names import Published, find_published, named_hash
 from gloam.errors import DataError, StoreError, UsageError
-from gloam.files import sha256_file, write_failure, write_json
+from gloam.files import load_json, read_file, sha256_file, write_failure, write_json
 
 FOLDER_VARIABLE, MIRROR_VARIABLE = "GLOAM_PUBLISHED", "GLOAM_MIRROR"
 LOCK_FILE = "published.lock.json"
@@ -31,7 +31,8 @@ BLOCK = 1 << 18
 TIMEOUT = 30.0  # seconds without a byte
 ATTEMPTS = 4  # connections to a server that breaks them off, each from where the last ended
 MARGIN = 16 << 20  # bytes that are left free on the disk
-HTML = (b"<!doctype html", b"<html")
+PAGES = ("text/html", "application/xhtml+xml", "application/json", "application/xml", "text/xml")
+PAGE = "sent a web page in place of the file; give another address by --mirror"
 
 Progress = Callable[[str, int, int | None], None]  # file, bytes so far, bytes in all where known
 
@@ -97,18 +98,20 @@ def pull(
     pins = _read_lock(lock_path)
     fetched, pinned, hashes = [], [], []
     for file, source in zip(published.files, published.urls, strict=True):
-        url = source if mirror is None else f"{mirror.rstrip('/')}/{file}"
+        addresses = _addresses(source) if mirror is None else (f"{mirror.rstrip('/')}/{file}",)
         path = place / file
+        url = addresses[-1]
         if not path.is_file():
-            _fetch(url, path, pins.get(file, {}).get("sha256"), progress, wait)
+            url = _fetch_any(addresses, path, pins.get(file, {}).get("sha256"), progress, wait)
             fetched.append(file)
         digest = sha256_file(path)
         expected = pins.get(file, {}).get("sha256")
         if expected is None:
-            pins[file] = _pin(path, digest, url)
-            write_json(lock_path, pins)
+            if wrong := _wrong(path, path.name, digest, None):
+                raise DataError(f"{path}: it was not pinned, as whoever gave it {wrong}; delete it and pull again")
+            expected = _add_pin(lock_path, file, _pin(path, digest, url))
             pinned.append(file)
-        elif digest != expected:
+        if digest != expected:
             raise DataError(
                 f"{path}: sha256 {digest[:12]}..., but {expected[:12]}... is pinned in {lock_path}; the file has "
                 "changed: delete it and pull again, or delete its entry there if you trust the new one"
@@ -118,29 +121,59 @@ def pull(
     return Pulled(published, paths, tuple(hashes), tuple(fetched), tuple(pinned))
 
 
-def _fetch(url: str, path: Path, pinned: str | None, progress: Progress | None, wait: float) -> None:
+def _addresses(source: str) -> tuple[str, ...]:
+    """Where to look, one after another: a source without encryption may have it by now."""
+    return (source.replace("http://", "https://", 1), source) if source.startswith("http://") else (source,)
+
+
+def _fetch_any(
+    addresses: tuple[str, ...], path: Path, pinned: str | None, progress: Progress | None, wait: float
+) -> str:
+    """Fetch from the first address that has the file; returns it. The last one's failure is that of all."""
+    for address in addresses[:-1]:
+        part = path.with_name(path.name + ".part")
+        try:
+            _fetch(address, path, pinned, progress, wait, patience=1)
+            return address
+        except DataError:
+            if part.is_file() and _read_notes(part.with_name(part.name + ".json")).get("url") == address:
+                raise  # a part is there; the next run goes on from it
+    _fetch(addresses[-1], path, pinned, progress, wait)
+    return addresses[-1]
+
+
+def _wrong(path: Path, name: str, digest: str, pinned: str | None) -> str | None:
+    """What whoever sent a file did wrong, or None."""
+    with open(path, "rb") as handle:
+        begin = handle.read(64)
+    if not begin:
+        return "sent an empty file; give another address by --mirror"
+    if begin.removeprefix(codecs.BOM_UTF8).lstrip().startswith(b"<"):  # neither weights nor pickles do
+        return PAGE
+    if pinned is not None and digest != pinned:
+        return (
+            f"sent a file of sha256 {digest[:12]}..., but {pinned[:12]}... is pinned from the first use; "
+            "use a mirror with the old file, or delete its entry in the lock file if you trust the new one"
+        )
+    if not digest.startswith(named_hash(name)):
+        return f"sent a file of sha256 {digest[:12]}..., but its name says {named_hash(name)}; try a mirror"
+    return None
+
+
+def _fetch(
+    url: str, path: Path, pinned: str | None, progress: Progress | None, wait: float, patience: int = ATTEMPTS
+) -> None:
     """Fetch into ``<file>.part``, check, rename."""
     part = path.with_name(path.name + ".part")
     with _alone(path):
         if path.is_file():  # another process has just fetched it
             return
-        _download(url, part, progress, wait)
+        _download(url, part, progress, wait, patience, known=pinned or named_hash(path.name))
         try:
-            with open(part, "rb") as handle:
-                begin = handle.read(64).lstrip().lower()
             digest = sha256_file(part)
+            wrong = _wrong(part, path.name, digest, pinned)
         except OSError as error:
             raise StoreError(f"{part}: cannot be read ({error.strerror or error})") from error
-        wrong = None
-        if begin.startswith(HTML):
-            wrong = "sent a web page in place of the file; give another address by --mirror"
-        elif pinned is not None and digest != pinned:
-            wrong = (
-                f"sent a file of sha256 {digest[:12]}..., but {pinned[:12]}... is pinned from the first use; "
-                "use a mirror with the old file, or delete its entry in the lock file if you trust the new one"
-            )
-        elif not digest.startswith(named_hash(path.name)):
-            wrong = f"sent a file of sha256 {digest[:12]}..., but its name says {named_hash(path.name)}; try a mirror"
         if wrong:
             _forget(part)
             raise DataError(f"{url}: {wrong}")
@@ -151,7 +184,13 @@ def _fetch(url: str, path: Path, pinned: str | None, progress: Progress | None, 
         _forget(part)
 
 
-def _download(url: str, part: Path, progress: Progress | None, wait: float) -> None:
+def _download(url: str, part: Path, progress: Progress | None, wait: float, patience: int, known: str) -> None:
+    """Fetch into a part.
+
+    Args:
+        patience: attempts to reach a server that has sent nothing.
+        known: what the hash must begin with, whatever the length; empty where nothing is known of it.
+    """
     reason = ""
     attempts = 1 if url.startswith("file:") else ATTEMPTS
     for attempt in range(attempts):
@@ -159,7 +198,7 @@ def _download(url: str, part: Path, progress: Progress | None, wait: float) -> N
             time.sleep(wait * 2 ** (attempt - 1))
         before = part.stat().st_size if part.is_file() else 0
         try:
-            if _transfer(url, part, progress):
+            if _transfer(url, part, progress, bool(known)):
                 return
             reason = "the connection broke off"
         except urllib.error.HTTPError as error:
@@ -169,14 +208,14 @@ def _download(url: str, part: Path, progress: Progress | None, wait: float) -> N
         except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError) as error:
             reason = str(getattr(error, "reason", None) or error) or type(error).__name__
         after = part.stat().st_size if part.is_file() else 0
-        if attempt == attempts - 1 and after == before == 0:
+        if attempt >= min(attempts, patience) - 1 and after == before == 0:
             raise DataError(f"{url}: cannot be reached ({reason}); check the network or give --mirror URL")
     size = part.stat().st_size if part.is_file() else 0
     raise DataError(f"{url}: {reason} after {size:,} bytes, {attempts} times; run the same command again to resume")
 
 
-def _transfer(url: str, part: Path, progress: Progress | None) -> bool:
-    """One connection; True where the file is whole after it."""
+def _transfer(url: str, part: Path, progress: Progress | None, checked: bool) -> bool:
+    """One connection; True where the file is whole after it. ``checked``: its hash will say so in any case."""
     notes = part.with_name(part.name + ".json")
     have = part.stat().st_size if part.is_file() else 0
     known = _read_notes(notes) if have else {}
@@ -196,15 +235,30 @@ def _transfer(url: str, part: Path, progress: Progress | None) -> bool:
             return False
         raise
     with response:
+        _refuse_other(url, response)
         length = response.headers.get("Content-Length")
         expected = int(length) if length is not None and length.isdigit() else None
         if getattr(response, "status", 200) != 206 or not _continues(response.headers.get("Content-Range"), have):
             have = 0
         total = None if expected is None else have + expected
+        if total is None and not checked and not getattr(response, "chunked", False):
+            raise DataError(
+                f"{url}: does not say how long the file is, so a part could be taken for the whole; give another "
+                "address by --mirror"
+            )
         entity = response.headers.get("ETag") or ""
         version = entity if entity and not entity.startswith("W/") else response.headers.get("Last-Modified")
         _save(part, notes, response, have, total, {"url": url, "version": version, "total": total}, progress)
     return total is None or part.stat().st_size == total
+
+
+def _refuse_other(url: str, response: Any) -> None:
+    """Refuse an answer that is not the file's own bytes, by its headers."""
+    encoding = (response.headers.get("Content-Encoding") or "identity").strip().lower()
+    if encoding != "identity":
+        raise DataError(f"{url}: sent the file encoded as {encoding[:40]!r}; give another address by --mirror")
+    if response.headers.get_content_type() in PAGES:
+        raise DataError(f"{url}: {PAGE}")
 
 
 def _save(
@@ -254,7 +308,7 @@ def _continues(header: str | None, have: int) -> bool:
 
 def _read_notes(path: Path) -> dict[str, Any]:
     try:
-        notes = json.loads(path.read_bytes())
+        notes = load_json(read_file(path))
     except (OSError, ValueError):
         return {}
     return notes if isinstance(notes, dict) else {}
@@ -269,7 +323,7 @@ def _read_lock(path: Path) -> dict[str, dict[str, Any]]:
     if not path.is_file():
         return {}
     try:
-        pins = json.loads(path.read_bytes())
+        pins = load_json(read_file(path))
     except (OSError, ValueError) as error:
         raise DataError(
             f"{path}: the lock file cannot be read ({error}); restore it, or delete it to pin anew"
@@ -277,6 +331,24 @@ def _read_lock(path: Path) -> dict[str, dict[str, Any]]:
     if not isinstance(pins, dict) or not all(isinstance(pin, dict) and "sha256" in pin for pin in pins.values()):
         raise DataError(f"{path}: is no lock file of pulled files; restore it, or delete it to pin anew")
     return pins
+
+
+def _add_pin(lock: Path, file: str, pin: dict[str, Any]) -> str:
+    """Add a pin to those that are in the lock file by now; returns the hash that it holds for the file then."""
+    try:
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        folder = os.open(lock.parent, os.O_RDONLY)
+    except OSError as error:
+        raise StoreError(write_failure(lock, error)) from error
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)  # until it is closed; others that pin wait
+        pins = _read_lock(lock)
+        if file not in pins:
+            write_json(lock, pins | {file: pin})
+            return str(pin["sha256"])
+        return str(pins[file]["sha256"])
+    finally:
+        os.close(folder)
 
 
 def _pin(path: Path, digest: str, url: str) -> dict[str, Any]:

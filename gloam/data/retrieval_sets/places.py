@@ -12,6 +12,7 @@ from gloam.data.pairs import read_pairs
 from gloam.data.retrieval_sets.pairing import SHOWN, Singles, components, number, pairs_within, settle_singles
 from gloam.data.retrieval_sets.sets import RetrievalSet
 from gloam.data.sources import IMAGE_SUFFIXES, ImageItem
+from gloam.data.text import plain_name
 from gloam.errors import DataError
 from gloam.files import bad_name
 
@@ -69,7 +70,8 @@ def read_cluster_csv(
             has_conditions = "condition" in (reader.fieldnames or ())
             for row in reader:
                 cells = ((row.get(key) or "").strip() for key in ("image", "cluster", "condition"))
-                rows.append((reader.line_num, *cells))  # type: ignore[arg-type]  # three cells
+                name, label, condition = cells
+                rows.append((reader.line_num, plain_name(name), label, condition))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{table}: the table of clusters cannot be read ({error})") from error
     bad, seen = [], dict[str, int]()

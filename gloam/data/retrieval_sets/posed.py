@@ -90,7 +90,7 @@ def positions(world: Sequence[Scene]) -> tuple[Positions, Positions]:
     """Camera centres ``[n, 3]`` in metres and unit viewing directions ``[n, 3]``, scene by scene, names sorted.
 
     Raises:
-        DataError: an image without a pose, or with a pose that is not finite.
+        DataError: an image without a pose.
     """
     centers, directions = [], []
     for scene in world:
@@ -98,9 +98,6 @@ def positions(world: Sequence[Scene]) -> tuple[Positions, Positions]:
             pose = scene.poses.get(name)
             if pose is None:
                 raise DataError(f"{scene.root}: image {name!r} has no pose in trajectories.txt")
-            numbers = np.array((*pose.quaternion, *pose.translation))
-            if not np.isfinite(numbers).all() or not np.any(numbers[:4]):
-                raise DataError(f"{scene.root}: image {name!r} has a pose that is not finite; correct trajectories.txt")
             centers.append(pose.center)
             directions.append(pose.rotation[2])
     return np.array(centers).reshape(-1, 3), np.array(directions).reshape(-1, 3)

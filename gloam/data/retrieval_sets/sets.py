@@ -222,7 +222,7 @@ def whole_numbers(values: Any, name: str) -> Indices:
     if array.size == 0:
         return np.empty(0, np.int64)
     if array.dtype.kind == "f":
-        wrong = np.flatnonzero(~np.isfinite(array) | (array != np.floor(array)))
+        wrong = np.flatnonzero(~(np.abs(array) < 2**53) | (array != np.floor(array)))
         if len(wrong):
             raise DataError(f"{name}[{wrong[0]}] is {array[wrong[0]]}, not a whole number ({len(wrong)} such)")
     elif array.dtype.kind not in "iu":

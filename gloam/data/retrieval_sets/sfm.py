@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from gloam.data.day_night.papers import CID
-from gloam.data.day_night.read import text_lines
 from gloam.data.pickles import load_pickle
 from gloam.data.retrieval_sets.sets import RetrievalSet, whole_numbers
 from gloam.data.sources import ImageItem
+from gloam.data.text import listed_name, text_lines
 from gloam.errors import DataError
 from gloam.files import bad_name
 
@@ -93,5 +93,5 @@ def _conditions(cids: list[str], day: str | Path | None, night: str | Path | Non
     label: dict[str, str] = {}
     for condition, path in (("day", day), ("night", night)):
         for _, line in text_lines(Path(path)) if path is not None else ():
-            label[line.split(maxsplit=1)[0].rpartition("/")[2]] = condition
+            label[listed_name(line).rpartition("/")[2]] = condition
     return tuple(label.get(cid.rpartition("/")[2], "unknown") for cid in cids)

@@ -8,11 +8,22 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
-from gloam.data.sources.files import Files, base_name, is_url, local_files
-from gloam.data.sources.items import IMAGE_SUFFIXES, ImageItem, ImageList, Record, make_item, repeats
+from gloam.data.sources.files import Files, base_name, count, is_url, local_files
+from gloam.data.sources.items import (
+    IMAGE_SUFFIXES,
+    NO_IMAGE,
+    ImageItem,
+    ImageList,
+    Record,
+    is_beside,
+    make_item,
+    repeats,
+)
 from gloam.data.sources.patterns import expand, is_pattern
 from gloam.data.sources.tar import tar_images
+from gloam.data.text import lines_of, listed_name
 from gloam.errors import DataError, ImageError
+from gloam.files import NO_FILE
 
 COMPRESSED = (".tgz", ".tar.gz", ".tar.bz2", ".tar.xz", ".tar.zst")
 
@@ -21,14 +32,16 @@ def find_images(source: str | Path, root: str | Path | None = None) -> Sequence[
     """List the images of a source, in a fixed order.
 
     Args:
-        source: a folder (searched below, hidden files left out), a text file with a name per line, a kapture
+        source: a folder (searched below, linked folders too; hidden files, and what is no image by its name, left
+            out), a text file with a name per line (see :mod:`gloam.data.text`), a kapture
             dataset (a folder with ``sensors/records_camera.txt``), one image; a ``.tar`` or ``.parquet`` file, a
             folder of such, or a pattern of them (``train-{000..099}.tar``, ``*.parquet``); or a URL
             (``s3://``, ``https://``, ...) of a folder or any of these files.
         root: folder or URL that a list's names are relative to; the list's own folder by default.
 
     Returns:
-        the images; however many they are, they take next to no memory.
+        the images; however many they are, they take next to no memory. What an :class:`ImageList` left out is counted
+        in its ``left_out``.
 
     Raises:
         DataError: the source is absent or unreadable, or holds no images.
@@ -36,9 +49,9 @@ def find_images(source: str | Path, root: str | Path | None = None) -> Sequence[
     """
     text = str(source)
     files = _files(text)
-    if is_pattern(text) and not (files is local_files and Path(text).exists()):
+    if is_pattern(text) and not (files is local_files and os.path.exists(text)):
         items = _from_shards(files, expand(text, files), text)
-    elif files is local_files and (Path(text) / "sensors" / "records_camera.txt").is_file():
+    elif files is local_files and os.path.isfile(os.path.join(text, "sensors", "records_camera.txt")):
         from gloam.data.kapture_io import read_scene
 
         scene = read_scene(Path(text))
@@ -47,8 +60,10 @@ def find_images(source: str | Path, root: str | Path | None = None) -> Sequence[
         items = _from_file(files, text, root)
     elif shards := _shards_in(files, text):
         items = _from_shards(files, shards, text)
-    elif files is not local_files or Path(text).is_dir():
+    elif files is not local_files or os.path.isdir(text):
         items = _from_folder(files, text)
+    elif os.path.exists(text):
+        raise DataError(f"{text}: {NO_FILE}; give a folder, a list or an image")
     else:
         raise DataError(f"{text}: no such folder or list")
     if not items:
@@ -99,13 +114,19 @@ def _from_file(files: Files, path: str, root: str | Path | None) -> Sequence[Ima
 
 
 def _from_folder(files: Files, folder: str) -> Sequence[ImageItem]:
+    left_out: dict[str, int] = {}
+
     def records() -> Iterator[Record]:
         try:
-            yield from ((name,) for name in files.below(folder))
+            for name in files.below(folder, left_out):
+                if is_beside(name):
+                    count(left_out, NO_IMAGE)
+                else:
+                    yield (name,)
         except OSError as error:
             raise DataError(f"{error.filename}: the folder cannot be read ({error.strerror})") from error
 
-    return ImageList(records(), partial(_item, files, folder))
+    return ImageList(records(), partial(_item, files, folder), left_out=left_out)
 
 
 def _from_list(files: Files, path: str, root: str | Path | None) -> Sequence[ImageItem]:
@@ -116,11 +137,13 @@ def _from_list(files: Files, path: str, root: str | Path | None) -> Sequence[Ima
     except ImageError as error:
         raise DataError(f"{path}: the image list {error}") from error
 
+    try:
+        lines_of(content, "surrogateescape")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: is not UTF-8 text ({error.reason} at byte {error.start})") from error
+
     def names() -> Iterator[str]:
-        for line in content.splitlines():
-            name = line.decode("utf-8", "surrogateescape").strip()
-            if name and not name.startswith("#"):
-                yield name
+        return (listed_name(line) for _, line in lines_of(content, "surrogateescape"))
 
     again = repeats(names)  # a name twice is the same image once
     chosen = ((name,) for position, name in enumerate(names()) if position not in again)

@@ -7,7 +7,7 @@ import marshal
 import tempfile
 import weakref
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
@@ -23,6 +23,56 @@ from gloam.files import bad_name, write_failure
 IMAGE_SUFFIXES = frozenset(
     (".jpg", ".jpeg", ".jpe", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm", ".jp2", ".mpo")
 )
+# What lies beside images by its name; anything else may be an image, also without a suffix.
+BESIDE_SUFFIXES = frozenset(
+    (
+        ".txt",
+        ".json",
+        ".jsonl",
+        ".csv",
+        ".tsv",
+        ".xml",
+        ".yaml",
+        ".yml",
+        ".toml",
+        ".md",
+        ".html",
+        ".htm",
+        ".pdf",
+        ".db",
+        ".ini",
+        ".log",
+        ".xmp",
+        ".aae",
+        ".py",
+        ".sh",
+        ".mat",
+        ".pkl",
+        ".npy",
+        ".npz",
+        ".h5",
+        ".onnx",
+        ".pth",
+        ".sqlite",
+        ".lock",
+        ".part",
+        ".mp4",
+        ".mov",
+        ".avi",
+        ".mkv",
+        ".mp3",
+        ".wav",
+        ".doc",
+        ".docx",
+        ".xls",
+        ".xlsx",
+        ".exe",
+        ".dll",
+        ".lnk",
+    )
+)
+BESIDE_FOLDERS = frozenset(("@eadir", "__macosx", "$recycle.bin", "system volume information"))
+NO_IMAGE = "not an image"
 IN_MEMORY = 1 << 20  # bytes of records; a longer list lies in a temporary file
 BLOCK = 256  # records that are read at once
 HASHES = 1 << 17  # of names, held while repeated ones are looked for: a million bytes
@@ -81,14 +131,23 @@ class ImageList(Sequence[ImageItem]):
         make: turns a record into an item.
         repeated: what to do with a name that was there before: None where the source has none twice; otherwise the
             item gets this problem, formatted with ``first``, the item that has the name already.
+        left_out: what the source holds beside images, counted by the reason; filled while the records are consumed.
+
+    Attributes:
+        left_out: as given, for the run's summary.
 
     Raises:
         StoreError: the temporary folder is full.
     """
 
     def __init__(
-        self, records: Iterable[Record], make: Callable[[Record], ImageItem], repeated: str | None = None
+        self,
+        records: Iterable[Record],
+        make: Callable[[Record], ImageItem],
+        repeated: str | None = None,
+        left_out: Mapping[str, int] | None = None,
     ) -> None:
+        self.left_out: Mapping[str, int] = {} if left_out is None else left_out
         self._make = make
         self._starts = array("q")
         self._problems: dict[int, str] = {}
@@ -104,10 +163,10 @@ class ImageList(Sequence[ImageItem]):
         with self._lock:
             self._file.seek(0)
             content = self._file.read()
-        return self._make, self._starts, self._problems, self._length, content
+        return self._make, self._starts, self._problems, self._length, dict(self.left_out), content
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
-        self._make, self._starts, self._problems, self._length, content = state
+        self._make, self._starts, self._problems, self._length, self.left_out, content = state
         self._open()
         with _full_disk_named():
             self._file.write(content)
@@ -188,6 +247,18 @@ def make_item(name: str, path: Path, origin: Origin | None = None) -> ImageItem:
         return ImageItem(name, path, None, origin)
     printable = name.encode("utf-8", "backslashreplace").decode("utf-8").encode("unicode_escape").decode("ascii")
     return ImageItem(printable, path, f"name {problem}", origin)
+
+
+def said_left_out(items: Sequence[ImageItem]) -> str | None:
+    """One line for a summary: what a source holds beside its images, or None where nothing was left out."""
+    found = sorted(items.left_out.items()) if isinstance(items, ImageList) else []
+    return f"left out: {', '.join(f'{number} x {reason}' for reason, number in found)}" if found else None
+
+
+def is_beside(name: str) -> bool:
+    """Whether a file of a folder is none of its images by its name: notes, tables, thumbnails that a system keeps."""
+    *folders, last = name.lower().split("/")
+    return last[last.rfind(".") :] in BESIDE_SUFFIXES or not BESIDE_FOLDERS.isdisjoint(folders)
 
 
 def repeats(names: Callable[[], Iterable[str]]) -> dict[int, int]:

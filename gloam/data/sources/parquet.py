@@ -17,8 +17,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from gloam.data.images import MAX_BYTES, TOO_LONG
 from gloam.data.sources.files import Files, NoAnswer, base_name
 from gloam.data.sources.items import ImageItem, ImageList, Record, make_item
+from gloam.data.text import plain_name
 from gloam.errors import DataError, ImageError
 
 IMAGE_COLUMNS = ("image", "bytes")
@@ -55,11 +57,11 @@ class Cell:
 def parquet_images(files: Files, paths: Sequence[str]) -> ImageList:
     """The images of Parquet files, in the order of the files and of their rows.
 
-    Names come from a column ``name``, ``path`` or ``key``, or from the ``path`` beside the bytes; without either they
-    are the file's name and the row.
+    Names come from a column ``name``, ``path`` or ``key`` of text or whole numbers, or from the ``path`` beside the
+    bytes; without either they are the file's name and the row.
 
     Raises:
-        DataError: a file that can be read has no column of image bytes.
+        DataError: a file that can be read has no column of image bytes, or one of names that are none.
     """
     tables, places = Tables(files, paths), [Path(path) for path in paths]
 
@@ -115,6 +117,8 @@ class Tables:
                 raise ImageError(_reason(error)) from error
         if not content:
             raise ImageError("the cell holds no bytes")
+        if len(content) > MAX_BYTES:
+            raise ImageError(TOO_LONG)
         return content
 
 
@@ -167,7 +171,13 @@ def _names(files: Files, path: str) -> Iterator[str]:
     with contextlib.closing(_open(files, path)) as file:
         schema = file.schema_arrow
         image = _image_column(schema, path)
-        texts = [name for name in NAME_COLUMNS if name in schema.names and _is_text(schema.field(name).type)]
+        given = [name for name in NAME_COLUMNS if name in schema.names]
+        texts = [name for name in given if _is_name(schema.field(name).type)]
+        if given and not texts:
+            raise DataError(
+                f"{path}: column {given[0]!r} holds {schema.field(given[0]).type}; names are text or whole numbers, or "
+                f"no column is called {', '.join(NAME_COLUMNS)}"
+            )
         beside = pa.types.is_struct(schema.field(image).type) and schema.field(image).type.get_field_index("path") >= 0
         row = 0
         for batch in file.iter_batches(4096, columns=texts[:1] or ([f"{image}.path"] if beside else []) or None):
@@ -178,7 +188,9 @@ def _names(files: Files, path: str) -> Iterator[str]:
             else:
                 values = [None] * len(batch)
             for value in values:
-                yield value if value else f"{Path(path).stem}/{row:08d}"
+                if isinstance(value, bytes):
+                    value = value.decode("utf-8", "surrogateescape")
+                yield f"{Path(path).stem}/{row:08d}" if value in (None, "") else plain_name(str(value))
                 row += 1
 
 
@@ -195,8 +207,11 @@ def _image_column(schema: Any, path: str) -> str:
     )
 
 
-def _is_text(kind: Any) -> bool:
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+def _is_name(kind: Any) -> bool:
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    checks = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view, pa.types.is_integer)
+    return any(check(kind) for check in (*checks, pa.types.is_binary, pa.types.is_large_binary))
 
 
 def _reason(error: Exception) -> str:

@@ -96,7 +96,7 @@ class RemoteFiles:
         """See :class:`gloam.data.sources.files.Files`."""
         return (name for name in self.below(folder) if "/" not in name)
 
-    def below(self, folder: str) -> Iterator[str]:
+    def below(self, folder: str, left_out: dict[str, int] | None = None) -> Iterator[str]:
         """See :class:`gloam.data.sources.files.Files`."""
         if self._listed is None or self._listed[0] != folder:
             root = str(self.system._strip_protocol(folder)).rstrip("/") + "/"

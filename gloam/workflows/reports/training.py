@@ -18,8 +18,9 @@ from markupsafe import Markup
 from PIL import Image
 
 from gloam import __version__
+from gloam.data.images import open_image
 from gloam.errors import StoreError
-from gloam.files import write_text
+from gloam.files import open_file, write_text
 from gloam.training.run_record import RECORD_FILE
 from gloam.training.translators.monitor import HELD_OUT_FILE, LOSSES_FILE, read_table, strip_step, strips
 from gloam.training.translators.train import WHEN
@@ -161,7 +162,7 @@ def _spread(paths: Sequence[Path], most: int) -> list[Path]:
 def _picture(path: Path) -> str:
     """A strip as a ``data:`` URI of a JPEG."""
     try:
-        with Image.open(path) as opened:
+        with open_file(path) as file, open_image(file) as opened:
             strip = opened.convert("RGB")
     except OSError as error:
         raise StoreError(f"{path}: not readable ({error})") from error

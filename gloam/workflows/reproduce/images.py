@@ -7,10 +7,12 @@ from pathlib import Path
 
 from PIL import Image
 
+from gloam.data.images import open_image
 from gloam.data.sources import ImageItem, find_images
 from gloam.errors import DataError
 from gloam.eval.retrieval.ground_truth import GroundTruth, read_ground_truth
 from gloam.eval.retrieval.tokyo import read_tokyo
+from gloam.files import open_file
 from gloam.workflows.evaluation.retrieval import fitted_lists
 from gloam.workflows.reproduce.rows import Benchmark
 
@@ -63,7 +65,7 @@ def crop_queries(truth: GroundTruth, images: Mapping[str, Path], folder: Path, m
         if target.exists():
             continue
         try:
-            with Image.open(images[name]) as opened:
+            with open_file(images[name]) as file, open_image(file) as opened:
                 image = opened.convert("RGB")
         except OSError as error:
             raise DataError(f"{images[name]}: the query image cannot be read ({error})") from error

@@ -32,6 +32,7 @@ class Server(http.server.ThreadingHTTPServer):
         self.files: dict[str, bytes] = {FILE: CONTENT}
         self.breaks, self.break_after, self.ranges = 0, 300_000, True
         self.failures: list[int] = []
+        self.headers: dict[str, str] = {}
         self.asked: list[str | None] = []
         self.url = f"http://127.0.0.1:{self.server_address[1]}"
 
@@ -65,7 +66,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
         else:
             self.send_response(200)
         self.send_header("ETag", tag)
-        self.send_header("Content-Length", str(len(content) - begin))
+        headers = {"Content-Length": str(len(content) - begin)} | self.server.headers
+        for key, value in headers.items():
+            if value:
+                self.send_header(key, value)
         self.end_headers()
         rest = content[begin:]
         if self.server.breaks > 0:
@@ -255,3 +259,73 @@ def test_names() -> None:
     assert find_published("gem_vgg16_hedngan").files == ("hedngan_embed_vgg16.pth", "hedngan_embed_vgg16_lw.pkl")
     files = [file for one in PUBLISHED.values() for file in one.files]
     assert len(files) == len(set(files))  # a mirror is one flat folder
+
+
+@pytest.mark.parametrize(
+    ("headers", "content", "message"),
+    [
+        ({"Content-Length": ""}, CONTENT[:1000], "does not say how long the file is"),
+        ({"Content-Encoding": "gzip"}, CONTENT, "sent the file encoded as 'gzip'"),
+        ({"Content-Type": "text/html; charset=utf-8"}, CONTENT, "a web page in place of the file"),
+        ({"Content-Type": "application/json"}, CONTENT, "a web page in place of the file"),
+        ({}, b"\xef\xbb\xbf  <!-- moved --><p>moved", "a web page in place of the file"),
+        ({}, b"", "an empty file"),
+    ],
+)
+def test_only_what_is_whole_is_pinned(
+    server: Server, tmp_path: Path, headers: dict[str, str], content: bytes, message: str
+) -> None:
+    server.headers, server.files[FILE] = headers, content
+    with pytest.raises(DataError, match=message) as error:
+        fetch(server, tmp_path)
+    one_line(error.value)
+    assert not (tmp_path / "published.lock.json").exists()
+    assert not (tmp_path / FILE).exists()
+    (tmp_path / FILE).write_bytes(content)  # put there by hand
+    if not headers:
+        with pytest.raises(DataError, match="it was not pinned"):
+            fetch(server, tmp_path)
+
+
+def test_a_file_of_a_known_hash_needs_no_length(server: Server, tmp_path: Path) -> None:
+    fetch(server, tmp_path)
+    (tmp_path / FILE).unlink()
+    server.headers = {"Content-Length": ""}
+    assert fetch(server, tmp_path).paths[0].read_bytes() == CONTENT
+
+
+def test_pulls_at_one_time_keep_each_others_pins(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ["how_r18", "how_r50-", "netvlad_pitts30k", "resnet18"]
+    monkeypatch.setattr(pulling, "named_hash", lambda _: "")
+    server.files = {file: CONTENT[: 1000 + row] for row, name in enumerate(names) for file in PUBLISHED[name].files}
+    all_there = threading.Barrier(len(names))
+    first = pulling._read_lock
+
+    def read(path: Path) -> Any:
+        pins = first(path)
+        if not all_there.broken and threading.current_thread().name not in passed:
+            passed.add(threading.current_thread().name)
+            all_there.wait(20)
+        return pins
+
+    passed: set[str] = set()
+    monkeypatch.setattr(pulling, "_read_lock", read)
+    lock = tmp_path / "lock.json"
+    threads = [
+        threading.Thread(target=pull, args=(name, tmp_path / name), kwargs={"mirror": server.url, "lock": lock})
+        for name in names
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert set(json.loads(lock.read_text())) == set(server.files)
+
+
+def test_encryption_is_asked_for_first(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert all(pulling._addresses(url)[0].startswith("https://") for one in PUBLISHED.values() for url in one.urls)
+    monkeypatch.setattr(pulling, "_addresses", lambda _: ("https://127.0.0.1:9/x", f"{server.url}/{FILE}"))
+    pull(NAME, tmp_path, wait=0.0)
+    assert json.loads((tmp_path / "published.lock.json").read_text())[FILE]["url"] == f"{server.url}/{FILE}"

@@ -293,7 +293,7 @@ def test_wrong_poses(tmp_path: Path) -> None:
     path = tmp_path / "sensors" / "trajectories.txt"
     text = path.read_text().splitlines()
     path.write_text("\n".join([*text[:-1], text[-1].rpartition(",")[0] + ", nan"]))
-    with pytest.raises(DataError, match=r"'01.jpg' has a pose that is not finite") as error:
+    with pytest.raises(DataError, match=r"trajectories.txt:4: the pose is malformed") as error:
         read_retrieval_set("kapture", path=tmp_path)
     one_line(error)
     path.write_text("\n".join(text[:-1]))

@@ -15,8 +15,9 @@ import pytest
 
 from gloam.data.sources import ImageItem, ImageList, find_images, repeats
 from gloam.data.sources import items as source_items
-from gloam.data.sources.items import BLOCK, make_item
-from gloam.errors import DataError
+from gloam.data.sources.files import local_files
+from gloam.data.sources.items import BLOCK, make_item, said_left_out
+from gloam.errors import DataError, ImageError
 
 
 def make(record: tuple[object, ...]) -> ImageItem:
@@ -134,3 +135,81 @@ def test_what_is_no_source_is_said(tmp_path: Path, source: str, reason: str) -> 
     with pytest.raises(DataError, match=reason) as error:
         find_images(tmp_path / source)
     assert len(str(error.value).splitlines()) == 1
+
+
+def test_linked_folders_are_followed_once_and_loops_end(tmp_path: Path) -> None:
+    root, outside = tmp_path / "in", tmp_path / "out"
+    for folder in (root / "a", outside / "deep", outside / "deeper"):
+        folder.mkdir(parents=True)
+        (folder / "x.jpg").write_bytes(b"x")
+    os.symlink(outside, root / "linked")
+    os.symlink(outside, root / "twice")  # listed already
+    os.symlink(root, outside / "deep" / "back")  # to what is being listed
+    os.symlink(outside / "deep", outside / "deep" / "self")
+    os.symlink(root / "a", root / "0")  # listed by its own name
+    os.symlink("/", root / "up")  # holds what is being listed
+    items = find_images(root)
+    assert [item.name for item in items] == ["a/x.jpg", "linked/deep/x.jpg", "linked/deeper/x.jpg"]
+    assert items.left_out == {"linked folder that leads back or is listed already": 5}  # type: ignore[attr-defined]  # of an ImageList
+    assert sorted(local_files.glob(f"{root}/**/*.jpg")) == sorted(str(item.path) for item in items)
+
+
+def test_what_lies_beside_images_is_counted(tmp_path: Path) -> None:
+    names = ["a.jpg", "b", "c.jpgx", "notes.txt", "a.JSON", "Thumbs.db", "@eaDir/a.jpg", "x/desktop.ini", "a.tar"]
+    for name in names:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    items = find_images(tmp_path)
+    assert [item.name for item in items] == ["a.jpg", "a.tar", "b", "c.jpgx"]
+    assert said_left_out(items) == "left out: 5 x not an image"
+    assert said_left_out(items[:2]) is None
+    with pytest.raises(DataError, match="no images found"):
+        find_images(tmp_path / "x")
+
+
+def test_a_pipe_in_a_folder_is_a_failure_and_not_a_wait(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.jpg")
+    (item,) = find_images(tmp_path)
+    with pytest.raises(ImageError, match="a pipe, socket or device, not a file"):
+        item.read()
+    with pytest.raises(ImageError, match="a pipe, socket or device, not a file"):
+        local_files.read(str(tmp_path / "a.jpg"))
+    with pytest.raises(DataError, match="a pipe, socket or device, not a file"):
+        find_images(tmp_path / "a.jpg")
+    (tmp_path / "b.tar").parent.mkdir(exist_ok=True)
+    os.mkfifo(tmp_path / "b.tar")
+    (item,) = find_images(f"{tmp_path}/{{b,b}}.tar")[:1]
+    assert "a pipe, socket or device" in str(item.problem)
+
+
+@pytest.mark.parametrize("source", ["{a,b}" * 40 + ".tar", "{0..999999}" * 5 + ".tar", "{" * 5000 + "a" + "}" * 5000])
+def test_braces_that_stand_for_too_much_come_to_an_end(tmp_path: Path, source: str) -> None:
+    with pytest.raises(DataError) as error:
+        find_images(source)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("source", ["n" * 300, "a/" * 3000, "nul\0", "n" * 300 + "/*.tar"])
+def test_paths_that_cannot_be_are_no_sources(source: str) -> None:
+    with pytest.raises(DataError):
+        find_images(source)
+
+
+def test_names_of_a_list_have_one_spelling(tmp_path: Path) -> None:
+    lines = [
+        "./a.jpg",
+        "a.jpg PINHOLE 640 480 1 1 1 1",
+        ".\\b//c.jpg 1 2",
+        "my photo.jpg",
+        "a#1.jpg",
+        '"#2.jpg"',
+        "é.jpg",
+    ]
+    (tmp_path / "names.txt").write_bytes(b"\xef\xbb\xbf" + "\r\n".join(lines).encode() + b"\r\n\xff.jpg")
+    items = find_images(tmp_path / "names.txt")
+    names = ["a.jpg", "b/c.jpg", "my photo.jpg", "a#1.jpg", "#2.jpg", "é.jpg", "\\\\udcff.jpg"]
+    assert [item.name for item in items] == names
+    assert "UTF-8" in str(items[-1].problem)
+    (tmp_path / "wide.txt").write_text("a.jpg", encoding="utf-16")
+    with pytest.raises(DataError, match="save it as UTF-8"):
+        find_images(tmp_path / "wide.txt")

@@ -85,3 +85,27 @@ def test_a_table_without_images_names_its_columns(tmp_path: Path) -> None:
     write(tmp_path / "a.parquet", {"image": ["path/only.jpg"], "label": [1]})
     with pytest.raises(DataError, match="it has image, label"):
         find_images(tmp_path / "a.parquet")
+
+
+@pytest.mark.parametrize(
+    ("values", "names"),
+    [
+        (pa.array([7, 0, 12]), ["7", "0", "12"]),
+        (pa.array(["a.jpg", "b/c.jpg", "a.jpg"]).dictionary_encode(), ["a.jpg", "b/c.jpg", "a.jpg"]),
+        (pa.array([5, 6, 5]).dictionary_encode(), ["5", "6", "5"]),
+        (pa.array([b"a.jpg", b"b.jpg", b"\xff.jpg"]), ["a.jpg", "b.jpg", "\\\\udcff.jpg"]),
+        (pa.array(["./a.jpg", "b//c.jpg", None]), ["a.jpg", "b/c.jpg", "a/00000002"]),
+        (pa.array(["a.jpg", "b\\c.jpg", ""]), ["a.jpg", "b/c.jpg", "a/00000002"]),
+    ],
+)
+def test_names_of_any_kind_are_names(tmp_path: Path, values: Any, names: list[str]) -> None:
+    write(tmp_path / "a.parquet", {"image": [b"x", b"y", b"z"], "name": values})
+    assert [item.name for item in find_images(tmp_path / "a.parquet")] == names
+
+
+def test_a_column_of_names_that_are_none_is_said(tmp_path: Path) -> None:
+    write(tmp_path / "a.parquet", {"image": [b"x"], "path": [0.5]})
+    with pytest.raises(DataError, match=r"a\.parquet: column 'path' holds double; names are text or whole numbers"):
+        find_images(tmp_path / "a.parquet")
+    write(tmp_path / "a.parquet", {"image": [b"x"], "path": [0.5], "key": ["a.jpg"]})
+    assert find_images(tmp_path / "a.parquet")[0].name == "a.jpg"

@@ -162,3 +162,76 @@ def test_a_tar_without_images_is_no_source(tmp_path: Path) -> None:
     write_tar(tmp_path / "a.tar", {"x.json": b"{}"})
     with pytest.raises(DataError, match="no images found"):
         find_images(tmp_path / "a.tar")
+
+
+def header(name: str, size: int, kind: bytes = tarfile.REGTYPE) -> bytes:
+    """A member's header whose size may be negative."""
+    member = tarfile.TarInfo(name)
+    member.type = kind
+    block = bytearray(member.tobuf(tarfile.GNU_FORMAT))
+    block[124:136] = tarfile.itn(size, 12, tarfile.GNU_FORMAT)
+    block[148:156] = b"%06o\0 " % tarfile.calc_chksums(bytes(block))[0]
+    return bytes(block)
+
+
+@pytest.mark.parametrize("size", [-1, -512, -1024, -(1 << 40)])
+@pytest.mark.parametrize("first", [False, True])
+def test_a_length_that_leads_backwards_is_damage(tmp_path: Path, size: int, first: bool) -> None:
+    path = tmp_path / "a.tar"
+    write_tar(path, {"x.jpg": b"1", "y.jpg": b"2"})
+    content = path.read_bytes()
+    at = 0 if first else 1024
+    path.write_bytes(content[:at] + header("bad.jpg", size) + content[at:])
+    found = {item.name: item.problem for item in find_images(path)}
+    assert list(found) == ([f"a.tar@{at}", "x.jpg", "y.jpg"] if first else ["x.jpg", f"a.tar@{at}", "y.jpg"])
+    assert found["x.jpg"] is found["y.jpg"] is None
+
+
+@pytest.mark.parametrize("kind", [tarfile.GNUTYPE_LONGNAME, tarfile.XHDTYPE])
+def test_a_header_of_no_sensible_length_is_damage(tmp_path: Path, kind: bytes) -> None:
+    write_tar(tmp_path / "x.tar", {"x.jpg": b"1"})
+    with open(tmp_path / "a.tar", "wb") as file:
+        file.write(header("long", 1 << 34, kind))
+        file.write((tmp_path / "x.tar").read_bytes())
+        file.truncate(1 << 35)
+        file.truncate(1 << 20)
+    found = [item.name for item in find_images(tmp_path / "a.tar")]
+    assert found == ["a.tar@0", "x.jpg"]
+
+
+def test_tars_one_behind_the_other_are_read_to_the_end(tmp_path: Path) -> None:
+    content = b""
+    for name in "abc":
+        write_tar(tmp_path / "one.tar", {f"{name}.jpg": name.encode()})
+        content += (tmp_path / "one.tar").read_bytes()
+    (tmp_path / "all.tar").write_bytes(content)
+    assert {item.name: read(item) for item in find_images(tmp_path / "all.tar")} == {
+        "a.jpg": b"a",
+        "b.jpg": b"b",
+        "c.jpg": b"c",
+    }
+    (tmp_path / "all.tar").write_bytes(content + b"something else" * 100)
+    (*_, last) = find_images(tmp_path / "all.tar")
+    assert last.name == f"all.tar@{len(content)}"
+
+
+def test_sparse_files_are_said(tmp_path: Path) -> None:
+    member = tarfile.TarInfo("x.jpg")
+    member.pax_headers = {"GNU.sparse.map": "0,3", "GNU.sparse.size": "9000", "GNU.sparse.name": "x.jpg"}
+    member.size = 3
+    with tarfile.open(tmp_path / "a.tar", "w", format=tarfile.PAX_FORMAT) as tar:
+        tar.addfile(member, io.BytesIO(b"abc"))
+        tar.addfile(tarfile.TarInfo("y.jpg"))
+    found = {item.name: item.problem for item in find_images(tmp_path / "a.tar")}
+    assert found == {"x.jpg": "a.tar: a sparse file inside the tar; pack it without --sparse", "y.jpg": None}
+
+
+def test_names_have_one_spelling_and_what_is_beside_is_counted(tmp_path: Path) -> None:
+    names = ["./a.jpg", "b//c.jpg", "b\\d.jpg", "a.jpg", "a.json", "n" * 260 + ".jpg"]
+    write_tar(tmp_path / "a.tar", dict.fromkeys(names, b"x"))
+    items = find_images(tmp_path / "a.tar")
+    assert [item.name for item in items][:4] == ["a.jpg", "b/c.jpg", "b/d.jpg", "a.jpg"]
+    assert [item.problem is None for item in items] == [True, True, True, False, False]
+    assert "too long for a file system" in str(items[4].problem)
+    assert items.left_out == {"not an image": 1}  # type: ignore[attr-defined]  # of an ImageList
+    assert pickle.loads(pickle.dumps(items)).left_out == items.left_out  # type: ignore[attr-defined]  # as above

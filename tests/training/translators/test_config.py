@@ -17,7 +17,7 @@ from gloam.training.translators.config import (
     with_epochs,
 )
 from gloam.training.translators.trainers import TRAINERS
-from gloam.training.typed_config import differences
+from gloam.training.typed_config import differences, read_mapping
 
 # What makes a recipe's networks small without making them others.
 NARROW = {
@@ -166,3 +166,11 @@ def test_a_missing_detector_is_one_line():
     options = read_translator_recipe("town_hedngan", {"options": {"detector_weights": "/nowhere.safetensors"}}).options
     with pytest.raises(ModelError, match=r"/nowhere\.safetensors"):
         TRAINERS["hedgan"][0](options)
+
+
+@pytest.mark.parametrize("text", ["[" * 5000, "{a: " * 5000, "- " * 5000, "a: !!int x"])
+def test_a_file_that_yaml_cannot_hold_is_one_line(tmp_path, text):
+    (tmp_path / "deep.yaml").write_text(text)
+    with pytest.raises(UsageError, match=r"deep\.yaml: not readable as YAML") as error:
+        read_mapping(tmp_path / "deep.yaml")
+    assert "\n" not in str(error.value)
