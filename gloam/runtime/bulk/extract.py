@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gloam.data.images import decode_image
-from gloam.data.sources import ImageItem
+from gloam.data.sources import ImageItem, find_images
 from gloam.errors import DataError, ImageError, UsageError
 from gloam.files import sha256_bytes
 from gloam.runtime.bulk.metrics import served_metrics
@@ -127,7 +127,7 @@ class ExtractSummary(RunSummary):
 
 
 def extract(
-    items: Sequence[ImageItem],
+    items: Sequence[ImageItem] | str | Path,
     embedder: Embedder,
     folder: str | Path,
     options: ExtractOptions | None = None,
@@ -140,10 +140,11 @@ def extract(
     """Describe images into a store; the same call carries on where an earlier one stopped.
 
     Args:
-        items: images, in the order of the store.
+        items: images, in the order of the store; or a folder, list, kapture dataset or tar of them.
         embedder: the model.
         folder: of the store.
-        options: resizing (none for a model that resizes itself), dtype, shard size.
+        options: longer side in pixels (none for a model that resizes itself), dtype of the stored unit vectors
+            (``float16`` or ``float32``), shard size.
         part: the shards to make; others make the rest, into the same folder, at the same time or not. The summary
             counts the images of these shards.
         decode_threads: all cores by default.
@@ -156,6 +157,8 @@ def extract(
         IncompatibleError: the folder holds a store of another job.
         StoreError: the disk is full; finished shards are kept.
     """
+    if isinstance(items, str | Path):
+        items = find_images(items)
     if not items:
         raise DataError("no images to describe")
     options = options or ExtractOptions(max_side=ExtractOptions.max_side if embedder.card.resize is None else None)

@@ -11,7 +11,15 @@ from gloam.runtime.models.image_model import ModelOperation, Pixels, to_uint8
 
 
 class EdgeDetector(ModelOperation):
-    """An exported edge detector."""
+    """An exported edge detector: uint8 ``[h, w, 3]`` RGB images in, edge probabilities or pictures of them out.
+
+    Attributes:
+        card: what the file says of itself.
+        fingerprint: of the file, hex sha256.
+
+    Raises:
+        ModelError: the file is of another kind, or refuses an image's size.
+    """
 
     kind = "edges"
 
@@ -27,5 +35,12 @@ class EdgeDetector(ModelOperation):
         return self._model.maps(images)
 
     def __call__(self, images: Sequence[Pixels]) -> list[Pixels]:
-        """Edge maps as grey pictures: uint8 ``[h, w]`` each, 255 where an edge is certain."""
+        """Edge maps as grey pictures.
+
+        Args:
+            images: uint8 ``[h, w, 3]`` RGB each, of any sizes.
+
+        Returns:
+            uint8 ``[h, w]`` each, 255 where an edge is certain.
+        """
         return [to_uint8(values * np.float32(255)) for values in self.probabilities(images)]

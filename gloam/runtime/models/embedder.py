@@ -133,6 +133,12 @@ class Embedder:
     def prepare(self, image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
         """What happens to a decoded image before the graph: translation, then photometric normalisation.
 
+        Args:
+            image: uint8 ``[h, w, 3]`` RGB.
+
+        Returns:
+            uint8 of the same shape.
+
         Raises:
             ImageError: the translator cannot take the image.
         """

@@ -23,12 +23,21 @@ KINDS: dict[str, type[Model]] = {
 }
 
 
-def load(path: str | Path, placement: Placement | None = None) -> Model:
+def load(
+    path: str | Path,
+    *,
+    device: str = "cpu",
+    threads: int | None = None,
+    backend: str | None = None,
+    cpu_precision: str | None = None,
+    requests: int | None = None,
+) -> Model:
     """Load an ``.onnx`` file or a TensorRT engine.
 
     Args:
         path: the model.
-        placement: where and how it runs; on the CPU by default.
+        device, threads, backend, cpu_precision, requests: where and how it runs, see :class:`Placement`; on the CPU by
+            default.
 
     Returns:
         an object to call with a list of uint8 ``[H, W, 3]`` RGB images: by the kind of the model's card an
@@ -38,9 +47,10 @@ def load(path: str | Path, placement: Placement | None = None) -> Model:
     Raises:
         ModelError: unreadable, a checkpoint that was never exported, or of a kind that nothing here runs.
         DeviceError: the device is not active.
+        UsageError: an unknown device, backend or precision.
     """
     refuse_weights(Path(path))
-    session = open_session(path, placement)
+    session = open_session(path, Placement(device, threads, backend, cpu_precision, requests))
     kind = KINDS.get(session.card.kind)
     if kind is None:
         raise ModelError(

@@ -15,7 +15,15 @@ from gloam.runtime.models.image_model import ImageOperation, ModelOperation, Pix
 
 
 class Translator(ModelOperation):
-    """An exported image-to-image network."""
+    """An exported image-to-image network: uint8 ``[h, w, 3]`` RGB images in, pictures of the same sizes out.
+
+    Attributes:
+        card: what the file says of itself, its padding rule among it.
+        fingerprint: of the file, hex sha256.
+
+    Raises:
+        ModelError: the file is of another kind, or refuses an image's size.
+    """
 
     kind = "translator"
 

@@ -23,7 +23,7 @@ IMAGE = np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8)
 def test_the_card_decides_what_comes_back(tmp_path: Path) -> None:
     write_tiny_embedder(tmp_path / "e.onnx")
     write_tiny_translator(tmp_path / "t.onnx")
-    embedder, translator = load(tmp_path / "e.onnx", Placement(threads=1)), load(tmp_path / "t.onnx")
+    embedder, translator = load(tmp_path / "e.onnx", threads=1), load(tmp_path / "t.onnx")
     assert isinstance(embedder, Embedder)
     assert isinstance(translator, Translator)
     np.testing.assert_array_equal(embedder([IMAGE]), Embedder.load(tmp_path / "e.onnx")([IMAGE]))

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from gloam.errors import IncompatibleError, StoreError, UsageError, require
 from gloam.model_card import expect_same_space
+from gloam.runtime.descriptors.source import DescriptorSource
 from gloam.runtime.search.index.card import IndexCard, check_files, read_index_card, read_names
 from gloam.runtime.search.index.gpu import reason, searched_on
 from gloam.runtime.search.index.recall import NEIGHBOURS
@@ -52,6 +53,24 @@ class DescriptorIndex:
             self._index = faiss.IndexShards(card.dimension, False, True)
             for part in self._parts:
                 self._index.add_shard(part)
+
+    @classmethod
+    def build(cls, store: DescriptorSource, folder: str | Path, factory: str = "Flat") -> DescriptorIndex:
+        """Build an index of a store and open it; :func:`gloam.runtime.search.index.build_index` has more options.
+
+        Args:
+            store: descriptors, unit vectors of D values each, e.g. a ``DescriptorStore``.
+            folder: of the index; one already there is replaced when the new one is whole.
+            factory: FAISS's factory string; ``Flat`` is exact.
+
+        Raises:
+            UsageError: FAISS does not know the factory string.
+            DataError: no descriptors, or too few to train this factory.
+        """
+        from gloam.runtime.search.index.build import build_index
+
+        build_index(store, folder, factory)
+        return cls.open(folder)
 
     @classmethod
     def open(cls, folder: str | Path, *, mmap: bool = False, device: str = "cpu") -> DescriptorIndex:

@@ -1,0 +1,204 @@
+"""Poses of query images in a kapture map, from datasets on disk to files on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gloam.data.kapture_io import read_global_features, read_local_features, read_scene, write_scene
+from gloam.data.pairs import read_pairs
+from gloam.data.scene import Scene
+from gloam.errors import DataError, UsageError
+from gloam.eval.localization.benchmark import Descriptors, LocalizationResult, retrieve, run_localization
+from gloam.eval.localization.ltvl import Style, write_ltvl
+from gloam.files import write_json
+from gloam.runtime.localization.features import FeatureSource, KaptureFeatures, SiftFeatures
+
+SIFT_RATIO = 0.85  # Lowe's test
+
+
+@dataclass(frozen=True)
+class LocalizeRequest:
+    """What to localize, and how.
+
+    Attributes:
+        mapping: kapture dataset with images, intrinsics and poses.
+        query: kapture dataset with images and intrinsics.
+        output: folder for poses.
+        pairs: pair list query-map, hloc's or kapture's text.
+        global_features: kapture global features of queries and map images.
+        stores: descriptor stores of queries and map. One of these three is given.
+        top_k: map images per query.
+        methods: ``top1``, ``ewb``, ``bdi``, ``csi``, ``2a``, ``2b``.
+        features: ``sift``, or a folder of kapture local features.
+        max_keypoints: SIFT: strongest kept per image.
+        pixel_shift: SIFT: added to keypoints, pixels; 0.5 where intrinsics follow COLMAP.
+        map_pairs: pairs of map images for 2b; neighbours by known pose where None.
+        workers: threads; all cores where None. Changes no result.
+        seed: of every random choice.
+        ltvl_style: names in ``ltvl.txt``.
+
+    Raises:
+        UsageError: what does not go together.
+    """
+
+    mapping: Path
+    query: Path
+    output: Path
+    pairs: Path | None = None
+    global_features: Path | None = None
+    stores: Sequence[Path] | None = None
+    top_k: int = 10
+    methods: Sequence[str] = ("2b",)
+    features: str = "sift"
+    max_keypoints: int = 4096
+    pixel_shift: float = 0.0
+    map_pairs: Path | None = None
+    workers: int | None = None
+    seed: int = 0
+    ltvl_style: Style = "full"
+
+    def __post_init__(self) -> None:
+        if self.top_k < 1:
+            raise UsageError("--top-k must be 1 or more")
+        if sum(source is not None for source in (self.pairs, self.global_features, self.stores)) != 1:
+            raise UsageError("give one of --pairs, --global-features and --stores: where map images come from")
+        if self.pairs is not None and {"bdi", "csi"} & set(self.methods):
+            raise UsageError("bdi and csi weigh by descriptors: give --global-features or --stores instead of --pairs")
+
+
+@dataclass(frozen=True)
+class Localization:
+    """How it came out.
+
+    Attributes:
+        output: folder with a kapture dataset for every method.
+        result: poses, inliers and seconds.
+        summary: what ``summary.json`` holds.
+    """
+
+    output: Path
+    result: LocalizationResult
+    summary: Mapping[str, Any]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return dict(self.summary)
+
+    def to_text(self) -> str:
+        """A line for every method, the map, and what to do next."""
+        lines = [
+            f"{method:5s} {found['localized']} of {found['queries']} queries localized: {found['folder']}"
+            for method, found in self.summary["methods"].items()
+        ]
+        if "map" in self.summary:
+            lines.append(
+                f"map   {self.result.map_points} points, mean reprojection error {self.result.map_error:.2f} px"
+            )
+        lines.append(f"next: gloam eval localization --results {self.output} --ground-truth KAPTURE")
+        return "\n".join(lines)
+
+
+def localize(request: LocalizeRequest) -> Localization:
+    """Localize the queries of a kapture dataset in a map; the same call carries on where an earlier one stopped.
+
+    Writes a kapture dataset and an LTVL2020 file (``name qw qx qy qz tx ty tz``, metres) per method, and
+    ``summary.json``.
+
+    Args:
+        request: datasets, what is retrieved and by which methods.
+
+    Returns:
+        poses by method and image, world to camera, unit quaternions and metres, and the sizes of the map (error in
+        pixels).
+
+    Raises:
+        DataError: a dataset, pair list or feature file that cannot be used, or an image that is in none.
+        IncompatibleError: stores whose descriptors may not be compared.
+        UsageError: methods and sources that do not go together.
+        MissingExtraError: pycolmap is not installed.
+    """
+    methods = tuple(dict.fromkeys(request.methods))
+    mapping = read_scene(request.mapping, need_poses=True, need_cameras=True)
+    query = read_scene(request.query, need_cameras=True)
+    retrieved, descriptors = _retrieved(request, query, mapping)
+    ratio: float | None = None
+    features: FeatureSource
+    if request.features == "sift":
+        features, ratio = SiftFeatures(request.max_keypoints, pixel_shift=request.pixel_shift), SIFT_RATIO
+    else:
+        features = KaptureFeatures(read_local_features(request.features))
+    map_pairs = None
+    if request.map_pairs is not None:
+        map_pairs = [(pair.query, pair.mapping) for pair in read_pairs(request.map_pairs)]
+    result = run_localization(
+        mapping,
+        query,
+        retrieved,
+        features,
+        methods,
+        map_pairs=map_pairs,
+        descriptors=descriptors,
+        workspace=request.output / "workspace",
+        workers=request.workers,
+        ratio=ratio,
+        seed=request.seed,
+    )
+    camera_ids = {name: record.camera_id for name, record in query.records.items()}
+    summary: dict[str, Any] = {
+        "seed": request.seed,
+        "top_k": request.top_k,
+        "seconds": result.seconds,
+        "methods": {},
+    }
+    for method in methods:
+        poses = {name: pose for name, pose in result.poses[method].items() if pose is not None}
+        folder = request.output / method
+        write_scene(Scene(folder, query.cameras, query.records, poses))
+        write_ltvl(folder / "ltvl.txt", poses, camera_ids, request.ltvl_style)
+        localized = len(poses)
+        summary["methods"][method] = {"queries": len(query.records), "localized": localized, "folder": str(folder)}
+    if "2b" in methods:
+        summary["map"] = {"points": result.map_points, "reprojection_error_px": result.map_error}
+    write_json(request.output / "summary.json", summary)
+    return Localization(request.output, result, summary)
+
+
+def _retrieved(
+    request: LocalizeRequest, query: Scene, mapping: Scene
+) -> tuple[Mapping[str, Sequence[str]], Descriptors | None]:
+    """Map images per query, best first, from whichever source was given."""
+
+    def known(names: set[str], scene: Scene, what: str) -> None:
+        unknown = sorted(names - set(scene.records))
+        if unknown:
+            raise DataError(f"{what}: image {unknown[0]!r} is not in {scene.root}")
+
+    if request.pairs is not None:
+        pairs = read_pairs(request.pairs)
+        known({pair.query for pair in pairs}, query, str(request.pairs))
+        known({pair.mapping for pair in pairs}, mapping, str(request.pairs))
+        order: Callable[[Any], float] = lambda pair: -(pair.score or 0.0)  # noqa: E731  # a stable sort keeps files
+        listed: dict[str, list[str]] = {name: [] for name in query.names}
+        for pair in sorted(pairs, key=order):
+            listed[pair.query].append(pair.mapping)
+        return {name: names[: request.top_k] for name, names in listed.items()}, None
+    if request.global_features is not None:
+        names, matrix, _ = read_global_features(request.global_features)
+        matrix /= np.maximum(np.linalg.norm(matrix, axis=1, keepdims=True), 1e-12)
+        descriptors = Descriptors(dict(zip(names, matrix, strict=True)))
+    else:
+        from gloam.runtime.descriptors.source import expect_searchable
+        from gloam.runtime.descriptors.store import DescriptorStore
+
+        assert request.stores is not None  # one of the three is given
+        stores = [DescriptorStore.open(folder) for folder in request.stores]
+        expect_searchable(stores[1].space, stores[0], str(request.stores[0]))
+        descriptors = Descriptors(
+            {name: row for store in stores for name, row in zip(store.names, store.load(), strict=True)}
+        )
+    return retrieve(descriptors, descriptors, query.names, mapping.names, request.top_k), descriptors

@@ -1,0 +1,110 @@
+"""What an export wrote, and what is to be said of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gloam.files import sha256_file
+from gloam.model_card import ModelCard
+
+if TYPE_CHECKING:
+    from gloam.export.precision.convert import Conversion
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A written file.
+
+    Attributes:
+        output: the ``.onnx`` file.
+        card: that it carries.
+        conversion: of its precision, with the release check's figures; None for float32.
+        notes: what is worth knowing of how the weights were read.
+    """
+
+    output: Path
+    card: ModelCard
+    conversion: Conversion | None = None
+    notes: Sequence[str] = ()
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the written file, hex sha256."""
+        return self.card.fingerprint(sha256_file(self.output))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        card = self.card
+        return {
+            "model": str(self.output),
+            "kind": card.kind,
+            "name": card.name,
+            "dimension": card.dimension,
+            "profile": card.profile.kind,
+            "multiple": card.profile.multiple,
+            "space": card.space(),
+            "fingerprint": self.fingerprint,
+            "precision": card.precision,
+            "resize": card.resize,
+            "translate": card.translate,
+            "release_check": None if self.conversion is None else asdict(self.conversion),
+            "notes": list(self.notes),
+        }
+
+    def to_text(self) -> str:
+        """Identities, what is inside, the release check, and what to do next."""
+        card = self.card
+        size = card.kind if card.dimension is None else f"{card.dimension}-D"
+        return "\n".join(
+            [
+                f"{self.output}: {card.name}, {size}, {card.profile.kind} profile, {card.precision}",
+                f"space       {card.space()}",
+                f"fingerprint {self.fingerprint}",
+                *_front_lines(card),
+                *(() if self.conversion is None else _check_lines(self.conversion)),
+                *self.notes,
+                f"next: {_next(card, self.output)}",
+            ]
+        )
+
+
+def _next(card: ModelCard, output: Path) -> str:
+    if card.precision != "bf16":
+        return f"gloam check {output}"
+    if card.profile.kind == "fixed":
+        return f"gloam engine {output} -o {output.with_suffix('')}"
+    return f"gloam check {output} --backend openvino (ONNX Runtime has no bf16 on a CPU)"
+
+
+def _front_lines(card: ModelCard) -> list[str]:
+    translator = card.provenance.get("translator", {}).get("name")
+    return [
+        *([] if card.resize is None else [f"inside      images reduced to {card.resize} px first"]),
+        *([] if card.kind != "fused" else [f"inside      images translated by {translator}"]),
+    ]
+
+
+def _check_lines(conversion: Conversion) -> list[str]:
+    done, verdict = conversion.details, "passed" if conversion.passed else "FAILED, written because of --accept-loss"
+    if conversion.precision == "int8":
+        what = f"{done['quantized']} convolutions in int8, {done['kept']} left in fp32 because they cost too much"
+    else:
+        nodes = sum(done["half"].values())
+        what = f"{nodes} operators in {conversion.precision}, {done['casts']} casts, everything else in fp32"
+    lines = [
+        f"precision   {what}",
+        f"check       {verdict}: {conversion.unit} {conversion.loss:.1e} at worst of {conversion.images} images, "
+        f"allowed {conversion.tolerance:.0e}",
+    ]
+    if conversion.precision != "int8":
+        lines.append(
+            f"            by a float32 twin, rounded to {conversion.precision} behind each operator as a GPU does"
+        )
+    task = conversion.task
+    if task:
+        scores = f", mAP {task['mAP']:.4f} (fp32 {task['mAP_fp32']:.4f})" if "mAP" in task else ""
+        lines.append(f"task        same nearest neighbour for {task['same_nearest']:.0%} of them{scores}")
+    return lines

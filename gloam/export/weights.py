@@ -1,0 +1,345 @@
+"""Weights to a finished file: what the weights are, what stands in front, the precision, the check."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from gloam.errors import UsageError
+from gloam.export.exported import Exported
+
+if TYPE_CHECKING:
+    from gloam.export.precision.convert import Conversion
+    from gloam.model_card import ModelCard, Photometric
+    from gloam.padding import PaddingProfile
+
+PRECISIONS = ("fp16", "bf16", "int8")
+PRECISION_ONLY = ("calibrate", "tolerance", "accept_loss")
+EMBEDDERS_ONLY = (
+    "padding",
+    "p",
+    "mean",
+    "std",
+    "photometric",
+    "ensemble",
+    "scales",
+    "whitening",
+    "bake_clahe",
+    "translate",
+    "resize",
+    "local_features",
+)
+FRONT = ("translate", "resize")
+UNSET = (None, "none", False)
+
+
+@dataclass(frozen=True)
+class ExportRequest:
+    """What to export, and how.
+
+    Attributes:
+        output: ``.onnx`` file to write.
+        weights: native ``.safetensors``, an embedder's state dict, or an exported float32 ``.onnx`` for ``precision``,
+            ``translate`` or ``resize``; None for random weights.
+        network: its name, for weights that do not say it themselves.
+        random_init: seed of random weights, a control.
+        options: of the network with random weights, e.g. ``{"width": 32}``.
+        profile: native (``dynamic``) or padded (``fixed``) sizes.
+        sides: padded heights and widths of the fixed profile, pixels.
+        max_batch: largest batch the file accepts.
+        padding: MobileNetV2: ``symmetric`` or ``tf``.
+        p: GeM's power, for weights that do not hold one.
+        mean, std: normalisation on [0, 1], one number a channel; the family's own where None.
+        photometric: normalisation of the light by whoever calls the file.
+        ensemble: further native embedders whose descriptors are concatenated.
+        bake_clahe: CLAHE (clip 1, 8x8) inside the graph.
+        scales: image scales to average; for local features, to look at.
+        whitening: file of a learned whitening, applied inside the graph.
+        translate: translator that every image passes first, inside the graph.
+        resize: longer side in pixels to which the graph reduces larger images first.
+        local_features: HOW: local features and attention instead of one descriptor.
+        precision: of the file.
+        calibrate: photographs of the kind the model will see.
+        tolerance: largest loss: 1 - cosine of a descriptor, or absolute difference of a pixel in [-1, 1].
+        accept_loss: write the file even where it loses more.
+        licence: of the weights, kept in the card.
+
+    Raises:
+        UsageError: options that do not go together; nothing is loaded before that is known.
+    """
+
+    output: Path
+    weights: Path | None = None
+    network: str | None = None
+    random_init: int | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    profile: Literal["dynamic", "fixed"] = "dynamic"
+    sides: Sequence[int] = (256, 512, 768, 1024)
+    max_batch: int = 64
+    padding: str | None = None
+    p: float | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    photometric: Literal["none", "clahe"] = "none"
+    ensemble: Sequence[Path] | None = None
+    bake_clahe: bool = False
+    scales: tuple[float, ...] | None = None
+    whitening: Path | None = None
+    translate: Path | None = None
+    resize: int | None = None
+    local_features: bool = False
+    precision: Literal["fp32", "fp16", "bf16", "int8"] = "fp32"
+    calibrate: Path | None = None
+    tolerance: float | None = None
+    accept_loss: bool = False
+    licence: str = "unknown"
+
+    def __post_init__(self) -> None:
+        _refuse(self)
+
+
+@dataclass(frozen=True)
+class _Loaded:
+    """A network, what it is, and what is to be said about how it was loaded."""
+
+    kind: str
+    model: Any
+    provenance: dict[str, Any]
+    notes: list[str] = field(default_factory=list)
+
+
+def export_weights(request: ExportRequest) -> Exported:
+    """Weights to one self-describing ONNX file, by what the weights are.
+
+    Args:
+        request: what to export, and how.
+
+    Returns:
+        the card of the written file, its identities (hex sha256), and the figures of the release check.
+
+    Raises:
+        ModelError: weights that cannot be read, a network that refuses its options or profile, or a converted file
+            that loses more than the tolerance; nothing is written then.
+        UsageError: options that are not of these weights' kind.
+        DataError: the images to calibrate on cannot be read.
+        MissingExtraError: torch or onnx is not installed.
+    """
+    if request.weights is not None and request.weights.suffix == ".onnx":
+        return _finished(request.weights, None, request, [])
+    from gloam.padding import PaddingProfile
+
+    loaded = _random(request) if request.weights is None else _from_file(request)
+    if loaded.kind == "embedder" and request.ensemble:
+        loaded = _ensemble(loaded, request.ensemble)
+    if loaded.kind != "embedder":
+        unused = [name for name in EMBEDDERS_ONLY if getattr(request, name) not in UNSET]
+        if unused:
+            option = unused[0].replace("_", "-")
+            raise UsageError(f"--{option} is for embedders, but {loaded.model.name} is of kind '{loaded.kind}'")
+    batch = (1, request.max_batch)
+    profile = (
+        PaddingProfile.fixed(request.sides, request.sides, batch)
+        if request.profile == "fixed"
+        else PaddingProfile.dynamic(batch)
+    )
+    with tempfile.TemporaryDirectory(prefix="gloam-export-") as folder:
+        more = request.precision != "fp32" or _fronted(request)
+        exact = Path(folder) / "model.onnx" if more else request.output
+        return _finished(exact, _export(loaded, request, exact, profile), request, loaded.notes)
+
+
+def _fronted(request: ExportRequest) -> bool:
+    return any(getattr(request, name) is not None for name in FRONT)
+
+
+def _refuse(request: ExportRequest) -> None:
+    """Options that do not go together, whatever the weights are."""
+    if (request.weights is None) == (request.random_init is None):
+        raise UsageError("give either a weights file or --random-init SEED with --network NAME")
+    if request.bake_clahe and request.photometric != "none":
+        raise UsageError("give --photometric clahe (callers normalise) or --bake-clahe (the graph does), not both")
+    if request.precision == "fp32":
+        for name in PRECISION_ONLY:
+            if getattr(request, name) not in (None, False):
+                raise UsageError(f"--{name.replace('_', '-')} goes with --precision {', '.join(PRECISIONS)}")
+    if request.weights is not None and request.weights.suffix == ".onnx":
+        if request.precision == "fp32" and not _fronted(request):
+            raise UsageError(f"{request.weights}: is exported already; give --precision {', '.join(PRECISIONS)}")
+        late = [name for name in EMBEDDERS_ONLY if name not in FRONT and getattr(request, name) not in UNSET]
+        if late:
+            option = late[0].replace("_", "-")
+            raise UsageError(f"{request.weights}: is exported already; give --{option} when its weights are exported")
+    elif _fronted(request):
+        if request.photometric != "none":
+            raise UsageError("--translate and --resize take --bake-clahe; callers cannot normalise behind them")
+        if request.local_features:
+            raise UsageError("--translate and --resize are for one descriptor of an image, not for --local-features")
+        if request.resize is not None and request.profile == "fixed":
+            raise UsageError("--resize goes with the dynamic profile; a fixed profile has its sizes already")
+    exported = request.weights is not None and request.weights.suffix == ".onnx"
+    if not exported and request.options and request.random_init is None:
+        raise UsageError("--option goes with --random-init; a checkpoint states its own options")
+
+
+def _finished(exact: Path, card: ModelCard | None, request: ExportRequest, notes: list[str]) -> Exported:
+    """What is still to be done to an exported float32 file: something in front, another precision, the record of it."""
+    with tempfile.TemporaryDirectory(prefix="gloam-export-") as folder:
+        if _fronted(request):
+            from gloam.export.front.put import put_in_front
+
+            whole = request.output if request.precision == "fp32" else Path(folder) / "whole.onnx"
+            card = put_in_front(exact, whole, translator=request.translate, max_side=request.resize)
+            exact = whole
+        if card is None or request.precision != "fp32":
+            return Exported(request.output, *_converted(exact, request), notes)
+        return Exported(request.output, card, None, notes)
+
+
+def _converted(exact: Path, request: ExportRequest) -> tuple[ModelCard, Conversion]:
+    from gloam.data.sources import find_images
+    from gloam.export.precision.convert import convert_precision
+
+    assert request.precision != "fp32"  # the caller has looked
+    return convert_precision(
+        exact,
+        request.output,
+        request.precision,
+        items=find_images(request.calibrate) if request.calibrate is not None else (),
+        tolerance=request.tolerance,
+        accept=request.accept_loss,
+    )
+
+
+def _export(loaded: _Loaded, request: ExportRequest, output: Path, profile: PaddingProfile) -> ModelCard:
+    from gloam.export.edges import export_edges
+    from gloam.export.embedder import export_embedder
+    from gloam.export.translator import export_translator
+    from gloam.model_card import Photometric
+
+    if loaded.kind == "translator":
+        return export_translator(loaded.model, output, profile, loaded.provenance)
+    if loaded.kind == "edges":
+        return export_edges(loaded.model, output, profile, loaded.provenance)
+    photometric = Photometric(request.photometric)
+    if request.local_features:
+        return _export_local(loaded, request, output, profile, photometric)
+    return export_embedder(
+        _with_pipeline(loaded.model, request),
+        output,
+        profile=profile,
+        photometric=photometric,
+        provenance=loaded.provenance,
+    )
+
+
+def _export_local(
+    loaded: _Loaded, request: ExportRequest, output: Path, profile: PaddingProfile, photometric: Photometric
+) -> ModelCard:
+    from gloam.export.local_features import export_local_features
+    from gloam.networks.local_features.how import HOW, SCALES
+
+    if not isinstance(loaded.model, HOW):
+        raise UsageError(f"--local-features is for HOW networks, not for {loaded.model.name}")
+    if request.whitening is not None or request.bake_clahe:
+        raise UsageError(
+            "--local-features takes neither --whitening nor --bake-clahe; ASMK needs the features as they are"
+        )
+    return export_local_features(
+        loaded.model,
+        output,
+        scales=request.scales or SCALES,
+        profile=profile,
+        photometric=photometric,
+        provenance=loaded.provenance,
+    )
+
+
+def _ensemble(first: _Loaded, files: Sequence[Path]) -> _Loaded:
+    from gloam.networks.checkpoints import load_checkpoint
+    from gloam.networks.embedders.ensemble import Ensemble
+
+    others = [load_checkpoint(file) for file in files]
+    members = [first.provenance, *(other.provenance for other in others)]
+    model = Ensemble([first.model, *(other.model for other in others)])
+    joined = {key: ", ".join(str(member.get(key, "unknown")) for member in members) for key in ("recipe", "data")}
+    licences = ", ".join(dict.fromkeys(str(member.get("licence", "unknown")) for member in members))
+    return _Loaded("embedder", model, {**joined, "licence": licences, "members": members}, first.notes)
+
+
+def _with_pipeline(model: Any, request: ExportRequest) -> Any:
+    if request.scales is None and request.whitening is None and not request.bake_clahe:
+        return model
+    from gloam.networks.embedders import DescriptorPipeline
+    from gloam.runtime.descriptors.whitening import Whitening
+
+    clahe = None
+    if request.bake_clahe:
+        from gloam.networks.clahe import ClaheLayer
+
+        clahe = ClaheLayer()
+    whitening = None if request.whitening is None else Whitening.load(request.whitening)
+    return DescriptorPipeline(model, scales=request.scales or (1.0,), whitening=whitening, clahe=clahe)
+
+
+def _from_file(request: ExportRequest) -> _Loaded:
+    from gloam.networks.checkpoints import (
+        checkpoint_kind,
+        load_checkpoint,
+        load_detector,
+        load_generator,
+    )
+    from gloam.networks.edges import DETECTORS
+    from gloam.networks.translators import GENERATORS
+
+    weights = request.weights
+    assert weights is not None  # the caller has looked
+    kind = checkpoint_kind(weights) or "embedder"
+    if kind == "embedder" and request.network in {**GENERATORS, **DETECTORS}:
+        raise UsageError(
+            f"{request.weights}: convert it first: gloam import {request.weights} --as {request.network} "
+            "-o FILE.safetensors"
+        )
+    if kind == "embedder":
+        checkpoint: Any = load_checkpoint(weights, request.network, **_embedder_options(request))
+    else:
+        if request.network:
+            raise UsageError(f"{request.weights}: the checkpoint says its network itself; drop --network")
+        checkpoint = (load_generator if kind == "translator" else load_detector)(weights)
+    provenance = checkpoint.provenance
+    if request.licence != "unknown":
+        provenance = {**provenance, "licence": request.licence}
+    notes = []
+    if checkpoint.dropped:
+        notes.append(f"left out (no part of a descriptor): {', '.join(checkpoint.dropped)}")
+    if checkpoint.defaulted:
+        notes.append(f"not in the file, initial value kept: {', '.join(checkpoint.defaulted)}")
+    return _Loaded(kind, checkpoint.model, provenance, notes)
+
+
+def _random(request: ExportRequest) -> _Loaded:
+    if request.network is None:
+        raise UsageError("--random-init needs --network NAME")
+    import torch
+
+    from gloam.networks.edges import DETECTORS, create_detector
+    from gloam.networks.embedders import create_embedder
+    from gloam.networks.translators import GENERATORS, create_generator
+
+    torch.manual_seed(request.random_init)
+    options = dict(request.options)
+    recipe = f"random weights, seed {request.random_init}"
+    provenance = {"recipe": recipe, "data": "none", "licence": "Apache-2.0"}
+    if request.network in GENERATORS:
+        return _Loaded("translator", create_generator(request.network, **options), provenance)
+    if request.network in DETECTORS:
+        return _Loaded("edges", create_detector(request.network, **options), provenance)
+    embedder = create_embedder(request.network, **options, **_embedder_options(request))
+    return _Loaded("embedder", embedder, provenance)
+
+
+def _embedder_options(request: ExportRequest) -> dict[str, Any]:
+    chosen = {"padding": request.padding, "p": request.p, "mean": request.mean, "std": request.std}
+    return {key: value for key, value in chosen.items() if value is not None}
