@@ -15,7 +15,7 @@ from PIL import Image
 from gloam.cli.main import main
 from gloam.files import sha256_file
 from gloam.runtime.backends.openvino import OpenVinoSession
-from gloam.runtime.bench import Row
+from gloam.runtime.bench.compare import Row
 from tests.tiny_models import write_tiny_embedder
 
 
@@ -36,14 +36,14 @@ def only_said(path: Path, precision: str, **options: Any) -> OpenVinoSession:
     if precision == "bf16":
         session.card = replace(session.card, precision="bf16")
         session.fingerprint = session.card.fingerprint(sha256_file(path))
-        session.backend |= {"precision": "bf16", "inference_precision": "bf16"}
+        session.backend = replace(session.backend, precision="bf16", inference_precision="bf16")
     return session
 
 
 @pytest.fixture(params=["", "bf16"], ids=["float32", "bf16"])
 def reduced(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """The reduced precision that the processor has, on whatever processor the test runs."""
-    monkeypatch.setattr("gloam.runtime.bench.capabilities", lambda: ["FP32", request.param.upper()])
+    monkeypatch.setattr("gloam.runtime.bench.compare.capabilities", lambda: ["FP32", request.param.upper()])
     monkeypatch.setattr("gloam.runtime.backends.open.OpenVinoSession", only_said)
     return str(request.param)
 

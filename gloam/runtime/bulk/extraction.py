@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from gloam.data.sources import find_images
+from gloam.data.sources.items import said_left_out
 from gloam.model_card import Photometric
 from gloam.runtime.backends.onnx_file import read_card
 from gloam.runtime.backends.placement import Placement
@@ -113,6 +114,7 @@ class Extraction:
         translator: name of the one that the images passed; None without one.
         untranslated_space: of maps that such descriptors are compared with, as queries.
         resize: longer side that the model reduces images to itself; None where it does not.
+        left_out: what the source holds beside its images, in words; None where there is nothing.
     """
 
     summary: ExtractSummary
@@ -123,6 +125,7 @@ class Extraction:
     translator: str | None
     untranslated_space: str | None
     resize: int | None
+    left_out: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready."""
@@ -155,6 +158,8 @@ class Extraction:
             )
         if summary.failed:
             lines.append(f"{summary.failed} images failed; the reasons are in {self.store / 'failures.csv'}")
+        if self.left_out is not None:
+            lines.append(self.left_out)
         if not summary.complete:
             lines.append(
                 "the store is not complete: shards of other tasks are missing; failures.csv is written at its end"
@@ -197,6 +202,7 @@ def run_extraction(request: ExtractRequest, cluster: Cluster | None = None) -> E
         None if translated_by is None else translated_by["name"],
         embedder.untranslated_space,
         embedder.card.resize,
+        said_left_out(items),
     )
 
 
@@ -228,6 +234,7 @@ def _on_ray(request: ExtractRequest, cluster: Cluster) -> Extraction:
         None if translated_by is None else translated_by["name"],
         run.job.untranslated_space,
         run.job.options.get("resize"),
+        said_left_out(items),
     )
 
 

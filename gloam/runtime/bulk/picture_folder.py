@@ -18,7 +18,7 @@ from typing import Any
 
 from gloam.data.sources import IMAGE_SUFFIXES, ImageItem, repeats
 from gloam.errors import StoreError
-from gloam.files import sha256_file, write_bytes, write_failure, write_json, write_text
+from gloam.files import plain_cell, sha256_file, write_bytes, write_failure, write_json, write_text
 from gloam.runtime.output_folder import MANIFEST, occupied, refuse_another
 
 SCHEMA = 1
@@ -119,7 +119,7 @@ class PictureFolder:
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(["image", "reason"])
-        writer.writerows(failures)
+        writer.writerows([plain_cell(cell) for cell in row] for row in failures)
         write_text(self.folder / "failures.csv", text.getvalue())
         self._save(pictures, complete=True)
         self._journal.unlink(missing_ok=True)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from gloam.data.sources import find_images
+from gloam.data.sources.items import said_left_out
 from gloam.errors import UsageError
 from gloam.runtime.bulk.contact_sheet import write_contact_sheet
 from gloam.runtime.bulk.pictures import PictureOptions, PictureSummary, run_images
@@ -65,6 +66,7 @@ class PictureRun:
         summary: counts and times.
         model, fingerprint: name and identity of the operation.
         sheet: the contact sheet, where one was asked for.
+        left_out: what the source holds beside its images, in words; None where there is nothing.
     """
 
     request: PictureRequest
@@ -72,6 +74,7 @@ class PictureRun:
     model: str
     fingerprint: str
     sheet: Path | None = None
+    left_out: str | None = None
 
     @property
     def output(self) -> Path:
@@ -101,6 +104,8 @@ class PictureRun:
             lines.append(f"{summary.reduced} images were larger than --max-side {request.max_side} and were reduced")
         if summary.failed:
             lines.append(f"{summary.failed} images failed; the reasons are in {request.output / 'failures.csv'}")
+        if self.left_out is not None:
+            lines.append(self.left_out)
         if self.sheet is not None:
             lines.append(f"contact sheet {self.sheet}")
         return "\n".join(lines)
@@ -129,7 +134,7 @@ def run_pictures(request: PictureRequest, load: Callable[[], ImageOperation]) ->
         progress=request.progress,
     )
     sheet = write_contact_sheet(request.output, items) if request.contact_sheet else None
-    return PictureRun(request, summary, operation.name, operation.fingerprint, sheet)
+    return PictureRun(request, summary, operation.name, operation.fingerprint, sheet, said_left_out(items))
 
 
 def _refuse_nesting(source: Path | str, output: Path) -> None:

@@ -20,7 +20,7 @@ from types import TracebackType
 from typing import Any
 
 from gloam.errors import StoreError
-from gloam.files import atomic_write, canonical_json, sha256_file, write_json, write_text
+from gloam.files import atomic_write, canonical_json, plain_cell, sha256_file, write_json, write_text
 from gloam.runtime.bulk.picture_folder import Picture
 from gloam.runtime.output_folder import MANIFEST, occupied, refuse_another
 
@@ -117,7 +117,9 @@ class PictureTars:
                 if rows is None:
                     raise StoreError(f"{self._paths(part)[0]}: a damaged tar; run the same command again")
                 sums |= {path.name: sha256_file(path) for path in self._paths(part)}
-                failures.writerows([row["image"], row["reason"]] for row in rows if "reason" in row)
+                failures.writerows(
+                    [plain_cell(row["image"]), plain_cell(row["reason"])] for row in rows if "reason" in row
+                )
             text.flush()
             text.detach()
         self._save(sums)

@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gloam.errors import StoreError, UsageError
-from gloam.files import atomic_write, sha256_bytes, sha256_file, write_bytes, write_json
+from gloam.files import atomic_write, plain_cell, sha256_bytes, sha256_file, write_bytes, write_json
 from gloam.record import fill_dataclass
 from gloam.runtime.output_folder import MANIFEST, occupied, refuse_another
 
@@ -179,7 +179,7 @@ class ShardWriter:
                     raise StoreError(f"{path}: a damaged shard; run the same `gloam extract` again")
                 for image, status in zip(table["image"].to_pylist(), table["status"].to_pylist(), strict=True):
                     if status != OK:
-                        failures.writerow([image, status])
+                        failures.writerow([plain_cell(image), plain_cell(status)])
                         failed += 1
             text.flush()
             text.detach()

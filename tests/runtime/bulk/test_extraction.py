@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from gloam.data.sources import find_images
 from gloam.errors import UsageError
@@ -51,3 +53,15 @@ def test_a_request_makes_the_store_of_its_steps(tmp_path: Path) -> None:
     assert data["space"] == first.space
     assert "3 of 3 images described" in str(done)
     assert finish_store(tmp_path / "a")["described"] == 3
+
+
+def test_what_lies_beside_the_images_is_said_and_names_command_no_spreadsheet(tmp_path: Path) -> None:
+    source = tmp_path / "photos"
+    source.mkdir()
+    Image.fromarray(np.full((40, 50, 3), 90, np.uint8)).save(source / "a.png")
+    (source / "=cmd.jpg").write_bytes(b"no picture")
+    (source / "notes.txt").write_text("of the day")
+    write_tiny_embedder(tmp_path / "tiny.onnx")
+    run = run_extraction(ExtractRequest(source, tmp_path / "store", EmbedderLoader(tmp_path / "tiny.onnx")))
+    assert "left out: 1 x " in str(run)
+    assert "\n'=cmd.jpg," in (tmp_path / "store/failures.csv").read_text()
