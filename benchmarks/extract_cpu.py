@@ -17,12 +17,11 @@ from PIL import Image
 from benchmarks.shared.result import Result
 from gloam.data.sources import find_images
 from gloam.export.embedder import export_embedder
-from gloam.networks.embedders import create_embedder
-from gloam.networks.embedders.gem import PooledEmbedder
+from gloam.networks.embedders import EmbedderNetwork, create_embedder
 from gloam.padding import PaddingProfile
 from gloam.runtime.bulk.extract import ExtractOptions, extract
 from gloam.runtime.descriptors.store import DescriptorStore
-from gloam.runtime.models.embedder import PooledEmbedder as Exported
+from gloam.runtime.models.embedder import Embedder as Exported
 
 NETWORKS = ("gem_vgg16", "gem_resnet101")
 # width x height as a folder of photographs has them: landscape, portrait, panorama, square
@@ -43,7 +42,7 @@ def write_images(folder: Path) -> None:
         Image.fromarray(image.clip(0, 255).astype(np.uint8)).save(folder / f"{number:02d}.jpg", quality=92)
 
 
-def plain_loop(model: PooledEmbedder, folder: Path) -> tuple[float, np.ndarray]:
+def plain_loop(model: EmbedderNetwork, folder: Path) -> tuple[float, np.ndarray]:
     """Images per second of the eager loop: open, to tensor, forward, one image at a time; and its descriptors."""
     mean = torch.tensor(model.mean).view(1, 3, 1, 1)
     std = torch.tensor(model.std).view(1, 3, 1, 1)

@@ -30,7 +30,7 @@ def public_members(value: type) -> list[tuple[str, object]]:
 def _signature(name: str, value: object) -> str:
     if isinstance(value, property):
         return name
-    text = str(inspect.signature(value))  # type: ignore[arg-type]
+    text = str(inspect.signature(value))  # type: ignore[arg-type]  # a function, where it is no property
     text = re.sub(r"'([^']*)'", r"\1", text)
     return name + re.sub(r"^\((?:self|cls)(?:, )?", "(", text)
 

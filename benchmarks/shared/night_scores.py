@@ -27,7 +27,7 @@ from gloam.export.embedder import export_embedder
 from gloam.export.translator import export_translator
 from gloam.files import sha256_json
 from gloam.networks.checkpoints import load_checkpoint
-from gloam.networks.checkpoints import load_translator as load_weights
+from gloam.networks.checkpoints import load_generator as load_weights
 from gloam.runtime.models.embedder import Embedder
 from gloam.runtime.models.image_model import ImageOperation
 from gloam.runtime.models.translator import Translator, load_translator

@@ -7,10 +7,9 @@ from pathlib import Path
 
 from gloam.cli.shared.report import Report
 from gloam.cli.shared.values import key_value
+from gloam.export.precision import PRECISIONS
 
 HELP = "export the weights of an embedder, translator or edge detector to one ONNX file with its card and self-test"
-
-PRECISIONS = ("fp16", "bf16", "int8")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from gloam.errors import UsageError
 from gloam.export.exported import Exported
+from gloam.export.precision import PRECISIONS
 
 if TYPE_CHECKING:
     from gloam.export.precision.convert import Conversion
     from gloam.model_card import ModelCard, Photometric
     from gloam.padding import PaddingProfile
 
-PRECISIONS = ("fp16", "bf16", "int8")
 PRECISION_ONLY = ("calibrate", "tolerance", "accept_loss")
 EMBEDDERS_ONLY = (
     "padding",
@@ -179,8 +179,7 @@ def _refuse(request: ExportRequest) -> None:
             raise UsageError("--translate and --resize are for one descriptor of an image, not for --local-features")
         if request.resize is not None and request.profile == "fixed":
             raise UsageError("--resize goes with the dynamic profile; a fixed profile has its sizes already")
-    exported = request.weights is not None and request.weights.suffix == ".onnx"
-    if not exported and request.options and request.random_init is None:
+    if request.options and request.random_init is None:
         raise UsageError("--option goes with --random-init; a checkpoint states its own options")
 
 
