@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from gloam.cli.shared.backend_options import add_backend, placement
 from gloam.cli.shared.report import Report
-from gloam.errors import ModelError
+from gloam.errors import ModelError, require_all
 
 if TYPE_CHECKING:
     from gloam.runtime.backends.session import Session
@@ -33,6 +33,8 @@ def run(arguments: argparse.Namespace) -> Report:
     from gloam.runtime.backends.open import open_session
     from gloam.runtime.backends.selftest import run_selftest
 
+    if arguments.against is not None:
+        require_all(("torch",), "compare a model with its weights")
     session = open_session(arguments.model, placement(arguments))
     card = session.card
     difference, tolerance = run_selftest(session)

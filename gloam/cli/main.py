@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from gloam import __version__
 from gloam.cli.shared.help_format import HelpFormatter
 from gloam.cli.shared.report import Report
-from gloam.errors import GloamError
+from gloam.errors import GloamError, missing_package
 
 VERBS = (
     "demo",
@@ -83,10 +83,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         report: Report = arguments.run(arguments)
     except GloamError as error:
-        if arguments.debug:
-            traceback.print_exc()
-        print(f"gloam {arguments.verb}: {error}", file=sys.stderr)
-        return 2
+        return _refused(arguments, error)
+    except ImportError as error:
+        missing = missing_package(error)
+        if missing is None:
+            raise
+        return _refused(arguments, missing)
     except KeyboardInterrupt:
         print(f"gloam {arguments.verb}: interrupted; finished work is kept, run it again to carry on", file=sys.stderr)
         return 130
@@ -95,6 +97,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # whoever reads, e.g. head, has what they wanted
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter's last flush fails again
     return report.exit_code
+
+
+def _refused(arguments: argparse.Namespace, error: GloamError) -> int:
+    if arguments.debug:
+        traceback.print_exc()
+    print(f"gloam {arguments.verb}: {error}", file=sys.stderr)
+    return 2
 
 
 if __name__ == "__main__":

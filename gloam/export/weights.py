@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from gloam.errors import UsageError
+from gloam.errors import UsageError, require_all
 from gloam.export.exported import Exported
 from gloam.export.precision import PRECISIONS
 
@@ -32,6 +32,7 @@ EMBEDDERS_ONLY = (
     "resize",
     "local_features",
 )
+PACKAGES = ("torch", "onnx", "onnxscript")
 FRONT = ("translate", "resize")
 UNSET = (None, "none", False)
 
@@ -127,7 +128,9 @@ def export_weights(request: ExportRequest) -> Exported:
         DataError: the images to calibrate on cannot be read.
         MissingExtraError: torch or onnx is not installed.
     """
-    if request.weights is not None and request.weights.suffix == ".onnx":
+    finished = request.weights is not None and request.weights.suffix == ".onnx"
+    require_all(("onnx",) if finished else PACKAGES, "export a model")
+    if finished and request.weights is not None:
         return _finished(request.weights, None, request, [])
     from gloam.padding import PaddingProfile
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, overload
 
-from gloam.errors import UsageError, require
+from gloam.errors import UsageError, require_all
 
 if TYPE_CHECKING:
     from gloam.training.edges.train import DetectorSummary
@@ -16,6 +16,10 @@ if TYPE_CHECKING:
 
     TrainSummary: TypeAlias = MetricSummary | TranslatorSummary | DetectorSummary
 
+PACKAGES = {
+    **dict.fromkeys(("embedder", "metric", "edges"), ("torch", "yaml", "safetensors")),
+    "translator": ("torch", "yaml", "safetensors", "lightning_fabric", "torch.utils.tensorboard"),
+}
 KINDS = ("embedder", "metric", "translator", "edges")
 VIEWS_FOLDER = "views"
 Say = Callable[[str], None]
@@ -96,7 +100,7 @@ def train(
         DivergenceError: a value of training is not finite.
         MissingExtraError: an optional package is absent.
     """
-    require("torch", "train", "train")
+    require_all(PACKAGES.get(kind, ()), "train")
     if kind in ("embedder", "metric"):
         from gloam.training.embedders.config import read_metric_recipe
 

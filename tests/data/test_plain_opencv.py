@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import cv2
 import numpy as np
@@ -53,18 +54,38 @@ def test_an_older_processor_sees_the_same_town() -> None:
 
 
 def test_the_switch_goes_back_when_the_last_one_leaves() -> None:
-    before = cv2.useOptimized()
+    before = cv2.useOptimized(), cv2.getNumThreads()
     try:
-        for state in (True, False):
+        for state, threads in ((True, 3), (False, 2)):
             cv2.setUseOptimized(state)
+            cv2.setNumThreads(threads)
             with plain_opencv():
-                assert not cv2.useOptimized()
                 with plain_opencv():
                     pass
-                assert not cv2.useOptimized()
-            assert cv2.useOptimized() is state
+                assert (cv2.useOptimized(), cv2.getNumThreads()) == (False, 1)
+            assert (cv2.useOptimized(), cv2.getNumThreads()) == (state, threads)
     finally:
-        cv2.setUseOptimized(before)
+        cv2.setUseOptimized(before[0])
+        cv2.setNumThreads(before[1])
+
+
+def test_sift_finds_the_same_each_time_whatever_the_threads() -> None:
+    grey = np.random.default_rng(0).integers(0, 255, (300, 400), np.uint8)
+    grey = cv2.GaussianBlur(grey, (0, 0), 2)
+
+    @plain_opencv()
+    def found() -> bytes:
+        points, descriptors = cv2.SIFT.create(300, contrastThreshold=0.001).detectAndCompute(grey, None)
+        return np.array([(*point.pt, point.response) for point in points]).tobytes() + descriptors.tobytes()
+
+    before = cv2.getNumThreads()
+    try:
+        cv2.setNumThreads(4)
+        assert len({found() for _ in range(4)}) == 1
+        with ThreadPoolExecutor(4) as pool:
+            assert {item.result() for item in [pool.submit(found) for _ in range(4)]} == {found()}
+    finally:
+        cv2.setNumThreads(before)
 
 
 def test_products_of_rounded_descriptors_are_exact() -> None:

@@ -12,7 +12,7 @@ from gloam.errors import DataError
 from gloam.training.embedders.config import MetricConfig
 from gloam.training.embedders.diverse_anchors import diverse_anchors
 from gloam.training.embedders.hard_negatives import hard_negatives
-from gloam.training.embedders.nights import NightRule
+from gloam.training.embedders.night_rule import NightRule
 from gloam.training.embedders.tuple_images import Described, TupleImages
 
 Rows = npt.NDArray[np.int64]
