@@ -46,7 +46,8 @@ class ExportRequest:
         weights: native ``.safetensors``, an embedder's state dict, or an exported float32 ``.onnx`` for ``precision``,
             ``translate`` or ``resize``; None for random weights.
         network: its name, for weights that do not say it themselves.
-        random_init: seed of random weights, a control.
+        random_init: seed of random weights, a control; an embedder's are settled on a street, so that it tells images
+            apart.
         options: of the network with random weights, e.g. ``{"width": 32}``.
         profile: native (``dynamic``) or padded (``fixed``) sizes.
         sides: padded heights and widths of the fixed profile, pixels.
@@ -326,6 +327,7 @@ def _random(request: ExportRequest) -> _Loaded:
         raise UsageError("--random-init needs --network NAME")
     import torch
 
+    from gloam.export.random_weights import settle_random_weights
     from gloam.networks.edges import DETECTORS, create_detector
     from gloam.networks.embedders import create_embedder
     from gloam.networks.translators import GENERATORS, create_generator
@@ -339,6 +341,7 @@ def _random(request: ExportRequest) -> _Loaded:
     if request.network in DETECTORS:
         return _Loaded("edges", create_detector(request.network, **options), provenance)
     embedder = create_embedder(request.network, **options, **_embedder_options(request))
+    settle_random_weights(embedder)
     return _Loaded("embedder", embedder, provenance)
 
 
