@@ -24,6 +24,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> Report:
     """Run the demo and print its tables."""
+    # Images are what runs on threads; BLAS's own, which NumPy starts when it is first imported, would spin beside them.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from gloam.workflows.demo import DemoConfig, run_demo
 
     config = DemoConfig(arguments.seed, arguments.workers, arguments.top_k, train=arguments.train)

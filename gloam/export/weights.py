@@ -130,7 +130,8 @@ def export_weights(request: ExportRequest) -> Exported:
         MissingExtraError: torch or onnx is not installed.
     """
     finished = request.weights is not None and request.weights.suffix == ".onnx"
-    require_all(("onnx",) if finished else PACKAGES, "export a model")
+    check = () if request.precision == "fp32" else ("onnxruntime",)
+    require_all((*(("onnx",) if finished else PACKAGES), *check), "export a model")
     if finished and request.weights is not None:
         return _finished(request.weights, None, request, [])
     from gloam.padding import PaddingProfile

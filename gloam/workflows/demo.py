@@ -200,7 +200,8 @@ def _self_test(models: Iterable[Path]) -> None:
 def _retrieve(folder: Path, town: TownDataset, model: Path, config: DemoConfig) -> Retrieval:
     embedder = Embedder.load(model)
     stores = {}
-    options = ExtractOptions(max_side=MAX_SIDE, shard_size=64)
+    # float32: halves would round what two processors compute to other sides, and ranks with it.
+    options = ExtractOptions(max_side=MAX_SIDE, dtype="float32", shard_size=64)
     folder = folder / f"{embedder.fingerprint[:12]}-{options.max_side}"  # another model or size is another store
     for split in ("query", "mapping"):
         place = folder / split

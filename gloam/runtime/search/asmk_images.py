@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from gloam.data.images import decode_image
 from gloam.data.sources import ImageItem, find_images
-from gloam.errors import DataError, ImageError
+from gloam.errors import DataError, ImageError, require
 from gloam.runtime.backends.placement import Placement
 from gloam.runtime.models.local_features import STRONGEST, LocalExtractor
 from gloam.runtime.search.asmk import WORDS, AsmkIndex, Codebook
@@ -89,6 +89,7 @@ def learn_codebook(images: Extracted, words: int = WORDS, seed: int = 0, sampled
     Raises:
         DataError: fewer features than words.
     """
+    require("faiss", "cpu", "learn a codebook")  # before any feature is found
     random = np.random.default_rng([seed, 31])
     share = max(sampled // max(len(images.items), 1), 1)
     kept = []
