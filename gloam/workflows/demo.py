@@ -58,7 +58,7 @@ NAMES = {
     "trained anew": "trained anew",
     "untrained anew": "untrained weights, made anew",
 }
-NEEDS = ("onnxruntime", "faiss", "kapture", "pycolmap")
+NEEDS = ("onnxruntime", "faiss", "pycolmap")
 Say = Callable[[str], None]
 
 
