@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from gloam.cli.shared.report import Report
+from gloam.cli.shared.store_options import add_trust
 from gloam.cli.shared.values import INDEX_DEVICES, nbytes
 from gloam.errors import UsageError
 
@@ -20,6 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", "--output", type=Path, required=True, help="folder of the index")
     parser.add_argument("--add", type=Path, metavar="STORE", help="add this store to the index that is there")
     parser.add_argument("--merge", type=Path, nargs="+", metavar="INDEX", help="join these indexes into a new one")
+    add_trust(parser)
     kind = parser.add_argument_group("the kind of index")
     kind.add_argument(
         "--kind",
@@ -58,9 +60,9 @@ def run(arguments: argparse.Namespace) -> Report:
     if arguments.merge is not None:
         card = merge_indexes(arguments.merge, arguments.output)
     elif arguments.add is not None:
-        card = add_to_index(DescriptorStore.open(arguments.add), arguments.output)
+        card = add_to_index(DescriptorStore.open(arguments.add, trust=arguments.trust), arguments.output)
     else:
-        store = DescriptorStore.open(arguments.store)
+        store = DescriptorStore.open(arguments.store, trust=arguments.trust)
         factory = arguments.factory
         if factory is None:
             plan = plan_index(len(store), store.dimension, kind=arguments.kind or "auto", memory=arguments.memory)

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from gloam.cli.shared.report import Report
+from gloam.cli.shared.store_options import add_trust
 
 HELP = "mAP, mP@k and recall@k by a benchmark's protocol, per condition, beside chance"
 
@@ -44,6 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--report", type=Path, metavar="DIR", help="write report.html, per_query.csv, scores.json")
     parser.add_argument("--images", type=Path, metavar="DIR", help="query images, for the report's worst queries")
     parser.add_argument("--map-images", type=Path, metavar="DIR", help="map images, where they lie elsewhere")
+    add_trust(parser)
 
 
 def run(arguments: argparse.Namespace) -> Report:
@@ -67,6 +69,7 @@ def run(arguments: argparse.Namespace) -> Report:
         distances=arguments.distances or DISTANCES,
         query_images=arguments.images,
         map_images=arguments.map_images,
+        trust=arguments.trust,
     )
     evaluation = evaluate_retrieval(options)
     text = evaluation.to_text()

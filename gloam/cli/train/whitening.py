@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from gloam.cli.shared.report import Report
+from gloam.cli.shared.store_options import add_trust
 
 HELP = "a whitening of descriptors, learned from a store: Lw from matching pairs, or PCA"
 
@@ -24,6 +25,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dimension", type=int, metavar="D", help="values to keep; all by default")
     parser.add_argument("--shrinkage", type=int, metavar="K", help="for pca: index of the eigenvalue to shrink towards")
 
+    add_trust(parser)
+
 
 def run(arguments: argparse.Namespace) -> Report:
     """Learn and write."""
@@ -39,7 +42,7 @@ def run(arguments: argparse.Namespace) -> Report:
         raise UsageError("lw takes no shrinkage; drop --shrinkage, or choose --kind pca")
     if arguments.output.suffix not in (".npz", ".safetensors"):
         raise UsageError(f"{arguments.output}: a whitening file ends in .npz or .safetensors")
-    store = DescriptorStore.open(arguments.store)
+    store = DescriptorStore.open(arguments.store, trust=arguments.trust)
     descriptors = store.load()
     if arguments.kind == "lw":
         queries, positives = _pairs(arguments.pairs, arguments.set, store.names)

@@ -41,6 +41,7 @@ class LocalizeRequest:
         workers: threads; all cores where None. Changes no result.
         seed: of every random choice.
         ltvl_style: names in ``ltvl.txt``.
+        trust: see :meth:`gloam.runtime.descriptors.store.DescriptorStore.open`.
 
     Raises:
         UsageError: what does not go together.
@@ -61,6 +62,7 @@ class LocalizeRequest:
     workers: int | None = None
     seed: int = 0
     ltvl_style: Style = "full"
+    trust: bool = False
 
     def __post_init__(self) -> None:
         if self.top_k < 1:
@@ -196,7 +198,7 @@ def _retrieved(
         from gloam.runtime.descriptors.store import DescriptorStore
 
         assert request.stores is not None  # one of the three is given
-        stores = [DescriptorStore.open(folder) for folder in request.stores]
+        stores = [DescriptorStore.open(folder, trust=request.trust) for folder in request.stores]
         expect_searchable(stores[1].space, stores[0], str(request.stores[0]))
         descriptors = Descriptors(
             {name: row for store in stores for name, row in zip(store.names, store.load(), strict=True)}

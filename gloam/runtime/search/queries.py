@@ -68,13 +68,13 @@ class Answers:
         return "\n".join([*lines, *(f"{name}: left out, {reason}" for name, reason in self.failures.items())])
 
 
-def read_queries(folder: str | Path, card: IndexCard) -> Queries:
-    """Queries of a store.
+def read_queries(folder: str | Path, card: IndexCard, *, trust: bool = False) -> Queries:
+    """Queries of a store; ``trust``: see :meth:`DescriptorStore.open`.
 
     Raises:
         IncompatibleError: they are of another space than the index.
     """
-    store = DescriptorStore.open(folder)
+    store = DescriptorStore.open(folder, trust=trust)
     return Queries(store.names, store.load(), search_space(card.space, store))
 
 

@@ -8,7 +8,6 @@ with their checksums, and it is replaced last. New content goes to names that th
 from __future__ import annotations
 
 import contextlib
-import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
@@ -19,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from gloam.errors import DataError, IncompatibleError, StoreError, UsageError
-from gloam.files import atomic_write, bad_name, sha256_file, write_json
+from gloam.files import atomic_write, bad_name, read_sealed, sealed_json, sha256_file, write_bytes
 from gloam.record import fill_dataclass
 
 SCHEMA = 2
@@ -84,13 +83,17 @@ def read_index_card(folder: Path) -> IndexCard:
     """
     path = folder / CARD
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = read_sealed(path)
         if value["schema"] not in READABLE:
             known = " and ".join(map(str, READABLE))
             raise StoreError(f"{path}: an index of schema {value['schema']!r}, this gloam reads {known}; build again")
         card = fill_dataclass(IndexCard, value, "card")
         if {*card.files, card.names} != set(card.sha256):
             raise ValueError("files and checksums do not belong together")
+        if not card.files or card.count < 1 or card.metric != "cosine":
+            raise ValueError(f"{card.count} vectors in {len(card.files)} files by metric {card.metric!r}")
+        if any(Path(name).name != name for name in card.sha256):
+            raise ValueError("a file beyond its folder")
         return card
     except OSError as error:
         raise StoreError(f"{folder}: not an index, or one that was not finished; run `gloam index` again") from error
@@ -166,7 +169,7 @@ def new_files(folder: Path, shards: int, *, after: int = 0) -> Iterator[NewFiles
 
 def publish(folder: Path, card: IndexCard) -> None:
     """Replace the card, which makes the new files the index, and remove files of ours that it does not name."""
-    write_json(folder / CARD, asdict(card))
+    write_bytes(folder / CARD, sealed_json(asdict(card)))
     _remove_strays(folder)
 
 
