@@ -8,9 +8,7 @@ number of words. The database is an inverted file, packed: for each word a slice
 
 from __future__ import annotations
 
-import io
 import json
-import zipfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,8 +17,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from gloam.data.npz import read_npz, write_npz
 from gloam.errors import DataError, IncompatibleError, ModelError, UsageError, require
-from gloam.files import write_bytes
+from gloam.files import load_json
 from gloam.model_card import expect_same_space
 
 WORDS = 65536  # of the published codebooks
@@ -362,10 +361,7 @@ def _expect_finite(features: Floats, what: str) -> None:
 
 
 def _write_npz(path: str | Path, arrays: dict[str, npt.NDArray[Any]], header: dict[str, Any]) -> None:
-    content = io.BytesIO()
-    described: dict[str, Any] = {**arrays, "header": np.frombuffer(json.dumps(header).encode(), np.uint8)}
-    np.savez(content, **described)
-    write_bytes(path, content.getvalue())
+    write_npz(path, {**arrays, "header": np.frombuffer(json.dumps(header).encode(), np.uint8)})
 
 
 def _read_npz(path: str | Path, kind: str, names: Sequence[str]) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]]:
@@ -373,10 +369,10 @@ def _read_npz(path: str | Path, kind: str, names: Sequence[str]) -> tuple[dict[s
     if not file.is_file():
         raise ModelError(f"{file}: no such file")
     try:
-        with np.load(file, allow_pickle=False) as content:
-            header = json.loads(content["header"].tobytes())
-            arrays = {name: content[name] for name in names} if header["kind"] == kind else {}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile) as error:
+        content = read_npz(file)
+        header = load_json(content["header"].tobytes())
+        arrays = {name: content[name] for name in names} if header["kind"] == kind else {}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ModelError(f"{file}: not a readable {kind} file ({error}); build it again") from error
     if not arrays:
         raise ModelError(f"{file}: holds '{header['kind']}', but '{kind}' is needed here")
