@@ -251,7 +251,7 @@ class MetricRun:
         self._tell(f"epoch {epoch}/{self.config.epochs}: {said}, {state.seconds:.0f} s")
 
     def _resume(self) -> None:
-        kept = self.saves.load()
+        kept = self.saves.load(self.say)
         if kept is None:
             return
         try:
