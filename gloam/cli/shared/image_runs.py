@@ -56,6 +56,22 @@ def add_source(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_resuming(parser: argparse.ArgumentParser) -> None:
+    """Add how a run goes on where an earlier one stopped."""
+    parser.add_argument(
+        "--grow",
+        action="store_true",
+        help="go on with other images than the output was begun with: unchanged shards or pictures are kept, what is "
+        "no longer in the source goes (default: added or removed images are refused)",
+    )
+    parser.add_argument(
+        "--verify-sources",
+        action="store_true",
+        help="read every image of an earlier run again and compare its content; by default only those whose file has "
+        "another size, time or number, or whose URL another ETag",
+    )
+
+
 def add_metrics_port(parser: argparse.ArgumentParser) -> None:
     """Add the port for Prometheus."""
     parser.add_argument(
