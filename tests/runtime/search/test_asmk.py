@@ -10,6 +10,7 @@ import pytest
 
 from gloam.errors import DataError, GloamError, IncompatibleError, ModelError, UsageError
 from gloam.runtime.search.asmk import AsmkIndex, Codebook, pack
+from tests.damage import named_or_harmless
 
 Floats = npt.NDArray[np.float32]
 
@@ -169,3 +170,21 @@ def test_an_index_whose_parts_do_not_fit_is_refused(tmp_path: Path) -> None:
     np.savez(tmp_path / "index.npz", **arrays)
     with pytest.raises(ModelError, match="do not fit together"):
         AsmkIndex.load(tmp_path / "index.npz")
+
+
+def test_a_flipped_bit_of_a_file_is_named(tmp_path: Path) -> None:
+    codebook, first, _ = places(4, 8)
+    index = AsmkIndex(codebook)
+    for number, features in enumerate(first):
+        index.add(f"{number}.jpg", features)
+    index.save(tmp_path / "index.npz")
+    codebook.save(tmp_path / "codebook.npz")
+
+    def read_index() -> object:
+        found = AsmkIndex.load(tmp_path / "index.npz")
+        arrays = (found.codebook.centroids, found._offsets, found._images, found._codes, found._norms)
+        return found.names, found.alpha, found.threshold, [array.tobytes() for array in arrays]
+
+    assert named_or_harmless(tmp_path / "index.npz", read_index, 60) > 40
+    read = lambda: Codebook.load(tmp_path / "codebook.npz").centroids.tobytes()  # noqa: E731  # one line
+    assert named_or_harmless(tmp_path / "codebook.npz", read, 60) > 40

@@ -10,6 +10,7 @@ import pytest
 
 from gloam.errors import DataError, GloamError, IncompatibleError, StoreError, UsageError
 from gloam.runtime.search.index import DescriptorIndex, add_to_index, build_index, merge_indexes
+from tests.damage import named_or_harmless
 from tests.runtime.search.index.clustered import clustered
 from tests.runtime.sources import MemorySource, random_source
 
@@ -145,3 +146,16 @@ def test_damage_of_a_part_is_found_while_it_is_merged(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="checksum"):
         merge_indexes([tmp_path / "a", tmp_path / "b"], tmp_path / "new")
     assert list((tmp_path / "new").iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["index.json", "index.faiss", "names.txt"])
+def test_a_flipped_bit_of_an_index_is_named(tmp_path: Path, name: str) -> None:
+    build_index(random_source(50, 8, 1), tmp_path)
+    queries = random_source(3, 8, 2).rows
+
+    def read() -> object:
+        index = DescriptorIndex.open(tmp_path)
+        names, scores = index.search(queries, 5, space=SPACE)
+        return names, scores.tobytes(), index.card
+
+    assert named_or_harmless(tmp_path / name, read, 150) >= 149
