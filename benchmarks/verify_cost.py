@@ -40,11 +40,17 @@ def write_store(folder: Path) -> None:
     writer.finish()
 
 
-def seconds(call: Callable[[], Any]) -> float:
+def seconds(call: Callable[[], Any], clock: Callable[[], float] = time.perf_counter) -> float:
     """That a call takes."""
-    start = time.perf_counter()
+    start = clock()
     call()
-    return time.perf_counter() - start
+    return clock() - start
+
+
+def checks(store: DescriptorStore) -> None:
+    """The comparison of every shard that the first search makes, alone."""
+    for shard in range(IMAGES // SHARD):
+        store._compare(shard)
 
 
 def run() -> Result:
@@ -61,6 +67,8 @@ def run() -> Result:
         def search(trust: bool) -> float:
             return seconds(lambda: list(retrieve_pairs(queries, stores[trust], K)))
 
+        check = seconds(lambda: checks(DescriptorStore.open(root / "store")), time.process_time)
+        check -= seconds(lambda: DescriptorStore.open(root / "store"), time.process_time)
         search(True)  # the page cache is warm for both
         first = search(False)
         times: dict[bool, list[float]] = {False: [], True: []}
@@ -77,8 +85,8 @@ def run() -> Result:
             "search_seconds": checked,
             "search_seconds_trust": trusted,
             "first_search_seconds": first,
-            "first_check_seconds": first - trusted,
-            "first_check_gb_per_second": size / 1e9 / max(first - trusted, 1e-9),
+            "first_check_processor_seconds": check,
+            "first_check_gb_per_processor_second": size / 1e9 / check,
             "open_seconds": opening[False],
             "open_index_seconds": seconds(lambda: DescriptorIndex.open(root / "index")),
             "open_index_seconds_trust": seconds(lambda: DescriptorIndex.open(root / "index", trust=True)),

@@ -124,14 +124,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 @contextlib.contextmanager
 def _ended_by_signals() -> Iterator[None]:
-    """SIGTERM and SIGHUP, where they are not ignored as under ``nohup``, end a verb as Ctrl-C does; so do those that
-    are sent to this process alone end the processes that it has started."""
+    """SIGTERM and SIGHUP, where they are not ignored as under ``nohup``, end a verb as Ctrl-C does, and the processes
+    that it has started, which a terminal would have told too."""
 
     def end(number: int, frame: FrameType | None) -> NoReturn:
         if "multiprocessing" in sys.modules:
             for child in sys.modules["multiprocessing"].active_children():
-                with contextlib.suppress(OSError):
-                    os.kill(child.pid, signal.SIGINT)
+                child.terminate()  # SIGINT is ignored by what a shell has put in the background
         raise Ended(number)
 
     if threading.current_thread() is not threading.main_thread():

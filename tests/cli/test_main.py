@@ -97,6 +97,9 @@ import signal, sys, time
 from gloam.cli import doctor, main
 
 def run(arguments):
+    if sys.argv[1:] == ["processes"]:
+        import multiprocessing
+        multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,)).start()  # joined at the exit
     try:
         print("running", flush=True)
         time.sleep(60)
@@ -136,6 +139,13 @@ def test_signals_that_ask_to_end_end_in_one_line_and_keep_work(number: int, code
 def test_under_nohup_a_terminal_that_goes_ends_nothing() -> None:
     process = sleeping("nohup")
     process.send_signal(signal.SIGHUP)
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=20)
+    assert process.returncode == 143
+
+
+def test_the_processes_of_a_verb_end_with_it() -> None:
+    process = sleeping("processes")
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=20)
     assert process.returncode == 143
