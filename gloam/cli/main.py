@@ -127,7 +127,11 @@ def _ended_by_signals() -> Iterator[None]:
     """SIGTERM and SIGHUP, where they are not ignored as under ``nohup``, end a verb as Ctrl-C does, and the processes
     that it has started, which a terminal would have told too."""
 
+    own = os.getpid()
+
     def end(number: int, frame: FrameType | None) -> NoReturn:
+        if os.getpid() != own:  # forked
+            os._exit(128 + number)
         if "multiprocessing" in sys.modules:
             for child in sys.modules["multiprocessing"].active_children():
                 child.terminate()  # SIGINT is ignored by what a shell has put in the background

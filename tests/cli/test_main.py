@@ -147,8 +147,9 @@ def test_under_nohup_a_terminal_that_goes_ends_nothing() -> None:
 def test_the_processes_of_a_verb_end_with_it() -> None:
     process = sleeping("processes")
     process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=20)
+    _, errors = process.communicate(timeout=20)
     assert process.returncode == 143
+    assert errors == "gloam doctor: interrupted; finished work is kept, run it again to carry on\n"
 
 
 def test_a_verb_called_from_python_leaves_signals_as_they_were(monkeypatch: pytest.MonkeyPatch) -> None:
