@@ -20,8 +20,7 @@ from gloam.networks.checkpoints import read_state, weights_sha256
 from gloam.networks.edges import DETECTORS, EdgeDetectorNetwork, create_detector
 from gloam.networks.foreign import embedders as embedder_imports
 from gloam.networks.foreign import key_maps
-from gloam.networks.foreign.embedder_key_maps import tensors, truth
-from gloam.networks.foreign.key_maps import FAMILIES, Recognised
+from gloam.networks.foreign.key_maps import FAMILIES, Recognised, tensors, truth
 from gloam.networks.translators import TranslatorNetwork, create_generator
 from gloam.runtime.descriptors.whitening import Whitening
 
