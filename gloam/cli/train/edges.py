@@ -30,16 +30,4 @@ def run(arguments: argparse.Namespace) -> Report:
         changes_from=str(arguments.config) if arguments.config is not None else None,
         say=say,
     )
-    data = {
-        "weights": str(summary.weights),
-        "weights_sha256": summary.weights_sha256,
-        "best_epoch": summary.best_epoch,
-        "validation_f": summary.scores,
-        "seconds": round(summary.seconds, 1),
-        "cpu_seconds": round(summary.cpu_seconds, 1),
-    }
-    lines = [f"{summary.weights}: best of {summary.config.epochs} epochs is {summary.best_epoch}"]
-    for condition, scores in summary.scores.items():
-        controls = ", ".join(f"{name} {value:.3f}" for name, value in scores.items() if name != "trained")
-        lines.append(f"F-score by {condition} on a held-out street: {scores['trained']:.3f} ({controls})")
-    return Report(data, "\n".join(lines))
+    return Report(summary.to_dict(), str(summary))

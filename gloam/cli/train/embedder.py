@@ -31,20 +31,4 @@ def run(arguments: argparse.Namespace) -> Report:
         changes_from=str(arguments.config) if arguments.config is not None else None,
         say=say,
     )
-    mean, untrained, chance = summary.validation["mAP"], summary.untrained["mAP"], summary.validation["chance_mAP"]
-    data = {
-        "weights": str(summary.weights),
-        "weights_sha256": summary.weights_sha256,
-        "best_epoch": summary.best_epoch,
-        "validation_mAP": mean,
-        "untrained_mAP": untrained,
-        "chance_mAP": chance,
-        "seconds": round(summary.seconds, 1),
-    }
-    config = summary.config
-    text = (
-        f"{summary.weights}: best of {summary.epochs} epochs is {summary.best_epoch}\n"
-        f"validation mAP, {config.query_condition} against {config.map_condition} on a held-out street: "
-        f"{mean:.3f} (untrained {untrained:.3f}, chance {chance:.3f})"
-    )
-    return Report(data, text)
+    return Report(summary.to_dict(), str(summary))
