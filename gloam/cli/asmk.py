@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from gloam.cli.shared.backend_options import add_backend, placement
 from gloam.cli.shared.help_format import HelpFormatter
 from gloam.cli.shared.report import Report
+from gloam.cli.shared.request import filled
 
 if TYPE_CHECKING:
     from gloam.runtime.search.asmk_images import LocalImages
@@ -54,15 +55,7 @@ def run_build(arguments: argparse.Namespace) -> Report:
     """Learn or read the codebook, index the map, write."""
     from gloam.runtime.search.asmk_images import AsmkRequest, build_asmk
 
-    request = AsmkRequest(
-        images=_images(arguments),
-        output=arguments.output,
-        train=arguments.train,
-        codebook=arguments.codebook,
-        words=arguments.words,
-        seed=arguments.seed,
-    )
-    built = build_asmk(request)
+    built = build_asmk(filled(AsmkRequest, arguments, images=_images(arguments)))
     return Report(built.to_dict(), str(built))
 
 
@@ -70,26 +63,11 @@ def run_search(arguments: argparse.Namespace) -> Report:
     """Rank, write the ranking, and score it where the truth is given."""
     from gloam.eval.retrieval.asmk import AsmkSearch, search_asmk
 
-    request = AsmkSearch(
-        index=arguments.index,
-        images=_images(arguments),
-        output=arguments.output,
-        k=arguments.k,
-        ground_truth=arguments.ground_truth,
-        set=arguments.set,
-    )
-    found = search_asmk(request)
+    found = search_asmk(filled(AsmkSearch, arguments, images=_images(arguments)))
     return Report(found.to_dict(), str(found))
 
 
 def _images(arguments: argparse.Namespace) -> LocalImages:
     from gloam.runtime.search.asmk_images import LocalImages
 
-    return LocalImages(
-        model=arguments.model,
-        source=arguments.source,
-        root=arguments.root,
-        max_side=arguments.max_side,
-        strongest=arguments.strongest,
-        placement=placement(arguments),
-    )
+    return filled(LocalImages, arguments, placement=placement(arguments))

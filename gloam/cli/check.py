@@ -7,6 +7,7 @@ from pathlib import Path
 
 from gloam.cli.shared.backend_options import add_backend, placement
 from gloam.cli.shared.report import Report
+from gloam.cli.shared.request import filled
 
 HELP = "run a model's stored self-test here, and compare it with its PyTorch original"
 
@@ -31,13 +32,6 @@ def run(arguments: argparse.Namespace) -> Report:
     """Check; exit code 1 where something differs."""
     from gloam.export.precision.check import CheckRequest, check_model
 
-    request = CheckRequest(
-        model=arguments.model,
-        weights=arguments.against,
-        network=arguments.network,
-        whitening=arguments.whitening,
-        padding=arguments.padding,
-        placement=placement(arguments),
-    )
+    request = filled(CheckRequest, arguments, weights=arguments.against, placement=placement(arguments))
     checked = check_model(request)
     return Report(checked.to_dict(), str(checked), exit_code=0 if checked.passed else 1)

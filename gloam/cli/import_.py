@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from gloam.cli.shared.report import Report
+from gloam.cli.shared.request import filled
 from gloam.cli.shared.values import key_value
 
 HELP = "convert a public embedder, translator or edge detector checkpoint, or a whitening, to gloam's own format"
@@ -52,15 +53,5 @@ def run(arguments: argparse.Namespace) -> Report:
     """Convert and list what was decided and left out."""
     from gloam.networks.foreign.convert import ImportRequest, import_weights
 
-    request = ImportRequest(
-        weights=arguments.weights,
-        output=arguments.output,
-        family=arguments.family,
-        decoder=arguments.decoder,
-        direction=arguments.direction,
-        options=dict(arguments.option),
-        whitening=arguments.whitening,
-        licence=arguments.licence,
-    )
-    found = import_weights(request)
+    found = import_weights(filled(ImportRequest, arguments, options=dict(arguments.option)))
     return Report(found.to_dict(), str(found))

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from gloam.cli.shared.report import Report
+from gloam.cli.shared.request import filled
 from gloam.cli.shared.values import INDEX_DEVICES, nbytes
 
 HELP = "build a FAISS index from a store of descriptors, add to one, or merge several"
@@ -41,9 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> Report:
     """Build, add to, or merge."""
-    from dataclasses import fields
-
     from gloam.runtime.search.index.make import IndexRequest, make_index
 
-    made = make_index(IndexRequest(**{item.name: getattr(arguments, item.name) for item in fields(IndexRequest)}))
+    made = make_index(filled(IndexRequest, arguments))
     return Report(made.to_dict(), str(made))

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from gloam.cli.shared.report import Report
+from gloam.cli.shared.request import filled
 
 HELP = "list the most similar images of the map for each query, in kapture's or hloc's text format"
 
@@ -44,17 +45,5 @@ def run(arguments: argparse.Namespace) -> Report:
     from gloam.runtime.search.pair_rules import PairRules
     from gloam.runtime.search.pairs import PairsRequest, list_pairs
 
-    request = PairsRequest(
-        query=arguments.query,
-        map=arguments.map,
-        output=arguments.output,
-        rules=PairRules(
-            arguments.exclude_same, arguments.only_same, arguments.groups, arguments.kapture, arguments.min_distance
-        ),
-        format=arguments.format,
-        k=arguments.k,
-        exclude_self=arguments.exclude_self,
-        min_score=arguments.min_score,
-    )
-    listed = list_pairs(request)
+    listed = list_pairs(filled(PairsRequest, arguments, rules=filled(PairRules, arguments)))
     return Report(listed.to_dict(), str(listed))

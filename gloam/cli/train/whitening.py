@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from gloam.cli.shared.report import Report
+from gloam.cli.shared.request import filled
 
 HELP = "a whitening of descriptors, learned from a store: Lw from matching pairs, or PCA"
 
@@ -29,14 +30,5 @@ def run(arguments: argparse.Namespace) -> Report:
     """Learn and write."""
     from gloam.training.embedders.whitening import WhiteningRequest, learn_whitening
 
-    request = WhiteningRequest(
-        store=arguments.store,
-        output=arguments.output,
-        kind=arguments.kind,
-        pairs=arguments.pairs,
-        set=arguments.set,
-        dimension=arguments.dimension,
-        shrinkage=arguments.shrinkage,
-    )
-    learned = learn_whitening(request)
+    learned = learn_whitening(filled(WhiteningRequest, arguments))
     return Report(learned.to_dict(), str(learned))

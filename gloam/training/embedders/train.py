@@ -25,7 +25,7 @@ from gloam.runtime.models.image_model import ImageOperation
 from gloam.training.embedders.config import MetricConfig
 from gloam.training.embedders.epochs import MetricRun
 from gloam.training.embedders.nights import NightCache
-from gloam.training.embedders.tuple_images import TupleImages
+from gloam.training.embedders.tuples.images import TupleImages
 from gloam.training.run_record import RunRecord
 from gloam.training.run_state import RunState, Say
 
