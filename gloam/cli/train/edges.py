@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from gloam.cli.shared.recipe_arguments import add_town_arguments, changes, say
+from gloam.cli.shared.recipe_arguments import add_town_arguments, changes, trained
 from gloam.cli.shared.report import Report
 
 HELP = "an edge detector on procedural streets, whose edges are exact; the same command carries on after a kill"
@@ -20,14 +20,4 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> Report:
     """Train and print what validation says beside its controls."""
-    from gloam.training.train import train
-
-    summary = train(
-        "edges",
-        arguments.recipe,
-        changes(arguments, DIRECT),
-        arguments.output,
-        changes_from=str(arguments.config) if arguments.config is not None else None,
-        say=say,
-    )
-    return Report(summary.to_dict(), str(summary))
+    return trained("edges", arguments, changes(arguments, DIRECT))

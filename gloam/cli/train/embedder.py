@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from gloam.cli.shared.recipe_arguments import add_town_arguments, changes, say
+from gloam.cli.shared.recipe_arguments import add_town_arguments, changes, trained
 from gloam.cli.shared.report import Report
 
 HELP = "contrastive training on procedural streets"
@@ -21,14 +21,4 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> Report:
     """Train and print what validation says."""
-    from gloam.training.train import train
-
-    summary = train(
-        "embedder",
-        arguments.recipe,
-        changes(arguments, DIRECT),
-        arguments.output,
-        changes_from=str(arguments.config) if arguments.config is not None else None,
-        say=say,
-    )
-    return Report(summary.to_dict(), str(summary))
+    return trained("embedder", arguments, changes(arguments, DIRECT))

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from gloam.cli.shared.recipe_arguments import add_recipe_arguments, changes, listed, say
+from gloam.cli.shared.recipe_arguments import add_recipe_arguments, changes, listed, trained
 from gloam.cli.shared.report import Report
 
 HELP = "an embedder by metric learning on mined tuples, some of their images made night"
@@ -53,18 +53,7 @@ def run(arguments: argparse.Namespace) -> Report:
     recipes = listed(arguments, "gloam.training.recipes.metric")
     if recipes is not None:
         return recipes
-    from gloam.training.train import train
-
-    summary = train(
-        "metric",
-        arguments.recipe,
-        _changes(arguments),
-        arguments.output,
-        data=arguments.data,
-        nights=arguments.nights,
-        say=say,
-    )
-    return Report(summary.to_dict(), str(summary))
+    return trained("metric", arguments, _changes(arguments), data=arguments.data, nights=arguments.nights)
 
 
 def _changes(arguments: argparse.Namespace) -> dict[str, Any]:

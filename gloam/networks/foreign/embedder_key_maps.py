@@ -15,11 +15,11 @@ import torch
 from torch import Tensor
 
 from gloam.errors import ModelError
+from gloam.networks.checkpoints import RESNET_CHILDREN
 from gloam.networks.foreign.key_maps import Recognised, State, need, tensors, truth
 
 BACKBONES = ("vgg16", "resnet18", "resnet50", "resnet101")
 POOLINGS = ("gem", "mac")
-RESNET_CHILDREN = {"conv1": "0", "bn1": "1", "layer1": "4", "layer2": "5", "layer3": "6", "layer4": "7"}
 HEAD = re.compile(r"^(fc|classifier)\.|num_batches_tracked$")
 HOW_NETWORKS = {"resnet18": "how_resnet18", "resnet50": "how_resnet50_minus"}
 VGG_CONVOLUTIONS = (2, 2, 3, 3, 3)
