@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from gloam.files import sha256_json
+from gloam.heartbeat import Say
 from gloam.networks.checkpoints import save_checkpoint
 from gloam.training.run_record import PACKAGES, RunRecord, installed
 from gloam.training.translators.batches import open_batches
@@ -63,7 +64,7 @@ def train_translator(
     *,
     recipe: str = "custom",
     views: str | Path | None = None,
-    say: Callable[[str], None] | None = None,
+    say: Say | None = None,
 ) -> TranslatorSummary:
     """Train to the end of the recipe, or of its time, and write the networks, curves, samples and ``train.json``.
 
@@ -99,7 +100,7 @@ def _run(
     folder: Path,
     recipe: str,
     views: Path,
-    say: Callable[[str], None] | None,
+    say: Say | None,
 ) -> TranslatorSummary:
     """One process of a run; the first one writes the results."""
     clock = Clock(config.clock)
