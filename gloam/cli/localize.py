@@ -8,6 +8,7 @@ from pathlib import Path
 from gloam.cli.shared.report import Report
 
 HELP = "localize the queries of a kapture dataset in a map: pose approximation, local or global structure from motion"
+KEPT = ("*/*",)
 METHODS = ("top1", "ewb", "bdi", "csi", "2a", "2b")
 
 

@@ -10,6 +10,7 @@ from gloam.cli.shared.report import Report
 from gloam.errors import UsageError
 
 HELP = "a paper's table again: published value, ours, difference, and which files are missing"
+KEPT = ("*/*",)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

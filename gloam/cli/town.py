@@ -11,12 +11,13 @@ from gloam.cli.shared.report import Report
 from gloam.errors import UsageError
 
 HELP = "render a procedural town by day, dusk, night and in rain, as a kapture dataset"
+KEPT = ("**/*.png", "**/*.jpg")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
     parser.add_argument(
-        "out", metavar="OUT", type=Path, help="folder to write; a town that was begun there is finished"
+        "output", metavar="OUT", type=Path, help="folder to write; a town that was begun there is finished"
     )
     parser.add_argument("--seed", type=int, default=7, help="of everything in the town")
     parser.add_argument("--conditions", default="day,dusk,night,night-rain", help="of the queries, separated by commas")
@@ -66,7 +67,7 @@ def run(arguments: argparse.Namespace) -> Report:
         depth=arguments.depth,
     )
     started = time.perf_counter()
-    town = write_town(arguments.out, config, arguments.workers or default_workers())
+    town = write_town(arguments.output, config, arguments.workers or default_workers())
     seconds = time.perf_counter() - started
     if arguments.contact_sheet:
         write_contact_sheet(town, arguments.contact_sheet)

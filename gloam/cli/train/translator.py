@@ -9,6 +9,7 @@ from gloam.cli.shared.recipe_arguments import add_recipe_arguments, changes, lis
 from gloam.cli.shared.report import Report
 
 HELP = "train a day-to-night image translator from a recipe"
+KEPT = ("state/newest.json",)
 # option -> dotted name in the recipe
 DIRECT = {
     "seed": "seed",
