@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -78,8 +77,3 @@ def changes(arguments: argparse.Namespace, direct: Mapping[str, str]) -> dict[st
         if value is not None:
             found = merge(found, nest(name, str(value) if isinstance(value, Path) else value))
     return found
-
-
-def say(line: str) -> None:
-    """Progress goes to the error output, so that the result alone is on the standard output."""
-    print(line, file=sys.stderr, flush=True)
