@@ -7,7 +7,9 @@ where a stamp is another, the image is read and its hash decides.
 
 from __future__ import annotations
 
+import csv
 import hashlib
+import io
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +17,10 @@ from typing import Any
 
 from gloam.data.sources import ImageItem
 from gloam.errors import IncompatibleError, StoreError
-from gloam.files import TEMPORARY_PREFIX, canonical_json, load_json, write_failure, write_text
+from gloam.files import TEMPORARY_PREFIX, canonical_json, load_json, plain_cell, write_failure, write_text
 
 MANIFEST = "manifest.json"
+FAILURES = "failures.csv"
 LISTED = frozenset(("images_sha256", "images"))  # keys of a job that say what images it is of
 
 
@@ -141,6 +144,15 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
     except OSError as error:
         raise StoreError(write_failure(path, error)) from error
+
+
+def failures_csv(failures: Iterable[tuple[str, str]]) -> bytes:
+    """``failures.csv``: name and reason of each image that failed, a line each."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["image", "reason"])
+    writer.writerows([plain_cell(cell) for cell in row] for row in failures)
+    return text.getvalue().encode()
 
 
 def names_sha256(items: Iterable[ImageItem]) -> str:

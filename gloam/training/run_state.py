@@ -19,13 +19,13 @@ import torch
 
 from gloam.errors import StoreError
 from gloam.files import read_sealed, sealed_json, sha256_bytes, sha256_file, sha256_json, write_bytes, write_text
+from gloam.heartbeat import Say
 from gloam.training.typed_config import differences
 
 STATE_FOLDER = "state"
 NEWEST_FILE = "newest.json"
 STATE_FORMAT = 1
 KEPT = 2  # complete saves, the newest included
-Say = Callable[[str], None]  # gets a line of progress
 
 
 class RunState:
@@ -51,7 +51,7 @@ class RunState:
         self.rank, self.world, self.barrier = rank, world, barrier
 
     def save(self, step: int, state: Mapping[str, Any]) -> None:
-        """Make ``state``, after ``step`` steps, the newest; all processes call it with the same step.
+        """Make ``state`` the newest; all processes call it with the same ``step``, which grows from save to save.
 
         Raises:
             StoreError: the disk is full or not writable; the newest save is then what it was.

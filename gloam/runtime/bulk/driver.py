@@ -8,7 +8,7 @@ on timing, and neither does it matter who makes which part, nor when. Memory is 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
@@ -125,7 +125,7 @@ class Driver(ABC, Generic[Note, Result]):
         """Why an image is not even read."""
         return task.item.problem
 
-    def drive(self, parts: Iterable[int], threads: int) -> Iterator[Task]:
+    def drive(self, parts: Iterable[int], threads: int) -> Generator[Task]:
         """Make parts.
 
         Args:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from threading import Lock
@@ -217,6 +217,7 @@ def stale_shards(
     stale = look_again(items, spans, earlier, stamps, tried, resuming, threads, summary, queues)
     summary.damaged = list(writer.damaged)
     writer.retract(stale)
+    stamps.keep(writer.shards)
     return stale
 
 
@@ -329,9 +330,10 @@ class ShardMaker(Driver[None, Descriptor]):
             StoreError: the disk is full; finished shards are kept.
         """
         with ThreadPoolExecutor(1, "write") as self._disk:
-            for _ in self.drive(shards, threads):
-                if moved is not None:
-                    moved(1)
+            with closing(self.drive(shards, threads)) as images:
+                for _ in images:
+                    if moved is not None:
+                        moved(1)
             self._wait()
 
     def tried(self, item: ImageItem, content: bytes) -> str | None:

@@ -6,7 +6,7 @@ written here: whoever finds that all is kept has touched nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -36,10 +36,10 @@ class Resuming:
 
 @dataclass(frozen=True)
 class _Look:
-    """Images of one part beside what an earlier run has of them."""
+    """Images of one part, why they are not even read, what an earlier run has of them, and the stamps it noted."""
 
     part: int
-    pairs: Sequence[tuple[ImageItem, EarlierImage, str]]
+    pairs: Sequence[tuple[ImageItem, str | None, EarlierImage, str]]
     noted_ns: int
 
 
@@ -61,6 +61,7 @@ def look_again(
     threads: int,
     summary: RunSummary,
     queues: Queues,
+    problems: Mapping[int, str] | None = None,
 ) -> list[int]:
     """Compare the images with what an earlier run made of them.
 
@@ -76,6 +77,7 @@ def look_again(
         summary: told what is kept; its counts of changed images, and of failed ones that were tried again, are kept up
             to date.
         queues: kept up to date.
+        problems: by position, why an image is not even read, beside its own problem.
 
     Returns:
         numbers of the parts that are to be made, in order.
@@ -85,27 +87,31 @@ def look_again(
         DataError: a store of images does not answer.
     """
     found: dict[int, _Part | None] = {}
+    clashes = problems or {}
 
     def looks() -> Iterator[_Look]:
         for part, span in parts:
             rows = earlier(part)
-            here = items[span.start : span.stop]
+            here = [] if rows is None else items[span.start : span.stop]
             if rows is None or [row.name for row in rows] != [item.name for item in here]:
                 found[part] = None
                 continue
             failed = sum(row.failure is not None for row in rows)
             found[part] = _Part(len(rows), failed, sum(row.reduced for row in rows))
             texts, noted = stamps.read(part, len(span))
-            pairs = list(zip(here, rows, texts, strict=True))
+            reasons = [item.problem or clashes.get(index) for index, item in zip(span, here, strict=True)]
+            pairs = list(zip(here, reasons, rows, texts, strict=True))
             for start in range(0, len(pairs), CHUNK):
                 yield _Look(part, pairs[start : start + CHUNK], noted)
 
     def look(task: _Look) -> tuple[int, list[tuple[EarlierImage, bool, bool]]]:
         seen = []
-        for item, row, text in task.pairs:
+        for item, problem, row, text in task.pairs:
+            if problem is not None:
+                seen.append((row, row.failure == problem, False))
+                continue
             unread = not resuming.verify_sources and row.failure is None and _settled(item, text, task.noted_ns)
-            same = unread or _same(item, row, tried, resuming.grow)
-            seen.append((row, same, row.failure is not None and item.problem is None))
+            seen.append((row, unread or _same(item, row, tried, resuming.grow), row.failure is not None))
         return task.part, seen
 
     with ThreadPoolExecutor(threads, "look") as pool:
@@ -125,9 +131,16 @@ def look_again(
     return stale
 
 
+def lost(item: ImageItem, reason: str) -> IncompatibleError:
+    """The refusal of an image that an earlier run has used, and that cannot be read any more."""
+    return IncompatibleError(
+        f"{item.name}: an earlier run has read it, and now: {reason}; bring it back, or add --grow to go on without it"
+    )
+
+
 def _settled(item: ImageItem, text: str, noted_ns: int) -> bool:
     """Whether an image's stamp is the noted one, and cannot hide a later change."""
-    stamp = item.stamp() if text and item.problem is None else None
+    stamp = item.stamp() if text else None
     return stamp is not None and stamp.text == text and stamp.changed_ns + SETTLED <= noted_ns
 
 
@@ -135,8 +148,6 @@ def _same(
     item: ImageItem, row: EarlierImage, tried: Callable[[ImageItem, bytes], str | None] | None, grow: bool
 ) -> bool:
     """Whether a run would make of an image, by its content, what an earlier one did."""
-    if item.problem is not None:
-        return row.failure == item.problem
     try:
         content = item.read()
     except ImageError as error:
@@ -145,10 +156,7 @@ def _same(
                 raise DataError(f"{item.name}: {error}; run again when it answers") from error
             return not row.sha256
         if row.failure is None and not grow:
-            raise IncompatibleError(
-                f"{item.name}: an earlier run has read it, and now: {error}; bring it back, or add --grow to go on "
-                "without it"
-            ) from error
+            raise lost(item, str(error)) from error
         return row.failure == item.explained(str(error)) and not row.sha256
     if sha256_bytes(content) != row.sha256:
         return False

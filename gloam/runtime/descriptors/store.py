@@ -12,7 +12,6 @@ and is made again by the next run.
 from __future__ import annotations
 
 import contextlib
-import csv
 import io
 import json
 import re
@@ -28,7 +27,6 @@ import pyarrow.parquet as pq
 
 from gloam.errors import StoreError, UsageError
 from gloam.files import (
-    plain_cell,
     read_file,
     read_sealed,
     sealed_json,
@@ -39,12 +37,19 @@ from gloam.files import (
     write_where_changed,
 )
 from gloam.record import fill_dataclass
-from gloam.runtime.output_folder import MANIFEST, occupied, refuse_another, remove, remove_beyond
+from gloam.runtime.output_folder import (
+    FAILURES,
+    MANIFEST,
+    failures_csv,
+    occupied,
+    refuse_another,
+    remove,
+    remove_beyond,
+)
 
 SCHEMA = 1
 CHECKSUM_KEY = b"descriptors_sha256"
 OK = "ok"
-FAILURES = "failures.csv"
 AGAIN = "run the same `gloam extract` again, it makes this shard again"
 
 
@@ -229,13 +234,13 @@ class ShardWriter:
                 "run `gloam extract` for them, then finish"
             )
         sums: dict[str, str] = {}
-        failures: list[Row] = []
+        failures: list[tuple[str, str]] = []
         for shard in range(self.shards):
             rows = self.rows(shard)
             if rows is None:
                 raise StoreError(f"{shard_paths(self.folder, shard)[1]}: a damaged shard; {AGAIN}")
             sums |= self._whole[shard]
-            failures += [row for row in rows if row.status != OK]
+            failures += [(row.image, row.status) for row in rows if row.status != OK]
         write_where_changed(self.folder / FAILURES, failures_csv(failures))
         write_where_changed(self.folder / MANIFEST, self._manifest(sums))
         self._stated = sums
@@ -422,15 +427,6 @@ def recorded_sums(folder: Path, shard: int) -> dict[str, str] | None:
     return sums if sums.keys() == {path.name for path in shard_paths(folder, shard)} else None
 
 
-def failures_csv(failures: Sequence[Row]) -> bytes:
-    """``failures.csv``: a line per image that could not be described."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["image", "reason"])
-    writer.writerows([plain_cell(row.image), plain_cell(row.status)] for row in failures)
-    return text.getvalue().encode()
-
-
 def damaged_files(folder: Path, manifest: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Read every byte of a store.
 
@@ -441,7 +437,7 @@ def damaged_files(folder: Path, manifest: Mapping[str, Any]) -> Iterator[tuple[s
     Yields:
         name and fault of each file that is not as it was written, or, in a complete store, is missing.
     """
-    failures: list[Row] | None = []
+    failures: list[tuple[str, str]] | None = []
     for shard in range(manifest["shards"]):
         sums = manifest["sha256"] if manifest["complete"] else recorded_sums(folder, shard)
         for path in shard_paths(folder, shard):
@@ -457,7 +453,7 @@ def damaged_files(folder: Path, manifest: Mapping[str, Any]) -> Iterator[tuple[s
                 yield path.name, fault
         if failures is not None and manifest["complete"]:
             found = pq.read_table(shard_paths(folder, shard)[1], columns=["image", "status"]).to_pylist()
-            failures += [Row(**row) for row in found if row["status"] != OK]
+            failures += [(row["image"], row["status"]) for row in found if row["status"] != OK]
     if failures is not None and manifest["complete"]:
         with contextlib.suppress(FileNotFoundError):
             if read_file(folder / FAILURES) != failures_csv(failures):

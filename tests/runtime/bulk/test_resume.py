@@ -8,7 +8,6 @@ import os
 import shutil
 import tarfile
 import tempfile
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -19,10 +18,12 @@ from PIL import Image
 
 from gloam.cli.main import main
 from gloam.data.sources import ImageItem, find_images
-from gloam.errors import IncompatibleError
+from gloam.errors import DataError, IncompatibleError
 from gloam.runtime.backends.placement import Placement
-from gloam.runtime.bulk.extract import ExtractOptions, ExtractSummary, Part, extract
+from gloam.runtime.bulk.extract import ExtractOptions, Part, extract
+from gloam.runtime.bulk.pictures import PictureSummary, run_images
 from gloam.runtime.models.embedder import Embedder
+from gloam.runtime.models.formulas import LabInversion
 from tests.runtime.bulk.test_extract import content, write_images
 from tests.runtime.bulk.test_tasks import pack
 from tests.tiny_models import write_tiny_embedder
@@ -314,97 +315,202 @@ def test_a_descriptor_that_is_not_finite_is_a_row_that_stays(
     assert times(tmp_path / "out") == before
 
 
+@pytest.mark.parametrize("tar_size", [None, 3])
+def test_pictures_are_those_of_their_sources(tmp_path: Path, tar_size: int | None) -> None:
+    def run(folder: str = "out", **options: bool) -> PictureSummary:
+        items = find_images(tmp_path / "in")
+        return run_images(items, LabInversion(), tmp_path / folder, tar_size=tar_size, **options)  # type: ignore[arg-type]
+
+    def same() -> bool:
+        shutil.rmtree(tmp_path / "fresh", ignore_errors=True)
+        run("fresh")
+        return made(tmp_path / "out") == made(tmp_path / "fresh")
+
+    write_images(tmp_path / "in", 9)
+    (tmp_path / "in" / "0001.png").write_bytes(b"no image")
+    (tmp_path / "in" / "0008.png").write_bytes(b"no image, nor ever")
+    run()
+    before = times(tmp_path / "out")
+    assert run().retried == 2
+    assert run(verify_sources=True).reused == 7
+    assert times(tmp_path / "out") == before
+    picture(tmp_path / "in" / "0001.png", 1)
+    picture(tmp_path / "in" / "0004.png", 2)
+    (tmp_path / "in" / "0005.png").write_bytes(b"broken since")
+    summary = run()
+    assert (summary.done, summary.failed, summary.changed, summary.retried) == (7, 2, 2, 2)
+    assert summary.reused == (2 if tar_size else 5)
+    assert same()
+    (tmp_path / "in" / "0000.png").rename(tmp_path / "in" / "zzz.png")
+    before = times(tmp_path / "out")
+    with pytest.raises(IncompatibleError, match="--grow"):
+        run()
+    assert times(tmp_path / "out") == before
+    run(grow=True)
+    assert same()
+    before = times(tmp_path / "out")
+    assert run(grow=True).reused == 7
+    assert times(tmp_path / "out") == before
+
+
+@pytest.mark.parametrize("tar_size", [None, 3])
+def test_a_harmed_picture_is_named_and_made_again(tmp_path: Path, tar_size: int | None) -> None:
+    write_images(tmp_path / "in", 5)
+    items = find_images(tmp_path / "in")
+    run_images(items, LabInversion(), tmp_path / "out", tar_size=tar_size)
+    before = content(tmp_path / "out")
+    for path in sorted(path for path in (tmp_path / "out").rglob("*") if path.suffix in (".png", ".tar", ".jsonl")):
+        data = bytearray(path.read_bytes())
+        data[len(data) // 2] ^= 4
+        path.write_bytes(data)
+        summary = run_images(items, LabInversion(), tmp_path / "out", tar_size=tar_size)
+        assert summary.damaged == [path.name]
+        assert f"damaged and made again: {path.name}" in (summary.said_resumed() or "")
+        assert content(tmp_path / "out") == before
+
+
+@pytest.mark.parametrize("tar_size", [None, 3])
+def test_a_source_of_a_list_that_is_gone_keeps_its_picture(tmp_path: Path, tar_size: int | None) -> None:
+    write_images(tmp_path / "in", 4)
+    (tmp_path / "list.txt").write_text("".join(f"{number:04d}.png\n" for number in range(4)))
+    items = find_images(tmp_path / "list.txt", tmp_path / "in")
+    run_images(items, LabInversion(), tmp_path / "out", tar_size=tar_size)
+    before = times(tmp_path / "out")
+    (tmp_path / "in" / "0003.png").unlink()
+    with pytest.raises(IncompatibleError, match=r"0003\.png: .*bring it back, or add --grow"):
+        run_images(items, LabInversion(), tmp_path / "out", tar_size=tar_size)
+    assert times(tmp_path / "out") == before
+    assert run_images(items, LabInversion(), tmp_path / "out", tar_size=tar_size, grow=True).failed == 1
+    assert run_images(items, LabInversion(), tmp_path / "out", tar_size=tar_size).done == 3
+
+
+def test_a_manifest_of_pictures_commands_no_file_elsewhere(tmp_path: Path) -> None:
+    write_images(tmp_path / "in", 2)
+    run_images(find_images(tmp_path / "in"), LabInversion(), tmp_path / "out")
+    (tmp_path / "precious.txt").write_text("mine")
+    manifest = tmp_path / "out" / "manifest.json"
+    value = json.loads(manifest.read_text())
+    value["images"][0] |= {"image": "other.png", "output": "../../precious.txt"}
+    manifest.write_text(json.dumps(value))
+    run_images(find_images(tmp_path / "in"), LabInversion(), tmp_path / "out", grow=True)
+    assert (tmp_path / "precious.txt").read_text() == "mine"
+
+
 class Killed(BaseException):
     """A process that ends here."""
 
 
+class Run:
+    """A source and what is made of it, by extraction, or as pictures in a folder or tars."""
+
+    def __init__(self, folder: Path, kind: str, embedder: Embedder) -> None:
+        self.source, self.kind, self.embedder = folder / "in", kind, embedder
+        self.out = folder / "out"
+        self.source.mkdir()
+
+    def __call__(self, out: Path | None = None) -> object:
+        items, place = find_images(self.source), out or self.out
+        if self.kind == "store":
+            return extract(items, self.embedder, place, OPTIONS, grow=True, decode_threads=1)
+        return run_images(
+            items, LabInversion(), place, tar_size=3 if self.kind == "tars" else None, grow=True, threads=1
+        )
+
+    def sources(self, number: int) -> list[Path]:
+        return one_of(self.source, number)
+
+    def outputs(self, number: int) -> list[Path]:
+        below = {"store": "shards", "tars": "", "folder": "images"}[self.kind]
+        kinds = (".npy", ".parquet", ".tar", ".jsonl", ".png")
+        return [path for path in one_of(self.out / below, number) if path.suffix in kinds]
+
+    def change(self, number: int) -> None:
+        for path in self.sources(number):
+            picture(path, number)
+
+    def smash(self, number: int) -> None:
+        for path in self.sources(number):
+            path.write_bytes(b"no image")
+
+    def touch(self, number: int) -> None:
+        for path in self.sources(number):
+            os.utime(path)
+
+    def add(self, number: int) -> None:
+        picture(self.source / f"{number:02d}.png", number)
+
+    def remove(self, number: int) -> None:
+        for path in self.sources(number):
+            if path.name != "zz.png":  # there is always one image
+                path.unlink()
+
+    def harm(self, number: int) -> None:
+        """One bit, anywhere."""
+        for path in self.outputs(number):
+            data = bytearray(path.read_bytes())
+            data[number * 7919 % len(data)] ^= 1 << number % 8
+            path.write_bytes(data)
+
+    def drop(self, number: int) -> None:
+        for path in self.outputs(number):
+            path.unlink()
+
+    def kill(self, number: int) -> None:
+        replace, left = os.replace, [number % 12]
+
+        def stop(*given: object) -> None:
+            left[0] -= 1
+            if left[0] < 0:
+                raise Killed
+            replace(*given)  # type: ignore[arg-type]  # passed on
+
+        with pytest.MonkeyPatch.context() as patch, contextlib.suppress(Killed):
+            patch.setattr(os, "replace", stop)
+            self()
+
+
+def one_of(folder: Path, number: int) -> list[Path]:
+    found = sorted(path for path in folder.rglob("*") if path.is_file())
+    return found[number % len(found) :][:1] if found else []
+
+
+KINDS = st.sampled_from(["store", "tars", "folder"])
 STEPS = st.lists(
     st.tuples(
-        st.sampled_from(["change", "break", "repair", "touch", "add", "remove", "harm", "drop", "kill"]),
-        st.integers(0, 99),
+        st.sampled_from(["change", "smash", "touch", "add", "remove", "harm", "drop", "kill"]), st.integers(0, 99)
     ),
     min_size=1,
     max_size=8,
 )
 
 
-def check_steps(embedder: Embedder, steps: list[tuple[str, int]]) -> None:
+def check_steps(embedder: Embedder, kind: str, steps: list[tuple[str, int]]) -> None:
     """Whatever happened, the next run ends with the bytes of a first one, and the one after it writes nothing."""
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        source, out = folder / "in", folder / "out"
-        source.mkdir()
-        for number in range(7):
-            picture(source / f"{number:02d}.png", number)
-        rerun(source, out, embedder)
-        for kind, number in steps:
-            STEP[kind](source, out, embedder, number)
-        rerun(source, out, embedder)
-        assert made(out) == fresh(folder, embedder, source)
-        before = times(out)
-        rerun(source, out, embedder)
-        assert times(out) == before
+        run = Run(Path(name), kind, embedder)
+        for number in range(6):
+            picture(run.source / f"{number:02d}.png", number)
+        picture(run.source / "zz.png", 6)
+        with contextlib.suppress(DataError):  # not one image is left that can be used
+            run()
+            for step, number in steps:
+                getattr(run, step)(number)
+            run()
+            run(Path(name) / "fresh")
+            assert made(run.out) == made(Path(name) / "fresh")
+            before = times(run.out)
+            run()
+            assert times(run.out) == before
 
 
-@settings(max_examples=4, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(steps=STEPS)
-def test_a_few_sequences_of_changes(embedder: Embedder, steps: list[tuple[str, int]]) -> None:
-    check_steps(embedder, steps)
+@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(kind=KINDS, steps=STEPS)
+def test_a_few_sequences_of_changes(embedder: Embedder, kind: str, steps: list[tuple[str, int]]) -> None:
+    check_steps(embedder, kind, steps)
 
 
 @pytest.mark.slow
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(steps=STEPS)
-def test_many_sequences_of_changes(embedder: Embedder, steps: list[tuple[str, int]]) -> None:
-    check_steps(embedder, steps)
-
-
-def rerun(source: Path, out: Path, embedder: Embedder) -> ExtractSummary:
-    return extract(source, embedder, out, OPTIONS, grow=True, decode_threads=1)
-
-
-def one_of(folder: Path, number: int) -> Iterator[Path]:
-    found = sorted(path for path in folder.rglob("*") if path.is_file())
-    return iter(found[number % len(found) :][:1] if found else [])
-
-
-def rewrite(path: Path, data: bytes) -> None:
-    path.write_bytes(data)
-
-
-def harm(out: Path, number: int) -> None:
-    """One bit, anywhere in a shard."""
-    for path in one_of(out / "shards", number):
-        data = bytearray(path.read_bytes())
-        data[number * 7919 % len(data)] ^= 1 << number % 8
-        path.write_bytes(data)
-
-
-def kill(source: Path, out: Path, embedder: Embedder, number: int) -> None:
-    replace, left = os.replace, [number % 12]
-
-    def stop(*given: object) -> None:
-        left[0] -= 1
-        if left[0] < 0:
-            raise Killed
-        replace(*given)  # type: ignore[arg-type]  # passed on
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(os, "replace", stop)
-        with contextlib.suppress(Killed):
-            rerun(source, out, embedder)
-
-
-STEP: dict[str, Callable[[Path, Path, Embedder, int], object]] = {
-    "change": lambda source, out, embedder, number: [picture(path, number) for path in one_of(source, number)],
-    "break": lambda source, out, embedder, number: [rewrite(path, b"no image") for path in one_of(source, number)],
-    "repair": lambda source, out, embedder, number: [picture(path, 0) for path in one_of(source, number)],
-    "touch": lambda source, out, embedder, number: [os.utime(path) for path in one_of(source, number)],
-    "add": lambda source, out, embedder, number: picture(source / f"{number:02d}.png", number),
-    "remove": lambda source, out, embedder, number: [
-        path.unlink() for path in one_of(source, number) if path.name != "00.png" and len(list(source.iterdir())) > 2
-    ],
-    "harm": lambda source, out, embedder, number: harm(out, number),
-    "drop": lambda source, out, embedder, number: [path.unlink() for path in one_of(out / "shards", number)],
-    "kill": kill,
-}
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(kind=KINDS, steps=STEPS)
+def test_many_sequences_of_changes(embedder: Embedder, kind: str, steps: list[tuple[str, int]]) -> None:
+    check_steps(embedder, kind, steps)
