@@ -102,6 +102,8 @@ class ModelCard(Written):
             of kind ``fused`` the graph does it itself; of any other, a caller adds it, like ``photometric``.
         resize: longer side in pixels to which the graph itself reduces larger images first, or None.
         provenance: at least ``recipe``, ``data``, ``weights_sha256``, ``licence``.
+        selftest_larger: a second self-test at another size and batch, which finds what the first one's size hides; None
+            in files from before there was one.
     """
 
     kind: str
@@ -123,6 +125,7 @@ class ModelCard(Written):
     selftest: SelfTest | None = None
     translate: str | None = sparse(None)
     resize: int | None = sparse(None)
+    selftest_larger: SelfTest | None = sparse(None)  # noqa: RUF009 -- `sparse` is `dataclasses.field`
     schema: int = SCHEMA
 
     def __post_init__(self) -> None:
@@ -138,6 +141,11 @@ class ModelCard(Written):
     def prepares(self) -> bool:
         """Whether the graph itself resizes or translates images, so that callers may change nothing before it."""
         return self.resize is not None or self.kind == "fused"
+
+    @property
+    def selftests(self) -> tuple[SelfTest, ...]:
+        """All that the card holds."""
+        return tuple(test for test in (self.selftest, self.selftest_larger) if test is not None)
 
     def with_photometric(self, photometric: Photometric) -> ModelCard:
         """The card of the same model fed with differently normalised images (another space).
