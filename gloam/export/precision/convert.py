@@ -147,6 +147,13 @@ def convert_precision(
                 f"{output}: not written, because {precision} misses the release check: {checker.unit} {loss:.1e}, "
                 f"allowed {allowed:.0e}; {cure}, allow it with --tolerance, or --accept-loss"
             )
+        if precision != "int8" and carried.selftests and not accept:
+            difference, room = run_selftest(OrtSession(file))
+            if not difference <= room:
+                raise IncompatibleError(
+                    f"{output}: not written, because {precision} misses the model's self-test: it differs by "
+                    f"{difference:.1e}, allowed {room:.0e}; choose another precision, or --accept-loss"
+                )
         _written(made, carried, Path(output).parent, Path(output).name)
     return carried, conversion
 
