@@ -27,6 +27,7 @@ from gloam.record import Written, fill_dataclass, sparse, to_json
 SCHEMA = 1
 METADATA_KEY = "gloam.card"
 KINDS = ("embedder", "local_features", "translator", "appearance", "edges", "fused")
+TOLERANCE = {"fp32": 1e-5, "fp16": 5e-3, "bf16": 2e-2}  # of a descriptor's self-test
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ class SelfTest(Written):
     shape: tuple[int, int, int]
     sizes: tuple[tuple[int, int], ...]
     output: tuple[float, ...]
-    tolerance: Mapping[str, float] = field(default_factory=lambda: {"fp32": 1e-5, "fp16": 5e-3, "bf16": 2e-2})
+    tolerance: Mapping[str, float] = field(default_factory=lambda: dict(TOLERANCE))
 
 
 @dataclass(frozen=True)
@@ -101,6 +102,8 @@ class ModelCard(Written):
             of kind ``fused`` the graph does it itself; of any other, a caller adds it, like ``photometric``.
         resize: longer side in pixels to which the graph itself reduces larger images first, or None.
         provenance: at least ``recipe``, ``data``, ``weights_sha256``, ``licence``.
+        selftest_larger: a second self-test at another size and batch, which finds what the first one's size hides; None
+            in files from before there was one.
     """
 
     kind: str
@@ -122,6 +125,7 @@ class ModelCard(Written):
     selftest: SelfTest | None = None
     translate: str | None = sparse(None)
     resize: int | None = sparse(None)
+    selftest_larger: SelfTest | None = sparse(None)  # noqa: RUF009 -- `sparse` is `dataclasses.field`
     schema: int = SCHEMA
 
     def __post_init__(self) -> None:
@@ -137,6 +141,11 @@ class ModelCard(Written):
     def prepares(self) -> bool:
         """Whether the graph itself resizes or translates images, so that callers may change nothing before it."""
         return self.resize is not None or self.kind == "fused"
+
+    @property
+    def selftests(self) -> tuple[SelfTest, ...]:
+        """All that the card holds."""
+        return tuple(test for test in (self.selftest, self.selftest_larger) if test is not None)
 
     def with_photometric(self, photometric: Photometric) -> ModelCard:
         """The card of the same model fed with differently normalised images (another space).
@@ -300,6 +309,22 @@ def weighted_mean(features: npt.NDArray[Any], attention: npt.NDArray[Any]) -> np
     weights = attention.astype(np.float64)[..., None]
     mean: npt.NDArray[np.float64] = (features.astype(np.float64) * weights).sum(1) / weights.sum(1)
     return mean
+
+
+def selftest_digest(kind: str, outputs: Sequence[npt.NDArray[Any]]) -> npt.NDArray[Any]:
+    """What a self-test keeps of the outputs of a model.
+
+    Args:
+        kind: of the model.
+        outputs: in the order of its card; one row an image.
+
+    Returns:
+        one row an image: descriptors as they are, :func:`block_means` of images and maps, :func:`weighted_mean` of
+        local features.
+    """
+    if kind in ("translator", "edges"):
+        return block_means(outputs[0])
+    return weighted_mean(outputs[0], outputs[1]) if kind == "local_features" else outputs[0]
 
 
 def expect_same_space(expected: str, found: str, where: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -14,7 +14,7 @@ from gloam.export.precision import PRECISIONS
 
 if TYPE_CHECKING:
     from gloam.export.precision.convert import Conversion
-    from gloam.model_card import ModelCard, Photometric
+    from gloam.model_card import ModelCard
     from gloam.padding import PaddingProfile
 
 PRECISION_ONLY = ("calibrate", "tolerance", "accept_loss")
@@ -215,45 +215,37 @@ def _converted(exact: Path, request: ExportRequest) -> tuple[ModelCard, Conversi
 def _export(loaded: _Loaded, request: ExportRequest, output: Path, profile: PaddingProfile) -> ModelCard:
     from gloam.export.edges import export_edges
     from gloam.export.embedder import export_embedder
+    from gloam.export.local_features import export_local_features
     from gloam.export.translator import export_translator
     from gloam.model_card import Photometric
 
-    if loaded.kind == "translator":
-        return export_translator(loaded.model, output, profile, loaded.provenance)
-    if loaded.kind == "edges":
-        return export_edges(loaded.model, output, profile, loaded.provenance)
-    photometric = Photometric(request.photometric)
-    if request.local_features:
-        return _export_local(loaded, request, output, profile, photometric)
-    return export_embedder(
-        _with_pipeline(loaded.model, request),
-        output,
-        profile=profile,
-        photometric=photometric,
-        provenance=loaded.provenance,
-    )
+    exporters: dict[str, Callable[..., ModelCard]] = {
+        "embedder": export_embedder,
+        "local_features": export_local_features,
+        "translator": export_translator,
+        "edges": export_edges,
+    }
+    more: dict[str, Any] = {}
+    kind, model = loaded.kind, loaded.model
+    if kind == "embedder":
+        more["photometric"] = Photometric(request.photometric)
+        if request.local_features:
+            kind, more["scales"] = "local_features", _scales_of_local(model, request)
+        else:
+            model = _with_pipeline(model, request)
+    return exporters[kind](model, output, profile=profile, provenance=loaded.provenance, **more)
 
 
-def _export_local(
-    loaded: _Loaded, request: ExportRequest, output: Path, profile: PaddingProfile, photometric: Photometric
-) -> ModelCard:
-    from gloam.export.local_features import export_local_features
+def _scales_of_local(model: Any, request: ExportRequest) -> tuple[float, ...]:
     from gloam.networks.local_features.how import HOW, SCALES
 
-    if not isinstance(loaded.model, HOW):
-        raise UsageError(f"--local-features is for HOW networks, not for {loaded.model.name}")
+    if not isinstance(model, HOW):
+        raise UsageError(f"--local-features is for HOW networks, not for {model.name}")
     if request.whitening is not None or request.bake_clahe:
         raise UsageError(
             "--local-features takes neither --whitening nor --bake-clahe; ASMK needs the features as they are"
         )
-    return export_local_features(
-        loaded.model,
-        output,
-        scales=request.scales or SCALES,
-        profile=profile,
-        photometric=photometric,
-        provenance=loaded.provenance,
-    )
+    return request.scales or SCALES
 
 
 def _ensemble(first: _Loaded, files: Sequence[Path]) -> _Loaded:
