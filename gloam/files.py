@@ -6,8 +6,10 @@ folder, is flushed to the disk, and is renamed over the target.
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import errno
+import gzip
 import hashlib
 import json
 import math
@@ -15,6 +17,8 @@ import os
 import re
 import stat
 import tempfile
+import zlib
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -27,6 +31,10 @@ FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")  # as spr
 UMASK = os.umask(0o077)  # for systems that do not tell it; read once, before there are threads
 os.umask(UMASK)
 NO_FILE = "a pipe, socket or device, not a file"
+DEEPEST = 64  # parts of a JSON value inside each other
+MOST_OF_NUMBER = 40  # digits of a whole number; a float holds any of them
+MOST_OF_JSON = 1 << 31  # bytes; a manifest of ten million pictures has as many
+HALF_CHARACTER = re.compile(r"\\u[dD][89a-fA-F]")
 TEMPORARY_PREFIX = ".tmp-"  # leftovers of a killed process start with this and are never read
 
 
@@ -80,15 +88,53 @@ def canonical_json(value: Any) -> str:
 
 
 def load_json(content: str | bytes) -> Any:
-    """The value of a JSON text that has finite numbers alone.
+    """The value of a JSON text, UTF-8 with or without a byte order mark, that means the same to every reader.
 
     Raises:
-        ValueError: no JSON, a NaN or infinite number, or nested too deep to be read.
+        ValueError: no JSON, a NaN or infinite number or one of more than :data:`MOST_OF_NUMBER` digits, a key twice in
+            one object, text that is no Unicode, or parts more than :data:`DEEPEST` inside each other.
     """
+    text = content.removeprefix(codecs.BOM_UTF8).decode("utf-8") if isinstance(content, bytes) else content
     try:
-        return json.loads(content, parse_constant=_finite, parse_float=_finite)
+        value = json.loads(
+            text, parse_constant=_finite, parse_float=_finite, parse_int=_whole, object_pairs_hook=_keys_once
+        )
     except RecursionError as error:
         raise ValueError("nested too deep") from error
+    if HALF_CHARACTER.search(text):
+        json.dumps(value, ensure_ascii=False).encode("utf-8")  # a ValueError where the other half is missing
+    parts = [value]
+    for _ in range(DEEPEST):
+        parts = [
+            inner
+            for part in parts
+            if isinstance(part, dict | list)
+            for inner in (part.values() if isinstance(part, dict) else part)
+            if isinstance(inner, dict | list)
+        ]
+        if not parts:
+            return value
+    raise ValueError("nested too deep")
+
+
+def read_json(path: str | Path, most: int = MOST_OF_JSON) -> Any:
+    """The value of a JSON file, or of one that is packed as ``.gz``, as :func:`load_json` reads it.
+
+    Raises:
+        OSError: as :func:`open_file`.
+        ValueError: as :func:`load_json`, or more than ``most`` bytes.
+    """
+    with contextlib.ExitStack() as opened:
+        handle: BinaryIO | gzip.GzipFile = opened.enter_context(open_file(path))
+        if Path(path).suffix == ".gz":
+            handle = opened.enter_context(gzip.open(handle))
+        try:
+            content = handle.read(most + 1)
+        except (EOFError, zlib.error) as error:
+            raise ValueError(f"damaged: {error}") from error
+    if len(content) > most:
+        raise ValueError(f"more than {most} bytes")
+    return load_json(content)
 
 
 def sha256_bytes(content: bytes) -> str:
@@ -183,6 +229,20 @@ def _umask() -> int:
     with contextlib.suppress(OSError, ValueError, IndexError, StopIteration), open("/proc/self/status", "rb") as status:
         return int(next(line for line in status if line.startswith(b"Umask:")).split()[1], 8)
     return UMASK
+
+
+def _whole(text: str) -> int:
+    if len(text) > MOST_OF_NUMBER:
+        raise ValueError(f"{text[:20]}... has more than {MOST_OF_NUMBER} digits")
+    return int(text)
+
+
+def _keys_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice = Counter(key for key, _ in pairs).most_common(1)[0][0]
+        raise ValueError(f"key {twice[:80]!r} is there twice")
+    return found
 
 
 def _finite(text: str) -> float:

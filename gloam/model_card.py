@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gloam.errors import IncompatibleError, ModelError, UsageError
-from gloam.files import sha256_json
+from gloam.files import load_json, sha256_json
 from gloam.padding import PaddingProfile
 from gloam.record import Written, fill_dataclass, sparse, to_json
 
@@ -232,7 +232,7 @@ class ModelCard(Written):
             ModelError: not JSON, of an unknown schema, or malformed.
         """
         try:
-            value = json.loads(text)
+            value = load_json(text)
             schema = value["schema"]
         except (ValueError, KeyError, TypeError) as error:
             raise ModelError(f"{where}: the model card is not readable ({error}); export the model again") from error

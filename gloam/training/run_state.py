@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from gloam.errors import StoreError
-from gloam.files import TEMPORARY_PREFIX, atomic_write, sha256_json, write_json
+from gloam.files import TEMPORARY_PREFIX, atomic_write, read_json, sha256_json, write_json
 from gloam.training.typed_config import differences
 
 STATE_FOLDER = "state"
@@ -79,7 +79,7 @@ class RunState:
         if not path.is_file():
             return None
         try:
-            newest = json.loads(path.read_text(encoding="utf-8"))
+            newest = read_json(path)
             step, world, identity = int(newest["step"]), int(newest["world"]), dict(newest["identity"])
             known = newest["format"] == STATE_FORMAT
         except (OSError, ValueError, KeyError, TypeError) as error:

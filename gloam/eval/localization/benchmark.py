@@ -8,7 +8,6 @@ that was killed carries on.
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -23,7 +22,7 @@ from gloam.data.scene import Pose, Scene
 from gloam.errors import DataError, UsageError
 from gloam.eval.localization.approximation import METHODS as APPROXIMATIONS
 from gloam.eval.localization.approximation import approximate
-from gloam.files import sha256_json, write_json
+from gloam.files import read_json, sha256_json, write_json
 from gloam.runtime.localization.colmap import AbsolutePoseOptions, Triangulation, solver_version
 from gloam.runtime.localization.features import FeatureSource
 from gloam.runtime.localization.mapping import PairMatcher, build_map, pairs_by_pose
@@ -207,7 +206,7 @@ def _read_pose(path: Path | None) -> Localized | None:
     if path is None or not path.is_file():
         return None
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = read_json(path)
         pose = value["pose"]
         return Localized(
             None if pose is None else Pose(tuple(pose["quaternion"]), tuple(pose["translation"])),

@@ -18,7 +18,7 @@ from typing import Any
 
 from gloam.data.sources import IMAGE_SUFFIXES, ImageItem, repeats
 from gloam.errors import StoreError
-from gloam.files import plain_cell, sha256_file, write_bytes, write_failure, write_json, write_text
+from gloam.files import plain_cell, read_json, sha256_file, write_bytes, write_failure, write_json, write_text
 from gloam.runtime.output_folder import MANIFEST, occupied, refuse_another
 
 SCHEMA = 1
@@ -181,7 +181,7 @@ def output_clashes(items: Sequence[ImageItem], suffix: str) -> dict[int, str]:
 
 def _read_manifest(path: Path) -> tuple[dict[str, Any], list[Picture]]:
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = read_json(path)
         schema = value["schema"]
         if schema == SCHEMA:
             return dict(value["job"]), [Picture(**entry) for entry in value["images"]]

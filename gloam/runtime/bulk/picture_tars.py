@@ -20,7 +20,7 @@ from types import TracebackType
 from typing import Any
 
 from gloam.errors import StoreError
-from gloam.files import atomic_write, canonical_json, plain_cell, sha256_file, write_json, write_text
+from gloam.files import atomic_write, canonical_json, plain_cell, read_json, sha256_file, write_json, write_text
 from gloam.runtime.bulk.picture_folder import Picture
 from gloam.runtime.output_folder import MANIFEST, occupied, refuse_another
 
@@ -137,7 +137,7 @@ class PictureTars:
 
 def _read_job(path: Path) -> dict[str, Any]:
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = read_json(path)
         if value["schema"] == SCHEMA:
             return dict(value["job"])
     except OSError as error:

@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gloam.errors import StoreError, UsageError
-from gloam.files import atomic_write, plain_cell, sha256_bytes, sha256_file, write_bytes, write_json
+from gloam.files import atomic_write, plain_cell, read_json, sha256_bytes, sha256_file, write_bytes, write_json
 from gloam.record import fill_dataclass
 from gloam.runtime.output_folder import MANIFEST, occupied, refuse_another
 
@@ -317,7 +317,7 @@ def _stated(schema: Any) -> str:
 
 def _read_manifest(path: Path) -> dict[str, Any]:
     try:
-        manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        manifest: dict[str, Any] = read_json(path)
         schema = manifest["schema"]
     except OSError as error:
         raise StoreError(f"{path.parent}: not a descriptor store (no readable manifest.json)") from error

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gloam.errors import DataError, IncompatibleError, ModelError, UsageError, require
-from gloam.files import sha256_bytes, write_bytes
+from gloam.files import load_json, sha256_bytes, write_bytes
 
 EPSILON = 1e-6  # beside the norm, as cirtorch has it
 BLOCK_ROWS = 8192
@@ -153,7 +153,7 @@ class Whitening:
             raise ModelError(f"{file}: no such whitening file")
         try:
             said, mean, projection = _read_npz(file) if file.suffix == ".npz" else _read_safetensors(file)
-            description = json.loads(said)
+            description = load_json(said)
             name, provenance = str(description["name"]), dict(description["provenance"])
         except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
             raise ModelError(f"{file}: not a whitening of gloam ({type(error).__name__}); learn it again") from error

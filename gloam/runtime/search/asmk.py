@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gloam.errors import DataError, IncompatibleError, ModelError, UsageError, require
-from gloam.files import write_bytes
+from gloam.files import load_json, write_bytes
 from gloam.model_card import expect_same_space
 
 WORDS = 65536  # of the published codebooks
@@ -374,7 +374,7 @@ def _read_npz(path: str | Path, kind: str, names: Sequence[str]) -> tuple[dict[s
         raise ModelError(f"{file}: no such file")
     try:
         with np.load(file, allow_pickle=False) as content:
-            header = json.loads(content["header"].tobytes())
+            header = load_json(content["header"].tobytes())
             arrays = {name: content[name] for name in names} if header["kind"] == kind else {}
     except (OSError, ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile) as error:
         raise ModelError(f"{file}: not a readable {kind} file ({error}); build it again") from error

@@ -20,7 +20,7 @@ from PIL import Image
 from gloam import __version__
 from gloam.data.images import open_image
 from gloam.errors import StoreError
-from gloam.files import open_file, write_text
+from gloam.files import open_file, read_json, write_text
 from gloam.training.run_record import RECORD_FILE
 from gloam.training.translators.monitor import HELD_OUT_FILE, LOSSES_FILE, read_table, strip_step, strips
 from gloam.training.translators.train import WHEN
@@ -78,7 +78,7 @@ def _read_record(folder: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = read_json(path)
     except (OSError, ValueError) as error:
         raise StoreError(f"{path}: not readable ({error})") from error
     if not isinstance(value, dict) or "config" not in value:

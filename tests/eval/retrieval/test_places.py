@@ -37,6 +37,9 @@ def test_bad_places_are_named(tmp_path):
     table.write_text("image,cluster\na,1\na,2\n")
     with pytest.raises(DataError, match="image a has two clusters"):
         read_place_table(table)
+    table.write_text("image,cluster\na,1\nb,\n")
+    with pytest.raises(DataError, match=r"places\.csv:3: no cluster here"):
+        read_place_table(table)
     table.write_text("picture,cluster\na,1\n")
     with pytest.raises(DataError, match="no column 'image'"):
         read_place_table(table)

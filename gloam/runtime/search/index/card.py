@@ -8,7 +8,6 @@ with their checksums, and it is replaced last. New content goes to names that th
 from __future__ import annotations
 
 import contextlib
-import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
@@ -19,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from gloam.errors import DataError, IncompatibleError, StoreError, UsageError
-from gloam.files import atomic_write, bad_name, sha256_file, write_json
+from gloam.files import atomic_write, bad_name, read_json, sha256_file, write_json
 from gloam.record import fill_dataclass
 
 SCHEMA = 2
@@ -84,7 +83,7 @@ def read_index_card(folder: Path) -> IndexCard:
     """
     path = folder / CARD
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = read_json(path)
         if value["schema"] not in READABLE:
             known = " and ".join(map(str, READABLE))
             raise StoreError(f"{path}: an index of schema {value['schema']!r}, this gloam reads {known}; build again")
