@@ -202,6 +202,18 @@ def bad_name(name: str) -> str | None:
     return None
 
 
+def user_cache() -> Path:
+    """gloam's folder below the user's caches, ``$XDG_CACHE_HOME`` or ``~/.cache``; it need not exist.
+
+    Raises:
+        StoreError: the user has no home folder.
+    """
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gloam"
+    except RuntimeError as error:
+        raise StoreError(f"no folder for caches ({error}); set XDG_CACHE_HOME") from error
+
+
 def write_failure(path: Path, error: OSError) -> str:
     """The one-line message for a failed write."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
