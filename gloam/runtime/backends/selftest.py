@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import json
 
 import numpy as np
 
 from gloam.errors import ModelError, StoreError
-from gloam.files import sha256_json, user_cache, write_text
+from gloam.files import sha256_json, user_cache, write_json
 from gloam.model_card import block_means, selftest_images, weighted_mean
 from gloam.runtime.backends.processor import find_processor
 from gloam.runtime.backends.session import Session
@@ -74,6 +73,4 @@ def expect_selftest(session: Session, where: str) -> None:
             "allowed; run `gloam check` on it, and export it again or choose another backend"
         )
     with contextlib.suppress(StoreError):  # it is run again by the next command
-        write_text(
-            user_cache() / "selftests" / name, json.dumps({"model": session.card.name, "max_abs": difference}) + "\n"
-        )
+        write_json(user_cache() / "selftests" / name, {"model": session.card.name, "max_abs": difference})
