@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import subprocess
 import sys
 
@@ -89,3 +90,66 @@ def test_a_reader_that_leaves_early_is_no_error() -> None:
     process.stdout.close()
     _, said = process.communicate(b"go\n", timeout=60)
     assert (process.returncode, said) == (0, b"")
+
+
+SLEEPER = """
+import signal, sys, time
+from gloam.cli import doctor, main
+
+def run(arguments):
+    try:
+        print("running", flush=True)
+        time.sleep(60)
+    finally:
+        print("kept", flush=True)
+
+doctor.run = run
+if sys.argv[1:] == ["nohup"]:
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+sys.exit(main.main(["doctor"]))
+"""
+
+
+def sleeping(*words: str) -> subprocess.Popen[str]:
+    process = subprocess.Popen(
+        [sys.executable, "-c", SLEEPER, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "running\n"
+    return process
+
+
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)],
+    ids=lambda value: str(value),
+)
+def test_signals_that_ask_to_end_end_in_one_line_and_keep_work(number: int, code: int) -> None:
+    process = sleeping()
+    process.send_signal(number)
+    out, errors = process.communicate(timeout=20)
+    assert process.returncode == code
+    assert out == "kept\n"
+    assert errors == "gloam doctor: interrupted; finished work is kept, run it again to carry on\n"
+
+
+def test_under_nohup_a_terminal_that_goes_ends_nothing() -> None:
+    process = sleeping("nohup")
+    process.send_signal(signal.SIGHUP)
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=20)
+    assert process.returncode == 143
+
+
+def test_a_verb_called_from_python_leaves_signals_as_they_were(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    seen = []
+
+    def noted(arguments: argparse.Namespace) -> Report:
+        seen.append(signal.getsignal(signal.SIGTERM))
+        return Report({}, "")
+
+    monkeypatch.setattr("gloam.cli.doctor.run", noted)
+    assert cli.main(["doctor"]) == 0
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert seen != [before]
