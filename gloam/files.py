@@ -290,6 +290,11 @@ def printable(text: str) -> str:
     )
 
 
+def printable_lines(text: str) -> str:
+    """:func:`printable` of each line; the lines stay."""
+    return "\n".join(map(printable, text.split("\n")))
+
+
 def plain_cell(text: str) -> str:
     """:func:`printable`, and an apostrophe before what a spreadsheet would take for a formula."""
     shown = printable(text)

@@ -10,6 +10,7 @@ from typing import Any
 
 from gloam.cli.shared.report import Report
 from gloam.errors import UsageError
+from gloam.files import printable
 
 
 def add_recipe_arguments(parser: argparse.ArgumentParser, recipe: str, example: str) -> None:
@@ -82,4 +83,4 @@ def changes(arguments: argparse.Namespace, direct: Mapping[str, str]) -> dict[st
 
 def say(line: str) -> None:
     """Progress goes to the error output, so that the result alone is on the standard output."""
-    print(line, file=sys.stderr, flush=True)
+    print(printable(line), file=sys.stderr, flush=True)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from gloam.files import sha256_json
+from gloam.files import printable, sha256_json
 from gloam.networks.checkpoints import save_checkpoint
 from gloam.training.run_record import PACKAGES, RunRecord, installed
 from gloam.training.translators.batches import open_batches
@@ -189,4 +189,4 @@ def _data_name(config: TranslatorConfig) -> str:
 
 
 def _say_error(line: str) -> None:
-    print(line, file=sys.stderr)
+    print(printable(line), file=sys.stderr)

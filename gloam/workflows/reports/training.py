@@ -13,7 +13,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jinja2
 from markupsafe import Markup
 from PIL import Image
 
@@ -25,6 +24,7 @@ from gloam.training.run_record import RECORD_FILE
 from gloam.training.translators.monitor import HELD_OUT_FILE, LOSSES_FILE, read_table, strip_step, strips
 from gloam.training.translators.train import WHEN
 from gloam.workflows.reports.charts import Series, line_chart
+from gloam.workflows.reports.template import page_environment
 
 REPORT_FILE = "report.html"
 MAX_STRIPS = 6  # first, last, and evenly between
@@ -51,13 +51,7 @@ def write_training_report(folder: str | Path) -> Path:
     held_out = read_table(place / HELD_OUT_FILE) if (place / HELD_OUT_FILE).is_file() else []
     if not record and not losses:
         raise StoreError(f"{place}: holds no training run; give the folder that 'gloam train translator' wrote")
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("gloam.workflows.reports", "."),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = page_environment()
     page = environment.get_template("training_template.html").render(
         title=f"Training of {record.get('recipe', place.name)}",
         version=__version__,
