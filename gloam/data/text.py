@@ -87,6 +87,8 @@ def table_rows(
     lines = _table_lines(path, what)
     _, header = next(lines, (1, []))
     columns = [name.strip() for name in header]
+    if not all(map(str.isprintable, columns)):
+        raise DataError(f"{path}:1: {what} names a column with control characters; is it a table?")
     if len(set(columns)) < len(columns):
         raise DataError(f"{path}:1: {what} has two columns of one name; rename one of them")
     return columns, _cells(path, columns, lines, notes)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from gloam.data.npz import load_npz
 from gloam.errors import StoreError
 from gloam.files import atomic_write
 
@@ -24,9 +24,8 @@ def read_arrays(path: Path) -> dict[str, npt.NDArray[Any]] | None:
     if not path.is_file():
         return None
     try:
-        with np.load(path) as kept:
-            return {name: kept[name] for name in kept.files}
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        return load_npz(path)
+    except (OSError, ValueError) as error:
         raise StoreError(f"{path}: not readable ({error}); remove it to render again") from error
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import io
 import json
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from gloam.data.npz import load_npz
 from gloam.errors import DataError, IncompatibleError, ModelError, UsageError, require
 from gloam.files import load_json, sha256_bytes, write_bytes
 
@@ -155,7 +155,7 @@ class Whitening:
             said, mean, projection = _read_npz(file) if file.suffix == ".npz" else _read_safetensors(file)
             description = load_json(said)
             name, provenance = str(description["name"]), dict(description["provenance"])
-        except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+        except (OSError, ValueError, KeyError, TypeError) as error:
             raise ModelError(f"{file}: not a whitening of gloam ({type(error).__name__}); learn it again") from error
         try:
             return cls(mean, projection, name, provenance)
@@ -171,8 +171,8 @@ def _known_suffix(path: str | Path) -> Path:
 
 
 def _read_npz(file: Path) -> tuple[str, npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    with np.load(file, allow_pickle=False) as kept:
-        return str(kept["description"]), kept["mean"], kept["projection"]
+    kept = load_npz(file, ("description", "mean", "projection"))
+    return str(kept["description"]), kept["mean"], kept["projection"]
 
 
 def _read_safetensors(file: Path) -> tuple[str, npt.NDArray[np.float64], npt.NDArray[np.float64]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gloam.data.images import stored_size
+from gloam.data.npz import load_npz
 from gloam.data.scene import Camera, Scene, position_error, rotation_error
 from gloam.errors import DataError, ImageError
 from gloam.files import sha256_json, write_bytes
@@ -243,9 +243,8 @@ def _load(path: Path | None) -> Mapping[str, npt.NDArray[Any]] | None:
     if path is None or not path.is_file():
         return None
     try:
-        with np.load(path, allow_pickle=False) as stored:
-            return dict(stored)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+        return load_npz(path)
+    except (OSError, ValueError):
         return None  # damaged: computed again and written over
 
 

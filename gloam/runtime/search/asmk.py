@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import io
 import json
-import zipfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from gloam.data.npz import load_npz
 from gloam.errors import DataError, IncompatibleError, ModelError, UsageError, require
 from gloam.files import load_json, write_bytes
 from gloam.model_card import expect_same_space
@@ -373,10 +373,9 @@ def _read_npz(path: str | Path, kind: str, names: Sequence[str]) -> tuple[dict[s
     if not file.is_file():
         raise ModelError(f"{file}: no such file")
     try:
-        with np.load(file, allow_pickle=False) as content:
-            header = load_json(content["header"].tobytes())
-            arrays = {name: content[name] for name in names} if header["kind"] == kind else {}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile) as error:
+        header = load_json(load_npz(file, ("header",))["header"].tobytes())
+        arrays = load_npz(file, names) if header["kind"] == kind else {}
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise ModelError(f"{file}: not a readable {kind} file ({error}); build it again") from error
     if not arrays:
         raise ModelError(f"{file}: holds '{header['kind']}', but '{kind}' is needed here")
