@@ -16,10 +16,12 @@ from typing import Any, BinaryIO, TypeVar, cast
 from gloam.data.sources.files import NoAnswer
 from gloam.data.sources.items import Origin
 from gloam.errors import DataError, ImageError, MissingExtraError, require
+from gloam.files import Stamp
 
 WAITS = (0.5, 2.0, 8.0)  # seconds between attempts
 TIMEOUT = 60.0  # seconds for one attempt
 GONE = 20  # images in a row that failed at every attempt
+ETAGS = ("ETag", "etag", "e_tag")  # as file systems spell it
 PART = 1 << 20  # bytes that are fetched at once while headers are read
 
 Found = TypeVar("Found")
@@ -36,6 +38,10 @@ class RemoteFile:
     def read(self) -> bytes:
         """See :class:`gloam.data.sources.items.Origin`."""
         return self.files.read(self.url)
+
+    def stamp(self) -> Stamp | None:
+        """See :class:`gloam.data.sources.items.Origin`."""
+        return self.files.stamp(self.url)
 
 
 class RemoteFiles:
@@ -71,6 +77,8 @@ class RemoteFiles:
             ) from error
         except Exception as error:  # every file system checks its URLs in its own way
             raise DataError(f"{url}: cannot be opened ({_first_line(error)})") from error
+        with contextlib.suppress(Exception):  # what an earlier run of this process has listed
+            system.invalidate_cache()
         return cls(system)
 
     def read(self, path: str, start: int = 0, size: int | None = None) -> bytes:
@@ -87,6 +95,15 @@ class RemoteFiles:
     def size(self, path: str) -> int:
         """See :class:`gloam.data.sources.files.Files`."""
         return int(self._ask(lambda: self.system.size(path)))
+
+    def stamp(self, path: str) -> Stamp | None:
+        """See :class:`gloam.data.sources.files.Files`: the store's ETag, unless it is a weak one."""
+        try:
+            found = self._ask(lambda: self.system.info(path))
+        except ImageError:
+            return None
+        tag = next((str(found[key]) for key in ETAGS if found.get(key)), "W/")
+        return None if tag.startswith("W/") else Stamp(f"{found.get('size')} {tag}")
 
     def is_file(self, path: str) -> bool:
         """See :class:`gloam.data.sources.files.Files`; a URL that ends with a slash is a folder."""
