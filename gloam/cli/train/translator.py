@@ -60,24 +60,5 @@ def run(arguments: argparse.Namespace) -> Report:
         views=arguments.views,
         say=say,
     )
-    config = summary.config
     page = write_training_report(arguments.output)
-    data = {
-        "weights": {name: str(path) for name, path in summary.weights.items()},
-        "weights_sha256": summary.weights_sha256,
-        "step": summary.step,
-        "steps": summary.steps,
-        "limited": summary.limited,
-        "seconds": round(summary.seconds, 1),
-        "clock": config.clock,
-        "losses": summary.losses,
-        "held_out": summary.held_out,
-        "report": str(page),
-    }
-    end = f"ended by max_minutes {config.max_minutes:g}" if summary.limited else "complete"
-    scores = ", ".join(f"{name} {value:.4f}" for name, value in summary.held_out.items()) or "none"
-    text = (
-        f"{', '.join(str(path) for path in summary.weights.values())}: {summary.step} of {summary.steps} steps "
-        f"({end}), {summary.seconds / 60:.1f} {config.clock} minutes\nheld-out scores: {scores}\nreport: {page}"
-    )
-    return Report(data, text)
+    return Report(summary.to_dict() | {"report": str(page)}, f"{summary}\nreport: {page}")

@@ -60,6 +60,25 @@ class DetectorSummary:
     cpu_seconds: float
     config: DetectorConfig
 
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready."""
+        return {
+            "weights": str(self.weights),
+            "weights_sha256": self.weights_sha256,
+            "best_epoch": self.best_epoch,
+            "validation_f": self.scores,
+            "seconds": round(self.seconds, 1),
+            "cpu_seconds": round(self.cpu_seconds, 1),
+        }
+
+    def __str__(self) -> str:
+        """Lines for people: the best epoch beside its controls."""
+        lines = [f"{self.weights}: best of {self.config.epochs} epochs is {self.best_epoch}"]
+        for condition, scores in self.scores.items():
+            controls = ", ".join(f"{name} {value:.3f}" for name, value in scores.items() if name != "trained")
+            lines.append(f"F-score by {condition} on a held-out street: {scores['trained']:.3f} ({controls})")
+        return "\n".join(lines)
+
 
 def train_detector(
     config: DetectorConfig, folder: str | Path, *, recipe: str = "town_hed", say: Say | None = None

@@ -18,12 +18,12 @@ from gloam.networks.embedders import EmbedderNetwork
 from gloam.networks.embedders.gem import GeM
 from gloam.networks.local_features.how import HOW
 from gloam.training.embedders.batch_norm import freeze_batch_norm, settle_batch_norm
-from gloam.training.embedders.batch_tuples import LossPart, batch_losses
 from gloam.training.embedders.config import MetricConfig
 from gloam.training.embedders.how_init import whiten_cells
 from gloam.training.embedders.losses import contrastive_loss
-from gloam.training.embedders.tuple_images import Described, TupleImages, describe_images
-from gloam.training.embedders.tuples import Tuples, mine_epoch
+from gloam.training.embedders.tuples.batch import LossPart, batch_losses
+from gloam.training.embedders.tuples.images import Described, TupleImages, describe_images
+from gloam.training.embedders.tuples.mine import Tuples, mine_epoch
 from gloam.training.embedders.validation import Validation, validate
 from gloam.training.run_state import RunState, Say
 

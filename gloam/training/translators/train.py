@@ -56,6 +56,30 @@ class TranslatorSummary:
     held_out: dict[str, float]
     config: TranslatorConfig
 
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready."""
+        return {
+            "weights": {name: str(path) for name, path in self.weights.items()},
+            "weights_sha256": self.weights_sha256,
+            "step": self.step,
+            "steps": self.steps,
+            "limited": self.limited,
+            "seconds": round(self.seconds, 1),
+            "clock": self.config.clock,
+            "losses": self.losses,
+            "held_out": self.held_out,
+        }
+
+    def __str__(self) -> str:
+        """Lines for people."""
+        clock = self.config.clock
+        end = f"ended by max_minutes {self.config.max_minutes:g}" if self.limited else "complete"
+        scores = ", ".join(f"{name} {value:.4f}" for name, value in self.held_out.items()) or "none"
+        return (
+            f"{', '.join(map(str, self.weights.values()))}: {self.step} of {self.steps} steps ({end}), "
+            f"{self.seconds / 60:.1f} {clock} minutes\nheld-out scores: {scores}"
+        )
+
 
 def train_translator(
     config: TranslatorConfig,

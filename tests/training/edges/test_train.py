@@ -10,9 +10,10 @@ from gloam.errors import DivergenceError, StoreError, UsageError
 from gloam.networks.checkpoints import load_detector
 from gloam.networks.edges import DETECTORS, create_detector
 from gloam.training.edges import train as detector
-from gloam.training.edges.config import DetectorConfig, detector_recipes, read_detector_recipe
+from gloam.training.edges.config import RECIPES, DetectorConfig, read_detector_recipe
 from gloam.training.edges.init import backbone, parameter_groups, settle_detector
 from gloam.training.edges.losses import balanced_cross_entropy, detector_loss
+from gloam.training.typed_config import recipes_of
 
 TINY = DetectorConfig(
     network_options={"width": 4}, epochs=2, steps_per_epoch=3, batch=2, crop=32, street_seeds=(901, 902), views=3,
@@ -134,7 +135,7 @@ def test_a_short_run_learns_to_find_edges(tmp_path):
     assert scores["trained"] > scores["untrained"] + 0.1
 
 
-@pytest.mark.parametrize("name", detector_recipes())
+@pytest.mark.parametrize("name", recipes_of(RECIPES))
 def test_every_recipe_that_comes_with_gloam_runs(name, tmp_path):
     recipe = read_detector_recipe(name)
     small = {key: getattr(TINY, key) for key in ("steps_per_epoch", "batch", "crop", "views", "validation_views")}

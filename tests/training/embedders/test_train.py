@@ -18,8 +18,8 @@ from gloam.training.embedders.epochs import tuple_loss
 from gloam.training.embedders.losses import contrastive_loss
 from gloam.training.embedders.nights import NightCache, NightRule
 from gloam.training.embedders.train import train_metric
-from gloam.training.embedders.tuple_images import Described, TupleImages, describe_images
-from gloam.training.embedders.tuples import mine_epoch
+from gloam.training.embedders.tuples.images import Described, TupleImages, describe_images
+from gloam.training.embedders.tuples.mine import mine_epoch
 from tests.training.embedders.synthetic import pattern_places
 
 CPU = torch.device("cpu")

@@ -15,9 +15,9 @@ from gloam.errors import DataError
 from gloam.networks.embedders import EmbedderNetwork
 from gloam.training.embedders.augmentation import augment_places
 from gloam.training.embedders.config import MetricConfig
-from gloam.training.embedders.hard_negatives import mine_negatives
 from gloam.training.embedders.losses import contrastive_loss
-from gloam.training.embedders.tuple_images import Pixels, TupleImages
+from gloam.training.embedders.tuples.hard_negatives import mine_negatives
+from gloam.training.embedders.tuples.images import Pixels, TupleImages
 
 
 @dataclass(frozen=True)
