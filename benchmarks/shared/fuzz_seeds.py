@@ -185,6 +185,7 @@ def _manifests(folder: Path, store: Any) -> list[Seed]:
     from gloam.runtime.backends.tensorrt.engine_card import read_engine_card
     from gloam.runtime.backends.tuning import TuneProfile
     from gloam.runtime.bulk.picture_folder import PictureFolder, read_pictures
+    from gloam.runtime.bulk.picture_sink import Failure
     from gloam.runtime.bulk.picture_tars import PictureTars
     from gloam.runtime.descriptors.store import DescriptorStore, ShardWriter
     from gloam.runtime.descriptors.whitening import Whitening
@@ -202,14 +203,14 @@ def _manifests(folder: Path, store: Any) -> list[Seed]:
         DescriptorIndex.open(place).search(np.eye(6, dtype=np.float32)[:2], 3, space=store.space)
 
     def read_folder(place: Path) -> None:
-        _each(lambda: read_pictures(place), lambda: PictureFolder(place, {"model": "x"}))
+        _each(lambda: read_pictures(place), lambda: PictureFolder(place, {"model": "x"}, ()))
 
     def read_tars(place: Path) -> None:
-        PictureTars(place, {"model": "x"}, 4, 2)
+        PictureTars(place, {"model": "x"}, 4, 2, False)
 
     build_index(store, folder / "index")
-    PictureFolder(folder / "pictures", {"model": "x"}).close_part(range(0), [], [("a", "b")])
-    PictureTars(folder / "tars", {"model": "x"}, 4, 2)
+    PictureFolder(folder / "pictures", {"model": "x"}, ()).close_part(0, [Failure("a", "b")], [""])
+    PictureTars(folder / "tars", {"model": "x"}, 4, 2, False)
     Whitening(np.zeros(3), np.eye(3)).save(folder / "w.npz")
     features = np.random.default_rng(1).normal(size=(64, 8)).astype(np.float32)
     book = Codebook.learn(features, 8, space="s")

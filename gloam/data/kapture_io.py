@@ -68,6 +68,19 @@ def read_scene(root: str | Path, *, need_poses: bool = False, need_cameras: bool
     return scene
 
 
+def beside_intrinsics(place: str | Path) -> bool:
+    """Whether images of a place are those of a kapture dataset, whose intrinsics are of the pixels as stored.
+
+    Args:
+        place: a dataset, or a folder or file at or below its ``sensors/records_data``. Of a URL it is not known.
+    """
+    path = Path(place).absolute()
+    if (path / "sensors" / "sensors.txt").is_file():
+        return True
+    above = (path, *path.parents, path.resolve(), *path.resolve().parents)
+    return any(part.name == "records_data" and (part.parent / "sensors.txt").is_file() for part in above)
+
+
 def _poses(folder: Path) -> dict[tuple[int, str], Pose]:
     """Whole poses of ``trajectories.txt``, those of a rig as poses of its cameras; by timestamp and camera."""
     rows = [(int(time), device, moved) for time, device, moved in read_transforms(folder / "trajectories.txt")]

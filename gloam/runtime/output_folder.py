@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from gloam.data.sources import ImageItem
-from gloam.errors import IncompatibleError, StoreError
+from gloam.errors import IncompatibleError, StoreError, UsageError
 from gloam.files import TEMPORARY_PREFIX, canonical_json, load_json, plain_cell, write_failure, write_text
 
 MANIFEST = "manifest.json"
@@ -93,6 +93,18 @@ def occupied(folder: Path, what: str) -> bool:
     if any(not name.startswith(TEMPORARY_PREFIX) for name in found):
         raise StoreError(f"{folder}: is not empty and not {what}; choose another output folder")
     return False
+
+
+def refuse_nesting(source: Path | str, output: Path) -> None:
+    """Refuse an output folder inside a folder of sources, whose files would be sources of the next run.
+
+    Raises:
+        UsageError: it lies there; a kapture dataset names its images and is no such folder.
+    """
+    if isinstance(source, str) or not source.is_dir() or (source / "sensors" / "records_camera.txt").is_file():
+        return
+    if output.resolve().is_relative_to(source.resolve()):
+        raise UsageError(f"{output}: lies inside the folder of the sources; choose an output folder elsewhere")
 
 
 def refuse_another(

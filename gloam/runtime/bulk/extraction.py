@@ -20,6 +20,7 @@ from gloam.runtime.bulk.ray_run import RaySummary, extract_on_ray
 from gloam.runtime.descriptors.store import ShardWriter
 from gloam.runtime.models.embedder import Embedder
 from gloam.runtime.models.translator import load_translator
+from gloam.runtime.output_folder import refuse_nesting
 
 
 @dataclass(frozen=True)
@@ -91,6 +92,7 @@ class ExtractRequest:
 
     def __post_init__(self) -> None:
         self.options(None)
+        refuse_nesting(self.source, self.output)
 
     def options(self, resize: int | None) -> ExtractOptions:
         """For a model that reduces images to ``resize`` itself, or does not: native sizes for the first, unless a size

@@ -152,7 +152,7 @@ class PictureFolder:
 
     def write(self, output: str, content: bytes) -> None:
         """Write a picture, atomically; thread-safe for different outputs."""
-        write_bytes(self.images / output, content)
+        write_bytes(self._place(output), content)
 
     def record(self, picture: Picture, content: bytes) -> None:
         """Note a picture that was written, so that a later run need not make it again."""
@@ -170,13 +170,24 @@ class PictureFolder:
         for old in self._known.values():
             if old.output not in outputs and bad_name(old.output) is None:
                 self.begin()
-                remove(self.images / old.output)
+                remove(self._place(old.output))
         failures = [(row.image, row.reason) for row in rows if isinstance(row, Failure)]
         write_where_changed(self.folder / FAILURES, failures_csv(failures))
         self._save(pictures, complete=True)
 
     def finish(self) -> None:
         """Nothing is left to do: the one part is closed."""
+
+    def _place(self, output: str) -> Path:
+        """Where a picture is written or removed, which no link may lead out of the folder.
+
+        Raises:
+            StoreError: one does.
+        """
+        path = self.images / output
+        if not path.parent.resolve().is_relative_to(self.folder.resolve()):
+            raise StoreError(f"{path}: a link leads out of {self.folder}; remove it, or choose another output folder")
+        return path
 
     def _save(self, pictures: tuple[Picture, ...], complete: bool) -> None:
         value = to_json(PictureManifest(SCHEMA, self.job, complete, pictures))

@@ -90,6 +90,8 @@ def read_index_card(folder: Path) -> IndexCard:
         card = fill_dataclass(IndexCard, value, "card")
         if {*card.files, card.names} != set(card.sha256):
             raise ValueError("files and checksums do not belong together")
+        if elsewhere := [name for name in card.sha256 if bad_name(name) or "/" in name or name in (".", CARD)]:
+            raise ValueError(f"{elsewhere[0]!r} is no file of an index")
         return card
     except OSError as error:
         raise StoreError(f"{folder}: not an index, or one that was not finished; run `gloam index` again") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -108,3 +109,18 @@ def test_a_failed_rebuild_leaves_the_index_that_was_there(tmp_path: Path) -> Non
         build_index(broken, tmp_path)
     assert DescriptorIndex.open(tmp_path).card == card
     assert sorted(path.name for path in tmp_path.iterdir()) == ["index.faiss", "index.json", "names.txt"]
+
+
+@pytest.mark.parametrize("name", ["../other/index.faiss", "/etc/passwd", "a/b", "..", "index.json", "a\x1b.faiss"])
+@pytest.mark.parametrize("key", ["files", "names"])
+def test_a_card_that_names_a_file_elsewhere_is_refused(tmp_path: Path, name: str, key: str) -> None:
+    build_index(random_source(10, 8), tmp_path / "other")
+    build_index(random_source(10, 8), tmp_path / "index")
+    path = tmp_path / "index" / "index.json"
+    card = json.loads(path.read_text())
+    old = card[key][0] if key == "files" else card[key]
+    card[key] = [name] if key == "files" else name
+    card["sha256"][name] = card["sha256"].pop(old)
+    path.write_text(json.dumps(card))
+    with pytest.raises(StoreError, match=r"index\.json: damaged \(.* is no file of an index\)"):
+        DescriptorIndex.open(tmp_path / "index")
