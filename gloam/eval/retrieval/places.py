@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,9 @@ from gloam.data.text import plain_name, table_rows
 from gloam.errors import DataError
 from gloam.eval.retrieval.ground_truth import MOST, GroundTruth, Indices
 from gloam.files import read_json
+
+GAPS = 0.1  # of the steps between numbered images; more of them are no accident
+FARTHEST = 1 << 16  # step
 
 
 def places_by_folder(names: Sequence[str]) -> dict[str, str]:
@@ -92,7 +96,7 @@ def read_vpr_bench(path: str | Path, query_names: Sequence[str], map_names: Sequ
         DataError: not readable, a query twice or absent, or one whose images are all beyond the map.
     """
     stated, entries = _vpr_entries(Path(path))
-    queries, images = stated or (sorted(query_names), sorted(map_names))
+    queries, images = stated or (_numbered(path, query_names), _numbered(path, map_names))
     rows: list[Indices] = [np.empty(0, np.int64)] * len(queries)
     seen: set[int] = set()
     for query, right in entries:
@@ -110,6 +114,24 @@ def read_vpr_bench(path: str | Path, query_names: Sequence[str], map_names: Sequ
         )
     nothing = tuple(np.empty(0, np.int64) for _ in rows)
     return GroundTruth(tuple(images), tuple(queries), tuple(rows), nothing)
+
+
+def _numbered(path: str | Path, names: Sequence[str]) -> list[str]:
+    """The names in order; refused where the numbers in them say that one is gone, for every number behind it would
+    then mean another image."""
+    ordered = sorted(names)
+    found = [re.search(r"(\d{1,15})\.\w+$", name) for name in ordered]
+    numbers = np.array([int(match[1]) for match in found if match is not None], np.int64)
+    steps = np.diff(numbers)
+    if len(numbers) == len(ordered) and len(steps) and (steps > 0).all():
+        step = np.bincount(np.minimum(steps, FARTHEST)).argmax()
+        odd = np.flatnonzero(steps != step)
+        if len(odd) and len(odd) <= GAPS * len(steps):
+            raise DataError(
+                f"{path}: between {ordered[odd[0]]} and {ordered[odd[0] + 1]} an image seems to be gone, and its "
+                'numbers would then mean other images; restore it, or state "qimlist", "imlist" and "gnd" in the file'
+            )
+    return ordered
 
 
 def _vpr_entries(path: Path) -> tuple[tuple[list[str], list[str]] | None, list[tuple[int, list[int]]]]:
