@@ -103,6 +103,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             traceback.print_exc()
         print(printable(f"gloam {arguments.verb}: {error}"), file=sys.stderr)
         return 2
+    except OSError as error:  # of a path that was given, for what is read and written is named where it is
+        if arguments.debug:
+            traceback.print_exc()
+        place = "" if error.filename is None else f"{error.filename}: "
+        print(printable(f"gloam {arguments.verb}: {place}{error.strerror or error}; check the path"), file=sys.stderr)
+        return 2
     except KeyboardInterrupt as ended:
         print(f"gloam {arguments.verb}: interrupted; finished work is kept, run it again to carry on", file=sys.stderr)
         return 128 + (ended.number if isinstance(ended, Ended) else signal.SIGINT)

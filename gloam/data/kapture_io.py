@@ -8,6 +8,7 @@ recommended datasets (``<type>/<kind>``), as loose files or as one tar.
 from __future__ import annotations
 
 import importlib
+import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -75,10 +76,10 @@ def beside_intrinsics(place: str | Path) -> bool:
         place: a dataset, or a folder or file at or below its ``sensors/records_data``. Of a URL it is not known.
     """
     path = Path(place).absolute()
-    if (path / "sensors" / "sensors.txt").is_file():
+    if os.path.isfile(path / "sensors" / "sensors.txt"):
         return True
     above = (path, *path.parents, path.resolve(), *path.resolve().parents)
-    return any(part.name == "records_data" and (part.parent / "sensors.txt").is_file() for part in above)
+    return any(part.name == "records_data" and os.path.isfile(part.parent / "sensors.txt") for part in above)
 
 
 def _poses(folder: Path) -> dict[tuple[int, str], Pose]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,9 +85,14 @@ def occupied(folder: Path, what: str) -> bool:
         what: that a manifest would be of, for the error.
 
     Raises:
-        StoreError: it has none, and holds something else.
+        StoreError: it has none, and holds something else; or it is no folder that can be read.
     """
-    found = [path.name for path in folder.iterdir()] if folder.exists() else []
+    try:
+        found = os.listdir(folder)
+    except FileNotFoundError:
+        found = []
+    except OSError as error:
+        raise StoreError(f"{folder}: cannot be an output folder ({error.strerror}); choose another") from error
     # Asked after the listing: of several tasks that begin at once, one writes the manifest before anything else.
     if (folder / MANIFEST).exists():
         return True
@@ -101,7 +107,9 @@ def refuse_nesting(source: Path | str, output: Path) -> None:
     Raises:
         UsageError: it lies there; a kapture dataset names its images and is no such folder.
     """
-    if isinstance(source, str) or not source.is_dir() or (source / "sensors" / "records_camera.txt").is_file():
+    if isinstance(source, str) or not os.path.isdir(source):  # which Path.is_dir would not answer for too long a name
+        return
+    if (source / "sensors" / "records_camera.txt").is_file():
         return
     if output.resolve().is_relative_to(source.resolve()):
         raise UsageError(f"{output}: lies inside the folder of the sources; choose an output folder elsewhere")

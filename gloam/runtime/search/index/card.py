@@ -8,6 +8,7 @@ with their checksums, and it is replaced last. New content goes to names that th
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
@@ -152,6 +153,8 @@ def new_files(folder: Path, shards: int, *, after: int = 0) -> Iterator[NewFiles
         shards: FAISS files to name; one of a single file has no number.
         after: number of the first, where the files follow shards that stay.
     """
+    if os.path.lexists(folder) and not os.path.isdir(folder):
+        raise StoreError(f"{folder}: is a file, where an index needs a folder; choose another output folder")
     _remove_strays(folder)
     numbers = range(after, after + shards)
     stems = ["index"] if shards == 1 and not after else [f"index-{number:05d}" for number in numbers]
