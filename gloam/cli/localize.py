@@ -9,6 +9,7 @@ from gloam.cli.shared.report import Report
 from gloam.cli.shared.request import filled
 
 HELP = "localize the queries of a kapture dataset in a map: pose approximation, local or global structure from motion"
+KEPT = ("*/*",)
 METHODS = ("top1", "ewb", "bdi", "csi", "2a", "2b")
 
 

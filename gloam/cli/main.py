@@ -1,8 +1,9 @@
 """The ``gloam`` command: finds the verbs, parses, runs one, prints its report, turns errors into one line.
 
 Each verb is a file of this package that defines ``HELP`` (one line), ``add_arguments(parser)`` and
-``run(arguments) -> Report``. Verbs import what is heavy inside ``run``, so that ``--help`` is quick and a missing
-package hides no command.
+``run(arguments) -> Report``; one that resumes has ``KEPT``, patterns of the finished work in its output folder, or True
+where that lies elsewhere. Verbs import what is heavy inside ``run``, so that ``--help`` is quick and a missing package
+hides no command.
 """
 
 from __future__ import annotations
@@ -19,13 +20,13 @@ import threading
 import traceback
 from collections.abc import Iterator, Sequence
 from types import FrameType
-from typing import NoReturn
+from typing import Literal, NoReturn
 
 from gloam import __version__
 from gloam.cli.shared.help_format import HelpFormatter
 from gloam.cli.shared.report import Report
 from gloam.errors import GloamError
-from gloam.files import printable, printable_lines
+from gloam.files import TEMPORARY_PREFIX, printable, printable_lines
 
 VERBS = (
     "demo",
@@ -68,7 +69,7 @@ def build_parser() -> argparse.ArgumentParser:
         module.add_arguments(child)
         add_common(child)
         if hasattr(module, "run"):  # verbs with sub-verbs set it on their leaves
-            child.set_defaults(run=module.run)
+            child.set_defaults(run=module.run, kept=getattr(module, "KEPT", ()))
     return parser
 
 
@@ -110,7 +111,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(printable(f"gloam {arguments.verb}: {place}{error.strerror or error}; check the path"), file=sys.stderr)
         return 2
     except KeyboardInterrupt as ended:
-        print(f"gloam {arguments.verb}: interrupted; finished work is kept, run it again to carry on", file=sys.stderr)
+        print(f"gloam {arguments.verb}: interrupted; {_left(arguments)}", file=sys.stderr)
         return 128 + (ended.number if isinstance(ended, Ended) else signal.SIGINT)
     try:
         text = json.dumps(report.data, sort_keys=True) if arguments.json else printable_lines(report.text)
@@ -119,6 +120,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # whoever reads, e.g. head, has what they wanted
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter's last flush fails again
     return report.exit_code
+
+
+def _left(arguments: argparse.Namespace) -> str:
+    """What the same command will find of an interrupted run."""
+    patterns: Sequence[str] | Literal[True] = arguments.kept
+    if not patterns:
+        return "such a run keeps nothing before its end; run it again"
+    if patterns is True or any(
+        not path.name.startswith(TEMPORARY_PREFIX) for name in patterns for path in arguments.output.glob(name)
+    ):
+        return "finished work is kept, run it again to carry on"
+    return "nothing was finished yet, so nothing is kept; run it again"
 
 
 @contextlib.contextmanager

@@ -11,6 +11,7 @@ from gloam.cli.shared.report import Report
 from gloam.errors import UsageError
 
 HELP = "fetch published weights or ground truth by name; resumes, and pins the sha256 on first use"
+KEPT = True
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

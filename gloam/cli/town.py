@@ -10,12 +10,13 @@ from gloam.cli.shared.report import Report
 from gloam.errors import UsageError
 
 HELP = "render a procedural town by day, dusk, night and in rain, as a kapture dataset"
+KEPT = ("**/*.png", "**/*.jpg")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
     parser.add_argument(
-        "out", metavar="OUT", type=Path, help="folder to write; a town that was begun there is finished"
+        "output", metavar="OUT", type=Path, help="folder to write; a town that was begun there is finished"
     )
     parser.add_argument("--seed", type=int, default=7, help="of everything in the town")
     parser.add_argument("--conditions", default="day,dusk,night,night-rain", help="of the queries, separated by commas")
@@ -61,5 +62,5 @@ def run(arguments: argparse.Namespace) -> Report:
         conditions=tuple(part.strip() for part in arguments.conditions.split(",") if part.strip()),
         depth=arguments.depth,
     )
-    rendered = render_town(TownRequest(arguments.out, config, arguments.workers, arguments.contact_sheet))
+    rendered = render_town(TownRequest(arguments.output, config, arguments.workers, arguments.contact_sheet))
     return Report(rendered.to_dict(), str(rendered))

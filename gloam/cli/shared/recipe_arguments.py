@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from gloam.cli.shared.report import Report
 from gloam.errors import UsageError
-from gloam.files import printable
+from gloam.heartbeat import to_stderr
 
 
 def add_recipe_arguments(parser: argparse.ArgumentParser, recipe: str, example: str) -> None:
@@ -95,10 +94,5 @@ def trained(kind: str, arguments: argparse.Namespace, found: Mapping[str, Any], 
     alone = arguments.config is not None and not hasattr(arguments, "set")  # else a change may come from elsewhere
     chosen: Any = train  # overloaded by kind
     more["changes_from"] = str(arguments.config) if alone else None
-    summary = chosen(kind, arguments.recipe, found, arguments.output, say=say, **more)
+    summary = chosen(kind, arguments.recipe, found, arguments.output, say=to_stderr, **more)
     return Report(summary.to_dict(), str(summary))
-
-
-def say(line: str) -> None:
-    """Progress goes to the error output, so that the result alone is on the standard output."""
-    print(printable(line), file=sys.stderr, flush=True)

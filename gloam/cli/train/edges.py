@@ -8,6 +8,7 @@ from gloam.cli.shared.recipe_arguments import add_town_arguments, changes, train
 from gloam.cli.shared.report import Report
 
 HELP = "an edge detector on procedural streets, whose edges are exact; the same command carries on after a kill"
+KEPT = ("state/newest.json",)
 # option -> name in the recipe
 DIRECT = {"epochs": "epochs", "seed": "seed"}
 

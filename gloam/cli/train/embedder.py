@@ -8,6 +8,7 @@ from gloam.cli.shared.recipe_arguments import add_town_arguments, changes, train
 from gloam.cli.shared.report import Report
 
 HELP = "contrastive training on procedural streets"
+KEPT = ("state/newest.json",)
 # option -> name in the recipe
 DIRECT = {"network": "network", "epochs": "epochs", "seed": "seed"}
 

@@ -10,6 +10,7 @@ from gloam.cli.shared.recipe_arguments import add_recipe_arguments, changes, lis
 from gloam.cli.shared.report import Report
 
 HELP = "an embedder by metric learning on mined tuples, some of their images made night"
+KEPT = ("state/newest.json",)
 # option -> dotted name in the recipe
 DIRECT = {
     "network": "network",

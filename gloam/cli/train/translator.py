@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from gloam.cli.shared.recipe_arguments import add_recipe_arguments, changes, listed, say
+from gloam.cli.shared.recipe_arguments import add_recipe_arguments, changes, listed
 from gloam.cli.shared.report import Report
+from gloam.heartbeat import to_stderr
 
 HELP = "train a day-to-night image translator from a recipe"
+KEPT = ("state/newest.json",)
 # option -> dotted name in the recipe
 DIRECT = {
     "seed": "seed",
@@ -58,7 +60,7 @@ def run(arguments: argparse.Namespace) -> Report:
         arguments.output,
         epochs=arguments.epochs,
         views=arguments.views,
-        say=say,
+        say=to_stderr,
     )
     page = write_training_report(arguments.output)
     return Report(summary.to_dict() | {"report": str(page)}, f"{summary}\nreport: {page}")

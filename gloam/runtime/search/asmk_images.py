@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -10,11 +9,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from tqdm import tqdm
 
 from gloam.data.images import decode_image
 from gloam.data.sources import ImageItem, find_images
 from gloam.errors import DataError, ImageError
+from gloam.heartbeat import progress_bar
 from gloam.runtime.backends.placement import Placement
 from gloam.runtime.models.local_features import STRONGEST, LocalExtractor
 from gloam.runtime.search.asmk import WORDS, AsmkIndex, Codebook
@@ -44,16 +43,18 @@ class Extracted:
 
     def __iter__(self) -> Iterator[tuple[str, npt.NDArray[np.float32]]]:
         """Name and features, float32 ``[n, D]``, of each image that has some."""
-        for item in tqdm(self.items, unit="img", disable=not sys.stderr.isatty()):
-            try:
-                if item.problem is not None:
-                    raise ImageError(item.problem)
-                found = self.extractor([decode_image(item.read(), max_side=self.max_side)])[0].descriptors
-                if not np.isfinite(found).all():
-                    raise ImageError("a local feature is not finite")
-                yield item.name, found
-            except ImageError as error:
-                self.failures[item.name] = str(error)
+        with progress_bar(len(self.items)) as bar:
+            for item in self.items:
+                try:
+                    if item.problem is not None:
+                        raise ImageError(item.problem)
+                    found = self.extractor([decode_image(item.read(), max_side=self.max_side)])[0].descriptors
+                    if not np.isfinite(found).all():
+                        raise ImageError("a local feature is not finite")
+                    yield item.name, found
+                except ImageError as error:
+                    self.failures[item.name] = str(error)
+                bar.update(1)
 
 
 @dataclass(frozen=True)

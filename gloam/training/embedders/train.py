@@ -18,6 +18,7 @@ import torch
 from gloam.data.retrieval_sets.sets import RetrievalSet
 from gloam.errors import DataError, UsageError
 from gloam.files import sha256_json
+from gloam.heartbeat import Say
 from gloam.model_card import Photometric
 from gloam.networks.checkpoints import load_checkpoint, save_checkpoint, weights_sha256
 from gloam.networks.embedders import EmbedderNetwork, create_embedder
@@ -27,7 +28,7 @@ from gloam.training.embedders.epochs import MetricRun
 from gloam.training.embedders.nights import NightCache
 from gloam.training.embedders.tuples.images import TupleImages
 from gloam.training.run_record import RunRecord
-from gloam.training.run_state import RunState, Say
+from gloam.training.run_state import RunState
 
 WEIGHTS_FILE = "embedder.safetensors"
 NIGHTS_FOLDER = "nights"

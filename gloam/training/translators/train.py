@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from gloam.files import printable, sha256_json
+from gloam.files import sha256_json
+from gloam.heartbeat import Say, to_stderr
 from gloam.networks.checkpoints import save_checkpoint
 from gloam.training.run_record import PACKAGES, RunRecord, installed
 from gloam.training.translators.batches import open_batches
@@ -87,7 +87,7 @@ def train_translator(
     *,
     recipe: str = "custom",
     views: str | Path | None = None,
-    say: Callable[[str], None] | None = None,
+    say: Say | None = None,
 ) -> TranslatorSummary:
     """Train to the end of the recipe, or of its time, and write the networks, curves, samples and ``train.json``.
 
@@ -113,7 +113,7 @@ def train_translator(
         warnings.filterwarnings("ignore", module="lightning_fabric")
         fabric = make_fabric(config.device, config.processes, config.precision)
         place, cache = Path(folder), Path(views) if views is not None else Path(folder) / VIEWS_FOLDER
-        told = say if config.processes == 1 else (_say_error if say is not None else None)
+        told = say if config.processes == 1 else (to_stderr if say is not None else None)
         return launch(fabric, _run, config, place, recipe, cache, told)
 
 
@@ -123,7 +123,7 @@ def _run(
     folder: Path,
     recipe: str,
     views: Path,
-    say: Callable[[str], None] | None,
+    say: Say | None,
 ) -> TranslatorSummary:
     """One process of a run; the first one writes the results."""
     clock = Clock(config.clock)
@@ -210,7 +210,3 @@ def _last_rows(folder: Path, *names: str) -> list[dict[str, float]]:
 def _data_name(config: TranslatorConfig) -> str:
     data = config.data
     return f"procedural streets {', '.join(map(str, data.seeds))}" if data.kind.startswith("town") else data.kind
-
-
-def _say_error(line: str) -> None:
-    print(printable(line), file=sys.stderr)

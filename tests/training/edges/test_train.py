@@ -123,6 +123,30 @@ def test_a_killed_run_carries_on_to_the_same_weights(tmp_path, monkeypatch):
         detector.train_detector(other, tmp_path / "cut")
 
 
+def test_a_run_killed_within_an_epoch_carries_on_there(tmp_path, monkeypatch):
+    whole = detector.train_detector(TINY, tmp_path / "whole")
+    monkeypatch.setattr(detector, "FIRST_SAVE", 0.0)
+    drawn, usual = [], detector.draw
+
+    def killed(config, train, step):
+        if step == 5:
+            raise KeyboardInterrupt
+        return usual(config, train, step)
+
+    def noted(config, train, step):
+        drawn.append(step)
+        return usual(config, train, step)
+
+    monkeypatch.setattr(detector, "draw", killed)
+    with pytest.raises(KeyboardInterrupt):
+        detector.train_detector(TINY, tmp_path / "cut")
+    monkeypatch.setattr(detector, "draw", noted)
+    cut = detector.train_detector(TINY, tmp_path / "cut")
+    assert drawn == [4, 5]  # the first step of the second epoch is kept
+    assert cut.weights_sha256 == whole.weights_sha256
+    assert cut.history == whole.history
+
+
 def test_a_loss_that_is_not_finite_names_step_and_views(tmp_path, monkeypatch):
     monkeypatch.setattr(detector, "detector_loss", lambda *_: torch.tensor(float("nan"), requires_grad=True))
     with pytest.raises(DivergenceError, match=r"nan at step 0 \(street90\d/day-000\d"):
