@@ -20,6 +20,7 @@ from gloam.data.sources import IMAGE_SUFFIXES, ImageItem, repeats
 from gloam.errors import IncompatibleError, StoreError, UsageError
 from gloam.files import (
     bad_name,
+    load_json,
     plain_cell,
     read_sealed,
     sealed_json,
@@ -203,7 +204,7 @@ class PictureFolder:
         pictures = []
         for line in lines:  # the line that a kill cut off: its picture is made again
             with contextlib.suppress(ValueError, UsageError):
-                pictures.append(fill_dataclass(Picture, json.loads(line), self._journal.name))
+                pictures.append(fill_dataclass(Picture, load_json(line), self._journal.name))
         return pictures
 
     def _read_failures(self) -> frozenset[str]:

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from gloam.errors import DataError, IncompatibleError, StoreError, UsageError
-from gloam.files import atomic_write, bad_name, read_json, sha256_file, write_json
+from gloam.files import atomic_write, bad_name, read_file, read_json, sha256_file, write_json
 from gloam.record import fill_dataclass
 
 SCHEMA = 2
@@ -127,8 +127,15 @@ def check_files(folder: Path, card: IndexCard, *, sizes_only: bool = False) -> N
 
 
 def read_names(folder: Path, card: IndexCard) -> list[str]:
-    """Names of the images, in the order of the vectors."""
-    return (folder / card.names).read_text(encoding="utf-8").split("\n")[:-1]
+    """Names of the images, in the order of the vectors.
+
+    Raises:
+        StoreError: they cannot be read.
+    """
+    try:
+        return read_file(folder / card.names).decode("utf-8").split("\n")[:-1]
+    except (OSError, ValueError) as error:
+        raise StoreError(f"{folder / card.names}: cannot be read ({error}); build the index again") from error
 
 
 def write_names(path: Path, names: Iterable[str]) -> None:

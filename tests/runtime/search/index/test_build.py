@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from gloam.errors import DataError, IncompatibleError, StoreError, UsageError
+from gloam.files import sha256_file
 from gloam.runtime.search.index import DescriptorIndex, build_index
 from tests.runtime.sources import random_source
 
@@ -124,3 +125,14 @@ def test_a_card_that_names_a_file_elsewhere_is_refused(tmp_path: Path, name: str
     path.write_text(json.dumps(card))
     with pytest.raises(StoreError, match=r"index\.json: damaged \(.* is no file of an index\)"):
         DescriptorIndex.open(tmp_path / "index")
+
+
+def test_names_that_are_no_text_are_one_line(tmp_path: Path) -> None:
+    build_index(random_source(10, 8), tmp_path)
+    (tmp_path / "names.txt").write_bytes(b"\xff\n" * 10)
+    card = json.loads((tmp_path / "index.json").read_text())
+    card["sha256"]["names.txt"] = sha256_file(tmp_path / "names.txt")
+    card["sizes"]["names.txt"] = 20
+    (tmp_path / "index.json").write_text(json.dumps(card))
+    with pytest.raises(StoreError, match=r"names\.txt: cannot be read"):
+        DescriptorIndex.open(tmp_path)
