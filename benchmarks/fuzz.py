@@ -17,6 +17,7 @@ import tempfile
 import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -85,11 +86,9 @@ def fuzz(cases: Mapping[str, int], processes: int = 1) -> list[dict[str, Any]]:
             if worker is not None:
                 worker.close()
 
-    threads = [threading.Thread(target=work) for _ in range(processes)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(processes) as pool:
+        for done in [pool.submit(work) for _ in range(processes)]:
+            done.result()
     return rows
 
 
@@ -105,7 +104,7 @@ class _Worker:
             env={**os.environ, "OMP_NUM_THREADS": "1"},
         )
         if self._answer(START) is None:
-            raise RuntimeError("a process that reads did not start")
+            raise RuntimeError(f"a process that reads did not start; run {' '.join(READER)} FOLDER to see why")
 
     def ask(self, kind: str, number: int) -> dict[str, Any]:
         """What became of a case."""

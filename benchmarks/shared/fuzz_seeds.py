@@ -257,14 +257,14 @@ def _recipes() -> list[Seed]:
     from gloam.record import fill_dataclass
     from gloam.training.edges.config import DetectorConfig
     from gloam.training.embedders.config import fill_metric_config
-    from gloam.training.translators.config import read_translator_config
+    from gloam.training.translators.config import fill_translator_config
     from gloam.training.typed_config import read_mapping
 
     def metric(folder: Path) -> None:
         fill_metric_config(read_mapping(folder / "recipe.yaml"), "recipe.yaml")
 
     def translator(folder: Path) -> None:
-        read_translator_config(folder / "recipe.yaml")
+        fill_translator_config(read_mapping(folder / "recipe.yaml"), "recipe.yaml")
 
     def edges(folder: Path) -> None:
         fill_dataclass(DetectorConfig, read_mapping(folder / "recipe.yaml"), "recipe.yaml")

@@ -164,6 +164,12 @@ def test_a_missing_detector_is_one_line():
         TRAINERS["hedgan"][0](options)
 
 
+def test_a_trainer_that_is_no_name_is_refused():
+    for trainer in ([], {}, 3, None):
+        with pytest.raises(UsageError, match="unknown trainer"):
+            fill_translator_config({"trainer": trainer}, "a.yaml")
+
+
 def test_aliases_of_yaml_are_read(tmp_path):
     (tmp_path / "two.yaml").write_bytes(b"\xef\xbb\xbfa: &one {b: 1}\nc: *one\nd:\n  <<: *one\n")
     assert read_mapping(tmp_path / "two.yaml") == {"a": {"b": 1}, "c": {"b": 1}, "d": {"b": 1}}
