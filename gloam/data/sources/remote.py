@@ -40,8 +40,9 @@ class RemoteFile:
         return self.files.read(self.url)
 
     def stamp(self) -> Stamp | None:
-        """See :class:`gloam.data.sources.items.Origin`."""
-        return self.files.stamp(self.url)
+        """See :class:`gloam.data.sources.items.Origin`; a web server, which lists nothing, is not asked for each."""
+        web = self.url.startswith(("http://", "https://"))
+        return None if web else self.files.stamp(self.url)
 
 
 class RemoteFiles:
@@ -55,6 +56,7 @@ class RemoteFiles:
         self.system = system
         self._failed = 0  # images in a row
         self._listed: tuple[str, list[str]] | None = None
+        self._stamped: tuple[str, Stamp | None] = ("", None)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return RemoteFiles, (self.system,)
@@ -97,13 +99,20 @@ class RemoteFiles:
         return int(self._ask(lambda: self.system.size(path)))
 
     def stamp(self, path: str) -> Stamp | None:
-        """See :class:`gloam.data.sources.files.Files`: the store's ETag, unless it is a weak one."""
-        try:
-            found = self._ask(lambda: self.system.info(path))
-        except ImageError:
-            return None
-        tag = next((str(found[key]) for key in ETAGS if found.get(key)), "W/")
-        return None if tag.startswith("W/") else Stamp(f"{found.get('size')} {tag}")
+        """See :class:`gloam.data.sources.files.Files`: the store's ETag, unless it is a weak one.
+
+        It is asked for once where the same file is meant again and again, as a tar is by its members.
+        """
+        asked, stamp = self._stamped
+        if asked != path:
+            try:
+                found = self._ask(lambda: self.system.info(path))
+            except ImageError:
+                return None
+            tag = next((str(found[key]) for key in ETAGS if found.get(key)), "W/")
+            stamp = None if tag.startswith("W/") else Stamp(f"{found.get('size')} {tag}")
+            self._stamped = path, stamp
+        return stamp
 
     def is_file(self, path: str) -> bool:
         """See :class:`gloam.data.sources.files.Files`; a URL that ends with a slash is a folder."""
