@@ -53,8 +53,8 @@ def write_kapture(store: DescriptorSource, root: str | Path, feature_type: str) 
     """Write a store as kapture global features below ``root/reconstruction/global_features/<feature_type>``.
 
     Each ``.gfeat`` is D little-endian float32 values; ``global_features.txt``, which makes the type exist for a
-    reader, is written last, and ``gloam.json`` beside it, which says whose they are, first. What an earlier run wrote of
-    images that failed since is removed.
+    reader, is written last, and ``gloam.json`` beside it, which says whose they are, first. What an earlier run wrote
+    of images that failed since is removed.
 
     Returns:
         number of descriptors written.
