@@ -20,12 +20,17 @@ import numpy as np
 import numpy.typing as npt
 
 from gloam.errors import IncompatibleError, ModelError, UsageError
-from gloam.files import sha256_json
-from gloam.padding import PaddingProfile
+from gloam.files import load_json, sha256_json
+from gloam.padding import LARGEST_SIDE, PaddingProfile
 from gloam.record import Written, fill_dataclass, sparse, to_json
 
 SCHEMA = 1
 METADATA_KEY = "gloam.card"
+PRECISIONS = ("fp32", "fp16", "bf16", "int8")
+MOST_CLIP, MOST_TILES = 1e4, 256  # of CLAHE; more tiles take more memory than the image
+MOST_VALUES = 1 << 20  # of a descriptor, or of a self-test's output
+MOST_PIXELS = 1 << 24  # of a self-test's images
+LOOSEST = 0.25  # tolerance of a self-test; outputs are of size 1
 KINDS = ("embedder", "local_features", "translator", "appearance", "edges", "fused")
 TOLERANCE = {"fp32": 1e-5, "fp16": 5e-3, "bf16": 2e-2}  # of a descriptor's self-test
 
@@ -66,6 +71,13 @@ class Photometric:
     clip: float | int = 1.0  # the Dark Side paper's embedders; an int stays one, for the space is of what is written
     grid: int = 8
     baked: bool = False
+
+    def __post_init__(self) -> None:
+        if not (0 <= self.clip <= MOST_CLIP and 1 <= self.grid <= MOST_TILES):
+            raise UsageError(
+                f"CLAHE with clip limit {self.clip:g} and {self.grid} tiles a side; a limit of 0 to {MOST_CLIP:g} and "
+                f"1 to {MOST_TILES} tiles are possible"
+            )
 
 
 @dataclass(frozen=True)
@@ -131,6 +143,52 @@ class ModelCard(Written):
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
             raise ModelError(f"model card: unknown kind {self.kind!r}; this gloam knows {', '.join(KINDS)}")
+        if problem := self._problem():
+            raise ModelError(f"model card: {problem}; export the model again")
+
+    def _problem(self) -> str | None:
+        """What no model can be, or None."""
+        if not self.name or not self.name.isprintable() or len(self.name) > 200:
+            return f"the name {self.name[:200]!r} is no line of text"
+        if self.precision not in PRECISIONS:
+            return f"unknown precision {self.precision!r}"
+        if (
+            not self.inputs
+            or len(self.inputs[0].shape) != 4
+            or self.inputs[0].shape[3] not in (1, 3)
+            or not self.outputs
+        ):
+            return "images go in as [batch, height, width, 1 or 3] and something comes out, which it does not state"
+        if len(self.mean) != len(self.std) or not all(abs(value) <= 1e6 for value in self.mean):
+            return f"a mean of {self.mean} and a deviation of {self.std} do not normalise an image"
+        if not all(1e-6 <= value <= 1e6 for value in self.std):
+            return f"a deviation of {self.std}"
+        if not self.scales or not all(0 < scale <= 16 for scale in self.scales):
+            return f"scales of {self.scales}"
+        if self.resize is not None and not 32 <= self.resize <= LARGEST_SIDE:
+            return f"images reduced to {self.resize} px"
+        if self.embeds or self.kind == "local_features" or self.dimension is not None:
+            stated = self.outputs[0].shape[-1:]
+            if self.dimension is None or not 1 <= self.dimension <= MOST_VALUES:
+                return f"a dimension of {self.dimension}"
+            if stated and isinstance(stated[0], int) and stated[0] != self.dimension:
+                return f"a dimension of {self.dimension} beside an output of {stated[0]} values"
+        return None if self.selftest is None else self._selftest_problem(self.selftest)
+
+    def _selftest_problem(self, test: SelfTest) -> str | None:
+        batch, height, width = test.shape
+        if min(test.shape) < 1 or batch * height * width > MOST_PIXELS:
+            return f"a self-test of {batch} images of {width}x{height}"
+        if len(test.sizes) != batch or not all(0 < h <= height and 0 < w <= width for h, w in test.sizes):
+            return f"a self-test whose images of {width}x{height} are of the sizes {test.sizes[:4]}"
+        if not 1 <= len(test.output) <= MOST_VALUES or not np.isfinite(test.output).all():
+            return "a self-test without an output of finite numbers"
+        for precision, value in test.tolerance.items():
+            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= LOOSEST:
+                return f"a self-test whose tolerance in {precision} is {value!r:.40}, which tells nothing"
+        if self.embeds and test.tolerance.get(self.precision, 0.0) >= np.abs(test.output).max():
+            return f"a self-test that zeros would pass, for its tolerance is {test.tolerance[self.precision]:g}"
+        return None
 
     @property
     def embeds(self) -> bool:
@@ -241,7 +299,7 @@ class ModelCard(Written):
             ModelError: not JSON, of an unknown schema, or malformed.
         """
         try:
-            value = json.loads(text)
+            value = load_json(text)
             schema = value["schema"]
         except (ValueError, KeyError, TypeError) as error:
             raise ModelError(f"{where}: the model card is not readable ({error}); export the model again") from error
@@ -253,6 +311,8 @@ class ModelCard(Written):
             return fill_dataclass(cls, value, "card")
         except UsageError as error:
             raise ModelError(f"{where}: the model card is malformed ({error}); export the model again") from error
+        except ModelError as error:
+            raise ModelError(f"{where}: {error}") from error
 
 
 def selftest_images(shape: tuple[int, int, int], sizes: Sequence[tuple[int, int]]) -> npt.NDArray[np.uint8]:

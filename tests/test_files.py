@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gzip
 import json
 import os
 import signal
@@ -27,6 +28,7 @@ from gloam.files import (
     open_file,
     plain_cell,
     printable,
+    read_json,
     read_sealed,
     sealed_json,
     sha256_bytes,
@@ -215,12 +217,62 @@ def test_a_missing_package_names_its_extra() -> None:
 
 
 @pytest.mark.parametrize(
-    "content", ["[" * 100_000, '{"a":' * 100_000, "[NaN]", "-Infinity", "1e999", "{", b"\xff\xfe\xff"]
+    "content",
+    [
+        "[" * 100_000,
+        '{"a":' * 100_000,
+        "[" * 70 + "]" * 70,
+        '{"a": ' * 70 + "1" + "}" * 70,
+        "[NaN]",
+        "-Infinity",
+        "1e999",
+        "1" * 41,
+        "9" * 5000,
+        "{",
+        "",
+        '{"a": 1, "b": {"c": 1, "c": 1}}',
+        '["\\ud800"]',
+        '{"\\uDfff": 1}',
+        b"\xff\xfe\xff",
+        b'["\xed\xa0\x80"]',
+        '{"a": 1}'.encode("utf-16"),
+        '\ufeff{"a": 1}',
+    ],
 )
 def test_json_that_cannot_be_used_is_one_kind_of_error(content: str | bytes) -> None:
     assert load_json(b'\xef\xbb\xbf{"a": [1.5, 2]}') == {"a": [1.5, 2]}
     with pytest.raises(ValueError, match=r"."):
         load_json(content)
+
+
+@given(
+    st.recursive(
+        st.none()
+        | st.booleans()
+        | st.integers(-(10**30), 10**30)
+        | st.floats(allow_nan=False, allow_infinity=False)
+        | st.text(),
+        lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    )
+)
+def test_json_that_is_written_is_read(value: object) -> None:
+    assert load_json(canonical_json(value)) == value == load_json(canonical_json(value).encode())
+
+
+def test_json_files_are_read_packed_too_and_within_a_size(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_bytes(b'\xef\xbb\xbf{"a": [1]}')
+    (tmp_path / "a.json.gz").write_bytes(gzip.compress(b'{"a": [1]}'))
+    assert read_json(tmp_path / "a.json") == read_json(tmp_path / "a.json.gz") == {"a": [1]}
+    (tmp_path / "bomb.json.gz").write_bytes(gzip.compress(b" " * 10_000_000))
+    (tmp_path / "short.json.gz").write_bytes((tmp_path / "a.json.gz").read_bytes()[:-9])
+    for name in ("a.json", "bomb.json.gz"):
+        with pytest.raises(ValueError, match="more than 9 bytes"):
+            read_json(tmp_path / name, 9)
+    with pytest.raises(ValueError, match="damaged"):
+        read_json(tmp_path / "short.json.gz")
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(OSError, match="a pipe"):
+        read_json(tmp_path / "pipe")
 
 
 def test_names_that_no_file_system_has_are_bad() -> None:

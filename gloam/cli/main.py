@@ -26,7 +26,7 @@ from gloam import __version__
 from gloam.cli.shared.help_format import HelpFormatter
 from gloam.cli.shared.report import Report
 from gloam.errors import GloamError
-from gloam.files import TEMPORARY_PREFIX
+from gloam.files import TEMPORARY_PREFIX, printable, printable_lines
 
 VERBS = (
     "demo",
@@ -112,13 +112,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     except GloamError as error:
         if arguments.debug:
             traceback.print_exc()
-        print(f"gloam {arguments.verb}: {error}", file=sys.stderr)
+        print(printable(f"gloam {arguments.verb}: {error}"), file=sys.stderr)
+        return 2
+    except OSError as error:  # of a path that was given, for what is read and written is named where it is
+        if arguments.debug:
+            traceback.print_exc()
+        place = "" if error.filename is None else f"{error.filename}: "
+        print(printable(f"gloam {arguments.verb}: {place}{error.strerror or error}; check the path"), file=sys.stderr)
         return 2
     except KeyboardInterrupt as ended:
         print(f"gloam {arguments.verb}: interrupted; {_left(arguments)}", file=sys.stderr)
         return 128 + (ended.number if isinstance(ended, Ended) else signal.SIGINT)
     try:
-        print(json.dumps(report.data, sort_keys=True) if arguments.json else report.text, flush=True)
+        text = json.dumps(report.data, sort_keys=True) if arguments.json else printable_lines(report.text)
+        encoding = sys.stdout.encoding or "utf-8"  # one that lacks a character shows its escape
+        print(text.encode(encoding, "backslashreplace").decode(encoding), flush=True)
     except BrokenPipeError:  # whoever reads, e.g. head, has what they wanted
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter's last flush fails again
     return report.exit_code

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from gloam.errors import ModelError
-from gloam.files import write_bytes
+from gloam.files import load_json, write_bytes
 from gloam.networks.edges import EdgeDetectorNetwork, create_detector
 from gloam.networks.embedders import EmbedderNetwork, create_embedder
 from gloam.networks.translators import TranslatorNetwork, create_generator
@@ -166,7 +166,7 @@ def checkpoint_kind(path: str | Path) -> str | None:
     try:
         with safe_open(file, framework="pt") as handle:
             metadata = handle.metadata() or {}
-        return str(json.loads(metadata[METADATA_KEY]).get("kind", "embedder")) if METADATA_KEY in metadata else None
+        return str(load_json(metadata[METADATA_KEY]).get("kind", "embedder")) if METADATA_KEY in metadata else None
     except (SafetensorError, OSError, ValueError, AttributeError) as error:
         raise ModelError(f"{file}: not a readable safetensors file ({error})") from error
 
@@ -268,7 +268,7 @@ def read_state(file: Path) -> tuple[dict[str, Tensor], dict[str, Any] | None]:
             with safe_open(file, framework="pt") as handle:
                 metadata = handle.metadata() or {}
                 state = {key: handle.get_tensor(key) for key in handle.keys()}  # noqa: SIM118  # not a dict
-            description = json.loads(metadata[METADATA_KEY]) if METADATA_KEY in metadata else None
+            description = load_json(metadata[METADATA_KEY]) if METADATA_KEY in metadata else None
         except (SafetensorError, OSError, ValueError) as error:
             raise ModelError(f"{file}: not a readable safetensors file ({error})") from error
         if description is not None and (lost := _lost(description)):

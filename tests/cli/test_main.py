@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import signal
 import subprocess
@@ -206,3 +207,23 @@ def test_a_verb_called_from_python_leaves_signals_as_they_were(monkeypatch: pyte
     assert cli.main(["doctor"]) == 0
     assert signal.getsignal(signal.SIGTERM) is before
     assert seen != [before]
+
+
+def test_names_command_no_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert cli.main(["check", f"{tmp_path}/a\x1b[2J\n\u202egloam.onnx"]) == 2
+    told = capsys.readouterr().err
+    assert "a\\x1b[2J\\n\\u202egloam.onnx: no such model file" in told
+    assert told.removesuffix("\n").isprintable()
+
+    def run(_: argparse.Namespace) -> Report:
+        return Report({"name": "\x1b"}, "one \x1b[2J\ntwo ä")
+
+    monkeypatch.setattr("gloam.cli.doctor.run", run)
+    assert cli.main(["doctor"]) == 0
+    assert capsys.readouterr().out == "one \\x1b[2J\ntwo ä\n"
+    raw = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, "ascii", write_through=True))
+    assert cli.main(["doctor"]) == 0
+    assert raw.getvalue() == b"one \\x1b[2J\ntwo \\xe4\n"

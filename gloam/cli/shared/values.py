@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import json
 import re
 from pathlib import Path
 from typing import Any
+
+from gloam.files import load_json
 
 INDEX_DEVICES = ("auto", "cpu", "cuda")  # where FAISS runs
 
@@ -17,7 +18,7 @@ def key_value(text: str) -> tuple[str, Any]:
     if not key or not separator:
         raise argparse.ArgumentTypeError(f"{text!r} is not KEY=VALUE")
     try:
-        return key, json.loads(value)
+        return key, load_json(value)
     except ValueError:
         return key, value
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from gloam.data.kapture_io import read_global_features, read_local_features, read_scene, write_scene
+from gloam.data.kapture_text import transform_problem
 from gloam.data.pairs import read_pairs
 from gloam.data.scene import Scene
 from gloam.errors import DataError, UsageError
@@ -158,7 +159,12 @@ def localize(request: LocalizeRequest) -> Localization:
         "methods": {},
     }
     for method in methods:
-        poses = {name: pose for name, pose in result.poses[method].items() if pose is not None}
+        found = result.poses[method].items()
+        poses = {
+            name: pose
+            for name, pose in found
+            if pose is not None and not transform_problem(pose.quaternion, pose.translation)
+        }
         folder = request.output / method
         write_scene(Scene(folder, query.cameras, query.records, poses))
         write_ltvl(folder / "ltvl.txt", poses, camera_ids, request.ltvl_style)

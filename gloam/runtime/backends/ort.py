@@ -21,7 +21,7 @@ from gloam.runtime.backends.facts import BackendFacts
 from gloam.runtime.backends.onnx_file import read_card
 from gloam.runtime.backends.ort_binding import BoundRunner
 from gloam.runtime.backends.processor import usable_cores
-from gloam.runtime.backends.session import threads_of_a_run
+from gloam.runtime.backends.session import expect_graph, threads_of_a_run
 
 PROVIDERS = {
     "cpu": "CPUExecutionProvider",
@@ -72,6 +72,8 @@ class OrtSession:
                 f"{file}: device {device!r} was asked for, but only {', '.join(active)} is active; "
                 "run `gloam doctor`, or ask for --device cpu"
             )
+        ports = (self._session.get_inputs(), self._session.get_outputs())
+        expect_graph(self.card, str(file), *({port.name: port.shape for port in side} for side in ports))
         self._limit = sys.maxsize  # images of a run, once memory ran out
         # On the CPU the inputs lie where the session reads them; elsewhere they are kept on the device.
         self._bound = None if device == "cpu" else BoundRunner(ort, self._session, "cuda")
@@ -97,7 +99,8 @@ class OrtSession:
             arrays by the card's output names.
 
         Raises:
-            DeviceMemoryError: not even one image fits into the memory of the GPU, or of the host.
+            ModelError: ONNX Runtime could not run the graph on them.
+        DeviceMemoryError: not even one image fits into the memory of the GPU, or of the host.
         """
         names = [spec.name for spec in self.card.outputs]
         rows = len(next(iter(inputs.values())))
@@ -111,7 +114,8 @@ class OrtSession:
                 start += limit
             except Exception as error:  # ONNX Runtime's exceptions share no base class
                 if not _out_of_memory(error):
-                    raise
+                    reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
+                    raise ModelError(f"{self.card.name}: the model failed on {_size(part)} ({reason})") from error
                 if self._bound is not None:
                     self._bound.release()
                 if limit == 1 or not self._divisible:

@@ -13,12 +13,14 @@ from gloam.data.sources.items import said_left_out
 from gloam.model_card import Photometric
 from gloam.runtime.backends.onnx_file import read_card
 from gloam.runtime.backends.placement import Placement
+from gloam.runtime.backends.selftest import expect_selftest
 from gloam.runtime.bulk.extract import WHOLE, ExtractOptions, ExtractSummary, Part, extract
 from gloam.runtime.bulk.ray_cluster import Cluster, import_ray
 from gloam.runtime.bulk.ray_run import RaySummary, extract_on_ray
 from gloam.runtime.descriptors.store import ShardWriter
 from gloam.runtime.models.embedder import Embedder
 from gloam.runtime.models.translator import load_translator
+from gloam.runtime.output_folder import refuse_nesting
 
 
 @dataclass(frozen=True)
@@ -42,14 +44,16 @@ class EmbedderLoader:
         return read_card(self.model).name
 
     def __call__(self) -> Embedder:
-        """Load it."""
+        """Load it; its self-test must pass here."""
         alone = replace(self.placement, requests=1)  # images pass a translator one by one
-        return Embedder.load(
+        embedder = Embedder.load(
             self.model,
             self.placement,
             photometric=Photometric(self.photometric) if self.photometric else None,
             translator=None if self.translate is None else load_translator(self.translate, alone),
         )
+        expect_selftest(embedder.session, str(self.model))
+        return embedder
 
 
 @dataclass(frozen=True)
@@ -88,6 +92,7 @@ class ExtractRequest:
 
     def __post_init__(self) -> None:
         self.options(None)
+        refuse_nesting(self.source, self.output)
 
     def options(self, resize: int | None) -> ExtractOptions:
         """For a model that reduces images to ``resize`` itself, or does not: native sizes for the first, unless a size

@@ -177,7 +177,7 @@ def _known_suffix(path: str | Path) -> Path:
 
 
 def _read_npz(file: Path) -> tuple[str, npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    kept = read_npz(file)
+    kept = read_npz(file, ("description", "mean", "projection"))
     return str(kept["description"]), kept["mean"], kept["projection"]
 
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from gloam.data.images import MIN_SIDE, fitted
 from gloam.data.photometric import apply_photometric
-from gloam.errors import ImageError
+from gloam.errors import ImageError, ModelError
 from gloam.model_card import ModelCard, Photometric
 from gloam.runtime.backends.open import open_session
 from gloam.runtime.backends.placement import Placement
@@ -164,7 +164,11 @@ class Embedder:
         return self.card.profile.shape_for(height, width)
 
     def run_batch(self, images: Images) -> npt.NDArray[np.float32]:
-        """Describe images of one shape that are already prepared; at most ``batch_size`` of them."""
+        """Describe images of one shape that are already prepared; at most ``batch_size`` of them.
+
+        Raises:
+            ModelError: the graph gives other values than its card says.
+        """
         shape = self.shape_for(images[0])
         if self.card.profile.kind == "dynamic":
             inputs: dict[str, npt.NDArray[Any]] = {"images": np.stack(images)}
@@ -173,6 +177,11 @@ class Embedder:
             inputs = {"images": batch, "sizes": sizes}
         output = self.session.run(inputs)[self.card.outputs[0].name]
         descriptors: npt.NDArray[np.float32] = output.astype(np.float32, copy=False)
+        if descriptors.shape != (len(images), self.dimension):
+            raise ModelError(
+                f"{self.card.name}: gave values of shape {list(descriptors.shape)} for {len(images)} images, its card "
+                f"says {self.dimension} of each; export the model again"
+            )
         return descriptors
 
 

@@ -185,6 +185,7 @@ class AsmkIndex:
 
     Attributes:
         names: of the images, in the order they were added.
+        failures: name and reason of images that were to be added and gave no features; they are never found.
     """
 
     def __init__(self, codebook: Codebook, alpha: float = ALPHA, threshold: float = THRESHOLD) -> None:
@@ -195,6 +196,7 @@ class AsmkIndex:
         self.codebook = codebook
         self.alpha, self.threshold = float(alpha), float(threshold)
         self.names: list[str] = []
+        self.failures: dict[str, str] = {}
         self._added: list[tuple[Integers, Codes]] = []
         self._offsets = np.zeros(codebook.words + 1, np.int64)
         self._images = np.empty(0, np.int32)
@@ -288,6 +290,7 @@ class AsmkIndex:
         header = {
             "kind": "asmk", "space": self.codebook.space, "names": self.names,
             "alpha": self.alpha, "threshold": self.threshold,
+            **({"failures": self.failures} if self.failures else {}),
         }  # fmt: skip
         arrays: dict[str, npt.NDArray[Any]] = {
             "centroids": self.codebook.centroids, "offsets": self._offsets, "images": self._images,
@@ -308,7 +311,8 @@ class AsmkIndex:
                 Codebook(arrays["centroids"], str(header.get("space", ""))), header["alpha"], header["threshold"]
             )
             index.names = [str(name) for name in header["names"]]
-        except (KeyError, TypeError) as error:
+            index.failures = {str(name): str(reason) for name, reason in dict(header.get("failures", {})).items()}
+        except (KeyError, TypeError, ValueError) as error:
             raise ModelError(f"{path}: the description of the ASMK index is malformed ({error!r}); build it") from error
         offsets, images, codes, norms = (arrays[name] for name in ("offsets", "images", "codes", "norms"))
         fits = (

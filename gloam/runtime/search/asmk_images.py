@@ -177,6 +177,7 @@ def index_images(images: Extracted, codebook: Codebook) -> AsmkIndex:
         index.add(name, features, images.extractor.space)
     if not len(index):
         raise DataError(f"none of {len(images.items)} images gave local features; see the reasons")
+    index.failures = dict(images.failures)
     return index
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from gloam.errors import DeviceError, ModelError, UsageError
-from gloam.files import sha256_bytes, sha256_json, write_json
+from gloam.files import read_json, sha256_bytes, sha256_json, write_json
 from gloam.model_card import ModelCard, SelfTest
 from gloam.record import Written, fill_dataclass, to_json
 from gloam.runtime.backends.cuda.device import GpuInfo
@@ -152,7 +152,7 @@ def read_engine_card(plan: Path) -> EngineCard:
     """
     file = card_path(plan)
     try:
-        value = json.loads(file.read_text(encoding="utf-8"))
+        value = read_json(file)
     except FileNotFoundError as error:
         raise ModelError(f"{plan}: {file.name}, the engine's card, is not beside it; {BUILD_AGAIN}") from error
     except (OSError, ValueError) as error:

@@ -8,6 +8,7 @@ with their checksums, and it is replaced last. New content goes to names that th
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
@@ -18,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from gloam.errors import DataError, IncompatibleError, StoreError, UsageError
-from gloam.files import atomic_write, bad_name, read_sealed, sealed_json, sha256_file, write_bytes
+from gloam.files import atomic_write, bad_name, read_file, read_sealed, sealed_json, sha256_file, write_bytes
 from gloam.record import fill_dataclass
 
 SCHEMA = 2
@@ -92,8 +93,8 @@ def read_index_card(folder: Path) -> IndexCard:
             raise ValueError("files and checksums do not belong together")
         if not card.files or card.count < 1 or card.metric != "cosine":
             raise ValueError(f"{card.count} vectors in {len(card.files)} files by metric {card.metric!r}")
-        if any(Path(name).name != name for name in card.sha256):
-            raise ValueError("a file beyond its folder")
+        if elsewhere := [name for name in card.sha256 if bad_name(name) or "/" in name or name in (".", CARD)]:
+            raise ValueError(f"{elsewhere[0]!r} is no file of an index")
         return card
     except OSError as error:
         raise StoreError(f"{folder}: not an index, or one that was not finished; run `gloam index` again") from error
@@ -128,8 +129,15 @@ def check_files(folder: Path, card: IndexCard, *, sizes_only: bool = False) -> N
 
 
 def read_names(folder: Path, card: IndexCard) -> list[str]:
-    """Names of the images, in the order of the vectors."""
-    return (folder / card.names).read_text(encoding="utf-8").split("\n")[:-1]
+    """Names of the images, in the order of the vectors.
+
+    Raises:
+        StoreError: they cannot be read.
+    """
+    try:
+        return read_file(folder / card.names).decode("utf-8").split("\n")[:-1]
+    except (OSError, ValueError) as error:
+        raise StoreError(f"{folder / card.names}: cannot be read ({error}); build the index again") from error
 
 
 def write_names(path: Path, names: Iterable[str]) -> None:
@@ -154,6 +162,8 @@ def new_files(folder: Path, shards: int, *, after: int = 0) -> Iterator[NewFiles
         shards: FAISS files to name; one of a single file has no number.
         after: number of the first, where the files follow shards that stay.
     """
+    if os.path.lexists(folder) and not os.path.isdir(folder):
+        raise StoreError(f"{folder}: is a file, where an index needs a folder; choose another output folder")
     _remove_strays(folder)
     numbers = range(after, after + shards)
     stems = ["index"] if shards == 1 and not after else [f"index-{number:05d}" for number in numbers]
