@@ -30,6 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> Report:
     """Self-test first; then, with ``--against``, the numeric step of the release check."""
+    from gloam.record import to_json
     from gloam.runtime.backends.open import open_session
     from gloam.runtime.backends.selftest import run_selftest
 
@@ -37,6 +38,7 @@ def run(arguments: argparse.Namespace) -> Report:
     card = session.card
     difference, tolerance = run_selftest(session)
     passed = difference <= tolerance
+    rules = card.embeds or card.kind == "local_features"
     data: dict[str, Any] = {
         "model": str(arguments.model),
         "kind": card.kind,
@@ -44,6 +46,7 @@ def run(arguments: argparse.Namespace) -> Report:
         "dimension": card.dimension,
         "profile": card.profile.kind,
         "precision": card.precision,
+        "input_rule": to_json(card.reads) if rules else None,
         "space": card.space(),
         "fingerprint": session.fingerprint,
         "backend": session.backend.to_dict(),
@@ -53,6 +56,7 @@ def run(arguments: argparse.Namespace) -> Report:
     size = "" if card.dimension is None else f" {card.dimension}-D,"
     lines = [
         f"{arguments.model}: {card.name} ({card.kind}),{size} {card.profile.kind}, {card.precision}",
+        *([f"images      {card.described_input()}"] if rules else []),
         f"space       {card.space()}",
         f"fingerprint {session.fingerprint}",
         f"self-test   {'passed' if passed else 'FAILED'}: max abs {difference:.2e}, tolerance {tolerance:.0e}",

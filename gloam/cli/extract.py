@@ -32,7 +32,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     size.add_argument(
         "--max-side",
         type=int,
-        help="longer side in pixels, 0 keeps native sizes (default: 1024; native for a model that resizes itself)",
+        help="longer side in pixels, 0 keeps native sizes; another than the model's input rule, which is the default, "
+        "gives descriptors of another space",
     )
     size.add_argument(
         "--stretch", type=_size, metavar="WxH", help="exact width and height in pixels, whatever the aspect"

@@ -14,11 +14,11 @@ from tqdm import tqdm
 from gloam.data.images import decode_image
 from gloam.data.sources import ImageItem, find_images
 from gloam.errors import DataError, ImageError
+from gloam.model_card import InputRule
 from gloam.runtime.backends.placement import Placement
 from gloam.runtime.models.local_features import STRONGEST, LocalExtractor
 from gloam.runtime.search.asmk import WORDS, AsmkIndex, Codebook
 
-MAX_SIDE = 1024  # pixels; the papers'
 SAMPLED = 4_000_000  # local features that a codebook is learned from, at most: 2 GiB of 128 values
 
 
@@ -29,7 +29,6 @@ class Extracted:
     Args:
         extractor: a loaded HOW model.
         items: the images.
-        max_side: longer side after reduction, pixels; None keeps native sizes.
 
     Attributes:
         failures: name and reason of each image that gave no features.
@@ -37,7 +36,6 @@ class Extracted:
 
     extractor: LocalExtractor
     items: Sequence[ImageItem]
-    max_side: int | None = MAX_SIDE
     failures: dict[str, str] = field(default_factory=dict)
 
     @classmethod
@@ -47,7 +45,7 @@ class Extracted:
         source: Path,
         root: Path | None = None,
         *,
-        max_side: int | None = MAX_SIDE,
+        max_side: int | None = None,
         strongest: int = STRONGEST,
         placement: Placement | None = None,
     ) -> Extracted:
@@ -57,11 +55,13 @@ class Extracted:
             model: exported, of kind ``local_features``.
             source: folder, text list or kapture dataset.
             root: folder that a list's names are relative to; the list's by default.
-            max_side: longer side after reduction, pixels; None keeps native sizes.
+            max_side: longer side after reduction, pixels; 0 keeps native sizes. None: the model's own input rule.
             strongest: local features of each image.
             placement: of the model.
         """
-        return cls(LocalExtractor.load(model, placement, strongest=strongest), find_images(source, root), max_side)
+        rule = None if max_side is None else InputRule.of(max_side)
+        extractor = LocalExtractor.load(model, placement, strongest=strongest, input_rule=rule)
+        return cls(extractor, find_images(source, root))
 
     def __iter__(self) -> Iterator[tuple[str, npt.NDArray[np.float32]]]:
         """Name and features, float32 ``[n, D]``, of each image that has some."""
@@ -69,7 +69,9 @@ class Extracted:
             try:
                 if item.problem is not None:
                     raise ImageError(item.problem)
-                found = self.extractor([decode_image(item.read(), max_side=self.max_side)])[0].descriptors
+                rule = self.extractor.input_rule
+                pixels = decode_image(item.read(), max_side=rule.max_side, stretch=rule.stretch)
+                found = self.extractor([pixels])[0].descriptors
                 if not np.isfinite(found).all():
                     raise ImageError("a local feature is not finite")
                 yield item.name, found
