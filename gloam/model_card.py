@@ -27,6 +27,7 @@ from gloam.record import Written, fill_dataclass, sparse, to_json
 SCHEMA = 1
 METADATA_KEY = "gloam.card"
 KINDS = ("embedder", "local_features", "translator", "appearance", "edges", "fused")
+TOLERANCE = {"fp32": 1e-5, "fp16": 5e-3, "bf16": 2e-2}  # of a descriptor's self-test
 
 
 @dataclass(frozen=True)
@@ -139,7 +140,7 @@ class SelfTest(Written):
     shape: tuple[int, int, int]
     sizes: tuple[tuple[int, int], ...]
     output: tuple[float, ...]
-    tolerance: Mapping[str, float] = field(default_factory=lambda: {"fp32": 1e-5, "fp16": 5e-3, "bf16": 2e-2})
+    tolerance: Mapping[str, float] = field(default_factory=lambda: dict(TOLERANCE))
 
 
 @dataclass(frozen=True)
@@ -386,6 +387,22 @@ def weighted_mean(features: npt.NDArray[Any], attention: npt.NDArray[Any]) -> np
     weights = attention.astype(np.float64)[..., None]
     mean: npt.NDArray[np.float64] = (features.astype(np.float64) * weights).sum(1) / weights.sum(1)
     return mean
+
+
+def selftest_digest(kind: str, outputs: Sequence[npt.NDArray[Any]]) -> npt.NDArray[Any]:
+    """What a self-test keeps of the outputs of a model.
+
+    Args:
+        kind: of the model.
+        outputs: in the order of its card; one row an image.
+
+    Returns:
+        one row an image: descriptors as they are, :func:`block_means` of images and maps, :func:`weighted_mean` of
+        local features.
+    """
+    if kind in ("translator", "edges"):
+        return block_means(outputs[0])
+    return weighted_mean(outputs[0], outputs[1]) if kind == "local_features" else outputs[0]
 
 
 def space_read_by(space: str, rule: InputRule) -> str:

@@ -190,8 +190,8 @@ def _selftest(card: ModelCard, behind: Embedder, translator: Translator | None) 
         shape = (1, card.resize * 3 // 4 + 1, card.resize * 5 // 4 + 1)
         sizes = (shape[1:],)
     else:
-        count = min(SELFTEST_DYNAMIC[0][0], card.profile.batch[1])
-        shape, sizes = (count, *SELFTEST_DYNAMIC[0][1:]), SELFTEST_DYNAMIC[1][:count]
+        fed = SELFTEST_DYNAMIC.within(card.profile.batch[1])
+        shape, sizes = fed.shape, fed.sizes
     rows = []
     for image, (height, width) in zip(selftest_images(shape, sizes), sizes, strict=True):
         pixels = resize_image(np.ascontiguousarray(image[:height, :width]), InputRule.of(card.resize))

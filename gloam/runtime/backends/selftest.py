@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from gloam.errors import ModelError
-from gloam.model_card import block_means, selftest_images, weighted_mean
+from gloam.model_card import selftest_digest, selftest_images
 from gloam.runtime.backends.session import Session
 
 
@@ -27,11 +27,7 @@ def run_selftest(session: Session) -> tuple[float, float]:
     if len(card.inputs) > 1:
         inputs["sizes"] = np.asarray(test.sizes, np.int32)
     outputs = session.run(inputs)
-    found = outputs[card.outputs[0].name].astype(np.float64)
-    if card.kind in ("translator", "edges"):
-        found = block_means(found)
-    if card.kind == "local_features":
-        found = weighted_mean(found, outputs[card.outputs[1].name])
+    found = selftest_digest(card.kind, [outputs[output.name] for output in card.outputs]).astype(np.float64)
     expected = np.asarray(test.output)
     if found.size != expected.size:
         raise ModelError(f"{card.name}: the self-test gave {found.size} values, {expected.size} are stored")
