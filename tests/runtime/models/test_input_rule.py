@@ -58,12 +58,16 @@ def native(folder: Path) -> list[npt.NDArray[np.uint8]]:
     return [decode_image(folder / name) for name in ("a.png", "b.jpg")]
 
 
-@pytest.mark.parametrize("rule", RULES, ids=str)
-@pytest.mark.parametrize("kind", ["dynamic", "fixed"])
+# A batch of one: ONNX Runtime rounds sums by the batch.
+FIXED = PaddingProfile.fixed((256, 768, 1280), (512, 1024, 2048), (1, 1))
+
+
+@pytest.mark.parametrize(
+    ("rule", "profile"), [*((rule, None) for rule in RULES), *((rule, FIXED) for rule in RULES[2:])], ids=str
+)
 def test_python_extraction_and_queries_give_the_same_bits(
-    photographs: Path, tmp_path: Path, rule: InputRule | None, kind: str
+    photographs: Path, tmp_path: Path, rule: InputRule | None, profile: PaddingProfile | None
 ) -> None:
-    profile = PaddingProfile.fixed((256, 768, 1280), (512, 1024, 2048)) if kind == "fixed" else PaddingProfile.dynamic()
     model = write_model(tmp_path / "m.onnx", rule, profile)
     embedder = gloam.load(model)
     assert isinstance(embedder, Embedder)
