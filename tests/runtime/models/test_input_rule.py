@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -172,3 +173,17 @@ def test_a_store_from_before_meets_a_new_one_of_the_same_sizes_alone(photographs
 def test_a_rule_that_nobody_can_follow_is_refused(value: dict[str, object], reason: str) -> None:
     with pytest.raises(UsageError, match=reason):
         InputRule(**value)  # type: ignore[arg-type]  # bad on purpose
+
+
+def test_the_example_of_the_documentation_gives_the_same_number(
+    photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = (Path(__file__).parents[3] / "docs/embedders.md").read_text(encoding="utf-8")
+    (code,) = (block for block in re.findall(r"```python\n(.*?)```", page, re.S) if "InferenceSession" in block)
+    monkeypatch.chdir(tmp_path)
+    Image.open(photographs / "b.jpg").save("photo.jpg", quality=90)
+    for rule in RULES[:4]:
+        found: dict[str, npt.NDArray[np.float32]] = {}
+        embedder = Embedder.load(write_model(tmp_path / "embedder.onnx", rule))
+        exec(code, found)
+        np.testing.assert_allclose(found["descriptor"], embedder([decode_image("photo.jpg")])[0], atol=1e-6)
