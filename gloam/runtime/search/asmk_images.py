@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,7 @@ from tqdm import tqdm
 from gloam.data.images import decode_image
 from gloam.data.sources import ImageItem, find_images
 from gloam.errors import DataError, ImageError
-from gloam.model_card import InputRule
+from gloam.model_card import InputRule, expect_same_space
 from gloam.runtime.backends.placement import Placement
 from gloam.runtime.models.local_features import STRONGEST, LocalExtractor
 from gloam.runtime.search.asmk import WORDS, AsmkIndex, Codebook
@@ -99,7 +99,8 @@ def learn_codebook(images: Extracted, words: int = WORDS, seed: int = 0, sampled
         kept.append(features[rows])
     if not kept:
         raise DataError(f"codebook: none of {len(images.items)} images gave local features; see the reasons")
-    return Codebook.learn(np.concatenate(kept), words, seed=seed, space=images.extractor.space)
+    learned = Codebook.learn(np.concatenate(kept), words, seed=seed, space=images.extractor.space)
+    return replace(learned, input_rule=images.extractor.input_rule)
 
 
 def index_images(images: Extracted, codebook: Codebook) -> AsmkIndex:
@@ -109,6 +110,7 @@ def index_images(images: Extracted, codebook: Codebook) -> AsmkIndex:
         IncompatibleError: the codebook is of other features.
         DataError: no image gave features.
     """
+    _expect_same_sizes(images, codebook)
     index = AsmkIndex(codebook)
     for name, features in images:
         index.add(name, features, images.extractor.space)
@@ -173,4 +175,13 @@ def search_images(images: Extracted, index: AsmkIndex) -> dict[str, npt.NDArray[
     Raises:
         IncompatibleError: features of another space than the index's.
     """
+    _expect_same_sizes(images, index.codebook)
     return {name: index.search(features, space=images.extractor.space) for name, features in images}
+
+
+def _expect_same_sizes(images: Extracted, codebook: Codebook) -> None:
+    """Refuse, before anything is extracted and with both rules named, features of images of other sizes."""
+    extractor = images.extractor
+    if codebook.space:
+        rules = codebook.input_rule, extractor.input_rule
+        expect_same_space(codebook.space, extractor.space, extractor.card.name, rules)
