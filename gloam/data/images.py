@@ -152,7 +152,8 @@ def resize_image(image: Pixels, rule: InputRule, min_side: int = MIN_SIDE) -> Pi
 
 
 def _stretched(pixels: Pixels, size: tuple[int, int]) -> Pixels:
-    stretched: Pixels = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
+    # OpenCV takes no view that runs backwards, as BGR turned to RGB does.
+    stretched: Pixels = cv2.resize(np.ascontiguousarray(pixels), size, interpolation=cv2.INTER_AREA)
     return stretched
 
 

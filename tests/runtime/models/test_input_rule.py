@@ -20,6 +20,7 @@ from gloam.data.images import decode_image, resize_image
 from gloam.errors import ImageError, IncompatibleError, UsageError
 from gloam.model_card import LITERATURE, METADATA_KEY, NATIVE, InputRule
 from gloam.padding import PaddingProfile
+from gloam.runtime.bench.run import BenchRequest, read_images
 from gloam.runtime.bulk.extract import ExtractOptions, extract
 from gloam.runtime.descriptors.store import DescriptorStore
 from gloam.runtime.models.embedder import Embedder
@@ -98,6 +99,22 @@ def test_an_array_becomes_the_very_pixels_that_decoding_gives(photographs: Path,
         np.testing.assert_array_equal(resized, expected)
         np.testing.assert_array_equal(whole, before)
         assert resize_image(resized, rule) is resized  # once is enough
+
+
+def test_a_view_of_other_channels_is_resized_as_its_copy_is(photographs: Path) -> None:
+    whole = native(photographs)[0][..., ::-1]  # as cv2.imread(path)[..., ::-1] is
+    for rule in RULES[1:]:
+        np.testing.assert_array_equal(resize_image(whole, rule), resize_image(whole.copy(), rule))
+
+
+def test_a_measurement_reads_its_images_by_the_models_rule(photographs: Path, tmp_path: Path) -> None:
+    model = write_model(tmp_path / "m.onnx", InputRule(512))
+    request = BenchRequest(model, photographs)
+    assert [image.shape for image in read_images(request)] == [(288, 512, 3)] * 2
+    assert [image.shape for image in read_images(replace(request, max_side=0))] == [(1079, 1919, 3)] * 2
+    assert max(max(image.shape) for image in read_images(BenchRequest(model))) == 512
+    stretched = write_model(tmp_path / "s.onnx", InputRule.of(stretch=(96, 64)))
+    assert {image.shape for image in read_images(BenchRequest(stretched))} == {(64, 96, 3)}
 
 
 def test_what_never_enlarges_leaves_a_small_image_alone_and_a_strip_is_refused() -> None:
