@@ -195,6 +195,11 @@ class ModelCard(Written):
         return self.kind in ("embedder", "fused")
 
     @property
+    def describes(self) -> bool:
+        """Whether the model gives descriptors or local features, for which an input rule holds."""
+        return self.embeds or self.kind == "local_features"
+
+    @property
     def prepares(self) -> bool:
         """Whether the graph itself resizes or translates images, so that callers may change nothing before it."""
         return self.resize is not None or self.kind == "fused"

@@ -60,31 +60,7 @@ def run(arguments: argparse.Namespace) -> Report:
         timing_cache=arguments.timing_cache,
         progress=not arguments.json,
     )
-    key, card = built.card.key, built.card
-    shapes = [f"{width}x{height}" for height in key.heights for width in key.widths]
-    how = "there already" if built.reused else f"built in {card.build['seconds']} s"
-    lines = [
-        f"{built.plan}: {how}, {card.plan_bytes / 2**20:.1f} MiB, {card.model.name} {card.model.precision}",
-        f"for {key.gpu} (compute capability {key.compute_capability}), TensorRT {key.tensorrt}, driver {key.driver}",
-        f"shapes {' '.join(shapes)}; batch {key.batch[0]} to {key.batch[2]}, preferring {key.batch[1]}",
-        f"key {key.digest()}",
-    ]
-    data = {
-        "engine": str(built.plan),
-        "reused": built.reused,
-        "key": key.digest(),
-        "fingerprint": key.fingerprint,
-        "tensorrt": key.tensorrt,
-        "gpu": key.gpu,
-        "compute_capability": key.compute_capability,
-        "driver": key.driver,
-        "shapes": shapes,
-        "batch": list(key.batch),
-        "options": dict(key.options),
-        "plan_bytes": card.plan_bytes,
-        "seconds": card.build["seconds"],
-    }
-    return Report(data, "\n".join(lines))
+    return Report(built.to_dict(), str(built))
 
 
 def _integers(text: str) -> tuple[int, ...]:

@@ -87,6 +87,45 @@ class BuiltEngine:
     card: EngineCard
     reused: bool
 
+    @property
+    def shapes(self) -> list[str]:
+        """``WIDTHxHEIGHT`` of every profile, pixels."""
+        key = self.card.key
+        return [f"{width}x{height}" for height in key.heights for width in key.widths]
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready."""
+        key = self.card.key
+        return {
+            "engine": str(self.plan),
+            "reused": self.reused,
+            "key": key.digest(),
+            "fingerprint": key.fingerprint,
+            "tensorrt": key.tensorrt,
+            "gpu": key.gpu,
+            "compute_capability": key.compute_capability,
+            "driver": key.driver,
+            "shapes": self.shapes,
+            "batch": list(key.batch),
+            "options": dict(key.options),
+            "plan_bytes": self.card.plan_bytes,
+            "seconds": self.card.build["seconds"],
+        }
+
+    def __str__(self) -> str:
+        """Lines for people."""
+        key, card = self.card.key, self.card
+        how = "there already" if self.reused else f"built in {card.build['seconds']} s"
+        return "\n".join(
+            (
+                f"{self.plan}: {how}, {card.plan_bytes / 2**20:.1f} MiB, {card.model.name} {card.model.precision}",
+                f"for {key.gpu} (compute capability {key.compute_capability}), TensorRT {key.tensorrt}, "
+                f"driver {key.driver}",
+                f"shapes {' '.join(self.shapes)}; batch {key.batch[0]} to {key.batch[2]}, preferring {key.batch[1]}",
+                f"key {key.digest()}",
+            )
+        )
+
 
 def build_engine(
     onnx_path: str | Path,

@@ -65,7 +65,7 @@ class ExtractRequest:
         root: folder or URL that a list's names are relative to; the list's by default.
         max_side, stretch, dtype, shard_size, fast_decode: see :class:`ExtractOptions`.
         part: the shards to make in this process.
-        decode_threads, metrics_port, progress: see :func:`extract`.
+        grow, verify_sources, decode_threads, metrics_port, progress: see :func:`extract`.
 
     Raises:
         UsageError: options out of range, or such that do not go together.
@@ -81,6 +81,8 @@ class ExtractRequest:
     shard_size: int = 1000
     fast_decode: bool = False
     part: Part = WHOLE
+    grow: bool = False
+    verify_sources: bool = False
     decode_threads: int | None = None
     metrics_port: int | None = None
     progress: bool = False
@@ -149,6 +151,8 @@ class Extraction:
             f"padded pixels {summary.padded_share:.0%}",
             f"space {self.space}",
         ]
+        if (resumed := summary.said_resumed()) is not None:
+            lines.insert(1, resumed)
         lines.append(
             f"images read at {self.input_rule}"
             if self.resize is None
@@ -192,6 +196,8 @@ def run_extraction(request: ExtractRequest, cluster: Cluster | None = None) -> E
         request.output,
         options,
         part=request.part,
+        grow=request.grow,
+        verify_sources=request.verify_sources,
         decode_threads=request.decode_threads,
         metrics_port=request.metrics_port,
         progress=request.progress,
@@ -223,6 +229,8 @@ def _on_ray(request: ExtractRequest, cluster: Cluster) -> Extraction:
             request.output,
             request.options(),
             cluster=cluster,
+            grow=request.grow,
+            verify_sources=request.verify_sources,
             decode_threads=request.decode_threads,
             metrics_port=request.metrics_port,
             progress=request.progress,

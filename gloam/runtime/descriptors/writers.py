@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,8 +12,8 @@ import numpy.typing as npt
 
 from gloam.data.kapture_io import write_global_features
 from gloam.errors import DataError, StoreError, require
-from gloam.files import TEMPORARY_PREFIX, bad_name, write_failure
-from gloam.runtime.descriptors.source import DescriptorSource
+from gloam.files import bad_name, temporary_folder, write_failure
+from gloam.runtime.descriptors.source import DescriptorSource, failures_of
 from gloam.runtime.descriptors.store import DescriptorStore
 
 BLOCK = 4096
@@ -53,12 +52,13 @@ def write_kapture(store: DescriptorSource, root: str | Path, feature_type: str) 
     """Write a store as kapture global features below ``root/reconstruction/global_features/<feature_type>``.
 
     Each ``.gfeat`` is D little-endian float32 values; ``global_features.txt``, which makes the type exist for a
-    reader, is written last.
+    reader, is written last. What an earlier run wrote of images that failed since is removed.
 
     Returns:
         number of descriptors written.
     """
-    return write_global_features(root, feature_type, _rows(store), store.dimension)
+    failed = (name for name in failures_of(store) if bad_name(name) is None)
+    return write_global_features(root, feature_type, _rows(store), store.dimension, without=failed)
 
 
 def write_hloc(store: DescriptorSource, path: str | Path, dtype: str = "float16") -> int:
@@ -103,8 +103,8 @@ def replaced_when_whole(path: str | Path) -> Iterator[Path]:
     target = Path(path)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=TEMPORARY_PREFIX, dir=target.parent) as folder:
-            temporary = Path(folder) / target.name
+        with temporary_folder(target.parent) as folder:
+            temporary = folder / target.name
             yield temporary
             with open(temporary, "rb+") as handle:
                 os.fsync(handle.fileno())
