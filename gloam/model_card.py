@@ -161,6 +161,8 @@ class ModelCard(Written):
         input_rule: how callers resize images, as the export stated it; None in files that state none. What holds is
             :attr:`reads`.
         provenance: at least ``recipe``, ``data``, ``weights_sha256``, ``licence``.
+        selftest_larger: a second self-test at another size and batch, which finds what the first one's size hides; None
+            in files from before there was one.
     """
 
     kind: str
@@ -183,6 +185,7 @@ class ModelCard(Written):
     translate: str | None = sparse(None)
     resize: int | None = sparse(None)
     input_rule: InputRule | None = sparse(None)
+    selftest_larger: SelfTest | None = sparse(None)
     schema: int = SCHEMA
 
     def __post_init__(self) -> None:
@@ -228,6 +231,10 @@ class ModelCard(Written):
                 "descriptors; leave out --max-side and --stretch"
             )
         return self if rule == self.reads else replace(self, input_rule=rule)
+
+    def selftests(self) -> tuple[SelfTest, ...]:
+        """All that the card holds."""
+        return tuple(test for test in (self.selftest, self.selftest_larger) if test is not None)
 
     def with_photometric(self, photometric: Photometric) -> ModelCard:
         """The card of the same model fed with differently normalised images (another space).

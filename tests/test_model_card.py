@@ -143,3 +143,17 @@ def test_block_means_are_means_of_blocks() -> None:
     assert means.shape == (2, 8, 8, 3)
     np.testing.assert_allclose(means[1, 2, 7], maps[1, 2 * 19 // 8 : 3 * 19 // 8, 7 * 33 // 8 :].mean((0, 1)))
     np.testing.assert_allclose(block_means(maps[..., 0]), means[..., 0])
+
+
+def test_a_card_without_the_second_selftest_is_read_and_written_as_before(card: ModelCard) -> None:
+    old = card
+    text = old.to_json()
+    assert "selftest_larger" not in text
+    assert ModelCard.from_json(text) == old
+    assert old.selftests == (old.selftest,)
+    second = SelfTest((3, 5, 7), ((5, 7),) * 3, (0.25,) * 12)
+    new = dataclasses.replace(old, selftest_larger=second)
+    assert ModelCard.from_json(new.to_json()) == new
+    assert new.selftests == (old.selftest, second)
+    assert new.space() == old.space()
+    assert new.fingerprint("x") == old.fingerprint("x")

@@ -6,6 +6,7 @@ self-test is torch's, each image alone, at native size and without padding.
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +16,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from gloam.errors import ModelError
 from gloam.export.graph import batch_axis, flat, full_provenance, side_axis, trace, write_model
+from gloam.files import write_bytes
 from gloam.model_card import ModelCard, SelfTest, TensorSpec, selftest_digest, selftest_images
-from gloam.padding import PaddingProfile
+from gloam.padding import PaddingProfile, next_multiple
+from gloam.runtime.backends.ort import OrtSession
+from gloam.runtime.backends.selftest import run_selftest
+
+LARGER = (197, 267)  # height and width of a second self-test: HOW's smallest scale has cells both ways
+BELOW = ((1, 55), (159, 125), (0, 0))  # pixels that the images of a fixed self-test lack in height and width
 
 
 @dataclass(frozen=True)
@@ -33,6 +41,27 @@ class Shapes:
         return Shapes((count, *self.shape[1:]), (self.sizes or (self.shape[1:],) * count)[:count])
 
 
+def larger_shapes(profile: PaddingProfile, first: Shapes, multiple: int = 1) -> Shapes:
+    """Of a second self-test, which finds what the first one's size and batch hide: no square, larger, and no multiple
+    of the first; of a fixed profile its nearest other shape where there is one.
+
+    Args:
+        profile: of the file.
+        first: what the first self-test feeds.
+        multiple: of the sides that a dynamic graph takes, pixels.
+    """
+    batch, (_, height, width) = 3 if profile.batch[1] >= 3 else 1, first.shape
+    if profile.kind == "dynamic":
+        height = next_multiple(max(LARGER[0], height + 1), multiple)
+        return Shapes((batch, height, next_multiple(max(LARGER[1], height + 1), multiple))).within(batch)
+    sides = [(h, w) for h in profile.heights for w in profile.widths if (h, w) != (height, width)]
+    height, width = min(
+        sides, key=lambda side: (side[0] == height, side[0] == side[1], side[0] * side[1]), default=(height, width)
+    )
+    sizes = () if profile.reflects else tuple((height - rows, width - columns) for rows, columns in BELOW)
+    return Shapes((batch, height, width), sizes).within(batch)
+
+
 @dataclass(frozen=True)
 class ExportSpec:
     """What is a kind's own of an export.
@@ -46,14 +75,14 @@ class ExportSpec:
         example: batch, height and width of the images that the graph is traced with; more than 1 each, and odd where a
             pad or a crop would do nothing at an even size: the exporter would leave it out for every size.
         outputs: of the graph.
-        selftest: what the self-test feeds.
+        selftest: what the first self-test feeds.
         facts: fields of the card.
         core: the network whose options and weights the card states, where that is a part of ``model``.
         example_sizes: valid (h, w) of the example's images, where the graph takes them.
         images: what the card says of the images.
         channels: of the images.
         multiple, least: the sides that the graph takes, pixels.
-        tolerance: of the self-test, by precision.
+        tolerance: of the self-tests, by precision.
     """
 
     kind: str
@@ -87,7 +116,7 @@ def export_spec(spec: ExportSpec, path: str | Path, provenance: Mapping[str, Any
     """Trace the graph, make the card with its self-test, and write both as one file, atomically.
 
     Raises:
-        ModelError: the network's output is not finite, or the graph is invalid.
+        ModelError: the network's output is not finite, the graph is invalid, or it gives other values than the network.
     """
     spec.model.eval()
     name = str(spec.model.name)
@@ -104,10 +133,29 @@ def export_spec(spec: ExportSpec, path: str | Path, provenance: Mapping[str, Any
         network={"name": name, **core.options},
         provenance=full_provenance(provenance or {}, core),
         selftest=_selftest(spec, spec.selftest),
+        selftest_larger=_selftest(spec, larger_shapes(spec.profile, spec.selftest, spec.multiple)),
         **spec.facts,
     )
-    write_model(_traced(spec, name), card, path)
+    write_proved(_traced(spec, name), card, path)
     return card
+
+
+def write_proved(proto: Any, card: ModelCard, path: str | Path) -> None:
+    """Write a float32 model that passes its self-tests on ONNX Runtime, atomically.
+
+    Raises:
+        ModelError: the graph is invalid, does not run, or gives other values; nothing is written.
+    """
+    with tempfile.TemporaryDirectory(prefix="gloam-export-") as folder:
+        made = Path(folder) / "model.onnx"
+        write_model(proto, card, made)
+        difference, tolerance = run_selftest(OrtSession(made))
+        if not difference <= tolerance:
+            raise ModelError(
+                f"{path}: not written, because the graph differs from the network by {difference:.1e}, allowed "
+                f"{tolerance:.0e}; please report it with the network's name and options"
+            )
+        write_bytes(path, made.read_bytes())
 
 
 def _traced(spec: ExportSpec, name: str) -> Any:

@@ -19,7 +19,8 @@ from gloam.export.embedder import SELFTEST_DYNAMIC
 from gloam.export.front.compose import Stage, compose
 from gloam.export.front.reflection import cropping_graph, padding_graph
 from gloam.export.front.shrink import shrinking_graph
-from gloam.export.graph import flat, write_model
+from gloam.export.graph import flat
+from gloam.export.spec import BELOW, Shapes, larger_shapes, write_proved
 from gloam.export.translator import export_translator
 from gloam.model_card import NATIVE, InputRule, ModelCard, SelfTest, selftest_images
 from gloam.networks.checkpoints import load_generator
@@ -30,7 +31,6 @@ from gloam.runtime.models.translator import Translator
 
 # Of the values of a unit vector. A level that is rounded the other way moves a descriptor further than float32 does.
 TOLERANCE = {"fp32": 1e-3, "fp16": 1e-2, "bf16": 5e-2}
-SELFTEST_BELOW = ((1, 55), (159, 125))  # pixels that the images of a fixed self-test lack in height and width
 KEPT = ("recipe", "data", "licence", "weights_sha256")  # of the translator's provenance
 WEIGHTS = (".safetensors", ".pth", ".pt")
 
@@ -82,8 +82,12 @@ def put_in_front(
         last = {"shrink": "resized", "crop": "cropped"}[stages[-1].name]
         links = {"images": f"{stages[-1].name}.{last}"}
         proto = compose([*stages, Stage("embed", onnx.load(embedder), links)])
-        card = dataclasses.replace(card, selftest=_selftest(card, behind, None if before is None else before[1]))
-        write_model(proto, card, output)
+        first = _shapes(card)
+        tests = [
+            _selftest(card, behind, None if before is None else before[1], fed) for fed in (first, _larger(card, first))
+        ]
+        card = dataclasses.replace(card, selftest=tests[0], selftest_larger=tests[1])
+        write_proved(proto, card, output)
     return card
 
 
@@ -180,20 +184,28 @@ def _fused(card: ModelCard, translator: Translator) -> ModelCard:
     )
 
 
-def _selftest(card: ModelCard, behind: Embedder, translator: Translator | None) -> SelfTest:
-    """What the parts give one behind the other, each image alone and at native size."""
+def _shapes(card: ModelCard) -> Shapes:
+    """What the first self-test feeds; images that the graph reduces are larger than it leaves them."""
     if card.profile.kind == "fixed":
         height, width = card.profile.heights[0], card.profile.widths[0]
-        shape = (min(len(SELFTEST_BELOW), card.profile.batch[1]), height, width)
-        sizes = tuple((height - rows, width - columns) for rows, columns in SELFTEST_BELOW[: shape[0]])
-    elif card.resize is not None:
-        shape = (1, card.resize * 3 // 4 + 1, card.resize * 5 // 4 + 1)
-        sizes = (shape[1:],)
-    else:
-        fed = SELFTEST_DYNAMIC.within(card.profile.batch[1])
-        shape, sizes = fed.shape, fed.sizes
+        sizes = tuple((height - rows, width - columns) for rows, columns in BELOW[:2])
+        return Shapes((2, height, width), sizes).within(card.profile.batch[1])
+    if card.resize is not None:
+        return Shapes((1, card.resize * 3 // 4 + 1, card.resize * 5 // 4 + 1)).within(1)
+    return SELFTEST_DYNAMIC.within(card.profile.batch[1])
+
+
+def _larger(card: ModelCard, first: Shapes) -> Shapes:
+    """What the second one feeds: upright where the first is reduced along its width."""
+    if card.resize is None:
+        return larger_shapes(card.profile, first)
+    return Shapes((2, card.resize * 3 // 2 + 1, card.resize * 7 // 8 + 1)).within(card.profile.batch[1])
+
+
+def _selftest(card: ModelCard, behind: Embedder, translator: Translator | None, fed: Shapes) -> SelfTest:
+    """What the parts give one behind the other, each image alone and at native size."""
     rows = []
-    for image, (height, width) in zip(selftest_images(shape, sizes), sizes, strict=True):
+    for image, (height, width) in zip(selftest_images(fed.shape, fed.sizes), fed.sizes, strict=True):
         pixels = resize_image(np.ascontiguousarray(image[:height, :width]), InputRule.of(card.resize))
         rows.append(behind([pixels if translator is None else translator([pixels])[0]])[0])
-    return SelfTest(shape, sizes, flat(np.stack(rows)), dict(TOLERANCE))
+    return SelfTest(fed.shape, fed.sizes, flat(np.stack(rows)), dict(TOLERANCE))

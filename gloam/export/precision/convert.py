@@ -27,7 +27,7 @@ from gloam.export.graph import write_model
 from gloam.export.precision.half import rounding_twin, to_half
 from gloam.export.precision.int8 import to_int8, worst_loss
 from gloam.export.precision.release_check import COSINE_LOSS, textured_image
-from gloam.model_card import METADATA_KEY, ModelCard
+from gloam.model_card import METADATA_KEY, ModelCard, SelfTest
 from gloam.padding import reflect_to
 from gloam.runtime.backends.onnx_file import read_card
 from gloam.runtime.backends.ort import OrtSession
@@ -147,17 +147,28 @@ def convert_precision(
                 f"{output}: not written, because {precision} misses the release check: {checker.unit} {loss:.1e}, "
                 f"allowed {allowed:.0e}; {cure}, allow it with --tolerance, or --accept-loss"
             )
+        if precision != "int8" and carried.selftests and not accept:
+            difference, room = run_selftest(OrtSession(file))
+            if not difference <= room:
+                raise IncompatibleError(
+                    f"{output}: not written, because {precision} misses the model's self-test: it differs by "
+                    f"{difference:.1e}, allowed {room:.0e}; choose another precision, or --accept-loss"
+                )
         _written(made, carried, Path(output).parent, Path(output).name)
     return carried, conversion
 
 
 def _with_selftest(card: ModelCard, file: Path) -> ModelCard:
     """The card with a tolerance of its own for int8, whose loss depends on the model and its calibration."""
-    if card.selftest is None:
+    if not card.selftests:
         return card
     difference, _ = run_selftest(OrtSession(file))
-    tolerance = {**card.selftest.tolerance, "int8": SELFTEST_ROOM * difference}
-    return dataclasses.replace(card, selftest=dataclasses.replace(card.selftest, tolerance=tolerance))
+
+    def roomy(test: SelfTest | None) -> SelfTest | None:
+        tolerance = {} if test is None else {**test.tolerance, "int8": SELFTEST_ROOM * difference}
+        return None if test is None else dataclasses.replace(test, tolerance=tolerance)
+
+    return dataclasses.replace(card, selftest=roomy(card.selftest), selftest_larger=roomy(card.selftest_larger))
 
 
 def _written(proto: Any, card: ModelCard, folder: Path, name: str = "converted.onnx") -> Path:

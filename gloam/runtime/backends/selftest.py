@@ -1,36 +1,50 @@
-"""The self-test that travels inside a model: does it compute here what it computed where it was exported?"""
+"""The self-tests that travel inside a model: does it compute here what it computed where it was exported?"""
 
 from __future__ import annotations
 
 import numpy as np
 
-from gloam.errors import ModelError
-from gloam.model_card import selftest_digest, selftest_images
+from gloam.errors import GloamError, ModelError
+from gloam.model_card import SelfTest, selftest_digest, selftest_images
 from gloam.runtime.backends.session import Session
 
 
 def run_selftest(session: Session) -> tuple[float, float]:
-    """Run the stored self-test.
+    """Run the stored self-tests, one of a size and batch and, where the card holds it, one of others.
 
     Returns:
         the largest absolute difference found, and the tolerance of the model's precision.
 
     Raises:
-        ModelError: the card holds no self-test, or the output has another shape.
+        ModelError: the card holds no self-test, the model does not run on one, or its output has another shape.
     """
     card = session.card
-    test = card.selftest
-    if test is None:
+    if not card.selftests:
         raise ModelError(f"{card.name}: the model card holds no self-test; export the model again")
+    worst = max(_difference(session, test) for test in card.selftests)
+    return worst, float(card.selftests[0].tolerance.get(card.precision, 0.0))
+
+
+def _difference(session: Session, test: SelfTest) -> float:
+    card = session.card
     channels = card.inputs[0].shape[3]
     inputs = {"images": selftest_images(test.shape, test.sizes)[..., : int(channels)]}
     if len(card.inputs) > 1:
         inputs["sizes"] = np.asarray(test.sizes, np.int32)
-    outputs = session.run(inputs)
+    try:
+        outputs = session.run(inputs)
+    except GloamError:
+        raise
+    except Exception as error:  # the backends' exceptions share no base class
+        batch, height, width = test.shape
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ModelError(
+            f"{card.name}: does not run on a batch of {batch} images of {width}x{height} px ({reason[:200]}); export "
+            "the model again"
+        ) from error
     found = selftest_digest(card.kind, [outputs[output.name] for output in card.outputs]).astype(np.float64)
     expected = np.asarray(test.output)
     if found.size != expected.size:
         raise ModelError(f"{card.name}: the self-test gave {found.size} values, {expected.size} are stored")
     difference = np.abs(found.reshape(-1) - expected)
-    worst = float(difference.max()) if np.isfinite(difference).all() else float("inf")
-    return worst, float(test.tolerance.get(card.precision, 0.0))
+    return float(difference.max()) if np.isfinite(difference).all() else float("inf")

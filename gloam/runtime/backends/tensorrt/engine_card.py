@@ -14,7 +14,7 @@ from typing import Any
 
 from gloam.errors import DeviceError, ModelError, UsageError
 from gloam.files import sha256_bytes, sha256_json, write_json
-from gloam.model_card import ModelCard
+from gloam.model_card import ModelCard, SelfTest
 from gloam.record import Written, fill_dataclass, to_json
 from gloam.runtime.backends.cuda.device import GpuInfo
 
@@ -75,10 +75,13 @@ class EngineCard(Written):
         """The model's card, narrowed to the shapes and batches that the engine has."""
         key, profile = self.key, self.model.profile
         narrowed = replace(profile, heights=key.heights, widths=key.widths, batch=(1, key.batch[2]))
-        test = self.model.selftest
-        if test is not None and not (test.shape[1] in key.heights and test.shape[2] in key.widths):
-            test = None  # its shape was not built
-        return replace(self.model, profile=narrowed, selftest=test)
+
+        def built(test: SelfTest | None) -> SelfTest | None:
+            batch, height, width = (0, 0, 0) if test is None else test.shape
+            return test if height in key.heights and width in key.widths and batch <= key.batch[2] else None
+
+        first, larger = built(self.model.selftest), built(self.model.selftest_larger)
+        return replace(self.model, profile=narrowed, selftest=first, selftest_larger=larger)
 
     def expect_machine(self, gpu: GpuInfo, tensorrt: str, where: str) -> None:
         """Refuse an engine that was built for another GPU or by another TensorRT.
