@@ -232,6 +232,7 @@ class ModelCard(Written):
             )
         return self if rule == self.reads else replace(self, input_rule=rule)
 
+    @property
     def selftests(self) -> tuple[SelfTest, ...]:
         """All that the card holds."""
         return tuple(test for test in (self.selftest, self.selftest_larger) if test is not None)
