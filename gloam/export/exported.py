@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from gloam.files import sha256_file
 from gloam.model_card import ModelCard
+from gloam.record import to_json
 
 if TYPE_CHECKING:
     from gloam.export.precision.convert import Conversion
@@ -45,6 +46,7 @@ class Exported:
             "dimension": card.dimension,
             "profile": card.profile.kind,
             "multiple": card.profile.multiple,
+            "input_rule": None if card.input_rule is None else to_json(card.input_rule),
             "space": card.space(),
             "fingerprint": self.fingerprint,
             "precision": card.precision,
@@ -61,6 +63,7 @@ class Exported:
         return "\n".join(
             [
                 f"{self.output}: {card.name}, {size}, {card.profile.kind} profile, {card.precision}",
+                *([] if card.input_rule is None else [f"images      {card.described_input()}"]),
                 f"space       {card.space()}",
                 f"fingerprint {self.fingerprint}",
                 *_front_lines(card),

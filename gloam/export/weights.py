@@ -14,7 +14,7 @@ from gloam.export.precision import PRECISIONS
 
 if TYPE_CHECKING:
     from gloam.export.precision.convert import Conversion
-    from gloam.model_card import ModelCard
+    from gloam.model_card import InputRule, ModelCard
     from gloam.padding import PaddingProfile
 
 PRECISION_ONLY = ("calibrate", "tolerance", "accept_loss")
@@ -31,9 +31,10 @@ EMBEDDERS_ONLY = (
     "translate",
     "resize",
     "local_features",
+    "max_side",
+    "stretch",
 )
 FRONT = ("translate", "resize")
-UNSET = (None, "none", False)
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,9 @@ class ExportRequest:
         translate: translator that every image passes first, inside the graph.
         resize: longer side in pixels to which the graph reduces larger images first.
         local_features: HOW: local features and attention instead of one descriptor.
+        max_side: longer side in pixels that whoever calls the file reduces larger images to; 0 for native sizes. None:
+            1024 as the literature has it, or the largest side of a fixed profile that is smaller.
+        stretch: exact (width, height) in pixels that callers bring images to instead.
         precision: of the file.
         calibrate: photographs of the kind the model will see.
         tolerance: largest loss: 1 - cosine of a descriptor, or absolute difference of a pixel in [-1, 1].
@@ -91,6 +95,8 @@ class ExportRequest:
     translate: Path | None = None
     resize: int | None = None
     local_features: bool = False
+    max_side: int | None = None
+    stretch: tuple[int, int] | None = None
     precision: Literal["fp32", "fp16", "bf16", "int8"] = "fp32"
     calibrate: Path | None = None
     tolerance: float | None = None
@@ -135,7 +141,7 @@ def export_weights(request: ExportRequest) -> Exported:
     if loaded.kind == "embedder" and request.ensemble:
         loaded = _ensemble(loaded, request.ensemble)
     if loaded.kind != "embedder":
-        unused = [name for name in EMBEDDERS_ONLY if getattr(request, name) not in UNSET]
+        unused = [name for name in EMBEDDERS_ONLY if _given(request, name)]
         if unused:
             option = unused[0].replace("_", "-")
             raise UsageError(f"--{option} is for embedders, but {loaded.model.name} is of kind '{loaded.kind}'")
@@ -149,6 +155,11 @@ def export_weights(request: ExportRequest) -> Exported:
         more = request.precision != "fp32" or _fronted(request)
         exact = Path(folder) / "model.onnx" if more else request.output
         return _finished(exact, _export(loaded, request, exact, profile), request, loaded.notes)
+
+
+def _given(request: ExportRequest, name: str) -> bool:
+    value = getattr(request, name)
+    return not (value is None or value is False or value == "none")
 
 
 def _fronted(request: ExportRequest) -> bool:
@@ -168,7 +179,7 @@ def _refuse(request: ExportRequest) -> None:
     if request.weights is not None and request.weights.suffix == ".onnx":
         if request.precision == "fp32" and not _fronted(request):
             raise UsageError(f"{request.weights}: is exported already; give --precision {', '.join(PRECISIONS)}")
-        late = [name for name in EMBEDDERS_ONLY if name not in FRONT and getattr(request, name) not in UNSET]
+        late = [name for name in EMBEDDERS_ONLY if name not in FRONT and _given(request, name)]
         if late:
             option = late[0].replace("_", "-")
             raise UsageError(f"{request.weights}: is exported already; give --{option} when its weights are exported")
@@ -177,8 +188,11 @@ def _refuse(request: ExportRequest) -> None:
             raise UsageError("--translate and --resize take --bake-clahe; callers cannot normalise behind them")
         if request.local_features:
             raise UsageError("--translate and --resize are for one descriptor of an image, not for --local-features")
+        if request.resize is not None and (request.max_side is not None or request.stretch is not None):
+            raise UsageError("--resize reduces images inside the graph; leave out --max-side and --stretch")
         if request.resize is not None and request.profile == "fixed":
             raise UsageError("--resize goes with the dynamic profile; a fixed profile has its sizes already")
+    _input_rule(request)
     if request.options and request.random_init is None:
         raise UsageError("--option goes with --random-init; a checkpoint states its own options")
 
@@ -229,11 +243,37 @@ def _export(loaded: _Loaded, request: ExportRequest, output: Path, profile: Padd
     kind, model = loaded.kind, loaded.model
     if kind == "embedder":
         more["photometric"] = Photometric(request.photometric)
+        more["input_rule"] = _input_rule(request)
         if request.local_features:
             kind, more["scales"] = "local_features", _scales_of_local(model, request)
         else:
             model = _with_pipeline(model, request)
     return exporters[kind](model, output, profile=profile, provenance=loaded.provenance, **more)
+
+
+def _input_rule(request: ExportRequest) -> InputRule:
+    """The rule that the card states.
+
+    Raises:
+        UsageError: it leaves images larger than a fixed profile.
+    """
+    from gloam.model_card import LITERATURE, NATIVE, InputRule
+
+    if request.resize is not None:
+        return NATIVE
+    largest = max(request.sides) if request.profile == "fixed" else None
+    side = LITERATURE.max_side
+    assert side is not None
+    if request.max_side is None and request.stretch is None:
+        return LITERATURE if largest is None else InputRule(min(side, largest))
+    rule = InputRule.of(request.max_side, request.stretch)
+    if largest is not None and max(rule.max_side or 0, *(rule.stretch or (0,))) > largest:
+        asked = "--max-side" if rule.stretch is None else "--stretch"
+        raise UsageError(
+            f"{asked}: images of {rule} are larger than the fixed profile's largest shape {largest}x{largest}; give "
+            f"--max-side {largest}, or larger --sides"
+        )
+    return rule
 
 
 def _scales_of_local(model: Any, request: ExportRequest) -> tuple[float, ...]:

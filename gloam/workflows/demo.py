@@ -26,7 +26,7 @@ from gloam.eval.retrieval.ground_truth import read_ground_truth
 from gloam.eval.retrieval.scores import RetrievalScores
 from gloam.eval.retrieval.streamed import evaluate_stores
 from gloam.files import sha256_file, write_json
-from gloam.model_card import ModelCard
+from gloam.model_card import InputRule, ModelCard
 from gloam.runtime.bulk.extract import ExtractOptions, extract
 from gloam.runtime.descriptors.store import DescriptorStore
 from gloam.runtime.localization.features import SiftFeatures
@@ -192,8 +192,9 @@ def _models(root: Path, config: DemoConfig, clock: _Clock) -> dict[str, Path]:
     paths = {}
     for name, (model, provenance) in models.items():
         paths[name] = root / f"embedder-{name}.onnx"
-        if _exported_weights(paths[name]) != weights_sha256(model.state_dict()):
-            export_embedder(model, paths[name], provenance=provenance)
+        wanted = (weights_sha256(model.state_dict()), _input_rule(config))
+        if _exported(paths[name]) != wanted:
+            export_embedder(model, paths[name], input_rule=wanted[1], provenance=provenance)
         difference, tolerance = run_selftest(Embedder.load(paths[name]).session)
         if difference > tolerance:
             raise GloamError(f"{paths[name]}: self-test failed by {difference:.1e}; run `gloam doctor`")
@@ -201,23 +202,28 @@ def _models(root: Path, config: DemoConfig, clock: _Clock) -> dict[str, Path]:
     return paths
 
 
-def _exported_weights(path: Path) -> str | None:
+def _exported(path: Path) -> tuple[str, InputRule | None] | None:
+    """The weights' hash and the input rule of a file that is there."""
     if not path.is_file():
         return None
     try:
-        weights: str = Embedder.load(path).card.provenance["weights_sha256"]
+        card = Embedder.load(path).card
     except GloamError:
         return None  # a file of an older schema, or damaged: exported again
-    return weights
+    return card.provenance["weights_sha256"], card.input_rule
+
+
+def _input_rule(config: DemoConfig) -> InputRule:
+    """Larger than in training: more cells to pool. Chosen on towns of seeds 31, 41 and 51."""
+    width, _ = read_metric_recipe(config.recipe, config.changes, kind="embedder").data.train["size"]
+    return InputRule.of(width * 3 // 2)
 
 
 def _retrieve(folder: Path, town: TownDataset, model: Path, config: DemoConfig) -> Retrieval:
     embedder = Embedder.load(model)
     stores = {}
-    # Larger than in training: more cells to pool. Chosen on towns of seeds 31, 41 and 51.
-    width, _ = read_metric_recipe(config.recipe, config.changes, kind="embedder").data.train["size"]
-    options = ExtractOptions(max_side=width * 3 // 2, shard_size=64)
-    folder = folder / f"{embedder.fingerprint[:12]}-{options.max_side}"  # another model or size is another store
+    options = ExtractOptions(shard_size=64)
+    folder = folder / embedder.fingerprint[:12]  # another model or size is another store
     for split in ("query", "mapping"):
         place = folder / split
         extract(find_images(town.folder / split), embedder, place, options)

@@ -44,7 +44,7 @@ def test_index_search_and_pairs_agree(tmp_path: Path) -> None:
     mapping, query = write_store(tmp_path / "map", 30, 1, "map"), write_store(tmp_path / "query", 5, 2, "query")
     built = run(index, str(mapping), "-o", str(tmp_path / "index"))
     assert built.data["count"] == 30
-    assert built.data["options"] == {"max_side": 64}
+    assert built.data["options"]["max_side"] == 64
     found = run(search, str(tmp_path / "index"), "--store", str(query), "-k", "4").data["results"]
     words = ["--query", str(query), "--map", str(mapping), "-k", "4", "-o", str(tmp_path / "pairs.txt")]
     assert run(pairs, *words).data["pairs"] == 20

@@ -36,3 +36,12 @@ def nbytes(text: str) -> int:
 def place(text: str) -> Path | str:
     """A path, or a URL as it stands: a path would lose one of its slashes."""
     return text if "://" in text else Path(text)
+
+
+def width_height(text: str) -> tuple[int, int]:
+    """``WxH`` in pixels."""
+    try:
+        width, height = (int(item) for item in text.lower().split("x"))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not WIDTHxHEIGHT, e.g. 416x320") from None
+    return width, height

@@ -205,7 +205,7 @@ def _retrieved(
 
         assert request.stores is not None  # one of the three is given
         stores = [DescriptorStore.open(folder, trust=request.trust) for folder in request.stores]
-        expect_searchable(stores[1].space, stores[0], str(request.stores[0]))
+        expect_searchable(stores[1].space, stores[0], str(request.stores[0]), stores[1].input_rule)
         descriptors = Descriptors(
             {name: row for store in stores for name, row in zip(store.names, store.load(), strict=True)}
         )

@@ -190,7 +190,8 @@ class _Checker:
         self.source = source
         self.original: Any = self._open(source)
         profile = self.card.profile
-        self._side = min((MAX_SIDE, *profile.heights[-1:], *profile.widths[-1:]))  # a fixed profile takes no larger
+        sides = (*profile.heights[-1:], *profile.widths[-1:])  # a fixed profile takes no larger
+        self._side = min((MAX_SIDE, self.card.reads.max_side or MAX_SIDE, *sides))
         items = [items[at] for at in np.linspace(0, len(items) - 1, min(len(items), MOST_IMAGES)).astype(int)]
         read = [(item.name, image) for item in items if (image := _decoded(item, self._side)) is not None]
         if items and len(read) < 2:

@@ -20,7 +20,8 @@ import numpy.typing as npt
 from gloam.data.npz import read_npz, write_npz
 from gloam.errors import DataError, IncompatibleError, ModelError, UsageError, require
 from gloam.files import load_json
-from gloam.model_card import expect_same_space
+from gloam.model_card import InputRule, expect_same_space
+from gloam.record import fill_dataclass, to_json
 
 WORDS = 65536  # of the published codebooks
 ITERATIONS = 10
@@ -41,6 +42,7 @@ class Codebook:
     Attributes:
         centroids: float32 ``[k, D]``.
         space: of the local features that it was learned from; ``""`` where that is not known.
+        input_rule: how the images behind them were resized; None where that is not known.
 
     Raises:
         ModelError: not such an array, or values that are not finite.
@@ -48,6 +50,7 @@ class Codebook:
 
     centroids: Floats
     space: str = ""
+    input_rule: InputRule | None = None
 
     def __post_init__(self) -> None:
         centroids = np.ascontiguousarray(self.centroids, np.float32)
@@ -155,7 +158,7 @@ class Codebook:
 
     def save(self, path: str | Path) -> None:
         """Write ``.npz``, atomically."""
-        _write_npz(path, {"centroids": self.centroids}, {"kind": "codebook", "space": self.space})
+        _write_npz(path, {"centroids": self.centroids}, {"kind": "codebook", "space": self.space, **_stated(self)})
 
     @classmethod
     def load(cls, path: str | Path) -> Codebook:
@@ -165,7 +168,7 @@ class Codebook:
             ModelError: absent or no such file.
         """
         arrays, header = _read_npz(path, "codebook", ("centroids",))
-        return cls(arrays["centroids"], str(header.get("space", "")))
+        return cls(arrays["centroids"], str(header.get("space", "")), _rule(header, path))
 
 
 def pack(signs: npt.NDArray[np.bool_]) -> Codes:
@@ -291,6 +294,7 @@ class AsmkIndex:
             "kind": "asmk", "space": self.codebook.space, "names": self.names,
             "alpha": self.alpha, "threshold": self.threshold,
             **({"failures": self.failures} if self.failures else {}),
+            **_stated(self.codebook),
         }  # fmt: skip
         arrays: dict[str, npt.NDArray[Any]] = {
             "centroids": self.codebook.centroids, "offsets": self._offsets, "images": self._images,
@@ -307,9 +311,8 @@ class AsmkIndex:
         """
         arrays, header = _read_npz(path, "asmk", ("centroids", "offsets", "images", "codes", "norms"))
         try:
-            index = cls(
-                Codebook(arrays["centroids"], str(header.get("space", ""))), header["alpha"], header["threshold"]
-            )
+            codebook = Codebook(arrays["centroids"], str(header.get("space", "")), _rule(header, path))
+            index = cls(codebook, header["alpha"], header["threshold"])
             index.names = [str(name) for name in header["names"]]
             index.failures = {str(name): str(reason) for name, reason in dict(header.get("failures", {})).items()}
         except (KeyError, TypeError, ValueError) as error:
@@ -349,6 +352,19 @@ class AsmkIndex:
     def _expect(self, space: str | None, where: str) -> None:
         if space and self.codebook.space:
             expect_same_space(self.codebook.space, space, where)
+
+
+def _stated(codebook: Codebook) -> dict[str, Any]:
+    """The part of a header that says how images were resized."""
+    return {} if codebook.input_rule is None else {"input_rule": to_json(codebook.input_rule)}
+
+
+def _rule(header: dict[str, Any], path: str | Path) -> InputRule | None:
+    """What :func:`_stated` wrote; None in files from before."""
+    try:
+        return fill_dataclass(InputRule, header["input_rule"], "input_rule") if "input_rule" in header else None
+    except UsageError as error:
+        raise ModelError(f"{path}: the description is malformed ({error}); build it again") from error
 
 
 def _popcount(codes: Codes) -> npt.NDArray[np.int64]:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from gloam.data.pairs import Pair, PairFormat, write_pairs
 from gloam.errors import IncompatibleError, UsageError
-from gloam.runtime.descriptors.source import DescriptorSource, expect_searchable, finite_blocks
+from gloam.runtime.descriptors.source import DescriptorSource, expect_searchable, finite_blocks, input_rule_of
 from gloam.runtime.descriptors.store import DescriptorStore
 from gloam.runtime.search.pair_masks import PairMask
 from gloam.runtime.search.pair_rules import PairRules
@@ -124,7 +124,7 @@ def retrieve_pairs(
     """
     if k < 1 or block < 1:
         raise UsageError(f"pairs per query ({k}) and block ({block}) must be at least 1")
-    expect_searchable(map_store.space, query_store, "queries")
+    expect_searchable(map_store.space, query_store, "queries", input_rule_of(map_store))
     if query_store.dimension != map_store.dimension or map_store.metric != "cosine":
         raise IncompatibleError(
             f"queries of {query_store.dimension} values, map of {map_store.dimension} by {map_store.metric}; "

@@ -12,6 +12,7 @@ from PIL import Image
 
 from gloam.data.sources import find_images
 from gloam.errors import ModelError, UsageError
+from gloam.model_card import NATIVE, InputRule
 from gloam.runtime.backends.placement import Placement
 from gloam.runtime.bulk.extract import extract
 from gloam.runtime.bulk.extraction import EmbedderLoader, ExtractRequest, finish_store, run_extraction
@@ -23,14 +24,13 @@ from tests.tiny_models import write_tiny_embedder
 LOADER = EmbedderLoader(Path("m.onnx"))
 
 
-def test_a_model_that_resizes_itself_gets_native_sizes_unless_a_size_was_asked_for() -> None:
+def test_the_models_own_input_rule_holds_unless_a_size_is_asked_for() -> None:
+    own = InputRule(640)
     plain = ExtractRequest(Path("in"), Path("out"), LOADER)
-    assert plain.options(None).max_side == 1024
-    assert plain.options(640).max_side is None
-    assert ExtractRequest(Path("in"), Path("out"), LOADER, max_side=0).options(None).max_side is None
-    assert ExtractRequest(Path("in"), Path("out"), LOADER, max_side=512).options(640).max_side == 512  # refused later
-    stretched = ExtractRequest(Path("in"), Path("out"), LOADER, stretch=(64, 48)).options(None)
-    assert (stretched.max_side, stretched.stretch) == (None, (64, 48))
+    assert plain.options().read_by(own) == own
+    assert replace(plain, max_side=0).options().read_by(own) == NATIVE
+    assert replace(plain, max_side=512).options().read_by(own) == InputRule(512)
+    assert replace(plain, stretch=(64, 48)).options().read_by(own) == InputRule(None, (64, 48), "area", True)
 
 
 def test_what_is_out_of_range_is_refused_before_anything_is_read() -> None:

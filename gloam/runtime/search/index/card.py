@@ -11,7 +11,7 @@ import contextlib
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ import numpy as np
 from gloam.errors import DataError, IncompatibleError, StoreError, UsageError
 from gloam.files import atomic_write, bad_name, read_file, read_sealed, sealed_json, sha256_file, write_bytes
 from gloam.record import fill_dataclass
+from gloam.runtime.descriptors.reading import marked, space_of
 
 SCHEMA = 2
 READABLE = (1, 2)  # 1 had one file, and no search settings, recall or sizes
@@ -89,6 +90,7 @@ def read_index_card(folder: Path) -> IndexCard:
             known = " and ".join(map(str, READABLE))
             raise StoreError(f"{path}: an index of schema {value['schema']!r}, this gloam reads {known}; build again")
         card = fill_dataclass(IndexCard, value, "card")
+        card = replace(card, space=space_of(card.space, card.options), options=marked(card.options))
         if {*card.files, card.names} != set(card.sha256):
             raise ValueError("files and checksums do not belong together")
         if not card.files or card.count < 1 or card.metric != "cosine":

@@ -10,6 +10,7 @@ from pathlib import Path
 from gloam.errors import DataError, IncompatibleError, StoreError, UsageError, require
 from gloam.files import sha256_file
 from gloam.model_card import expect_same_space
+from gloam.runtime.descriptors.reading import stated_rule
 from gloam.runtime.descriptors.source import DescriptorSource
 from gloam.runtime.descriptors.writers import replaced_when_whole
 from gloam.runtime.search.index.build import stated_options, write_vectors
@@ -49,13 +50,15 @@ def add_to_index(store: DescriptorSource, folder: str | Path) -> IndexCard:
     faiss = require("faiss", "cpu", "add to an index")
     place = Path(folder)
     card = read_index_card(place)
-    expect_same_space(card.space, store.space, "the store to add")
+    options = stated_options(store)
+    rules = stated_rule(card.options), stated_rule(options)
+    expect_same_space(card.space, store.space, "the store to add", rules)
     if (store.dimension, store.metric) != (card.dimension, card.metric):
         raise IncompatibleError(
             f"{place}: descriptors of {store.dimension} values by {store.metric}, those of the index have "
             f"{card.dimension} by {card.metric}"
         )
-    expect_same_reading(card.options, stated_options(store), "the store to add")
+    expect_same_reading(card.options, options, "the store to add")
     if not store.names:
         raise DataError(f"{place}: the store holds no descriptors, there is nothing to add")
     check_files(place, card)
@@ -117,7 +120,8 @@ def merge_indexes(folders: Sequence[str | Path], output: str | Path) -> IndexCar
     known: set[str] = set()
     names: list[str] = []
     for place, card in zip(places, cards, strict=True):
-        expect_same_space(first.space, card.space, str(place))
+        rules = stated_rule(first.options), stated_rule(card.options)
+        expect_same_space(first.space, card.space, str(place), rules)
         if (card.factory, card.dimension, card.metric) != (first.factory, first.dimension, first.metric):
             raise IncompatibleError(
                 f"{place}: an index {card.factory!r} of {card.dimension} values, {places[0]} is "
