@@ -90,7 +90,7 @@ class Builder:
             raise Misuse("a flag that nobody asked for: the numbers are another version's")
         if not typed and self.module.__version__.startswith("10."):
             raise Misuse("a weakly typed network: its precision is TensorRT's, not the model's")
-        return Guard(self.module, "INetworkDefinition", types.SimpleNamespace(model=None))
+        return Guard(self.module, "INetworkDefinition", types.SimpleNamespace(model=None, num_layers=0))
 
     def create_builder_config(self) -> Guard:
         config = Config(self.module)

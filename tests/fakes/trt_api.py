@@ -39,6 +39,8 @@ METHODS: dict[str, dict[str, str]] = {
         "get_error": "index: typing.SupportsInt",
     },
     "ParserError": {"node_name": "", "node_operator": "", "desc": ""},
+    "INetworkDefinition": {"get_layer": "index: typing.SupportsInt"},
+    "ILayer": {"get_output": "index: typing.SupportsInt"},
     "IBuilderConfig": {
         "set_flag": "flag: BuilderFlag",
         "clear_flag": "flag: BuilderFlag",
@@ -75,6 +77,9 @@ METHODS: dict[str, dict[str, str]] = {
 }
 PROPERTIES: dict[str, dict[str, str]] = {
     "OnnxParser": {"num_errors": "r"},
+    "INetworkDefinition": {"num_layers": "r"},
+    "ILayer": {"num_outputs": "r", "type": "rw"},
+    "ITensor": {"dtype": "rw", "is_shape_tensor": "r"},
     "IBuilderConfig": {
         "builder_optimization_level": "rw",
         "hardware_compatibility_level": "rw",
@@ -151,7 +156,7 @@ def description(version: str) -> dict[str, Any]:
             },
             "properties": PROPERTIES.get(owner, {}),
         }
-        for owner in (*METHODS, "INetworkDefinition", "IHostMemory", "Dims")
+        for owner in (*METHODS, "IHostMemory", "Dims")
     }
     members = {
         owner: [name for name, span in rows.items() if in_version(span, version)] for owner, rows in ENUMS.items()

@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gloam.export.engine.build import BuildOptions, build_engine
+from gloam.export.engine.build import build_engine
+from gloam.export.engine.options import BuildOptions
 from gloam.runtime.backends.tensorrt.session import TensorRTSession
 from tests.fakes.bindings import parse_signature
 from tests.fakes.cuda import FakeDevice
@@ -47,8 +48,10 @@ def test_the_list_is_exactly_what_a_build_and_a_run_look_up(
         build_engine(onnx_file, tmp_path / name, choice)
     with TensorRTSession(tmp_path / "a") as session:
         session.run({"images": np.zeros((1, 256, 256, 3), np.uint8), "sizes": np.ones((1, 2), np.int32)})
-    # What only a failure or an engine without activations looks up:
-    rest = {"ParserError.node_name", "ParserError.node_operator", "ParserError.desc"}
+    # What only a failure, a network with layers or an engine without activations looks up:
+    rest = {"INetworkDefinition.get_layer", "ILayer.get_output", "ILayer.num_outputs", "ILayer.type"}
+    rest |= {"ITensor.dtype", "ITensor.is_shape_tensor"}
+    rest |= {"ParserError.node_name", "ParserError.node_operator", "ParserError.desc"}
     rest |= {"OnnxParser.num_errors", "OnnxParser.get_error", "ICudaEngine.get_device_memory_size_for_profile_v2"}
     version = trt.__version__.removesuffix(".0.1")
     assert trt.used | rest == used_names(version)
