@@ -27,11 +27,11 @@ def run(arguments: argparse.Namespace) -> Report:
         *(f"  {gpu.name}, compute capability {gpu.compute_capability}" for gpu in driver.gpus),
     ]
     lines.append(f"  driver for CUDA {driver.cuda}" if driver.gpus else f"  CPU alone: {driver.problem}")
-    lines += ["", "backends", *(f"  {name:13s} {state}" for name, state in found.backends.items()), "", "extras"]
+    lines += ["", "backends", *(f"  {name:16s} {state}" for name, state in found.backends.items()), "", "extras"]
     for extra in found.extras:
-        lines.append(f"  {'yes' if extra.complete else 'no ':3s} {extra.name:13s} {extra.purpose}")
+        lines.append(f"  {'yes' if extra.complete else 'no ':3s} {extra.name:19s} {extra.purpose}")
         if extra.missing:
-            lines.append(f"  {'':17s} missing {', '.join(extra.missing)}; pip install 'gloam[{extra.name}]'")
+            lines.append(f"  {'':23s} missing {', '.join(extra.missing)}; pip install 'gloam[{extra.name}]'")
     if found.notes:
         lines += ["", "notes", *(f"  {note}" for note in found.notes)]
     lines += ["", *(f"BROKEN: {problem}" for problem in found.problems)] if found.problems else ["", "nothing broken"]

@@ -23,6 +23,8 @@ PURPOSES = {
     "gpu": "run models and search indexes on an NVIDIA GPU",
     "tensorrt": "TensorRT 10 engines, also under ONNX Runtime",
     "tensorrt11": "TensorRT 11 engines",
+    "tensorrt-rtx": "engines of TensorRT for RTX, built on any machine",
+    "tensorrt-rtx-plugin": "TensorRT for RTX under ONNX Runtime",
     "localization": "kapture datasets, maps and poses",
     "openvino": "run models quicker on many a CPU, in bf16 where it has it",
     "ray": "extraction on a cluster",
@@ -32,11 +34,14 @@ PURPOSES = {
     "timm": "timm backbones for embedders",
     "dev": "tests, lint, types",
 }
+RTX = ("tensorrt-rtx-cu12", "tensorrt-rtx-cu13", "tensorrt-rtx")
 # Wheels that install the same module: the one installed last overwrites the other, and removing one breaks both.
 EXCLUSIVE = (
     ("onnxruntime", "onnxruntime-gpu"),
     ("faiss-cpu", "faiss-gpu"),
     ("faiss-cpu", "faiss-gpu-cuvs"),
+    ("tensorrt-rtx-cu12", "tensorrt-rtx-cu13"),
+    ("onnxruntime-ep-nv-tensorrt-rtx-cu12", "onnxruntime-ep-nv-tensorrt-rtx-cu13"),
     ("opencv-python", "opencv-python-headless"),
     ("opencv-contrib-python", "opencv-python-headless"),
 )
@@ -177,6 +182,10 @@ def backends(versions: Versions, driver: Driver, processor: Processor | None = N
             state[label] = f"{versions[package]}, {gpu}"
         else:
             state[label] = f"{versions[package]}, CPU; {_low_precision(processor or find_processor())}"
+    rtx = next((versions[name] for name in RTX if name in versions), None)
+    state["TensorRT for RTX"] = "not installed; pip install 'gloam[tensorrt-rtx]'"
+    if rtx is not None:
+        state["TensorRT for RTX"] = f"{rtx}, builds engines; runs them {gpu if driver.gpus else 'nowhere here, ' + gpu}"
     state["PyTorch"] = versions.get("torch", "not installed; pip install 'gloam[train]'")
     return state
 

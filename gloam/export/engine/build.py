@@ -143,7 +143,7 @@ def build_engine(
         batch=batch,
         options=options.deciding(),
         target=options.target,
-        architectures=options.named_architectures,
+        architectures=options.architectures_of(card.precision),
     )
     plan = folder / PLAN
     found = _reusable(plan, key)

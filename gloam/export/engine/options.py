@@ -8,6 +8,8 @@ from typing import Any, Literal
 from gloam.errors import UsageError
 from gloam.runtime.backends.tensorrt.api import ARCHITECTURES
 
+WITHOUT_BF16 = ("sm75",)
+
 
 @dataclass(frozen=True)
 class BuildOptions:
@@ -23,7 +25,8 @@ class BuildOptions:
         hardware: ``same-gpu``, ``compute-capability`` or ``ampere-plus``: the GPUs that may run the engine.
         version_compatible: later versions of the same major TensorRT may run it; brings code for the host.
         target: ``tensorrt``, for the GPU of this machine, or ``rtx``: TensorRT for RTX, ahead of time.
-        architectures: RTX: of the GPUs that may run the engine, of :data:`ARCHITECTURES`; None: all of them.
+        architectures: RTX: of the GPUs that may run the engine, of :data:`ARCHITECTURES`; None: all that have the
+            model's precision.
     """
 
     heights: tuple[int, ...] | None = None
@@ -64,12 +67,26 @@ class BuildOptions:
                 f"--gpu takes {', '.join(ARCHITECTURES)}"
             )
 
-    @property
-    def named_architectures(self) -> tuple[str, ...]:
-        """Of the GPUs that an engine for RTX is for, in ascending order; empty for TensorRT."""
+    def architectures_of(self, precision: str) -> tuple[str, ...]:
+        """Of the GPUs that an engine for RTX is for, in ascending order; empty for TensorRT.
+
+        Raises:
+            UsageError: one that cannot compute in the precision of the model.
+        """
         if self.target != "rtx":
             return ()
-        return tuple(name for name in ARCHITECTURES if self.architectures is None or name in self.architectures)
+        lacking = WITHOUT_BF16 if precision == "bf16" else ()
+        if chosen := [name for name in self.architectures or () if name in lacking]:
+            raise UsageError(
+                f"{', '.join(chosen)} has no {precision}, which the model computes in; leave it out of --gpu, or "
+                "export the model in fp16"
+            )
+        wanted = (
+            [name for name in ARCHITECTURES if name not in lacking]
+            if self.architectures is None
+            else self.architectures
+        )
+        return tuple(name for name in ARCHITECTURES if name in wanted)
 
     def deciding(self) -> dict[str, Any]:
         """What enters an engine's key, beside its shapes and architectures."""

@@ -111,7 +111,7 @@ def serialize(
     layers = layer_types(network)
     _expect_types(card, layers, model, name)
     config = builder.create_builder_config()
-    _configure(trt, config, options, level)
+    _configure(trt, config, card, options, level)
     for shapes in profiles:
         profile = builder.create_optimization_profile()
         for given, sizes in shapes.items():
@@ -134,10 +134,10 @@ def serialize(
     return Serialized(bytes(memoryview(plan)), layers, tuple(log.activations), log.weights)
 
 
-def _configure(trt: Any, config: Any, options: BuildOptions, level: Any) -> None:
+def _configure(trt: Any, config: Any, card: ModelCard, options: BuildOptions, level: Any) -> None:
     config.builder_optimization_level = options.level
     if options.target == "rtx":
-        set_architectures(trt, config, options.named_architectures)
+        set_architectures(trt, config, options.architectures_of(card.precision))
     else:
         config.hardware_compatibility_level = level
     if options.workspace is not None:
