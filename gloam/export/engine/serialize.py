@@ -62,12 +62,14 @@ class Serialized:
 
     Attributes:
         plan: the engine.
+        number: of layers, as parsed.
         layers: kind of layer -> type -> number of outputs, as parsed.
         memory: bytes on the GPU that each profile needs beside the weights, where the builder says it.
         weights: bytes of the weights on the GPU, where it says it.
     """
 
     plan: bytes
+    number: int
     layers: dict[str, dict[str, int]]
     memory: tuple[int, ...]
     weights: int | None
@@ -131,7 +133,7 @@ def serialize(
         raise _build_failure(model, options, log)
     if cache is not None and timings is not None:
         write_bytes(cache, bytes(memoryview(config.get_timing_cache().serialize())))
-    return Serialized(bytes(memoryview(plan)), layers, tuple(log.activations), log.weights)
+    return Serialized(bytes(memoryview(plan)), network.num_layers, layers, tuple(log.activations), log.weights)
 
 
 def _configure(trt: Any, config: Any, card: ModelCard, options: BuildOptions, level: Any) -> None:
