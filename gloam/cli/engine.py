@@ -31,8 +31,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--gpu",
         type=_names,
         metavar="NAMES",
-        help="with --for rtx: GPUs that may run the engine, e.g. sm80,sm86,sm89,sm120 (default: all that have "
-        "the model's precision; more take no longer)",
+        help="with --for rtx: GPUs that may run the engine, e.g. sm80,sm86,sm89,sm120 (default: all from Ampere "
+        "on; more take no longer)",
     )
     parser.add_argument(
         "--heights", type=_integers, help="padded heights to build, e.g. 512,768 (default: the model's)"

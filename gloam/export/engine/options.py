@@ -8,7 +8,8 @@ from typing import Any, Literal
 from gloam.errors import UsageError
 from gloam.runtime.backends.tensorrt.api import ARCHITECTURES
 
-WITHOUT_BF16 = ("sm75",)
+TURING = "sm75"  # computes neither bf16 nor float32 matrix products there, as whitening and CLAHE in the graph have
+DEFAULT = tuple(name for name in ARCHITECTURES if name != TURING)
 
 
 @dataclass(frozen=True)
@@ -25,8 +26,8 @@ class BuildOptions:
         hardware: ``same-gpu``, ``compute-capability`` or ``ampere-plus``: the GPUs that may run the engine.
         version_compatible: later versions of the same major TensorRT may run it; brings code for the host.
         target: ``tensorrt``, for the GPU of this machine, or ``rtx``: TensorRT for RTX, ahead of time.
-        architectures: RTX: of the GPUs that may run the engine, of :data:`ARCHITECTURES`; None: all that have the
-            model's precision.
+        architectures: RTX: of the GPUs that may run the engine, of :data:`ARCHITECTURES`; None: all from Ampere
+            on, for which every file can be built.
     """
 
     heights: tuple[int, ...] | None = None
@@ -75,17 +76,11 @@ class BuildOptions:
         """
         if self.target != "rtx":
             return ()
-        lacking = WITHOUT_BF16 if precision == "bf16" else ()
-        if chosen := [name for name in self.architectures or () if name in lacking]:
+        wanted = DEFAULT if self.architectures is None else self.architectures
+        if precision == "bf16" and TURING in wanted:
             raise UsageError(
-                f"{', '.join(chosen)} has no {precision}, which the model computes in; leave it out of --gpu, or "
-                "export the model in fp16"
+                f"{TURING} has no bf16, which the model computes in; leave it out of --gpu, or export the model in fp16"
             )
-        wanted = (
-            [name for name in ARCHITECTURES if name not in lacking]
-            if self.architectures is None
-            else self.architectures
-        )
         return tuple(name for name in ARCHITECTURES if name in wanted)
 
     def deciding(self) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from gloam.errors import DeviceError, ModelError, UsageError
-from gloam.export.engine.options import BuildOptions
+from gloam.export.engine.options import TURING, BuildOptions
 from gloam.export.engine.progress import BuildBars, make_monitor
 from gloam.files import write_bytes
 from gloam.model_card import ModelCard
@@ -49,6 +49,7 @@ MAY_NARROW = frozenset(
         "UNSQUEEZE",
     )
 )
+TURING_LACKS = re.compile(r"for Turing|target\(s\) sm75")
 NO_ROOM = re.compile(r"within workspace limit")
 REQUESTED = re.compile(r"Requested size was (\d+) bytes")
 # What TensorRT says of graphs that an older gloam wrote.
@@ -171,6 +172,12 @@ def _expect_types(card: ModelCard, layers: Mapping[str, Mapping[str, int]], mode
 def _build_failure(model: Path, options: BuildOptions, log: EngineLog) -> DeviceError | UsageError:
     """Why no engine was built; a limit that was given is what is too small, not the GPU's memory."""
     limited = any(NO_ROOM.search(message) for message in log.errors)
+    turing = next((message for message in log.errors if TURING_LACKS.search(message)), None)
+    if turing is not None:
+        log.errors.clear()
+        return UsageError(
+            f"{model}: TensorRT for RTX cannot build the model for {TURING} ({turing[:300]}); leave it out of --gpu"
+        )
     if options.workspace is None or not (limited or log.out_of_memory):
         return log.failure(f"{model}: TensorRT could not build the engine", f"the whole log is in {log.path}")
     asked = [int(found[1]) for message in log.errors if (found := REQUESTED.search(message))]

@@ -1,8 +1,9 @@
 """Static int8 in an ONNX file: Quantize/DequantizeLinear pairs around convolutions, ranges from calibration images.
 
-Weights are int8 per output channel, activations symmetric int8, which is what TensorRT 10 and 11 and ONNX Runtime all
-take. Weights use 7 of the 8 bits: processors without VNNI add products of 8 bits in 16, which overflow. A convolution
-in front of a ReLU gets the range behind it, since what is cut off there need not be told apart. Pooling, powers, norms,
+Weights are int8 per output channel, activations symmetric int8, biases float32, which is what TensorRT 10 and 11 and
+ONNX Runtime all take; TensorRT refuses int32 biases, and ONNX Runtime makes them itself when it loads a file. Weights
+use 7 of the 8 bits: processors without VNNI add products of 8 bits in 16, which overflow. A convolution in front of a
+ReLU gets the range behind it, since what is cut off there need not be told apart. Pooling, powers, norms,
 L2 and whitening keep float32. Which convolutions stay in float32 too is measured: groups of them are quantised alone,
 and those that cost most cosine are left out until the whole loses no more than is allowed. Of the groups left out each
 convolution is then quantised alone, and as many as the tolerance allows return, the cheapest first. ONNX Runtime's
@@ -41,8 +42,8 @@ class Int8Report:
         quantized, kept: convolutions in int8, and those left in float32 because they cost too much.
         loss: 1 - cosine, the worst of the images that ``measure`` looked at.
         group_losses: the same with one group of convolutions quantised, by the group's first; empty where all are.
-        losses: the same with one convolution quantised, of the groups that cost too much, by its name; of the images
-            that ``rank`` looked at.
+        losses: the same with one convolution quantised, of the groups that cost too much or of all where every group
+            does, by its name; of the images that ``rank`` looked at.
         returned: how many of those are in int8 all the same.
         float32: names of the convolutions left in float32, in the graph's order.
     """
@@ -74,8 +75,8 @@ def to_int8(
             default.
 
     Returns:
-        the quantised model and what was done. Where every group costs too much, the one with the least loss is
-        quantised all the same; the caller sees the loss and decides.
+        the quantised model and what was done. Where even the cheapest convolution costs too much, the group with the
+        least loss is quantised all the same; the caller sees the loss and decides.
 
     Raises:
         UsageError: too few calibration images.
@@ -108,11 +109,13 @@ def to_int8(
             groups = [convolutions[at : at + size] for at in range(0, len(convolutions), size)]
             of_groups = {group[0]: alone(group, measure) for group in groups}
             found = _without_costly(sorted(groups, key=lambda group: -of_groups[group[0]]), found, tried, tolerance)
-        if found.kept and found.loss <= tolerance:
-            of_single = {name: alone((name,), rank or measure) for name in found.kept}
-            left = len(found.kept)
-            found = _with_cheap(sorted(found.kept, key=lambda name: of_single[name]), found, tried, tolerance)
-            returned = left - len(found.kept)
+            # Of the groups left out, or of all where every group alone costs too much.
+            held = found.loss <= tolerance
+            candidates = found.kept if held else tuple(convolutions)
+            of_single = {name: alone((name,), rank or measure) for name in candidates}
+            before = len(convolutions) - len(found.kept) if held else 0
+            found = _with_cheap(sorted(candidates, key=lambda name: of_single[name]), found, tried, tolerance)
+            returned = len(convolutions) - len(found.kept) - before if found.loss <= tolerance else 0
         report = Int8Report(
             len(convolutions) - len(found.kept), len(found.kept), found.loss, of_groups, of_single, returned, found.kept
         )
@@ -190,6 +193,7 @@ class _Quantizer:
                     extra_options={
                         "ActivationSymmetric": True,
                         "WeightSymmetric": True,
+                        "QuantizeBias": False,
                         "TensorQuantOverrides": copy.deepcopy(self.overrides),
                     },
                     calibration_cache_path=self.folder / RANGES,

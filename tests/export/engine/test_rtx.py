@@ -10,6 +10,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper
@@ -29,6 +30,7 @@ from gloam.runtime.backends.onnx_file import read_card
 from gloam.runtime.backends.tensorrt.api import EngineLog, load_rtx
 from gloam.runtime.backends.tensorrt.engine_card import read_engine_card
 from gloam.runtime.backends.tensorrt.session import TensorRTSession
+from gloam.runtime.descriptors.whitening import Whitening
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("tensorrt_rtx") is None,
@@ -78,7 +80,7 @@ def one_line(error: BaseException) -> str:
 def test_an_export_becomes_an_engine_with_a_card_and_a_sentence(built: BuiltEngine) -> None:
     key, card = built.card.key, built.card
     assert key.target == "rtx"
-    assert key.architectures == ("sm75", "sm80", "sm86", "sm89", "sm120", "sm121")
+    assert key.architectures == ("sm80", "sm86", "sm89", "sm120", "sm121")
     assert key.tensorrt == load_rtx().__version__
     assert (key.gpu, key.driver) == ("", "")
     assert card.plan_bytes == built.plan.stat().st_size > 100_000
@@ -233,12 +235,30 @@ def test_half_precision_is_what_the_card_says(exported: Path, tmp_path: Path, pr
     one_line(caught.value)
 
 
-def test_bf16_is_built_for_the_gpus_that_have_it(exported: Path, tmp_path: Path) -> None:
+def test_turing_is_built_for_where_it_can_be_and_is_said(exported: Path, tmp_path: Path) -> None:
+    older = dataclasses.replace(ALL, architectures=("sm75", "sm80"))
+    assert build_engine(exported, tmp_path / "e", older).card.key.architectures == ("sm75", "sm80")
     export_weights(ExportRequest(tmp_path / "h.onnx", weights=exported, precision="bf16", accept_loss=True))
-    built = build_engine(tmp_path / "h.onnx", tmp_path / "e", ALL)
-    assert built.card.key.architectures == ("sm80", "sm86", "sm89", "sm120", "sm121")
     with pytest.raises(UsageError, match=r"sm75 has no bf16, .*; leave it out of --gpu, or export the model in fp16"):
-        build_engine(tmp_path / "h.onnx", tmp_path / "e", dataclasses.replace(ALL, architectures=("sm75", "sm80")))
+        build_engine(tmp_path / "h.onnx", tmp_path / "e", older)
+    whitening = Whitening(np.zeros(64), np.eye(64)).save(tmp_path / "whitening.npz")
+    export_weights(
+        ExportRequest(
+            tmp_path / "w.onnx",
+            network="gem_resnet18",
+            random_init=0,
+            options={"width": 8},
+            profile="fixed",
+            sides=(256,),
+            whitening=whitening,
+        )
+    )
+    with pytest.raises(
+        UsageError, match=r"for sm75 \(.*FP32 GEMM is not supported.*\); leave it out of --gpu"
+    ) as caught:
+        build_engine(tmp_path / "w.onnx", tmp_path / "e", older)
+    one_line(caught.value)
+    assert not build_engine(tmp_path / "w.onnx", tmp_path / "e", ALL).reused
 
 
 def test_the_command_builds_reuses_and_reports(
@@ -249,7 +269,7 @@ def test_the_command_builds_reuses_and_reports(
     report = json.loads(capsys.readouterr().out)
     assert report["reused"] is True
     assert report["target"] == "rtx"
-    assert report["architectures"][0] == "sm75"
+    assert report["architectures"][0] == "sm80"
     assert main([*command, "--gpu", "SM89,sm80"]) == 0
     assert json.loads(capsys.readouterr().out)["architectures"] == ["sm80", "sm89"]
     assert main([*command, "--gpu", "sm90"]) == 2

@@ -243,6 +243,24 @@ def test_single_convolutions_return_until_the_tolerance_is_full(exact):
     assert sorted(report.losses.values()) == sorted(ranked)
 
 
+def test_where_every_group_costs_too_much_the_cheapest_convolutions_are_in_int8(exact):
+    """One costly convolution in every group, so that no group is allowed; the others are cheap."""
+    proto = onnx.load(exact)
+    feeds = [{"images": textured_image(np.random.default_rng(seed), 64, 64)[None]} for seed in range(8)]
+    weights = [node.input[1] for node in proto.graph.node if node.op_type == "Conv"]
+    size = -(-len(weights) // 10)
+    cheap = {name for index, name in enumerate(weights) if index % size}
+
+    def measure(model):
+        kept = {node.input[1] for node in model.graph.node if node.op_type == "Conv"}
+        return sum(1e-5 if name in cheap else 1.0 for name in weights if name not in kept)
+
+    _, report = to_int8(proto, feeds, measure, tolerance=1e-3)
+    assert report.loss <= 1e-3
+    assert report.quantized == report.returned == len(cheap) > 0
+    assert len(report.losses) == len(weights)
+
+
 def test_the_folder_is_halved_openly(exact, photographs, tmp_path, capsys):
     given = ["export", str(exact), "-o", str(tmp_path / "x.onnx"), "--precision", "int8", "--tolerance", "1"]
     assert main([*given, "--calibrate", str(photographs), "--json"]) == 0
