@@ -81,7 +81,7 @@ def run() -> Result:
     with tempfile.TemporaryDirectory(prefix="gloam-engines-") as temporary:
         folder = Path(temporary)
         for case in (Case(*item) for item in _cases(families)):
-            rows += _kept(case, version, lambda case=case: _rows(case, folder))  # type: ignore[misc]
+            rows += _kept(case, version, lambda case=case: rows_of(case, folder))  # type: ignore[misc]
     files = [row for row in rows if "refused" not in row]
     built = [row for row in files if "problem" not in row]
     refusals: dict[str, list[str]] = {}
@@ -125,7 +125,7 @@ def _kept(case: Case, version: str, make: Callable[[], list[dict[str, Any]]]) ->
     return rows
 
 
-def _rows(case: Case, folder: Path) -> list[dict[str, Any]]:
+def rows_of(case: Case, folder: Path) -> list[dict[str, Any]]:
     """A row for each precision: built, not built, or refused by the export."""
     exact = folder / "exact.onnx"
     rows = []
