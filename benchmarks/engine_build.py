@@ -103,9 +103,10 @@ def run() -> Result:
 
 
 def _cases(families: list[str]) -> Iterator[tuple[str, str, str]]:
-    for family in families:
-        for profile in PROFILES:
-            for variant in VARIANTS:
+    """Every family by itself first, so that a run that is stopped says something of all of them."""
+    for variant in VARIANTS:
+        for family in families:
+            for profile in PROFILES:
                 yield family, profile, variant
 
 
