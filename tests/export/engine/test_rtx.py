@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from onnx import TensorProto, helper
 
@@ -21,13 +22,14 @@ from gloam.export.engine import build as build_module
 from gloam.export.engine.build import BuiltEngine, build_engine
 from gloam.export.engine.options import BuildOptions
 from gloam.export.engine.serialize import serialize
+from gloam.export.precision.int8 import to_int8
 from gloam.export.weights import ExportRequest, export_weights
 from gloam.files import write_json
 from gloam.model_card import ModelCard
 from gloam.record import to_json
 from gloam.runtime.backends.cuda.driver import Driver
 from gloam.runtime.backends.onnx_file import read_card
-from gloam.runtime.backends.tensorrt.api import EngineLog, load_rtx
+from gloam.runtime.backends.tensorrt.api import EngineLog, create_network, load_rtx, make_logger
 from gloam.runtime.backends.tensorrt.engine_card import read_engine_card
 from gloam.runtime.backends.tensorrt.session import TensorRTSession
 from gloam.runtime.descriptors.whitening import Whitening
@@ -233,6 +235,38 @@ def test_half_precision_is_what_the_card_says(exported: Path, tmp_path: Path, pr
     ) as caught:
         serialized(tmp_path / "h.onnx", lie)
     one_line(caught.value)
+
+
+def test_int8_of_a_convolution_with_a_bias_is_taken(tmp_path: Path) -> None:
+    """The parser refuses int32 biases; ONNX Runtime makes them itself, and computes in int8 all the same."""
+    rng = np.random.default_rng(0)
+    weights = [
+        onnx.numpy_helper.from_array(rng.normal(size=shape).astype(np.float32), name)
+        for name, shape in (("w", (4, 3, 3, 3)), ("b", (4,)), ("v", (4, 4, 3, 3)), ("c", (4,)))
+    ]
+    nodes = [
+        helper.make_node("Conv", ["x", "w", "b"], ["y"], "first", kernel_shape=[3, 3]),
+        helper.make_node("Relu", ["y"], ["z"], "relu"),
+        helper.make_node("Conv", ["z", "v", "c"], ["out"], "second", kernel_shape=[3, 3]),
+    ]
+    value = helper.make_tensor_value_info
+    given, made = value("x", TensorProto.FLOAT, [1, 3, 16, 16]), value("out", TensorProto.FLOAT, [1, 4, 12, 12])
+    graph = helper.make_graph(nodes, "biased", [given], [made], weights)
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    feeds = [{"x": rng.normal(size=(1, 3, 16, 16)).astype(np.float32)} for _ in range(8)]
+    quantized, report = to_int8(proto, feeds, lambda model: 0.0, 1.0)
+    assert report.quantized == 2
+    assert not [item.name for item in quantized.graph.initializer if item.data_type == TensorProto.INT32]
+    trt, log = load_rtx(), EngineLog()
+    logger = make_logger(trt, log)
+    builder = trt.Builder(logger)
+    network = create_network(trt, builder)
+    assert trt.OnnxParser(network, logger).parse(quantized.SerializeToString()), log.errors
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "optimised.onnx")
+    onnxruntime.InferenceSession(quantized.SerializeToString(), options)
+    loaded = [node.op_type for node in onnx.load(tmp_path / "optimised.onnx").graph.node]
+    assert loaded.count("QLinearConv") == 2
 
 
 def test_turing_is_built_for_where_it_can_be_and_is_said(exported: Path, tmp_path: Path) -> None:
