@@ -126,6 +126,8 @@ def build_engine(
     card = read_card(model)
     heights, widths, batch = _shapes(card, options, model)
     rtx = options.target == "rtx"
+    if rtx and timing_cache is not None:
+        raise UsageError("TensorRT for RTX times nothing when it builds; leave out --timing-cache")
     trt = load_rtx() if rtx else load_tensorrt()
     if not rtx and device is None:
         device = open_device()

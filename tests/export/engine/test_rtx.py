@@ -306,6 +306,10 @@ def test_the_command_builds_reuses_and_reports(
     assert report["architectures"][0] == "sm80"
     assert main([*command, "--gpu", "SM89,sm80"]) == 0
     assert json.loads(capsys.readouterr().out)["architectures"] == ["sm80", "sm89"]
+    assert main([*command, "--timing-cache", str(copied / "t")]) == 2
+    assert capsys.readouterr().err == (
+        "gloam engine: TensorRT for RTX times nothing when it builds; leave out --timing-cache\n"
+    )
     assert main([*command, "--gpu", "sm90"]) == 2
     assert capsys.readouterr().err.count("\n") == 1
 
