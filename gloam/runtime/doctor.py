@@ -15,6 +15,7 @@ from typing import Any
 
 from gloam.runtime.backends.cuda.driver import Driver, find_driver
 from gloam.runtime.backends.processor import Processor, find_processor, usable_cores
+from gloam.runtime.backends.tensorrt.api import ARCHITECTURES
 
 # What each extra is for, in the words of the table that `gloam doctor` prints.
 PURPOSES = {
@@ -182,12 +183,23 @@ def backends(versions: Versions, driver: Driver, processor: Processor | None = N
             state[label] = f"{versions[package]}, {gpu}"
         else:
             state[label] = f"{versions[package]}, CPU; {_low_precision(processor or find_processor())}"
-    rtx = next((versions[name] for name in RTX if name in versions), None)
-    state["TensorRT for RTX"] = "not installed; pip install 'gloam[tensorrt-rtx]'"
-    if rtx is not None:
-        state["TensorRT for RTX"] = f"{rtx}, builds engines; runs them {gpu if driver.gpus else 'nowhere here, ' + gpu}"
+    state["TensorRT for RTX"] = _rtx(versions, driver)
     state["PyTorch"] = versions.get("torch", "not installed; pip install 'gloam[train]'")
     return state
+
+
+def _rtx(versions: Versions, driver: Driver) -> str:
+    """Whether TensorRT for RTX builds here, and whether it runs on the first GPU: not on every one."""
+    version = next((versions[name] for name in RTX if name in versions), None)
+    if version is None:
+        return "not installed; pip install 'gloam[tensorrt-rtx]'"
+    if not driver.gpus:
+        return f"{version}, builds engines; runs none here, CUDA not usable: {driver.problem or 'no GPU'}"
+    gpu = driver.gpus[0]
+    own = f"sm{gpu.compute_capability.replace('.', '')}"
+    if own not in ARCHITECTURES:
+        return f"{version}, builds engines; runs none on {gpu.name}, which is {own}"
+    return f"{version}, builds engines and runs those for {own} on {gpu.name}"
 
 
 def _low_precision(processor: Processor) -> str:
