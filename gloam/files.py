@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import hashlib
 import json
 import math
 import os
 import re
+import shutil
 import stat
 import tempfile
 from collections.abc import Iterator
@@ -28,6 +30,10 @@ UMASK = os.umask(0o077)  # for systems that do not tell it; read once, before th
 os.umask(UMASK)
 NO_FILE = "a pipe, socket or device, not a file"
 TEMPORARY_PREFIX = ".tmp-"  # leftovers of a killed process start with this and are never read
+OF_THIS_MACHINE = f"{TEMPORARY_PREFIX}{re.sub(r'[^A-Za-z0-9.]', '_', os.uname().nodename)[:64]}-"
+SEAL_BITS, SEAL = 64, " \t"  # of the sha256 that ends a sealed JSON file; how 0 and 1 are written
+
+_cleared: set[str] = set()  # folders that this process has cleared
 
 
 @contextlib.contextmanager
@@ -41,14 +47,14 @@ def atomic_write(path: str | Path) -> Iterator[BinaryIO]:
     temporary: str | None = None
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(prefix=TEMPORARY_PREFIX, dir=target.parent)
+        descriptor, temporary = _temporary_file(target.parent)
         with os.fdopen(descriptor, "wb") as handle:
             yield handle
             handle.flush()
             os.fchmod(handle.fileno(), 0o666 & ~_umask())  # mkstemp's 0600 would hide the result from other users
             os.fsync(handle.fileno())
-        os.replace(temporary, target)
-        temporary = None
+            os.replace(temporary, target)  # while it is locked: nobody takes it for a dead process's
+            temporary = None
         _sync_folder(target.parent)
     except OSError as error:
         raise StoreError(write_failure(target, error)) from error
@@ -58,10 +64,39 @@ def atomic_write(path: str | Path) -> Iterator[BinaryIO]:
                 os.unlink(temporary)
 
 
+@contextlib.contextmanager
+def temporary_folder(parent: Path, label: str = "") -> Iterator[Path]:
+    """A folder inside ``parent`` that is removed when the block ends, or by the next process where this one is killed.
+
+    Raises:
+        OSError: ``parent`` cannot be written.
+    """
+    _clear_once(parent)
+    while True:
+        path = tempfile.mkdtemp(prefix=f"{OF_THIS_MACHINE}{label}", dir=parent)
+        descriptor = os.open(path, os.O_RDONLY)
+        if _claim(descriptor, path):
+            break
+        os.close(descriptor)
+    try:
+        yield Path(path)
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+        os.close(descriptor)
+
+
 def write_bytes(path: str | Path, content: bytes) -> None:
     """Write ``content`` to ``path`` atomically."""
     with atomic_write(path) as handle:
         handle.write(content)
+
+
+def write_where_changed(path: str | Path, content: bytes) -> None:
+    """:func:`write_bytes`, unless the file holds that content already; it may then be on a disk that is read only."""
+    with contextlib.suppress(OSError):
+        if read_file(path) == content:
+            return
+    write_bytes(path, content)
 
 
 def write_text(path: str | Path, content: str) -> None:
@@ -72,6 +107,31 @@ def write_text(path: str | Path, content: str) -> None:
 def write_json(path: str | Path, value: Any) -> None:
     """Write ``value`` as indented JSON with sorted keys, atomically; NaN is refused."""
     write_text(path, json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n")
+
+
+def sealed_json(value: Any) -> bytes:
+    """``value`` as :func:`write_json` has it, and a line behind that :func:`read_sealed` checks: the first bits of the
+    text's sha256 as spaces and tabs, which every reader of JSON skips."""
+    text = f"{json.dumps(value, indent=2, sort_keys=True, allow_nan=False)}\n".encode()
+    return text + f"{_seal(text)}\n".encode()
+
+
+def read_sealed(path: str | Path) -> Any:
+    """The value of a JSON file, checked where :func:`sealed_json` made it; files of before have no seal.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: no JSON, or changed since it was written.
+    """
+    content = read_file(path)
+    try:
+        value = load_json(content.decode("utf-8"))
+    except ValueError as error:
+        raise ValueError(f"no JSON: {error}") from error
+    text, _, seal = content.removesuffix(b"\n").rpartition(b"\n")
+    if seal and not seal.strip() and seal.decode("ascii") != _seal(text + b"\n"):
+        raise ValueError("its checksum differs, it was damaged or changed after it was written")
+    return value
 
 
 def canonical_json(value: Any) -> str:
@@ -176,6 +236,59 @@ def plain_cell(text: str) -> str:
     """:func:`printable`, and an apostrophe before what a spreadsheet would take for a formula."""
     shown = printable(text)
     return f"'{shown}" if shown.lstrip()[:1] in FORMULA else shown
+
+
+def _seal(text: bytes) -> str:
+    bits = int.from_bytes(hashlib.sha256(text).digest()[: SEAL_BITS // 8], "big")
+    return "".join(SEAL[bits >> place & 1] for place in reversed(range(SEAL_BITS)))
+
+
+def _temporary_file(folder: Path) -> tuple[int, str]:
+    """A new file of this process's: its descriptor, open for writing, and its path."""
+    _clear_once(folder)
+    while True:
+        descriptor, path = tempfile.mkstemp(prefix=OF_THIS_MACHINE, dir=folder)
+        if _claim(descriptor, path):
+            return descriptor, path
+        os.close(descriptor)
+
+
+def _claim(descriptor: int, path: str) -> bool:
+    """Lock what was just made, for as long as it is open; False where another process has cleared it away before."""
+    with contextlib.suppress(OSError):  # a file system without locks, where nothing is cleared
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    try:
+        return os.path.samestat(os.fstat(descriptor), os.stat(path))
+    except FileNotFoundError:
+        return False
+
+
+def _clear_once(folder: Path) -> None:
+    """Remove what processes that were killed have left in a folder, the first time that this process writes there.
+
+    Who made a temporary file has it locked for as long as it lives. Those of other machines are left alone, for locks
+    may not reach there.
+    """
+    if (place := os.path.abspath(folder)) in _cleared:
+        return
+    _cleared.add(place)
+    with contextlib.suppress(OSError), os.scandir(place) as found:
+        left = [entry.path for entry in found if entry.name.startswith(OF_THIS_MACHINE)]
+        for path in left:
+            with contextlib.suppress(OSError):
+                _remove_unclaimed(path)
+
+
+def _remove_unclaimed(path: str) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.path.isdir(path):
+            shutil.rmtree(path)
+        else:
+            os.unlink(path)
+    finally:
+        os.close(descriptor)
 
 
 def _umask() -> int:

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gloam import files
 from gloam.errors import DataError, MissingExtraError, StoreError, require
 from gloam.files import (
+    OF_THIS_MACHINE,
     TEMPORARY_PREFIX,
     atomic_write,
     bad_name,
@@ -21,10 +27,14 @@ from gloam.files import (
     open_file,
     plain_cell,
     printable,
+    read_sealed,
+    sealed_json,
     sha256_bytes,
     sha256_file,
+    temporary_folder,
     write_bytes,
     write_json,
+    write_where_changed,
 )
 
 
@@ -55,6 +65,91 @@ def test_full_disk_is_one_line_and_keeps_the_old_file(tmp_path: Path, monkeypatc
         write_bytes(target, b"second")
     assert target.read_bytes() == b"first"
     assert not list(tmp_path.glob(TEMPORARY_PREFIX + "*"))
+
+
+VALUE = {"job": {"space": "5" * 64, "sides": [1024, None]}, "complete": True, "sha256": {"a": "0f" * 32, "ü": ""}}
+
+
+def test_every_flipped_bit_of_a_sealed_file_is_found(tmp_path: Path) -> None:
+    content, path = sealed_json(VALUE), tmp_path / "file.json"
+    path.write_bytes(content)
+    assert read_sealed(path) == json.loads(content) == VALUE
+    for place in range(8 * len(content)):
+        damaged = bytearray(content)
+        damaged[place // 8] ^= 1 << place % 8
+        path.write_bytes(damaged)
+        try:
+            assert read_sealed(path) == VALUE, place  # the last byte may be another blank
+            assert place // 8 == len(content) - 1, place
+        except ValueError:
+            pass
+
+
+def test_a_json_file_without_a_seal_is_read_as_it_is(tmp_path: Path) -> None:
+    for text in (json.dumps(VALUE), json.dumps(VALUE, indent=1) + "\n", sealed_json(VALUE).decode().rstrip() + "\n\n"):
+        (tmp_path / "file.json").write_text(text)
+        assert read_sealed(tmp_path / "file.json") == VALUE
+    for text in ("", "{", "{}x", '{"a": NaN}', "[" * 100_000):
+        (tmp_path / "file.json").write_text(text)
+        with pytest.raises(ValueError, match="no JSON"):
+            read_sealed(tmp_path / "file.json")
+
+
+def test_what_has_not_changed_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_where_changed(tmp_path / "file", b"first")
+    write_where_changed(tmp_path / "file", b"second")
+    assert (tmp_path / "file").read_bytes() == b"second"
+    monkeypatch.setattr(files, "write_bytes", None)
+    write_where_changed(tmp_path / "file", b"second")
+
+
+HOLDER = """
+import sys
+from pathlib import Path
+from gloam.files import atomic_write, temporary_folder
+
+place = Path(sys.argv[1])
+with atomic_write(place / "file") as handle, temporary_folder(place) as folder:
+    handle.write(b"half")
+    (folder / "inside").write_text("half")
+    print("writing", flush=True)
+    sys.stdin.read()
+"""
+
+
+def temporaries(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir() if path.name.startswith(OF_THIS_MACHINE))
+
+
+def test_temporaries_of_the_dead_go_and_those_of_the_living_stay(tmp_path: Path) -> None:
+    holders = [
+        subprocess.Popen([sys.executable, "-c", HOLDER, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        for _ in range(2)
+    ]
+    for holder in holders:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"writing\n"
+    others = [tmp_path / f"{TEMPORARY_PREFIX}another.machine-x", tmp_path / f"{TEMPORARY_PREFIX}x", tmp_path / "thesis"]
+    for path in others:
+        path.write_text("precious")
+    assert len(temporaries(tmp_path)) == 4
+    holders[0].send_signal(signal.SIGKILL)
+    holders[0].communicate()
+    files._cleared.discard(str(tmp_path))
+    write_bytes(tmp_path / "next", b"x")  # as the next process that writes there
+    assert len(temporaries(tmp_path)) == 2
+    holders[1].communicate()
+    assert (tmp_path / "file").read_bytes() == b"half"
+    assert temporaries(tmp_path) == []
+    assert all(path.read_text() == "precious" for path in others)
+
+
+def test_a_temporary_folder_goes_with_its_block(tmp_path: Path) -> None:
+    with temporary_folder(tmp_path, "ray-") as folder:
+        (folder / "inside").write_text("x")
+        assert temporaries(tmp_path) == [folder.name]
+        assert folder.name.startswith(f"{OF_THIS_MACHINE}ray-")
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(("mask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o027, 0o640), (0o002, 0o664)])

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from gloam.cli.shared.report import Report
+from gloam.cli.shared.request import filled
 from gloam.cli.shared.values import place
 from gloam.errors import UsageError
 from gloam.runtime.backends.placement import BACKENDS, CPU_PRECISIONS, Placement
@@ -46,15 +47,6 @@ def run(arguments: argparse.Namespace) -> Report:
         raise UsageError("--allow goes with --tune")
     from gloam.runtime.bench.run import BenchRequest, run_bench
 
-    request = BenchRequest(
-        model=arguments.model,
-        images=arguments.images,
-        count=arguments.count,
-        max_side=arguments.max_side,
-        rounds=arguments.rounds,
-        only=Placement("cpu", arguments.threads, arguments.backend, arguments.cpu_precision),
-        tune=arguments.tune,
-        allow=tuple(arguments.allow),
-    )
-    done = run_bench(request)
+    only = Placement("cpu", arguments.threads, arguments.backend, arguments.cpu_precision)
+    done = run_bench(filled(BenchRequest, arguments, only=only, allow=tuple(arguments.allow)))
     return Report(done.to_dict(), str(done))

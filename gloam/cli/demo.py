@@ -9,6 +9,7 @@ from pathlib import Path
 from gloam.cli.shared.report import Report
 
 HELP = "render a town, train, export, extract, index, retrieve, localize day and night queries, write the report"
+KEPT = ("*/*",)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

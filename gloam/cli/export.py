@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from gloam.cli.shared.report import Report
+from gloam.cli.shared.request import filled
 from gloam.cli.shared.values import key_value
 from gloam.export.precision import PRECISIONS
 
@@ -110,12 +111,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> Report:
     """Export, and state the identities."""
-    from dataclasses import fields
-
     from gloam.export.weights import ExportRequest, export_weights
 
-    given = {item.name: getattr(arguments, item.name) for item in fields(ExportRequest) if item.name != "options"}
-    exported = export_weights(ExportRequest(**given, options=dict(arguments.option)))
+    exported = export_weights(filled(ExportRequest, arguments, options=dict(arguments.option)))
     return Report(exported.to_dict(), exported.to_text())
 
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from gloam.runtime.bulk.ray_cluster import Cluster
 
 HELP = "describe a folder, list, kapture dataset, tar or Parquet shards or URL of images into a resumable store"
+KEPT = ("shards/*.npy",)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -6,8 +6,10 @@ import argparse
 from pathlib import Path
 
 from gloam.cli.shared.report import Report
+from gloam.cli.shared.request import filled
 
 HELP = "localize the queries of a kapture dataset in a map: pose approximation, local or global structure from motion"
+KEPT = ("*/*",)
 METHODS = ("top1", "ewb", "bdi", "csi", "2a", "2b")
 
 
@@ -37,10 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> Report:
     """Read the datasets, localize, write a kapture dataset and an LTVL2020 file per method."""
-    from dataclasses import fields
-
     from gloam.eval.localization.localize import LocalizeRequest, localize
 
-    given = {item.name: getattr(arguments, item.name) for item in fields(LocalizeRequest) if item.name != "methods"}
-    found = localize(LocalizeRequest(**given, methods=arguments.method or ("2b",)))
+    found = localize(filled(LocalizeRequest, arguments, methods=arguments.method or ("2b",)))
     return Report(found.to_dict(), found.to_text())

@@ -1,25 +1,32 @@
 """The ``gloam`` command: finds the verbs, parses, runs one, prints its report, turns errors into one line.
 
 Each verb is a file of this package that defines ``HELP`` (one line), ``add_arguments(parser)`` and
-``run(arguments) -> Report``. Verbs import what is heavy inside ``run``, so that ``--help`` is quick and a missing
-package hides no command.
+``run(arguments) -> Report``; one that resumes has ``KEPT``, patterns of the finished work in its output folder, or True
+where that lies elsewhere. Verbs import what is heavy inside ``run``, so that ``--help`` is quick and a missing package
+hides no command.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
 import json
 import keyword
 import os
+import signal
 import sys
+import threading
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from types import FrameType
+from typing import Literal, NoReturn
 
 from gloam import __version__
 from gloam.cli.shared.help_format import HelpFormatter
 from gloam.cli.shared.report import Report
 from gloam.errors import GloamError
+from gloam.files import TEMPORARY_PREFIX
 
 VERBS = (
     "demo",
@@ -62,7 +69,7 @@ def build_parser() -> argparse.ArgumentParser:
         module.add_arguments(child)
         add_common(child)
         if hasattr(module, "run"):  # verbs with sub-verbs set it on their leaves
-            child.set_defaults(run=module.run)
+            child.set_defaults(run=module.run, kept=getattr(module, "KEPT", ()))
     return parser
 
 
@@ -77,24 +84,71 @@ def add_common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--debug", action="store_true", help="show a traceback where an error would be one line")
 
 
+class Ended(KeyboardInterrupt):
+    """A signal that asks the process to end; whatever keeps work at Ctrl-C keeps it at this too."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.number = number
+
+
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run ``gloam`` and return its exit code: 0, 1 where a check failed, 2 for an error, 130 for Ctrl-C."""
+    """Run ``gloam`` and return its exit code: 0, 1 where a check failed, 2 for an error, 130 for Ctrl-C, 143 for
+    SIGTERM, 129 for SIGHUP."""
     arguments = build_parser().parse_args(argv)
     try:
-        report: Report = arguments.run(arguments)
+        with _ended_by_signals():
+            report: Report = arguments.run(arguments)
     except GloamError as error:
         if arguments.debug:
             traceback.print_exc()
         print(f"gloam {arguments.verb}: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print(f"gloam {arguments.verb}: interrupted; finished work is kept, run it again to carry on", file=sys.stderr)
-        return 130
+    except KeyboardInterrupt as ended:
+        print(f"gloam {arguments.verb}: interrupted; {_left(arguments)}", file=sys.stderr)
+        return 128 + (ended.number if isinstance(ended, Ended) else signal.SIGINT)
     try:
         print(json.dumps(report.data, sort_keys=True) if arguments.json else report.text, flush=True)
     except BrokenPipeError:  # whoever reads, e.g. head, has what they wanted
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter's last flush fails again
     return report.exit_code
+
+
+def _left(arguments: argparse.Namespace) -> str:
+    """What the same command will find of an interrupted run."""
+    patterns: Sequence[str] | Literal[True] = arguments.kept
+    if not patterns:
+        return "such a run keeps nothing before its end; run it again"
+    if patterns is True or any(
+        not path.name.startswith(TEMPORARY_PREFIX) for name in patterns for path in arguments.output.glob(name)
+    ):
+        return "finished work is kept, run it again to carry on"
+    return "nothing was finished yet, so nothing is kept; run it again"
+
+
+@contextlib.contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """SIGTERM and SIGHUP, where they are not ignored as under ``nohup``, end a verb as Ctrl-C does; so do those that
+    are sent to this process alone end the processes that it has started."""
+
+    def end(number: int, frame: FrameType | None) -> NoReturn:
+        if "multiprocessing" in sys.modules:
+            for child in sys.modules["multiprocessing"].active_children():
+                with contextlib.suppress(OSError):
+                    os.kill(child.pid, signal.SIGINT)
+        raise Ended(number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    asked = [number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) == signal.SIG_DFL]
+    for number in asked:
+        signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number in asked:
+            signal.signal(number, signal.SIG_DFL)
 
 
 if __name__ == "__main__":

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
 
 from gloam.cli.shared.report import Report
+from gloam.cli.shared.request import filled
 
 HELP = "list the most similar images of the map for each query, in kapture's or hloc's text format"
 
@@ -42,33 +42,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> Report:
     """Retrieve and write, both streamed."""
-    from gloam.data.pairs import write_pairs
-    from gloam.runtime.descriptors.store import DescriptorStore
     from gloam.runtime.search.pair_rules import PairRules
-    from gloam.runtime.search.pairs import retrieve_pairs
+    from gloam.runtime.search.pairs import PairsRequest, list_pairs
 
-    rules = PairRules(
-        arguments.exclude_same, arguments.only_same, arguments.groups, arguments.kapture, arguments.min_distance
-    )
-    queries, mapping = DescriptorStore.open(arguments.query), DescriptorStore.open(arguments.map)
-    masks, unknown = rules.masks(queries.names, mapping.names)
-    pairs = retrieve_pairs(
-        queries,
-        mapping,
-        arguments.k,
-        exclude_self=arguments.exclude_self,
-        min_score=arguments.min_score,
-        masks=masks,
-    )
-    count = write_pairs(arguments.output, pairs, arguments.format)
-    data: dict[str, Any] = {
-        "pairs": count,
-        "queries": len(queries),
-        "map_images": len(mapping),
-        "output": str(arguments.output),
-    }
-    text = f"{arguments.output}: {count} pairs of {len(queries)} queries with {len(mapping)} images of the map"
-    if unknown:
-        data["images_without"] = unknown
-        text += "".join(f"\n{number} images without a {what}" for what, number in unknown.items() if number)
-    return Report(data, text)
+    listed = list_pairs(filled(PairsRequest, arguments, rules=filled(PairRules, arguments)))
+    return Report(listed.to_dict(), str(listed))

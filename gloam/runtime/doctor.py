@@ -8,7 +8,7 @@ from __future__ import annotations
 import platform
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib import metadata, util
 from pathlib import Path
 from typing import Any
@@ -84,6 +84,36 @@ class Diagnosis:
     extras: list[Extra]
     problems: list[str]
     notes: list[str]
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready."""
+        found = asdict(self) | {"healthy": not self.problems}
+        for entry, extra in zip(found["extras"], self.extras, strict=True):
+            entry["complete"] = extra.complete
+        return found
+
+    def __str__(self) -> str:
+        """Lines for people."""
+        machine, driver = self.machine, self.driver
+        lines = [
+            f"gloam {machine['gloam']}, Python {machine['python']}, {machine['platform']}, {machine['cores']} cores",
+            "",
+            "devices",
+            *(f"  {gpu.name}, compute capability {gpu.compute_capability}" for gpu in driver.gpus),
+        ]
+        lines.append(f"  driver for CUDA {driver.cuda}" if driver.gpus else f"  CPU alone: {driver.problem}")
+        wide = max(map(len, self.backends), default=0) + 1
+        lines += ["", "backends", *(f"  {name:{wide}s} {state}" for name, state in self.backends.items()), "", "extras"]
+        wide = max((len(extra.name) for extra in self.extras), default=0) + 1
+        for extra in self.extras:
+            lines.append(f"  {'yes' if extra.complete else 'no ':3s} {extra.name:{wide}s} {extra.purpose}")
+            if extra.missing:
+                indent = " " * (wide + 6)
+                lines.append(f"{indent} missing {', '.join(extra.missing)}; pip install 'gloam[{extra.name}]'")
+        if self.notes:
+            lines += ["", "notes", *(f"  {note}" for note in self.notes)]
+        broken = [f"BROKEN: {problem}" for problem in self.problems]
+        return "\n".join([*lines, "", *(broken or ["nothing broken"])])
 
 
 def diagnose(versions: Versions | None = None, driver: Driver | None = None) -> Diagnosis:

@@ -24,7 +24,6 @@ STATE_FOLDER = "state"
 NEWEST_FILE = "newest.json"
 STATE_FORMAT = 1
 KEPT = 2  # complete saves, the newest included
-Say = Callable[[str], None]  # gets a line of progress
 
 
 class RunState:
@@ -50,7 +49,7 @@ class RunState:
         self.rank, self.world, self.barrier = rank, world, barrier
 
     def save(self, step: int, state: Mapping[str, Any]) -> None:
-        """Make ``state``, after ``step`` steps, the newest; all processes call it with the same step.
+        """Make ``state`` the newest; all processes call it with the same ``step``, which grows from save to save.
 
         Raises:
             StoreError: the disk is full or not writable; the newest save is then what it was.

@@ -36,8 +36,8 @@ from gloam.padding import PaddingProfile
 from gloam.runtime.descriptors.store import DescriptorStore, Job, Row, ShardWriter
 from gloam.runtime.search.index import build_index
 from gloam.training.edges.train import DRAW as DETECTOR_DRAW
-from gloam.training.embedders.diverse_anchors import diverse_anchors
-from gloam.training.embedders.hard_negatives import mine_negatives
+from gloam.training.embedders.tuples.diverse_anchors import diverse_anchors
+from gloam.training.embedders.tuples.hard_negatives import mine_negatives
 from gloam.training.translators.batches import DRAW as DOMAINS_DRAW
 from tests.golden.bad_invocations import BAD, prepare
 from tests.tiny_models import write_tiny_embedder

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from gloam.cli.shared.report import Report
+from gloam.cli.shared.request import filled
 
 HELP = "mAP, mP@k and recall@k by a benchmark's protocol, per condition, beside chance"
 
@@ -52,21 +53,12 @@ def run(arguments: argparse.Namespace) -> Report:
     from gloam.workflows.evaluation.retrieval import RetrievalOptions, evaluate_retrieval
     from gloam.workflows.reports.retrieval import write_retrieval_report
 
-    options = RetrievalOptions(
-        query=arguments.query,
-        map=arguments.map,
-        protocol=arguments.protocol,
-        ground_truth=arguments.ground_truth,
-        set=arguments.set,
-        distractors=arguments.distractors,
-        conditions=arguments.conditions,
-        map_conditions=arguments.map_conditions,
+    options = filled(
+        RetrievalOptions,
+        arguments,
         order=arguments.order.split(",") if arguments.order else None,
-        query_positions=arguments.query_positions,
-        map_positions=arguments.map_positions,
         distances=arguments.distances or DISTANCES,
         query_images=arguments.images,
-        map_images=arguments.map_images,
     )
     evaluation = evaluate_retrieval(options)
     text = evaluation.to_text()

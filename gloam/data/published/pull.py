@@ -55,6 +55,31 @@ class Pulled:
     fetched: tuple[str, ...]
     pinned: tuple[str, ...]
 
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready."""
+        return {
+            "name": self.published.name,
+            "kind": self.published.kind,
+            "files": [str(path) for path in self.paths],
+            "sha256": list(self.sha256),
+            "fetched": list(self.fetched),
+            "pinned": list(self.pinned),
+            "licence": self.published.licence,
+        }
+
+    def __str__(self) -> str:
+        """Lines for people."""
+        lines = []
+        for path, digest in zip(self.paths, self.sha256, strict=True):
+            what = "fetched" if path.name in self.fetched else "was there"
+            how = "pinned now" if path.name in self.pinned else "as pinned"
+            lines.append(f"{path}: {what}, sha256 {digest} ({how})")
+        lines.append(f"licence: {self.published.licence}")
+        main = self.paths[0]
+        if self.published.family:
+            lines.append(f"next: gloam import {main} --as {self.published.family} -o {main.stem}.safetensors")
+        return "\n".join(lines)
+
 
 def default_folder() -> Path:
     """``$GLOAM_PUBLISHED``, or ``gloam/published`` in the user's cache."""

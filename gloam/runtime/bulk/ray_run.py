@@ -11,8 +11,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
-import tempfile
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
@@ -22,7 +20,7 @@ from typing import Any
 from gloam import errors
 from gloam.data.sources import ImageItem
 from gloam.errors import DataError, GloamError, StoreError
-from gloam.files import TEMPORARY_PREFIX, write_failure
+from gloam.files import temporary_folder, write_failure
 from gloam.runtime.backends.facts import BackendFacts
 from gloam.runtime.bulk.extract import ExtractOptions, ExtractSummary, complete
 from gloam.runtime.bulk.metrics import served_metrics
@@ -189,14 +187,12 @@ def _reports(
 @contextlib.contextmanager
 def _run_folder(store: Path) -> Iterator[Path]:
     """A folder inside the store's, while the run lasts: by it a node sees that the storage is shared."""
-    try:
-        place = Path(tempfile.mkdtemp(prefix=f"{TEMPORARY_PREFIX}ray-", dir=store))
-    except OSError as error:
-        raise StoreError(write_failure(store, error)) from error
-    try:
+    with contextlib.ExitStack() as stack:
+        try:
+            place = stack.enter_context(temporary_folder(store, "ray-"))
+        except OSError as error:
+            raise StoreError(write_failure(store, error)) from error
         yield place
-    finally:
-        shutil.rmtree(place, ignore_errors=True)
 
 
 def _settle(writer: ShardWriter) -> None:

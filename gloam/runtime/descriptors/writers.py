@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +12,7 @@ import numpy.typing as npt
 
 from gloam.data.kapture_io import write_global_features
 from gloam.errors import DataError, StoreError, require
-from gloam.files import TEMPORARY_PREFIX, bad_name, write_failure
+from gloam.files import bad_name, temporary_folder, write_failure
 from gloam.runtime.descriptors.source import DescriptorSource
 from gloam.runtime.descriptors.store import DescriptorStore
 
@@ -103,8 +102,8 @@ def replaced_when_whole(path: str | Path) -> Iterator[Path]:
     target = Path(path)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=TEMPORARY_PREFIX, dir=target.parent) as folder:
-            temporary = Path(folder) / target.name
+        with temporary_folder(target.parent) as folder:
+            temporary = folder / target.name
             yield temporary
             with open(temporary, "rb+") as handle:
                 os.fsync(handle.fileno())

@@ -1,4 +1,4 @@
-"""A retrieval evaluation from stores and files: reads a protocol's ground truth, scores, hands over to the report."""
+"""A retrieval evaluation from stores and files: reads a protocol's ground truth, scores."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from gloam.eval.retrieval.streamed import evaluate_streamed
 from gloam.eval.retrieval.tokyo import combinations, condition_matrix, lightings_by_order, read_tokyo
 from gloam.runtime.descriptors.source import DescriptorSource, failures_of
 from gloam.runtime.descriptors.store import DescriptorStore
-from gloam.workflows.reports.retrieval import RetrievalEvaluation
+from gloam.workflows.evaluation.retrieval_result import RetrievalEvaluation
 
 PROTOCOLS = ("sets", "revisited", "tokyo", "clusters", "vpr-bench", "distance")
 REVISITED_KS = (1, 5, 10)  # of the benchmarks' mP@k

@@ -95,10 +95,10 @@ def _sentence(record: Mapping[str, Any], losses: Sequence[Row]) -> str:
 
 
 def _scores(held_out: Sequence[Row]) -> list[tuple[str, str, str]]:
-    """Name, value before training, value at the end."""
+    """Name, value before training, value at the end; a run that has been judged once has no end yet."""
     if not held_out:
         return []
-    first, last = held_out[0], held_out[-1]
+    first, last = held_out[0], held_out[-1] if len(held_out) > 1 else {}
     return [(name, _number(first.get(name)), _number(last.get(name))) for name in _names(held_out)]
 
 

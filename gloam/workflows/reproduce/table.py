@@ -7,7 +7,7 @@ has it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ import numpy as np
 from gloam.errors import DataError, UsageError
 from gloam.eval.retrieval.streamed import evaluate_streamed
 from gloam.eval.retrieval.tokyo import combinations, lightings_by_order
+from gloam.heartbeat import Say
 from gloam.runtime.bulk.extract import ExtractOptions, extract
 from gloam.runtime.descriptors.source import DescriptorArray, DescriptorSource, failures_of
 from gloam.runtime.descriptors.store import DescriptorStore
@@ -43,7 +44,6 @@ from gloam.workflows.reproduce.rows import (
 )
 
 PERCENT = 100.0
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)

@@ -139,6 +139,30 @@ def test_a_time_limit_ends_whole_and_carries_on_exactly(images, whole, tmp_path,
     assert_same_state(whole[0], tmp_path)
 
 
+def test_a_long_first_epoch_keeps_a_state_within_a_minute(images, whole, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(loop_module, "FIRST_SAVE", 0)
+        killed_after(patch, 2)
+        with pytest.raises(Killed):
+            train(small_config(images, save_every=100), tmp_path)
+    assert json.loads((tmp_path / "state" / NEWEST_FILE).read_text())["step"] == 1
+    train(small_config(images, save_every=100), tmp_path)
+    assert_same_state(whole[0], tmp_path)
+
+
+def test_a_run_whose_time_ended_while_it_was_away_is_judged_at_its_end(images, tmp_path, monkeypatch):
+    config = small_config(images, sample_every=100)
+    with monkeypatch.context() as patch:
+        killed_after(patch, 4)
+        with pytest.raises(Killed):
+            train(config, tmp_path)
+    assert [row["step"] for row in read_table(tmp_path / "held_out.csv")] == [0]
+    train(dataclasses.replace(config, max_minutes=1e-9), tmp_path)  # no step more
+    steps = [row["step"] for row in read_table(tmp_path / "held_out.csv")]
+    assert steps[0] == 0 < steps[1] <= 4
+    assert len(steps) == 2
+
+
 def test_a_loss_that_is_not_finite_stops(images, tmp_path):
     config = small_config(images, options={"learning_rate": 1e30})
     with pytest.raises(DivergenceError) as caught:

@@ -18,7 +18,8 @@ from gloam.eval.retrieval.ground_truth import parse_ground_truth
 from gloam.networks.checkpoints import save_checkpoint
 from gloam.networks.embedders import create_embedder
 from gloam.runtime.descriptors.source import DescriptorArray
-from gloam.training.embedders.config import metric_recipes
+from gloam.training.embedders.config import RECIPES
+from gloam.training.typed_config import recipes_of
 from gloam.workflows.reproduce.costs import training_parameters
 from gloam.workflows.reproduce.images import crop_queries
 from gloam.workflows.reproduce.published import RETRIEVAL, TABLES, published
@@ -188,7 +189,7 @@ def test_training_is_called_for_a_recipe_without_weights(data, weights, out, mon
 
 
 def test_every_recipe_of_a_row_comes_with_gloam_and_every_row_is_the_papers():
-    recipes = set(metric_recipes())
+    recipes = set(recipes_of(RECIPES["metric"]))
     for (paper, table), rows in SOURCES.items():
         assert set(rows) <= set(published(paper, table).rows)
         assert {source.recipe for source in rows.values() if source.recipe} <= recipes
