@@ -22,6 +22,7 @@ from gloam.export.weights import ExportRequest, export_weights
 
 TARGET = 1.01
 ROUNDS = 31
+SAME = 1e-6  # ONNX Runtime's optimiser may take another way through the masks of a fixed profile
 # Options of the export, and batch, height and width of what it is timed on.
 FILES: dict[str, tuple[dict[str, Any], tuple[int, int, int]]] = {
     "gem_resnet18, dynamic": ({"network": "gem_resnet18"}, (1, 480, 640)),
@@ -32,7 +33,7 @@ FILES: dict[str, tuple[dict[str, Any], tuple[int, int, int]]] = {
 
 
 def run() -> Result:
-    """Worst ratio of median processor times, cast first over cast behind the move; outputs must be equal."""
+    """Worst median of the rounds' ratios, cast first over cast behind the move; outputs must agree."""
     rows = {}
     with tempfile.TemporaryDirectory(prefix="gloam-cast-") as folder:
         for name, (options, shape) in FILES.items():
@@ -40,10 +41,10 @@ def run() -> Result:
             export_weights(ExportRequest(first, random_init=0, **options))
             moved_first(first, later)
             rows[name] = compare(first, later, shape)
-    worst = max(row["ratio of medians"] for row in rows.values())
-    equal = all(row["outputs equal"] for row in rows.values())
+    worst = max(row["ratio"] for row in rows.values())
+    agree = all(row["largest difference"] <= SAME for row in rows.values())
     detail = {"rounds": ROUNDS, "threads": 1, "files": rows}
-    return Result(worst, "ratio", f"<= {TARGET}, outputs equal", worst <= TARGET and equal, detail)
+    return Result(worst, "ratio", f"<= {TARGET}, outputs within {SAME:g}", worst <= TARGET and agree, detail)
 
 
 def moved_first(source: Path, output: Path) -> None:
@@ -82,14 +83,15 @@ def compare(first: Path, later: Path, shape: tuple[int, int, int]) -> dict[str, 
             clock = time.process_time()
             outputs[label] = session.run(None, given)
             times[label].append(time.process_time() - clock)
-    medians = {label: statistics.median(values[1:]) for label, values in times.items()}
-    least = {label: min(values[1:]) for label, values in times.items()}
+    kept = {label: values[1:] for label, values in times.items()}
     return {
         "shape": list(shape),
-        "milliseconds, cast first": 1e3 * medians["first"],
-        "ratio of medians": medians["first"] / medians["later"],
-        "ratio of minima": least["first"] / least["later"],
-        "outputs equal": all(np.array_equal(a, b) for a, b in zip(outputs["first"], outputs["later"], strict=True)),
+        "milliseconds, cast first": 1e3 * statistics.median(kept["first"]),
+        "ratio": statistics.median(a / b for a, b in zip(kept["first"], kept["later"], strict=True)),
+        "ratio of minima": min(kept["first"]) / min(kept["later"]),
+        "largest difference": max(
+            float(np.abs(a - b).max()) for a, b in zip(outputs["first"], outputs["later"], strict=True)
+        ),
     }
 
 
