@@ -272,10 +272,12 @@ def _named(proto: Any) -> tuple[Any, list[str]]:
 def _float_between(model: Any, excluded: Collection[str]) -> list[str]:
     """Sums and maxima that no int8 passes through: they do not lie between two convolutions in int8.
 
-    A sum lies behind such convolutions if all that it adds does; one alone would gain nothing and cost its rounding.
+    A sum lies behind such convolutions if all that it adds does; one alone would gain nothing and cost its rounding. A
+    sum with a constant is arithmetic of a formula, as in ``exp(x) + 1``, and its constant may be a bound elsewhere.
     """
     nodes = model.graph.node
     given = {item.name for item in model.graph.initializer}
+    given.update(name for node in nodes if node.op_type == "Constant" for name in node.output)
 
     def touched(ordered: list[Any], forward: bool) -> set[str]:
         """Names of the nodes that have a convolution in int8 before them in this direction."""
@@ -283,6 +285,8 @@ def _float_between(model: Any, excluded: Collection[str]) -> list[str]:
         found = set()
         for node in ordered:
             before, behind = (node.input, node.output) if forward else (node.output, node.input)
+            if node.op_type == "Add" and given.intersection(node.input):
+                continue
             hits = [name in tensors for name in before if name and name not in given]
             reached = all(hits) if forward and node.op_type == "Add" else any(hits)
             if reached and node.op_type != "Conv":

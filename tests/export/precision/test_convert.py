@@ -13,7 +13,7 @@ from gloam.data.sources import find_images
 from gloam.errors import IncompatibleError, ModelError, UsageError
 from gloam.export.embedder import export_embedder
 from gloam.export.precision.convert import convert_precision
-from gloam.export.precision.int8 import _named, _Quantizer, _ranges_behind, to_int8
+from gloam.export.precision.int8 import _float_between, _named, _Quantizer, _ranges_behind, to_int8
 from gloam.export.precision.release_check import textured_image
 from gloam.export.translator import export_translator
 from gloam.networks.embedders import create_embedder
@@ -193,6 +193,25 @@ def test_what_lies_between_float_convolutions_is_float(tmp_path, masked):
     last = [name for name in convolutions if name != convolutions[-1]]
     assert quantised(last) == 2
     assert quantised(()) > 2 * len(convolutions)
+
+
+def test_a_sum_with_a_constant_is_float():
+    """TensorRT refuses the constant in int8 where another operator reads it too, and the formula would be rounded."""
+    make = onnx.helper.make_node
+    nodes = [
+        make("Conv", ["x", "w"], ["a"], "first"),
+        make("Add", ["a", "one"], ["b"], "constant"),
+        make("Add", ["a", "b"], ["c"], "residual"),
+        make("Conv", ["c", "w"], ["d"], "second"),
+    ]
+    weights = [onnx.numpy_helper.from_array(np.ones((4, 4, 1, 1), np.float32), "w")]
+    weights.append(onnx.numpy_helper.from_array(np.float32(1), "one"))
+    given, made = (onnx.helper.make_tensor_value_info(name, 1, [1, 4, 8, 8]) for name in ("x", "d"))
+    model = onnx.helper.make_model(onnx.helper.make_graph(nodes, "g", [given], [made], weights))
+    assert "constant" in _float_between(model, ())
+    nodes[2].input[1] = "a"  # what is added comes from int8 alone
+    model = onnx.helper.make_model(onnx.helper.make_graph(nodes, "g", [given], [made], weights))
+    assert _float_between(model, ()) == ["constant"]
 
 
 def test_convolutions_that_cost_too_much_stay_in_float32(exact):
