@@ -204,7 +204,7 @@ def _request(case: Case, output: Path, folder: Path) -> ExportRequest:
     elif case.variant == "resize":
         more["resize"] = SIDE
     elif case.variant == "translate":
-        more["translate"] = _translator(folder)
+        more["translate"] = _translator(folder, case.profile)
     elif case.variant == "local-features":
         more["local_features"] = True
     return ExportRequest(
@@ -229,11 +229,12 @@ def _whitening(family: str, options: dict[str, Any], folder: Path) -> Path:
     return path
 
 
-def _translator(folder: Path) -> Path:
-    """A small generator, exported once."""
-    path = folder / "translator.onnx"
+def _translator(folder: Path, profile: str) -> Path:
+    """A small generator of the same profile, exported once."""
+    path = folder / f"translator-{profile}.onnx"
     if not path.exists():
-        export_weights(ExportRequest(path, network="resnet", random_init=0, options={"width": 4, "blocks": 1}))
+        case = Case("resnet", profile, "plain")
+        export_weights(dataclasses.replace(_request(case, path, folder), options={"width": 4, "blocks": 1}))
     return path
 
 

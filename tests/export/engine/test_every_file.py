@@ -31,7 +31,8 @@ REFUSALS = (
     r"--local-features is for HOW networks, not for",
     r"--resize goes with the dynamic profile; a fixed profile has its sizes already",
     r"models of kind 'local_features' stay in float32",
-    r"use the dynamic profile",
+    r"is not padding-exact, so a fixed profile would change its descriptors; use dynamic",
+    r"padding would change local features of several scales; use the dynamic profile",
 )
 
 
