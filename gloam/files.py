@@ -18,6 +18,7 @@ import shutil
 import stat
 import tempfile
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -165,6 +166,29 @@ def sha256_file(path: str | Path) -> str:
     """Hex sha256 of a file's content, read in blocks."""
     with open(path, "rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+@dataclass(frozen=True)
+class Stamp:
+    """What tells without reading whether something to read may be another than before.
+
+    Attributes:
+        text: equal texts, equal bytes.
+        changed_ns: when it was last changed, nanoseconds since 1970; a change in the same moment may leave the text as
+            it was. 0 where the text is made from the bytes.
+    """
+
+    text: str
+    changed_ns: int = 0
+
+
+def file_stamp(path: str | Path) -> Stamp | None:
+    """A file's size, times of change and number in the file system; None where it cannot be had."""
+    try:
+        found = os.stat(path)
+    except (OSError, ValueError):
+        return None
+    return Stamp(f"{found.st_size} {found.st_mtime_ns} {found.st_ctime_ns} {found.st_ino}", found.st_mtime_ns)
 
 
 def open_file(path: str | Path) -> BinaryIO:

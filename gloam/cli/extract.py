@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gloam.cli.shared.backend_options import add_backend, placement
-from gloam.cli.shared.image_runs import add_metrics_port, add_source
+from gloam.cli.shared.image_runs import add_metrics_port, add_resuming, add_source
 from gloam.cli.shared.report import Report
 from gloam.errors import UsageError
 from gloam.runtime.backends.placement import ON_GPU
@@ -24,7 +24,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the verb."""
     add_source(parser)
     parser.add_argument(
-        "-o", "--output", type=Path, required=True, help="folder of the store; the same command resumes"
+        "-o",
+        "--output",
+        type=Path,
+        required=True,
+        help="folder of the store; the same command resumes: shards whose images changed are made again, failed images "
+        "tried again, and a complete store that needs nothing is not touched",
     )
     parser.add_argument(
         "--model", type=Path, required=True, help="embedder, alone or fused with a translator: .onnx or engine folder"
@@ -54,6 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--dtype", choices=("float16", "float32"), default="float16", help="of the stored descriptors")
     parser.add_argument("--shard-size", type=int, default=1000, help="images per shard, the unit of work and resume")
+    add_resuming(parser)
     tasks = parser.add_argument_group("several tasks into one store, e.g. a Slurm array; the last one completes it")
     tasks.add_argument(
         "--shard-index", type=int, metavar="I", help="of this task, from 0: it makes the shards I, I + N, I + 2N, ..."
@@ -115,6 +121,8 @@ def run(arguments: argparse.Namespace) -> Report:
         dtype=arguments.dtype,
         shard_size=arguments.shard_size,
         fast_decode=arguments.fast_decode,
+        grow=arguments.grow,
+        verify_sources=arguments.verify_sources,
         decode_threads=arguments.decode_threads,
         metrics_port=arguments.metrics_port,
         progress=not arguments.json,

@@ -286,6 +286,7 @@ def write_global_features(
     dimension: int,
     dtype: str = "float32",
     metric: str = "L2",
+    without: Iterable[str] = (),
 ) -> int:
     """Write ``.gfeat`` files and their configuration into a kapture tree, streamed.
 
@@ -295,6 +296,7 @@ def write_global_features(
         rows: pairs of image name and descriptor ``[D]``.
         dimension: D.
         dtype, metric: as kapture's configuration states them; ``L2`` of unit vectors orders like cosine.
+        without: images that have no descriptor; what an earlier run wrote of them is removed.
 
     Returns:
         number of descriptors written.
@@ -311,6 +313,8 @@ def write_global_features(
             raise DataError(f"image {name!r}: its descriptor is not finite as {dtype}; describe the image again")
         write_bytes(inside(folder, name + ".gfeat"), values.tobytes())
         count += 1
+    for name in without:
+        inside(folder, name + ".gfeat").unlink(missing_ok=True)
     config = f"{HEADER}\n# name, dtype, dsize, metric_type\n{feature_type}, {dtype}, {dimension}, {metric}\n"
     write_text(folder / "global_features.txt", config)
     return count

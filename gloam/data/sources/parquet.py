@@ -22,6 +22,7 @@ from gloam.data.sources.files import Files, NoAnswer, base_name
 from gloam.data.sources.items import ImageItem, ImageList, Record, make_item
 from gloam.data.text import plain_name
 from gloam.errors import DataError, ImageError
+from gloam.files import Stamp
 
 IMAGE_COLUMNS = ("image", "bytes")
 NAME_COLUMNS = ("name", "path", "key")
@@ -52,6 +53,11 @@ class Cell:
     def read(self) -> bytes:
         """See :class:`gloam.data.sources.items.Origin`."""
         return self.tables.cell(self.table, self.row)
+
+    def stamp(self) -> Stamp | None:
+        """See :class:`gloam.data.sources.items.Origin`."""
+        table = self.tables.files.stamp(self.tables.paths[self.table])
+        return None if table is None else Stamp(f"row {self.row} of {table.text}", table.changed_ns)
 
 
 def parquet_images(files: Files, paths: Sequence[str]) -> ImageList:

@@ -17,6 +17,7 @@ from gloam.data.sources.files import Files, NoAnswer, base_name, count
 from gloam.data.sources.items import IMAGE_SUFFIXES, NO_IMAGE, ImageItem, ImageList, Record, make_item
 from gloam.data.text import plain_name
 from gloam.errors import DataError, ImageError
+from gloam.files import Stamp
 
 BLOCK = 512  # bytes; headers and data of a tar begin at multiples of it
 MAGIC, MAGIC_AT = b"ustar", 257  # of a header
@@ -50,6 +51,11 @@ class Member:
         if len(content) != self.size:
             raise ImageError(f"truncated: {len(content)} of {self.size} bytes are there")
         return content
+
+    def stamp(self) -> Stamp | None:
+        """See :class:`gloam.data.sources.items.Origin`."""
+        tar = self.files.stamp(self.path)
+        return None if tar is None else Stamp(f"{self.offset}+{self.size} of {tar.text}", tar.changed_ns)
 
 
 def tar_images(files: Files, paths: Sequence[str]) -> ImageList:

@@ -64,7 +64,7 @@ class ExtractRequest:
         max_side: longer side, pixels; 0 keeps native sizes. None: 1024, or native for a model that resizes itself.
         stretch, dtype, shard_size, fast_decode: see :class:`ExtractOptions`.
         part: the shards to make in this process.
-        decode_threads, metrics_port, progress: see :func:`extract`.
+        grow, verify_sources, decode_threads, metrics_port, progress: see :func:`extract`.
 
     Raises:
         UsageError: options out of range, or such that do not go together.
@@ -80,6 +80,8 @@ class ExtractRequest:
     shard_size: int = 1000
     fast_decode: bool = False
     part: Part = WHOLE
+    grow: bool = False
+    verify_sources: bool = False
     decode_threads: int | None = None
     metrics_port: int | None = None
     progress: bool = False
@@ -149,6 +151,8 @@ class Extraction:
             f"padded pixels {summary.padded_share:.0%}",
             f"space {self.space}",
         ]
+        if (resumed := summary.said_resumed()) is not None:
+            lines.insert(1, resumed)
         if self.resize is not None:
             lines.append(f"images reduced to {self.resize} px by the model")
         if self.translator is not None:
@@ -188,6 +192,8 @@ def run_extraction(request: ExtractRequest, cluster: Cluster | None = None) -> E
         request.output,
         request.options(embedder.card.resize),
         part=request.part,
+        grow=request.grow,
+        verify_sources=request.verify_sources,
         decode_threads=request.decode_threads,
         metrics_port=request.metrics_port,
         progress=request.progress,
@@ -220,6 +226,8 @@ def _on_ray(request: ExtractRequest, cluster: Cluster) -> Extraction:
             request.output,
             request.options(resize),
             cluster=cluster,
+            grow=request.grow,
+            verify_sources=request.verify_sources,
             decode_threads=request.decode_threads,
             metrics_port=request.metrics_port,
             progress=request.progress,

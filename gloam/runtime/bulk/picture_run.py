@@ -28,7 +28,7 @@ class PictureRequest:
         tar: write tar shards, each the pictures of ``tar_size`` sources, instead of files.
         tar_size: sources per tar.
         contact_sheet: write a picture of sources beside their pictures, too.
-        threads, metrics_port, progress: see :func:`run_images`.
+        grow, verify_sources, threads, metrics_port, progress: see :func:`run_images`.
 
     Raises:
         UsageError: options out of range, or such that do not go together.
@@ -42,6 +42,8 @@ class PictureRequest:
     tar: bool = False
     tar_size: int = 1000
     contact_sheet: bool = False
+    grow: bool = False
+    verify_sources: bool = False
     threads: int | None = None
     metrics_port: int | None = None
     progress: bool = False
@@ -100,6 +102,8 @@ class PictureRun:
             f"{summary.images_per_second:.1f} images/s; {summary.said()}",
             str(summary.backend),
         ]
+        if (resumed := summary.said_resumed()) is not None:
+            lines.insert(1, resumed)
         if summary.reduced:
             lines.append(f"{summary.reduced} images were larger than --max-side {request.max_side} and were reduced")
         if summary.failed:
@@ -129,6 +133,8 @@ def run_pictures(request: PictureRequest, load: Callable[[], ImageOperation]) ->
         request.output,
         request.options(),
         tar_size=request.tar_size if request.tar else None,
+        grow=request.grow,
+        verify_sources=request.verify_sources,
         threads=request.threads,
         metrics_port=request.metrics_port,
         progress=request.progress,

@@ -22,11 +22,12 @@ from gloam.data.sources import ImageItem
 from gloam.errors import DataError, GloamError, StoreError
 from gloam.files import temporary_folder, write_failure
 from gloam.runtime.backends.facts import BackendFacts
-from gloam.runtime.bulk.extract import ExtractOptions, ExtractSummary, complete
+from gloam.runtime.bulk.extract import ExtractOptions, ExtractSummary, complete, stale_shards
 from gloam.runtime.bulk.metrics import served_metrics
 from gloam.runtime.bulk.ray_cluster import Cluster, closed, connected, one_line_errors
 from gloam.runtime.bulk.ray_worker import ShardReport, ShardWorker, Start, Work, look, readable
-from gloam.runtime.bulk.stages import progress_bar
+from gloam.runtime.bulk.resume import Resuming
+from gloam.runtime.bulk.stages import Queues, progress_bar, worker_threads
 from gloam.runtime.descriptors.store import Job, ShardWriter
 from gloam.runtime.models.embedder import Embedder
 from gloam.runtime.output_folder import names_sha256
@@ -82,6 +83,8 @@ def extract_on_ray(
     options: ExtractOptions | None = None,
     *,
     cluster: Cluster | None = None,
+    grow: bool = False,
+    verify_sources: bool = False,
     decode_threads: int | None = None,
     metrics_port: int | None = None,
     progress: bool = False,
@@ -96,6 +99,8 @@ def extract_on_ray(
         folder: of the store, on storage that all nodes share.
         options: resizing, dtype, shard size.
         cluster: where the workers run; this machine by default.
+        grow, verify_sources: see :func:`gloam.runtime.bulk.extract.extract`. This process looks at the images of an
+            earlier run; those that failed and have the same bytes as then are not tried again.
         decode_threads: of each worker; ``cpus_per_worker`` by default.
         metrics_port: serve the state of the run for Prometheus, from this process.
         progress: show a bar on stderr where that is a terminal.
@@ -114,9 +119,11 @@ def extract_on_ray(
     with connected(cluster) as ray:
         room = cluster.room(node["Resources"] for node in ray.nodes() if node["Alive"])
         model = _first_look(ray, cluster, start)
-        writer = ShardWriter.begin(Path(folder).absolute(), Job(**model["job"]), options.shards(len(items)))
+        job, shards = Job(**model["job"]), range(options.shards(len(items)))
+        writer = ShardWriter.begin(Path(folder).absolute(), job, len(shards), grow=grow)
         summary = RaySummary(images=len(items), backend=BackendFacts.from_dict(model["backend"]))
-        missing = missing_shards(writer, options, summary)
+        resuming, threads = Resuming(grow, verify_sources), worker_threads(decode_threads)
+        missing = stale_shards(items, writer, options, shards, None, resuming, threads, summary, Queues())
         summary.workers = min(cluster.workers or room, len(missing))
         with (
             served_metrics(metrics_port, summary, None),
@@ -139,17 +146,6 @@ def extract_on_ray(
             _settle(writer)
             complete(writer, summary)
     return RayRun(summary, writer.job, model["name"])
-
-
-def missing_shards(writer: ShardWriter, options: ExtractOptions, summary: RaySummary) -> list[int]:
-    """The shards that are still to be made; the others are counted into the summary."""
-    missing = []
-    for shard in range(writer.shards):
-        if writer.done(shard):
-            summary.reuse(len(options.span(shard, writer.job.images)), writer.failed(shard))
-        else:
-            missing.append(shard)
-    return missing
 
 
 def _first_look(ray: Any, cluster: Cluster, start: Start) -> dict[str, Any]:

@@ -171,7 +171,10 @@ class ShardWorker:
         work, options = self._work, self._work.start.options
         writer = ShardWriter(work.folder, work.job, options.shards(len(items)))
         maker = ShardMaker(items, embedder, writer, options, summary)
-        maker.make([shard], work.threads)
+        if (rows := writer.rows(shard)) is None:
+            maker.make([shard], work.threads)
+        else:  # by a worker that died before it could say so
+            summary.reuse(len(rows), writer.failed(shard), 0)
         return maker.run_pixels, maker.valid_pixels
 
 

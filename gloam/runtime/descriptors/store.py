@@ -12,11 +12,10 @@ and is made again by the next run.
 from __future__ import annotations
 
 import contextlib
-import csv
 import io
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +27,6 @@ import pyarrow.parquet as pq
 
 from gloam.errors import StoreError, UsageError
 from gloam.files import (
-    plain_cell,
     read_file,
     read_sealed,
     sealed_json,
@@ -39,12 +37,19 @@ from gloam.files import (
     write_where_changed,
 )
 from gloam.record import fill_dataclass
-from gloam.runtime.output_folder import MANIFEST, occupied, refuse_another
+from gloam.runtime.output_folder import (
+    FAILURES,
+    MANIFEST,
+    failures_csv,
+    occupied,
+    refuse_another,
+    remove,
+    remove_beyond,
+)
 
 SCHEMA = 1
 CHECKSUM_KEY = b"descriptors_sha256"
 OK = "ok"
-FAILURES = "failures.csv"
 AGAIN = "run the same `gloam extract` again, it makes this shard again"
 
 
@@ -110,8 +115,14 @@ class ShardWriter:
         self._whole: dict[int, dict[str, str]] = {}  # checksums of shards that were found whole, or made, here
 
     @classmethod
-    def begin(cls, folder: str | Path, job: Job, shards: int) -> ShardWriter:
+    def begin(cls, folder: str | Path, job: Job, shards: int, *, grow: bool = False) -> ShardWriter:
         """The writer of a store that is new, or of the same job; what is there is left as it is.
+
+        Args:
+            folder: of the store.
+            job: what decides its content.
+            shards: how many it has.
+            grow: take a store of other images, too; see :meth:`retract`.
 
         Raises:
             IncompatibleError: the folder holds a store of another job; the message names what differs.
@@ -120,7 +131,7 @@ class ShardWriter:
         writer = cls(folder, job, shards)
         if occupied(writer.folder, "a descriptor store"):
             manifest = read_manifest(writer.folder)
-            refuse_another(writer.folder, manifest["job"], json.loads(json.dumps(asdict(job))), "a store")
+            refuse_another(writer.folder, manifest["job"], _plain(job), "a store", grow=grow)
             writer._stated = manifest["sha256"]
         else:
             write_bytes(writer.folder / MANIFEST, writer._manifest({}))
@@ -168,6 +179,26 @@ class ShardWriter:
         """Rows of a finished shard that are not ``ok``."""
         return sum(row.status != OK for row in self.rows(shard) or [])
 
+    def retract(self, shards: Collection[int]) -> None:
+        """State the store unfinished, of this job, and without these shards, which are to be made again.
+
+        What was noted of the others is kept. Where there is nothing to state, nothing is written.
+
+        Raises:
+            StoreError: the folder cannot be written.
+        """
+        if not shards and read_manifest(self.folder)["job"] == _plain(self.job):
+            return
+        for shard in set(range(self.shards)).difference(shards):
+            if recorded_sums(self.folder, shard) is None and (sums := self._sums(shard)) is not None:
+                write_text(_record_path(self.folder, shard), _record(sums))
+        write_where_changed(self.folder / MANIFEST, self._manifest({}))
+        self._stated = {}
+        for shard in shards:
+            self._whole.pop(shard, None)
+            remove(shard_paths(self.folder, shard)[1])
+        remove_beyond(self.folder / "shards", self.shards)
+
     def write(self, shard: int, rows: Sequence[Row], descriptors: npt.NDArray[np.floating[Any]]) -> None:
         """Write one shard: the descriptors of its ``ok`` rows in order, then the table that makes it valid."""
         if len(descriptors) != sum(row.status == OK for row in rows):
@@ -182,7 +213,7 @@ class ShardWriter:
         pq.write_table(table, sink, compression="zstd")
         sums = {path.name: sha256_bytes(content), table_path.name: sha256_bytes(sink.getvalue())}
         write_bytes(path, content)
-        write_text(_record_path(self.folder, shard), "".join(f"{value}  {name}\n" for name, value in sums.items()))
+        write_text(_record_path(self.folder, shard), _record(sums))
         write_bytes(table_path, sink.getvalue())
         self._whole[shard] = sums
 
@@ -203,19 +234,19 @@ class ShardWriter:
                 "run `gloam extract` for them, then finish"
             )
         sums: dict[str, str] = {}
-        failures: list[Row] = []
+        failures: list[tuple[str, str]] = []
         for shard in range(self.shards):
             rows = self.rows(shard)
             if rows is None:
                 raise StoreError(f"{shard_paths(self.folder, shard)[1]}: a damaged shard; {AGAIN}")
             sums |= self._whole[shard]
-            failures += [row for row in rows if row.status != OK]
+            failures += [(row.image, row.status) for row in rows if row.status != OK]
         write_where_changed(self.folder / FAILURES, failures_csv(failures))
         write_where_changed(self.folder / MANIFEST, self._manifest(sums))
         self._stated = sums
         for shard in range(self.shards):
-            with contextlib.suppress(FileNotFoundError):
-                _record_path(self.folder, shard).unlink()
+            if (record := _record_path(self.folder, shard)).exists():  # a disk that is read only refuses to be asked
+                remove(record)
         return len(failures)
 
     def _sums(self, shard: int) -> dict[str, str] | None:
@@ -396,15 +427,6 @@ def recorded_sums(folder: Path, shard: int) -> dict[str, str] | None:
     return sums if sums.keys() == {path.name for path in shard_paths(folder, shard)} else None
 
 
-def failures_csv(failures: Sequence[Row]) -> bytes:
-    """``failures.csv``: a line per image that could not be described."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["image", "reason"])
-    writer.writerows([plain_cell(row.image), plain_cell(row.status)] for row in failures)
-    return text.getvalue().encode()
-
-
 def damaged_files(folder: Path, manifest: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Read every byte of a store.
 
@@ -415,7 +437,7 @@ def damaged_files(folder: Path, manifest: Mapping[str, Any]) -> Iterator[tuple[s
     Yields:
         name and fault of each file that is not as it was written, or, in a complete store, is missing.
     """
-    failures: list[Row] | None = []
+    failures: list[tuple[str, str]] | None = []
     for shard in range(manifest["shards"]):
         sums = manifest["sha256"] if manifest["complete"] else recorded_sums(folder, shard)
         for path in shard_paths(folder, shard):
@@ -431,7 +453,7 @@ def damaged_files(folder: Path, manifest: Mapping[str, Any]) -> Iterator[tuple[s
                 yield path.name, fault
         if failures is not None and manifest["complete"]:
             found = pq.read_table(shard_paths(folder, shard)[1], columns=["image", "status"]).to_pylist()
-            failures += [Row(**row) for row in found if row["status"] != OK]
+            failures += [(row["image"], row["status"]) for row in found if row["status"] != OK]
     if failures is not None and manifest["complete"]:
         with contextlib.suppress(FileNotFoundError):
             if read_file(folder / FAILURES) != failures_csv(failures):
@@ -464,6 +486,15 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     except (ValueError, KeyError, TypeError, UsageError) as error:
         raise StoreError(f"{path}: the manifest is damaged ({error}); extract again into another folder") from error
     raise StoreError(f"{path}: a store of schema {schema!r}, this gloam reads {SCHEMA}; extract again")
+
+
+def _plain(job: Job) -> Any:
+    """A job as it is read from a manifest."""
+    return json.loads(json.dumps(asdict(job)))
+
+
+def _record(sums: Mapping[str, str]) -> str:
+    return "".join(f"{value}  {name}\n" for name, value in sums.items())
 
 
 def _record_path(folder: Path, shard: int) -> Path:

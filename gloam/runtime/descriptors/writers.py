@@ -13,7 +13,7 @@ import numpy.typing as npt
 from gloam.data.kapture_io import write_global_features
 from gloam.errors import DataError, StoreError, require
 from gloam.files import bad_name, temporary_folder, write_failure
-from gloam.runtime.descriptors.source import DescriptorSource
+from gloam.runtime.descriptors.source import DescriptorSource, failures_of
 from gloam.runtime.descriptors.store import DescriptorStore
 
 BLOCK = 4096
@@ -52,12 +52,13 @@ def write_kapture(store: DescriptorSource, root: str | Path, feature_type: str) 
     """Write a store as kapture global features below ``root/reconstruction/global_features/<feature_type>``.
 
     Each ``.gfeat`` is D little-endian float32 values; ``global_features.txt``, which makes the type exist for a
-    reader, is written last.
+    reader, is written last. What an earlier run wrote of images that failed since is removed.
 
     Returns:
         number of descriptors written.
     """
-    return write_global_features(root, feature_type, _rows(store), store.dimension)
+    failed = (name for name in failures_of(store) if bad_name(name) is None)
+    return write_global_features(root, feature_type, _rows(store), store.dimension, without=failed)
 
 
 def write_hloc(store: DescriptorSource, path: str | Path, dtype: str = "float16") -> int:

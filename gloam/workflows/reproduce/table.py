@@ -238,11 +238,11 @@ def _describe(
     options = ExtractOptions(max_side=MAX_SIDE)
     stores = folder / benchmark.name
     queries, items = read_images(benchmark, root, place)
-    extract(items, embedder, stores / "map", options)
+    extract(items, embedder, stores / "map", options, grow=True)  # what an earlier run made of other images is its own
     database = DescriptorStore.open(stores / "map")
     if benchmark.queries_are_the_map:
         return database, database
-    extract(queries, embedder, stores / "query", options)
+    extract(queries, embedder, stores / "query", options, grow=True)
     return DescriptorStore.open(stores / "query"), database
 
 

@@ -170,7 +170,7 @@ def test_a_full_disk_keeps_finished_shards(tmp_path: Path, embedder: Embedder, m
 
     def full(descriptor: int) -> None:
         calls[0] += 1
-        if calls[0] > 7:
+        if calls[0] > 9:
             raise OSError(errno.ENOSPC, "No space left on device")
         fsync(descriptor)
 

@@ -224,6 +224,11 @@ def test_query_boxes_are_cut_at_full_size_and_reduced_with_their_image(tmp_path)
     crop = np.asarray(Image.open(tmp_path / "crops" / "a.png"))
     assert crop.shape == (25, 50, 3)  # a quarter, as 400 becomes 100
     assert (crop == [255, 0, 0]).all()
+    Image.fromarray(pixels[..., ::-1]).save(tmp_path / "a.png")  # another image of that name
+    (tmp_path / "crops" / "of-another-truth.png").write_bytes(b"")
+    crop_queries(parse_ground_truth(value), {"a": tmp_path / "a.png"}, tmp_path / "crops", max_side=100)
+    assert (np.asarray(Image.open(tmp_path / "crops" / "a.png")) == [0, 0, 255]).all()
+    assert [path.name for path in (tmp_path / "crops").iterdir()] == ["a.png"]
     outside = parse_ground_truth(value | {"gnd": [{"ok": [0], "bbx": [100, 50, 900, 150]}]})
     with pytest.raises(DataError, match="lies outside its image"):
         crop_queries(outside, {"a": tmp_path / "a.png"}, tmp_path / "other")
