@@ -12,11 +12,11 @@ from gloam.cli.shared.image_runs import add_metrics_port, add_resuming, add_sour
 from gloam.cli.shared.report import Report
 from gloam.cli.shared.values import width_height
 from gloam.errors import UsageError
+from gloam.runtime.backends.placement import ON_GPU
 
 if TYPE_CHECKING:
     from gloam.runtime.bulk.ray_cluster import Cluster
 
-ON_GPU = ("cuda", "tensorrt")
 HELP = "describe a folder, list, kapture dataset, tar or Parquet shards or URL of images into a resumable store"
 KEPT = ("shards/*.npy",)
 

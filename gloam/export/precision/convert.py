@@ -44,6 +44,7 @@ KINDS = ("embedder", "fused", "translator", "edges")
 SELFTEST_ROOM = 2.0  # an int8 self-test may differ from torch by so many times what it does where it was made
 MAX_SIDE = 512  # pixels, of calibration and check images
 MOST_IMAGES = 400  # that are held in memory, half to calibrate and half to check; evenly from all that are given
+RANKING = 32  # of the check's images, by which single convolutions are ordered
 GENERATED = ((256, 256), (255, 257), (200, 131), (240, 320), (131, 163), (320, 240))  # where no images are given
 
 
@@ -60,6 +61,8 @@ class Conversion:
             ``mAP`` of both where folders say the places; empty for other models and fewer than 3 images.
         details: nodes in half precision and casts, or convolutions in int8 and kept in float32.
         images: that the check looked at; calibration had others.
+        calibrated: images that int8 was calibrated on: of those that can be read, in the order of their names, the
+            first, the third and so on; the check looks at the others.
     """
 
     precision: Precision
@@ -70,6 +73,7 @@ class Conversion:
     task: dict[str, float] = field(default_factory=dict)
     details: dict[str, Any] = field(default_factory=dict)
     images: int = 0
+    calibrated: int = 0
 
 
 def convert_precision(
@@ -124,7 +128,11 @@ def convert_precision(
             details = asdict(half)
         else:
             made, report = to_int8(
-                proto, checker.calibration(), lambda model: checker.loss(_written(model, carried, folder)), allowed
+                proto,
+                checker.calibration(),
+                lambda model: checker.loss(_written(model, carried, folder)),
+                allowed,
+                lambda model: checker.loss(_written(model, carried, folder), RANKING),
             )
             details = asdict(report)
         file = _written(made if precision == "int8" else rounding_twin(made), carried, folder)
@@ -140,6 +148,7 @@ def convert_precision(
             checker.task(file) if card.embeds else {},
             details,
             len(checker.images),
+            len(checker.given) if precision == "int8" else 0,
         )
         if not conversion.passed and not accept:
             cure = "calibrate with more images" if precision == "int8" else "choose another precision"
@@ -201,7 +210,7 @@ class _Checker:
             sizes = dict.fromkeys((min(h, self._side), min(w, self._side)) for h, w in GENERATED)
             read = [(f"generated {h}x{w}", textured_image(rng, h, w)) for h, w in sizes]
             read = [pair for pair in read for _ in range(2)]  # nothing is calibrated on these
-        self._given = [image for _, image in read[::2]]
+        self.given = [image for _, image in read[::2]]
         self.names, self.images = [name for name, _ in read[1::2]], [image for _, image in read[1::2]]
         self.truth = self._answers(self.original)
 
@@ -210,14 +219,15 @@ class _Checker:
             return Embedder.load(file, Placement(backend="onnxruntime"))
         return ImageModel.load(file, self.card.kind, Placement(backend="onnxruntime"))
 
-    def _answers(self, model: Any) -> list[npt.NDArray[np.float32]]:
-        return list(model(self.images)) if self.embeds else model.maps(self.images)
+    def _answers(self, model: Any, most: int | None = None) -> list[npt.NDArray[np.float32]]:
+        images = self.images[:most]
+        return list(model(images)) if self.embeds else model.maps(images)
 
     def calibration(self) -> list[dict[str, npt.NDArray[Any]]]:
         """Inputs of the graph, an image each."""
         feeds: list[dict[str, npt.NDArray[Any]]] = []
         profile = self.card.profile
-        for image in self._given:
+        for image in self.given:
             if not self.embeds:
                 shape = profile.shape_for(image.shape[0], image.shape[1])
                 feeds.append({"images": reflect_to(image[..., : self.original.channels], shape)[0][None]})
@@ -230,12 +240,12 @@ class _Checker:
                 feeds.append({"images": batch, "sizes": sizes})
         return feeds
 
-    def loss(self, file: Path) -> float:
-        """Worst difference over the check's images."""
-        found = self._answers(self._open(file))
+    def loss(self, file: Path, most: int | None = None) -> float:
+        """Worst difference over the check's images, or over the first of them."""
+        found, truth = self._answers(self._open(file), most), self.truth[:most]
         if self.embeds:
-            return worst_loss(np.stack(found), np.stack(self.truth))
-        worst = max(float(np.abs(a - b).max()) for a, b in zip(found, self.truth, strict=True))
+            return worst_loss(np.stack(found), np.stack(truth))
+        worst = max(float(np.abs(a - b).max()) for a, b in zip(found, truth, strict=True))
         return worst if np.isfinite(worst) else float("inf")
 
     def task(self, file: Path) -> dict[str, float]:

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from gloam.errors import DeviceError, ImageError, ModelError, UsageError
-from gloam.export.engine.build import BuildOptions, build_engine
+from gloam.export.engine.build import build_engine
+from gloam.export.engine.options import BuildOptions
 from gloam.files import sha256_bytes
 from gloam.runtime.backends.cuda.device import DeviceMemoryError
 from gloam.runtime.backends.cuda.driver import Driver
