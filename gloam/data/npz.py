@@ -1,4 +1,4 @@
-"""Named arrays in one ``.npz`` file: whole or absent when written, and whole or refused when read, without trusting it."""
+"""Named arrays in one ``.npz`` file: whole or absent when written, whole or refused when read, never trusted."""
 
 from __future__ import annotations
 
