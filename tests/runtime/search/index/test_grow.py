@@ -129,11 +129,11 @@ def test_a_build_after_a_kill_has_the_bytes_and_names_of_an_undisturbed_one(
     build_index(new, tmp_path / "whole", shards=2)
 
     def killed(*_: object, **__: object) -> None:
+        patch.setattr(Path, "unlink", killed)  # a dead process cleans nothing up
         raise Killed
 
     with monkeypatch.context() as patch:
         patch.setattr("gloam.runtime.search.index.build.publish", killed)
-        patch.setattr(Path, "unlink", killed)
         with pytest.raises(Killed):
             build_index(new, tmp_path / "cut", shards=2)
     assert (tmp_path / "cut/begun.json").is_file()
