@@ -14,6 +14,7 @@ from gloam.export.precision import PRECISIONS
 
 if TYPE_CHECKING:
     from gloam.export.precision.convert import Conversion
+    from gloam.heartbeat import Say
     from gloam.model_card import InputRule, ModelCard
     from gloam.padding import PaddingProfile
 
@@ -117,11 +118,12 @@ class _Loaded:
     notes: list[str] = field(default_factory=list)
 
 
-def export_weights(request: ExportRequest) -> Exported:
+def export_weights(request: ExportRequest, say: Say | None = None) -> Exported:
     """Weights to one self-describing ONNX file, by what the weights are.
 
     Args:
         request: what to export, and how.
+        say: gets a line now and then where it takes long.
 
     Returns:
         the card of the written file, its identities (hex sha256), and the figures of the release check.
@@ -134,7 +136,7 @@ def export_weights(request: ExportRequest) -> Exported:
         MissingExtraError: torch or onnx is not installed.
     """
     if request.weights is not None and request.weights.suffix == ".onnx":
-        return _finished(request.weights, None, request, [])
+        return _finished(request.weights, None, request, [], say)
     from gloam.padding import PaddingProfile
 
     loaded = _random(request) if request.weights is None else _from_file(request)
@@ -154,7 +156,7 @@ def export_weights(request: ExportRequest) -> Exported:
     with tempfile.TemporaryDirectory(prefix="gloam-export-") as folder:
         more = request.precision != "fp32" or _fronted(request)
         exact = Path(folder) / "model.onnx" if more else request.output
-        return _finished(exact, _export(loaded, request, exact, profile), request, loaded.notes)
+        return _finished(exact, _export(loaded, request, exact, profile), request, loaded.notes, say)
 
 
 def _given(request: ExportRequest, name: str) -> bool:
@@ -197,7 +199,9 @@ def _refuse(request: ExportRequest) -> None:
         raise UsageError("--option goes with --random-init; a checkpoint states its own options")
 
 
-def _finished(exact: Path, card: ModelCard | None, request: ExportRequest, notes: list[str]) -> Exported:
+def _finished(
+    exact: Path, card: ModelCard | None, request: ExportRequest, notes: list[str], say: Say | None
+) -> Exported:
     """What is still to be done to an exported float32 file: something in front, another precision, the record of it."""
     with tempfile.TemporaryDirectory(prefix="gloam-export-") as folder:
         if _fronted(request):
@@ -207,11 +211,11 @@ def _finished(exact: Path, card: ModelCard | None, request: ExportRequest, notes
             card = put_in_front(exact, whole, translator=request.translate, max_side=request.resize)
             exact = whole
         if card is None or request.precision != "fp32":
-            return Exported(request.output, *_converted(exact, request), notes)
+            return Exported(request.output, *_converted(exact, request, say), notes)
         return Exported(request.output, card, None, notes)
 
 
-def _converted(exact: Path, request: ExportRequest) -> tuple[ModelCard, Conversion]:
+def _converted(exact: Path, request: ExportRequest, say: Say | None) -> tuple[ModelCard, Conversion]:
     from gloam.data.sources import find_images
     from gloam.export.precision.convert import convert_precision
 
@@ -223,6 +227,7 @@ def _converted(exact: Path, request: ExportRequest) -> tuple[ModelCard, Conversi
         items=find_images(request.calibrate) if request.calibrate is not None else (),
         tolerance=request.tolerance,
         accept=request.accept_loss,
+        say=say,
     )
 
 
