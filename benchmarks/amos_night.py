@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from benchmarks.amos_retrieval import SIZE
 from benchmarks.amos_translators import NO_NOISE, PHOTOGRAPHS
+from benchmarks.shared.intervals import group_bootstrap
 from benchmarks.shared.night_retrieval import (
     CLAHE,
     DAYS,
@@ -40,7 +41,6 @@ from gloam.data.images import decode_image
 from gloam.data.retrieval_sets.pairing import pairs_within
 from gloam.data.retrieval_sets.sets import RetrievalSet
 from gloam.data.sources import ImageItem
-from gloam.eval.intervals import group_bootstrap
 from gloam.model_card import Photometric
 from gloam.networks.checkpoints import load_checkpoint
 from gloam.runtime.models.image_model import ImageOperation

@@ -15,10 +15,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from benchmarks.shared.intervals import group_bootstrap
 from benchmarks.shared.result import Result, data_pack
 from gloam.data.images import decode_image
 from gloam.data.photometric import apply_photometric
-from gloam.eval.intervals import group_bootstrap
 from gloam.eval.retrieval.ground_truth import GroundTruth, read_ground_truth
 from gloam.eval.retrieval.scores import RetrievalScores, evaluate
 from gloam.export.embedder import export_embedder

@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.shared.result import Result
-from gloam.training.embedders.diverse_anchors import WINDOW, diverse_anchors, rank_window
-from gloam.training.embedders.hard_negatives import hard_negatives
+from gloam.training.embedders.tuples.diverse_anchors import WINDOW, diverse_anchors, rank_window
+from gloam.training.embedders.tuples.hard_negatives import hard_negatives
 
 ITEMS, ANCHORS, POOL, DIMENSION, NEGATIVES = 10_000, 2_000, 22_000, 512, 5
 CLUSTERS = (700, 5_000)  # 700 is about Retrieval-SfM's number of 3D models

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
 import types
 import typing
 from collections.abc import Mapping
@@ -48,7 +49,7 @@ def fill_dataclass(kind: type[T], value: Any, where: str, base: T | None = None)
     """
     if not isinstance(value, Mapping):
         raise _wrong_type(value, kind, where)
-    hints = typing.get_type_hints(kind)
+    hints = _hints(kind)  # type: ignore[arg-type]  # a class is hashable
     fields = {field.name: field for field in dataclasses.fields(kind)}  # type: ignore[arg-type]  # a dataclass
     filled: dict[str, Any] = {}
     for key, item in value.items():
@@ -81,6 +82,9 @@ def to_json(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [to_json(item) for item in value]
     return str(value) if isinstance(value, Path) else value
+
+
+_hints = functools.cache(typing.get_type_hints)  # of a million pictures
 
 
 def _required(field: dataclasses.Field[Any], written: bool) -> bool:

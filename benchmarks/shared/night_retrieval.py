@@ -33,7 +33,7 @@ from gloam.training.embedders.config import MetricConfig
 from gloam.training.embedders.night_rule import NightRule
 from gloam.training.embedders.nights import open_night_maker
 from gloam.training.embedders.train import train_metric
-from gloam.training.embedders.tuple_images import describe_images
+from gloam.training.embedders.tuples.images import describe_images
 
 INPUT: dict[str, Any] = {"padding": "tf", "mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
 BATCH = 32

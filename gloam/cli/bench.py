@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from gloam.cli.shared.report import Report
+from gloam.cli.shared.request import filled
 from gloam.cli.shared.values import place
 from gloam.errors import UsageError
 from gloam.runtime.backends.placement import BACKENDS, CPU_PRECISIONS, Placement
@@ -16,11 +17,13 @@ HELP = "measure images per second of a model by every backend, number of threads
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the verb."""
     parser.add_argument("model", type=Path, help="embedder, translator or edge detector (.onnx)")
-    parser.add_argument(
-        "--images", type=place, help="folder or list of photographs, at native sizes (default: four made ones)"
-    )
+    parser.add_argument("--images", type=place, help="folder or list of photographs (default: four made ones)")
     parser.add_argument("--count", type=int, default=8, help="images to use, evenly from all that are given")
-    parser.add_argument("--max-side", type=int, default=0, help="longer side in pixels, 0 keeps native sizes")
+    parser.add_argument(
+        "--max-side",
+        type=int,
+        help="longer side in pixels, 0 keeps native sizes (default: an embedder's input rule, else native)",
+    )
     parser.add_argument("--rounds", type=int, default=5, help="timed rounds; the median counts")
     parser.add_argument("--threads", type=int, help="only so many threads (default: all cores, and half of them)")
     parser.add_argument("--backend", choices=BACKENDS, help="only this one, beside the default")
@@ -46,15 +49,6 @@ def run(arguments: argparse.Namespace) -> Report:
         raise UsageError("--allow goes with --tune")
     from gloam.runtime.bench.run import BenchRequest, run_bench
 
-    request = BenchRequest(
-        model=arguments.model,
-        images=arguments.images,
-        count=arguments.count,
-        max_side=arguments.max_side,
-        rounds=arguments.rounds,
-        only=Placement("cpu", arguments.threads, arguments.backend, arguments.cpu_precision),
-        tune=arguments.tune,
-        allow=tuple(arguments.allow),
-    )
-    done = run_bench(request)
+    only = Placement("cpu", arguments.threads, arguments.backend, arguments.cpu_precision)
+    done = run_bench(filled(BenchRequest, arguments, only=only, allow=tuple(arguments.allow)))
     return Report(done.to_dict(), str(done))

@@ -9,6 +9,7 @@ from pathlib import Path
 from gloam.cli.shared.report import Report
 
 HELP = "render a town, extract, index, retrieve, localize day and night queries, write the report; needs no torch"
+KEPT = ("*/*",)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

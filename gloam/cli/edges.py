@@ -11,6 +11,7 @@ from gloam.cli.shared.image_runs import add_run_arguments, report_pictures
 from gloam.cli.shared.report import Report
 
 HELP = "detect edges in a folder, list or kapture dataset of images; 8-bit grey PNG, 255 = certain"
+KEPT = ("progress.jsonl", "manifest.json", "*.tar")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

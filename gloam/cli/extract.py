@@ -8,22 +8,29 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gloam.cli.shared.backend_options import add_backend, placement
-from gloam.cli.shared.image_runs import add_metrics_port, add_source
+from gloam.cli.shared.image_runs import add_metrics_port, add_resuming, add_source
 from gloam.cli.shared.report import Report
+from gloam.cli.shared.values import width_height
 from gloam.errors import UsageError
+from gloam.runtime.backends.placement import ON_GPU
 
 if TYPE_CHECKING:
     from gloam.runtime.bulk.ray_cluster import Cluster
 
-ON_GPU = ("cuda", "tensorrt")
 HELP = "describe a folder, list, kapture dataset, tar or Parquet shards or URL of images into a resumable store"
+KEPT = ("shards/*.npy",)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the verb."""
     add_source(parser)
     parser.add_argument(
-        "-o", "--output", type=Path, required=True, help="folder of the store; the same command resumes"
+        "-o",
+        "--output",
+        type=Path,
+        required=True,
+        help="folder of the store; the same command resumes: shards whose images changed are made again, failed images "
+        "tried again, and a complete store that needs nothing is not touched",
     )
     parser.add_argument(
         "--model", type=Path, required=True, help="embedder, alone or fused with a translator: .onnx or engine folder"
@@ -32,10 +39,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     size.add_argument(
         "--max-side",
         type=int,
-        help="longer side in pixels, 0 keeps native sizes (default: 1024; native for a model that resizes itself)",
+        help="longer side in pixels, 0 keeps native sizes; another than the model's input rule, which is the default, "
+        "gives descriptors of another space",
     )
     size.add_argument(
-        "--stretch", type=_size, metavar="WxH", help="exact width and height in pixels, whatever the aspect"
+        "--stretch", type=width_height, metavar="WxH", help="exact width and height in pixels, whatever the aspect"
     )
     parser.add_argument(
         "--fast-decode",
@@ -53,6 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--dtype", choices=("float16", "float32"), default="float16", help="of the stored descriptors")
     parser.add_argument("--shard-size", type=int, default=1000, help="images per shard, the unit of work and resume")
+    add_resuming(parser)
     tasks = parser.add_argument_group("several tasks into one store, e.g. a Slurm array; the last one completes it")
     tasks.add_argument(
         "--shard-index", type=int, metavar="I", help="of this task, from 0: it makes the shards I, I + N, I + 2N, ..."
@@ -114,6 +123,8 @@ def run(arguments: argparse.Namespace) -> Report:
         dtype=arguments.dtype,
         shard_size=arguments.shard_size,
         fast_decode=arguments.fast_decode,
+        grow=arguments.grow,
+        verify_sources=arguments.verify_sources,
         decode_threads=arguments.decode_threads,
         metrics_port=arguments.metrics_port,
         progress=not arguments.json,
@@ -163,11 +174,3 @@ def _cluster(arguments: argparse.Namespace) -> Cluster:
         gpus_per_worker=float(arguments.device in ON_GPU) if gpus is None else gpus,
         debug=arguments.debug,
     )
-
-
-def _size(text: str) -> tuple[int, int]:
-    try:
-        width, height = (int(item) for item in text.lower().split("x"))
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not WIDTHxHEIGHT, e.g. 416x320") from None
-    return width, height

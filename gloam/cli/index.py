@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import asdict
 from pathlib import Path
 
 from gloam.cli.shared.report import Report
+from gloam.cli.shared.request import filled
+from gloam.cli.shared.store_options import add_trust
 from gloam.cli.shared.values import INDEX_DEVICES, nbytes
-from gloam.errors import UsageError
 
 HELP = "build a FAISS index from a store of descriptors, add to one, or merge several"
 KINDS = ("auto", "flat", "ivfpq", "hnsw")
@@ -20,6 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", "--output", type=Path, required=True, help="folder of the index")
     parser.add_argument("--add", type=Path, metavar="STORE", help="add this store to the index that is there")
     parser.add_argument("--merge", type=Path, nargs="+", metavar="INDEX", help="join these indexes into a new one")
+    add_trust(parser)
     kind = parser.add_argument_group("the kind of index")
     kind.add_argument(
         "--kind",
@@ -43,38 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> Report:
     """Build, add to, or merge."""
-    if sum(value is not None for value in (arguments.store, arguments.add, arguments.merge)) != 1:
-        raise UsageError("give a STORE to index, or --add STORE, or --merge INDEX INDEX ...: one of the three")
-    built = (arguments.kind, arguments.memory, arguments.factory, arguments.train_samples)
-    if arguments.store is None and (arguments.shards != 1 or any(value is not None for value in built)):
-        raise UsageError("an index that grows keeps its kind: leave out the options of the kind of index")
-    if arguments.factory is not None and (arguments.memory is not None or arguments.kind is not None):
-        raise UsageError("--factory says which index to build; leave out --memory and --kind")
-    from gloam.runtime.descriptors.store import DescriptorStore
-    from gloam.runtime.search.index import add_to_index, build_index, merge_indexes, plan_index
-    from gloam.runtime.search.index.recall import said
+    from gloam.runtime.search.index.make import IndexRequest, make_index
 
-    lines: list[str] = []
-    if arguments.merge is not None:
-        card = merge_indexes(arguments.merge, arguments.output)
-    elif arguments.add is not None:
-        card = add_to_index(DescriptorStore.open(arguments.add), arguments.output)
-    else:
-        store = DescriptorStore.open(arguments.store)
-        factory = arguments.factory
-        if factory is None:
-            plan = plan_index(len(store), store.dimension, kind=arguments.kind or "auto", memory=arguments.memory)
-            factory = plan.factory
-            lines.append(f"chosen: {plan}")
-        card = build_index(
-            store,
-            arguments.output,
-            factory,
-            train_samples=arguments.train_samples,
-            seed=arguments.seed,
-            shards=arguments.shards,
-            recall=arguments.recall,
-            device=arguments.device,
-        )
-    text = f"{arguments.output}: {card.count} vectors of {card.dimension} values, {card.factory}\nspace {card.space}"
-    return Report({"index": str(arguments.output), **asdict(card)}, "\n".join([text, *lines, *said(card)]))
+    made = make_index(filled(IndexRequest, arguments))
+    return Report(made.to_dict(), str(made))

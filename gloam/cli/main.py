@@ -1,25 +1,32 @@
 """The ``gloam`` command: finds the verbs, parses, runs one, prints its report, turns errors into one line.
 
 Each verb is a file of this package that defines ``HELP`` (one line), ``add_arguments(parser)`` and
-``run(arguments) -> Report``. Verbs import what is heavy inside ``run``, so that ``--help`` is quick and a missing
-package hides no command.
+``run(arguments) -> Report``; one that resumes has ``KEPT``, patterns of the finished work in its output folder, or True
+where that lies elsewhere. Verbs import what is heavy inside ``run``, so that ``--help`` is quick and a missing package
+hides no command.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
 import json
 import keyword
 import os
+import signal
 import sys
+import threading
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from types import FrameType
+from typing import Literal, NoReturn
 
 from gloam import __version__
 from gloam.cli.shared.help_format import HelpFormatter
 from gloam.cli.shared.report import Report
 from gloam.errors import GloamError, missing_package
+from gloam.files import TEMPORARY_PREFIX, printable, printable_lines
 
 VERBS = (
     "demo",
@@ -35,6 +42,7 @@ VERBS = (
     "index",
     "search",
     "pairs",
+    "store",
     "asmk",
     "localize",
     "eval",
@@ -62,7 +70,7 @@ def build_parser() -> argparse.ArgumentParser:
         module.add_arguments(child)
         add_common(child)
         if hasattr(module, "run"):  # verbs with sub-verbs set it on their leaves
-            child.set_defaults(run=module.run)
+            child.set_defaults(run=module.run, kept=getattr(module, "KEPT", ()))
     return parser
 
 
@@ -77,33 +85,88 @@ def add_common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--debug", action="store_true", help="show a traceback where an error would be one line")
 
 
+class Ended(KeyboardInterrupt):
+    """A signal that asks the process to end; whatever keeps work at Ctrl-C keeps it at this too."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.number = number
+
+
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run ``gloam`` and return its exit code: 0, 1 where a check failed, 2 for an error, 130 for Ctrl-C."""
+    """Run ``gloam`` and return its exit code: 0, 1 where a check failed, 2 for an error, 130 for Ctrl-C, 143 for
+    SIGTERM, 129 for SIGHUP."""
     arguments = build_parser().parse_args(argv)
     try:
-        report: Report = arguments.run(arguments)
+        with _ended_by_signals():
+            report: Report = arguments.run(arguments)
     except GloamError as error:
-        return _refused(arguments, error)
+        return _refused(arguments, str(error))
     except ImportError as error:
         missing = missing_package(error)
         if missing is None:
             raise
-        return _refused(arguments, missing)
-    except KeyboardInterrupt:
-        print(f"gloam {arguments.verb}: interrupted; finished work is kept, run it again to carry on", file=sys.stderr)
-        return 130
+        return _refused(arguments, str(missing))
+    except OSError as error:  # of a path that was given, for what is read and written is named where it is
+        place = "" if error.filename is None else f"{error.filename}: "
+        return _refused(arguments, f"{place}{error.strerror or error}; check the path")
+    except KeyboardInterrupt as ended:
+        print(f"gloam {arguments.verb}: interrupted; {_left(arguments)}", file=sys.stderr)
+        return 128 + (ended.number if isinstance(ended, Ended) else signal.SIGINT)
     try:
-        print(json.dumps(report.data, sort_keys=True) if arguments.json else report.text, flush=True)
+        text = json.dumps(report.data, sort_keys=True) if arguments.json else printable_lines(report.text)
+        encoding = sys.stdout.encoding or "utf-8"  # one that lacks a character shows its escape
+        print(text.encode(encoding, "backslashreplace").decode(encoding), flush=True)
     except BrokenPipeError:  # whoever reads, e.g. head, has what they wanted
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter's last flush fails again
     return report.exit_code
 
 
-def _refused(arguments: argparse.Namespace, error: GloamError) -> int:
+def _refused(arguments: argparse.Namespace, why: str) -> int:
     if arguments.debug:
         traceback.print_exc()
-    print(f"gloam {arguments.verb}: {error}", file=sys.stderr)
+    print(printable(f"gloam {arguments.verb}: {why}"), file=sys.stderr)
     return 2
+
+
+def _left(arguments: argparse.Namespace) -> str:
+    """What the same command will find of an interrupted run."""
+    patterns: Sequence[str] | Literal[True] = getattr(arguments, "kept", ())  # of verbs with sub-verbs, what they set
+    if not patterns:
+        return "such a run keeps nothing before its end; run it again"
+    if patterns is True or any(
+        not path.name.startswith(TEMPORARY_PREFIX) for name in patterns for path in arguments.output.glob(name)
+    ):
+        return "finished work is kept, run it again to carry on"
+    return "nothing was finished yet, so nothing is kept; run it again"
+
+
+@contextlib.contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """SIGTERM and SIGHUP, where they are not ignored as under ``nohup``, end a verb as Ctrl-C does, and the processes
+    that it has started, which a terminal would have told too."""
+
+    own = os.getpid()
+
+    def end(number: int, frame: FrameType | None) -> NoReturn:
+        if os.getpid() != own:  # forked
+            os._exit(128 + number)
+        if "multiprocessing" in sys.modules:
+            for child in sys.modules["multiprocessing"].active_children():
+                child.terminate()  # SIGINT is ignored by what a shell has put in the background
+        raise Ended(number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    asked = [number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) == signal.SIG_DFL]
+    for number in asked:
+        signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number in asked:
+            signal.signal(number, signal.SIG_DFL)
 
 
 if __name__ == "__main__":

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
 
 from gloam.cli.shared.report import Report
+from gloam.cli.shared.request import filled
+from gloam.cli.shared.store_options import add_trust
 
 HELP = "list the most similar images of the map for each query, in kapture's or hloc's text format"
 
@@ -20,6 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--format", choices=("kapture", "hloc"), default="kapture", help="hloc's has no scores")
     parser.add_argument("--exclude-self", action="store_true", help="never pair an image with its own name")
     parser.add_argument("--min-score", type=float, help="leave out pairs below this cosine (default: keep all)")
+    add_trust(parser)
     rules = parser.add_argument_group("pairs to leave out by what is known of the images")
     rules.add_argument(
         "--exclude-same",
@@ -42,33 +44,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> Report:
     """Retrieve and write, both streamed."""
-    from gloam.data.pairs import write_pairs
-    from gloam.runtime.descriptors.store import DescriptorStore
     from gloam.runtime.search.pair_rules import PairRules
-    from gloam.runtime.search.pairs import retrieve_pairs
+    from gloam.runtime.search.pairs import PairsRequest, list_pairs
 
-    rules = PairRules(
-        arguments.exclude_same, arguments.only_same, arguments.groups, arguments.kapture, arguments.min_distance
-    )
-    queries, mapping = DescriptorStore.open(arguments.query), DescriptorStore.open(arguments.map)
-    masks, unknown = rules.masks(queries.names, mapping.names)
-    pairs = retrieve_pairs(
-        queries,
-        mapping,
-        arguments.k,
-        exclude_self=arguments.exclude_self,
-        min_score=arguments.min_score,
-        masks=masks,
-    )
-    count = write_pairs(arguments.output, pairs, arguments.format)
-    data: dict[str, Any] = {
-        "pairs": count,
-        "queries": len(queries),
-        "map_images": len(mapping),
-        "output": str(arguments.output),
-    }
-    text = f"{arguments.output}: {count} pairs of {len(queries)} queries with {len(mapping)} images of the map"
-    if unknown:
-        data["images_without"] = unknown
-        text += "".join(f"\n{number} images without a {what}" for what, number in unknown.items() if number)
-    return Report(data, text)
+    listed = list_pairs(filled(PairsRequest, arguments, rules=filled(PairRules, arguments)))
+    return Report(listed.to_dict(), str(listed))

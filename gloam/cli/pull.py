@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import Any
 
+from gloam.cli.shared.download_bar import DownloadBar
 from gloam.cli.shared.report import Report
 from gloam.errors import UsageError
 
 HELP = "fetch published weights or ground truth by name; resumes, and pins the sha256 on first use"
+KEPT = True
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,51 +37,6 @@ def run(arguments: argparse.Namespace) -> Report:
         return Report({"published": data}, "\n".join(lines))
     if not arguments.name:
         raise UsageError("name what to pull; `gloam pull --list` shows the choices")
-    bar = _Bar(sys.stderr.isatty())
-    try:
+    with DownloadBar(sys.stderr.isatty()) as bar:
         found = pull(arguments.name, arguments.to, mirror=arguments.mirror, lock=arguments.lock, progress=bar.update)
-    finally:
-        bar.close()
-    lines = []
-    for path, digest in zip(found.paths, found.sha256, strict=True):
-        what = "fetched" if path.name in found.fetched else "was there"
-        how = "pinned now" if path.name in found.pinned else "as pinned"
-        lines.append(f"{path}: {what}, sha256 {digest} ({how})")
-    lines.append(f"licence: {found.published.licence}")
-    main = found.paths[0]
-    if found.published.family:
-        lines.append(f"next: gloam import {main} --as {found.published.family} -o {main.stem}.safetensors")
-    report: dict[str, Any] = {
-        "name": found.published.name,
-        "kind": found.published.kind,
-        "files": [str(path) for path in found.paths],
-        "sha256": list(found.sha256),
-        "fetched": list(found.fetched),
-        "pinned": list(found.pinned),
-        "licence": found.published.licence,
-    }
-    return Report(report, "\n".join(lines))
-
-
-class _Bar:
-    """A progress bar a file, on a terminal."""
-
-    def __init__(self, shown: bool) -> None:
-        self._shown, self._file = shown, ""
-        self._bar: Any = None
-
-    def update(self, file: str, done: int, total: int | None) -> None:
-        if not self._shown:
-            return
-        from tqdm import tqdm
-
-        if self._bar is None or file != self._file:
-            self.close()
-            self._bar = tqdm(total=total, initial=0, unit="B", unit_scale=True, desc=file)
-            self._file = file
-        self._bar.update(done - self._bar.n)
-
-    def close(self) -> None:
-        if self._bar is not None:
-            self._bar.close()
-            self._bar = None
+    return Report(found.to_dict(), str(found))

@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from gloam.cli.shared.recipe_arguments import say
 from gloam.cli.shared.report import Report
 from gloam.errors import UsageError
+from gloam.heartbeat import to_stderr
 
 HELP = "a paper's table again: published value, ours, difference, and which files are missing"
+KEPT = ("*/*",)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -51,7 +52,12 @@ def run(arguments: argparse.Namespace) -> Report:
         from gloam.workflows.reproduce.town import reproduce_town
 
         found = reproduce_town(
-            arguments.paper, arguments.table, arguments.output, minutes=arguments.minutes, rows=arguments.rows, say=say
+            arguments.paper,
+            arguments.table,
+            arguments.output,
+            minutes=arguments.minutes,
+            rows=arguments.rows,
+            say=to_stderr,
         )
         return Report(found.to_dict(), found.to_text())
     from gloam.workflows.reproduce.table import reproduce
@@ -66,7 +72,7 @@ def run(arguments: argparse.Namespace) -> Report:
         order=arguments.order.split(",") if arguments.order else None,
         train=arguments.train,
         words=arguments.words,
-        say=say,
+        say=to_stderr,
     )
     return Report(result.to_dict(), result.to_text(), exit_code=0 if result.ours else 1)
 

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import argparse
 import re
-import time
 from pathlib import Path
 
 from gloam.cli.shared.report import Report
 from gloam.errors import UsageError
 
 HELP = "render a procedural town by day, dusk, night and in rain, as a kapture dataset"
+KEPT = ("**/*.png", "**/*.jpg")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
     parser.add_argument(
-        "out", metavar="OUT", type=Path, help="folder to write; a town that was begun there is finished"
+        "output", metavar="OUT", type=Path, help="folder to write; a town that was begun there is finished"
     )
     parser.add_argument("--seed", type=int, default=7, help="of everything in the town")
     parser.add_argument("--conditions", default="day,dusk,night,night-rain", help="of the queries, separated by commas")
@@ -48,12 +48,9 @@ def parse_size(text: str) -> tuple[int, int]:
 def run(arguments: argparse.Namespace) -> Report:
     """Render, and say what was written."""
     from gloam.data.town.config import TownConfig
-    from gloam.data.town.contact_sheet import write_contact_sheet
-    from gloam.data.town.dataset import default_workers, write_town
+    from gloam.data.town.render import TownRequest, render_town
 
     width, height = parse_size(arguments.size)
-    if arguments.workers < 0:
-        raise UsageError(f"--workers {arguments.workers}: must be 0 or more")
     config = TownConfig(
         seed=arguments.seed,
         length=arguments.length,
@@ -65,24 +62,5 @@ def run(arguments: argparse.Namespace) -> Report:
         conditions=tuple(part.strip() for part in arguments.conditions.split(",") if part.strip()),
         depth=arguments.depth,
     )
-    started = time.perf_counter()
-    town = write_town(arguments.out, config, arguments.workers or default_workers())
-    seconds = time.perf_counter() - started
-    if arguments.contact_sheet:
-        write_contact_sheet(town, arguments.contact_sheet)
-    data = {
-        "folder": str(town.folder),
-        "content_hash": config.content_hash(),
-        "mapping_images": len(town.mapping.records),
-        "query_images": {condition: len(names) for condition, names in town.conditions.items()},
-        "rendered": town.rendered,
-        "reused": town.reused,
-        "seconds": round(seconds, 2),
-        "contact_sheet": str(arguments.contact_sheet) if arguments.contact_sheet else None,
-    }
-    queries = ", ".join(f"{len(names)} {condition}" for condition, names in town.conditions.items())
-    text = (
-        f"{town.folder}: {len(town.mapping.records)} mapping images, queries: {queries}\n"
-        f"{town.rendered} rendered, {town.reused} reused, {seconds:.1f} s"
-    )
-    return Report(data, text)
+    rendered = render_town(TownRequest(arguments.output, config, arguments.workers, arguments.contact_sheet))
+    return Report(rendered.to_dict(), str(rendered))

@@ -10,6 +10,7 @@ from gloam.cli.shared.image_runs import add_run_arguments, report_pictures
 from gloam.cli.shared.report import Report
 
 HELP = "translate a folder, list or kapture dataset of images, for example from day to night"
+KEPT = ("progress.jsonl", "manifest.json", "*.tar")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -10,27 +10,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor, nn
-
 from gloam.errors import ModelError
-from gloam.export.graph import batch_axis, flat, full_provenance, side_axis, trace, write_model
-from gloam.model_card import ModelCard, SelfTest, TensorSpec, block_means, selftest_images
+from gloam.export.spec import ExportSpec, Shapes, export_spec
+from gloam.model_card import ModelCard, TensorSpec
 from gloam.networks.edges import EdgeDetectorNetwork
 from gloam.networks.edges.base import MEAN_BGR
 from gloam.padding import PaddingProfile
 
-SELFTEST_SHAPE = (2, 97, 131)  # odd, so that a wrong upsampling shows
+EXAMPLE = (2, 97, 131)  # odd: a wrong upsampling shows, and RCF's last crop does nothing at a multiple of 8
 TOLERANCE = {"fp32": 1e-4, "fp16": 1e-2, "bf16": 5e-2}  # of a probability
-
-
-class _Graph(nn.Module):
-    def __init__(self, model: EdgeDetectorNetwork) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, images: Tensor) -> Tensor:
-        return self.model.edges_uint8(images)
 
 
 def export_edges(
@@ -53,42 +41,21 @@ def export_edges(
     profile = profile or PaddingProfile.dynamic()
     if profile.kind == "fixed":
         raise ModelError(f"{model.name}: padding would change an edge detector's maps; use the dynamic profile")
-    model = model.eval()
-    # Images under the minimum alone are reflected; a larger one keeps its size.
-    profile = dataclasses.replace(profile.reflecting(1), minimum=model.minimum)
-    card = _card(model, profile, provenance or {})
-    shape = {
-        0: batch_axis(profile.batch[1]),
-        1: side_axis("height", minimum=model.minimum),
-        2: side_axis("width", minimum=model.minimum),
-    }
-    # Odd: at a multiple of 8 RCF's last crop does nothing, and the exporter would leave it out for every size.
-    example = torch.zeros((*SELFTEST_SHAPE, 3), dtype=torch.uint8)
-    proto = trace(_Graph(model), (example,), {"images": shape}, "edges", model.name)
-    card = dataclasses.replace(card, selftest=_selftest(model, profile))
-    write_model(proto, card, path)
-    return card
-
-
-def _card(model: EdgeDetectorNetwork, profile: PaddingProfile, provenance: Mapping[str, Any]) -> ModelCard:
-    return ModelCard(
+    spec = ExportSpec(
         kind="edges",
-        name=model.name,
-        inputs=(TensorSpec("images", "uint8", ("batch", "height", "width", 3), "RGB, straight from the decoder"),),
+        model=model,
+        graph=model.edges_uint8,
+        # Images under the minimum alone are reflected; a larger one keeps its size.
+        profile=dataclasses.replace(profile.reflecting(1), minimum=model.minimum),
+        example=EXAMPLE,
         outputs=(TensorSpec("edges", "float32", ("batch", "height", "width"), "edge probabilities in [0, 1]"),),
-        profile=profile,
-        network={"name": model.name, **model.options},
-        mean=tuple(value / 255 for value in reversed(MEAN_BGR)),
-        std=(1 / model.input_scale,) * 3,
-        provenance=full_provenance(provenance, model),
-        metric="none",
+        selftest=Shapes(EXAMPLE),
+        facts={
+            "mean": tuple(value / 255 for value in reversed(MEAN_BGR)),
+            "std": (1 / model.input_scale,) * 3,
+            "metric": "none",
+        },
+        tolerance=TOLERANCE,
+        least=model.minimum,
     )
-
-
-def _selftest(model: EdgeDetectorNetwork, profile: PaddingProfile) -> SelfTest:
-    shape = (min(SELFTEST_SHAPE[0], profile.batch[1]), *SELFTEST_SHAPE[1:])
-    sizes = (shape[1:],) * shape[0]
-    images = torch.from_numpy(selftest_images(shape, sizes))
-    with torch.no_grad():
-        maps = model.edges_uint8(images)
-    return SelfTest(shape, sizes, flat(block_means(maps.numpy())), dict(TOLERANCE))
+    return export_spec(spec, path, provenance)

@@ -5,39 +5,22 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from gloam.errors import ModelError
-from gloam.export.graph import batch_axis, flat, full_provenance, side_axis, trace, write_model
-from gloam.model_card import ModelCard, Photometric, SelfTest, TensorSpec, selftest_images, weighted_mean
+from gloam.export.spec import ExportSpec, Shapes, export_spec
+from gloam.model_card import InputRule, ModelCard, Photometric, TensorSpec
 from gloam.networks.local_features.how import HOW, SCALES
 from gloam.padding import PaddingProfile
 
-SELFTEST_SHAPE = (2, 97, 131)  # odd, so that a wrong resize shows
+EXAMPLE = (2, 97, 131)  # odd, so that a wrong resize shows
 TOLERANCE = {"fp32": 1e-4, "fp16": 2e-2, "bf16": 1e-1}  # features are no unit vectors, but whitened: of size 1
 SMALLEST = 32  # pixels a side
-OUTPUTS = (
-    TensorSpec("features", "float32", ("batch", "cells", 0), "local features of all scales, not normalised"),
-    TensorSpec("attention", "float32", ("batch", "cells"), "strength of each, the largest of an image 1"),
-    TensorSpec("positions", "float32", ("cells", 2), "x, y of the cells' centres in pixels of the image"),
-    TensorSpec("scales", "float32", ("cells",), "scale of the image that each cell is of"),
-)
-
-
-class _Graph(nn.Module):
-    def __init__(self, model: HOW, scales: tuple[float, ...]) -> None:
-        super().__init__()
-        self.model = model
-        self.scales = scales
-
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        return self.model.local_features(images, self.scales)
 
 
 def export_local_features(
@@ -47,6 +30,7 @@ def export_local_features(
     scales: Sequence[float] = SCALES,
     profile: PaddingProfile | None = None,
     photometric: Photometric | None = None,
+    input_rule: InputRule | None = None,
     provenance: Mapping[str, Any] | None = None,
 ) -> ModelCard:
     """Export a HOW network and return the card that the file carries.
@@ -57,6 +41,8 @@ def export_local_features(
         scales: of the image; the published evaluation's by default.
         profile: ``dynamic``, for its batch.
         photometric: the normalisation that callers must apply to the decoded image.
+        input_rule: the sizes that callers must bring images to; the card states none where it is left out, and the
+            literature's holds.
         provenance: ``recipe``, ``data``, ``licence``; the weights' sha256 is computed here.
 
     Raises:
@@ -70,46 +56,31 @@ def export_local_features(
         raise ModelError(f"{name}: padding would change local features of several scales; use the dynamic profile")
     if not scales or len(set(scales)) != len(scales) or not all(0.25 <= scale <= 2 for scale in scales):
         raise ModelError(f"scales {', '.join(map(str, scales)) or 'none'}: different numbers of 0.25..2 are needed")
-    model = model.eval()
     scales = tuple(float(scale) for scale in scales)
-    card = _card(model, scales, profile, photometric or Photometric(), provenance or {})
-    sides = {1: side_axis("height", minimum=SMALLEST), 2: side_axis("width", minimum=SMALLEST)}
-    example = torch.zeros((*SELFTEST_SHAPE, 3), dtype=torch.uint8)
-    shapes = {"images": {0: batch_axis(profile.batch[1]), **sides}}
-    proto = trace(_Graph(model, scales), (example,), shapes, [spec.name for spec in card.outputs], name)
-    card = dataclasses.replace(card, selftest=_selftest(model, scales, profile))
-    write_model(proto, card, path)
-    return card
-
-
-def _card(
-    model: HOW,
-    scales: tuple[float, ...],
-    profile: PaddingProfile,
-    photometric: Photometric,
-    provenance: Mapping[str, Any],
-) -> ModelCard:
-    features = dataclasses.replace(OUTPUTS[0], shape=("batch", "cells", model.dimension))
-    return ModelCard(
+    features = ("batch", "cells", model.dimension)
+    spec = ExportSpec(
         kind="local_features",
-        name=model.name,
-        inputs=(TensorSpec("images", "uint8", ("batch", "height", "width", 3), "RGB, straight from the decoder"),),
-        outputs=(features, *OUTPUTS[1:]),
+        model=model,
+        graph=partial(model.local_features, scales=scales),
         profile=profile,
-        network={"name": model.name, **model.options},
-        mean=model.mean,
-        std=model.std,
-        provenance=full_provenance(provenance, model),
-        photometric=photometric,
-        scales=scales,
-        dimension=model.dimension,
-        metric="asmk",
+        example=EXAMPLE,
+        outputs=(
+            TensorSpec("features", "float32", features, "local features of all scales, not normalised"),
+            TensorSpec("attention", "float32", ("batch", "cells"), "strength of each, the largest of an image 1"),
+            TensorSpec("positions", "float32", ("cells", 2), "x, y of the cells' centres in pixels of the image"),
+            TensorSpec("scales", "float32", ("cells",), "scale of the image that each cell is of"),
+        ),
+        selftest=Shapes(EXAMPLE),
+        facts={
+            "mean": model.mean,
+            "std": model.std,
+            "input_rule": input_rule,
+            "photometric": photometric or Photometric(),
+            "scales": scales,
+            "dimension": model.dimension,
+            "metric": "asmk",
+        },
+        tolerance=TOLERANCE,
+        least=SMALLEST,
     )
-
-
-def _selftest(model: HOW, scales: tuple[float, ...], profile: PaddingProfile) -> SelfTest:
-    shape = (min(SELFTEST_SHAPE[0], profile.batch[1]), *SELFTEST_SHAPE[1:])
-    sizes = (shape[1:],) * shape[0]
-    with torch.no_grad():
-        features, attention, *_ = model.local_features(torch.from_numpy(selftest_images(shape, sizes)), scales)
-    return SelfTest(shape, sizes, flat(weighted_mean(features.numpy(), attention.numpy())), dict(TOLERANCE))
+    return export_spec(spec, path, provenance)

@@ -8,13 +8,14 @@ from __future__ import annotations
 import platform
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib import metadata, util
 from pathlib import Path
 from typing import Any
 
 from gloam.runtime.backends.cuda.driver import Driver, find_driver
 from gloam.runtime.backends.processor import Processor, find_processor, usable_cores
+from gloam.runtime.backends.tensorrt.api import ARCHITECTURES
 
 # What each extra is for, in the words of the table that `gloam doctor` prints.
 PURPOSES = {
@@ -23,6 +24,8 @@ PURPOSES = {
     "gpu": "run models and search indexes on an NVIDIA GPU",
     "tensorrt": "TensorRT 10 engines, also under ONNX Runtime",
     "tensorrt11": "TensorRT 11 engines",
+    "tensorrt-rtx": "engines of TensorRT for RTX, built on any machine",
+    "tensorrt-rtx-plugin": "TensorRT for RTX under ONNX Runtime",
     "localization": "kapture datasets, maps and poses",
     "openvino": "run models quicker on many a CPU, in bf16 where it has it",
     "ray": "extraction on a cluster",
@@ -32,11 +35,14 @@ PURPOSES = {
     "timm": "timm backbones for embedders",
     "dev": "tests, lint, types",
 }
+RTX = ("tensorrt-rtx-cu12", "tensorrt-rtx-cu13", "tensorrt-rtx")
 # Wheels that install the same module: the one installed last overwrites the other, and removing one breaks both.
 EXCLUSIVE = (
     ("onnxruntime", "onnxruntime-gpu"),
     ("faiss-cpu", "faiss-gpu"),
     ("faiss-cpu", "faiss-gpu-cuvs"),
+    ("tensorrt-rtx-cu12", "tensorrt-rtx-cu13"),
+    ("onnxruntime-ep-nv-tensorrt-rtx-cu12", "onnxruntime-ep-nv-tensorrt-rtx-cu13"),
     ("opencv-python", "opencv-python-headless"),
     ("opencv-contrib-python", "opencv-python-headless"),
 )
@@ -78,6 +84,36 @@ class Diagnosis:
     extras: list[Extra]
     problems: list[str]
     notes: list[str]
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready."""
+        found = asdict(self) | {"healthy": not self.problems}
+        for entry, extra in zip(found["extras"], self.extras, strict=True):
+            entry["complete"] = extra.complete
+        return found
+
+    def __str__(self) -> str:
+        """Lines for people."""
+        machine, driver = self.machine, self.driver
+        lines = [
+            f"gloam {machine['gloam']}, Python {machine['python']}, {machine['platform']}, {machine['cores']} cores",
+            "",
+            "devices",
+            *(f"  {gpu.name}, compute capability {gpu.compute_capability}" for gpu in driver.gpus),
+        ]
+        lines.append(f"  driver for CUDA {driver.cuda}" if driver.gpus else f"  CPU alone: {driver.problem}")
+        wide = max(map(len, self.backends), default=0) + 1
+        lines += ["", "backends", *(f"  {name:{wide}s} {state}" for name, state in self.backends.items()), "", "extras"]
+        wide = max((len(extra.name) for extra in self.extras), default=0) + 1
+        for extra in self.extras:
+            lines.append(f"  {'yes' if extra.complete else 'no ':3s} {extra.name:{wide}s} {extra.purpose}")
+            if extra.missing:
+                indent = " " * (wide + 6)
+                lines.append(f"{indent} missing {', '.join(extra.missing)}; pip install 'gloam[{extra.name}]'")
+        if self.notes:
+            lines += ["", "notes", *(f"  {note}" for note in self.notes)]
+        broken = [f"BROKEN: {problem}" for problem in self.problems]
+        return "\n".join([*lines, "", *(broken or ["nothing broken"])])
 
 
 def diagnose(versions: Versions | None = None, driver: Driver | None = None) -> Diagnosis:
@@ -177,8 +213,23 @@ def backends(versions: Versions, driver: Driver, processor: Processor | None = N
             state[label] = f"{versions[package]}, {gpu}"
         else:
             state[label] = f"{versions[package]}, CPU; {_low_precision(processor or find_processor())}"
+    state["TensorRT for RTX"] = _rtx(versions, driver)
     state["PyTorch"] = versions.get("torch", "not installed; pip install 'gloam[train]'")
     return state
+
+
+def _rtx(versions: Versions, driver: Driver) -> str:
+    """Whether TensorRT for RTX builds here, and whether it runs on the first GPU: not on every one."""
+    version = next((versions[name] for name in RTX if name in versions), None)
+    if version is None:
+        return "not installed; pip install 'gloam[tensorrt-rtx]'"
+    if not driver.gpus:
+        return f"{version}, builds engines; runs none here, CUDA not usable: {driver.problem or 'no GPU'}"
+    gpu = driver.gpus[0]
+    own = f"sm{gpu.compute_capability.replace('.', '')}"
+    if own not in ARCHITECTURES:
+        return f"{version}, builds engines; runs none on {gpu.name}, which is {own}"
+    return f"{version}, builds engines and runs those for {own} on {gpu.name}"
 
 
 def _low_precision(processor: Processor) -> str:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, overload
 
 from gloam.errors import UsageError, require_all
+from gloam.heartbeat import Say
 
 if TYPE_CHECKING:
     from gloam.training.edges.train import DetectorSummary
@@ -22,7 +23,6 @@ PACKAGES = {
 }
 KINDS = ("embedder", "metric", "translator", "edges")
 VIEWS_FOLDER = "views"
-Say = Callable[[str], None]
 
 
 @overload

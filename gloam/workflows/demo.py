@@ -50,8 +50,6 @@ from gloam.workflows.reports.page import (
 
 METHODS = ("2b", "2a", "top1")
 RATIO = 0.85  # Lowe's test for SIFT
-# Larger than in training, 128: more cells to pool. Chosen on towns of seeds 31, 41 and 51.
-MAX_SIDE = 192
 NAMES = {
     "trained": "trained",
     "untrained": "untrained weights",
@@ -201,8 +199,8 @@ def _retrieve(folder: Path, town: TownDataset, model: Path, config: DemoConfig) 
     embedder = Embedder.load(model)
     stores = {}
     # float32: halves would round what two processors compute to other sides, and ranks with it.
-    options = ExtractOptions(max_side=MAX_SIDE, dtype="float32", shard_size=64)
-    folder = folder / f"{embedder.fingerprint[:12]}-{options.max_side}"  # another model or size is another store
+    options = ExtractOptions(dtype="float32", shard_size=64)
+    folder = folder / embedder.fingerprint[:12]  # another model or size is another store
     for split in ("query", "mapping"):
         place = folder / split
         extract(find_images(town.folder / split), embedder, place, options)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
+import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -89,3 +92,138 @@ def test_a_reader_that_leaves_early_is_no_error() -> None:
     process.stdout.close()
     _, said = process.communicate(b"go\n", timeout=60)
     assert (process.returncode, said) == (0, b"")
+
+
+SLEEPER = """
+import signal, sys, time
+from gloam.cli import doctor, main
+
+def run(arguments):
+    if sys.argv[1:] == ["processes"]:
+        import multiprocessing
+        multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,)).start()  # joined at the exit
+    try:
+        print("running", flush=True)
+        time.sleep(60)
+    finally:
+        print("kept", flush=True)
+
+doctor.run = run
+if sys.argv[1:] == ["nohup"]:
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+sys.exit(main.main(["doctor"]))
+"""
+
+
+def sleeping(*words: str) -> subprocess.Popen[str]:
+    process = subprocess.Popen(
+        [sys.executable, "-c", SLEEPER, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "running\n"
+    return process
+
+
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)],
+    ids=lambda value: str(value),
+)
+def test_signals_that_ask_to_end_end_in_one_line_and_keep_work(number: int, code: int) -> None:
+    process = sleeping()
+    process.send_signal(number)
+    out, errors = process.communicate(timeout=20)
+    assert process.returncode == code
+    assert out == "kept\n"
+    assert errors == "gloam doctor: interrupted; such a run keeps nothing before its end; run it again\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "made", "kept"),
+    [
+        ("extract images --model m.onnx -o OUT", None, False),
+        ("extract images --model m.onnx -o OUT", "job.json", False),
+        ("extract images --model m.onnx -o OUT", "shards/.tmp-1.npy", False),
+        ("extract images --model m.onnx -o OUT", "shards/00000.npy", True),
+        ("translate images --model m.onnx -o OUT", "progress.jsonl", True),
+        ("edges images --model m.onnx -o OUT", "images/.tmp-7", False),
+        ("train metric -o OUT", "views/views-1.npz", False),
+        ("train metric -o OUT", "state/newest.json", True),
+        ("train translator -o OUT", "state/newest.json", True),
+        ("train edges -o OUT", "state/newest.json", True),
+        ("train embedder -o OUT", "state/newest.json", True),
+        ("demo -o OUT", "town/kapture.json", True),
+        ("town OUT", "mapping/sensors/records_data/a.png", True),
+    ],
+)
+def test_an_interrupted_run_claims_what_is_there(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    words: str,
+    made: str | None,
+    kept: bool,
+) -> None:
+    def interrupted(arguments: argparse.Namespace) -> Report:
+        if made is not None:
+            (tmp_path / made).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / made).touch()
+        raise KeyboardInterrupt
+
+    verb, *rest = words.replace("OUT", str(tmp_path)).split()
+    place = f"train.{rest[0]}" if verb == "train" else verb
+    monkeypatch.setattr(f"gloam.cli.{place}.run", interrupted)
+    assert cli.main([verb, *rest]) == 130
+    said = capsys.readouterr().err
+    assert ("finished work is kept, run it again to carry on" in said) == kept
+    assert ("nothing was finished yet, so nothing is kept" in said) != kept
+
+
+def test_under_nohup_a_terminal_that_goes_ends_nothing() -> None:
+    process = sleeping("nohup")
+    process.send_signal(signal.SIGHUP)
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=20)
+    assert process.returncode == 143
+
+
+def test_the_processes_of_a_verb_end_with_it() -> None:
+    process = sleeping("processes")
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=20)
+    assert process.returncode == 143
+    assert errors == "gloam doctor: interrupted; such a run keeps nothing before its end; run it again\n"
+
+
+def test_a_verb_called_from_python_leaves_signals_as_they_were(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    seen = []
+
+    def noted(arguments: argparse.Namespace) -> Report:
+        seen.append(signal.getsignal(signal.SIGTERM))
+        return Report({}, "")
+
+    monkeypatch.setattr("gloam.cli.doctor.run", noted)
+    assert cli.main(["doctor"]) == 0
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert seen != [before]
+
+
+def test_names_command_no_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert cli.main(["check", f"{tmp_path}/a\x1b[2J\n\u202egloam.onnx"]) == 2
+    told = capsys.readouterr().err
+    assert "a\\x1b[2J\\n\\u202egloam.onnx: no such model file" in told
+    assert told.removesuffix("\n").isprintable()
+
+    def run(_: argparse.Namespace) -> Report:
+        return Report({"name": "\x1b"}, "one \x1b[2J\ntwo ä")
+
+    monkeypatch.setattr("gloam.cli.doctor.run", run)
+    assert cli.main(["doctor"]) == 0
+    assert capsys.readouterr().out == "one \\x1b[2J\ntwo ä\n"
+    raw = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, "ascii", write_through=True))
+    assert cli.main(["doctor"]) == 0
+    assert raw.getvalue() == b"one \\x1b[2J\ntwo \\xe4\n"

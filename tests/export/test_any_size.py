@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,8 @@ import onnxruntime
 import pytest
 import torch
 
+from benchmarks import any_size
+from gloam.errors import ModelError
 from gloam.export.embedder import export_embedder
 from gloam.export.local_features import export_local_features
 from gloam.networks.clahe import ClaheLayer
@@ -68,3 +71,28 @@ def test_clahe_in_the_graph_at_any_size_and_batch(
     with torch.no_grad():
         expected = model.describe_uint8(torch.from_numpy(given)).numpy()
     np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", list(any_size.cases()), ids=lambda case: case.name)
+def test_every_kind_at_any_size_and_batch(case: any_size.Case) -> None:
+    """One cell, two and many a side, long and square, batches of 1, 2 and 5."""
+    found = any_size.measure(case, count=9, largest=300)
+    assert found["failed"] is None
+    assert found["worst"] > 0
+
+
+def test_a_kind_that_differs_or_is_not_exported_is_counted() -> None:
+    right = next(case for case in any_size.cases() if case.name == "gem_vgg16, dynamic")
+
+    def shifted(path: Path) -> Any:
+        card, truth = right.write(path)
+        return card, lambda image: (truth(image)[0] + (image.shape[1] > 100),)
+
+    def refused(path: Path) -> Any:
+        raise ModelError("no such kind")
+
+    assert (
+        any_size.measure(any_size.Case("shifted", shifted), 2, (1,), 120)["failed"] == "1 of 120x32: differs by 6.0e-01"
+    )
+    assert any_size.measure(any_size.Case("refused", refused), 2)["failed"] == "export: no such kind"

@@ -6,6 +6,8 @@ import argparse
 from pathlib import Path
 
 from gloam.cli.shared.report import Report
+from gloam.cli.shared.request import filled
+from gloam.cli.shared.store_options import add_trust
 
 HELP = "mAP, mP@k and recall@k by a benchmark's protocol, per condition, beside chance"
 
@@ -44,6 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--report", type=Path, metavar="DIR", help="write report.html, per_query.csv, scores.json")
     parser.add_argument("--images", type=Path, metavar="DIR", help="query images, for the report's worst queries")
     parser.add_argument("--map-images", type=Path, metavar="DIR", help="map images, where they lie elsewhere")
+    add_trust(parser)
 
 
 def run(arguments: argparse.Namespace) -> Report:
@@ -52,21 +55,12 @@ def run(arguments: argparse.Namespace) -> Report:
     from gloam.workflows.evaluation.retrieval import RetrievalOptions, evaluate_retrieval
     from gloam.workflows.reports.retrieval import write_retrieval_report
 
-    options = RetrievalOptions(
-        query=arguments.query,
-        map=arguments.map,
-        protocol=arguments.protocol,
-        ground_truth=arguments.ground_truth,
-        set=arguments.set,
-        distractors=arguments.distractors,
-        conditions=arguments.conditions,
-        map_conditions=arguments.map_conditions,
+    options = filled(
+        RetrievalOptions,
+        arguments,
         order=arguments.order.split(",") if arguments.order else None,
-        query_positions=arguments.query_positions,
-        map_positions=arguments.map_positions,
         distances=arguments.distances or DISTANCES,
         query_images=arguments.images,
-        map_images=arguments.map_images,
     )
     evaluation = evaluate_retrieval(options)
     text = evaluation.to_text()

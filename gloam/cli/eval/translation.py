@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from gloam.cli.shared.report import Report
+from gloam.cli.shared.request import filled
 from gloam.errors import UsageError
 
 HELP = "FID, KID, PRD, SSIM, SIFT distance and cycle error of translated images, beside their controls"
@@ -47,22 +48,9 @@ def run(arguments: argparse.Namespace) -> Report:
     """Score and print one table."""
     from gloam.workflows.evaluation.translation import TranslationOptions, evaluate_translation
 
-    options = TranslationOptions(
-        real=arguments.real,
-        fake=arguments.fake,
-        features=arguments.features,
-        weights=arguments.weights,
-        controls=[_control(text) for text in arguments.control],
-        day=arguments.day,
-        target=arguments.target,
-        day_cycle=arguments.day_cycle,
-        real_cycle=arguments.real_cycle,
-        max_side=arguments.max_side,
-        size=_size(arguments.size) if arguments.size else None,
-        seed=arguments.seed,
-        device=arguments.device,
-    )
-    found = evaluate_translation(options)
+    controls = [_control(text) for text in arguments.control]
+    size = _size(arguments.size) if arguments.size else None
+    found = evaluate_translation(filled(TranslationOptions, arguments, controls=controls, size=size))
     return Report(found.to_dict(), found.to_text())
 
 

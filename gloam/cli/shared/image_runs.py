@@ -24,9 +24,14 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         required=True,
         help="folder to write: images/ under the sources' names (or tar shards), manifest.json, failures.csv; the same "
-        "command resumes",
+        "command resumes: pictures of changed sources are made again, failed sources tried again",
     )
-    parser.add_argument("--max-side", type=int, default=1024, help="longer side in pixels, 0 keeps native sizes")
+    parser.add_argument(
+        "--max-side",
+        type=int,
+        help="longer side in pixels, 0 keeps native sizes (default: 1024; native for kapture datasets, whose "
+        "intrinsics are of the pixels as stored)",
+    )
     parser.add_argument(
         "--contact-sheet", action="store_true", help="also write contact_sheet.jpg: sources beside their pictures"
     )
@@ -37,6 +42,7 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
         "tar is whole or absent",
     )
     parser.add_argument("--tar-size", type=int, default=1000, help="sources per tar, the unit of resume")
+    add_resuming(parser)
     add_backend(parser)
     parser.add_argument("--decode-threads", type=int, help="threads that read and write (default: all cores)")
     add_metrics_port(parser)
@@ -53,6 +59,22 @@ def add_source(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--root", type=place, help="folder or URL that a list's names are relative to (default: the list's)"
+    )
+
+
+def add_resuming(parser: argparse.ArgumentParser) -> None:
+    """Add how a run goes on where an earlier one stopped."""
+    parser.add_argument(
+        "--grow",
+        action="store_true",
+        help="go on with other images than the output was begun with: unchanged shards or pictures are kept, what is "
+        "no longer in the source goes (default: added or removed images are refused)",
+    )
+    parser.add_argument(
+        "--verify-sources",
+        action="store_true",
+        help="read every image of an earlier run again and compare its content; by default only those whose file has "
+        "another size, time or number, or whose URL another ETag",
     )
 
 
@@ -81,6 +103,8 @@ def report_pictures(
         tar=arguments.tar,
         tar_size=arguments.tar_size,
         contact_sheet=arguments.contact_sheet,
+        grow=arguments.grow,
+        verify_sources=arguments.verify_sources,
         threads=arguments.decode_threads,
         metrics_port=arguments.metrics_port,
         progress=not arguments.json,

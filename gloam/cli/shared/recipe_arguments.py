@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from gloam.cli.shared.report import Report
 from gloam.errors import UsageError
+from gloam.heartbeat import to_stderr
 
 
 def add_recipe_arguments(parser: argparse.ArgumentParser, recipe: str, example: str) -> None:
@@ -81,6 +81,19 @@ def changes(arguments: argparse.Namespace, direct: Mapping[str, str]) -> dict[st
     return found
 
 
-def say(line: str) -> None:
-    """Progress goes to the error output, so that the result alone is on the standard output."""
-    print(line, file=sys.stderr, flush=True)
+def trained(kind: str, arguments: argparse.Namespace, found: Mapping[str, Any], **more: Any) -> Report:
+    """Train, and report what came out.
+
+    Args:
+        kind: of training.
+        arguments: parsed.
+        found: changes of the recipe.
+        more: see :func:`gloam.training.train.train`.
+    """
+    from gloam.training.train import train
+
+    alone = arguments.config is not None and not hasattr(arguments, "set")  # else a change may come from elsewhere
+    chosen: Any = train  # overloaded by kind
+    more["changes_from"] = str(arguments.config) if alone else None
+    summary = chosen(kind, arguments.recipe, found, arguments.output, say=to_stderr, **more)
+    return Report(summary.to_dict(), str(summary))

@@ -17,4 +17,4 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for name, module in KINDS.items():
         kind = kinds.add_parser(name, help=module.HELP, formatter_class=HelpFormatter)
         module.add_arguments(kind)
-        kind.set_defaults(run=module.run)
+        kind.set_defaults(run=module.run, kept=getattr(module, "KEPT", ()))

@@ -6,10 +6,11 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from gloam.cli.shared.recipe_arguments import add_recipe_arguments, changes, listed, say
+from gloam.cli.shared.recipe_arguments import add_recipe_arguments, changes, listed, trained
 from gloam.cli.shared.report import Report
 
 HELP = "an embedder by metric learning on mined tuples, some of their images made night"
+KEPT = ("state/newest.json",)
 # option -> dotted name in the recipe
 DIRECT = {
     "network": "network",
@@ -53,33 +54,7 @@ def run(arguments: argparse.Namespace) -> Report:
     recipes = listed(arguments, "gloam.training.recipes.metric")
     if recipes is not None:
         return recipes
-    from gloam.training.train import train
-
-    summary = train(
-        "metric",
-        arguments.recipe,
-        _changes(arguments),
-        arguments.output,
-        data=arguments.data,
-        nights=arguments.nights,
-        say=say,
-    )
-    data = {
-        "weights": str(summary.weights),
-        "weights_sha256": summary.weights_sha256,
-        "best_epoch": summary.best_epoch,
-        "epochs": summary.epochs,
-        "validation": summary.validation,
-        "untrained": summary.untrained,
-        "seconds": round(summary.seconds, 1),
-    }
-    text = (
-        f"{summary.weights}: best of {summary.epochs} epochs is {summary.best_epoch}\n"
-        f"validation: loss {summary.validation['loss']:.4f}, mAP {summary.validation['mAP']:.3f} (initial weights "
-        f"{summary.untrained['loss']:.4f}, {summary.untrained['mAP']:.3f}; chance mAP "
-        f"{summary.validation['chance_mAP']:.3f})"
-    )
-    return Report(data, text)
+    return trained("metric", arguments, _changes(arguments), data=arguments.data, nights=arguments.nights)
 
 
 def _changes(arguments: argparse.Namespace) -> dict[str, Any]:

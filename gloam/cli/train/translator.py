@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from gloam.cli.shared.recipe_arguments import add_recipe_arguments, changes, listed, say
+from gloam.cli.shared.recipe_arguments import add_recipe_arguments, changes, listed
 from gloam.cli.shared.report import Report
+from gloam.heartbeat import to_stderr
 
 HELP = "train a day-to-night image translator from a recipe"
+KEPT = ("state/newest.json",)
 # option -> dotted name in the recipe
 DIRECT = {
     "seed": "seed",
@@ -58,26 +60,7 @@ def run(arguments: argparse.Namespace) -> Report:
         arguments.output,
         epochs=arguments.epochs,
         views=arguments.views,
-        say=say,
+        say=to_stderr,
     )
-    config = summary.config
     page = write_training_report(arguments.output)
-    data = {
-        "weights": {name: str(path) for name, path in summary.weights.items()},
-        "weights_sha256": summary.weights_sha256,
-        "step": summary.step,
-        "steps": summary.steps,
-        "limited": summary.limited,
-        "seconds": round(summary.seconds, 1),
-        "clock": config.clock,
-        "losses": summary.losses,
-        "held_out": summary.held_out,
-        "report": str(page),
-    }
-    end = f"ended by max_minutes {config.max_minutes:g}" if summary.limited else "complete"
-    scores = ", ".join(f"{name} {value:.4f}" for name, value in summary.held_out.items()) or "none"
-    text = (
-        f"{', '.join(str(path) for path in summary.weights.values())}: {summary.step} of {summary.steps} steps "
-        f"({end}), {summary.seconds / 60:.1f} {config.clock} minutes\nheld-out scores: {scores}\nreport: {page}"
-    )
-    return Report(data, text)
+    return Report(summary.to_dict() | {"report": str(page)}, f"{summary}\nreport: {page}")

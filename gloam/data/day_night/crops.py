@@ -23,7 +23,7 @@ Float32 = npt.NDArray[np.float32]
 Rng = np.random.Generator
 
 CYCLEGAN_LOAD = 286 / 256  # CycleGAN, pix2pix and CUT load at 286 pixels and crop 256
-PAPER5_LOAD = 1.2  # the CycleGAN study enlarges by a fifth
+STUDY_LOAD = 1.2  # the CycleGAN study enlarges by a fifth
 
 
 class Transform(Protocol):
@@ -40,11 +40,6 @@ class Transform(Protocol):
 def to_planes(image: npt.NDArray[np.uint8] | Float32) -> Float32:
     """``[H, W, C]`` in 0..255 to float32 ``[C, H, W]`` in [-1, 1]."""
     return np.ascontiguousarray(np.asarray(image, np.float32).transpose(2, 0, 1) / np.float32(127.5) - np.float32(1))
-
-
-def from_planes(planes: Float32) -> Pixels:
-    """The inverse of :func:`to_planes`, rounded: float32 ``[C, H, W]`` in [-1, 1] to uint8 ``[H, W, C]``."""
-    return ((planes.transpose(1, 2, 0) + 1) * 127.5).round().clip(0, 255).astype(np.uint8)
 
 
 def resized(image: Pixels, width: int, height: int) -> Pixels:
@@ -223,7 +218,7 @@ def _cyclegan(size: int, scale: tuple[float, float], flip: bool | None, shared: 
 
 
 def _cyclegan_study(size: int, scale: tuple[float, float], flip: bool | None, shared: bool) -> Transform:
-    return ResizeCrop(size, round(size * PAPER5_LOAD), flip is not False, shared, crop_share=0.5)
+    return ResizeCrop(size, round(size * STUDY_LOAD), flip is not False, shared, crop_share=0.5)
 
 
 TRANSFORMS: dict[str, Callable[[int, tuple[float, float], bool | None, bool], Transform]] = {

@@ -22,7 +22,7 @@ from typing import Any
 
 from gloam.data.published.names import Published, find_published, named_hash
 from gloam.errors import DataError, StoreError, UsageError
-from gloam.files import load_json, read_file, sha256_file, write_failure, write_json
+from gloam.files import load_json, read_file, sha256_file, user_cache, write_failure, write_json
 
 FOLDER_VARIABLE, MIRROR_VARIABLE = "GLOAM_PUBLISHED", "GLOAM_MIRROR"
 LOCK_FILE = "published.lock.json"
@@ -55,12 +55,36 @@ class Pulled:
     fetched: tuple[str, ...]
     pinned: tuple[str, ...]
 
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready."""
+        return {
+            "name": self.published.name,
+            "kind": self.published.kind,
+            "files": [str(path) for path in self.paths],
+            "sha256": list(self.sha256),
+            "fetched": list(self.fetched),
+            "pinned": list(self.pinned),
+            "licence": self.published.licence,
+        }
+
+    def __str__(self) -> str:
+        """Lines for people."""
+        lines = []
+        for path, digest in zip(self.paths, self.sha256, strict=True):
+            what = "fetched" if path.name in self.fetched else "was there"
+            how = "pinned now" if path.name in self.pinned else "as pinned"
+            lines.append(f"{path}: {what}, sha256 {digest} ({how})")
+        lines.append(f"licence: {self.published.licence}")
+        main = self.paths[0]
+        if self.published.family:
+            lines.append(f"next: gloam import {main} --as {self.published.family} -o {main.stem}.safetensors")
+        return "\n".join(lines)
+
 
 def default_folder() -> Path:
     """``$GLOAM_PUBLISHED``, or ``gloam/published`` in the user's cache."""
     given = os.environ.get(FOLDER_VARIABLE)
-    cache = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(given) if given else Path(cache) / "gloam" / "published"
+    return Path(given) if given else user_cache() / "published"
 
 
 def pull(

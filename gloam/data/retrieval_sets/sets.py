@@ -125,23 +125,6 @@ class RetrievalSet:
             None if self.pixels is None else tuple(self.pixels[row] for row in chosen),
         )
 
-    def of_conditions(self, query: str, positive: str) -> RetrievalSet:
-        """The same images with the pairs alone whose query and positive are of these conditions.
-
-        Raises:
-            DataError: the set does not say its conditions, or has no such pair.
-        """
-        if self.conditions is None:
-            raise DataError("retrieval set: does not say its images' conditions, so pairs cannot be chosen by them")
-        labels = np.array(self.conditions)
-        kept = (labels[self.queries] == query) & (labels[self.positives] == positive)
-        if not kept.any():
-            known = ", ".join(sorted(set(self.conditions)))
-            raise DataError(f"retrieval set: no pair {query} to {positive}; its conditions are {known}")
-        return RetrievalSet(
-            self.images, self.clusters, self.queries[kept], self.positives[kept], self.conditions, self.pixels
-        )
-
     def identity(self) -> dict[str, Any]:
         """JSON-ready: counts, and a hash over names, clusters, pairs, conditions and pixels in memory."""
         parts = [canonical_json([self.names, self.conditions]).encode("utf-8", "backslashreplace")]

@@ -13,7 +13,7 @@ from typing import BinaryIO, Protocol
 from gloam.data.images import NO_MEMORY
 from gloam.data.sources.items import Origin
 from gloam.errors import ImageError
-from gloam.files import open_file
+from gloam.files import Stamp, file_stamp, open_file
 
 LISTED = "linked folder that leads back or is listed already"
 
@@ -39,6 +39,10 @@ class Files(Protocol):
 
     def size(self, path: str) -> int:
         """Bytes of a file; a failure is an OSError or an ImageError."""
+        ...
+
+    def stamp(self, path: str) -> Stamp | None:
+        """What changes when the file does; None where nothing but its bytes can tell."""
         ...
 
     def is_file(self, path: str) -> bool:
@@ -87,6 +91,10 @@ class LocalFiles:
     def size(self, path: str) -> int:
         """See :class:`Files`."""
         return os.stat(path).st_size
+
+    def stamp(self, path: str) -> Stamp | None:
+        """See :class:`Files`."""
+        return file_stamp(path)
 
     def is_file(self, path: str) -> bool:
         """See :class:`Files`."""

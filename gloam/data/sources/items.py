@@ -17,7 +17,7 @@ import numpy as np
 
 from gloam.data.images import read_bytes
 from gloam.errors import StoreError
-from gloam.files import bad_name, write_failure
+from gloam.files import Stamp, bad_name, file_stamp, write_failure
 
 # What a single source file is taken for an image by; the files of a folder are decoded whatever their suffix.
 IMAGE_SUFFIXES = frozenset(
@@ -92,6 +92,10 @@ class Origin(Protocol):
         """The image file's bytes; a failure is an ImageError."""
         ...
 
+    def stamp(self) -> Stamp | None:
+        """What changes when the bytes do; None where nothing but the bytes can tell."""
+        ...
+
 
 @dataclass(frozen=True)
 class ImageItem:
@@ -116,6 +120,10 @@ class ImageItem:
             ImageError: the reason, in a few words.
         """
         return read_bytes(self.path) if self.origin is None else self.origin.read()
+
+    def stamp(self) -> Stamp | None:
+        """What changes when the bytes do, had without reading them; None where nothing else can tell."""
+        return file_stamp(self.path) if self.origin is None else self.origin.stamp()
 
     def explained(self, reason: str) -> str:
         """A failure's reason, after the name of the file that holds the image among others."""

@@ -22,6 +22,7 @@ from gloam.data.sources.files import Files, NoAnswer, base_name
 from gloam.data.sources.items import ImageItem, ImageList, Record, make_item
 from gloam.data.text import plain_name
 from gloam.errors import DataError, ImageError
+from gloam.files import Stamp
 
 IMAGE_COLUMNS = ("image", "bytes")
 NAME_COLUMNS = ("name", "path", "key")
@@ -53,6 +54,11 @@ class Cell:
         """See :class:`gloam.data.sources.items.Origin`."""
         return self.tables.cell(self.table, self.row)
 
+    def stamp(self) -> Stamp | None:
+        """See :class:`gloam.data.sources.items.Origin`."""
+        table = self.tables.files.stamp(self.tables.paths[self.table])
+        return None if table is None else Stamp(f"row {self.row} of {table.text}", table.changed_ns)
+
 
 def parquet_images(files: Files, paths: Sequence[str]) -> ImageList:
     """The images of Parquet files, in the order of the files and of their rows.
@@ -72,7 +78,7 @@ def parquet_images(files: Files, paths: Sequence[str]) -> ImageList:
                     yield name, number, row, None
             except NoAnswer as error:
                 raise DataError(f"{path}: {error}; run again when it answers") from error
-            except (pa.ArrowException, OSError, ImageError) as error:
+            except (pa.ArrowException, OSError, ValueError, ImageError) as error:  # UnicodeDecodeError of a name
                 yield base_name(path), number, 0, f"{base_name(path)}: {_reason(error)}"
 
     item = partial(_item, tables, places)
@@ -112,7 +118,7 @@ class Tables:
                         self._open.popitem(last=False)
                 self._open.move_to_end(table)
                 content = self._open[table].cell(row)
-            except (pa.ArrowException, OSError, DataError) as error:
+            except (pa.ArrowException, OSError, ValueError, DataError) as error:
                 self._open.pop(table, None)
                 raise ImageError(_reason(error)) from error
         if not content:

@@ -16,10 +16,12 @@ from typing import Any, BinaryIO, TypeVar, cast
 from gloam.data.sources.files import NoAnswer
 from gloam.data.sources.items import Origin
 from gloam.errors import DataError, ImageError, MissingExtraError, require
+from gloam.files import Stamp
 
 WAITS = (0.5, 2.0, 8.0)  # seconds between attempts
 TIMEOUT = 60.0  # seconds for one attempt
 GONE = 20  # images in a row that failed at every attempt
+ETAGS = ("ETag", "etag", "e_tag")  # as file systems spell it
 PART = 1 << 20  # bytes that are fetched at once while headers are read
 
 Found = TypeVar("Found")
@@ -37,6 +39,11 @@ class RemoteFile:
         """See :class:`gloam.data.sources.items.Origin`."""
         return self.files.read(self.url)
 
+    def stamp(self) -> Stamp | None:
+        """See :class:`gloam.data.sources.items.Origin`; a web server, which lists nothing, is not asked for each."""
+        web = self.url.startswith(("http://", "https://"))
+        return None if web else self.files.stamp(self.url)
+
 
 class RemoteFiles:
     """Files of one store; see :class:`gloam.data.sources.files.Files`.
@@ -49,6 +56,7 @@ class RemoteFiles:
         self.system = system
         self._failed = 0  # images in a row
         self._listed: tuple[str, list[str]] | None = None
+        self._stamped: tuple[str, Stamp | None] = ("", None)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return RemoteFiles, (self.system,)
@@ -71,6 +79,8 @@ class RemoteFiles:
             ) from error
         except Exception as error:  # every file system checks its URLs in its own way
             raise DataError(f"{url}: cannot be opened ({_first_line(error)})") from error
+        with contextlib.suppress(Exception):  # what an earlier run of this process has listed
+            system.invalidate_cache()
         return cls(system)
 
     def read(self, path: str, start: int = 0, size: int | None = None) -> bytes:
@@ -87,6 +97,22 @@ class RemoteFiles:
     def size(self, path: str) -> int:
         """See :class:`gloam.data.sources.files.Files`."""
         return int(self._ask(lambda: self.system.size(path)))
+
+    def stamp(self, path: str) -> Stamp | None:
+        """See :class:`gloam.data.sources.files.Files`: the store's ETag, unless it is a weak one.
+
+        It is asked for once where the same file is meant again and again, as a tar is by its members.
+        """
+        asked, stamp = self._stamped
+        if asked != path:
+            try:
+                found = self._ask(lambda: self.system.info(path))
+            except ImageError:
+                return None
+            tag = next((str(found[key]) for key in ETAGS if found.get(key)), "W/")
+            stamp = None if tag.startswith("W/") else Stamp(f"{found.get('size')} {tag}")
+            self._stamped = path, stamp
+        return stamp
 
     def is_file(self, path: str) -> bool:
         """See :class:`gloam.data.sources.files.Files`; a URL that ends with a slash is a folder."""

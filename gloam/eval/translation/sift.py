@@ -10,15 +10,13 @@ and well would win by the mean alone.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import cv2
 import numpy as np
 import numpy.typing as npt
-
-from gloam.errors import DataError
 
 Pixels = npt.NDArray[np.uint8]
 RATIO = 0.8  # unstated in the paper; 0.7 shifts values by 1 to 2, so never mix
@@ -48,22 +46,6 @@ class SiftDistance:
         defined = [value for value in values if value is not None]
         mean = float(np.mean(defined)) if defined else float("nan")
         return cls(mean, 1 - len(defined) / len(values), len(values))
-
-
-def sift_distance(pairs: Iterable[tuple[Pixels, Pixels]]) -> SiftDistance:
-    """The metric over pairs.
-
-    Args:
-        pairs: translated image and photograph, uint8 ``[H, W, 3]`` RGB or ``[H, W]``, all at one fixed size, which
-            belongs beside the figure.
-
-    Raises:
-        DataError: no pairs.
-    """
-    values = [pair_distance(first, second) for first, second in pairs]
-    if not values:
-        raise DataError("no image pairs to take a SIFT distance of")
-    return SiftDistance.of(values)
 
 
 def pair_distance(first: Pixels, second: Pixels) -> float | None:

@@ -12,18 +12,17 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
-from PIL import Image
 
-from gloam.data.images import MIN_SIDE
+from gloam.data.images import MIN_SIDE, resize_image
 from gloam.errors import ModelError, UsageError, require
 from gloam.export.embedder import SELFTEST_DYNAMIC
 from gloam.export.front.compose import Stage, compose
 from gloam.export.front.reflection import cropping_graph, padding_graph
 from gloam.export.front.shrink import shrinking_graph
-from gloam.export.graph import flat, write_model
+from gloam.export.graph import flat
+from gloam.export.spec import BELOW, Shapes, larger_shapes, write_proved
 from gloam.export.translator import export_translator
-from gloam.model_card import ModelCard, SelfTest, selftest_images
+from gloam.model_card import NATIVE, InputRule, ModelCard, SelfTest, selftest_images
 from gloam.networks.checkpoints import load_generator
 from gloam.padding import MULTIPLE, PaddingProfile
 from gloam.runtime.backends.placement import Placement
@@ -32,7 +31,6 @@ from gloam.runtime.models.translator import Translator
 
 # Of the values of a unit vector. A level that is rounded the other way moves a descriptor further than float32 does.
 TOLERANCE = {"fp32": 1e-3, "fp16": 1e-2, "bf16": 5e-2}
-SELFTEST_BELOW = ((1, 55), (159, 125))  # pixels that the images of a fixed self-test lack in height and width
 KEPT = ("recipe", "data", "licence", "weights_sha256")  # of the translator's provenance
 WEIGHTS = (".safetensors", ".pth", ".pt")
 
@@ -66,7 +64,7 @@ def put_in_front(
     if max_side is not None and max_side < MIN_SIDE:
         raise UsageError(f"--resize {max_side}: {MIN_SIDE} px or more are needed")
     behind = Embedder.load(embedder, Placement(threads=1))
-    card = behind.card
+    card, behind = behind.card, behind.reading(NATIVE)  # what stands in front decides what it gets
     _expect_plain(card, embedder)
     if max_side is not None and card.profile.kind == "fixed":
         raise UsageError(f"{embedder}: a fixed profile has its sizes already; --resize goes with the dynamic profile")
@@ -75,7 +73,7 @@ def put_in_front(
         stages: list[Stage] = []
         if max_side is not None:
             stages.append(Stage("shrink", shrinking_graph(max_side)))
-            card = dataclasses.replace(card, resize=max_side)
+            card = dataclasses.replace(card, resize=max_side, input_rule=card.input_rule and NATIVE)
         if before is not None:
             file, model = before
             stages += _translating(file, model.card, card.profile, "shrink.resized" if stages else "images")
@@ -84,8 +82,12 @@ def put_in_front(
         last = {"shrink": "resized", "crop": "cropped"}[stages[-1].name]
         links = {"images": f"{stages[-1].name}.{last}"}
         proto = compose([*stages, Stage("embed", onnx.load(embedder), links)])
-        card = dataclasses.replace(card, selftest=_selftest(card, behind, None if before is None else before[1]))
-        write_model(proto, card, output)
+        first = _shapes(card)
+        tests = [
+            _selftest(card, behind, None if before is None else before[1], fed) for fed in (first, _larger(card, first))
+        ]
+        card = dataclasses.replace(card, selftest=tests[0], selftest_larger=tests[1])
+        write_proved(proto, card, output)
     return card
 
 
@@ -182,29 +184,28 @@ def _fused(card: ModelCard, translator: Translator) -> ModelCard:
     )
 
 
-def _selftest(card: ModelCard, behind: Embedder, translator: Translator | None) -> SelfTest:
-    """What the parts give one behind the other, each image alone and at native size."""
+def _shapes(card: ModelCard) -> Shapes:
+    """What the first self-test feeds; images that the graph reduces are larger than it leaves them."""
     if card.profile.kind == "fixed":
         height, width = card.profile.heights[0], card.profile.widths[0]
-        shape = (min(len(SELFTEST_BELOW), card.profile.batch[1]), height, width)
-        sizes = tuple((height - rows, width - columns) for rows, columns in SELFTEST_BELOW[: shape[0]])
-    elif card.resize is not None:
-        shape = (1, card.resize * 3 // 4 + 1, card.resize * 5 // 4 + 1)
-        sizes = (shape[1:],)
-    else:
-        count = min(SELFTEST_DYNAMIC[0][0], card.profile.batch[1])
-        shape, sizes = (count, *SELFTEST_DYNAMIC[0][1:]), SELFTEST_DYNAMIC[1][:count]
+        sizes = tuple((height - rows, width - columns) for rows, columns in BELOW[:2])
+        return Shapes((2, height, width), sizes).within(card.profile.batch[1])
+    if card.resize is not None:
+        return Shapes((1, card.resize * 3 // 4 + 1, card.resize * 5 // 4 + 1)).within(1)
+    return SELFTEST_DYNAMIC.within(card.profile.batch[1])
+
+
+def _larger(card: ModelCard, first: Shapes) -> Shapes:
+    """What the second one feeds: upright where the first is reduced along its width."""
+    if card.resize is None:
+        return larger_shapes(card.profile, first)
+    return Shapes((2, card.resize * 3 // 2 + 1, card.resize * 7 // 8 + 1)).within(card.profile.batch[1])
+
+
+def _selftest(card: ModelCard, behind: Embedder, translator: Translator | None, fed: Shapes) -> SelfTest:
+    """What the parts give one behind the other, each image alone and at native size."""
     rows = []
-    for image, (height, width) in zip(selftest_images(shape, sizes), sizes, strict=True):
-        pixels = _reduced(image[:height, :width], card.resize)
+    for image, (height, width) in zip(selftest_images(fed.shape, fed.sizes), fed.sizes, strict=True):
+        pixels = resize_image(np.ascontiguousarray(image[:height, :width]), InputRule.of(card.resize))
         rows.append(behind([pixels if translator is None else translator([pixels])[0]])[0])
-    return SelfTest(shape, sizes, flat(np.stack(rows)), dict(TOLERANCE))
-
-
-def _reduced(image: npt.NDArray[np.uint8], max_side: int | None) -> npt.NDArray[np.uint8]:
-    """An image as the decoder reduces it."""
-    if max_side is None:
-        return np.ascontiguousarray(image)
-    reduced = Image.fromarray(image)
-    reduced.thumbnail((max_side, max_side), Image.Resampling.LANCZOS, reducing_gap=None)
-    return np.array(reduced)
+    return SelfTest(fed.shape, fed.sizes, flat(np.stack(rows)), dict(TOLERANCE))

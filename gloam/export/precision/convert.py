@@ -27,7 +27,8 @@ from gloam.export.graph import write_model
 from gloam.export.precision.half import rounding_twin, to_half
 from gloam.export.precision.int8 import to_int8, worst_loss
 from gloam.export.precision.release_check import COSINE_LOSS, textured_image
-from gloam.model_card import METADATA_KEY, ModelCard
+from gloam.heartbeat import Heartbeat, Say
+from gloam.model_card import METADATA_KEY, ModelCard, SelfTest
 from gloam.padding import reflect_to
 from gloam.runtime.backends.onnx_file import read_card
 from gloam.runtime.backends.ort import OrtSession
@@ -44,6 +45,7 @@ KINDS = ("embedder", "fused", "translator", "edges")
 SELFTEST_ROOM = 2.0  # an int8 self-test may differ from torch by so many times what it does where it was made
 MAX_SIDE = 512  # pixels, of calibration and check images
 MOST_IMAGES = 400  # that are held in memory, half to calibrate and half to check; evenly from all that are given
+RANKING = 32  # of the check's images, by which single convolutions are ordered
 GENERATED = ((256, 256), (255, 257), (200, 131), (240, 320), (131, 163), (320, 240))  # where no images are given
 
 
@@ -60,6 +62,8 @@ class Conversion:
             ``mAP`` of both where folders say the places; empty for other models and fewer than 3 images.
         details: nodes in half precision and casts, or convolutions in int8 and kept in float32.
         images: that the check looked at; calibration had others.
+        calibrated: images that int8 was calibrated on: of those that can be read, in the order of their names, the
+            first, the third and so on; the check looks at the others.
     """
 
     precision: Precision
@@ -70,6 +74,7 @@ class Conversion:
     task: dict[str, float] = field(default_factory=dict)
     details: dict[str, Any] = field(default_factory=dict)
     images: int = 0
+    calibrated: int = 0
 
 
 def convert_precision(
@@ -80,6 +85,7 @@ def convert_precision(
     items: Sequence[ImageItem] = (),
     tolerance: float | None = None,
     accept: bool = False,
+    say: Say | None = None,
 ) -> tuple[ModelCard, Conversion]:
     """Convert an exported float32 file and write it, if the release check allows.
 
@@ -91,6 +97,7 @@ def convert_precision(
             without, and are then checked on generated textures.
         tolerance: largest loss; by precision where it is left out.
         accept: write the file even where the check fails.
+        say: gets a line now and then where it takes long.
 
     Returns:
         the card that the file carries, and the conversion's report.
@@ -123,8 +130,16 @@ def convert_precision(
             made, half = to_half(proto, precision)
             details = asdict(half)
         else:
+            beat = Heartbeat(say, "measuring what int8 costs", None, "trials")
+            if say is not None:
+                say(f"ranges of {len(checker.given)} photographs, judged on {len(checker.images)} others")
+
+            def measured(model: Any, most: int | None = None) -> float:
+                beat.update()
+                return checker.loss(_written(model, carried, folder), most)
+
             made, report = to_int8(
-                proto, checker.calibration(), lambda model: checker.loss(_written(model, carried, folder)), allowed
+                proto, checker.calibration(), measured, allowed, lambda model: measured(model, RANKING)
             )
             details = asdict(report)
         file = _written(made if precision == "int8" else rounding_twin(made), carried, folder)
@@ -140,6 +155,7 @@ def convert_precision(
             checker.task(file) if card.embeds else {},
             details,
             len(checker.images),
+            len(checker.given) if precision == "int8" else 0,
         )
         if not conversion.passed and not accept:
             cure = "calibrate with more images" if precision == "int8" else "choose another precision"
@@ -147,17 +163,28 @@ def convert_precision(
                 f"{output}: not written, because {precision} misses the release check: {checker.unit} {loss:.1e}, "
                 f"allowed {allowed:.0e}; {cure}, allow it with --tolerance, or --accept-loss"
             )
+        if precision != "int8" and carried.selftests and not accept:
+            difference, room = run_selftest(OrtSession(file))
+            if not difference <= room:
+                raise IncompatibleError(
+                    f"{output}: not written, because {precision} misses the model's self-test: it differs by "
+                    f"{difference:.1e}, allowed {room:.0e}; choose another precision, or --accept-loss"
+                )
         _written(made, carried, Path(output).parent, Path(output).name)
     return carried, conversion
 
 
 def _with_selftest(card: ModelCard, file: Path) -> ModelCard:
     """The card with a tolerance of its own for int8, whose loss depends on the model and its calibration."""
-    if card.selftest is None:
+    if not card.selftests:
         return card
     difference, _ = run_selftest(OrtSession(file))
-    tolerance = {**card.selftest.tolerance, "int8": SELFTEST_ROOM * difference}
-    return dataclasses.replace(card, selftest=dataclasses.replace(card.selftest, tolerance=tolerance))
+
+    def roomy(test: SelfTest | None) -> SelfTest | None:
+        tolerance = {} if test is None else {**test.tolerance, "int8": SELFTEST_ROOM * difference}
+        return None if test is None else dataclasses.replace(test, tolerance=tolerance)
+
+    return dataclasses.replace(card, selftest=roomy(card.selftest), selftest_larger=roomy(card.selftest_larger))
 
 
 def _written(proto: Any, card: ModelCard, folder: Path, name: str = "converted.onnx") -> Path:
@@ -179,7 +206,8 @@ class _Checker:
         self.source = source
         self.original: Any = self._open(source)
         profile = self.card.profile
-        self._side = min((MAX_SIDE, *profile.heights[-1:], *profile.widths[-1:]))  # a fixed profile takes no larger
+        sides = (*profile.heights[-1:], *profile.widths[-1:])  # a fixed profile takes no larger
+        self._side = min((MAX_SIDE, self.card.reads.max_side or MAX_SIDE, *sides))
         items = [items[at] for at in np.linspace(0, len(items) - 1, min(len(items), MOST_IMAGES)).astype(int)]
         read = [(item.name, image) for item in items if (image := _decoded(item, self._side)) is not None]
         if items and len(read) < 2:
@@ -189,7 +217,7 @@ class _Checker:
             sizes = dict.fromkeys((min(h, self._side), min(w, self._side)) for h, w in GENERATED)
             read = [(f"generated {h}x{w}", textured_image(rng, h, w)) for h, w in sizes]
             read = [pair for pair in read for _ in range(2)]  # nothing is calibrated on these
-        self._given = [image for _, image in read[::2]]
+        self.given = [image for _, image in read[::2]]
         self.names, self.images = [name for name, _ in read[1::2]], [image for _, image in read[1::2]]
         self.truth = self._answers(self.original)
 
@@ -198,14 +226,15 @@ class _Checker:
             return Embedder.load(file, Placement(backend="onnxruntime"))
         return ImageModel.load(file, self.card.kind, Placement(backend="onnxruntime"))
 
-    def _answers(self, model: Any) -> list[npt.NDArray[np.float32]]:
-        return list(model(self.images)) if self.embeds else model.maps(self.images)
+    def _answers(self, model: Any, most: int | None = None) -> list[npt.NDArray[np.float32]]:
+        images = self.images[:most]
+        return list(model(images)) if self.embeds else model.maps(images)
 
     def calibration(self) -> list[dict[str, npt.NDArray[Any]]]:
         """Inputs of the graph, an image each."""
         feeds: list[dict[str, npt.NDArray[Any]]] = []
         profile = self.card.profile
-        for image in self._given:
+        for image in self.given:
             if not self.embeds:
                 shape = profile.shape_for(image.shape[0], image.shape[1])
                 feeds.append({"images": reflect_to(image[..., : self.original.channels], shape)[0][None]})
@@ -218,12 +247,12 @@ class _Checker:
                 feeds.append({"images": batch, "sizes": sizes})
         return feeds
 
-    def loss(self, file: Path) -> float:
-        """Worst difference over the check's images."""
-        found = self._answers(self._open(file))
+    def loss(self, file: Path, most: int | None = None) -> float:
+        """Worst difference over the check's images, or over the first of them."""
+        found, truth = self._answers(self._open(file), most), self.truth[:most]
         if self.embeds:
-            return worst_loss(np.stack(found), np.stack(self.truth))
-        worst = max(float(np.abs(a - b).max()) for a, b in zip(found, self.truth, strict=True))
+            return worst_loss(np.stack(found), np.stack(truth))
+        worst = max(float(np.abs(a - b).max()) for a, b in zip(found, truth, strict=True))
         return worst if np.isfinite(worst) else float("inf")
 
     def task(self, file: Path) -> dict[str, float]:

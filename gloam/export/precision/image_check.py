@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from gloam.errors import IncompatibleError
-from gloam.export.precision.release_check import DEFAULT_SHAPES, textured_image
+from gloam.export.precision.release_check import DEFAULT_SHAPES, Agreement, textured_image
 from gloam.networks.checkpoints import weights_sha256
 from gloam.networks.edges import EdgeDetectorNetwork
 from gloam.networks.translators import TranslatorNetwork
@@ -17,25 +16,12 @@ from gloam.padding import crop_back, reflect_pad
 from gloam.runtime.models.image_model import ImageModel
 
 
-@dataclass(frozen=True)
-class MapAgreement:
-    """How one batch agrees.
-
-    Attributes:
-        shapes: (height, width) of each image, pixels.
-        max_abs: largest difference of a value, in [-1, 1] for translators and in [0, 1] for edges.
-    """
-
-    shapes: tuple[tuple[int, int], ...]
-    max_abs: float
-
-
 def compare_maps(
     model: TranslatorNetwork | EdgeDetectorNetwork,
     exported: ImageModel,
     shapes: Sequence[Sequence[tuple[int, int]]] = DEFAULT_SHAPES,
     seed: int = 0,
-) -> list[MapAgreement]:
+) -> list[Agreement]:
     """Run the same generated images through both, one by one through the original.
 
     Args:
@@ -65,7 +51,7 @@ def compare_maps(
                 )
             expected = crop_back(truth[0].numpy(), corner, (image.shape[0], image.shape[1]))
             worst = max(worst, float(np.abs(found - expected).max()))
-        results.append(MapAgreement(tuple(sizes), worst))
+        results.append(Agreement(tuple(sizes), worst))
     return results
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -37,13 +37,23 @@ class Agreement:
 
     Attributes:
         shapes: (height, width) of each image, pixels.
-        max_abs: largest difference of a descriptor's value.
-        cosine: smallest cosine between the two descriptors of an image.
+        max_abs: largest difference of a value: of a descriptor, of an image in [-1, 1], of edges in [0, 1].
+        cosine: smallest cosine between the two descriptors of an image; None where the model gives images or edges.
     """
 
     shapes: tuple[tuple[int, int], ...]
     max_abs: float
-    cosine: float
+    cosine: float | None = None
+
+    def within(self, precision: str, tolerance: float) -> bool:
+        """Whether it is as near as a file's precision and the largest difference that is allowed ask for."""
+        lost = 0.0 if self.cosine is None else 1 - self.cosine
+        return lost <= COSINE_LOSS[precision] and self.max_abs <= tolerance
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready."""
+        found = {"shapes": self.shapes, "max_abs": self.max_abs}
+        return found if self.cosine is None else found | {"cosine": self.cosine}
 
 
 def compare(

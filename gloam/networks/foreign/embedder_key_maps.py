@@ -15,11 +15,11 @@ import torch
 from torch import Tensor
 
 from gloam.errors import ModelError
-from gloam.networks.foreign.key_maps import Recognised, State
+from gloam.networks.checkpoints import RESNET_CHILDREN
+from gloam.networks.foreign.key_maps import Recognised, State, need, tensors, truth
 
 BACKBONES = ("vgg16", "resnet18", "resnet50", "resnet101")
 POOLINGS = ("gem", "mac")
-RESNET_CHILDREN = {"conv1": "0", "bn1": "1", "layer1": "4", "layer2": "5", "layer3": "6", "layer4": "7"}
 HEAD = re.compile(r"^(fc|classifier)\.|num_batches_tracked$")
 HOW_NETWORKS = {"resnet18": "how_resnet18", "resnet50": "how_resnet50_minus"}
 VGG_CONVOLUTIONS = (2, 2, 3, 3, 3)
@@ -168,29 +168,6 @@ def normalisation(mean: Any, std: Any) -> dict[str, tuple[float, ...]]:
     if any(len(values) != 3 or not np.isfinite(values).all() for values in found.values()) or min(found["std"]) <= 0:
         raise ModelError(f"says mean {mean} and std {std}; three finite numbers each are needed, std above 0")
     return found
-
-
-def tensors(value: Any) -> dict[str, Tensor]:
-    """A state dict without ``module.``, float32."""
-    if not isinstance(value, dict) or not value or not all(isinstance(tensor, Tensor) for tensor in value.values()):
-        raise ModelError("holds no state dict of tensors")
-    return {
-        str(key).removeprefix("module."): tensor.float() if tensor.is_floating_point() else tensor
-        for key, tensor in value.items()
-    }
-
-
-def truth(value: Any) -> bool:
-    """A flag that some files keep as text."""
-    return value if isinstance(value, bool) else str(value).lower() in ("yes", "true", "1")
-
-
-def need(state: State, key: str, dimensions: int, what: str) -> Tensor:
-    """A tensor of a state dict, or what is not there."""
-    if key not in state or state[key].dim() != dimensions:
-        found = ", ".join(list(state)[:3]) or "none"
-        raise ModelError(f"no {key} among the keys (first {found}), so this is not {what}")
-    return state[key]
 
 
 def vgg_stages(state: State) -> list[list[int]]:

@@ -15,7 +15,7 @@ from gloam.data.pickles import load_pickle, plain, stand_ins
 from gloam.errors import DataError, ModelError, require
 from gloam.networks.checkpoints import load_plain
 from gloam.networks.foreign import embedder_key_maps as maps
-from gloam.networks.foreign.key_maps import Recognised
+from gloam.networks.foreign.key_maps import Recognised, tensors
 from gloam.networks.registry import build
 from gloam.runtime.descriptors.whitening import Whitening
 
@@ -60,7 +60,7 @@ def recognise_embedder(content: Any, family: str) -> RecognisedEmbedder | None:
             raise ModelError("has no meta, which cirtorch's files hold; a bare state dict needs no import: "
                              "gloam export FILE --network gem_vgg16")  # fmt: skip
         meta = content["meta"]
-        found = maps.cirtorch(meta, maps.tensors(content.get("state_dict")))
+        found = maps.cirtorch(meta, tensors(content.get("state_dict")))
         return RecognisedEmbedder(found, _whitenings(meta.get("Lw")))
     if kind == "how":
         if not isinstance(content, dict):
@@ -70,10 +70,10 @@ def recognise_embedder(content: Any, family: str) -> RecognisedEmbedder | None:
     if kind == "netvlad":
         if isinstance(content, MatlabNet):
             return RecognisedEmbedder(maps.netvlad_matlab(content.layers, content.mean))
-        return RecognisedEmbedder(maps.netvlad(maps.tensors(_state_in(content))))
+        return RecognisedEmbedder(maps.netvlad(tensors(_state_in(content))))
     if kind == "ciconv":
         meta = content.get("meta") if isinstance(content, dict) else None
-        return RecognisedEmbedder(maps.ciconv(meta if isinstance(meta, dict) else {}, maps.tensors(_state_in(content))))
+        return RecognisedEmbedder(maps.ciconv(meta if isinstance(meta, dict) else {}, tensors(_state_in(content))))
     return None
 
 
@@ -231,7 +231,7 @@ def _gandtr(content: Mapping[str, Any]) -> RecognisedEmbedder:
     stated = data.get("mean_std")
     if isinstance(stated, list | tuple) and len(stated) == 2:
         meta |= {"mean": stated[0], "std": stated[1]}
-    found = maps.cirtorch(meta, maps.tensors(content.get("model_state")))
+    found = maps.cirtorch(meta, tensors(content.get("model_state")))
     provenance: dict[str, Any] = {"runtime": plain_json(runtime)}
     for step in (part.strip() for part in str(data.get("transforms", "")).split("|")):
         name, *arguments = step.split(":")

@@ -43,7 +43,7 @@ class Recognised:
 def resnet(state: State) -> Recognised:
     """CycleGAN's, CUT's and gandtr's residual generator: norm, blur-pooling, dropout, padding and blocks by keys."""
     kept, dropped = drop_lone_statistics(state)
-    first = _need(kept, "model.1.weight", 4, "a residual generator")
+    first = need(kept, "model.1.weight", 4, "a residual generator")
     blocks = sorted({int(key.split(".")[1]) for key in kept if ".conv_block." in key})
     if not blocks:
         raise ModelError("no residual blocks (model.N.conv_block.*) among the keys; is it a U-Net (--as unet)?")
@@ -81,7 +81,7 @@ def resnet(state: State) -> Recognised:
 def unet(state: State) -> Recognised:
     """pix2pix's and gandtr's U-Net; its depth is that of the nesting."""
     kept, dropped = drop_lone_statistics(state)
-    first = _need(kept, "model.model.0.weight", 4, "a U-Net")
+    first = need(kept, "model.model.0.weight", 4, "a U-Net")
     prefix, levels = "model.model", 1
     while any(key.startswith(f"{prefix}.{_inner(levels)}.model.") for key in kept):
         prefix, levels = f"{prefix}.{_inner(levels)}.model", levels + 1
@@ -100,8 +100,8 @@ def unet(state: State) -> Recognised:
 
 def cyeda(state: State) -> Recognised:
     """CyEDA's U-Net with blending masks."""
-    first = _need(state, "conv1_1.weight", 4, "CyEDA's generator")
-    masks = _need(state, "conv11.weight", 4, "CyEDA's generator")
+    first = need(state, "conv1_1.weight", 4, "CyEDA's generator")
+    masks = need(state, "conv11.weight", 4, "CyEDA's generator")
     options = {"n_mask": masks.shape[0], "channels": first.shape[1], "width": first.shape[0]}
     return Recognised("cyeda", options, dict(state))
 
@@ -115,7 +115,7 @@ def hed(state: State) -> Recognised:
             part, number, rest = match.groups()
             key = "fusion" + rest if part == "Combine" else part.lower() + NUMBERS.get(number, "") + rest
         mapped[key] = value
-    first = _need(mapped, "vgg1.0.weight", 4, "HED")
+    first = need(mapped, "vgg1.0.weight", 4, "HED")
     scale, note = input_scale(first)
     return Recognised("hed", {"width": first.shape[0], "input_scale": scale}, mapped, [], [note])
 
@@ -124,7 +124,7 @@ def rcf(state: State) -> Recognised:
     """RCF as in the public BSDS500 file; the fixed upsampling kernels that some copies hold are dropped."""
     dropped = [key for key in state if key.startswith(("weight_deconv", "upsample"))]
     kept = {key: value for key, value in state.items() if key not in dropped}
-    first = _need(kept, "conv1_1.weight", 4, "RCF")
+    first = need(kept, "conv1_1.weight", 4, "RCF")
     scale, note = input_scale(first)
     return Recognised("rcf", {"width": first.shape[0], "input_scale": scale}, kept, dropped, [note])
 
@@ -135,7 +135,7 @@ def todaygan(encoder: State, decoder: State) -> Recognised:
         {f"encoder.{key}": value for key, value in encoder.items()}
         | {f"decoder.{key}": value for key, value in decoder.items()}
     )
-    first = _need(kept, "encoder.model.1.weight", 4, "a ToDayGAN encoder")
+    first = need(kept, "encoder.model.1.weight", 4, "a ToDayGAN encoder")
 
     def blocks(half: str) -> int:
         return len({key.split(".")[2] for key in kept if key.startswith(half) and ".conv_block." in key})
@@ -169,7 +169,7 @@ def drit(parts: Mapping[str, State], direction: str = "a2b") -> Recognised:
             else:
                 state[prefixes[prefix] + key.removeprefix(prefix)] = value.float()
     state, statistics = drop_lone_statistics(state)
-    first = _need(state, "enc.0.model.1.weight", 4, "DRIT's content encoder")
+    first = need(state, "enc.0.model.1.weight", 4, "DRIT's content encoder")
     mode = "feature" if "mlp.0.weight" in state else "concat"
     options = {"mode": mode, "channels": first.shape[1], "width": first.shape[0]}
     note = "one fixed attribute code (zeros unless --option code=[...] says otherwise): one look for all images"
@@ -225,7 +225,23 @@ def _inner(level: int) -> int:
     return 1 if level == 1 else 3
 
 
-def _need(state: State, key: str, dimensions: int, what: str) -> Tensor:
+def tensors(value: Any) -> dict[str, Tensor]:
+    """A state dict without ``module.``, float32."""
+    if not isinstance(value, dict) or not value or not all(isinstance(tensor, Tensor) for tensor in value.values()):
+        raise ModelError("holds no state dict of tensors")
+    return {
+        str(key).removeprefix("module."): tensor.float() if tensor.is_floating_point() else tensor
+        for key, tensor in value.items()
+    }
+
+
+def truth(value: Any) -> bool:
+    """A flag that some files keep as text."""
+    return value if isinstance(value, bool) else str(value).lower() in ("yes", "true", "1")
+
+
+def need(state: State, key: str, dimensions: int, what: str) -> Tensor:
+    """A tensor of a state dict, or what is not there."""
     if key not in state or state[key].dim() != dimensions:
         found = ", ".join(list(state)[:3]) or "none"
         raise ModelError(f"no {key} among the keys (first {found}), so this is not {what}")

@@ -6,7 +6,6 @@ bare state dicts of CycleGAN, pix2pix, CUT, CyEDA, HED, RCF, ToDayGAN and DRIT n
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +20,7 @@ from gloam.networks.checkpoints import read_state, weights_sha256
 from gloam.networks.edges import DETECTORS, EdgeDetectorNetwork, create_detector
 from gloam.networks.foreign import embedders as embedder_imports
 from gloam.networks.foreign import key_maps
-from gloam.networks.foreign.key_maps import FAMILIES, Recognised
+from gloam.networks.foreign.key_maps import FAMILIES, Recognised, tensors, truth
 from gloam.networks.translators import TranslatorNetwork, create_generator
 from gloam.runtime.descriptors.whitening import Whitening
 
@@ -121,7 +120,7 @@ def import_network(
             provenance["direction"] = direction
         elif isinstance(content, dict) and set(content) >= GANDTR_KEYS:
             found = _gandtr(content, family)
-            provenance["runtime"] = _plain(content["network_params"].get("runtime"))
+            provenance["runtime"] = embedder_imports.plain_json(content["network_params"].get("runtime"))
         elif family == "auto":
             raise ModelError(f"the file does not say its architecture; name it with --as {'|'.join(FORMATS[1:])}")
         else:
@@ -166,10 +165,7 @@ def _state(content: Any) -> dict[str, Tensor]:
     if not isinstance(content, dict) or not content or not all(isinstance(value, Tensor) for value in content.values()):
         keys = ", ".join(str(key) for key in list(content)[:LISTED]) if isinstance(content, dict) else "no dictionary"
         raise ModelError(f"holds no state dict of tensors (found {keys or 'an empty dictionary'})")
-    return {
-        str(key).removeprefix("module."): value.float() if value.is_floating_point() else value
-        for key, value in content.items()
-    }
+    return tensors(content)
 
 
 def _parts(content: Any) -> dict[str, dict[str, Tensor]]:
@@ -198,7 +194,7 @@ def _gandtr(content: Mapping[str, Any], family: str) -> Recognised:
     said: dict[str, Any] = {}
     for key, value in model.items():
         if key in GANDTR_OPTIONS and value is not None:
-            said[GANDTR_OPTIONS[key]] = not _truth(value) if key.startswith("no_antialias") else value
+            said[GANDTR_OPTIONS[key]] = not truth(value) if key.startswith("no_antialias") else value
     differing = [
         f"{key} {value} against {found.options[key]}"
         for key, value in said.items()
@@ -208,10 +204,6 @@ def _gandtr(content: Mapping[str, Any], family: str) -> Recognised:
     if differing:
         raise ModelError(f"the file's description and its tensors disagree: {'; '.join(differing)}")
     return Recognised(network, found.options | said, found.state, found.dropped, found.notes)
-
-
-def _truth(value: Any) -> bool:
-    return value if isinstance(value, bool) else str(value).lower() in ("yes", "true", "1")
 
 
 def _filled(found: Recognised, chosen: dict[str, Any]) -> TranslatorNetwork | EdgeDetectorNetwork:
@@ -258,11 +250,3 @@ def _probe(model: TranslatorNetwork | EdgeDetectorNetwork, file: Path) -> list[s
     if isinstance(model, TranslatorNetwork) and float((y - x).abs().mean()) < 0.005:
         notes.append("on a test image the network changes almost nothing")
     return notes
-
-
-def _plain(value: Any) -> Any:
-    """``value`` where it is JSON, else its text."""
-    try:
-        return json.loads(json.dumps(value, allow_nan=False))
-    except (TypeError, ValueError):
-        return str(value)

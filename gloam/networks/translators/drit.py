@@ -15,23 +15,12 @@ from torch import Tensor, nn
 
 from gloam.errors import ModelError
 from gloam.networks.translators.base import TranslatorNetwork
+from gloam.networks.translators.layers import Wrapped
 
 CODE = 8  # length of the attribute code
 
 
-class _Wrapped(nn.Module):
-    """A Sequential called ``model``, which gives the public keys."""
-
-    def __init__(self, *layers: nn.Module) -> None:
-        super().__init__()
-        self.model = nn.Sequential(*layers)
-
-    def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = self.model(x)
-        return y
-
-
-class InstanceBlock(_Wrapped):
+class InstanceBlock(Wrapped):
     """``x + model(x)``: two reflected 3x3 convolutions with instance norm."""
 
     def __init__(self, channels: int) -> None:
@@ -113,11 +102,11 @@ class DritGenerator(TranslatorNetwork):
         self.register_buffer("_code", torch.tensor([values]), persistent=False)
         deep = 4 * width
         encoder: list[nn.Module] = [
-            _Wrapped(nn.ReflectionPad2d(3), nn.Conv2d(channels, width, 7), nn.LeakyReLU(0.01)),
+            Wrapped(nn.ReflectionPad2d(3), nn.Conv2d(channels, width, 7), nn.LeakyReLU(0.01)),
         ]
         for count in (width, 2 * width):
             down = nn.Conv2d(count, 2 * count, 3, 2)
-            encoder.append(_Wrapped(nn.ReflectionPad2d(1), down, nn.InstanceNorm2d(2 * count), nn.ReLU()))
+            encoder.append(Wrapped(nn.ReflectionPad2d(1), down, nn.InstanceNorm2d(2 * count), nn.ReLU()))
         self.enc = nn.Sequential(*encoder, *(InstanceBlock(deep) for _ in range(3)))
         self.enc_share = nn.Sequential(InstanceBlock(deep))  # its noise is of training alone
         if mode == "feature":
@@ -166,9 +155,9 @@ class DritGenerator(TranslatorNetwork):
         return translated
 
 
-def _up(channels: int) -> _Wrapped:
+def _up(channels: int) -> Wrapped:
     half = channels // 2
-    return _Wrapped(nn.ConvTranspose2d(channels, half, 3, 2, 1, output_padding=1), MapNorm(half), nn.ReLU())
+    return Wrapped(nn.ConvTranspose2d(channels, half, 3, 2, 1, output_padding=1), MapNorm(half), nn.ReLU())
 
 
 def _append(maps: Tensor, code: Tensor) -> Tensor:

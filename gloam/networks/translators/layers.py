@@ -43,6 +43,19 @@ def pad_layer(padding: str, size: int) -> nn.Module:
     raise ModelError(f"unknown padding {padding!r}; choose reflect, replicate or zero")
 
 
+class Wrapped(nn.Module):
+    """A Sequential called ``model``, which gives the keys of public files."""
+
+    def __init__(self, *layers: nn.Module) -> None:
+        super().__init__()
+        self.model = nn.Sequential(*layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """What the layers give, one after the other."""
+        y: Tensor = self.model(x)
+        return y
+
+
 class BlurDownsample(nn.Module):
     """Binomial [1, 2, 1] blur with reflect padding, every second cell kept (Zhang 2019). The kernel is the buffer
     ``filt`` ``[C, 1, 3, 3]``, part of public checkpoints."""

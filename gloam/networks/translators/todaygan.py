@@ -10,6 +10,7 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from gloam.networks.translators.base import TranslatorNetwork
+from gloam.networks.translators.layers import Wrapped
 
 
 class PReluBlock(nn.Module):
@@ -31,18 +32,6 @@ class PReluBlock(nn.Module):
         """``[B, C, H, W]`` to the same shape."""
         branch: Tensor = self.conv_block(x)
         return x + branch
-
-
-class _Half(nn.Module):
-    """One Sequential called ``model``, as in the public files."""
-
-    def __init__(self, *layers: nn.Module) -> None:
-        super().__init__()
-        self.model = nn.Sequential(*layers)
-
-    def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = self.model(x)
-        return y
 
 
 def _normed(channels: int) -> tuple[nn.Module, nn.Module]:
@@ -71,11 +60,11 @@ class TodayganGenerator(TranslatorNetwork):
         down: list[nn.Module] = [nn.ReflectionPad2d(3), nn.Conv2d(channels, width, 7), *_normed(width)]
         for count in (width, 2 * width):
             down += [nn.Conv2d(count, 2 * count, 3, 2, 1), *_normed(2 * count)]
-        self.encoder = _Half(*down, *(PReluBlock(4 * width) for _ in range(encoder_blocks)))
+        self.encoder = Wrapped(*down, *(PReluBlock(4 * width) for _ in range(encoder_blocks)))
         up: list[nn.Module] = [PReluBlock(4 * width) for _ in range(decoder_blocks)]
         for count in (4 * width, 2 * width):
             up += [nn.ConvTranspose2d(count, count // 2, 4, 2, 1), *_normed(count // 2)]
-        self.decoder = _Half(*up, nn.ReflectionPad2d(3), nn.Conv2d(width, channels, 7), nn.Tanh())
+        self.decoder = Wrapped(*up, nn.ReflectionPad2d(3), nn.Conv2d(width, channels, 7), nn.Tanh())
 
     def forward(self, x: Tensor) -> Tensor:
         """Float ``[B, C, H, W]`` in [-1, 1], sides multiples of 4, to the same shape and range."""

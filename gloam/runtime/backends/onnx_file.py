@@ -1,5 +1,7 @@
 """The model card of an ONNX file, read past its graph: at once, and also where no backend here runs the model.
 
+An identity of a model is of one file, so weights that the graph takes from another one are refused.
+
 The file is one protobuf message whose fields follow one another, each behind its number and its length, so everything
 but the metadata is skipped. Written here because a reader of the whole format is no part of a runtime: the onnx package
 comes with training, and ONNX Runtime shows metadata only of a session, which it starts only where it has every kernel.
@@ -13,10 +15,24 @@ from pathlib import Path
 from typing import BinaryIO
 
 from gloam.errors import ModelError
+from gloam.files import open_file, printable
 from gloam.model_card import METADATA_KEY, ModelCard
 
 METADATA = 14  # field of ModelProto: entries, each with a key (1) and a value (2)
 KEY, VALUE = 1, 2
+EXTERNAL = 13  # field of TensorProto: such entries, of the file that has its values
+# Where tensors lie, by message: fields and the messages that they hold.
+INSIDE: dict[str, dict[int, str]] = {
+    "model": {7: "graph", 25: "function"},
+    "graph": {1: "node", 5: "tensor", 15: "sparse"},
+    "function": {7: "node"},
+    "node": {5: "attribute"},
+    "attribute": {5: "tensor", 6: "graph", 10: "tensor", 11: "graph", 22: "sparse", 23: "sparse"},
+    "sparse": {1: "tensor", 2: "tensor"},
+    "tensor": {},
+}
+DEEPEST = 64  # messages inside each other
+MOST_OF_CARD = 1 << 26  # bytes
 VARINT, BYTES = 0, 2  # protobuf's wire types; the others have a length of their own
 FIXED = {1: 8, 5: 4}
 LONGEST_VARINT = 10  # bytes
@@ -30,16 +46,26 @@ def read_card(path: str | Path) -> ModelCard:
     """
     file = Path(path)
     try:
-        with file.open("rb") as handle:
-            entries = dict(_entry(handle, end) for number, end in _fields(handle, _size(handle)) if number == METADATA)
+        with open_file(file) as handle:
+            size = _size(handle)
+            entries = [_entry(handle, end) for number, end in _fields(handle, size) if number == METADATA]
+            handle.seek(0)
+            elsewhere = next(_external(handle, size, "model"), None)
     except (FileNotFoundError, IsADirectoryError) as error:
         raise ModelError(f"{file}: no such model file") from error
     except (OSError, ValueError) as error:
         raise ModelError(f"{file}: not a readable ONNX model, or truncated ({error})") from error
-    text = entries.get(METADATA_KEY)
-    if text is None:
+    if elsewhere is not None:
+        raise ModelError(
+            f"{file}: takes weights from another file ({printable(elsewhere[:80])}), which its fingerprint would not "
+            "cover; save the model as one file"
+        )
+    cards = [value for key, value in entries if key == METADATA_KEY]
+    if len(cards) > 1:
+        raise ModelError(f"{file}: has {len(cards)} model cards, and readers may take either; export it again")
+    if not cards:
         raise ModelError(f"{file}: an ONNX file without a gloam model card; export it with `gloam export`")
-    return ModelCard.from_json(text, str(file))
+    return ModelCard.from_json(cards[0], str(file))
 
 
 def _size(handle: BinaryIO) -> int:
@@ -68,6 +94,23 @@ def _fields(handle: BinaryIO, end: int) -> Iterator[tuple[int, int]]:
         handle.seek(stop)
 
 
+def _external(handle: BinaryIO, end: int, message: str, depth: int = 0) -> Iterator[str]:
+    """The files that tensors inside a message take their values from.
+
+    Raises:
+        ValueError: no protobuf message, or messages too deep inside each other.
+    """
+    if depth > DEEPEST:
+        raise ValueError("nested too deep")
+    for number, stop in _fields(handle, end):
+        if message == "tensor" and number == EXTERNAL:
+            key, value = _entry(handle, stop)
+            if key == "location":
+                yield value
+        elif number in INSIDE[message]:
+            yield from _external(handle, stop, INSIDE[message][number], depth + 1)
+
+
 def _varint(handle: BinaryIO) -> int:
     value = 0
     for place in range(LONGEST_VARINT):
@@ -86,5 +129,7 @@ def _entry(handle: BinaryIO, end: int) -> tuple[str, str]:
     Raises:
         ValueError: it is no text.
     """
+    if end - handle.tell() > MOST_OF_CARD:
+        raise ValueError(f"an entry of its metadata has more than {MOST_OF_CARD} bytes")
     texts = {number: handle.read(stop - handle.tell()).decode("utf-8") for number, stop in _fields(handle, end)}
     return texts.get(KEY, ""), texts.get(VALUE, "")

@@ -23,7 +23,7 @@ from gloam.model_card import ModelCard
 from gloam.runtime.backends.facts import BackendFacts
 from gloam.runtime.backends.onnx_file import read_card
 from gloam.runtime.backends.processor import usable_cores
-from gloam.runtime.backends.session import threads_of_a_run
+from gloam.runtime.backends.session import expect_graph, threads_of_a_run
 
 PRECISIONS = {"f32": "fp32", "bf16": "bf16"}  # OpenVINO's names -> the cards'
 REQUESTS = 2  # at once: one core's serial parts overlap the other's, measured to be the best of a small machine
@@ -64,6 +64,8 @@ class OpenVinoSession:
         card = read_card(self._file)
         library = require("openvino", "openvino", "run a model on OpenVINO")
         model = _read(self._file)
+        ports = ({port.any_name: _shape(port) for port in side} for side in (model.inputs, model.outputs))
+        expect_graph(card, str(self._file), *ports)
         core = library.Core()
         if precision == "bf16":
             if "BF16" not in capabilities(core):
@@ -177,6 +179,12 @@ def _read(file: Path) -> Any:
         return front_end.convert(front_end.load(str(file)))
     except Exception as error:  # OpenVINO's exceptions share no base class
         raise ModelError(f"{file}: not a readable ONNX model, or truncated ({_reason(error)})") from error
+
+
+def _shape(port: Any) -> list[int | None]:
+    """Lengths of a port's axes, None of a free one; empty where not even their number is known."""
+    shape = port.get_partial_shape()
+    return [] if shape.rank.is_dynamic else [axis.get_length() if axis.is_static else None for axis in shape]
 
 
 def _reason(error: Exception) -> str:

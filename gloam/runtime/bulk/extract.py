@@ -1,17 +1,14 @@
-"""Bulk extraction: decode in threads, normalise, bucket by shape, describe, write shards.
+"""Bulk extraction: images to the shards of a store, described by the driver of all bulk runs.
 
-The bytes of a shard do not depend on timing: images are taken in order, batches are formed inside one shard only, and
-a batch is run when it is full, or when too many images wait, by a rule that looks at counts alone; where the backend
-runs several batches at once, their descriptors still go to their own places. So several tasks can share the shards of
-one store, and whoever makes a shard makes the same bytes. Memory is bounded by the number of images in flight, never by
-the number of images.
+Whoever makes a shard makes the same bytes, so several tasks can share the shards of one store. What a shard is made of
+is part of it: a later run looks at each image again, and makes those shards whose images are others.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from threading import Lock
@@ -22,13 +19,20 @@ import numpy.typing as npt
 
 from gloam.data.images import decode_image
 from gloam.data.sources import ImageItem, find_images
-from gloam.errors import DataError, ImageError, UsageError
-from gloam.files import sha256_bytes
+from gloam.errors import DataError, UsageError
+from gloam.heartbeat import progress_bar
+from gloam.model_card import LITERATURE, InputRule
+from gloam.record import to_json
+from gloam.runtime.bulk.driver import Driver, Pixels, Prepared, Task
 from gloam.runtime.bulk.metrics import served_metrics
-from gloam.runtime.bulk.stages import Buckets, InFlight, Queues, RunSummary, progress_bar, read_ahead, worker_threads
-from gloam.runtime.descriptors.store import Job, Row, ShardWriter
+from gloam.runtime.bulk.resume import Resuming, look_again
+from gloam.runtime.bulk.stages import Queues, RunSummary, worker_threads
+from gloam.runtime.descriptors.reading import INPUT_RULE
+from gloam.runtime.descriptors.store import OK, Job, Row, ShardWriter
 from gloam.runtime.models.embedder import Embedder
-from gloam.runtime.output_folder import names_sha256
+from gloam.runtime.output_folder import EarlierImage, SourceStamps, names_sha256
+
+Descriptor = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -36,29 +40,30 @@ class ExtractOptions:
     """What decides the bytes of a store, beside the model and the list.
 
     Attributes:
-        max_side: longer side, pixels; None keeps native sizes.
-        stretch: exact (width, height); excludes ``max_side``.
+        max_side: longer side, pixels; 0 keeps native sizes.
+        stretch: exact (width, height); excludes ``max_side``. Without either the model's own input rule holds; another
+            gives descriptors of another space.
         dtype: of the stored descriptors.
         shard_size: images per shard, the unit of work and resume.
         fast_decode: unpack large JPEGs at a reduced scale, see :func:`gloam.data.images.decode_image`.
     """
 
-    max_side: int | None = 1024  # the protocol of retrieval benchmarks
+    max_side: int | None = None
     stretch: tuple[int, int] | None = None
     dtype: Literal["float16", "float32"] = "float16"  # cosine loss about 1e-7, half the disk
     shard_size: int = 1000
     fast_decode: bool = False  # it changes descriptors a little, so it must be asked for
 
     def __post_init__(self) -> None:
-        if self.stretch is not None and self.max_side is not None:
-            raise UsageError("--stretch and --max-side exclude each other")
-        sides = [side for side in (self.max_side, *(self.stretch or ())) if side is not None]
-        if any(side < 32 for side in sides):
-            raise UsageError("image sides must be 32 pixels or more")
+        self.read_by(LITERATURE)
         if self.shard_size < 1:
             raise UsageError("--shard-size must be 1 or more")
         if self.dtype not in ("float16", "float32"):
             raise UsageError(f"unknown dtype {self.dtype!r}; choose float16 or float32")
+
+    def read_by(self, own: InputRule) -> InputRule:
+        """The input rule that holds for a model whose own is ``own``."""
+        return own if self.max_side is None and self.stretch is None else InputRule.of(self.max_side, self.stretch)
 
     def shards(self, images: int) -> int:
         """How many shards so many images make."""
@@ -114,8 +119,8 @@ class ExtractSummary(RunSummary):
         """See :class:`RunSummary`."""
         return self.described
 
-    def reuse(self, images: int, failed: int) -> None:
-        """Count a shard that an earlier run has made."""
+    def reuse(self, images: int, failed: int, reduced: int) -> None:
+        """See :class:`RunSummary`."""
         self.reused += images
         self.failed += failed
         self.described += images - failed
@@ -133,20 +138,27 @@ def extract(
     options: ExtractOptions | None = None,
     *,
     part: Part = WHOLE,
+    grow: bool = False,
+    verify_sources: bool = False,
     decode_threads: int | None = None,
     metrics_port: int | None = None,
     progress: bool = False,
 ) -> ExtractSummary:
     """Describe images into a store; the same call carries on where an earlier one stopped.
 
+    Shards whose images are what they were, by their content, are kept; failed images are tried again. Of a store that
+    is complete and needs nothing, no file is touched.
+
     Args:
         items: images, in the order of the store; or a folder, list, kapture dataset or tar of them.
         embedder: the model.
         folder: of the store.
-        options: longer side in pixels (none for a model that resizes itself), dtype of the stored unit vectors
-            (``float16`` or ``float32``), shard size.
+        options: another size than the model's own (none for a model that resizes itself), dtype of the stored unit
+            vectors (``float16`` or ``float32``), shard size.
         part: the shards to make; others make the rest, into the same folder, at the same time or not. The summary
             counts the images of these shards.
+        grow: go on with other images than the store was begun with; shards that hold the same ones are kept.
+        verify_sources: read every image again, also where size, time and number of its file say that it is unchanged.
         decode_threads: all cores by default.
         metrics_port: serve the state of the run for Prometheus.
         progress: show a bar on stderr where that is a terminal.
@@ -154,26 +166,30 @@ def extract(
     Raises:
         UsageError: a size to resize to, for a model that resizes images itself.
         DataError: no images, or not one could be described.
-        IncompatibleError: the folder holds a store of another job.
+        IncompatibleError: the folder holds a store of another job, or, without ``grow``, of other images.
         StoreError: the disk is full; finished shards are kept.
     """
     if isinstance(items, str | Path):
         items = find_images(items)
     if not items:
         raise DataError("no images to describe")
-    options = options or ExtractOptions(max_side=ExtractOptions.max_side if embedder.card.resize is None else None)
+    options = options or ExtractOptions()
+    embedder = embedder.reading(options.read_by(embedder.input_rule))
     job = make_job(embedder, options, len(items), names_sha256(items))
-    writer = ShardWriter.begin(folder, job, options.shards(len(items)))
+    writer = ShardWriter.begin(folder, job, options.shards(len(items)), grow=grow)
     summary = ExtractSummary()
     maker = ShardMaker(items, embedder, writer, options, summary)
     own = [shard for shard in range(writer.shards) if part.has(shard)]
     summary.images = sum(len(options.span(shard, len(items))) for shard in own)
+    threads, resuming = worker_threads(decode_threads), Resuming(grow, verify_sources, progress)
     with (
         served_metrics(metrics_port, summary, maker.queues),
-        progress_bar(summary.images, progress) as bar,
+        progress_bar(summary.images, shown=progress) as bar,
         summary.timed("total"),
     ):
-        maker.make(own, worker_threads(decode_threads), lambda done: bar.update(done - bar.n))
+        stale = stale_shards(items, writer, options, own, maker.tried, resuming, threads, summary, maker.queues)
+        bar.update(summary.reused)
+        maker.make(stale, threads, bar.update)
         if not writer.missing():
             complete(writer, summary)
     summary.backend = embedder.session.backend
@@ -181,22 +197,49 @@ def extract(
     return summary
 
 
+def stale_shards(
+    items: Sequence[ImageItem],
+    writer: ShardWriter,
+    options: ExtractOptions,
+    own: Sequence[int],
+    tried: Callable[[ImageItem, bytes], str | None] | None,
+    resuming: Resuming,
+    threads: int,
+    summary: ExtractSummary,
+    queues: Queues,
+) -> list[int]:
+    """The shards, of ``own``, that are still or again to be made; the store states that they are missing.
+
+    Raises:
+        as :func:`gloam.runtime.bulk.resume.look_again`, whose other arguments these are.
+    """
+
+    def earlier(shard: int) -> list[EarlierImage] | None:
+        rows = writer.rows(shard)
+        return None if rows is None else [_earlier(row) for row in rows]
+
+    spans = ((shard, options.span(shard, len(items))) for shard in own)
+    stamps = SourceStamps(writer.folder)
+    stale = look_again(items, spans, earlier, stamps, tried, resuming, threads, summary, queues)
+    summary.damaged = list(writer.damaged)
+    writer.retract(stale)
+    stamps.keep(writer.shards)
+    return stale
+
+
+def _earlier(row: Row) -> EarlierImage:
+    failure = None if row.status == OK else row.status
+    # What has a shape came as far as the model, which does the same with the same bytes, if it has the memory.
+    return EarlierImage(row.image, row.sha256, failure, bool(row.shape) and "memory" not in row.status)
+
+
 def make_job(embedder: Embedder, options: ExtractOptions, images: int, images_sha256: str) -> Job:
     """What decides a store's content.
 
     Args:
-        embedder, options: that describe the images.
+        embedder, options: that describe the images; the embedder's input rule is the options'.
         images, images_sha256: how many they are, and :func:`names_sha256` of their list.
-
-    Raises:
-        UsageError: a size to resize to, for a model that resizes images itself.
     """
-    limit = embedder.card.resize
-    if limit is not None and (options.max_side or options.stretch):
-        raise UsageError(
-            f"{embedder.card.name} reduces images to {limit} px itself, and shrinking twice would change its "
-            "descriptors; leave out --max-side and --stretch"
-        )
     return Job(
         space=embedder.space,
         fingerprint=embedder.fingerprint,
@@ -224,34 +267,26 @@ def complete(writer: ShardWriter, summary: ExtractSummary) -> None:
 
 
 def _job_options(options: ExtractOptions, embedder: Embedder) -> dict[str, Any]:
-    stated = {**asdict(options), "photometric": asdict(embedder.card.photometric), "batch": embedder.batch_size}
+    rule = embedder.input_rule
+    stated = {
+        **asdict(options),
+        "max_side": rule.max_side,
+        "stretch": rule.stretch,
+        "photometric": asdict(embedder.card.photometric),
+        "batch": embedder.batch_size,
+    }
     if not options.fast_decode:  # absent otherwise: stores of fully unpacked images stay what they were
         del stated["fast_decode"]
     if embedder.translated_by is not None:  # likewise
         stated["translate"] = embedder.translated_by
     if embedder.card.resize is not None:  # likewise; by the graph, in place of max_side
         stated["resize"] = embedder.card.resize
+    elif rule != LITERATURE:  # likewise; what tells such a store from one whose space knows nothing of sizes
+        stated[INPUT_RULE] = to_json(rule)
     return stated
 
 
-@dataclass(frozen=True)
-class _Task:
-    """One image of a shard."""
-
-    shard: int
-    index: int
-    item: ImageItem
-
-
-@dataclass(frozen=True)
-class _Decoded:
-    task: _Task
-    row: Row
-    shape: tuple[int, int] = (0, 0)
-    pixels: npt.NDArray[np.uint8] | None = None
-
-
-class ShardMaker:
+class ShardMaker(Driver[None, Descriptor]):
     """The stages that turn images into shards, and their counters.
 
     Args:
@@ -274,103 +309,99 @@ class ShardMaker:
         options: ExtractOptions,
         summary: ExtractSummary,
     ) -> None:
-        self.items = items
+        super().__init__(items, embedder.batch_size, embedder.session.backend.runs_at_once, summary)
         self.embedder = embedder
         self.writer = writer
         self.options = options
         self.summary = summary
-        self.queues = Queues()
         self.valid_pixels = 0
         self.run_pixels = 0
         # A generator holds gigabytes while it runs; normalisation alone needs no turn.
         self.translating: AbstractContextManager[Any] = nullcontext() if embedder.translator is None else Lock()
-        self._buckets: Buckets[_Decoded] = Buckets(embedder.batch_size, self.queues)
-        self._at_once = embedder.session.backend.runs_at_once
-        self._running = InFlight(self._infer, self._at_once, summary)
-        self._rows: list[Row] = []
-        self._found: dict[int, npt.NDArray[np.float32]] = {}
+        self._stamps = SourceStamps(writer.folder)
+        self._rows: dict[int, tuple[Row, str]] = {}
+        self._found: dict[int, Descriptor] = {}
+        self._disk: ThreadPoolExecutor | None = None
         self._writing: Future[None] | None = None
 
     def make(self, shards: Iterable[int], threads: int, moved: Callable[[int], Any] | None = None) -> None:
-        """Make those of the shards that are not there yet; on return they are on the disk.
+        """Make shards; on return they are on the disk.
 
         Args:
             shards: their numbers.
             threads: that decode.
-            moved: told how many images are done, shard by shard.
+            moved: told of every image that is done.
 
         Raises:
             StoreError: the disk is full; finished shards are kept.
         """
-        moved = moved or (lambda done: None)
-        ahead = 2 * threads + self.embedder.batch_size * self._at_once
-        with (
-            ThreadPoolExecutor(1, "write") as disk,
-            ThreadPoolExecutor(threads, "decode") as pool,
-            self._running,
-        ):
-            for decoded in read_ahead(self._tasks(shards), self.decode, pool, ahead, self.summary, self.queues):
-                self._take(decoded)
-                if len(self._rows) == len(self._span(decoded.task.shard)):
-                    self._close(decoded.task.shard, disk)
-                    moved(self.summary.succeeded + self.summary.failed)
+        with ThreadPoolExecutor(1, "write") as self._disk:
+            with closing(self.drive(shards, threads)) as images:
+                for _ in images:
+                    if moved is not None:
+                        moved(1)
             self._wait()
-        moved(self.summary.succeeded + self.summary.failed)  # what the last shards of an earlier run held
 
-    def decode(self, task: _Task) -> _Decoded:
-        """Read, decode, resize and normalise one image; a failure is a row, never an exception."""
-        digest, item = "", task.item
-        try:
-            if item.problem is not None:
-                return _Decoded(task, Row(item.name, status=item.problem))
-            content = item.read()
-            digest = sha256_bytes(content)
-            options = self.options
-            pixels = decode_image(content, max_side=options.max_side, stretch=options.stretch, fast=options.fast_decode)
-            shape = self.embedder.shape_for(pixels)
-            with self.translating:
-                pixels = self.embedder.prepare(pixels)
-        except ImageError as error:
-            return _Decoded(task, Row(item.name, digest, status=item.explained(str(error))))
-        except MemoryError:
-            return _Decoded(task, Row(item.name, digest, status=item.explained("does not fit into memory")))
-        height, width = pixels.shape[:2]
-        return _Decoded(task, Row(item.name, digest, width, height, f"{shape[0]}x{shape[1]}"), shape, pixels)
+    def tried(self, item: ImageItem, content: bytes) -> str | None:
+        """Why an image's bytes cannot be described; None where they can."""
+        return self.prepared(Task(0, 0, item), content).reason
 
-    def _span(self, shard: int) -> range:
-        return self.options.span(shard, len(self.items))
+    def span(self, part: int) -> range:
+        """See :class:`Driver`."""
+        return self.options.span(part, len(self.items))
 
-    def _tasks(self, shards: Iterable[int]) -> Iterator[_Task]:
-        """The images of the shards that are not there yet."""
-        for shard in shards:
-            span = self._span(shard)
-            if self.writer.done(shard):
-                self.summary.reuse(len(span), self.writer.failed(shard))
-                continue
-            for index, item in enumerate(self.items[span.start : span.stop]):
-                yield _Task(shard, index, item)
+    def prepare(self, task: Task, content: bytes, sha256: str) -> tuple[Pixels, tuple[int, int], None]:
+        """See :class:`Driver`."""
+        rule = self.embedder.input_rule
+        pixels = decode_image(content, max_side=rule.max_side, stretch=rule.stretch, fast=self.options.fast_decode)
+        shape = self.embedder.shape_for(pixels)
+        with self.translating:
+            return self.embedder.prepare(pixels), shape, None
 
-    def _take(self, decoded: _Decoded) -> None:
-        """One image, in order: its row, and its place in a batch."""
-        self._rows.append(decoded.row)
-        if decoded.pixels is None:
-            self.summary.failed += 1
-        elif batch := self._buckets.add(decoded.shape, decoded):
-            self._describe(batch)
+    def infer(self, images: list[Pixels]) -> Sequence[Descriptor]:
+        """See :class:`Driver`."""
+        return list(self.embedder.run_batch(images))
 
-    def _close(self, shard: int, disk: ThreadPoolExecutor) -> None:
-        """The rows of every item and the descriptors of those that are ok, in order, to the disk."""
-        for batch in self._buckets.rest():
-            self._describe(batch)
-        self._note(self._running.rest())
+    def opened(self, part: int) -> None:
+        """See :class:`Driver`."""
+        self._rows, self._found = {}, {}
+
+    def made(self, image: Prepared[None], result: Descriptor) -> None:
+        """See :class:`Driver`."""
+        assert image.pixels is not None  # the model has run it
+        height, width = image.pixels.shape[:2]
+        self.run_pixels += image.shape[0] * image.shape[1]
+        self.valid_pixels += height * width
+        finite = bool(np.isfinite(result).all())
+        self._row(image, width, height, OK if finite else "its descriptor is not finite")
+        if finite:
+            self.summary.described += 1
+            self._found[image.task.index] = result
+
+    def idle(self, image: Prepared[None]) -> None:
+        """See :class:`Driver`."""
+        self._row(image, 0, 0, image.reason or OK)
+
+    def closed(self, part: int) -> None:
+        """See :class:`Driver`: every image's row and the descriptors of those that are ok, in order, to the disk."""
         descriptors = np.empty((len(self._found), self.embedder.dimension), np.dtype(self.options.dtype))
         for position, index in enumerate(sorted(self._found)):
             descriptors[position] = self._found[index]
+        rows = [self._rows[index] for index in sorted(self._rows)]
         self._wait()  # one shard on its way at most
-        self._writing = disk.submit(self.writer.write, shard, self._rows, descriptors)
-        self.queues.writing = len(self._rows)
-        self._rows, self._found = [], {}
-        self._buckets = Buckets(self.embedder.batch_size, self.queues)
+        assert self._disk is not None  # by make
+        self._writing = self._disk.submit(self._write, part, rows, descriptors)
+        self.queues.writing = len(rows)
+
+    def _row(self, image: Prepared[None], width: int, height: int, status: str) -> None:
+        shape = f"{image.shape[0]}x{image.shape[1]}" if image.shape[0] else ""
+        row = Row(image.task.item.name, image.sha256, width, height, shape, status)
+        self._rows[image.task.index] = (row, image.stamp)
+        self.summary.failed += status != OK
+
+    def _write(self, shard: int, rows: Sequence[tuple[Row, str]], descriptors: npt.NDArray[Any]) -> None:
+        self._stamps.write(shard, [stamp for _, stamp in rows])
+        self.writer.write(shard, [row for row, _ in rows], descriptors)
 
     def _wait(self) -> None:
         if self._writing is not None:
@@ -378,17 +409,3 @@ class ShardMaker:
                 self._writing.result()
             self._writing = None
             self.queues.writing = 0
-
-    def _describe(self, batch: list[_Decoded]) -> None:
-        self._note(self._running.add(batch))
-
-    def _infer(self, batch: list[_Decoded]) -> npt.NDArray[np.float32]:
-        return self.embedder.run_batch([decoded.pixels for decoded in batch if decoded.pixels is not None])
-
-    def _note(self, finished: Sequence[tuple[list[_Decoded], Future[npt.NDArray[np.float32]]]]) -> None:
-        for batch, future in finished:
-            descriptors, shape = future.result(), batch[0].shape
-            self.run_pixels += shape[0] * shape[1] * len(batch)
-            self.valid_pixels += sum(decoded.row.height * decoded.row.width for decoded in batch)
-            self.summary.described += len(batch)
-            self._found.update({decoded.task.index: row for decoded, row in zip(batch, descriptors, strict=True)})

@@ -8,42 +8,57 @@ photographs. ``manifest.json`` names the model, the options and, per picture, it
 
 from __future__ import annotations
 
+import contextlib
 import csv
-import io
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from gloam.data.sources import IMAGE_SUFFIXES, ImageItem, repeats
-from gloam.errors import StoreError
-from gloam.files import plain_cell, sha256_file, write_bytes, write_failure, write_json, write_text
-from gloam.runtime.output_folder import MANIFEST, occupied, refuse_another
+from gloam.errors import IncompatibleError, StoreError, UsageError
+from gloam.files import (
+    bad_name,
+    load_json,
+    plain_cell,
+    read_sealed,
+    sealed_json,
+    sha256_file,
+    write_bytes,
+    write_failure,
+    write_where_changed,
+)
+from gloam.record import Written, fill_dataclass, to_json
+from gloam.runtime.bulk.picture_sink import Failure, Picture
+from gloam.runtime.output_folder import (
+    FAILURES,
+    MANIFEST,
+    EarlierImage,
+    failures_csv,
+    occupied,
+    refuse_another,
+    remove,
+)
 
 SCHEMA = 1
 
 
 @dataclass(frozen=True)
-class Picture:
-    """One finished picture.
+class PictureManifest(Written):
+    """``manifest.json`` of a folder of pictures.
 
     Attributes:
-        image: the source's name.
-        source_sha256: of the source's bytes.
-        output: name below ``images/``.
-        output_sha256: of the picture's bytes.
-        width, height: pixels.
-        reduced: whether the source was larger and made smaller first.
+        schema: of the file.
+        job: what decides a picture's bytes beside its source.
+        complete: whether every source has a picture or a reason.
+        images: the pictures, in the order of the sources.
     """
 
-    image: str
-    source_sha256: str
-    output: str
-    output_sha256: str
-    width: int
-    height: int
-    reduced: bool
+    schema: int
+    job: Mapping[str, Any]
+    complete: bool
+    images: tuple[Picture, ...]
 
 
 class PictureFolder:
@@ -52,28 +67,44 @@ class PictureFolder:
     Args:
         folder: of the run.
         job: what decides a picture's bytes beside its source: the model's fingerprint and the options.
+        items: the sources.
+        grow: remove pictures whose sources are no longer among them.
 
     Attributes:
         folder, images: of the run, and of its pictures.
+        damaged: see :class:`PictureSink`.
 
     Raises:
-        IncompatibleError: the folder holds pictures of another job; the message names what differs.
+        IncompatibleError: the folder holds pictures of another job, the message names what differs; or, without
+            ``grow``, of images that are no longer there.
         StoreError: the folder holds something else, or cannot be written.
     """
 
-    def __init__(self, folder: str | Path, job: Mapping[str, Any]) -> None:
+    def __init__(
+        self, folder: str | Path, job: Mapping[str, Any], items: Iterable[ImageItem], grow: bool = False
+    ) -> None:
         self.folder = Path(folder)
         self.images = self.folder / "images"
         self.job = json.loads(json.dumps(job, sort_keys=True))
+        self.damaged: list[str] = []
         self._known: dict[str, Picture] = {}
-        if occupied(self.folder, "a folder of pictures"):
-            found, pictures = _read_manifest(self.folder / MANIFEST)
-            refuse_another(self.folder, found, self.job, "pictures")
-            self._known = {picture.image: picture for picture in pictures}
+        self._failed: frozenset[str] = frozenset()
+        self._begun = False
         self._journal = self.folder / "progress.jsonl"
-        self._known |= {picture.image: picture for picture in self._read_journal()}
-        self._save(self._known.values(), complete=False)
-        self._journal.unlink(missing_ok=True)
+        if not occupied(self.folder, "a folder of pictures"):
+            self.begin()
+            return
+        found = _read_manifest(self.folder / MANIFEST)
+        refuse_another(self.folder, found.job, self.job, "pictures")
+        self._known = {picture.image: picture for picture in (*found.images, *self._read_journal())}
+        self._failed = self._read_failures()
+        removed = self._known.keys() - {item.name for item in items} if self._known else set()
+        if removed and not grow:
+            raise IncompatibleError(
+                f"{self.folder}: holds pictures of {len(removed)} images that are not in the source, {min(removed)!r} "
+                "first: they were removed or renamed; add --grow to remove their pictures, too, or choose another "
+                "output folder"
+            )
 
     def __enter__(self) -> PictureFolder:
         return self
@@ -87,62 +118,101 @@ class PictureFolder:
         if known is None or (known.source_sha256, known.output) != (source_sha256, output):
             return None
         try:
-            return known if sha256_file(self.images / output) == known.output_sha256 else None
+            if sha256_file(self.images / output) == known.output_sha256:
+                return known
+            self.damaged.append(output)
         except OSError:
-            return None
+            pass
+        return None
 
     def parts(self, images: int) -> list[range]:
         """The sources that are closed together: all of them."""
         return [range(images)]
 
-    def closed(self, part: range) -> list[dict[str, Any]] | None:
+    def earlier(self, part: int) -> list[EarlierImage] | None:
         """None: whether a picture is there is asked for each."""
         return None
 
-    def open_part(self, part: range) -> None:
+    def earlier_of(self, image: str) -> EarlierImage | None:
+        """What became of one source; None where nothing is known of it."""
+        if (known := self._known.get(image)) is not None:
+            return EarlierImage(image, known.source_sha256)
+        return EarlierImage(image, "", "failed") if plain_cell(image) in self._failed else None
+
+    def retract(self, parts: Collection[int]) -> None:
+        """Nothing: a picture that is made again takes the place of the earlier one."""
+
+    def open_part(self, part: int) -> None:
         """Nothing: every picture is a file of its own."""
+
+    def begin(self) -> None:
+        """State the run unfinished, with the pictures that are known."""
+        if not self._begun:
+            self._save(tuple(self._known.values()), complete=False)
+            self._begun = True
 
     def write(self, output: str, content: bytes) -> None:
         """Write a picture, atomically; thread-safe for different outputs."""
-        write_bytes(self.images / output, content)
+        write_bytes(self._place(output), content)
 
     def record(self, picture: Picture, content: bytes) -> None:
         """Note a picture that was written, so that a later run need not make it again."""
         try:
             with open(self._journal, "a", encoding="utf-8") as handle:
-                handle.write(json.dumps(asdict(picture), sort_keys=True) + "\n")
+                handle.write(json.dumps(to_json(picture), sort_keys=True) + "\n")
         except OSError as error:
             raise StoreError(write_failure(self._journal, error)) from error
 
-    def close_part(self, part: range, pictures: Sequence[Picture], failures: Sequence[tuple[str, str]]) -> None:
-        """State the run complete: the manifest of its pictures, and ``failures.csv``."""
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(["image", "reason"])
-        writer.writerows([plain_cell(cell) for cell in row] for row in failures)
-        write_text(self.folder / "failures.csv", text.getvalue())
+    def close_part(self, part: int, rows: Sequence[Picture | Failure], stamps: Sequence[str]) -> None:
+        """State the run complete: the manifest of its pictures, and ``failures.csv``. Pictures of an earlier run whose
+        sources are gone or fail now are removed."""
+        pictures = tuple(row for row in rows if isinstance(row, Picture))
+        outputs = {picture.output for picture in pictures}
+        for old in self._known.values():
+            if old.output not in outputs and bad_name(old.output) is None:
+                self.begin()
+                remove(self._place(old.output))
+        failures = [(row.image, row.reason) for row in rows if isinstance(row, Failure)]
+        write_where_changed(self.folder / FAILURES, failures_csv(failures))
         self._save(pictures, complete=True)
-        self._journal.unlink(missing_ok=True)
 
     def finish(self) -> None:
         """Nothing is left to do: the one part is closed."""
 
-    def _save(self, pictures: Any, complete: bool) -> None:
-        value = {"schema": SCHEMA, "job": self.job, "complete": complete, "images": [asdict(p) for p in pictures]}
-        write_json(self.folder / MANIFEST, value)
+    def _place(self, output: str) -> Path:
+        """Where a picture is written or removed, which no link may lead out of the folder.
+
+        Raises:
+            StoreError: one does.
+        """
+        path = self.images / output
+        if not path.parent.resolve().is_relative_to(self.folder.resolve()):
+            raise StoreError(f"{path}: a link leads out of {self.folder}; remove it, or choose another output folder")
+        return path
+
+    def _save(self, pictures: tuple[Picture, ...], complete: bool) -> None:
+        value = to_json(PictureManifest(SCHEMA, self.job, complete, pictures))
+        write_where_changed(self.folder / MANIFEST, sealed_json(value))
+        if self._journal.exists():
+            remove(self._journal)
 
     def _read_journal(self) -> list[Picture]:
         try:
             lines = self._journal.read_text(encoding="utf-8").splitlines()
-        except OSError:
+        except (OSError, ValueError):
             return []
         pictures = []
-        for line in lines:
-            try:
-                pictures.append(Picture(**json.loads(line)))
-            except (ValueError, TypeError):  # the line that a kill cut off: its picture is made again
-                continue
+        for line in lines:  # the line that a kill cut off: its picture is made again
+            with contextlib.suppress(ValueError, UsageError):
+                pictures.append(fill_dataclass(Picture, load_json(line), self._journal.name))
         return pictures
+
+    def _read_failures(self) -> frozenset[str]:
+        try:
+            with open(self.folder / FAILURES, encoding="utf-8", newline="") as file:
+                return frozenset(row[0] for row in csv.reader(file) if row)
+        except (OSError, ValueError, csv.Error):
+            return frozenset()
 
 
 def read_pictures(folder: str | Path) -> list[Picture]:
@@ -151,7 +221,7 @@ def read_pictures(folder: str | Path) -> list[Picture]:
     Raises:
         StoreError: no such run.
     """
-    return _read_manifest(Path(folder) / MANIFEST)[1]
+    return list(_read_manifest(Path(folder) / MANIFEST).images)
 
 
 def output_name(name: str, suffix: str) -> str:
@@ -179,14 +249,14 @@ def output_clashes(items: Sequence[ImageItem], suffix: str) -> dict[int, str]:
     }
 
 
-def _read_manifest(path: Path) -> tuple[dict[str, Any], list[Picture]]:
+def _read_manifest(path: Path) -> PictureManifest:
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = read_sealed(path)
         schema = value["schema"]
         if schema == SCHEMA:
-            return dict(value["job"]), [Picture(**entry) for entry in value["images"]]
+            return fill_dataclass(PictureManifest, value, path.name)
     except OSError as error:
         raise StoreError(f"{path}: cannot be read ({error.strerror or error})") from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, UsageError) as error:
         raise StoreError(f"{path}: not the manifest of a folder of pictures; choose another output folder") from error
     raise StoreError(f"{path}: a folder of schema {schema!r}, this gloam reads {SCHEMA}; choose another output folder")

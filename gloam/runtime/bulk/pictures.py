@@ -9,25 +9,29 @@ never a stop.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import cv2
 
 from gloam.data.images import decode_image, image_size
 from gloam.data.sources import ImageItem
-from gloam.errors import DataError, ImageError, StoreError, UsageError
+from gloam.errors import DataError, StoreError, UsageError
 from gloam.files import sha256_bytes
+from gloam.heartbeat import progress_bar
+from gloam.runtime.bulk.driver import Driver, Prepared, Task
 from gloam.runtime.bulk.metrics import served_metrics
-from gloam.runtime.bulk.picture_folder import Picture, PictureFolder, output_clashes, output_name
-from gloam.runtime.bulk.picture_sink import PictureSink
+from gloam.runtime.bulk.picture_folder import PictureFolder, output_clashes, output_name
+from gloam.runtime.bulk.picture_sink import Failure, Picture, PictureSink
 from gloam.runtime.bulk.picture_tars import PictureTars
-from gloam.runtime.bulk.stages import Buckets, InFlight, Queues, RunSummary, progress_bar, read_ahead, worker_threads
+from gloam.runtime.bulk.resume import Resuming, look_again, lost
+from gloam.runtime.bulk.stages import RunSummary, worker_threads
 from gloam.runtime.models.image_model import ImageOperation, Pixels
-from gloam.runtime.output_folder import names_sha256
+from gloam.runtime.output_folder import SourceStamps, names_sha256
 
 MIN_SIDE = 16  # pixels; smaller than any photograph, and large enough for every generator's padding to make sense
 JPEG_QUALITY = 95
@@ -40,16 +44,23 @@ class PictureOptions:
     Attributes:
         max_side: longer side, pixels; larger images are reduced first. None keeps native sizes.
         format: ``png`` (lossless) or ``jpg`` (quality 95).
+        upright: turn sources as their EXIF orientation says. False for what stands beside intrinsics, which are of the
+            pixels as stored.
     """
 
     max_side: int | None = 1024  # the side that descriptions use; a generator's memory grows with the pixels
     format: Literal["png", "jpg"] = "png"
+    upright: bool = True
 
     def __post_init__(self) -> None:
         if self.max_side is not None and self.max_side < 32:
             raise UsageError("--max-side must be 32 pixels or more")
         if self.format not in ("png", "jpg"):
             raise UsageError(f"unknown format {self.format!r}; choose png or jpg")
+
+    def stated(self) -> dict[str, Any]:
+        """For the manifest; what earlier ones did not state is left out where it is as it was then."""
+        return {name: value for name, value in asdict(self).items() if (name, value) != ("upright", True)}
 
 
 @dataclass
@@ -69,6 +80,13 @@ class PictureSummary(RunSummary):
         """See :class:`RunSummary`."""
         return self.done
 
+    def reuse(self, images: int, failed: int, reduced: int) -> None:
+        """See :class:`RunSummary`."""
+        self.reused += images - failed
+        self.done += images - failed
+        self.failed += failed
+        self.reduced += reduced
+
     @property
     def images_per_second(self) -> float:
         """Pictures made in this run per second."""
@@ -82,11 +100,16 @@ def run_images(
     options: PictureOptions | None = None,
     *,
     tar_size: int | None = None,
+    grow: bool = False,
+    verify_sources: bool = False,
     threads: int | None = None,
     metrics_port: int | None = None,
     progress: bool = False,
 ) -> PictureSummary:
     """Turn images into pictures; the same call carries on where an earlier one stopped.
+
+    Pictures whose sources are what they were, by their content, are kept; sources that failed are tried again. Where
+    nothing is needed, no file is touched.
 
     Args:
         items: the sources; their names decide those of the pictures.
@@ -94,6 +117,10 @@ def run_images(
         folder: of the run; must not hold the sources. Pictures are files below its ``images``.
         options: size and format.
         tar_size: write tar shards into the folder instead, each the pictures of so many sources.
+        grow: go on with other sources than an earlier run had. A folder takes more of them in any case, and loses the
+            pictures of those that are gone; tars that hold the same ones are kept.
+        verify_sources: read every source again, also where size, time and number of its file say that it is unchanged.
+            Those of a folder of pictures always are.
         threads: that decode, and that encode and write; all cores by default.
         metrics_port: serve the state of the run for Prometheus.
         progress: show a bar on stderr where that is a terminal.
@@ -106,18 +133,18 @@ def run_images(
     options = options or PictureOptions()
     if not items:
         raise DataError("no images to work on")
-    job = {"model": operation.name, "fingerprint": operation.fingerprint, **asdict(options)}
+    job = {"model": operation.name, "fingerprint": operation.fingerprint, **options.stated()}
     place: PictureSink
     if tar_size is None:
         _refuse_own_sources(items, Path(folder))
-        place = PictureFolder(folder, job)
+        place = PictureFolder(folder, job, items, grow)
     elif tar_size < 1:
         raise UsageError("--tar-size must be 1 or more")
     else:
         listed = {"images_sha256": names_sha256(items), "tar_size": tar_size}
-        place = PictureTars(folder, {**job, **listed}, len(items), tar_size)
+        place = PictureTars(folder, {**job, **listed}, len(items), tar_size, grow)
     summary = PictureSummary(images=len(items))
-    run = _Run(items, operation, place, options, summary)
+    run = _Run(items, operation, place, options, summary, Resuming(grow, verify_sources, progress))
     with place:
         run.all(worker_threads(threads), metrics_port, progress)
     summary.backend = operation.backend
@@ -127,26 +154,14 @@ def run_images(
 
 
 @dataclass(frozen=True)
-class _Task:
-    part: range
-    index: int
-    item: ImageItem
-    output: str
+class _Note:
+    """What is known of a source beside its pixels: whether it was made smaller, or its picture that is there."""
 
-
-@dataclass(frozen=True)
-class _Decoded:
-    """A decoded source, a picture that is already there, or a reason; exactly one of the three."""
-
-    task: _Task
-    sha256: str = ""
-    pixels: Pixels | None = None
     reduced: bool = False
     picture: Picture | None = None
-    reason: str | None = None
 
 
-class _Run:
+class _Run(Driver[_Note, Pixels]):
     """One run's stages and counters."""
 
     def __init__(
@@ -156,164 +171,146 @@ class _Run:
         place: PictureSink,
         options: PictureOptions,
         summary: PictureSummary,
+        resuming: Resuming,
     ) -> None:
-        self.items = items
+        super().__init__(items, operation.batch_size, operation.backend.runs_at_once, summary)
         self.operation = operation
         self.place = place
         self.options = options
         self.summary = summary
-        self.queues = Queues()
-        self._clashes: Mapping[int, str] = output_clashes(items, f".{options.format}")
-        self._buckets: Buckets[_Decoded] = Buckets(operation.batch_size, self.queues)
-        self._at_once = operation.backend.runs_at_once
-        self._running = InFlight(self._infer, self._at_once, summary)
-        self._pictures: dict[int, Picture] = {}
-        self._failures: dict[int, str] = {}
-        self._writing: deque[tuple[int, Future[tuple[Picture, bytes]]]] = deque()
+        self.resuming = resuming
+        self._parts = place.parts(len(items))
+        self._clashes = output_clashes(items, f".{options.format}")
+        self._rows: dict[int, tuple[Picture | Failure, str]] = {}
+        self._writers: ThreadPoolExecutor | None = None
+        self._writing: deque[tuple[Prepared[_Note], Future[tuple[Picture, bytes]]]] = deque()
 
     def all(self, threads: int, metrics_port: int | None, progress: bool) -> None:
         """Every source becomes a picture or a failure."""
-        ahead = 2 * threads + self.operation.batch_size * self._at_once
-        taken = 0  # sources of the open part
+        summary, stamps = self.summary, SourceStamps(self.place.folder)
         with (
-            served_metrics(metrics_port, self.summary, self.queues),
-            ThreadPoolExecutor(threads, "decode") as readers,
-            ThreadPoolExecutor(threads, "write") as writers,
-            self._running,
-            progress_bar(len(self.items), progress) as bar,
-            self.summary.timed("total"),
+            served_metrics(metrics_port, summary, self.queues),
+            progress_bar(len(self.items), shown=progress) as bar,
+            summary.timed("total"),
         ):
-            try:
-                for decoded in read_ahead(self._tasks(), self.decode, readers, ahead, self.summary, self.queues):
-                    part = decoded.task.part
-                    if not taken:
-                        self.place.open_part(part)
-                    taken += 1
-                    self._take(decoded, writers)
-                    self._collect(ahead)
-                    if taken == len(part):
-                        self._close(part, writers)
-                        taken = 0
-                    bar.update(1)
-            finally:
-                self._collect(0)  # what is on its way is noted, whatever happened
-            with self.summary.timed("write"):
+            stale = look_again(
+                self.items,
+                enumerate(self._parts),
+                self.place.earlier,
+                stamps,
+                self.tried,
+                self.resuming,
+                threads,
+                summary,
+                self.queues,
+                self._clashes,
+            )
+            self.place.retract(stale)
+            bar.update(summary.done + summary.failed)
+            with ThreadPoolExecutor(threads, "write") as self._writers:
+                try:
+                    with closing(self.drive(stale, threads)) as images:
+                        for _ in images:
+                            self._collect(self.ahead(threads))
+                            bar.update(1)
+                finally:
+                    self._collect(0)  # what is on its way is noted, whatever happened
+            with summary.timed("write"):
                 self.place.finish()
+            summary.damaged = sorted(self.place.damaged)
 
-    def decode(self, task: _Task) -> _Decoded:
-        """Read, look up, decode and resize one image; a failure is a reason, never an exception."""
-        digest, item = "", task.item
-        problem = item.problem or self._clashes.get(task.index)
-        if problem is not None:
-            return _Decoded(task, reason=problem)
-        try:
-            content = item.read()
-            digest = sha256_bytes(content)
-            picture = self.place.finished(item.name, digest, task.output)
-            if picture is not None:
-                return _Decoded(task, digest, picture=picture)
-            pixels = decode_image(content, max_side=self.options.max_side, min_side=MIN_SIDE)
-            self.operation.check(pixels)
-            reduced = self.options.max_side is not None and max(image_size(content)) > max(pixels.shape[:2])
-        except ImageError as error:
-            return _Decoded(task, digest, reason=item.explained(str(error)))
-        except MemoryError:
-            return _Decoded(task, digest, reason=item.explained("does not fit into memory"))
-        return _Decoded(task, digest, pixels, reduced)
+    def tried(self, item: ImageItem, content: bytes) -> str | None:
+        """Why a source's bytes cannot be used; None where they can."""
+        return self.prepared(Task(0, 0, item), content).reason
 
-    def _tasks(self) -> Iterator[_Task]:
-        """The sources of the parts that are not there as a whole."""
-        for part in self.place.parts(len(self.items)):
-            rows = self.place.closed(part)
-            if rows is not None:
-                done = [row for row in rows if "reason" not in row]
-                self.summary.reused += len(done)
-                self.summary.done += len(done)
-                self.summary.failed += len(rows) - len(done)
-                self.summary.reduced += sum(bool(row["reduced"]) for row in done)
-                continue
-            for index, item in zip(part, self.items[part.start : part.stop], strict=True):
-                yield _Task(part, index, item, output_name(item.name, f".{self.options.format}"))
+    def span(self, part: int) -> range:
+        """See :class:`Driver`."""
+        return self._parts[part]
 
-    def _take(self, decoded: _Decoded, writers: ThreadPoolExecutor) -> None:
-        if decoded.reason is not None:
-            self._fail(decoded.task.index, decoded.reason)
-        elif decoded.picture is not None:
-            self._done(decoded.task.index, decoded.picture)
+    def problem(self, task: Task) -> str | None:
+        """See :class:`Driver`."""
+        return task.item.problem or self._clashes.get(task.index)
+
+    def prepare(self, task: Task, content: bytes, sha256: str) -> tuple[Pixels | None, tuple[int, int], _Note]:
+        """See :class:`Driver`; a picture that is there needs no model."""
+        if (picture := self.place.finished(task.item.name, sha256, self._output(task.item))) is not None:
+            return None, (0, 0), _Note(picture.reduced, picture)
+        options = self.options
+        pixels = decode_image(content, max_side=options.max_side, min_side=MIN_SIDE, upright=options.upright)
+        self.operation.check(pixels)
+        reduced = options.max_side is not None and sorted(image_size(content)) != sorted(pixels.shape[:2])
+        return pixels, self.operation.shape_for(pixels), _Note(reduced)
+
+    def infer(self, images: list[Pixels]) -> Sequence[Pixels]:
+        """See :class:`Driver`."""
+        return self.operation(images)
+
+    def opened(self, part: int) -> None:
+        """See :class:`Driver`."""
+        self._rows = {}
+        self.place.open_part(part)
+
+    def made(self, image: Prepared[_Note], result: Pixels) -> None:
+        """See :class:`Driver`."""
+        assert self._writers is not None  # by all
+        self.place.begin()
+        self._count_earlier(image)
+        self._writing.append((image, self._writers.submit(self._write, image, result)))
+
+    def idle(self, image: Prepared[_Note]) -> None:
+        """See :class:`Driver`."""
+        if image.note is not None and image.note.picture is not None:
+            self._done(image, image.note.picture)
             self.summary.reused += 1
-        elif decoded.pixels is not None:
-            shape = self.operation.shape_for(decoded.pixels)
-            if batch := self._buckets.add(shape, decoded):
-                self._turn(batch, writers)
+            return
+        item, reason, model = image.task.item, image.reason or "", image.shape[0] > 0
+        earlier = self.place.earlier_of(item.name)
+        read = bool(image.sha256) or self.problem(image.task) is not None
+        if not read and earlier is not None and earlier.failure is None and not self.resuming.grow:
+            raise lost(item, reason)
+        self._rows[image.task.index] = (Failure(item.name, reason, image.sha256, model), image.stamp)
+        self._count_earlier(image)
+        self.summary.failed += 1
 
-    def _close(self, part: range, writers: ThreadPoolExecutor) -> None:
-        """Run what waits, wait for what is written, and close the part."""
-        for batch in self._buckets.rest():
-            self._turn(batch, writers)
-        self._note(self._running.rest(), writers)
+    def closed(self, part: int) -> None:
+        """See :class:`Driver`: wait for what is written, and close the part."""
         self._collect(0)
-        pictures = [self._pictures[index] for index in sorted(self._pictures)]
-        failures = [(self.items[index].name, reason) for index, reason in sorted(self._failures.items())]
+        rows = [self._rows[index] for index in sorted(self._rows)]
         with self.summary.timed("write"):
-            self.place.close_part(part, pictures, failures)
-        self._pictures, self._failures = {}, {}
-        self._buckets = Buckets(self.operation.batch_size, self.queues)
+            self.place.close_part(part, [row for row, _ in rows], [stamp for _, stamp in rows])
 
-    def _turn(self, batch: list[_Decoded], writers: ThreadPoolExecutor) -> None:
-        self._note(self._running.add(batch), writers)
+    def _output(self, item: ImageItem) -> str:
+        return output_name(item.name, f".{self.options.format}")
 
-    def _infer(self, batch: list[_Decoded]) -> list[Pixels]:
-        return self.operation([decoded.pixels for decoded in batch if decoded.pixels is not None])
+    def _count_earlier(self, image: Prepared[_Note]) -> None:
+        """A source that an earlier run had a picture of, from other bytes, or that failed."""
+        earlier = self.place.earlier_of(image.task.item.name)
+        if earlier is not None:
+            self.summary.retried += earlier.failure is not None
+            self.summary.changed += earlier.failure is None and earlier.sha256 != image.sha256
 
-    def _note(
-        self, finished: Sequence[tuple[list[_Decoded], Future[list[Pixels]]]], writers: ThreadPoolExecutor
-    ) -> None:
-        for batch, future in finished:
-            try:
-                results = future.result()
-            except ImageError as error:
-                if len(batch) > 1:  # one of them is at fault: each for itself
-                    for decoded in batch:
-                        self._note([([decoded], self._alone(decoded))], writers)
-                else:
-                    self._fail(batch[0].task.index, batch[0].task.item.explained(str(error)))
-                continue
-            for decoded, result in zip(batch, results, strict=True):
-                self._writing.append((decoded.task.index, writers.submit(self._write, decoded, result)))
-
-    def _alone(self, decoded: _Decoded) -> Future[list[Pixels]]:
-        """One image run here and now, so that it keeps its place among the others."""
-        with InFlight(self._infer, 1, self.summary) as one:
-            return one.add([decoded])[0][1]
-
-    def _write(self, decoded: _Decoded, result: Pixels) -> tuple[Picture, bytes]:
+    def _write(self, image: Prepared[_Note], result: Pixels) -> tuple[Picture, bytes]:
         content = encode(result, self.options.format)
-        task = decoded.task
-        self.place.write(task.output, content)
+        item, output = image.task.item, self._output(image.task.item)
+        self.place.write(output, content)
         height, width = result.shape[:2]
-        picture = Picture(
-            task.item.name, decoded.sha256, task.output, sha256_bytes(content), width, height, decoded.reduced
-        )
-        return picture, content
+        reduced = image.note is not None and image.note.reduced
+        return Picture(item.name, image.sha256, output, sha256_bytes(content), width, height, reduced), content
 
     def _collect(self, most: int) -> None:
         """Note finished pictures, in order; wait until at most ``most`` are unfinished."""
         with self.summary.timed("write"):
             while self._writing and (len(self._writing) > most or self._writing[0][1].done()):
-                index, future = self._writing.popleft()
+                image, future = self._writing.popleft()
                 picture, content = future.result()
                 self.place.record(picture, content)
-                self._done(index, picture)
+                self._done(image, picture)
         self.queues.writing = len(self._writing)
 
-    def _done(self, index: int, picture: Picture) -> None:
-        self._pictures[index] = picture
+    def _done(self, image: Prepared[_Note], picture: Picture) -> None:
+        self._rows[image.task.index] = (picture, image.stamp)
         self.summary.done += 1
         self.summary.reduced += picture.reduced
-
-    def _fail(self, index: int, reason: str) -> None:
-        self._failures[index] = reason
-        self.summary.failed += 1
 
 
 def encode(image: Pixels, suffix: str) -> bytes:

@@ -11,8 +11,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
-import tempfile
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
@@ -22,13 +20,15 @@ from typing import Any
 from gloam import errors
 from gloam.data.sources import ImageItem
 from gloam.errors import DataError, GloamError, StoreError
-from gloam.files import TEMPORARY_PREFIX, write_failure
+from gloam.files import temporary_folder, write_failure
+from gloam.heartbeat import progress_bar
 from gloam.runtime.backends.facts import BackendFacts
-from gloam.runtime.bulk.extract import ExtractOptions, ExtractSummary, complete
+from gloam.runtime.bulk.extract import ExtractOptions, ExtractSummary, complete, stale_shards
 from gloam.runtime.bulk.metrics import served_metrics
 from gloam.runtime.bulk.ray_cluster import Cluster, closed, connected, one_line_errors
 from gloam.runtime.bulk.ray_worker import ShardReport, ShardWorker, Start, Work, look, readable
-from gloam.runtime.bulk.stages import progress_bar
+from gloam.runtime.bulk.resume import Resuming
+from gloam.runtime.bulk.stages import Queues, worker_threads
 from gloam.runtime.descriptors.store import Job, ShardWriter
 from gloam.runtime.models.embedder import Embedder
 from gloam.runtime.output_folder import names_sha256
@@ -84,6 +84,8 @@ def extract_on_ray(
     options: ExtractOptions | None = None,
     *,
     cluster: Cluster | None = None,
+    grow: bool = False,
+    verify_sources: bool = False,
     decode_threads: int | None = None,
     metrics_port: int | None = None,
     progress: bool = False,
@@ -98,6 +100,8 @@ def extract_on_ray(
         folder: of the store, on storage that all nodes share.
         options: resizing, dtype, shard size.
         cluster: where the workers run; this machine by default.
+        grow, verify_sources: see :func:`gloam.runtime.bulk.extract.extract`. This process looks at the images of an
+            earlier run; those that failed and have the same bytes as then are not tried again.
         decode_threads: of each worker; ``cpus_per_worker`` by default.
         metrics_port: serve the state of the run for Prometheus, from this process.
         progress: show a bar on stderr where that is a terminal.
@@ -116,13 +120,15 @@ def extract_on_ray(
     with connected(cluster) as ray:
         room = cluster.room(node["Resources"] for node in ray.nodes() if node["Alive"])
         model = _first_look(ray, cluster, start)
-        writer = ShardWriter.begin(Path(folder).absolute(), Job(**model["job"]), options.shards(len(items)))
+        job, shards = Job(**model["job"]), range(options.shards(len(items)))
+        writer = ShardWriter.begin(Path(folder).absolute(), job, len(shards), grow=grow)
         summary = RaySummary(images=len(items), backend=BackendFacts.from_dict(model["backend"]))
-        missing = missing_shards(writer, options, summary)
+        resuming, threads = Resuming(grow, verify_sources, progress), worker_threads(decode_threads)
+        missing = stale_shards(items, writer, options, shards, None, resuming, threads, summary, Queues())
         summary.workers = min(cluster.workers or room, len(missing))
         with (
             served_metrics(metrics_port, summary, None),
-            progress_bar(len(items), progress) as bar,
+            progress_bar(len(items), shown=progress) as bar,
             _run_folder(writer.folder) as place,
             summary.timed("total"),
         ):
@@ -141,17 +147,6 @@ def extract_on_ray(
             _settle(writer)
             complete(writer, summary)
     return RayRun(summary, writer.job, model["name"])
-
-
-def missing_shards(writer: ShardWriter, options: ExtractOptions, summary: RaySummary) -> list[int]:
-    """The shards that are still to be made; the others are counted into the summary."""
-    missing = []
-    for shard in range(writer.shards):
-        if writer.done(shard):
-            summary.reuse(len(options.span(shard, writer.job.images)), writer.failed(shard))
-        else:
-            missing.append(shard)
-    return missing
 
 
 def _first_look(ray: Any, cluster: Cluster, start: Start) -> dict[str, Any]:
@@ -189,14 +184,12 @@ def _reports(
 @contextlib.contextmanager
 def _run_folder(store: Path) -> Iterator[Path]:
     """A folder inside the store's, while the run lasts: by it a node sees that the storage is shared."""
-    try:
-        place = Path(tempfile.mkdtemp(prefix=f"{TEMPORARY_PREFIX}ray-", dir=store))
-    except OSError as error:
-        raise StoreError(write_failure(store, error)) from error
-    try:
+    with contextlib.ExitStack() as stack:
+        try:
+            place = stack.enter_context(temporary_folder(store, "ray-"))
+        except OSError as error:
+            raise StoreError(write_failure(store, error)) from error
         yield place
-    finally:
-        shutil.rmtree(place, ignore_errors=True)
 
 
 def _settle(writer: ShardWriter) -> None:

@@ -50,6 +50,7 @@ class Start:
         with contextlib.suppress(OSError):  # where it is not there, absolute paths may do; if not, others will say so
             os.chdir(self.cwd)
         embedder = self.load()
+        embedder = embedder.reading(self.options.read_by(embedder.input_rule))
         return embedder, make_job(embedder, self.options, self.images, self.images_sha256)
 
 
@@ -171,7 +172,10 @@ class ShardWorker:
         work, options = self._work, self._work.start.options
         writer = ShardWriter(work.folder, work.job, options.shards(len(items)))
         maker = ShardMaker(items, embedder, writer, options, summary)
-        maker.make([shard], work.threads)
+        if (rows := writer.rows(shard)) is None:
+            maker.make([shard], work.threads)
+        else:  # by a worker that died before it could say so
+            summary.reuse(len(rows), writer.failed(shard), 0)
         return maker.run_pixels, maker.valid_pixels
 
 

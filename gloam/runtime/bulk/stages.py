@@ -6,7 +6,6 @@ Nothing here looks at a clock to decide anything, so that what a run writes does
 from __future__ import annotations
 
 import contextlib
-import sys
 import time
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Iterator
@@ -14,11 +13,10 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass, field
 from typing import Any, Generic, TypeVar
 
-from tqdm import tqdm
-
 from gloam.runtime.backends.facts import BackendFacts
 from gloam.runtime.backends.processor import usable_cores
 
+NAMED = 5  # damaged files in a line for people
 WAITING = 32  # decoded images that may wait in buckets before the fullest is run
 
 Task = TypeVar("Task")
@@ -32,6 +30,9 @@ class RunSummary:
     Attributes:
         images, failed: counts over all sources of the run, those of an earlier run included.
         reused: images that an earlier run had done.
+        changed: images that were others when an earlier run used them; with their parts they are made again.
+        retried: images that failed in an earlier run, and were tried again.
+        damaged: files of an earlier run that were not as it wrote them; their parts are made again.
         seconds: wall time of the thread that drives the run: ``read`` waited for decoding, ``write`` waited for the
             disk; ``infer`` had the model at work, and overlaps the others where it runs several images at once;
             ``total`` is everything.
@@ -41,6 +42,9 @@ class RunSummary:
     images: int = 0
     failed: int = 0
     reused: int = 0
+    changed: int = 0
+    retried: int = 0
+    damaged: list[str] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=lambda: {"total": 0.0, "read": 0.0, "infer": 0.0, "write": 0.0})
     backend: BackendFacts | None = None
 
@@ -52,6 +56,10 @@ class RunSummary:
     @property
     def images_per_second(self) -> float:
         """Images of this run, not of an earlier one, per second."""
+        raise NotImplementedError  # likewise
+
+    def reuse(self, images: int, failed: int, reduced: int) -> None:
+        """Count images that an earlier run has done, those of them that failed, and those that were made smaller."""
         raise NotImplementedError  # likewise
 
     def to_dict(self) -> dict[str, Any]:
@@ -73,6 +81,22 @@ class RunSummary:
             yield
         finally:
             self.seconds[stage] += time.perf_counter() - clock
+
+    def said_resumed(self) -> str | None:
+        """What was made again, in a line for people; None where nothing was looked at twice."""
+        said = [
+            f"{number} {what}"
+            for number, what in (
+                (self.changed, "changed since and made again"),
+                (self.retried, "failed before and tried again"),
+            )
+            if number
+        ]
+        if self.damaged:
+            said.append(
+                f"damaged and made again: {', '.join(self.damaged[:NAMED])}" + "..." * (len(self.damaged) > NAMED)
+            )
+        return f"images of an earlier run: {'; '.join(said)}" if said else None
 
     def said(self) -> str:
         """The time split, in a line for people."""
@@ -260,8 +284,3 @@ def _done(flight: _Flight, work: Callable[[Task], Found], task: Task) -> Future[
 def worker_threads(wanted: int | None) -> int:
     """So many threads, or one per core."""
     return wanted or usable_cores()
-
-
-def progress_bar(total: int, shown: bool) -> tqdm[Any]:
-    """A bar on stderr, where that is a terminal and it is wanted."""
-    return tqdm(total=total, unit="img", disable=not (shown and sys.stderr.isatty()))

@@ -1,17 +1,21 @@
 """The native descriptor store: shards that are whole or absent, and a manifest that says what they are.
 
 ``shards/part-000123.npy`` holds float16 or float32 ``[n, D]`` (memory-mappable), ``part-000123.parquet`` beside it a
-row per image: image, sha256, width, height, shape, status. The parquet file carries the checksum of the descriptors
-and is written last, so that a shard without it does not exist. ``manifest.json`` names the identities and, once
-complete, a checksum per shard; ``failures.csv`` lists what could not be described.
+row per image: image, sha256, width, height, shape, status. The table is written last, so that a shard without it does
+not exist. ``manifest.json`` names the identities and, once complete, a checksum per file; ``failures.csv`` lists what
+could not be described. Until then ``part-000123.sha256`` holds the checksums of a shard, as ``sha256sum`` writes them.
+
+Checksums are of what was made, never of what is found: a file that differs from its own is damaged, is read by nobody,
+and is made again by the next run.
 """
 
 from __future__ import annotations
 
-import csv
+import contextlib
 import io
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -22,13 +26,32 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gloam.errors import StoreError, UsageError
-from gloam.files import atomic_write, plain_cell, sha256_bytes, sha256_file, write_bytes, write_json
+from gloam.files import (
+    read_file,
+    read_sealed,
+    sealed_json,
+    sha256_bytes,
+    sha256_file,
+    write_bytes,
+    write_text,
+    write_where_changed,
+)
 from gloam.record import fill_dataclass
-from gloam.runtime.output_folder import MANIFEST, occupied, refuse_another
+from gloam.runtime.descriptors.reading import space_of, stated_rule
+from gloam.runtime.output_folder import (
+    FAILURES,
+    MANIFEST,
+    failures_csv,
+    occupied,
+    refuse_another,
+    remove,
+    remove_beyond,
+)
 
 SCHEMA = 1
 CHECKSUM_KEY = b"descriptors_sha256"
 OK = "ok"
+AGAIN = "run the same `gloam extract` again, it makes this shard again"
 
 
 @dataclass(frozen=True)
@@ -79,16 +102,28 @@ class ShardWriter:
 
     Several processes may write shards of one job into one folder; whoever sees all of them there finishes it. Made as
     it is, it looks at nothing and leaves the manifest alone: for a worker, whose job another process has begun.
+
+    Attributes:
+        damaged: files that were there, but not as they were written; their shards are to be made again.
     """
 
     def __init__(self, folder: str | Path, job: Job, shards: int) -> None:
         self.folder = Path(folder)
         self.job = job
         self.shards = shards
+        self.damaged: list[str] = []
+        self._stated: dict[str, str] = {}  # checksums of the manifest, when it was last read
+        self._whole: dict[int, dict[str, str]] = {}  # checksums of shards that were found whole, or made, here
 
     @classmethod
-    def begin(cls, folder: str | Path, job: Job, shards: int) -> ShardWriter:
-        """The writer of a store that is new, or of the same job; the manifest states it unfinished.
+    def begin(cls, folder: str | Path, job: Job, shards: int, *, grow: bool = False) -> ShardWriter:
+        """The writer of a store that is new, or of the same job; what is there is left as it is.
+
+        Args:
+            folder: of the store.
+            job: what decides its content.
+            shards: how many it has.
+            grow: take a store of other images, too; see :meth:`retract`.
 
         Raises:
             IncompatibleError: the folder holds a store of another job; the message names what differs.
@@ -96,9 +131,11 @@ class ShardWriter:
         """
         writer = cls(folder, job, shards)
         if occupied(writer.folder, "a descriptor store"):
-            found = _read_manifest(writer.folder / MANIFEST)["job"]
-            refuse_another(writer.folder, found, json.loads(json.dumps(asdict(job))), "a store")
-        writer._save_manifest({})
+            manifest = read_manifest(writer.folder)
+            refuse_another(writer.folder, manifest["job"], _plain(job), "a store", grow=grow)
+            writer._stated = manifest["sha256"]
+        else:
+            write_bytes(writer.folder / MANIFEST, writer._manifest({}))
         return writer
 
     @classmethod
@@ -108,48 +145,83 @@ class ShardWriter:
         Raises:
             StoreError: not a store.
         """
-        place = Path(folder)
-        manifest = _read_manifest(place / MANIFEST)
+        manifest = read_manifest(Path(folder))
+        return cls.begin(folder, fill_dataclass(Job, manifest["job"], "job"), manifest["shards"])
+
+    def rows(self, shard: int) -> list[Row] | None:
+        """The rows of a shard that is there as it was written; None where it is to be made, see :attr:`damaged`."""
+        descriptors, table = shard_paths(self.folder, shard)
+        expected = self._sums(shard)
+        if expected is None:
+            return None
         try:
-            job, shards = fill_dataclass(Job, manifest["job"], "job"), int(manifest["shards"])
-        except (KeyError, TypeError, ValueError, UsageError) as error:
-            raise StoreError(f"{place / MANIFEST}: the manifest is damaged ({error}); extract again") from error
-        return cls.begin(place, job, shards)
+            content = table.read_bytes()
+            sums = {table.name: sha256_bytes(content)}
+            sums[descriptors.name] = expected[descriptors.name] if shard in self._whole else sha256_file(descriptors)
+        except FileNotFoundError:
+            return None
+        except OSError:
+            sums = {}
+        if wrong := [name for name in sorted(expected) if sums.get(name) != expected[name]]:
+            self.damaged += wrong
+            return None
+        self._whole[shard] = expected
+        return [Row(**row) for row in pq.read_table(pa.BufferReader(content)).to_pylist()]
 
     def done(self, shard: int) -> bool:
-        """Whether a shard is there and its descriptors have the checksum that its table states."""
-        descriptors, table = _paths(self.folder, shard)
-        try:
-            return descriptors.is_file() and sha256_file(descriptors) == _stated(pq.read_schema(table))
-        except (OSError, pa.ArrowInvalid):
-            return False
+        """Whether a shard is there as it was written."""
+        return self.rows(shard) is not None
 
     def missing(self) -> list[int]:
         """Shards that are not there; what is inside them is not looked at."""
-        return [shard for shard in range(self.shards) if not _paths(self.folder, shard)[1].is_file()]
+        return [shard for shard in range(self.shards) if not shard_paths(self.folder, shard)[1].is_file()]
 
     def failed(self, shard: int) -> int:
         """Rows of a finished shard that are not ``ok``."""
-        status = pq.read_table(_paths(self.folder, shard)[1], columns=["status"])["status"]
-        return sum(value != OK for value in status.to_pylist())
+        return sum(row.status != OK for row in self.rows(shard) or [])
+
+    def retract(self, shards: Collection[int]) -> None:
+        """State the store unfinished, of this job, and without these shards, which are to be made again.
+
+        What was noted of the others is kept. Where there is nothing to state, nothing is written.
+
+        Raises:
+            StoreError: the folder cannot be written.
+        """
+        if not shards and read_manifest(self.folder)["job"] == _plain(self.job):
+            return
+        for shard in set(range(self.shards)).difference(shards):
+            if recorded_sums(self.folder, shard) is None and (sums := self._sums(shard)) is not None:
+                write_text(_record_path(self.folder, shard), _record(sums))
+        write_where_changed(self.folder / MANIFEST, self._manifest({}))
+        self._stated = {}
+        for shard in shards:
+            self._whole.pop(shard, None)
+            remove(shard_paths(self.folder, shard)[1])
+        remove_beyond(self.folder / "shards", self.shards)
 
     def write(self, shard: int, rows: Sequence[Row], descriptors: npt.NDArray[np.floating[Any]]) -> None:
         """Write one shard: the descriptors of its ``ok`` rows in order, then the table that makes it valid."""
         if len(descriptors) != sum(row.status == OK for row in rows):
             raise StoreError(f"{self.folder}: shard {shard} has {len(descriptors)} descriptors for its rows")
-        path, table_path = _paths(self.folder, shard)
+        path, table_path = shard_paths(self.folder, shard)
         buffer = io.BytesIO()
         np.save(buffer, np.ascontiguousarray(descriptors))
         content = buffer.getvalue()
-        write_bytes(path, content)
         table = pa.table({key: [getattr(row, key) for row in rows] for key in Row.__dataclass_fields__}, schema=_TABLE)
         table = table.replace_schema_metadata({CHECKSUM_KEY: sha256_bytes(content).encode()})
         sink = io.BytesIO()
         pq.write_table(table, sink, compression="zstd")
+        sums = {path.name: sha256_bytes(content), table_path.name: sha256_bytes(sink.getvalue())}
+        write_bytes(path, content)
+        write_text(_record_path(self.folder, shard), _record(sums))
         write_bytes(table_path, sink.getvalue())
+        self._whole[shard] = sums
 
     def finish(self) -> int:
         """State the store complete: checksums into the manifest, failures into ``failures.csv``.
+
+        Of a store that is complete already, whatever is as it should be is not touched.
 
         Returns:
             how many images failed.
@@ -163,39 +235,43 @@ class ShardWriter:
                 "run `gloam extract` for them, then finish"
             )
         sums: dict[str, str] = {}
-        failed = 0
-        with atomic_write(self.folder / "failures.csv") as handle:
-            text = io.TextIOWrapper(handle, encoding="utf-8", newline="")
-            failures = csv.writer(text, lineterminator="\n")
-            failures.writerow(["image", "reason"])
-            for shard in range(self.shards):
-                descriptors, path = _paths(self.folder, shard)
-                try:
-                    sums |= {file.name: sha256_file(file) for file in (descriptors, path)}
-                    table = pq.read_table(path, columns=["image", "status"])
-                except (OSError, pa.ArrowException):
-                    table = None
-                if table is None or _stated(table.schema) != sums[descriptors.name]:
-                    raise StoreError(f"{path}: a damaged shard; run the same `gloam extract` again")
-                for image, status in zip(table["image"].to_pylist(), table["status"].to_pylist(), strict=True):
-                    if status != OK:
-                        failures.writerow([plain_cell(image), plain_cell(status)])
-                        failed += 1
-            text.flush()
-            text.detach()
-        self._save_manifest(sums)
-        return failed
+        failures: list[tuple[str, str]] = []
+        for shard in range(self.shards):
+            rows = self.rows(shard)
+            if rows is None:
+                raise StoreError(f"{shard_paths(self.folder, shard)[1]}: a damaged shard; {AGAIN}")
+            sums |= self._whole[shard]
+            failures += [(row.image, row.status) for row in rows if row.status != OK]
+        write_where_changed(self.folder / FAILURES, failures_csv(failures))
+        write_where_changed(self.folder / MANIFEST, self._manifest(sums))
+        self._stated = sums
+        for shard in range(self.shards):
+            if (record := _record_path(self.folder, shard)).exists():  # a disk that is read only refuses to be asked
+                remove(record)
+        return len(failures)
 
-    def _save_manifest(self, sums: Mapping[str, str]) -> None:
+    def _sums(self, shard: int) -> dict[str, str] | None:
+        """The checksums of what was written as this shard; None where that is not known."""
+        if (recorded := recorded_sums(self.folder, shard)) is not None:
+            return recorded
+        descriptors, table = shard_paths(self.folder, shard)
+        if table.name not in self._stated and table.is_file():  # another process may have finished the store
+            self._stated = read_manifest(self.folder)["sha256"]
+        if {descriptors.name, table.name} <= self._stated.keys():
+            return {path.name: self._stated[path.name] for path in (descriptors, table)}
+        return None
+
+    def _manifest(self, sums: Mapping[str, str]) -> bytes:
         complete = len(sums) == 2 * self.shards
-        manifest = {
-            "schema": SCHEMA,
-            "job": asdict(self.job),
-            "shards": self.shards,
-            "complete": complete,
-            "sha256": sums,
-        }
-        write_json(self.folder / MANIFEST, manifest)
+        return sealed_json(
+            {
+                "schema": SCHEMA,
+                "job": asdict(self.job),
+                "shards": self.shards,
+                "complete": complete,
+                "sha256": dict(sums),
+            }
+        )
 
 
 class DescriptorStore:
@@ -206,51 +282,71 @@ class DescriptorStore:
         failures: reason of each image that has none, by name.
         dimension, space, fingerprint, metric: of the descriptors.
         untranslated_space: see :class:`Job`.
+        input_rule: how the images were resized; None where the store does not say.
         manifest: ``manifest.json`` as read.
     """
 
-    def __init__(self, folder: Path, manifest: dict[str, Any], shards: Sequence[int]) -> None:
+    def __init__(self, folder: Path, manifest: dict[str, Any], shards: Sequence[int], trust: bool = False) -> None:
         self.folder = folder
         self.manifest = manifest
         job = manifest["job"]
         self.dimension = int(job["dimension"])
-        self.space = str(job["space"])
-        self.untranslated_space: str | None = job.get("untranslated_space")
+        options = job.get("options", {})
+        try:
+            self.input_rule = stated_rule(options)
+            self.space = space_of(str(job["space"]), options)
+            untranslated = job.get("untranslated_space")
+            self.untranslated_space = None if untranslated is None else space_of(str(untranslated), options)
+        except UsageError as error:
+            raise StoreError(f"{folder / MANIFEST}: the manifest is damaged ({error}); extract again") from error
         self.fingerprint = str(job["fingerprint"])
         self.metric = str(job["metric"])
         self._shards = list(shards)
+        self._unread = set() if trust else set(shards)  # whose descriptors have not been compared with their checksum
         self.failures: dict[str, str] = {}
+        self._sums: dict[str, str] = {}
         self._names = [self._read_names(shard) for shard in self._shards]
         self.names = [name for names in self._names for name in names]
+        for shard, names in zip(self._shards, self._names, strict=True):
+            self._map(shard, len(names))
 
     @classmethod
-    def open(cls, folder: str | Path, *, allow_partial: bool = False) -> DescriptorStore:
-        """Open a store.
+    def open(cls, folder: str | Path, *, allow_partial: bool = False, trust: bool = False) -> DescriptorStore:
+        """Open a store: manifest and tables are compared with their checksums, descriptors with their sizes.
+
+        The first read of a shard's descriptors compares them with their checksum; later reads of the same store do not.
 
         Args:
             folder: as given to ``gloam extract -o``.
             allow_partial: read the finished shards of an unfinished store.
+            trust: leave out that comparison, which reads every byte once more and takes about a second a gigabyte.
 
         Raises:
-            StoreError: not a store, of another schema, unfinished, or a shard is missing.
+            StoreError: not a store, of another schema, unfinished, or a shard is missing or damaged.
         """
         place = Path(folder)
-        manifest = _read_manifest(place / MANIFEST)
+        manifest = read_manifest(place)
         if not manifest["complete"] and not allow_partial:
             raise StoreError(f"{place}: the extraction is not finished; run the same `gloam extract` again")
-        every = range(int(manifest["shards"]))
-        present = [shard for shard in every if all(path.is_file() for path in _paths(place, shard))]
+        every = range(manifest["shards"])
+        present = [shard for shard in every if all(path.is_file() for path in shard_paths(place, shard))]
         if len(present) < len(every) and not allow_partial:
             missing = min(set(every) - set(present))
             raise StoreError(f"{place}: shard {missing} is missing; run the same `gloam extract` again")
-        return cls(place, manifest, present)
+        return cls(place, manifest, present, trust)
 
     def __len__(self) -> int:
         return len(self.names)
 
     def blocks(self, rows: int = 65536) -> Iterator[tuple[list[str], npt.NDArray[np.float32]]]:
-        """Stream the store: names and float32 ``[n, D]``, n at most ``rows``."""
+        """Stream the store: names and float32 ``[n, D]``, n at most ``rows``.
+
+        Raises:
+            StoreError: a shard is damaged; found before a value of it is given.
+        """
         for shard, names in zip(self._shards, self._names, strict=True):
+            if shard in self._unread:
+                self._compare(shard)
             descriptors = self._map(shard, len(names))
             for start in range(0, len(names), rows):
                 yield names[start : start + rows], np.asarray(descriptors[start : start + rows], np.float32)
@@ -265,30 +361,49 @@ class DescriptorStore:
         return matrix
 
     def verify(self) -> list[str]:
-        """Names of shard files whose checksum is not the manifest's; empty where all is well."""
-        sums = self.manifest["sha256"]
-        return [name for name, expected in sums.items() if sha256_file(self.folder / "shards" / name) != expected]
+        """Names of the files that are damaged; empty where all is well. Every byte is read."""
+        return [name for name, _ in damaged_files(self.folder, self.manifest)]
 
     def _read_names(self, shard: int) -> list[str]:
-        path = _paths(self.folder, shard)[1]
+        descriptors, path = shard_paths(self.folder, shard)
+        sums = self.manifest["sha256"] if self.manifest["complete"] else recorded_sums(self.folder, shard) or {}
         try:
-            table = pq.read_table(path, columns=["image", "status"])
-        except (OSError, pa.ArrowInvalid) as error:
-            raise StoreError(f"{path}: a damaged shard; run the same `gloam extract` again") from error
+            content = read_file(path)
+            if sums.get(path.name) not in (sha256_bytes(content), None):
+                raise StoreError(f"{path}: damaged, its checksum differs; {AGAIN}")
+            table = pq.read_table(pa.BufferReader(content), columns=["image", "status"])
+        except (OSError, pa.ArrowException) as error:
+            raise StoreError(f"{path}: a damaged shard; {AGAIN}") from error
+        stated: bytes = (table.schema.metadata or {}).get(
+            CHECKSUM_KEY, b""
+        )  # all that an unfinished store of before has
+        self._sums[descriptors.name] = sums.get(descriptors.name, stated.decode())
         pairs = list(zip(table["image"].to_pylist(), table["status"].to_pylist(), strict=True))
         self.failures |= {image: status for image, status in pairs if status != OK}
         return [image for image, status in pairs if status == OK]
 
-    def _map(self, shard: int, count: int) -> npt.NDArray[np.floating[Any]]:
-        path = _paths(self.folder, shard)[0]
+    def _compare(self, shard: int) -> None:
+        path = shard_paths(self.folder, shard)[0]
         try:
-            descriptors: npt.NDArray[np.floating[Any]] = np.load(
-                path, mmap_mode="r" if count else None, allow_pickle=False
+            found = sha256_file(path)
+        except OSError as error:
+            raise StoreError(f"{path}: cannot be read ({error.strerror}); {AGAIN}") from error
+        if found != self._sums[path.name]:
+            raise StoreError(f"{path}: damaged, its checksum differs; {AGAIN}")
+        self._unread.discard(shard)
+
+    def _map(self, shard: int, count: int) -> npt.NDArray[np.floating[Any]]:
+        path = shard_paths(self.folder, shard)[0]
+        try:
+            descriptors: npt.NDArray[np.floating[Any]] = (
+                np.lib.format.open_memmap(path, mode="r") if count else np.load(path, allow_pickle=False)
             )
-        except (OSError, ValueError) as error:
-            raise StoreError(f"{path}: a damaged shard; run the same `gloam extract` again") from error
+        except Exception as error:  # numpy's parser of a damaged header raises value, type and syntax errors alike
+            raise StoreError(f"{path}: a damaged shard; {AGAIN}") from error
         if descriptors.shape != (count, self.dimension):
-            raise StoreError(f"{path}: {descriptors.shape} descriptors, {(count, self.dimension)} are stated")
+            raise StoreError(f"{path}: {descriptors.shape} descriptors, {(count, self.dimension)} are stated; {AGAIN}")
+        if descriptors.dtype.kind != "f" or not descriptors.dtype.isnative:
+            raise StoreError(f"{path}: values of type {descriptors.dtype.str}, not floating point; {AGAIN}")
         return descriptors
 
 
@@ -304,25 +419,91 @@ _TABLE = pa.schema(
 )
 
 
-def _paths(folder: Path, shard: int) -> tuple[Path, Path]:
+def shard_paths(folder: Path, shard: int) -> tuple[Path, Path]:
+    """Where a shard's descriptors and its table are."""
     stem = folder / "shards" / f"part-{shard:06d}"
     return stem.with_suffix(".npy"), stem.with_suffix(".parquet")
 
 
-def _stated(schema: Any) -> str:
-    """The checksum of the descriptors that a shard's table states; empty where it states none."""
-    checksum: bytes = (schema.metadata or {}).get(CHECKSUM_KEY, b"")
-    return checksum.decode()
-
-
-def _read_manifest(path: Path) -> dict[str, Any]:
+def recorded_sums(folder: Path, shard: int) -> dict[str, str] | None:
+    """The checksums that were noted when a shard was written, by file; None where there are none to be read."""
     try:
-        manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        found = re.findall(r"^([0-9a-f]{64})  (\S+)$", read_file(_record_path(folder, shard)).decode("ascii"), re.M)
+    except (OSError, ValueError):
+        return None
+    sums = {name: value for value, name in found}
+    return sums if sums.keys() == {path.name for path in shard_paths(folder, shard)} else None
+
+
+def damaged_files(folder: Path, manifest: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Read every byte of a store.
+
+    Args:
+        folder: of the store.
+        manifest: as read.
+
+    Yields:
+        name and fault of each file that is not as it was written, or, in a complete store, is missing.
+    """
+    failures: list[tuple[str, str]] | None = []
+    for shard in range(manifest["shards"]):
+        sums = manifest["sha256"] if manifest["complete"] else recorded_sums(folder, shard)
+        for path in shard_paths(folder, shard):
+            fault = "its checksum differs"
+            try:
+                whole = sums is None or sha256_file(path) == sums[path.name]
+            except FileNotFoundError:
+                whole, fault = not manifest["complete"], "is missing"
+            except OSError as error:
+                whole, fault = False, f"cannot be read ({error.strerror})"
+            if not whole:
+                failures = None
+                yield path.name, fault
+        if failures is not None and manifest["complete"]:
+            found = pq.read_table(shard_paths(folder, shard)[1], columns=["image", "status"]).to_pylist()
+            failures += [(row["image"], row["status"]) for row in found if row["status"] != OK]
+    if failures is not None and manifest["complete"]:
+        with contextlib.suppress(FileNotFoundError):
+            if read_file(folder / FAILURES) != failures_csv(failures):
+                yield FAILURES, "is not what the tables say"
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest of a store, whose values have the types that they should.
+
+    Raises:
+        StoreError: none, damaged, or of another schema.
+    """
+    path = folder / MANIFEST
+    try:
+        manifest: dict[str, Any] = read_sealed(path)
         schema = manifest["schema"]
+        if schema == SCHEMA:
+            fill_dataclass(Job, manifest["job"], "job")
+            shards, complete, sums = manifest["shards"], manifest["complete"], manifest["sha256"]
+            if type(shards) is not int or type(complete) is not bool or not isinstance(sums, dict):
+                raise ValueError("its values are of other types")
+            stated = (
+                {path.name for shard in range(shards) for path in shard_paths(folder, shard)} if complete else set()
+            )
+            if sums.keys() != stated:
+                raise ValueError(f"{len(sums)} checksums for {shards} shards")
+            return manifest
     except OSError as error:
-        raise StoreError(f"{path.parent}: not a descriptor store (no readable manifest.json)") from error
-    except (ValueError, KeyError, TypeError) as error:
+        raise StoreError(f"{folder}: not a descriptor store (no readable manifest.json)") from error
+    except (ValueError, KeyError, TypeError, UsageError) as error:
         raise StoreError(f"{path}: the manifest is damaged ({error}); extract again into another folder") from error
-    if schema != SCHEMA:
-        raise StoreError(f"{path}: a store of schema {schema!r}, this gloam reads {SCHEMA}; extract again")
-    return manifest
+    raise StoreError(f"{path}: a store of schema {schema!r}, this gloam reads {SCHEMA}; extract again")
+
+
+def _plain(job: Job) -> Any:
+    """A job as it is read from a manifest."""
+    return json.loads(json.dumps(asdict(job)))
+
+
+def _record(sums: Mapping[str, str]) -> str:
+    return "".join(f"{value}  {name}\n" for name, value in sums.items())
+
+
+def _record_path(folder: Path, shard: int) -> Path:
+    return shard_paths(folder, shard)[1].with_suffix(".sha256")

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from tqdm import tqdm
 
 from gloam.data.images import decode_image
 from gloam.data.sources import ImageItem, find_images
 from gloam.errors import DataError, ImageError, require
+from gloam.heartbeat import progress_bar
+from gloam.model_card import InputRule, expect_same_space
 from gloam.runtime.backends.placement import Placement
 from gloam.runtime.models.local_features import STRONGEST, LocalExtractor
 from gloam.runtime.search.asmk import WORDS, AsmkIndex, Codebook
 
-MAX_SIDE = 1024  # pixels; the papers'
+SHOWN = 5  # failures in a report
 SAMPLED = 4_000_000  # local features that a codebook is learned from, at most: 2 GiB of 128 values
 
 
@@ -29,7 +30,6 @@ class Extracted:
     Args:
         extractor: a loaded HOW model.
         items: the images.
-        max_side: longer side after reduction, pixels; None keeps native sizes.
 
     Attributes:
         failures: name and reason of each image that gave no features.
@@ -37,44 +37,110 @@ class Extracted:
 
     extractor: LocalExtractor
     items: Sequence[ImageItem]
-    max_side: int | None = MAX_SIDE
     failures: dict[str, str] = field(default_factory=dict)
-
-    @classmethod
-    def open(
-        cls,
-        model: str | Path,
-        source: Path,
-        root: Path | None = None,
-        *,
-        max_side: int | None = MAX_SIDE,
-        strongest: int = STRONGEST,
-        placement: Placement | None = None,
-    ) -> Extracted:
-        """Load the model and find the images.
-
-        Args:
-            model: exported, of kind ``local_features``.
-            source: folder, text list or kapture dataset.
-            root: folder that a list's names are relative to; the list's by default.
-            max_side: longer side after reduction, pixels; None keeps native sizes.
-            strongest: local features of each image.
-            placement: of the model.
-        """
-        return cls(LocalExtractor.load(model, placement, strongest=strongest), find_images(source, root), max_side)
 
     def __iter__(self) -> Iterator[tuple[str, npt.NDArray[np.float32]]]:
         """Name and features, float32 ``[n, D]``, of each image that has some."""
-        for item in tqdm(self.items, unit="img", disable=not sys.stderr.isatty()):
-            try:
-                if item.problem is not None:
-                    raise ImageError(item.problem)
-                found = self.extractor([decode_image(item.read(), max_side=self.max_side)])[0].descriptors
-                if not np.isfinite(found).all():
-                    raise ImageError("a local feature is not finite")
-                yield item.name, found
-            except ImageError as error:
-                self.failures[item.name] = str(error)
+        with progress_bar(len(self.items)) as bar:
+            for item in self.items:
+                try:
+                    if item.problem is not None:
+                        raise ImageError(item.problem)
+                    rule = self.extractor.input_rule
+                    pixels = decode_image(item.read(), max_side=rule.max_side, stretch=rule.stretch)
+                    found = self.extractor([pixels])[0].descriptors
+                    if not np.isfinite(found).all():
+                        raise ImageError("a local feature is not finite")
+                    yield item.name, found
+                except ImageError as error:
+                    self.failures[item.name] = str(error)
+                bar.update(1)
+
+
+@dataclass(frozen=True)
+class LocalImages:
+    """Images by their local features, as they are asked for.
+
+    Attributes:
+        model: exported, of kind ``local_features``.
+        source: folder, text list or kapture dataset.
+        root: folder that a list's names are relative to; the list's by default.
+        max_side: longer side after reduction, pixels; 0 keeps native sizes. None: the model's own input rule.
+        strongest: local features of each image.
+        placement: of the model.
+    """
+
+    model: Path
+    source: Path
+    root: Path | None = None
+    max_side: int | None = None
+    strongest: int = STRONGEST
+    placement: Placement = field(default_factory=Placement)
+
+    def open(self) -> Extracted:
+        """Load the model and find the images."""
+        rule = None if self.max_side is None else InputRule.of(self.max_side)
+        extractor = LocalExtractor.load(self.model, self.placement, strongest=self.strongest, input_rule=rule)
+        return Extracted(extractor, find_images(self.source, self.root))
+
+
+@dataclass(frozen=True)
+class AsmkRequest:
+    """An index to build.
+
+    Attributes:
+        images: of the map.
+        output: ``.npz`` file to write.
+        train: source of the images that a codebook is learned from; the map's by default.
+        codebook: file to read, or to keep the learned one in.
+        words, seed: of a codebook to learn.
+    """
+
+    images: LocalImages
+    output: Path
+    train: Path | None = None
+    codebook: Path | None = None
+    words: int = WORDS
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class BuiltAsmk:
+    """An index that was written.
+
+    Attributes:
+        output: the file.
+        images, words: how many it has.
+        learned_from: source of the codebook's images; None where the codebook was read.
+        failures: name and reason of each image that gave no features.
+    """
+
+    output: Path
+    images: int
+    words: int
+    learned_from: str | None
+    failures: Mapping[str, str]
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready."""
+        return {
+            "index": str(self.output),
+            "images": self.images,
+            "words": self.words,
+            "failures": dict(self.failures),
+        }
+
+    def __str__(self) -> str:
+        """Lines for people."""
+        learned = "read" if self.learned_from is None else f"learned from {self.learned_from}"
+        text = f"{self.output}: {self.images} images, {self.words} words, {learned}"
+        return "\n".join([text, *said_failures(self.failures)])
+
+
+def said_failures(failures: Mapping[str, str]) -> list[str]:
+    """The first reasons in lines for people, and how many more there are."""
+    shown = [f"no features: {name}: {reason}" for name, reason in list(failures.items())[:SHOWN]]
+    return [*shown, *([f"and {len(failures) - SHOWN} more"] if len(failures) > SHOWN else [])]
 
 
 def learn_codebook(images: Extracted, words: int = WORDS, seed: int = 0, sampled: int = SAMPLED) -> Codebook:
@@ -98,7 +164,8 @@ def learn_codebook(images: Extracted, words: int = WORDS, seed: int = 0, sampled
         kept.append(features[rows])
     if not kept:
         raise DataError(f"codebook: none of {len(images.items)} images gave local features; see the reasons")
-    return Codebook.learn(np.concatenate(kept), words, seed=seed, space=images.extractor.space)
+    learned = Codebook.learn(np.concatenate(kept), words, seed=seed, space=images.extractor.space)
+    return replace(learned, input_rule=images.extractor.input_rule)
 
 
 def index_images(images: Extracted, codebook: Codebook) -> AsmkIndex:
@@ -108,62 +175,41 @@ def index_images(images: Extracted, codebook: Codebook) -> AsmkIndex:
         IncompatibleError: the codebook is of other features.
         DataError: no image gave features.
     """
+    _expect_same_sizes(images, codebook)
     index = AsmkIndex(codebook)
     for name, features in images:
         index.add(name, features, images.extractor.space)
     if not len(index):
         raise DataError(f"none of {len(images.items)} images gave local features; see the reasons")
+    index.failures = dict(images.failures)
     return index
 
 
-def build_asmk(
-    images: Extracted,
-    *,
-    train: Extracted | None = None,
-    codebook: Path | None = None,
-    words: int = WORDS,
-    seed: int = 0,
-) -> tuple[AsmkIndex, dict[str, str]]:
-    """Index a map by a codebook that is read where it is there, and learned where not.
-
-    Args:
-        images: of the map.
-        train: images to learn from; the map's by default.
-        codebook: file to read, or to keep the learned one in.
-        words, seed: of a codebook to learn.
-
-    Returns:
-        the index, and name and reason of each image that gave no features.
+def build_asmk(request: AsmkRequest) -> BuiltAsmk:
+    """Index a map by a codebook that is read where it is there, and learned where not; write the index.
 
     Raises:
         DataError: no image gave features, or fewer than words.
-        ModelError, IncompatibleError: the codebook is damaged, or of other features.
+        ModelError, IncompatibleError: the model or the codebook is damaged, or the codebook is of other features.
+        StoreError: not writable.
     """
     failures: dict[str, str] = {}
-    if codebook is not None and codebook.is_file():
+    codebook, train = request.codebook, request.train
+    given = codebook is not None and codebook.is_file()
+    training = None if given or train is None else replace(request.images, source=train).open()
+    images = request.images.open()
+    if codebook is not None and given:
         learned = Codebook.load(codebook)
     else:
-        training = train or images
-        learned = learn_codebook(training, words, seed)
+        training = training or images
+        learned = learn_codebook(training, request.words, request.seed)
         failures |= training.failures
         if codebook is not None:
             learned.save(codebook)
     index = index_images(images, learned)
-    return index, failures | images.failures
-
-
-def ranking(
-    scores: Mapping[str, npt.NDArray[np.float64]], names: Sequence[str], k: int
-) -> dict[str, list[tuple[str, float]]]:
-    """The ``k`` best images of each query, of equal ones the first indexed.
-
-    Args:
-        scores: of :func:`search_images`.
-        names: of the index.
-        k: images of each query.
-    """
-    best = {query: np.argsort(-row, kind="stable")[:k] for query, row in scores.items()}
-    return {query: [(names[at], float(scores[query][at])) for at in rows] for query, rows in best.items()}
+    index.save(request.output)
+    source = None if given else str(train or "the map itself")
+    return BuiltAsmk(request.output, len(index), learned.words, source, failures | images.failures)
 
 
 def search_images(images: Extracted, index: AsmkIndex) -> dict[str, npt.NDArray[np.float64]]:
@@ -172,4 +218,13 @@ def search_images(images: Extracted, index: AsmkIndex) -> dict[str, npt.NDArray[
     Raises:
         IncompatibleError: features of another space than the index's.
     """
+    _expect_same_sizes(images, index.codebook)
     return {name: index.search(features, space=images.extractor.space) for name, features in images}
+
+
+def _expect_same_sizes(images: Extracted, codebook: Codebook) -> None:
+    """Refuse, before anything is extracted and with both rules named, features of images of other sizes."""
+    extractor = images.extractor
+    if codebook.space:
+        rules = codebook.input_rule, extractor.input_rule
+        expect_same_space(codebook.space, extractor.space, extractor.card.name, rules)

@@ -2,20 +2,97 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from gloam.data.pairs import Pair
+from gloam.data.pairs import Pair, PairFormat, write_pairs
 from gloam.errors import IncompatibleError, UsageError
-from gloam.runtime.descriptors.source import DescriptorSource, expect_searchable, finite_blocks
+from gloam.runtime.descriptors.source import DescriptorSource, expect_searchable, finite_blocks, input_rule_of
+from gloam.runtime.descriptors.store import DescriptorStore
 from gloam.runtime.search.pair_masks import PairMask
+from gloam.runtime.search.pair_rules import PairRules
 
 BLOCK = 4096  # a tile of scores is at most BLOCK x BLOCK float32, 64 MiB
 
 Scores = npt.NDArray[np.float32]
 Ranks = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class PairsRequest:
+    """A list of pairs to write.
+
+    Attributes:
+        query, map: folders of descriptor stores.
+        output, format: text file to write.
+        rules: pairs to leave out by what is known of the images.
+        k, exclude_self, min_score: see :func:`retrieve_pairs`.
+        trust: see :meth:`gloam.runtime.descriptors.store.DescriptorStore.open`.
+    """
+
+    query: Path
+    map: Path
+    output: Path
+    rules: PairRules
+    format: PairFormat = "kapture"
+    k: int = 20
+    exclude_self: bool = False
+    min_score: float | None = None
+    trust: bool = False
+
+
+@dataclass(frozen=True)
+class PairList:
+    """A list that was written.
+
+    Attributes:
+        output: the file.
+        pairs, queries, map_images: numbers of them.
+        unknown: how many images a rule knows nothing of, by its column or ``pose``.
+    """
+
+    output: Path
+    pairs: int
+    queries: int
+    map_images: int
+    unknown: Mapping[str, int]
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready."""
+        return {
+            "pairs": self.pairs,
+            "queries": self.queries,
+            "map_images": self.map_images,
+            "output": str(self.output),
+            **({"images_without": dict(self.unknown)} if self.unknown else {}),
+        }
+
+    def __str__(self) -> str:
+        """Lines for people."""
+        text = f"{self.output}: {self.pairs} pairs of {self.queries} queries with {self.map_images} images of the map"
+        unknown = [f"{number} images without a {what}" for what, number in self.unknown.items() if number]
+        return "\n".join([text, *unknown])
+
+
+def list_pairs(request: PairsRequest) -> PairList:
+    """Retrieve and write, both streamed.
+
+    Raises:
+        StoreError, IncompatibleError, UsageError: see :func:`retrieve_pairs` and :meth:`DescriptorStore.open`.
+        DataError: a rule's file cannot be read or knows none of the images, or a name cannot be written.
+    """
+    queries, mapping = (DescriptorStore.open(folder, trust=request.trust) for folder in (request.query, request.map))
+    masks, unknown = request.rules.masks(queries.names, mapping.names)
+    pairs = retrieve_pairs(
+        queries, mapping, request.k, exclude_self=request.exclude_self, min_score=request.min_score, masks=masks
+    )
+    count = write_pairs(request.output, pairs, request.format)
+    return PairList(request.output, count, len(queries), len(mapping), unknown)
 
 
 def retrieve_pairs(
@@ -47,7 +124,7 @@ def retrieve_pairs(
     """
     if k < 1 or block < 1:
         raise UsageError(f"pairs per query ({k}) and block ({block}) must be at least 1")
-    expect_searchable(map_store.space, query_store, "queries")
+    expect_searchable(map_store.space, query_store, "queries", input_rule_of(map_store))
     if query_store.dimension != map_store.dimension or map_store.metric != "cosine":
         raise IncompatibleError(
             f"queries of {query_store.dimension} values, map of {map_store.dimension} by {map_store.metric}; "

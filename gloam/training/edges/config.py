@@ -9,7 +9,7 @@ from typing import Any
 from gloam.data.town.config import CONDITIONS
 from gloam.errors import UsageError
 from gloam.record import fill_dataclass, to_json
-from gloam.training.typed_config import recipe_mapping, recipes_of
+from gloam.training.typed_config import recipe_mapping
 
 RECIPES = "gloam.training.recipes.edges"
 
@@ -94,18 +94,13 @@ class DetectorConfig:
         return value
 
 
-def detector_recipes() -> list[str]:
-    """The recipes for edge detectors that come with gloam."""
-    return recipes_of(RECIPES)
-
-
 def read_detector_recipe(
     name: str, changes: Mapping[str, Any] | None = None, where: str | None = None
 ) -> DetectorConfig:
     """A recipe that comes with gloam, with some keys replaced.
 
     Args:
-        name: one of :func:`detector_recipes`.
+        name: a file of :data:`RECIPES`.
         changes: keys of :class:`DetectorConfig`.
         where: what the changes come from, for messages.
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from gloam.data.town.edges import EDGES_REVISION, EdgeViews, render_edge_views
 from gloam.errors import DivergenceError
 from gloam.eval.edges import EdgeScores, canny_edges, score_edges, sobel_edges
 from gloam.files import sha256_json
+from gloam.heartbeat import Heartbeat, Say
 from gloam.networks.checkpoints import save_checkpoint
 from gloam.networks.edges import EdgeDetectorNetwork, create_detector
 from gloam.training.edges.config import DetectorConfig
@@ -29,9 +30,10 @@ from gloam.training.edges.init import parameter_groups, settle_detector
 from gloam.training.edges.losses import detector_loss
 from gloam.training.kept_arrays import read_arrays, write_arrays
 from gloam.training.run_record import RunRecord
-from gloam.training.run_state import RunState, Say
+from gloam.training.run_state import RunState
 
 WEIGHTS_FILE = "detector.safetensors"
+FIRST_SAVE, SAVE_EVERY = 30.0, 600.0  # seconds of training without a save within an epoch, for the first and later ones
 SETTLING = 2**40  # the step whose batch, never trained on, the initial weights are settled on
 DRAW = 808  # keeps these random numbers apart from others of the same seed
 JUDGED = ("day", "night")
@@ -60,6 +62,25 @@ class DetectorSummary:
     cpu_seconds: float
     config: DetectorConfig
 
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready."""
+        return {
+            "weights": str(self.weights),
+            "weights_sha256": self.weights_sha256,
+            "best_epoch": self.best_epoch,
+            "validation_f": self.scores,
+            "seconds": round(self.seconds, 1),
+            "cpu_seconds": round(self.cpu_seconds, 1),
+        }
+
+    def __str__(self) -> str:
+        """Lines for people: the best epoch beside its controls."""
+        lines = [f"{self.weights}: best of {self.config.epochs} epochs is {self.best_epoch}"]
+        for condition, scores in self.scores.items():
+            controls = ", ".join(f"{name} {value:.3f}" for name, value in scores.items() if name != "trained")
+            lines.append(f"F-score by {condition} on a held-out street: {scores['trained']:.3f} ({controls})")
+        return "\n".join(lines)
+
 
 def train_detector(
     config: DetectorConfig, folder: str | Path, *, recipe: str = "town_hed", say: Say | None = None
@@ -85,7 +106,7 @@ def train_detector(
     model = create_detector(config.network, **config.network_options)
     optimizer = torch.optim.Adam(parameter_groups(model, config.learning_rate, config.head_factor))
     state = RunState(folder, {key: item for key, item in config.to_dict().items() if key != "threads"})
-    kept = state.load()
+    kept = state.load(say)
     train = [street_views(config, seed, config.views, config.conditions, folder, say) for seed in config.street_seeds]
     apart = street_views(config, config.validation_seed, config.validation_views, JUDGED, folder, say)
     if kept is None:
@@ -100,22 +121,28 @@ def train_detector(
         model.load_state_dict(kept["model"])
         optimizer.load_state_dict(kept["optimizer"])
         table, history, best = kept["table"], kept["history"], kept["best"]
+
+    def save(step: int, done: tuple[int, float] = (0, 0.0)) -> None:
+        state.save(
+            step,
+            {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "done": done}
+            | {"best": best, "history": history, "table": table},
+        )
+
+    done = (0, 0.0) if kept is None else tuple(kept["done"])
     for epoch in range(len(history) + 1, config.epochs + 1):
         rate = config.learning_rate * (1 - 0.9 * (epoch - 1) / max(config.epochs - 1, 1))
         for group in optimizer.param_groups:
             group["lr"] = rate * group["factor"]
-        loss = train_epoch(config, model, optimizer, train, epoch)
+        loss = train_epoch(config, model, optimizer, train, epoch, done, save, say)
+        done = (0, 0.0)
         found = judge("trained", model, apart, config)
         history.append({"epoch": epoch, "loss": loss, "learning_rate": rate} | {c: found[c].f for c in JUDGED})
         if found["day"].f > max((record["day"] for record in history[:-1]), default=-1.0):
             best = {key: value.clone() for key, value in model.state_dict().items()}
             for condition in JUDGED:
                 table[condition]["trained"] = found[condition].f
-        state.save(
-            epoch * config.steps_per_epoch,
-            {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
-            | {"best": best, "history": history, "table": table},
-        )
+        save(epoch * config.steps_per_epoch)
         if say is not None:
             scored = ", ".join(f"{condition} {found[condition].f:.3f}" for condition in JUDGED)
             say(f"epoch {epoch}/{config.epochs}: loss {loss:.4f}, F by {scored}")
@@ -150,15 +177,28 @@ def train_epoch(
     optimizer: torch.optim.Optimizer,
     train: Sequence[EdgeViews],
     epoch: int,
+    done: tuple[int, float],
+    save: Callable[[int, tuple[int, float]], None],
+    say: Say | None,
 ) -> float:
     """One epoch; the mean loss.
+
+    Args:
+        config, model, optimizer, train: of the run.
+        epoch: from 1.
+        done: steps of it that an earlier call has done, and the sum of their losses.
+        save: keeps a state of a step of the run, and what is ``done`` by then.
+        say: gets a line now and then.
 
     Raises:
         DivergenceError: naming step and views.
     """
     model.train()
-    total = 0.0
-    for step in range((epoch - 1) * config.steps_per_epoch, epoch * config.steps_per_epoch):
+    first, total = done
+    start, last = (epoch - 1) * config.steps_per_epoch, epoch * config.steps_per_epoch
+    beat = Heartbeat(say, f"epoch {epoch}/{config.epochs}", config.steps_per_epoch, "steps", done=first)
+    saved, save_after = time.perf_counter(), FIRST_SAVE
+    for step in range(start + first, last):
         images, truth, names = draw(config, train, step)
         sides, fused = model.side_logits(images)
         loss = detector_loss(sides, fused, truth)
@@ -168,6 +208,10 @@ def train_epoch(
         loss.backward()  # type: ignore[no-untyped-call]  # torch leaves Tensor.backward untyped
         optimizer.step()
         total += loss.item()
+        beat.update()
+        if time.perf_counter() - saved >= save_after and step + 1 < last:
+            save(step + 1, (step + 1 - start, total))
+            saved, save_after = time.perf_counter(), SAVE_EVERY
     return total / config.steps_per_epoch
 
 

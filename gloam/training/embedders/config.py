@@ -10,7 +10,7 @@ from typing import Any, Literal
 from gloam.errors import UsageError
 from gloam.record import fill_dataclass, to_json
 from gloam.training.embedders.night_rule import NightRule
-from gloam.training.typed_config import recipe_mapping, recipes_of
+from gloam.training.typed_config import recipe_mapping
 
 RECIPES = {"metric": "gloam.training.recipes.metric", "embedder": "gloam.training.recipes"}  # by kind of training
 BATCH_ALONE = ("negatives_from", "batch_places", "images_per_place", "augment")
@@ -204,18 +204,13 @@ def fill_metric_config(value: Mapping[str, Any], where: str, base: MetricConfig 
     return fill_dataclass(MetricConfig, value, where, base)
 
 
-def metric_recipes(kind: str = "metric") -> list[str]:
-    """The recipes of a kind of :data:`RECIPES` that come with gloam."""
-    return recipes_of(RECIPES[kind])
-
-
 def read_metric_recipe(
     name: str, changes: Mapping[str, Any] | None = None, *, kind: str = "metric", where: str | None = None
 ) -> MetricConfig:
     """A recipe that comes with gloam, with some keys replaced.
 
     Args:
-        name: one of :func:`metric_recipes`.
+        name: a file of :data:`RECIPES`.
         changes: keys of :class:`MetricConfig`; another ``network`` than the recipe's has its own default options.
         kind: of :data:`RECIPES`.
         where: what the changes come from, for messages.

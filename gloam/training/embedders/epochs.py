@@ -1,4 +1,8 @@
-"""The epochs of metric learning, from the newest saved state to the end."""
+"""The epochs of metric learning, from the newest saved state to the end.
+
+A state is saved at every epoch's end, and within long epochs between two steps of the optimiser: the first one within
+a minute, so that whatever ends the run costs minutes at most.
+"""
 
 from __future__ import annotations
 
@@ -14,28 +18,61 @@ from torch import Tensor
 
 from gloam.data.retrieval_sets.sets import RetrievalSet
 from gloam.errors import DivergenceError, StoreError, UsageError
+from gloam.heartbeat import Heartbeat, Say
 from gloam.networks.embedders import EmbedderNetwork
 from gloam.networks.embedders.gem import GeM
 from gloam.networks.local_features.how import HOW
 from gloam.training.embedders.batch_norm import freeze_batch_norm, settle_batch_norm
-from gloam.training.embedders.batch_tuples import LossPart, batch_losses
 from gloam.training.embedders.config import MetricConfig
 from gloam.training.embedders.how_init import whiten_cells
 from gloam.training.embedders.losses import contrastive_loss
-from gloam.training.embedders.tuple_images import Described, TupleImages, describe_images
-from gloam.training.embedders.tuples import Tuples, mine_epoch
+from gloam.training.embedders.tuples.batch import LossPart, batch_losses
+from gloam.training.embedders.tuples.images import Described, TupleImages, describe_images
+from gloam.training.embedders.tuples.mine import Tuples, mine_epoch
 from gloam.training.embedders.validation import Validation, validate
-from gloam.training.run_state import RunState, Say
+from gloam.training.run_state import RunState
 
 NAMES_SHOWN = 3
+FIRST_SAVE, SAVE_EVERY = 30.0, 600.0  # seconds of training without a save within an epoch, for the first and later ones
 SETTLE_IMAGES = 256
 WHITENED_CELLS = 200  # of each image: 5000 images make 2 GiB of ResNet-18's
+
+
+@dataclass
+class Partial:
+    """An epoch under way, between two steps of the optimiser.
+
+    Attributes:
+        epoch: which.
+        tuples: done.
+        total: of their losses.
+        mine, train: seconds.
+        rows, night, distance: of the mined tuples, see :class:`Tuples`; None where negatives come from the batch.
+        draws: of the last part, see :class:`LossPart`.
+    """
+
+    epoch: int
+    tuples: int = 0
+    total: float = 0.0
+    mine: float = 0.0
+    train: float = 0.0
+    rows: Tensor | None = None
+    night: Tensor | None = None
+    distance: float | None = None
+    draws: Tensor | None = None
+
+    def mined(self) -> Tuples | None:
+        """The epoch's tuples, where they were mined."""
+        if self.rows is None or self.night is None or self.distance is None:
+            return None
+        return Tuples(self.rows.numpy(), self.night.numpy(), self.distance)
 
 
 @dataclass
 class Progress:
     """All that an epoch hands to the next."""
 
+    saves: int = 0  # so far; numbers them
     updates: int = 0  # of the optimiser
     best_epoch: int = 0
     best: dict[str, Tensor] = field(default_factory=dict)
@@ -94,15 +131,18 @@ class MetricRun:
         self.seen, self.shown, self.saves = seen, shown, saves
         self.optimizer = make_optimizer(config, model)
         self.state = Progress()
+        self.partial: Partial | None = None  # of an epoch that the newest save is within
+        self._counted = self._saved = time.perf_counter()  # up to when the seconds are; when a save was made
+        self._save_after = FIRST_SAVE
 
     def run(self) -> Progress:
-        config, started = self.config, time.perf_counter()
+        config = self.config
         self._resume()
-        before = self.state.seconds
+        self._counted = self._saved = time.perf_counter()
         if not self.state.history:
             self._whiten()
             self._settle()
-            self._finish_epoch(0, {"loss": None}, self._validate(), started, before)
+            self._finish_epoch(0, {"loss": None}, self._validate())
         for epoch in range(len(self.state.history), config.epochs + 1):
             if config.max_minutes is not None and self.state.seconds >= 60 * config.max_minutes:
                 self._tell(f"ended by max_minutes {config.max_minutes:g} after epoch {epoch - 1}")
@@ -113,7 +153,7 @@ class MetricRun:
                 began = time.perf_counter()
                 scores = self._validate()
                 record["seconds"]["validate"] = round(time.perf_counter() - began, 3)
-            self._finish_epoch(epoch, record, scores, started, before)
+            self._finish_epoch(epoch, record, scores)
         if not self.state.best_epoch:
             self._validate_last()
         return self.state
@@ -131,27 +171,33 @@ class MetricRun:
         rate = config.learning_rate * config.learning_rate_decay ** (epoch - 1)
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["factor"]
-        tuples = None
-        if config.negatives_from == "pool":
-            described = Described(self.model, self.seen, self.device, config.describe_batch)
-            tuples = mine_epoch(config, self.train, self.real, self.seen, described, epoch)
-            parts = self._pool_losses(tuples)
+        partial, self.partial = self.partial, None
+        if partial is None:
+            partial = Partial(epoch)
+            if config.negatives_from == "pool":
+                described = Described(self.model, self.seen, self.device, config.describe_batch, self.say)
+                tuples = mine_epoch(config, self.train, self.real, self.seen, described, epoch)
+                partial.rows, partial.night = torch.from_numpy(tuples.rows), torch.from_numpy(tuples.night)
+                partial.distance = tuples.distance
+            partial.mine = time.perf_counter() - began
+        mined, done = partial.mined(), partial.tuples
+        if mined is not None:
+            parts = self._pool_losses(mined, done)
         else:
-            parts = batch_losses(config, self.model, self.device, self.train, self.seen, epoch)
-        mined = time.perf_counter()
-        loss, used = self._steps(parts, epoch)
+            parts = batch_losses(config, self.model, self.device, self.train, self.seen, epoch, done, partial.draws)
+        self._steps(parts, partial, config.tuples if mined is None else len(mined.rows))
         self._settle()
         return {
-            "loss": loss,
+            "loss": partial.total / partial.tuples,
             "learning_rate": rate,
-            "tuples": used,
-            "night": 0.0 if tuples is None else float(tuples.night.mean()),
-            "negative_distance": None if tuples is None else tuples.distance,
-            "seconds": {"mine": round(mined - began, 3), "train": round(time.perf_counter() - mined, 3)},
+            "tuples": partial.tuples,
+            "night": 0.0 if mined is None else float(mined.night.mean()),
+            "negative_distance": partial.distance,
+            "seconds": {"mine": round(partial.mine, 3), "train": round(partial.train, 3)},
         }
 
-    def _pool_losses(self, tuples: Tuples) -> Iterator[LossPart]:
-        """Forwards of as many whole tuples as memory allows; several make an optimiser step."""
+    def _pool_losses(self, tuples: Tuples, done: int) -> Iterator[LossPart]:
+        """Forwards of as many whole tuples as memory allows, but for those done; several make an optimiser step."""
         config, members = self.config, tuples.rows.shape[1]
         count = len(tuples.rows)
         batches = max(count // config.batch, 1)
@@ -161,28 +207,35 @@ class MetricRun:
             for start in range(0, batches * config.batch, config.batch)
             for last in (min(start + config.batch, count),)
             for first in range(start, last, part)
+            if first >= done
         ]
         requests = ((tuples.rows[a:b].ravel(), tuples.night[a:b].ravel()) for a, b in bounds)
         for (first, last), pixels in zip(bounds, self.seen.batches(requests), strict=True):
             loss = tuple_loss(self.model, pixels, members, config.margin, self.device)
             yield LossPart(loss, last, tuples.rows[first:last, 0], last % config.batch == 0 or last == count)
 
-    def _steps(self, parts: Iterator[LossPart], epoch: int) -> tuple[float, int]:
-        """Mean loss per tuple, and how many tuples were used."""
+    def _steps(self, parts: Iterator[LossPart], partial: Partial, planned: int) -> None:
+        """Take the steps of an epoch that are left, of ``planned`` tuples in all, and add to what it has done."""
+        epoch = partial.epoch
+        what = f"epoch {epoch}/{self.config.epochs}"
+        beat = Heartbeat(self.say, what, planned, "tuples", done=partial.tuples)
+        began = time.perf_counter() - partial.train
         self.model.train()
         if self.config.freeze_batch_norm:
             freeze_batch_norm(self.model)
-        total, used = 0.0, 0
         self.optimizer.zero_grad()
         for part in parts:
             value = part.loss.item()
             if not math.isfinite(value):
                 raise self._diverged(f"the loss is {value}", part.anchors, epoch)
             part.loss.backward()  # type: ignore[no-untyped-call]  # torch leaves Tensor.backward untyped
-            total, used = total + value, part.tuples
+            beat.update(part.tuples - partial.tuples)
+            partial.total, partial.tuples = partial.total + value, part.tuples
+            partial.draws, partial.train = part.draws, time.perf_counter() - began
             if part.last:
                 self._update(part.anchors, epoch)
-        return total / used, used
+                if time.perf_counter() - self._saved >= self._save_after:
+                    self._save(partial)
 
     def _update(self, anchors: Any, epoch: int) -> None:
         self.optimizer.step()
@@ -226,12 +279,10 @@ class MetricRun:
         device_less.to(self.device)
 
     def _validate(self) -> Validation:
-        described = Described(self.model, self.shown, self.device, self.config.describe_batch)
+        described = Described(self.model, self.shown, self.device, self.config.describe_batch, self.say)
         return validate(self.config, self.validation, self.shown, described)
 
-    def _finish_epoch(
-        self, epoch: int, record: dict[str, Any], scores: Validation | None, started: float, before: float
-    ) -> None:
+    def _finish_epoch(self, epoch: int, record: dict[str, Any], scores: Validation | None) -> None:
         """Add the record, keep the best weights, save."""
         state = self.state
         full = {"epoch": epoch, **record, "p": _lowest_power(self.model), "updates": state.updates}
@@ -241,28 +292,39 @@ class MetricRun:
             best = state.history[state.best_epoch]["validation"] if state.best_epoch else None
             if best is None or _better(self.config.select, full["validation"], best):
                 state.best_epoch, state.best = epoch, _copied(self.model)
-        state.seconds = before + time.perf_counter() - started
-        self.saves.save(
-            epoch, {**vars(state), "model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}
-        )
+        self._save(None)
         said = "" if scores is None else f"validation loss {scores.loss:.4f}, mAP {scores.mAP:.3f}"
         if epoch:
             said = f"loss {record['loss']:.4f}{', ' if said else ''}{said}"
         self._tell(f"epoch {epoch}/{self.config.epochs}: {said}, {state.seconds:.0f} s")
 
+    def _save(self, partial: Partial | None) -> None:
+        """Everything up to now; ``partial`` of an epoch under way."""
+        state, now = self.state, time.perf_counter()
+        number = state.saves
+        state.saves += 1
+        state.seconds += now - self._counted
+        self._counted = now
+        values = {**vars(state), "partial": None if partial is None else vars(partial)}
+        self.saves.save(number, {**values, "model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()})
+        if partial is not None or state.history[1:]:  # that of the initial weights keeps no training
+            self._saved, self._save_after = time.perf_counter(), SAVE_EVERY
+
     def _resume(self) -> None:
-        kept = self.saves.load()
+        kept = self.saves.load(self.say)
         if kept is None:
             return
         try:
             self.model.load_state_dict(kept["model"])
             self.optimizer.load_state_dict(kept["optimizer"])
             self.state = Progress(**{item.name: kept[item.name] for item in fields(Progress)})
-        except (KeyError, RuntimeError, ValueError) as error:
+            self.partial = None if kept["partial"] is None else Partial(**kept["partial"])
+        except (KeyError, RuntimeError, TypeError, ValueError) as error:
             raise StoreError(f"{self.saves.folder}: is not the state of such a run; choose another folder") from error
         done = len(self.state.history) - 1
         if done < self.config.epochs:
-            self._tell(f"carrying on after epoch {done} of {self.config.epochs}")
+            within = "" if self.partial is None else f" and {self.partial.tuples} tuples"
+            self._tell(f"carrying on after epoch {done} of {self.config.epochs}{within}")
 
     def _diverged(self, what: str, anchors: Any, epoch: int, lower: str = "learning_rate") -> DivergenceError:
         names = ", ".join(self.seen.names[int(row)] for row in anchors[:NAMES_SHOWN])

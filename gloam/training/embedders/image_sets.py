@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +12,13 @@ from gloam.data.retrieval_sets.sets import RetrievalSet, read_retrieval_set
 from gloam.data.sources import ImageItem
 from gloam.data.town.config import REVISION
 from gloam.files import sha256_json
+from gloam.heartbeat import Say
 from gloam.training.kept_arrays import read_arrays, write_arrays
 
 KEPT = ("names", "clusters", "queries", "positives", "conditions", "pixels")
 
 
-def open_set(
-    source: Mapping[str, Any], views: str | Path | None = None, say: Callable[[str], None] | None = None
-) -> RetrievalSet:
+def open_set(source: Mapping[str, Any], views: str | Path | None = None, say: Say | None = None) -> RetrievalSet:
     """The set of a recipe's ``data``.
 
     Args:

@@ -18,6 +18,7 @@ import torch
 from gloam.data.retrieval_sets.sets import RetrievalSet
 from gloam.errors import DataError, UsageError
 from gloam.files import sha256_json
+from gloam.heartbeat import Say
 from gloam.model_card import Photometric
 from gloam.networks.checkpoints import load_checkpoint, save_checkpoint, weights_sha256
 from gloam.networks.embedders import EmbedderNetwork, create_embedder
@@ -25,9 +26,9 @@ from gloam.runtime.models.image_model import ImageOperation
 from gloam.training.embedders.config import MetricConfig
 from gloam.training.embedders.epochs import MetricRun
 from gloam.training.embedders.nights import NightCache
-from gloam.training.embedders.tuple_images import TupleImages
+from gloam.training.embedders.tuples.images import TupleImages
 from gloam.training.run_record import RunRecord
-from gloam.training.run_state import RunState, Say
+from gloam.training.run_state import RunState
 
 WEIGHTS_FILE = "embedder.safetensors"
 NIGHTS_FOLDER = "nights"
@@ -61,6 +62,31 @@ class MetricSummary:
     images: int
     seconds: float
     config: MetricConfig
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready."""
+        return {
+            "weights": str(self.weights),
+            "weights_sha256": self.weights_sha256,
+            "best_epoch": self.best_epoch,
+            "epochs": self.epochs,
+            "validation": self.validation,
+            "untrained": self.untrained,
+            "validation_mAP": self.validation["mAP"],
+            "untrained_mAP": self.untrained["mAP"],
+            "chance_mAP": self.validation["chance_mAP"],
+            "seconds": round(self.seconds, 1),
+        }
+
+    def __str__(self) -> str:
+        """Lines for people: the best epoch beside the initial weights and chance."""
+        found, initial, config = self.validation, self.untrained, self.config
+        which = f", {config.query_condition} against {config.map_condition}" if config.query_condition else ""
+        return (
+            f"{self.weights}: best of {self.epochs} epochs is {self.best_epoch}\n"
+            f"validation{which}: loss {found['loss']:.4f}, mAP {found['mAP']:.3f} (initial weights "
+            f"{initial['loss']:.4f}, {initial['mAP']:.3f}; chance mAP {found['chance_mAP']:.3f})"
+        )
 
 
 def train_metric(

@@ -14,8 +14,8 @@ from gloam.eval.retrieval.ground_truth import GroundTruth
 from gloam.eval.retrieval.scores import evaluate
 from gloam.training.embedders.config import MetricConfig
 from gloam.training.embedders.losses import contrastive_loss
-from gloam.training.embedders.tuple_images import Described, TupleImages
-from gloam.training.embedders.tuples import mine_validation
+from gloam.training.embedders.tuples.images import Described, TupleImages
+from gloam.training.embedders.tuples.mine import mine_validation
 
 BLOCK_TUPLES = 256
 

@@ -7,19 +7,126 @@ all scales of the deployed model must be learned from, so they come from a store
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from gloam.data.pairs import read_pairs
+from gloam.data.retrieval_sets.sets import read_retrieval_set
 from gloam.errors import DataError, UsageError
-from gloam.runtime.descriptors.whitening import Whitening
+from gloam.runtime.descriptors.store import DescriptorStore
+from gloam.runtime.descriptors.whitening import SUFFIXES, Whitening
 
 Descriptors = npt.NDArray[np.floating]
 Matrix = npt.NDArray[np.float64]
 BLOCK_ROWS = 4096
 FIRST_RIDGE = 1e-10  # tried after 0, then ten times as much until the matrix is positive definite
 LARGEST_RIDGE = 1.0
+
+
+@dataclass(frozen=True)
+class WhiteningRequest:
+    """What to learn a whitening from.
+
+    Attributes:
+        store: folder of descriptors, of the model, scales and normalisation that it will be used with.
+        output: ``.npz`` or ``.safetensors`` file to write.
+        kind: ``lw``, from matching pairs, or ``pca``, without them.
+        pairs: for lw: a ``set.json``, or a list of pairs, as :func:`~gloam.data.pairs.read_pairs` takes.
+        set: part of a ``set.json``, such as ``train``.
+        dimension: values to keep; all by default.
+        shrinkage: for pca: index of the eigenvalue to shrink towards.
+        trust: see :meth:`gloam.runtime.descriptors.store.DescriptorStore.open`.
+
+    Raises:
+        UsageError: options that do not go together.
+    """
+
+    store: Path
+    output: Path
+    kind: Literal["lw", "pca"] = "lw"
+    pairs: Path | None = None
+    set: str | None = None
+    dimension: int | None = None
+    shrinkage: int | None = None
+    trust: bool = False
+
+    def __post_init__(self) -> None:
+        if self.kind == "lw" and self.pairs is None:
+            raise UsageError("lw is learned from matching pairs; give --pairs FILE, or --kind pca")
+        if self.kind == "pca" and self.pairs is not None:
+            raise UsageError("pca takes no pairs; drop --pairs, or choose --kind lw")
+        if self.kind == "lw" and self.shrinkage is not None:
+            raise UsageError("lw takes no shrinkage; drop --shrinkage, or choose --kind pca")
+        if self.output.suffix not in SUFFIXES:
+            raise UsageError(f"{self.output}: a whitening file ends in {' or '.join(SUFFIXES)}")
+
+
+@dataclass(frozen=True)
+class LearnedWhitening:
+    """A whitening that was written."""
+
+    path: Path
+    whitening: Whitening
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready."""
+        found = self.whitening
+        return {
+            "whitening": str(self.path),
+            "sha256": found.sha256,
+            "kind": found.name,
+            "input_dimension": found.input_dimension,
+            "dimension": found.dimension,
+            **{key: value for key, value in found.provenance.items() if key in ("images", "pairs", "space")},
+        }
+
+    def __str__(self) -> str:
+        """A line for people."""
+        found, said = self.whitening, self.whitening.provenance
+        learned = f"{said['images']} images" + (f" and {said['pairs']} pairs" if "pairs" in said else "")
+        return f"{self.path}: {found.name} from {found.input_dimension} to {found.dimension} values, from {learned}"
+
+
+def learn_whitening(request: WhiteningRequest) -> LearnedWhitening:
+    """Learn from a store, and write.
+
+    Raises:
+        StoreError: no such store, or not writable.
+        DataError: pairs that cannot be read, that the store lacks, or descriptors that cannot be learned from.
+        UsageError: a dimension or shrinkage outside 1..D.
+    """
+    store = DescriptorStore.open(request.store, trust=request.trust)
+    descriptors = store.load()
+    if request.pairs is not None:
+        queries, positives = _rows(request.pairs, request.set, store.names)
+        whitening = learn_lw(descriptors, queries, positives, request.dimension)
+    else:
+        whitening = learn_pca(descriptors, request.dimension, shrinkage=request.shrinkage)
+    whitening = whitening.said({"space": store.space})
+    return LearnedWhitening(whitening.save(request.output), whitening)
+
+
+def _rows(path: Path, set_name: str | None, names: Sequence[str]) -> tuple[list[int], list[int]]:
+    """Rows of the store for the pairs of a file; pairs of images that the store lacks are an error."""
+    if path.suffix == ".json":
+        found = read_retrieval_set("json", path=path, **({"set_name": set_name} if set_name else {}))
+        said = found.names
+        wanted = [(said[q], said[p]) for q, p in zip(found.queries, found.positives, strict=True)]
+    else:
+        wanted = [(pair.query, pair.mapping) for pair in read_pairs(path)]
+    row_of = {name: row for row, name in enumerate(names)}
+    missing = sorted({name for pair in wanted for name in pair if name not in row_of})
+    if missing:
+        raise DataError(
+            f"{path}: {len(missing)} images of its pairs have no descriptor in the store (the first is {missing[0]}); "
+            "extract them, or check that names are relative to the same folder"
+        )
+    return [row_of[first] for first, _ in wanted], [row_of[second] for _, second in wanted]
 
 
 def learn_lw(

@@ -18,7 +18,7 @@ from gloam.training.config_changes import merge
 from gloam.training.translators.batches import DataConfig
 from gloam.training.translators.trainers import TRAINERS, TrainerOptions
 from gloam.training.translators.trainers.cyclegan import CycleGANOptions
-from gloam.training.typed_config import read_mapping, recipe_mapping, recipes_of
+from gloam.training.typed_config import recipe_mapping
 
 RECIPES = "gloam.training.recipes.translators"
 
@@ -139,7 +139,7 @@ def fill_translator_config(
     rest = dict(value)
     start = base or TranslatorConfig()
     trainer = rest.pop("trainer", start.trainer)
-    if trainer not in TRAINERS:
+    if not isinstance(trainer, str) or trainer not in TRAINERS:
         nearest = difflib.get_close_matches(str(trainer), TRAINERS, 1, cutoff=0.0)[0]
         raise UsageError(f"{where}: unknown trainer {trainer!r}; did you mean {nearest!r}?")
     kind = TRAINERS[trainer][1]
@@ -153,25 +153,11 @@ def fill_translator_config(
     return fill_dataclass(TranslatorConfig, {**rest, "trainer": trainer, "options": filled}, where, start)
 
 
-def read_translator_config(path: str | Path, base: TranslatorConfig | None = None) -> TranslatorConfig:
-    """Fill a configuration from a YAML file.
-
-    Raises:
-        UsageError: not readable, not YAML, or not a mapping of known fields.
-    """
-    return fill_translator_config(read_mapping(path), str(path), base)
-
-
-def translator_recipes() -> list[str]:
-    """The recipes for translators that come with gloam."""
-    return recipes_of(RECIPES)
-
-
 def read_translator_recipe(name: str, overrides: Mapping[str, Any] | None = None) -> TranslatorConfig:
     """A recipe that comes with gloam, with values of the user's over its own.
 
     Args:
-        name: one of :func:`translator_recipes`.
+        name: a file of :data:`RECIPES`.
         overrides: as in a recipe. Given here and not afterwards, because a recipe for images that only the user has is
             incomplete without their place.
 

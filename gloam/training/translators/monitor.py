@@ -96,6 +96,9 @@ class Monitor:
         resumed_step: what was written of later steps is dropped.
         tensorboard: write event files too.
 
+    Attributes:
+        sampled: step of the newest strip; -1 where there is none.
+
     Raises:
         MissingExtraError: events are wanted and tensorboard is not installed.
     """
@@ -107,6 +110,7 @@ class Monitor:
         for strip in strips(folder):
             if strip_step(strip) > resumed_step:
                 strip.unlink()
+        self.sampled = max(map(strip_step, strips(folder)), default=-1)
         self._events: Any = None
         if tensorboard:
             writer = require("torch.utils.tensorboard", "train", "write TensorBoard events").SummaryWriter
@@ -138,7 +142,7 @@ class Monitor:
         if values:
             self._held_out.append({"step": step, "epoch": epoch, **values})
             self._scalars("held_out", values, step)
-        strip = draw_strip(pictures)
+        strip, self.sampled = draw_strip(pictures), step
         path = self.folder / SAMPLES_FOLDER / f"step-{step:08d}.png"
         with atomic_write(path) as handle:
             Image.fromarray(strip).save(handle, "PNG")

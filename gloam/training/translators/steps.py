@@ -3,7 +3,8 @@
 A step depends on nothing but the state before it and its number: batches are a pure function of the number, what a
 trainer draws comes from its own generators (part of the state), and what draws from torch's global generator (dropout)
 is seeded anew before every step. A resumed run therefore equals an uninterrupted one bit for bit on the same machine
-with the same number of threads and processes. A time limit ends a run between two steps and changes none of them.
+with the same number of threads and processes. A time limit ends a run between two steps and changes none of them, and
+the first state is saved within the first minute, at whatever step.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from torch import Tensor
 
 from gloam.errors import DivergenceError, UsageError
 from gloam.files import sha256_json
+from gloam.heartbeat import Heartbeat, Say
 from gloam.training.run_state import RunState, write_torch
 from gloam.training.translators.config import TranslatorConfig
 from gloam.training.translators.fabric import FabricEngine
@@ -29,6 +31,7 @@ from gloam.training.translators.trainers.base import Trainer
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
+FIRST_SAVE = 40  # seconds of a run without a state, before it saves one without waiting for its turn
 NAMES_SHOWN = 8  # of a batch, in an error
 SAMPLE_BATCH = 8
 
@@ -98,7 +101,7 @@ class Loop:
         trainer: on the CPU; it is moved here.
         batches: of the global batch size ``config.batch``.
         clock: started when the run's work began.
-        say: gets one line per epoch, in the first process.
+        say: gets one line per epoch and more in long ones, in the first process.
         judge: gives scores by name from samples of ``config.held_out`` images and as many real night images.
     """
 
@@ -111,19 +114,20 @@ class Loop:
         trainer: Trainer,
         batches: Batches,
         clock: Clock,
-        say: Callable[[str], None] | None = None,
+        say: Say | None = None,
         judge: Judge | None = None,
     ) -> None:
         self.config, self.folder, self.fabric, self.engine = config, folder, fabric, engine
         self.trainer, self.batches, self.clock, self.judge = trainer, batches, clock, judge
         self.first = fabric.global_rank == 0
-        self.say: Callable[[str], None] = say if say is not None and self.first else lambda line: None
+        self.say: Say = say if say is not None and self.first else lambda line: None
         self.per_epoch = config.steps_per_epoch or batches.steps_per_epoch
         self.steps = self.per_epoch * trainer.options.epochs
         self.step = 0
         self.monitor: Monitor | None = None
         self._sums: dict[str, Tensor] = {}  # of losses since the last logged row
         self._counted = 0
+        self._began = time.monotonic()
         identity = {**config.identity(), "content": batches.identity, "steps_per_epoch": self.per_epoch}
         self.state = RunState(folder, identity, fabric.global_rank, fabric.world_size, fabric.barrier)
 
@@ -153,22 +157,25 @@ class Loop:
 
     def _train(self, saved: int) -> bool:
         """Steps up to the end; True where time ran out before it. ``saved``: the step of the newest save."""
-        sampled, epoch = self.step, -1
+        epoch = -1
+        beat = Heartbeat(self.say, "training", self.steps, "steps", done=self.step)
         while self.step < self.steps and not self._out_of_time():
             if epoch != self.step // self.per_epoch:
                 epoch = self.step // self.per_epoch
                 self.trainer.set_progress(epoch)
             self._one_step(*self.batches.batch(self.step, self.fabric.global_rank, self.fabric.world_size))
+            beat.update(limit=self._seconds_left())
             ended = self.step % self.per_epoch == 0
             if ended or self.step % self.config.log_every == 0:
                 self._log(epoch, tell=ended)
+            if ended:
+                beat.postpone()
             if ended and (epoch + 1) % self.config.sample_every == 0:
                 self._sample()
-                sampled = self.step
-            if ended or self.step % self.config.save_every == 0:
+            if ended or self.step % self.config.save_every == 0 or (saved < 0 and self._first_save_due()):
                 self._save()
                 saved = self.step
-        if self.step != sampled:
+        if self.monitor is not None and self.monitor.sampled != self.step:  # also where the last call could not
             self._sample()
         if self.step != saved:
             self._save()
@@ -259,6 +266,18 @@ class Loop:
         seconds = self.engine.total(self.clock.spent())
         return seconds if self.clock.kind == "cpu" else seconds / self.engine.world
 
+    def _first_save_due(self) -> bool:
+        """Whether any process has been at work for long enough; all give one answer."""
+        return self.engine.total(time.monotonic() - self._began >= FIRST_SAVE) > 0
+
+    def _seconds_left(self) -> float | None:
+        """Until the time limit, as time passes; None without one."""
+        if self.config.max_minutes is None:
+            return None
+        spent = max(self.clock.spent() - self.clock.before, 1e-9)
+        rest = 60 * self.config.max_minutes - self.clock.spent()
+        return max(rest, 0.0) * (time.monotonic() - self._began) / spent
+
     def _out_of_time(self) -> bool:
         return self.config.max_minutes is not None and self._spent() >= 60 * self.config.max_minutes
 
@@ -273,7 +292,7 @@ class Loop:
         self.state.save(self.step, state)
 
     def _resume(self) -> bool:
-        state = self.state.load()
+        state = self.state.load(self.say)
         if state is None:
             return False
         self.trainer.load_state_dict(state["trainer"])

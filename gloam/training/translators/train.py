@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +12,7 @@ import torch
 from torch import Tensor
 
 from gloam.files import sha256_json
+from gloam.heartbeat import Say, to_stderr
 from gloam.networks.checkpoints import save_checkpoint
 from gloam.training.run_record import PACKAGES, RunRecord, installed
 from gloam.training.translators.batches import open_batches
@@ -56,6 +56,30 @@ class TranslatorSummary:
     held_out: dict[str, float]
     config: TranslatorConfig
 
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready."""
+        return {
+            "weights": {name: str(path) for name, path in self.weights.items()},
+            "weights_sha256": self.weights_sha256,
+            "step": self.step,
+            "steps": self.steps,
+            "limited": self.limited,
+            "seconds": round(self.seconds, 1),
+            "clock": self.config.clock,
+            "losses": self.losses,
+            "held_out": self.held_out,
+        }
+
+    def __str__(self) -> str:
+        """Lines for people."""
+        clock = self.config.clock
+        end = f"ended by max_minutes {self.config.max_minutes:g}" if self.limited else "complete"
+        scores = ", ".join(f"{name} {value:.4f}" for name, value in self.held_out.items()) or "none"
+        return (
+            f"{', '.join(map(str, self.weights.values()))}: {self.step} of {self.steps} steps ({end}), "
+            f"{self.seconds / 60:.1f} {clock} minutes\nheld-out scores: {scores}"
+        )
+
 
 def train_translator(
     config: TranslatorConfig,
@@ -63,7 +87,7 @@ def train_translator(
     *,
     recipe: str = "custom",
     views: str | Path | None = None,
-    say: Callable[[str], None] | None = None,
+    say: Say | None = None,
 ) -> TranslatorSummary:
     """Train to the end of the recipe, or of its time, and write the networks, curves, samples and ``train.json``.
 
@@ -89,7 +113,7 @@ def train_translator(
         warnings.filterwarnings("ignore", module="lightning_fabric")
         fabric = make_fabric(config.device, config.processes, config.precision)
         place, cache = Path(folder), Path(views) if views is not None else Path(folder) / VIEWS_FOLDER
-        told = say if config.processes == 1 else (_say_error if say is not None else None)
+        told = say if config.processes == 1 else (to_stderr if say is not None else None)
         return launch(fabric, _run, config, place, recipe, cache, told)
 
 
@@ -99,7 +123,7 @@ def _run(
     folder: Path,
     recipe: str,
     views: Path,
-    say: Callable[[str], None] | None,
+    say: Say | None,
 ) -> TranslatorSummary:
     """One process of a run; the first one writes the results."""
     clock = Clock(config.clock)
@@ -186,7 +210,3 @@ def _last_rows(folder: Path, *names: str) -> list[dict[str, float]]:
 def _data_name(config: TranslatorConfig) -> str:
     data = config.data
     return f"procedural streets {', '.join(map(str, data.seeds))}" if data.kind.startswith("town") else data.kind
-
-
-def _say_error(line: str) -> None:
-    print(line, file=sys.stderr)

@@ -1,4 +1,4 @@
-"""A retrieval evaluation from stores and files: reads a protocol's ground truth, scores, hands over to the report."""
+"""A retrieval evaluation from stores and files: reads a protocol's ground truth, scores."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from gloam.eval.retrieval.streamed import evaluate_streamed
 from gloam.eval.retrieval.tokyo import combinations, condition_matrix, lightings_by_order, read_tokyo
 from gloam.runtime.descriptors.source import DescriptorSource, failures_of
 from gloam.runtime.descriptors.store import DescriptorStore
-from gloam.workflows.reports.retrieval import RetrievalEvaluation
+from gloam.workflows.evaluation.retrieval_result import RetrievalEvaluation
 
 PROTOCOLS = ("sets", "revisited", "tokyo", "clusters", "vpr-bench", "distance")
 REVISITED_KS = (1, 5, 10)  # of the benchmarks' mP@k
@@ -41,6 +41,7 @@ class RetrievalOptions:
         query_positions, map_positions: ``distance``: kapture datasets or tables.
         distances: ``distance``: metres.
         query_images, map_images: folders, for the report's gallery.
+        trust: see :meth:`gloam.runtime.descriptors.store.DescriptorStore.open`.
     """
 
     query: Path
@@ -57,6 +58,7 @@ class RetrievalOptions:
     distances: Sequence[float] = DISTANCES
     query_images: Path | None = None
     map_images: Path | None = None
+    trust: bool = False
 
     def __post_init__(self) -> None:
         if self.protocol not in PROTOCOLS:
@@ -83,8 +85,10 @@ def evaluate_retrieval(options: RetrievalOptions) -> RetrievalEvaluation:
     Raises:
         DataError, IncompatibleError, StoreError, UsageError: in one line, see the modules of the protocols.
     """
-    query, database = DescriptorStore.open(options.query), DescriptorStore.open(options.map)
-    distractors = [DescriptorStore.open(folder) for folder in options.distractors]
+    query, database, *distractors = (
+        DescriptorStore.open(folder, trust=options.trust)
+        for folder in (options.query, options.map, *options.distractors)
+    )
     conditions = None if options.conditions is None else read_conditions(options.conditions)
     identity = {"protocol": options.protocol, "space": query.space}
     identity |= {"query fingerprint": query.fingerprint, "map fingerprint": database.fingerprint}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from gloam.errors import UsageError, require
 from gloam.eval.translation.features import EmbedderFeatures, FeatureExtractor
 from gloam.eval.translation.images import ImageSet, Resize
 from gloam.eval.translation.scores import Partners, TranslationScores, score_translation, table
+from gloam.heartbeat import progress_bar
 
 INCEPTION = "inception"
 
@@ -76,15 +76,13 @@ class TranslationEvaluation:
 
 
 def evaluate_translation(options: TranslationOptions) -> TranslationEvaluation:
-    """Score the translated images and their controls; a bar shows progress on a terminal.
+    """Score the translated images and their controls; progress goes to stderr.
 
     Raises:
         DataError: a folder without images, or pairs that do not match.
         ImageError: an image that cannot be read; a set without it would not be the set.
         MissingExtraError: Inception is asked for where torch is not installed.
     """
-    from tqdm import tqdm
-
     resize = Resize(None, options.size) if options.size else Resize(options.max_side or None)
 
     def optional(name: str, folder: Path | None) -> ImageSet | None:
@@ -100,7 +98,7 @@ def evaluate_translation(options: TranslationOptions) -> TranslationEvaluation:
     )
     extractor = _extractor(options)
     total = len(real) + sum(map(len, sets))
-    with tqdm(total=total, unit="img", disable=not sys.stderr.isatty()) as bar:
+    with progress_bar(total) as bar:
         scores = score_translation(real, sets, extractor, partners, seed=options.seed, advance=bar.update)
     return TranslationEvaluation(scores, options.seed)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from gloam.data.sources import ImageItem, find_images
 from gloam.errors import DataError
 from gloam.eval.retrieval.ground_truth import GroundTruth, read_ground_truth
 from gloam.eval.retrieval.tokyo import read_tokyo
-from gloam.files import open_file
+from gloam.files import open_file, write_where_changed
 from gloam.workflows.evaluation.retrieval import fitted_lists
 from gloam.workflows.reproduce.rows import Benchmark
 
@@ -54,7 +55,7 @@ def crop_queries(truth: GroundTruth, images: Mapping[str, Path], folder: Path, m
     Args:
         truth: its boxes are in pixels of the full image; queries without one are written whole.
         images: path of each query's image.
-        folder: for ``NAME.png``; what is there stays.
+        folder: for ``NAME.png``; what is there and the same is not touched, what is no query's goes.
 
     Raises:
         DataError: an image cannot be read, or a box lies outside it.
@@ -62,8 +63,6 @@ def crop_queries(truth: GroundTruth, images: Mapping[str, Path], folder: Path, m
     folder.mkdir(parents=True, exist_ok=True)
     for name, box in zip(truth.query_names, truth.boxes or (None,) * len(truth.query_names), strict=True):
         target = folder / f"{name}.png"
-        if target.exists():
-            continue
         try:
             with open_file(images[name]) as file, open_image(file) as opened:
                 image = opened.convert("RGB")
@@ -76,6 +75,8 @@ def crop_queries(truth: GroundTruth, images: Mapping[str, Path], folder: Path, m
                 raise DataError(f"{images[name]}: the query's box {box} lies outside its image; check the ground truth")
         side = max_side * max(image.size) / full
         image.thumbnail((side, side), Image.Resampling.LANCZOS)
-        temporary = target.with_suffix(".part")
-        image.save(temporary, "PNG")
-        temporary.replace(target)
+        content = io.BytesIO()
+        image.save(content, "PNG")
+        write_where_changed(target, content.getvalue())
+    for path in set(folder.glob("*.png")).difference(folder / f"{name}.png" for name in truth.query_names):
+        path.unlink()

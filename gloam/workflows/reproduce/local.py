@@ -2,7 +2,7 @@
 
 The codebook is learned from the strongest features, at one scale, of the first 20 000 training images. The paper takes
 1000 of each; here at most 4 million in all are held, which is 200 of each image, drawn from its 1000. Queries and map
-have features of seven scales. What an earlier run made below the output folder is used again.
+have features of seven scales. What an earlier run made below the output folder, of the same images, is used again.
 """
 
 from __future__ import annotations
@@ -12,8 +12,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from gloam.data.retrieval_sets.sfm import read_sfm
+from gloam.data.sources import ImageItem
 from gloam.errors import DataError, ModelError
 from gloam.eval.retrieval.scores import evaluate_scores
+from gloam.files import sha256_json
+from gloam.model_card import InputRule
 from gloam.runtime.models.local_features import LocalExtractor
 from gloam.runtime.search.asmk import WORDS, AsmkIndex, Codebook
 from gloam.runtime.search.asmk_images import Extracted, index_images, learn_codebook, search_images
@@ -45,22 +48,24 @@ def score_local(
     whole, single = (_extractor(weights, place, scales) for scales in (None, SCALE))
     folder = model_folder([weights], place)
     queries, items = read_images(benchmark, root, place)
-    file = folder / f"codebook-{words}.npz"
+    training = _training(single, root)
+    learned = _made_of(training.items)
+    file = folder / f"codebook-{words}-{learned}.npz"
     if not file.is_file():
-        found = learn_codebook(_training(single, root), words)
+        found = learn_codebook(training, words)
         # The same network at one scale: its words serve the features of all scales.
         dataclasses.replace(found, space=whole.space).save(file)
     codebook = Codebook.load(file)
-    path = folder / benchmark.name / f"asmk-{words}.npz"
+    path = folder / benchmark.name / f"asmk-{words}-{learned}-{_made_of(items)}.npz"
     if not path.is_file():
-        images = Extracted(whole, items, MAX_SIDE)
+        images = Extracted(whole, items)
         made = index_images(images, codebook)
         for name, reason in images.failures.items():
             say(f"{name}: left out, {reason}")
         path.parent.mkdir(parents=True, exist_ok=True)
         made.save(path)
     index = AsmkIndex.load(path)
-    asked = Extracted(whole, queries, MAX_SIDE)
+    asked = Extracted(whole, queries)
     scores = search_images(asked, index)
     for name, reason in asked.failures.items():
         say(f"{name}: counts as not found, {reason}")
@@ -68,6 +73,13 @@ def score_local(
     truth = fit_names(read_truth(benchmark, root), [item.name for item in queries], every)
     failed = {*asked.failures, *every} - set(index.names) - set(scores)
     return evaluate_scores(scores, index.names, truth, failed=failed).mAP
+
+
+def _made_of(items: Sequence[ImageItem]) -> str:
+    """For the name of what was made of images: another where one of their files is another."""
+    stamps = [item.stamp() for item in items]
+    named = [[item.name, stamp and stamp.text] for item, stamp in zip(items, stamps, strict=True)]
+    return sha256_json(named)[:16]
 
 
 def _extractor(weights: Path, place: Path, scales: Sequence[float] | None) -> LocalExtractor:
@@ -82,11 +94,11 @@ def _extractor(weights: Path, place: Path, scales: Sequence[float] | None) -> Lo
             raise ModelError(f"{weights}: holds no HOW network; this row is searched by local features")
         photometric = photometric_of(provenance)
         export_local_features(network, model, scales=scales or SCALES, photometric=photometric, provenance=provenance)
-    return LocalExtractor.load(model)
+    return LocalExtractor.load(model, input_rule=InputRule.of(MAX_SIDE))
 
 
 def _training(extractor: LocalExtractor, root: Path) -> Extracted:
     images = read_sfm(root / TRAINING_TABLE, root / TRAINING_IMAGES, "train").images
     if not images:
         raise DataError(f"{root / TRAINING_TABLE}: the training part has no images to learn a codebook from")
-    return Extracted(extractor, images[:TRAINED_ON], MAX_SIDE)
+    return Extracted(extractor, images[:TRAINED_ON])

@@ -7,7 +7,7 @@ has it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ import numpy as np
 from gloam.errors import DataError, UsageError, require_all
 from gloam.eval.retrieval.streamed import evaluate_streamed
 from gloam.eval.retrieval.tokyo import combinations, lightings_by_order
+from gloam.heartbeat import Say
 from gloam.runtime.bulk.extract import ExtractOptions, extract
 from gloam.runtime.descriptors.source import DescriptorArray, DescriptorSource, failures_of
 from gloam.runtime.descriptors.store import DescriptorStore
@@ -44,7 +45,6 @@ from gloam.workflows.reproduce.rows import (
 )
 
 PERCENT = 100.0
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -240,11 +240,11 @@ def _describe(
     options = ExtractOptions(max_side=MAX_SIDE)
     stores = folder / benchmark.name
     queries, items = read_images(benchmark, root, place)
-    extract(items, embedder, stores / "map", options)
+    extract(items, embedder, stores / "map", options, grow=True)  # what an earlier run made of other images is its own
     database = DescriptorStore.open(stores / "map")
     if benchmark.queries_are_the_map:
         return database, database
-    extract(queries, embedder, stores / "query", options)
+    extract(queries, embedder, stores / "query", options, grow=True)
     return DescriptorStore.open(stores / "query"), database
 
 

@@ -6,7 +6,7 @@ rows, beside untrained weights and chance. Generators, embedders and the judged 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from gloam.eval.retrieval.ground_truth import GroundTruth
 from gloam.eval.retrieval.places import ground_truth_of_places
 from gloam.eval.retrieval.streamed import evaluate_streamed
 from gloam.eval.retrieval.tokyo import condition_matrix
+from gloam.heartbeat import Say
 from gloam.model_card import Photometric
 from gloam.runtime.descriptors.source import DescriptorArray, DescriptorSource
 from gloam.workflows.reproduce.costs import training_parameters
@@ -33,7 +34,6 @@ PLACES, VIEWS = 24, 6  # of each judged street; two views of a place under each 
 CONDITIONS = ("day", "dusk", "night")
 GENERATORS = {"CycleGAN": "town_cyclegan", "CUT": "town_cut", "HEDNGAN": "town_hedngan"}
 SMALL_VGG = [[16, 2], [32, 2], [64, 3], [64, 3], [64, 3]]
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)

@@ -70,7 +70,8 @@ def test_whitening_of_a_store_is_that_of_its_descriptors(tmp_path, capsys):
     x = np.random.default_rng(0).normal(size=(40, 6)).astype(np.float32)
     names = store(tmp_path / "store", x)
     first, second = np.arange(0, 40, 2), np.arange(1, 40, 2)
-    (tmp_path / "pairs.txt").write_text("".join(f"{names[a]} {names[b]}\n" for a, b in zip(first, second, strict=True)))
+    lines = [f'{names[a]} "{names[b]}"' for a, b in zip(first, second, strict=True)]  # a list of pairs as any other
+    (tmp_path / "pairs.txt").write_text("\n".join(lines), encoding="utf-8-sig")
     base = ("train", "whitening", tmp_path / "store", "-o")
     code, out, _ = outcome(capsys, *base, tmp_path / "lw.npz", "--pairs", tmp_path / "pairs.txt", "--dimension", 4)
     assert code == 0

@@ -9,10 +9,14 @@ from gloam.data.day_night.crops import (
     ScaleCrop,
     ShorterSide,
     create_transform,
-    from_planes,
     to_planes,
 )
 from gloam.errors import DataError, UsageError
+
+
+def from_planes(planes):
+    """The inverse of ``to_planes``, rounded."""
+    return ((planes.transpose(1, 2, 0) + 1) * 127.5).round().clip(0, 255).astype(np.uint8)
 
 
 def coordinates(height, width):

@@ -213,3 +213,32 @@ def test_names_of_a_list_have_one_spelling(tmp_path: Path) -> None:
     (tmp_path / "wide.txt").write_text("a.jpg", encoding="utf-16")
     with pytest.raises(DataError, match="save it as UTF-8"):
         find_images(tmp_path / "wide.txt")
+
+
+@pytest.mark.parametrize("kind", ["folder", "tar", "parquet"])
+def test_a_stamp_is_another_where_the_file_is(tmp_path: Path, kind: str) -> None:
+    def write(content: bytes) -> list[ImageItem]:
+        file = tmp_path / f"a.{ {'folder': 'png', 'tar': 'tar', 'parquet': 'parquet'}[kind] }"
+        if kind == "folder":
+            file.write_bytes(content)
+            (tmp_path / "b.png").write_bytes(b"other")
+        elif kind == "tar":
+            with tarfile.open(file, "w") as tar:
+                for name in ("a.png", "b.png"):
+                    member = tarfile.TarInfo(name)
+                    member.size = len(content)
+                    tar.addfile(member, io.BytesIO(content))
+        else:
+            pq.write_table(pa.table({"image": [content, b"other"]}), file)
+        os.utime(file, (1_600_000_000, 1_600_000_000))
+        return list(find_images(tmp_path if kind == "folder" else file))
+
+    items = write(b"one")
+    first = [item.stamp() for item in items]
+    assert None not in first
+    assert len(set(first)) == 2  # one an image
+    assert [item.stamp() for item in items] == first
+    assert [stamp.changed_ns for stamp in first if stamp][:1] == [1_600_000_000 * 10**9]
+    assert write(b"two")[0].stamp() != first[0]  # of the same size and time
+    next(iter(tmp_path.glob("a.*"))).unlink()
+    assert items[0].stamp() is None

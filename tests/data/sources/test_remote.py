@@ -201,3 +201,26 @@ def test_what_cannot_be_opened_is_one_line(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setitem(__import__("sys").modules, "fsspec", None)
     with pytest.raises(MissingExtraError, match=r"gloam\[remote\]"):
         find_images("memory://bucket")
+
+
+def test_a_stamp_is_a_strong_etag(monkeypatch: pytest.MonkeyPatch) -> None:
+    put(a=b"1", b=b"2")
+    asked: list[str] = []
+    tags: dict[str, dict[str, str]] = {}
+
+    def info(self: MemoryFileSystem, path: str, **_: Any) -> dict[str, Any]:
+        asked.append(path)
+        return {"size": 1, **tags.get(path[-5:], {})}
+
+    items = find_images("memory://bucket")
+    monkeypatch.setattr(MemoryFileSystem, "info", info)
+    assert items[0].stamp() is None  # a size alone tells too little
+    tags["b.jpg"] = {"ETag": 'W/"1"'}
+    assert items[1].stamp() is None
+    tags["a.jpg"] = {"etag": '"1"'}
+    stamp = items[0].stamp()
+    assert stamp is not None
+    assert (stamp.text, stamp.changed_ns) == ('1 "1"', 0)
+    assert len(asked) == 3
+    assert items[0].stamp() == stamp
+    assert len(asked) == 3  # as of a tar, by each of its members

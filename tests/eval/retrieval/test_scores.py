@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmarks.shared.intervals import group_bootstrap
 from gloam.errors import DataError, IncompatibleError
-from gloam.eval.intervals import group_bootstrap
 from gloam.eval.retrieval.ground_truth import parse_ground_truth, read_ground_truth
 from gloam.eval.retrieval.scores import (
     average_precision,

@@ -8,8 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from gloam.errors import DataError
-from gloam.eval.translation.sift import pair_distance, sift_distance
+from gloam.eval.translation.sift import SiftDistance, pair_distance
 
 
 def scene(seed: int) -> np.ndarray:
@@ -65,8 +64,7 @@ def test_what_does_not_match_is_undefined_and_counted() -> None:
     flat = np.full((240, 320, 3), 90, np.uint8)
     assert pair_distance(flat, scene(0)) is None
     assert pair_distance(noise(0), noise(1)) is None
-    found = sift_distance([(scene(0), scene(0)), (flat, flat), (noise(0), noise(1)), (scene(1), scene(1)[..., 0])])
+    pairs = [(scene(0), scene(0)), (flat, flat), (noise(0), noise(1)), (scene(1), scene(1)[..., 0])]
+    found = SiftDistance.of([pair_distance(*pair) for pair in pairs])
     assert (found.mean, found.undefined, found.pairs) == (0, 0.5, 4)
-    assert math.isnan(sift_distance([(flat, flat)]).mean)
-    with pytest.raises(DataError, match="no image pairs"):
-        sift_distance([])
+    assert math.isnan(SiftDistance.of([None]).mean)

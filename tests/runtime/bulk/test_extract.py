@@ -153,7 +153,8 @@ def test_a_damaged_shard_is_made_again(tmp_path: Path, embedder: Embedder) -> No
     before = content(tmp_path / "out")
     shard = tmp_path / "out" / "shards" / "part-000001.npy"
     shard.write_bytes(shard.read_bytes()[:-2])
-    assert DescriptorStore.open(tmp_path / "out").verify() == ["part-000001.npy"]
+    with pytest.raises(StoreError, match=r"part-000001\.npy: a damaged shard"):
+        DescriptorStore.open(tmp_path / "out")
     (tmp_path / "out" / "shards" / "part-000002.parquet").unlink()
     with pytest.raises(StoreError, match="shard 2 is missing"):
         DescriptorStore.open(tmp_path / "out")
@@ -169,7 +170,7 @@ def test_a_full_disk_keeps_finished_shards(tmp_path: Path, embedder: Embedder, m
 
     def full(descriptor: int) -> None:
         calls[0] += 1
-        if calls[0] > 7:
+        if calls[0] > 9:
             raise OSError(errno.ENOSPC, "No space left on device")
         fsync(descriptor)
 
@@ -218,5 +219,4 @@ def test_killed_at_random_moments_ends_with_the_same_bytes(tmp_path: Path) -> No
         process.send_signal(signal.SIGKILL)
         assert process.wait() == -signal.SIGKILL
     subprocess.run(command("out"), check=True, capture_output=True)
-    found = {name: data for name, data in content(tmp_path / "out").items() if "/.tmp-" not in f"/{name}"}
-    assert found == content(tmp_path / "whole")
+    assert content(tmp_path / "out") == content(tmp_path / "whole")  # no temporary file of a killed run is left

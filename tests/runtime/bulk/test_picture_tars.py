@@ -69,6 +69,7 @@ def test_tars_hold_what_a_folder_holds(tmp_path: Path, form: str) -> None:
     assert sorted(path.name for path in (tmp_path / "tars").iterdir()) == [
         "failures.csv", "manifest.json",
         *(f"part-{number:06d}.{kind}" for number in range(3) for kind in ("jsonl", "tar")),
+        "sources",
     ]  # fmt: skip
     with open(tmp_path / "tars" / "failures.csv", encoding="utf-8", newline="") as handle:
         reasons = dict(list(csv.reader(handle))[1:])

@@ -141,6 +141,27 @@ def test_only_missing_shards_are_given_out(tmp_path: Path, model: Path, ray: Fak
     assert content(tmp_path / "out") == content(tmp_path / "whole")
 
 
+def test_changed_images_are_given_out_again(tmp_path: Path, model: Path, ray: FakeRay) -> None:
+    write_images(tmp_path / "images", 12)
+    (tmp_path / "images" / "0010.png").write_bytes(b"no image")
+    run = partial(extract_on_ray, load=partial(load, model), folder=tmp_path / "out", options=OPTIONS)
+    run(find_images(tmp_path / "images"))
+    (tmp_path / "images" / "0001.png").write_bytes((tmp_path / "images" / "0002.png").read_bytes())
+    summary = run(find_images(tmp_path / "images")).summary
+    assert (summary.changed, summary.retried, summary.reused, summary.failed) == (1, 1, 8, 1)
+    assert [row["shard"] for row in ray.scheduled][-1:] == [0]
+    (tmp_path / "images" / "0010.png").write_bytes((tmp_path / "images" / "0002.png").read_bytes())
+    write_images(tmp_path / "images" / "more", 1)
+    with pytest.raises(IncompatibleError, match="--grow"):
+        run(find_images(tmp_path / "images"))
+    summary = run(find_images(tmp_path / "images"), grow=True).summary
+    assert (summary.reused, summary.failed, summary.complete) == (8, 0, True)
+    extract(find_images(tmp_path / "images"), load(model), tmp_path / "whole", OPTIONS)
+    for store in ("out", "whole"):
+        shutil.rmtree(tmp_path / store / "sources")
+    assert content(tmp_path / "out") == content(tmp_path / "whole")
+
+
 def test_no_more_workers_than_shards_or_than_asked_for(tmp_path: Path, model: Path, ray: FakeRay) -> None:
     items = images(tmp_path)
     for number, (workers, shard_size, room, pool) in enumerate(

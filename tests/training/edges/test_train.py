@@ -10,9 +10,10 @@ from gloam.errors import DivergenceError, StoreError, UsageError
 from gloam.networks.checkpoints import load_detector
 from gloam.networks.edges import DETECTORS, create_detector
 from gloam.training.edges import train as detector
-from gloam.training.edges.config import DetectorConfig, detector_recipes, read_detector_recipe
+from gloam.training.edges.config import RECIPES, DetectorConfig, read_detector_recipe
 from gloam.training.edges.init import backbone, parameter_groups, settle_detector
 from gloam.training.edges.losses import balanced_cross_entropy, detector_loss
+from gloam.training.typed_config import recipes_of
 
 TINY = DetectorConfig(
     network_options={"width": 4}, epochs=2, steps_per_epoch=3, batch=2, crop=32, street_seeds=(901, 902), views=3,
@@ -122,6 +123,30 @@ def test_a_killed_run_carries_on_to_the_same_weights(tmp_path, monkeypatch):
         detector.train_detector(other, tmp_path / "cut")
 
 
+def test_a_run_killed_within_an_epoch_carries_on_there(tmp_path, monkeypatch):
+    whole = detector.train_detector(TINY, tmp_path / "whole")
+    monkeypatch.setattr(detector, "FIRST_SAVE", 0.0)
+    drawn, usual = [], detector.draw
+
+    def killed(config, train, step):
+        if step == 5:
+            raise KeyboardInterrupt
+        return usual(config, train, step)
+
+    def noted(config, train, step):
+        drawn.append(step)
+        return usual(config, train, step)
+
+    monkeypatch.setattr(detector, "draw", killed)
+    with pytest.raises(KeyboardInterrupt):
+        detector.train_detector(TINY, tmp_path / "cut")
+    monkeypatch.setattr(detector, "draw", noted)
+    cut = detector.train_detector(TINY, tmp_path / "cut")
+    assert drawn == [4, 5]  # the first step of the second epoch is kept
+    assert cut.weights_sha256 == whole.weights_sha256
+    assert cut.history == whole.history
+
+
 def test_a_loss_that_is_not_finite_names_step_and_views(tmp_path, monkeypatch):
     monkeypatch.setattr(detector, "detector_loss", lambda *_: torch.tensor(float("nan"), requires_grad=True))
     with pytest.raises(DivergenceError, match=r"nan at step 0 \(street90\d/day-000\d"):
@@ -134,7 +159,7 @@ def test_a_short_run_learns_to_find_edges(tmp_path):
     assert scores["trained"] > scores["untrained"] + 0.1
 
 
-@pytest.mark.parametrize("name", detector_recipes())
+@pytest.mark.parametrize("name", recipes_of(RECIPES))
 def test_every_recipe_that_comes_with_gloam_runs(name, tmp_path):
     recipe = read_detector_recipe(name)
     small = {key: getattr(TINY, key) for key in ("steps_per_epoch", "batch", "crop", "views", "validation_views")}

@@ -2,12 +2,13 @@ import pytest
 
 from gloam.errors import UsageError
 from gloam.networks.embedders import EMBEDDERS
-from gloam.training.embedders.config import MetricConfig, fill_metric_config, metric_recipes, read_metric_recipe, rooted
+from gloam.training.embedders.config import RECIPES, MetricConfig, fill_metric_config, read_metric_recipe, rooted
+from gloam.training.typed_config import recipes_of
 
 STREETS = {"kind": "town", "seeds": [5, 6]}
 
 
-@pytest.mark.parametrize("name", metric_recipes())
+@pytest.mark.parametrize("name", recipes_of(RECIPES["metric"]))
 def test_every_recipe_is_whole(name):
     config = read_metric_recipe(name)
     assert config.network in EMBEDDERS
@@ -19,7 +20,7 @@ def test_every_recipe_is_whole(name):
         assert config.maker is not None
 
 
-@pytest.mark.parametrize("name", metric_recipes("embedder"))
+@pytest.mark.parametrize("name", recipes_of(RECIPES["embedder"]))
 def test_recipes_of_streets_of_all_hours_are_whole(name):
     config = read_metric_recipe(name, kind="embedder")
     assert config.network in EMBEDDERS

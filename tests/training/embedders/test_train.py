@@ -12,15 +12,16 @@ from gloam.model_card import Photometric
 from gloam.networks.checkpoints import load_checkpoint
 from gloam.networks.embedders import create_embedder
 from gloam.runtime.models.formulas import create_classic
+from gloam.training.embedders import epochs
 from gloam.training.embedders.batch_norm import freeze_batch_norm
 from gloam.training.embedders.config import MetricConfig
-from gloam.training.embedders.epochs import tuple_loss
+from gloam.training.embedders.epochs import MetricRun, tuple_loss
 from gloam.training.embedders.losses import contrastive_loss
 from gloam.training.embedders.night_rule import NightRule
 from gloam.training.embedders.nights import NightCache
 from gloam.training.embedders.train import train_metric
-from gloam.training.embedders.tuple_images import Described, TupleImages, describe_images
-from gloam.training.embedders.tuples import mine_epoch
+from gloam.training.embedders.tuples.images import Described, TupleImages, describe_images
+from gloam.training.embedders.tuples.mine import mine_epoch
 from tests.training.embedders.synthetic import pattern_places
 
 CPU = torch.device("cpu")
@@ -133,6 +134,34 @@ def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(tmp_path):
     assert all(torch.equal(first[key], second[key]) for key in first)
     with pytest.raises(StoreError, match=r"another config\.margin"):
         run(tmp_path / "parts", dataclasses.replace(config, margin=0.5))
+
+
+@pytest.mark.parametrize("negatives_from", ["pool", "batch"])
+def test_a_run_killed_within_an_epoch_carries_on_there_bit_for_bit(tmp_path, monkeypatch, negatives_from):
+    config = dataclasses.replace(CONFIG, epochs=2, tuples=24)
+    if negatives_from == "batch":
+        batch = {"negatives_from": "batch", "batch_places": 4, "images_per_place": 2, "augment": True}
+        config = dataclasses.replace(config, night=NightRule(), **batch)
+    whole = run(tmp_path / "whole", config)
+    monkeypatch.setattr(epochs, "FIRST_SAVE", 0.0)
+    monkeypatch.setattr(epochs, "SAVE_EVERY", 0.0)
+    update, lines = MetricRun._update, []
+
+    def dying(self, *arguments):
+        if self.state.updates == whole.history[1]["updates"] + 2:
+            raise KeyboardInterrupt
+        update(self, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(MetricRun, "_update", dying)
+        with pytest.raises(KeyboardInterrupt):
+            run(tmp_path / "cut", config)
+    cut = run(tmp_path / "cut", dataclasses.replace(config, forward_images=30), say=lines.append)
+    done = 2 * (config.batch if negatives_from == "pool" else 8)
+    assert lines[0] == f"carrying on after epoch 1 of 2 and {done} tuples"
+    assert cut.weights_sha256 == whole.weights_sha256
+    strip = [{key: item for key, item in record.items() if key != "seconds"} for record in whole.history]
+    assert strip == [{key: item for key, item in record.items() if key != "seconds"} for record in cut.history]
 
 
 def test_mined_tuples_are_of_the_right_clusters_and_real_pairs_stay_apart():

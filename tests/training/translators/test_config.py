@@ -9,15 +9,14 @@ from gloam.networks.checkpoints import save_checkpoint
 from gloam.networks.edges import create_detector
 from gloam.training.config_changes import merge, override
 from gloam.training.translators.config import (
+    RECIPES,
     TranslatorConfig,
     fill_translator_config,
-    read_translator_config,
     read_translator_recipe,
-    translator_recipes,
     with_epochs,
 )
 from gloam.training.translators.trainers import TRAINERS
-from gloam.training.typed_config import differences, read_mapping
+from gloam.training.typed_config import differences, read_mapping, recipes_of
 
 # What makes a recipe's networks small without making them others.
 NARROW = {
@@ -30,7 +29,7 @@ NARROW = {
 }
 
 
-@pytest.mark.parametrize("name", translator_recipes())
+@pytest.mark.parametrize("name", recipes_of(RECIPES))
 def test_every_recipe_takes_a_step(name, tmp_path):
     config = read_translator_recipe(name)
     options = config.options
@@ -56,7 +55,7 @@ def test_every_recipe_takes_a_step(name, tmp_path):
     assert "day2night" in trainer.products()
 
 
-@pytest.mark.parametrize("name", [name for name in translator_recipes() if name.startswith("town")])
+@pytest.mark.parametrize("name", [name for name in recipes_of(RECIPES) if name.startswith("town")])
 def test_recipes_of_the_town_are_small_and_bounded(name):
     config = read_translator_recipe(name)
     assert config.data.kind == "town"
@@ -110,12 +109,9 @@ def test_a_config_survives_json_and_yaml(tmp_path):
     assert fill_translator_config(json.loads(json.dumps(config.to_dict())), "here") == config
     file = tmp_path / "c.yaml"
     file.write_text("precision: 32\noptions: {learning_rate: 1e-4}\nmax_minutes: 2\n")  # YAML reads 1e-4 as text
-    read = read_translator_config(file, config)
+    read = fill_translator_config(read_mapping(file), str(file), config)
     assert (read.precision, read.options.learning_rate, read.max_minutes) == ("32", 1e-4, 2.0)
     assert read.options.layers == config.options.layers  # what the file does not say stays
-    file.write_text("[")
-    with pytest.raises(UsageError, match=r"c\.yaml: not readable as YAML"):
-        read_translator_config(file)
 
 
 def test_another_trainer_drops_the_options_of_the_first():
@@ -168,7 +164,36 @@ def test_a_missing_detector_is_one_line():
         TRAINERS["hedgan"][0](options)
 
 
-@pytest.mark.parametrize("text", ["[" * 5000, "{a: " * 5000, "- " * 5000, "a: !!int x"])
+def test_a_trainer_that_is_no_name_is_refused():
+    for trainer in ([], {}, 3, None):
+        with pytest.raises(UsageError, match="unknown trainer"):
+            fill_translator_config({"trainer": trainer}, "a.yaml")
+
+
+def test_aliases_of_yaml_are_read(tmp_path):
+    (tmp_path / "two.yaml").write_bytes(b"\xef\xbb\xbfa: &one {b: 1}\nc: *one\nd:\n  <<: *one\n")
+    assert read_mapping(tmp_path / "two.yaml") == {"a": {"b": 1}, "c": {"b": 1}, "d": {"b": 1}}
+    (tmp_path / "two.yaml").write_bytes(b"")
+    assert read_mapping(tmp_path / "two.yaml") == {}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[" * 5000,
+        "{a: " * 5000,
+        "- " * 5000,
+        "a: " + "[" * 80 + "]" * 80,
+        "a: !!int x",
+        "a: 1\na: 2",
+        "a: &a [*a]",
+        "a: 2001-99-99",
+        "? [a]\n: 1",
+        "a: \x1b",
+        "\n".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}' if n else 'lol'] * 9)}]" for n in range(9)),
+        "a: " + "x" * (1 << 20),
+    ],
+)
 def test_a_file_that_yaml_cannot_hold_is_one_line(tmp_path, text):
     (tmp_path / "deep.yaml").write_text(text)
     with pytest.raises(UsageError, match=r"deep\.yaml: not readable as YAML") as error:

@@ -18,7 +18,8 @@ from gloam.eval.retrieval.ground_truth import parse_ground_truth
 from gloam.networks.checkpoints import save_checkpoint
 from gloam.networks.embedders import create_embedder
 from gloam.runtime.descriptors.source import DescriptorArray
-from gloam.training.embedders.config import metric_recipes
+from gloam.training.embedders.config import RECIPES
+from gloam.training.typed_config import recipes_of
 from gloam.workflows.reproduce.costs import training_parameters
 from gloam.workflows.reproduce.images import crop_queries
 from gloam.workflows.reproduce.published import RETRIEVAL, TABLES, published
@@ -188,7 +189,7 @@ def test_training_is_called_for_a_recipe_without_weights(data, weights, out, mon
 
 
 def test_every_recipe_of_a_row_comes_with_gloam_and_every_row_is_the_papers():
-    recipes = set(metric_recipes())
+    recipes = set(recipes_of(RECIPES["metric"]))
     for (paper, table), rows in SOURCES.items():
         assert set(rows) <= set(published(paper, table).rows)
         assert {source.recipe for source in rows.values() if source.recipe} <= recipes
@@ -223,6 +224,11 @@ def test_query_boxes_are_cut_at_full_size_and_reduced_with_their_image(tmp_path)
     crop = np.asarray(Image.open(tmp_path / "crops" / "a.png"))
     assert crop.shape == (25, 50, 3)  # a quarter, as 400 becomes 100
     assert (crop == [255, 0, 0]).all()
+    Image.fromarray(pixels[..., ::-1]).save(tmp_path / "a.png")  # another image of that name
+    (tmp_path / "crops" / "of-another-truth.png").write_bytes(b"")
+    crop_queries(parse_ground_truth(value), {"a": tmp_path / "a.png"}, tmp_path / "crops", max_side=100)
+    assert (np.asarray(Image.open(tmp_path / "crops" / "a.png")) == [0, 0, 255]).all()
+    assert [path.name for path in (tmp_path / "crops").iterdir()] == ["a.png"]
     outside = parse_ground_truth(value | {"gnd": [{"ok": [0], "bbx": [100, 50, 900, 150]}]})
     with pytest.raises(DataError, match="lies outside its image"):
         crop_queries(outside, {"a": tmp_path / "a.png"}, tmp_path / "other")

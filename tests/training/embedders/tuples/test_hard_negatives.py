@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from gloam.errors import DataError
-from gloam.training.embedders.hard_negatives import hard_negatives, mine_negatives
+from gloam.training.embedders.tuples.hard_negatives import hard_negatives, mine_negatives
 
 
 def plain_mining(anchors, descriptors, places, count, pool):
@@ -22,7 +22,7 @@ def plain_mining(anchors, descriptors, places, count, pool):
 @pytest.mark.parametrize("block_values", [1, 1 << 23])
 @pytest.mark.parametrize("restricted", [False, True])
 def test_mining_equals_walking_down_the_ranking(monkeypatch, block_values, restricted):
-    monkeypatch.setattr("gloam.training.embedders.hard_negatives.BLOCK_VALUES", block_values)
+    monkeypatch.setattr("gloam.training.embedders.tuples.hard_negatives.BLOCK_VALUES", block_values)
     random = np.random.default_rng(0)
     places = random.permutation(np.repeat(np.arange(12) * 7, 5))
     descriptors = random.normal(size=(60, 8)).astype(np.float32)
@@ -61,7 +61,7 @@ def plain_hard_negatives(anchors, anchor_places, pool, pool_places, count):
 @pytest.mark.parametrize("places", [8, 60, 300])
 @pytest.mark.parametrize("block_values", [1, 1 << 23])
 def test_hard_negatives_of_translated_anchors_equal_the_plain_walk(monkeypatch, places, block_values):
-    monkeypatch.setattr("gloam.training.embedders.hard_negatives.BLOCK_VALUES", block_values)
+    monkeypatch.setattr("gloam.training.embedders.tuples.hard_negatives.BLOCK_VALUES", block_values)
     random = np.random.default_rng(1)
     anchors, pool = (random.normal(size=(count, 16)).astype(np.float32) for count in (20, 400))
     labels = random.integers(places, size=400) * 3 - 5

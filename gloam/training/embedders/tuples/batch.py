@@ -15,9 +15,9 @@ from gloam.errors import DataError
 from gloam.networks.embedders import EmbedderNetwork
 from gloam.training.embedders.augmentation import augment_places
 from gloam.training.embedders.config import MetricConfig
-from gloam.training.embedders.hard_negatives import mine_negatives
 from gloam.training.embedders.losses import contrastive_loss
-from gloam.training.embedders.tuple_images import Pixels, TupleImages
+from gloam.training.embedders.tuples.hard_negatives import mine_negatives
+from gloam.training.embedders.tuples.images import Pixels, TupleImages
 
 
 @dataclass(frozen=True)
@@ -29,12 +29,14 @@ class LossPart:
         tuples: how many of the epoch's there are, these included.
         anchors: rows of images to be named where the loss is not finite.
         last: of an optimiser step.
+        draws: state of the random generator behind it, to carry on from; None where there is none.
     """
 
     loss: Tensor
     tuples: int
     anchors: npt.NDArray[np.int64]
     last: bool
+    draws: Tensor | None = None
 
 
 def batch_losses(
@@ -44,6 +46,8 @@ def batch_losses(
     train: RetrievalSet,
     images: TupleImages,
     epoch: int,
+    done: int = 0,
+    draws: Tensor | None = None,
 ) -> Iterator[LossPart]:
     """One part per optimiser step; the negatives are mined from the descriptors of that very step.
 
@@ -53,12 +57,15 @@ def batch_losses(
         train: the set whose rows come first in ``images``.
         images: all of one size.
         epoch: from 1; with the seed it decides every choice.
+        done, draws: tuples that an earlier call has used up, and the last part's ``draws``.
 
     Raises:
         DataError: too few places with enough images, or images of several sizes.
     """
     random = np.random.default_rng([config.seed, epoch])
     generator = torch.Generator().manual_seed(int(random.integers(2**62)))
+    if draws is not None:
+        generator.set_state(draws)
     members = config.images_per_place
     count = config.batch_places * members
     place = np.repeat(np.arange(config.batch_places), members)
@@ -67,9 +74,9 @@ def batch_losses(
     same[:, : members - 1] = 1
     mean, std = torch.tensor(model.mean).view(3, 1, 1), torch.tensor(model.std).view(3, 1, 1)
     steps = max(config.tuples // count, 1)
-    drawn = [draw_batch(train.clusters, config.batch_places, members, random) for _ in range(steps)]
+    drawn = [draw_batch(train.clusters, config.batch_places, members, random) for _ in range(steps)][done // count :]
     requests = ((rows.ravel(), np.zeros(count, bool)) for rows in drawn)
-    for step, (rows, pixels) in enumerate(zip(drawn, images.batches(requests), strict=True), 1):
+    for step, (rows, pixels) in enumerate(zip(drawn, images.batches(requests), strict=True), done // count + 1):
         batch = _stacked(pixels, rows.ravel(), images).permute(0, 3, 1, 2).float() / 255.0
         if config.augment:
             batch = augment_places(batch.view(*rows.shape, *batch.shape[1:]), generator).flatten(0, 1)
@@ -78,7 +85,7 @@ def batch_losses(
         others = torch.from_numpy(np.concatenate([siblings, negatives], axis=1)).to(device)
         picked = found.index_select(0, others.flatten())  # unlike found[others], its gradient adds in a fixed order
         loss = contrastive_loss(found, picked.unflatten(0, (count, -1)), same.to(device), config.margin)
-        yield LossPart(loss, step * count, rows[:, 0], last=True)
+        yield LossPart(loss, step * count, rows[:, 0], last=True, draws=generator.get_state())
 
 
 def draw_batch(

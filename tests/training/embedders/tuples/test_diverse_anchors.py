@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from gloam.errors import UsageError
-from gloam.training.embedders.diverse_anchors import diverse_anchors, rank_window
+from gloam.training.embedders.tuples.diverse_anchors import diverse_anchors, rank_window
 
 
 def unit(seed, items, columns=8):

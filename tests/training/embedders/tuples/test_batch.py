@@ -11,11 +11,11 @@ from gloam.model_card import Photometric
 from gloam.networks.checkpoints import load_checkpoint
 from gloam.networks.embedders import create_embedder
 from gloam.training.embedders.augmentation import augment_places
-from gloam.training.embedders.batch_tuples import batch_losses, draw_batch
 from gloam.training.embedders.config import MetricConfig
 from gloam.training.embedders.epochs import make_optimizer
 from gloam.training.embedders.train import train_metric
-from gloam.training.embedders.tuple_images import TupleImages
+from gloam.training.embedders.tuples.batch import batch_losses, draw_batch
+from gloam.training.embedders.tuples.images import TupleImages
 from tests.training.embedders.synthetic import pattern_places
 
 TINY = MetricConfig(

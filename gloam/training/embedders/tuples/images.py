@@ -20,6 +20,7 @@ from torch import Tensor
 from gloam.data.photometric import apply_photometric
 from gloam.data.retrieval_sets.sets import RetrievalSet
 from gloam.errors import DataError, DivergenceError, UsageError
+from gloam.heartbeat import Heartbeat, Say
 from gloam.model_card import Photometric
 from gloam.networks.embedders import EmbedderNetwork
 from gloam.training.embedders.nights import NightCache
@@ -140,11 +141,19 @@ class Described:
         images: whose rows are meant.
         device: of the model.
         batch: images per forward.
+        say: gets a line now and then where it takes long.
     """
 
-    def __init__(self, model: EmbedderNetwork, images: TupleImages, device: torch.device, batch: int) -> None:
+    def __init__(
+        self,
+        model: EmbedderNetwork,
+        images: TupleImages,
+        device: torch.device,
+        batch: int,
+        say: Say | None = None,
+    ) -> None:
         self._model, self._images, self._device, self._batch = model.eval(), images, device, batch
-        self._found: dict[tuple[int, bool], int] = {}
+        self._say, self._found = say, dict[tuple[int, bool], int]()
         self._descriptors = np.empty((0, model.dimension), np.float32)
 
     def __call__(self, rows: Rows, night: Flags) -> npt.NDArray[np.float32]:
@@ -159,7 +168,10 @@ class Described:
             chunk = self._batch * CHUNK_BATCHES
             parts = [new[start : start + chunk] for start in range(0, len(new), chunk)]
             requests = [(np.array([row for row, _ in part]), np.array([made for _, made in part])) for part in parts]
-            made = [self._describe(pixels) for pixels in self._images.batches(requests)]
+            made, beat = [], Heartbeat(self._say, "describing images", len(new))
+            for pixels in self._images.batches(requests):
+                made.append(self._describe(pixels))
+                beat.update(len(pixels))
             found = np.concatenate(made)
             finite = np.isfinite(found).all(axis=1)
             if not finite.all():
