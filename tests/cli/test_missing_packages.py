@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -65,7 +66,7 @@ COMMANDS = (
     "asmk build images -o OUT.npz --model tiny.onnx",
     "asmk search OUT.npz images --model tiny.onnx",
     "localize --mapping town/mapping --query town/query --pairs pairs.txt -o OUT",
-    "localize --mapping town/mapping --query town/query --global-features town/query -o OUT",
+    "localize --mapping rigged --query town/query --pairs pairs.txt -o OUT",
     "eval retrieval --query store --map store --ground-truth town/ground_truth.json",
     "eval localization --results town/query --ground-truth town/query",
     "eval translation images images --features tiny.onnx",
@@ -125,9 +126,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         place / "town", TownConfig(seed=5, length=30.0, width=64, height=48, queries=1, texels=8, spacing=12.0)
     )
     pairs = [f"{query} {image}\n" for query in town.query.names for image in town.mapping.names[:2]]
-    described = place / "town/query/reconstruction/global_features/tiny/global_features.txt"
-    described.parent.mkdir(parents=True)
-    described.write_text("# kapture format: 1.1\n")
+    shutil.copytree(place / "town/query", place / "rigged")
+    (place / "rigged/sensors/rigs.txt").write_text("rig, cam0, 1, 0, 0, 0, 0, 0, 0\n")
     (place / "pairs.txt").write_text("".join(pairs))
     torch.manual_seed(0)
     save_checkpoint(place / "w.safetensors", create_embedder("gem_resnet18", width=4), {"recipe": "test"})
@@ -178,7 +178,7 @@ NEEDS = {
     "index --add store -o index": ("faiss",),
     "search index --store store": ("faiss",),
     "localize --mapping town/mapping --query town/query --pairs pairs.txt -o OUT": ("pycolmap",),
-    "localize --mapping town/mapping --query town/query --global-features town/query -o OUT": ("kapture",),
+    "localize --mapping rigged --query town/query --pairs pairs.txt -o OUT": ("kapture",),
     "reproduce dark-side 5 --town -o OUT": ("torch", "onnx", "onnxscript", "safetensors", "yaml", "onnxruntime", "cv2"),
     "town OUT --length 30 --queries 1 --workers 1": ("cv2",),
 }
