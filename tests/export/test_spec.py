@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
+import dataclasses
 from pathlib import Path
 from typing import Any, ClassVar
 
+import onnx
 import pytest
 import torch
 from torch import Tensor, nn
@@ -14,11 +14,12 @@ from torch import Tensor, nn
 from gloam.cli.main import main
 from gloam.errors import ModelError
 from gloam.export.local_features import export_local_features
-from gloam.export.spec import ExportSpec, Shapes, export_spec, larger_shapes
+from gloam.export.spec import ExportSpec, Shapes, export_spec, larger_shapes, write_proved
 from gloam.model_card import TOLERANCE, TensorSpec
+from gloam.networks.embedders import create_embedder
 from gloam.networks.embedders.base import l2_normalize
 from gloam.padding import PaddingProfile
-from tests.networks.test_how import tiny
+from gloam.runtime.backends.onnx_file import read_card
 
 FIRST, SQUARE = Shapes((2, 97, 131)), Shapes((2, 256, 256))
 FIXED = ((1, 55), (159, 125), (0, 0))
@@ -35,16 +36,20 @@ class Lying(nn.Module):
         return l2_normalize(means * torch.tensor((2, 1, 1)) if torch.compiler.is_exporting() else means)
 
 
-@pytest.fixture
-def frozen(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], object]:
-    """Exports HOW's smallest scale as it once was: the exporter took the one cell of its example for every size's."""
+@pytest.fixture(scope="module")
+def frozen(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """HOW's smallest scale as it once was exported: the one cell of the example is taken for every size's."""
+    path = tmp_path_factory.mktemp("frozen") / "model.onnx"
     reshape = Tensor.reshape
 
     def flattened(self: Tensor, *shape: Any) -> Tensor:
         return self.flatten(0, 1) if shape == (-1, 2) else reshape(self, *shape)
 
-    monkeypatch.setattr(Tensor, "reshape", flattened)
-    return partial(export_local_features, tiny(), scales=(0.25,))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Tensor, "reshape", flattened)
+        patch.setattr("gloam.export.spec.run_selftest", lambda session: (0.0, 1.0))  # it would not be written
+        export_local_features(create_embedder("how_resnet18", width=4), path, scales=(0.25,))
+    return path
 
 
 def spec(model: Lying) -> ExportSpec:
@@ -62,15 +67,16 @@ def spec(model: Lying) -> ExportSpec:
     )
 
 
-def test_a_frozen_axis_is_found_at_the_larger_size_and_nothing_is_written(
-    frozen: Callable[[Path], object], tmp_path: Path
-) -> None:
-    path = tmp_path / "model.onnx"
+def test_a_frozen_axis_is_found_at_the_larger_size_and_nothing_is_written(frozen: Path, tmp_path: Path) -> None:
+    card, proto, path = read_card(frozen), onnx.load(frozen), tmp_path / "model.onnx"
+    del proto.metadata_props[:]
     path.write_bytes(b"an earlier file")
     with pytest.raises(ModelError, match="how_resnet18: does not run on a batch of 3 images of 267x197 px") as caught:
-        frozen(path)
+        write_proved(proto, card, path)
     assert len(str(caught.value).splitlines()) == 1
     assert path.read_bytes() == b"an earlier file"
+    del proto.metadata_props[:]
+    write_proved(proto, dataclasses.replace(card, selftest_larger=None), path)  # the first one alone does not find it
 
 
 def test_a_graph_with_other_values_than_the_network_is_not_written(tmp_path: Path) -> None:
@@ -81,15 +87,8 @@ def test_a_graph_with_other_values_than_the_network_is_not_written(tmp_path: Pat
     assert not (tmp_path / "model.onnx").exists()
 
 
-def test_check_names_the_size_that_a_file_does_not_run_on(
-    frozen: Callable[[Path], object],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    monkeypatch.setattr("gloam.export.spec.run_selftest", lambda session: (0.0, 1.0))  # as if it had not been proved
-    frozen(tmp_path / "model.onnx")
-    assert main(["check", str(tmp_path / "model.onnx")]) == 2
+def test_check_names_the_size_that_a_file_does_not_run_on(frozen: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", str(frozen)]) == 2
     error = capsys.readouterr().err.strip()
     assert "267x197 px" in error
     assert "\n" not in error
