@@ -9,9 +9,10 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import os
 import shutil
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ import numpy as np
 from benchmarks.shared.tiny import embedder_and_translator, parquet_of, tar_of
 from gloam.cli.main import main
 from gloam.files import write_text
+from gloam.training.run_state import RunState
 
 PICTURES = 8
 EXTRACT = ("--model", "W/embedder.onnx", "--shard-size", "3", "--decode-threads", "1", "--threads", "1")
@@ -111,8 +113,6 @@ class Workspace:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(content)
             if path.stat().st_mtime_ns != time:
-                import os
-
                 os.utime(path, ns=(time, time))
 
 
@@ -139,6 +139,7 @@ def make_bulk(space: Workspace) -> None:
         write_picture(work / "images" / f"p{number}.{'png' if number % 3 else 'jpg'}", number)
         if number < 3:
             write_picture(work / "queries" / f"q{number}.png", 100 + number)
+    (work / "images" / "p8.png").write_bytes((work / "images" / "p1.png").read_bytes()[:900])  # does not decode
     write_text(work / "list.txt", "".join(f"images/{path.name}\n" for path in sorted((work / "images").iterdir())))
     (work / "tars").mkdir()
     (work / "tables").mkdir()
@@ -149,6 +150,7 @@ def make_bulk(space: Workspace) -> None:
     space.do("extract", "W/images", *EXTRACT, "-o", "W/store")
     space.do("extract", "W/tars/images.tar", *EXTRACT, "-o", "W/store-tar")
     space.do("extract", "W/tables/images.parquet", *EXTRACT, "-o", "W/store-table")
+    space.do("extract", "W/list.txt", *EXTRACT, "-o", "W/store-list")
     space.do("extract", "W/queries", *EXTRACT, "-o", "W/store-query")
     part = ("--num-shards", "2", "--shard-index", "0")
     space.do("extract", "W/images", *EXTRACT, *part, "-o", "W/store-begun")
@@ -164,7 +166,7 @@ def make_bulk(space: Workspace) -> None:
     truth = {
         "imlist": names,
         "qimlist": ["q0.png", "q1.png", "q2.png"],
-        "gnd": [{"ok": [0, 1], "junk": [2]}, {"ok": [3], "junk": []}, {"ok": [5, 6], "junk": []}],
+        "gnd": [{"ok": [0, 1], "junk": [2]}, {"ok": [3], "junk": []}, {"ok": [5, 8], "junk": []}],
     }
     write_text(work / "truth.json", json.dumps(truth))
 
@@ -198,8 +200,46 @@ LOCALIZE = (
 )
 
 
-def without(value: Any, dropped: Callable[[str], bool]) -> Any:
-    """A JSON value without the keys that are dropped, at any depth."""
-    if isinstance(value, dict):
-        return {key: without(item, dropped) for key, item in value.items() if not dropped(key)}
-    return [without(item, dropped) for item in value] if isinstance(value, list) else value
+
+DOMAINS = """
+trainer: cyclegan
+options:
+  epochs: 2
+  decay_epochs: 1
+  generator: resnet
+  generator_options: {norm: instance, width: 4, blocks: 1}
+  discriminator_options: {norm: instance, width: 4, layers: 1}
+data: {kind: folders, root: ROOT, transform: scalecrop, size: 32, held_out_share: 0.25}
+batch: 1
+steps_per_epoch: 2
+device: cpu
+threads: 1
+save_every: 1
+log_every: 2
+held_out: 1
+strip_rows: 1
+tensorboard: false
+"""
+TRAIN = ("train", "translator", "--recipe", "cyclegan", "--config", "W/translator.yaml", "-o", "W/run")
+
+
+def make_training(space: Workspace) -> None:
+    """A training that was ended behind its first state."""
+    for number in range(8):
+        write_picture(space.work / "domains" / ("day", "night")[number % 2] / f"{number}.png", 200 + number, (48, 40))
+    write_text(space.work / "translator.yaml", DOMAINS.replace("ROOT", str(space.work / "domains")))
+    whole, taken = RunState.save, []
+
+    def once(state: RunState, *arguments: Any, **options: Any) -> Any:
+        if taken:
+            raise KeyboardInterrupt
+        taken.append(whole(state, *arguments, **options))
+        return taken[0]
+
+    RunState.save = once  # type: ignore[method-assign]
+    try:
+        ended = run(TRAIN, space.work)
+    finally:
+        RunState.save = whole  # type: ignore[method-assign]
+    if ended.code != 130 or not taken:
+        raise RuntimeError(f"the training was not ended: {ended.said}")
