@@ -152,8 +152,7 @@ def _descriptor(value: float) -> Plant:
         manifest = work / "store" / "manifest.json"
         content = json.loads(manifest.read_bytes())
         content["sha256"][path.name] = sha256_bytes(path.read_bytes())
-        seal = [key for key in content if isinstance(content[key], str) and len(content[key]) == 64]
-        manifest.write_bytes(sealed_json({key: item for key, item in content.items() if key not in seal}))
+        manifest.write_bytes(sealed_json(content))
         return ("store", path.name)
 
     return plant
