@@ -133,20 +133,40 @@ def write_picture(path: Path, seed: int, size: tuple[int, int] = (96, 64)) -> No
 
 
 def make_bulk(space: Workspace) -> None:
-    """Pictures as folder, list, tar and table; models; stores, indexes, pairs, truth, pictures of a translator."""
-    work = space.work
+    """Pictures, models, and all that commands make of them."""
+    make_pictures(space.work)
+    embedder_and_translator(space.work)
+    _more_models(space.work)
+    make_stores(space)
+    space.do("translate", "W/images", *TRANSLATE, "-o", "W/night")
+    space.do("translate", "W/images", *TRANSLATE, "--tar", "--tar-size", "3", "-o", "W/night-tar")
+    local = ("--model", "W/local.onnx", "--threads", "1", "--strongest", "20")
+    space.do("asmk", "build", "W/images", *local, "--words", "16", "--codebook", "W/codebook.npz", "-o", "W/asmk.npz")
+
+
+def make_pictures(work: Path) -> None:
+    """Pictures of a map and of queries, one of which does not decode; as folder, list, tar and table."""
     for number in range(PICTURES):
         write_picture(work / "images" / f"p{number}.{'png' if number % 3 else 'jpg'}", number)
         if number < 3:
             write_picture(work / "queries" / f"q{number}.png", 100 + number)
     (work / "images" / "p8.png").write_bytes((work / "images" / "p1.png").read_bytes()[:900])  # does not decode
-    write_text(work / "list.txt", "".join(f"images/{path.name}\n" for path in sorted((work / "images").iterdir())))
+    names = sorted(path.name for path in (work / "images").iterdir())
+    write_text(work / "list.txt", "".join(f"images/{name}\n" for name in names))
     (work / "tars").mkdir()
     (work / "tables").mkdir()
     tar_of(work / "images", work / "tars" / "images.tar")
     parquet_of(work / "images", work / "tables" / "images.parquet")
-    embedder_and_translator(work)
-    _more_models(work)
+    truth = {
+        "imlist": names,
+        "qimlist": ["q0.png", "q1.png", "q2.png"],
+        "gnd": [{"ok": [0, 1], "junk": [2]}, {"ok": [3], "junk": []}, {"ok": [5, 8], "junk": []}],
+    }
+    write_text(work / "truth.json", json.dumps(truth))
+
+
+def make_stores(space: Workspace) -> None:
+    """Stores of the pictures by ``embedder.onnx``, a begun one among them; indexes, pairs and a whitening."""
     space.do("extract", "W/images", *EXTRACT, "-o", "W/store")
     space.do("extract", "W/tars/images.tar", *EXTRACT, "-o", "W/store-tar")
     space.do("extract", "W/tables/images.parquet", *EXTRACT, "-o", "W/store-table")
@@ -157,18 +177,7 @@ def make_bulk(space: Workspace) -> None:
     space.do("index", "W/store", "-o", "W/index")
     space.do("index", "W/store", "-o", "W/index-hnsw", "--kind", "hnsw")
     space.do("pairs", "--query", "W/store-query", "--map", "W/store", "-k", "3", "-o", "W/pairs.txt")
-    space.do("translate", "W/images", *TRANSLATE, "-o", "W/night")
-    space.do("translate", "W/images", *TRANSLATE, "--tar", "--tar-size", "3", "-o", "W/night-tar")
     space.do("train", "whitening", "W/store", "--kind", "pca", "--dimension", "4", "-o", "W/whitening.npz")
-    local = ("--model", "W/local.onnx", "--threads", "1", "--strongest", "20")
-    space.do("asmk", "build", "W/images", *local, "--words", "16", "--codebook", "W/codebook.npz", "-o", "W/asmk.npz")
-    names = sorted(path.name for path in (work / "images").iterdir())
-    truth = {
-        "imlist": names,
-        "qimlist": ["q0.png", "q1.png", "q2.png"],
-        "gnd": [{"ok": [0, 1], "junk": [2]}, {"ok": [3], "junk": []}, {"ok": [5, 8], "junk": []}],
-    }
-    write_text(work / "truth.json", json.dumps(truth))
 
 
 def _more_models(work: Path) -> None:

@@ -92,7 +92,7 @@ def model_sha256(path: str | Path) -> str:
     file = Path(path)
     whole, rest = hashlib.sha256(), hashlib.sha256()
     try:
-        with file.open("rb") as handle:
+        with open_file(file) as handle:
             size = _size(handle)
             begin, stated = _checksum(handle, size)
             end = begin if stated is None else begin + CHECKSUM_BYTES
