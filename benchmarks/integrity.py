@@ -22,7 +22,8 @@ from benchmarks.shared.faults.inputs import input_faults
 from benchmarks.shared.faults.records import record_faults
 from benchmarks.shared.faults.scenarios import SCENARIOS, Scenario
 from benchmarks.shared.faults.stored import Fault, stored_faults
-from benchmarks.shared.faults.workspace import Ran, Workspace, make_bulk, make_places, make_training, run as gloam
+from benchmarks.shared.faults.workspace import Ran, Workspace, make_bulk, make_places, make_training
+from benchmarks.shared.faults.workspace import run as gloam
 from benchmarks.shared.result import Result
 
 SEED = 14
@@ -96,7 +97,7 @@ def controls(space: Workspace, wanted: Iterable[str]) -> dict[str, Any]:
     for name in wanted:
         for _ in range(2):
             did, found = ran(SCENARIOS[name], space)
-            if found is None and did[-1].code or did[-1].crash:
+            if (found is None and did[-1].code) or did[-1].crash:
                 raise RuntimeError(f"{name}, without a fault: {did[-1].crash or did[-1].said}")
             if made.setdefault(name, found) != found:
                 raise RuntimeError(f"{name}, without a fault: two runs differ")
@@ -134,4 +135,6 @@ def summed(rows: Sequence[dict[str, Any]]) -> Result:
     }
     bad = sum(counts[name] for name in BAD)
     detail = {"faults": len(rows), "outcomes": dict(counts), "kinds": by_kind, "seed": SEED, "list": rows}
-    return Result(bad, "silent faults, crashes and vague errors", f"0 of {LEAST} or more", not bad and len(rows) >= LEAST, detail)
+    return Result(
+        bad, "silent faults, crashes and vague errors", f"0 of {LEAST} or more", not bad and len(rows) >= LEAST, detail
+    )

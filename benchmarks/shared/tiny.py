@@ -1,4 +1,4 @@
-"""Small inputs of benchmarks that run many commands: models of random weights, narrow and quick, and packed pictures."""
+"""Small inputs of benchmarks that run many commands: narrow models of random weights, and packed pictures."""
 
 from __future__ import annotations
 

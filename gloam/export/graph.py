@@ -20,7 +20,7 @@ from gloam.errors import ModelError, require
 from gloam.files import write_bytes
 from gloam.model_card import METADATA_KEY, ModelCard
 from gloam.networks.checkpoints import weights_sha256
-from gloam.runtime.backends.onnx_file import CHECKSUM_KEY, with_checksum
+from gloam.runtime.backends.onnx_file import CHECKSUM_KEY, model_sha256, with_checksum
 
 OPSET = 20  # what the exporter of torch 2.13 verifies, read by TensorRT 10.3 and later
 LARGEST_SIDE = 16384  # pixels
@@ -103,6 +103,16 @@ def write_model(proto: Any, card: ModelCard, path: str | Path) -> None:
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise ModelError(f"{path}: the exported graph is invalid ({str(error).splitlines()[0]})") from error
     write_bytes(path, with_checksum(proto.SerializeToString(deterministic=True)))
+
+
+def read_graph(path: str | Path) -> Any:
+    """The ``ModelProto`` of an exported model, as it was written: what is made of it gets a checksum of its own.
+
+    Raises:
+        ModelError: the file is damaged.
+    """
+    model_sha256(path)
+    return require("onnx", "train", "export a model").load(path)
 
 
 def full_provenance(provenance: Mapping[str, Any], model: nn.Module) -> dict[str, Any]:

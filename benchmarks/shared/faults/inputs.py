@@ -178,8 +178,16 @@ def _place_faults() -> Iterator[Fault]:
     }
     for what, (path, edit) in edits.items():
         yield Fault("stale input", what, "localize", _edited(path, edit), "fresh")
-    yield Fault("stale input", "two map poses exchanged", "localize", _rows_exchanged(f"{MAP}/trajectories.txt"), "fresh")
-    yield Fault("stale input", "two files of records exchanged", "localize", _rows_exchanged(f"{MAP}/records_camera.txt"), "fresh")
+    yield Fault(
+        "stale input", "two map poses exchanged", "localize", _rows_exchanged(f"{MAP}/trajectories.txt"), "fresh"
+    )
+    yield Fault(
+        "stale input",
+        "two files of records exchanged",
+        "localize",
+        _rows_exchanged(f"{MAP}/records_camera.txt"),
+        "fresh",
+    )
     yield Fault("stale input", "a query less", "localize", _row_less(f"{QUERY}/records_camera.txt"), "fresh")
     yield Fault("stale input", "a map image less", "localize", _row_less(f"{MAP}/records_camera.txt"), "fresh")
     yield Fault("stale input", "pairs in another order", "localize", _row_less("places.txt", keep=True), "fresh")
@@ -236,7 +244,10 @@ def _rows_exchanged(path: str) -> Change:
         first, second = (rows[int(at)].split(", ") for at in rng.choice(len(rows), 2, replace=False))
         keys = {", ".join(row[:2]): row for row in (first, second)}
         swapped = dict(zip(keys, reversed(list(keys.values())), strict=True))
-        rows = [", ".join([key, *swapped[key][2:]]) if (key := ", ".join(row.split(", ")[:2])) in swapped else row for row in rows]
+        rows = [
+            ", ".join([key, *swapped[key][2:]]) if (key := ", ".join(row.split(", ")[:2])) in swapped else row
+            for row in rows
+        ]
         _write(work / path, head, rows)
         return (Path(path).name,)
 

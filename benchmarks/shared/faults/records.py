@@ -1,4 +1,4 @@
-"""What no reader may believe: cards that lie, numbers that are none, records of one name, images that count as missed."""
+"""What no reader may believe: cards that lie, numbers that are none, two records of one name, a truth that is wrong."""
 
 from __future__ import annotations
 
@@ -23,7 +23,9 @@ def record_faults() -> Iterator[Fault]:
     for what, change in CARDS.items():
         for scenario in ("extract anew", "check"):
             yield Fault("lying card", what, scenario, _card("embedder.onnx", change), "named")
-    yield Fault("lying card", "self-test of other values", "translate anew", _card("translator.onnx", _other_test), "named")
+    yield Fault(
+        "lying card", "self-test of other values", "translate anew", _card("translator.onnx", _other_test), "named"
+    )
     for name, scenario in (("embedder", "extract anew"), ("translator", "translate anew"), ("local", "asmk search")):
         for value in (NAN, INFINITE):
             yield Fault("not finite", f"weights of {value}", scenario, _weights(f"{name}.onnx", value), "named")
@@ -35,13 +37,29 @@ def record_faults() -> Iterator[Fault]:
             yield Fault("not finite", f"{name} of {value}", scenario, _packed(f"{name}.npz", value), "named")
         yield Fault("not finite", f"a whitening of {value}", "export", _packed("whitening.npz", value), "named")
         for column in (2, 6):
-            yield Fault("not finite", f"a map pose of {value}", "localize", _cell(f"{MAP}/trajectories.txt", column, value), "named")
-        yield Fault("not finite", f"a focal length of {value}", "localize", _cell(f"{QUERY}/sensors.txt", 6, value), "named")
+            yield Fault(
+                "not finite",
+                f"a map pose of {value}",
+                "localize",
+                _cell(f"{MAP}/trajectories.txt", column, value),
+                "named",
+            )
+        yield Fault(
+            "not finite", f"a focal length of {value}", "localize", _cell(f"{QUERY}/sensors.txt", 6, value), "named"
+        )
         yield Fault("not finite", f"a score of {value}", "localize", _cell("places.txt", 2, value), "named")
-        yield Fault("not finite", f"a pose of {value}", "eval localization", _cell("poses/2b/sensors/trajectories.txt", 6, value), "named")
+        yield Fault(
+            "not finite",
+            f"a pose of {value}",
+            "eval localization",
+            _cell("poses/2b/sensors/trajectories.txt", 6, value),
+            "named",
+        )
     yield Fault("no rotation", "a quaternion of zeros", "localize", _zeros, "named")
     for path in (f"{MAP}/records_camera.txt", f"{QUERY}/records_camera.txt", f"{MAP}/trajectories.txt"):
-        yield Fault("two of one", f"records of one timestamp and camera, {Path(path).name}", "localize", _twice(path), "named")
+        yield Fault(
+            "two of one", f"records of one timestamp and camera, {Path(path).name}", "localize", _twice(path), "named"
+        )
     for what, change in TRUTHS.items():
         yield Fault("wrong truth", what, "eval retrieval", _truth(change), "named")
 

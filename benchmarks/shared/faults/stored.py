@@ -33,7 +33,11 @@ class Fault:
 
 # Pattern; what reads it, and how often each; whether a run has nothing to compare it with, because it is an input.
 STORED: tuple[tuple[str, dict[str, int], bool], ...] = (
-    ("store/shards/*.npy", {"extract": 6, "index": 3, "pairs": 2, "eval retrieval": 2, "whitening": 2, "verify": 3}, False),
+    (
+        "store/shards/*.npy",
+        {"extract": 6, "index": 3, "pairs": 2, "eval retrieval": 2, "whitening": 2, "verify": 3},
+        False,
+    ),
     ("store/shards/*.parquet", {"extract": 6, "index": 3, "pairs": 2, "eval retrieval": 2, "verify": 3}, False),
     ("store/manifest.json", {"extract": 4, "index": 2, "eval retrieval": 2, "verify": 2}, False),
     ("store/failures.csv", {"extract": 2, "verify": 2}, False),

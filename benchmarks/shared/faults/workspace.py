@@ -209,7 +209,6 @@ LOCALIZE = (
 )
 
 
-
 DOMAINS = """
 trainer: cyclegan
 options:

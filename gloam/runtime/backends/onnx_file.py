@@ -6,8 +6,8 @@ The file is one protobuf message whose fields follow one another, each behind it
 but the metadata is skipped. Written here because a reader of the whole format is no part of a runtime: the onnx package
 comes with training, and ONNX Runtime shows metadata only of a session, which it starts only where it has every kernel.
 
-An entry of the metadata holds the checksum of all the other bytes, card and weights alike: a flipped bit of a weight may
-pass a self-test, whose tolerance spans what processors differ by.
+An entry of the metadata holds the checksum of all the other bytes, card and weights alike: a flipped bit of a weight
+may pass a self-test, whose tolerance spans what processors differ by.
 """
 
 from __future__ import annotations
@@ -41,7 +41,9 @@ VARINT, BYTES = 0, 2  # protobuf's wire types; the others have a length of their
 FIXED = {1: 8, 5: 4}
 LONGEST_VARINT = 10  # bytes
 CHECKSUM_KEY = "gloam.sha256"
-CHECKSUM_HEAD = bytes([METADATA << 3 | BYTES, 80, KEY << 3 | BYTES, 12]) + CHECKSUM_KEY.encode() + bytes([VALUE << 3 | BYTES, 64])
+CHECKSUM_HEAD = (
+    bytes([METADATA << 3 | BYTES, 80, KEY << 3 | BYTES, 12]) + CHECKSUM_KEY.encode() + bytes([VALUE << 3 | BYTES, 64])
+)
 CHECKSUM_BYTES = len(CHECKSUM_HEAD) + 64
 CHUNK = 1 << 20  # bytes
 
