@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -106,6 +107,13 @@ SWAPPED_IN = (  # two of those that match, drawn
 )
 
 
+# Caches that answer before those of a folder are read.
+BEFORE = {
+    "poses/workspace/features": ("poses/workspace/matches", "poses/workspace/poses"),
+    "poses/workspace/matches": ("poses/workspace/poses",),
+}
+
+
 def flip(path: Path, rng: np.random.Generator) -> str:
     """Flip one bit of a file; where, in words."""
     content = bytearray(path.read_bytes())
@@ -116,7 +124,9 @@ def flip(path: Path, rng: np.random.Generator) -> str:
 
 
 def chosen(work: Path, pattern: str, rng: np.random.Generator, count: int = 1) -> list[Path]:
-    """Some of the files that match, never empty ones."""
+    """Some of the files that match, never empty ones; what would keep them from being read is removed."""
+    for folder in BEFORE.get("/".join(pattern.split("/")[:3]), ()):
+        shutil.rmtree(work / folder)
     found = sorted(path for path in work.glob(pattern) if path.is_file() and path.stat().st_size)
     if len(found) < count:
         raise RuntimeError(f"{pattern}: the workspace has {len(found)} such files")
