@@ -52,14 +52,6 @@ VERBS = (
     "town",
     "doctor",
 )
-UNLISTED = ("store",)  # by the error of an unknown verb
-
-
-class _Verbs(dict[str, argparse.ArgumentParser]):
-    """Verbs by name. The error of an unknown one stays, word for word, what programs know; ``--help`` lists all."""
-
-    def __iter__(self) -> Iterator[str]:
-        return (verb for verb in super().__iter__() if verb not in UNLISTED)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -67,7 +59,6 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="gloam", description="Recognise by night a place that was only seen by day.")
     parser.add_argument("--version", action="version", version=f"gloam {__version__}")
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
-    verbs.choices = verbs._name_parser_map = _Verbs()
     for verb in VERBS:
         module = importlib.import_module(f"gloam.cli.{verb}{'_' if keyword.iskeyword(verb) else ''}")
         child = verbs.add_parser(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 from collections.abc import Sequence
 from dataclasses import replace
@@ -11,9 +12,9 @@ from gloam.errors import DataError, IncompatibleError, StoreError, UsageError, r
 from gloam.files import sha256_file
 from gloam.model_card import expect_same_space
 from gloam.runtime.descriptors.reading import stated_rule
-from gloam.runtime.descriptors.source import DescriptorSource
+from gloam.runtime.descriptors.source import DescriptorSource, finite_blocks
 from gloam.runtime.descriptors.writers import replaced_when_whole
-from gloam.runtime.search.index.build import stated_options, write_vectors
+from gloam.runtime.search.index.build import BLOCK, stated_options, write_vectors
 from gloam.runtime.search.index.card import (
     CARD,
     SCHEMA,
@@ -26,6 +27,7 @@ from gloam.runtime.search.index.card import (
     publish,
     read_index_card,
     read_names,
+    remove_strays,
     sums_and_sizes,
     write_names,
 )
@@ -36,7 +38,8 @@ def add_to_index(store: DescriptorSource, folder: str | Path) -> IndexCard:
     """Add the images of a store to an index; nothing is learned anew, and the search settings stay.
 
     A single file is written again with the new vectors; a sharded index gets one more shard. The recall in the card
-    stays that of the build, with its number of vectors.
+    stays that of the build, with its number of vectors. What has just been added is not added again, so that the same
+    call carries on after a kill at any moment.
 
     Args:
         store: descriptors of the index's space.
@@ -63,6 +66,10 @@ def add_to_index(store: DescriptorSource, folder: str | Path) -> IndexCard:
         raise DataError(f"{place}: the store holds no descriptors, there is nothing to add")
     check_files(place, card)
     names = read_names(place, card)
+    added = _content(store)
+    if card.added == added and names[-len(store.names) :] == list(store.names):
+        remove_strays(place)
+        return card
     expect_new_names(set(names), store.names, str(place))
     sharded = len(card.files) > 1
     try:
@@ -88,9 +95,18 @@ def add_to_index(store: DescriptorSource, folder: str | Path) -> IndexCard:
             names=new.names,
             sha256={name: card.sha256[name] for name in kept} | sums,
             sizes={name: (place / name).stat().st_size for name in kept} | sizes,
+            added=added,
         )
         publish(place, grown)
     return grown
+
+
+def _content(store: DescriptorSource) -> str:
+    """Checksum of names and descriptors."""
+    digest = hashlib.sha256("\n".join(store.names).encode())
+    for _, rows in finite_blocks(store, BLOCK):
+        digest.update(rows.astype("<f4").tobytes())
+    return digest.hexdigest()
 
 
 def merge_indexes(folders: Sequence[str | Path], output: str | Path) -> IndexCard:
@@ -156,6 +172,7 @@ def merge_indexes(folders: Sequence[str | Path], output: str | Path) -> IndexCar
             sizes=sizes,
             search={key: max(card.search.get(key, 0) for card in cards) for key in sorted(settings)},
             recall={},
+            added="",
         )
         publish(target, merged)
     return merged
