@@ -120,7 +120,11 @@ def input_faults() -> Iterator[Fault]:
         for change in OTHER_NAMES:
             more = (scenario, change) == ("translate", added)  # a folder of pictures takes new ones without a word
             yield Fault(
-                "other images", _words(change), scenario, _in_folder(change, () if more else GROW), "fresh" if more else "named"
+                "other images",
+                _words(change),
+                scenario,
+                _in_folder(change, () if more else GROW),
+                "fresh" if more else "named",
             )
             yield Fault("other images", _words(change), f"{scenario} --grow", _in_folder(change), "fresh")
     yield Fault("other images", "list in another order", "extract list", _reordered(GROW), "named")
@@ -261,6 +265,6 @@ def _row_less(path: str, keep: bool = False) -> Change:
     def plant(work: Path, rng: np.random.Generator) -> Sequence[str]:
         head, rows = _lines(work / path)
         _write(work / path, head, rows[::-1] if keep else rows[1:] if "sensors" in path else rows[::2])
-        return (Path(path).name,)
+        return (Path(path).name, "places.txt")
 
     return plant

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.shared.faults.inputs import MAP, QUERY, _lines, _write
+from benchmarks.shared.faults.scenarios import PROTOCOLS
 from benchmarks.shared.faults.stored import Fault, Plant
 from gloam.files import sealed_json, sha256_bytes
 from gloam.model_card import METADATA_KEY
@@ -60,8 +61,44 @@ def record_faults() -> Iterator[Fault]:
         yield Fault(
             "two of one", f"records of one timestamp and camera, {Path(path).name}", "localize", _twice(path), "named"
         )
+    for protocol in PROTOCOLS:
+        for source, folder, name, key, count in (
+            ("queries", "queries", "q0.png", "failed", 1),
+            ("map", "images", "p1.png", "failed_map", 2),  # another one has never decoded
+        ):
+            plant = _failed(folder, name, key, count)
+            yield Fault("counts as missed", f"an image of the {source}", f"score {source}, {protocol}", plant, "named")
+    for value in (NAN, INFINITE):
+        yield Fault("not finite", f"a global feature of {value}", "localize by features", _gfeat(value), "named")
+    yield Fault("two of one", "two models under one type of features", "features of another model", _nothing, "named")
     for what, change in TRUTHS.items():
         yield Fault("wrong truth", what, "eval retrieval", _truth(change), "named")
+
+
+def _failed(folder: str, name: str, key: str, count: int) -> Plant:
+    """An image does not decode any more: a score that is right says how many are counted as missed."""
+
+    def plant(work: Path, rng: np.random.Generator) -> Sequence[str]:
+        path = work / folder / name
+        path.write_bytes(path.read_bytes()[:500])
+        return (f'"{key}": {count},',)
+
+    return plant
+
+
+def _gfeat(value: float) -> Plant:
+    def plant(work: Path, rng: np.random.Generator) -> Sequence[str]:
+        path = sorted((work / "features").rglob("*.gfeat"))[0]
+        array = np.fromfile(path, np.float32)
+        array[0] = value
+        array.tofile(path)
+        return (path.name, path.stem)
+
+    return plant
+
+
+def _nothing(work: Path, rng: np.random.Generator) -> Sequence[str]:
+    return ("features", "places")
 
 
 def _set(*path: str, to: Any) -> Callable[[dict[str, Any]], None]:
@@ -171,7 +208,7 @@ def _descriptor(value: float) -> Plant:
         content = json.loads(manifest.read_bytes())
         content["sha256"][path.name] = sha256_bytes(path.read_bytes())
         manifest.write_bytes(sealed_json(content))
-        return ("store", path.name)
+        return ("store", path.name, "p3.jpg")
 
     return plant
 

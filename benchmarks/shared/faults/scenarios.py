@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import pyarrow.parquet as pq
 
-from benchmarks.shared.faults.workspace import EXTRACT, LOCALIZE, TRAIN, TRANSLATE, Ran
+from benchmarks.shared.faults.workspace import EXTRACT, FEATURES, LOCALIZE, TRAIN, TRANSLATE, Ran
 from gloam.files import sha256_file
 
 Found = Any
@@ -97,6 +97,20 @@ def _search(index: str, *queries: str) -> tuple[str, ...]:
 LOCAL = ("--model", "W/local.onnx", "--threads", "1", "--strongest", "20")
 PAIRS = ("pairs", "--query", "W/store-query", "--map", "W/store", "-k", "3", "-o", "W/new.txt")
 EVAL = ("eval", "retrieval", "--query", "W/store-query", "--map", "W/store", "--ground-truth", "W/truth.json", "--json")
+PROTOCOLS = {
+    "sets": ("--ground-truth", "W/truth.json"),
+    "vpr-bench": ("--ground-truth", "W/numbers.json"),
+    "clusters": ("--ground-truth", "W/clusters.csv"),
+    "distance": ("--query-positions", "W/positions-query.csv", "--map-positions", "W/positions-map.csv"),
+}
+
+
+def _scored(protocol: str, source: str, output: str) -> Scenario:
+    stores = ("--query", "W/store-query", "--map", "W/store", "--json")
+    score = ("eval", "retrieval", *stores, "--protocol", protocol, *PROTOCOLS[protocol])
+    return Scenario((("extract", f"W/{source}", *EXTRACT, "-o", f"W/{output}"), score), printed, (output,))
+
+
 TAR = ("--tar", "--tar-size", "3")
 SCENARIOS = {
     "extract": _extract("images", "store"),
@@ -148,6 +162,23 @@ SCENARIOS = {
     "localize": Scenario((LOCALIZE,), files("poses/2?/sensors/trajectories.txt", "poses/ewb/sensors/*"), ("poses",)),
     "eval localization": Scenario(
         (("eval", "localization", "--results", "W/poses", "--ground-truth", "W/town/query", "--json"),), printed, ()
+    ),
+    **{f"score queries, {name}": _scored(name, "queries", "store-query") for name in PROTOCOLS},
+    **{f"score map, {name}": _scored(name, "images", "store") for name in PROTOCOLS},
+    "localize by features": Scenario(
+        (
+            (
+                *("localize", "--mapping", "W/town/mapping", "--query", "W/town/query", "--method", "ewb"),
+                *("--global-features", "W/features", "-o", "W/poses-features", "--workers", "1"),
+            ),
+        ),
+        files("poses-features/ewb/sensors/*"),
+        ("poses-features",),
+    ),
+    "features of another model": Scenario(
+        (("extract", "W/town/query", *EXTRACT, "--photometric", "clahe", *FEATURES, "-o", "W/new"),),
+        files("features/**/*"),
+        ("new",),
     ),
     "train": Scenario((TRAIN,), files("run/*.safetensors"), ("run",)),
 }

@@ -78,6 +78,8 @@ STORED: tuple[tuple[str, dict[str, int], bool], ...] = (
     ("poses/*/sensors/*.txt", {"eval localization": 3}, True),
     ("truth.json", {"eval retrieval": 4}, True),
     ("places.txt", {"localize": 3}, True),
+    ("features/reconstruction/global_features/places/*/*/*.gfeat", {"localize by features": 3}, True),
+    ("features/reconstruction/global_features/places/*.txt", {"localize by features": 2}, True),
     ("town/*/sensors/*.txt", {"localize": 6}, True),
     ("images/p*.*g", {"extract": 4, "translate": 2}, True),
     ("tars/images.tar", {"extract tar": 4}, True),
@@ -160,7 +162,7 @@ def _flipped(pattern: str) -> Plant:
     def plant(work: Path, rng: np.random.Generator) -> Sequence[str]:
         (path,) = chosen(work, pattern, rng)
         flip(path, rng)
-        return names_of(work, path)
+        return [*names_of(work, path), *(("--grow",) if path.name == "list.txt" else ())]
 
     return plant
 

@@ -157,12 +157,20 @@ def make_pictures(work: Path) -> None:
     (work / "tables").mkdir()
     tar_of(work / "images", work / "tars" / "images.tar")
     parquet_of(work / "images", work / "tables" / "images.parquet")
-    truth = {
+    truth: dict[str, Any] = {
         "imlist": names,
         "qimlist": ["q0.png", "q1.png", "q2.png"],
         "gnd": [{"ok": [0, 1], "junk": [2]}, {"ok": [3], "junk": []}, {"ok": [5, 8], "junk": []}],
     }
     write_text(work / "truth.json", json.dumps(truth))
+    numbers = [[number, row["ok"]] for number, row in enumerate(truth["gnd"])]
+    write_text(work / "numbers.json", json.dumps({**truth, "gnd": numbers}))
+    for names, kind in ((truth["qimlist"], "query"), (truth["imlist"], "map")):
+        rows = [f"{name},{3 * number},0\n" for number, name in enumerate(names)]
+        write_text(work / f"positions-{kind}.csv", "".join(["image,x,y\n", *rows]))
+    every = [*truth["qimlist"], *truth["imlist"]]
+    rows = [f"{name},{number % 3}\n" for number, name in enumerate(every)]
+    write_text(work / "clusters.csv", "".join(["image,cluster\n", *rows]))
 
 
 def make_stores(space: Workspace) -> None:
@@ -201,8 +209,11 @@ def make_places(space: Workspace) -> None:
         space.do("extract", f"W/town/{part}", *EXTRACT, "-o", f"W/places-{part}")
     space.do("pairs", "--query", "W/places-query", "--map", "W/places-mapping", "-k", "4", "-o", "W/places.txt")
     space.do(*LOCALIZE)
+    for part in ("query", "mapping"):
+        space.do("extract", f"W/town/{part}", *EXTRACT, *FEATURES, "-o", f"W/places-{part}")
 
 
+FEATURES = ("--kapture", "W/features", "--feature-type", "places")
 LOCALIZE = (
     *("localize", "--mapping", "W/town/mapping", "--query", "W/town/query", "--pairs", "W/places.txt"),
     *("-o", "W/poses", "--method", "2a", "--method", "2b", "--method", "ewb", "--workers", "1"),
