@@ -49,12 +49,20 @@ _cleared: set[str] = set()  # folders that this process has cleared
 def atomic_write(path: str | Path) -> Iterator[BinaryIO]:
     """Open a binary handle whose content becomes ``path`` when the block ends without an error.
 
+    A device or a pipe is written to, never replaced: another file of the name ``/dev/null`` would break the system.
+
     Raises:
         StoreError: the disk is full or the folder cannot be written; ``path`` is then as it was before.
     """
     target = Path(path)
     temporary: str | None = None
     try:
+        if target.exists() and not target.is_file() and not target.is_dir():
+            descriptor = os.open(target, os.O_WRONLY | os.O_NONBLOCK)  # a pipe that nobody reads is an error, no wait
+            os.set_blocking(descriptor, True)
+            with os.fdopen(descriptor, "wb") as handle:
+                yield handle
+            return
         target.parent.mkdir(parents=True, exist_ok=True)
         descriptor, temporary = _temporary_file(target.parent)
         with os.fdopen(descriptor, "wb") as handle:
