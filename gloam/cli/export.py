@@ -9,6 +9,7 @@ from gloam.cli.shared.report import Report
 from gloam.cli.shared.request import filled
 from gloam.cli.shared.values import key_value, width_height
 from gloam.export.precision import PRECISIONS
+from gloam.heartbeat import to_stderr
 
 HELP = "export the weights of an embedder, translator or edge detector to one ONNX file with its card and self-test"
 
@@ -126,7 +127,7 @@ def run(arguments: argparse.Namespace) -> Report:
     """Export, and state the identities."""
     from gloam.export.weights import ExportRequest, export_weights
 
-    exported = export_weights(filled(ExportRequest, arguments, options=dict(arguments.option)))
+    exported = export_weights(filled(ExportRequest, arguments, options=dict(arguments.option)), to_stderr)
     return Report(exported.to_dict(), exported.to_text())
 
 

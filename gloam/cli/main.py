@@ -25,7 +25,7 @@ from typing import Literal, NoReturn
 from gloam import __version__
 from gloam.cli.shared.help_format import HelpFormatter
 from gloam.cli.shared.report import Report
-from gloam.errors import GloamError
+from gloam.errors import GloamError, missing_package
 from gloam.files import TEMPORARY_PREFIX, printable, printable_lines
 
 VERBS = (
@@ -101,16 +101,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         with _ended_by_signals():
             report: Report = arguments.run(arguments)
     except GloamError as error:
-        if arguments.debug:
-            traceback.print_exc()
-        print(printable(f"gloam {arguments.verb}: {error}"), file=sys.stderr)
-        return 2
+        return _refused(arguments, str(error))
+    except ImportError as error:
+        missing = missing_package(error)
+        if missing is None:
+            raise
+        return _refused(arguments, str(missing))
     except OSError as error:  # of a path that was given, for what is read and written is named where it is
-        if arguments.debug:
-            traceback.print_exc()
         place = "" if error.filename is None else f"{error.filename}: "
-        print(printable(f"gloam {arguments.verb}: {place}{error.strerror or error}; check the path"), file=sys.stderr)
-        return 2
+        return _refused(arguments, f"{place}{error.strerror or error}; check the path")
     except KeyboardInterrupt as ended:
         print(f"gloam {arguments.verb}: interrupted; {_left(arguments)}", file=sys.stderr)
         return 128 + (ended.number if isinstance(ended, Ended) else signal.SIGINT)
@@ -121,6 +120,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # whoever reads, e.g. head, has what they wanted
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter's last flush fails again
     return report.exit_code
+
+
+def _refused(arguments: argparse.Namespace, why: str) -> int:
+    if arguments.debug:
+        traceback.print_exc()
+    print(printable(f"gloam {arguments.verb}: {why}"), file=sys.stderr)
+    return 2
 
 
 def _left(arguments: argparse.Namespace) -> str:

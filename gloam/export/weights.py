@@ -8,12 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from gloam.errors import ModelError, UsageError
+from gloam.errors import ModelError, UsageError, require_all
 from gloam.export.exported import Exported
 from gloam.export.precision import PRECISIONS
 
 if TYPE_CHECKING:
     from gloam.export.precision.convert import Conversion
+    from gloam.heartbeat import Say
     from gloam.model_card import InputRule, ModelCard
     from gloam.padding import PaddingProfile
 
@@ -34,6 +35,7 @@ EMBEDDERS_ONLY = (
     "max_side",
     "stretch",
 )
+PACKAGES = ("torch", "onnx", "onnxscript")
 FRONT = ("translate", "resize")
 
 
@@ -46,7 +48,8 @@ class ExportRequest:
         weights: native ``.safetensors``, an embedder's state dict, or an exported float32 ``.onnx`` for ``precision``,
             ``translate`` or ``resize``; None for random weights.
         network: its name, for weights that do not say it themselves.
-        random_init: seed of random weights, a control.
+        random_init: seed of random weights, a control; an embedder's are settled on a street, so that it tells images
+            apart.
         options: of the network with random weights, e.g. ``{"width": 32}``.
         profile: native (``dynamic``) or padded (``fixed``) sizes.
         sides: padded heights and widths of the fixed profile, pixels.
@@ -117,11 +120,12 @@ class _Loaded:
     notes: list[str] = field(default_factory=list)
 
 
-def export_weights(request: ExportRequest) -> Exported:
+def export_weights(request: ExportRequest, say: Say | None = None) -> Exported:
     """Weights to one self-describing ONNX file, by what the weights are.
 
     Args:
         request: what to export, and how.
+        say: gets a line now and then where it takes long.
 
     Returns:
         the card of the written file, its identities (hex sha256), and the figures of the release check.
@@ -133,8 +137,11 @@ def export_weights(request: ExportRequest) -> Exported:
         DataError: the images to calibrate on cannot be read.
         MissingExtraError: torch or onnx is not installed.
     """
-    if request.weights is not None and request.weights.suffix == ".onnx":
-        return _finished(request.weights, None, request, [])
+    finished = request.weights is not None and request.weights.suffix == ".onnx"
+    check = () if request.precision == "fp32" else ("onnxruntime",)
+    require_all((*(("onnx",) if finished else PACKAGES), *check), "export a model")
+    if finished and request.weights is not None:
+        return _finished(request.weights, None, request, [], say)
     from gloam.padding import PaddingProfile
 
     loaded = _random(request) if request.weights is None else _from_file(request)
@@ -154,7 +161,7 @@ def export_weights(request: ExportRequest) -> Exported:
     with tempfile.TemporaryDirectory(prefix="gloam-export-") as folder:
         more = request.precision != "fp32" or _fronted(request)
         exact = Path(folder) / "model.onnx" if more else request.output
-        return _finished(exact, _export(loaded, request, exact, profile), request, loaded.notes)
+        return _finished(exact, _export(loaded, request, exact, profile), request, loaded.notes, say)
 
 
 def _given(request: ExportRequest, name: str) -> bool:
@@ -197,7 +204,9 @@ def _refuse(request: ExportRequest) -> None:
         raise UsageError("--option goes with --random-init; a checkpoint states its own options")
 
 
-def _finished(exact: Path, card: ModelCard | None, request: ExportRequest, notes: list[str]) -> Exported:
+def _finished(
+    exact: Path, card: ModelCard | None, request: ExportRequest, notes: list[str], say: Say | None
+) -> Exported:
     """What is still to be done to an exported float32 file: something in front, another precision, the record of it."""
     with tempfile.TemporaryDirectory(prefix="gloam-export-") as folder:
         if _fronted(request):
@@ -207,11 +216,11 @@ def _finished(exact: Path, card: ModelCard | None, request: ExportRequest, notes
             card = put_in_front(exact, whole, translator=request.translate, max_side=request.resize)
             exact = whole
         if card is None or request.precision != "fp32":
-            return Exported(request.output, *_converted(exact, request), notes)
+            return Exported(request.output, *_converted(exact, request, say), notes)
         return Exported(request.output, card, None, notes)
 
 
-def _converted(exact: Path, request: ExportRequest) -> tuple[ModelCard, Conversion]:
+def _converted(exact: Path, request: ExportRequest, say: Say | None) -> tuple[ModelCard, Conversion]:
     from gloam.data.sources import find_images
     from gloam.export.precision.convert import convert_precision
 
@@ -223,6 +232,7 @@ def _converted(exact: Path, request: ExportRequest) -> tuple[ModelCard, Conversi
         items=find_images(request.calibrate) if request.calibrate is not None else (),
         tolerance=request.tolerance,
         accept=request.accept_loss,
+        say=say,
     )
 
 
@@ -363,6 +373,7 @@ def _random(request: ExportRequest) -> _Loaded:
         raise UsageError("--random-init needs --network NAME")
     import torch
 
+    from gloam.export.random_weights import settle_random_weights
     from gloam.networks.edges import DETECTORS, create_detector
     from gloam.networks.embedders import create_embedder
     from gloam.networks.translators import GENERATORS, create_generator
@@ -376,6 +387,7 @@ def _random(request: ExportRequest) -> _Loaded:
     if request.network in DETECTORS:
         return _Loaded("edges", create_detector(request.network, **options), provenance)
     embedder = create_embedder(request.network, **options, **_embedder_options(request))
+    settle_random_weights(embedder)
     return _Loaded("embedder", embedder, provenance)
 
 

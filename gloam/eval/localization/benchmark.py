@@ -102,6 +102,7 @@ def run_localization(
     Raises:
         UsageError: unknown method, or bdi/csi without descriptors.
         DataError: an image without pose, intrinsics, file or features.
+        MissingExtraError: pycolmap is not installed, for 2a and 2b.
     """
     unknown = [method for method in methods if method not in METHODS]
     if unknown:
@@ -111,6 +112,8 @@ def run_localization(
     missing = sorted({name for names in retrieved.values() for name in names} - set(mapping.poses))
     if missing:
         raise DataError(f"{mapping.root}: retrieved image {missing[0]!r} has no pose")
+    if set(methods) - set(APPROXIMATIONS):
+        solver_version()  # a missing solver is said before any feature is found
     folder = Path(workspace) if workspace is not None else None
     matcher = PairMatcher(source, mapping, query, cache=folder, ratio=ratio, seed=seed)
     result = LocalizationResult()

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gloam.errors import ModelError, UsageError
+from gloam.errors import ModelError, UsageError, require_all
 from gloam.model_card import ModelCard
 from gloam.record import to_json
 from gloam.runtime.backends.facts import BackendFacts
@@ -136,6 +136,8 @@ def check_model(request: CheckRequest) -> Checked:
         IncompatibleError: the model was exported from other weights, or with other scales or another whitening.
         MissingExtraError: an optional package is absent.
     """
+    if request.weights is not None:
+        require_all(("torch",), "compare a model with its weights")
     session = open_session(request.model, request.placement)
     difference, tolerance = run_selftest(session)
     agreements = None if request.weights is None else _compare(request, request.weights, session)

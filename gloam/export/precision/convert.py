@@ -27,6 +27,7 @@ from gloam.export.graph import read_graph, write_model
 from gloam.export.precision.half import rounding_twin, to_half
 from gloam.export.precision.int8 import to_int8, worst_loss
 from gloam.export.precision.release_check import COSINE_LOSS, textured_image
+from gloam.heartbeat import Heartbeat, Say
 from gloam.model_card import METADATA_KEY, ModelCard, SelfTest
 from gloam.padding import reflect_to
 from gloam.runtime.backends.onnx_file import read_card
@@ -84,6 +85,7 @@ def convert_precision(
     items: Sequence[ImageItem] = (),
     tolerance: float | None = None,
     accept: bool = False,
+    say: Say | None = None,
 ) -> tuple[ModelCard, Conversion]:
     """Convert an exported float32 file and write it, if the release check allows.
 
@@ -95,6 +97,7 @@ def convert_precision(
             without, and are then checked on generated textures.
         tolerance: largest loss; by precision where it is left out.
         accept: write the file even where the check fails.
+        say: gets a line now and then where it takes long.
 
     Returns:
         the card that the file carries, and the conversion's report.
@@ -127,12 +130,16 @@ def convert_precision(
             made, half = to_half(proto, precision)
             details = asdict(half)
         else:
+            beat = Heartbeat(say, "measuring what int8 costs", None, "trials")
+            if say is not None:
+                say(f"ranges of {len(checker.given)} photographs, judged on {len(checker.images)} others")
+
+            def measured(model: Any, most: int | None = None) -> float:
+                beat.update()
+                return checker.loss(_written(model, carried, folder), most)
+
             made, report = to_int8(
-                proto,
-                checker.calibration(),
-                lambda model: checker.loss(_written(model, carried, folder)),
-                allowed,
-                lambda model: checker.loss(_written(model, carried, folder), RANKING),
+                proto, checker.calibration(), measured, allowed, lambda model: measured(model, RANKING)
             )
             details = asdict(report)
         file = _written(made if precision == "int8" else rounding_twin(made), carried, folder)

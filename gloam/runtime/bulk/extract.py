@@ -20,12 +20,13 @@ import numpy.typing as npt
 from gloam.data.images import decode_image
 from gloam.data.sources import ImageItem, find_images
 from gloam.errors import DataError, UsageError
+from gloam.heartbeat import progress_bar
 from gloam.model_card import LITERATURE, InputRule
 from gloam.record import to_json
 from gloam.runtime.bulk.driver import Driver, Pixels, Prepared, Task
 from gloam.runtime.bulk.metrics import served_metrics
 from gloam.runtime.bulk.resume import Resuming, look_again
-from gloam.runtime.bulk.stages import Queues, RunSummary, progress_bar, worker_threads
+from gloam.runtime.bulk.stages import Queues, RunSummary, worker_threads
 from gloam.runtime.descriptors.reading import INPUT_RULE
 from gloam.runtime.descriptors.store import OK, Job, Row, ShardWriter
 from gloam.runtime.models.embedder import Embedder
@@ -180,10 +181,10 @@ def extract(
     maker = ShardMaker(items, embedder, writer, options, summary)
     own = [shard for shard in range(writer.shards) if part.has(shard)]
     summary.images = sum(len(options.span(shard, len(items))) for shard in own)
-    threads, resuming = worker_threads(decode_threads), Resuming(grow, verify_sources)
+    threads, resuming = worker_threads(decode_threads), Resuming(grow, verify_sources, progress)
     with (
         served_metrics(metrics_port, summary, maker.queues),
-        progress_bar(summary.images, progress) as bar,
+        progress_bar(summary.images, shown=progress) as bar,
         summary.timed("total"),
     ):
         stale = stale_shards(items, writer, options, own, maker.tried, resuming, threads, summary, maker.queues)

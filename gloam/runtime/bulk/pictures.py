@@ -22,13 +22,14 @@ from gloam.data.images import decode_image, image_size
 from gloam.data.sources import ImageItem
 from gloam.errors import DataError, StoreError, UsageError
 from gloam.files import sha256_bytes
+from gloam.heartbeat import progress_bar
 from gloam.runtime.bulk.driver import Driver, Prepared, Task
 from gloam.runtime.bulk.metrics import served_metrics
 from gloam.runtime.bulk.picture_folder import PictureFolder, output_clashes, output_name
 from gloam.runtime.bulk.picture_sink import Failure, Picture, PictureSink
 from gloam.runtime.bulk.picture_tars import PictureTars
 from gloam.runtime.bulk.resume import Resuming, look_again, lost
-from gloam.runtime.bulk.stages import RunSummary, progress_bar, worker_threads
+from gloam.runtime.bulk.stages import RunSummary, worker_threads
 from gloam.runtime.models.image_model import ImageOperation, Pixels
 from gloam.runtime.output_folder import SourceStamps, names_sha256
 
@@ -143,7 +144,7 @@ def run_images(
         listed = {"images_sha256": names_sha256(items), "tar_size": tar_size}
         place = PictureTars(folder, {**job, **listed}, len(items), tar_size, grow)
     summary = PictureSummary(images=len(items))
-    run = _Run(items, operation, place, options, summary, Resuming(grow, verify_sources))
+    run = _Run(items, operation, place, options, summary, Resuming(grow, verify_sources, progress))
     with place:
         run.all(worker_threads(threads), metrics_port, progress)
     summary.backend = operation.backend
@@ -189,7 +190,7 @@ class _Run(Driver[_Note, Pixels]):
         summary, stamps = self.summary, SourceStamps(self.place.folder)
         with (
             served_metrics(metrics_port, summary, self.queues),
-            progress_bar(len(self.items), progress) as bar,
+            progress_bar(len(self.items), shown=progress) as bar,
             summary.timed("total"),
         ):
             stale = look_again(

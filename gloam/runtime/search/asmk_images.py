@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from gloam.data.images import decode_image
 from gloam.data.sources import ImageItem, find_images
-from gloam.errors import DataError, ImageError
+from gloam.errors import DataError, ImageError, require
 from gloam.heartbeat import progress_bar
 from gloam.model_card import InputRule, expect_same_space
 from gloam.runtime.backends.placement import Placement
@@ -157,6 +157,7 @@ def learn_codebook(images: Extracted, words: int = WORDS, seed: int = 0, sampled
     Raises:
         DataError: fewer features than words.
     """
+    require("faiss", "cpu", "learn a codebook")  # before any feature is found
     random = np.random.default_rng([seed, 31])
     share = max(sampled // max(len(images.items), 1), 1)
     kept = []
