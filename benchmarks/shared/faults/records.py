@@ -70,7 +70,7 @@ def record_faults() -> Iterator[Fault]:
             yield Fault("counts as missed", f"an image of the {source}", f"score {source}, {protocol}", plant, "named")
     for value in (NAN, INFINITE):
         yield Fault("not finite", f"a global feature of {value}", "localize by features", _gfeat(value), "named")
-    yield Fault("two of one", "two models under one type of features", "features of another model", _nothing, "named")
+    yield Fault("two of one", "two models under one type of features", "features", _card("embedder.onnx", _other_model, "global_features"), "named")
     for what, change in TRUTHS.items():
         yield Fault("wrong truth", what, "eval retrieval", _truth(change), "named")
 
@@ -97,10 +97,6 @@ def _gfeat(value: float) -> Plant:
     return plant
 
 
-def _nothing(work: Path, rng: np.random.Generator) -> Sequence[str]:
-    return ("features", "places")
-
-
 def _set(*path: str, to: Any) -> Callable[[dict[str, Any]], None]:
     def change(card: dict[str, Any]) -> None:
         place = card
@@ -117,6 +113,10 @@ def _other_test(card: dict[str, Any]) -> None:
 
 def _nan_test(card: dict[str, Any]) -> None:
     card["selftest"]["output"][0] = NAN
+
+
+def _other_model(card: dict[str, Any]) -> None:
+    card["provenance"]["weights_sha256"] = "0" * 64
 
 
 CARDS: dict[str, Callable[[dict[str, Any]], None]] = {
@@ -146,7 +146,7 @@ def _graph(path: Path, change: Callable[[Any], None]) -> None:
     path.write_bytes(with_checksum(proto.SerializeToString(deterministic=True)))
 
 
-def _card(name: str, change: Callable[[dict[str, Any]], None]) -> Plant:
+def _card(name: str, change: Callable[[dict[str, Any]], None], *marks: str) -> Plant:
     def edit(proto: Any) -> None:
         entry = next(entry for entry in proto.metadata_props if entry.key == METADATA_KEY)
         card = json.loads(entry.value)
@@ -159,7 +159,7 @@ def _card(name: str, change: Callable[[dict[str, Any]], None]) -> Plant:
 
     def plant(work: Path, rng: np.random.Generator) -> Sequence[str]:
         _graph(work / name, edit)
-        return (name,)
+        return (name, *marks)
 
     return plant
 

@@ -175,8 +175,8 @@ SCENARIOS = {
         files("poses-features/ewb/sensors/*"),
         ("poses-features",),
     ),
-    "features of another model": Scenario(
-        (("extract", "W/town/query", *EXTRACT, "--photometric", "clahe", *FEATURES, "-o", "W/new"),),
+    "features": Scenario(
+        (("extract", "W/town/query", *EXTRACT, *FEATURES, "-o", "W/new"),),
         files("features/**/*"),
         ("new",),
     ),
