@@ -91,7 +91,10 @@ def temporary_folder(parent: Path, label: str = "") -> Iterator[Path]:
     _clear_once(parent)
     while True:
         path = tempfile.mkdtemp(prefix=f"{OF_THIS_MACHINE}{label}", dir=parent)
-        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            descriptor = os.open(path, os.O_RDONLY)
+        except FileNotFoundError:  # another process, on its first look here, took it for a dead one's
+            continue
         if _claim(descriptor, path):
             break
         os.close(descriptor)

@@ -161,6 +161,23 @@ def test_temporaries_of_the_dead_go_and_those_of_the_living_stay(tmp_path: Path)
     assert all(path.read_text() == "precious" for path in others)
 
 
+def test_a_temporary_folder_that_is_cleared_before_it_is_claimed_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened, made = os.open, []
+
+    def cleared(path: str, *options: int) -> int:
+        if not made:
+            made.append(path)
+            os.rmdir(path)
+        return opened(path, *options)
+
+    monkeypatch.setattr("os.open", cleared)
+    with temporary_folder(tmp_path) as folder:
+        assert folder.is_dir()
+        assert str(folder) != made[0]
+
+
 def test_a_temporary_folder_goes_with_its_block(tmp_path: Path) -> None:
     with temporary_folder(tmp_path, "ray-") as folder:
         (folder / "inside").write_text("x")
