@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from gloam.errors import UsageError, require_all
+from gloam.errors import ModelError, UsageError, require_all
 from gloam.export.exported import Exported
 from gloam.export.precision import PRECISIONS
 
@@ -258,7 +258,15 @@ def _export(loaded: _Loaded, request: ExportRequest, output: Path, profile: Padd
             kind, more["scales"] = "local_features", _scales_of_local(model, request)
         else:
             model = _with_pipeline(model, request)
+    if request.weights is not None:
+        _expect_finite(model, request.weights)
     return exporters[kind](model, output, profile=profile, provenance=loaded.provenance, **more)
+
+
+def _expect_finite(model: Any, weights: Path) -> None:
+    for name, values in model.state_dict().items():
+        if not values.isfinite().all():
+            raise ModelError(f"{weights}: {name} holds values that are not finite; a training that diverged left them")
 
 
 def _input_rule(request: ExportRequest) -> InputRule:

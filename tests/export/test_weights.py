@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 
-from gloam.errors import UsageError
+from gloam.errors import ModelError, UsageError
 from gloam.export.weights import ExportRequest, export_weights
 from gloam.model_card import NATIVE, InputRule
+from gloam.networks.checkpoints import save_checkpoint
+from gloam.networks.embedders import create_embedder
 from gloam.record import to_json
 from gloam.runtime.backends.onnx_file import read_card
 
@@ -98,3 +100,15 @@ def test_only_embedders_have_an_input_rule(tmp_path: Path) -> None:
             export_weights(
                 ExportRequest(tmp_path / "m.onnx", random_init=0, network="hed", options={"width": 4}, **given)
             )
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_diverged_are_named_before_anything_is_traced(tmp_path: Path, value: float) -> None:
+    model = create_embedder("gem_resnet18", width=4)
+    model.state_dict()["features.4.0.conv1.weight"].view(-1)[5] = value
+    save_checkpoint(tmp_path / "m.safetensors", model, {})
+    with pytest.raises(
+        ModelError, match=r"m\.safetensors: features\.4\.0\.conv1\.weight holds values that are not fin"
+    ):
+        export_weights(ExportRequest(tmp_path / "m.onnx", tmp_path / "m.safetensors"))
+    assert [path.name for path in tmp_path.iterdir()] == ["m.safetensors"]

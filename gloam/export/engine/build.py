@@ -21,11 +21,11 @@ from gloam import __version__
 from gloam.errors import ModelError, StoreError, UsageError
 from gloam.export.engine.options import BuildOptions
 from gloam.export.engine.serialize import Shapes, mebibytes, serialize
-from gloam.files import atomic_write, sha256_bytes, sha256_file, write_failure
+from gloam.files import atomic_write, sha256_bytes, write_failure
 from gloam.model_card import ModelCard
 from gloam.runtime.backends.cuda.device import Device
 from gloam.runtime.backends.cuda.open import open_device
-from gloam.runtime.backends.onnx_file import read_card
+from gloam.runtime.backends.onnx_file import model_sha256, read_card
 from gloam.runtime.backends.tensorrt.api import EngineLog, hardware_level, load_rtx, load_tensorrt
 from gloam.runtime.backends.tensorrt.engine_card import NAMES, PLAN, EngineCard, EngineKey, read_engine_card, read_plan
 
@@ -132,7 +132,7 @@ def build_engine(
     if not rtx and device is None:
         device = open_device()
     level = None if rtx else hardware_level(trt, options.hardware)
-    onnx_sha256 = sha256_file(model)
+    onnx_sha256 = model_sha256(model)
     gpu = None if rtx or device is None else device.info
     key = EngineKey(
         fingerprint=card.fingerprint(onnx_sha256),

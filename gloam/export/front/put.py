@@ -14,12 +14,12 @@ from pathlib import Path
 import numpy as np
 
 from gloam.data.images import MIN_SIDE, resize_image
-from gloam.errors import ModelError, UsageError, require
+from gloam.errors import ModelError, UsageError
 from gloam.export.embedder import SELFTEST_DYNAMIC
 from gloam.export.front.compose import Stage, compose
 from gloam.export.front.reflection import cropping_graph, padding_graph
 from gloam.export.front.shrink import shrinking_graph
-from gloam.export.graph import flat
+from gloam.export.graph import flat, read_graph
 from gloam.export.spec import BELOW, Shapes, larger_shapes, write_proved
 from gloam.export.translator import export_translator
 from gloam.model_card import NATIVE, InputRule, ModelCard, SelfTest, selftest_images
@@ -78,10 +78,9 @@ def put_in_front(
             file, model = before
             stages += _translating(file, model.card, card.profile, "shrink.resized" if stages else "images")
             card = _fused(card, model)
-        onnx = require("onnx", "train", "export a model")
         last = {"shrink": "resized", "crop": "cropped"}[stages[-1].name]
         links = {"images": f"{stages[-1].name}.{last}"}
-        proto = compose([*stages, Stage("embed", onnx.load(embedder), links)])
+        proto = compose([*stages, Stage("embed", read_graph(embedder), links)])
         first = _shapes(card)
         tests = [
             _selftest(card, behind, None if before is None else before[1], fed) for fed in (first, _larger(card, first))
@@ -147,14 +146,13 @@ def _load_translator(path: Path, profile: PaddingProfile, folder: Path) -> tuple
 
 def _translating(file: Path, card: ModelCard, profile: PaddingProfile, images: str) -> list[Stage]:
     """Padding, the translator and cropping; ``images`` names the tensor that they begin with."""
-    onnx = require("onnx", "train", "export a model")
     fixed = profile.kind == "fixed"
     own = {} if images == "images" else {"images": images}
     padding = padding_graph(fixed, card.profile.multiple, card.profile.minimum)
     translated = f"translate.{card.outputs[0].name}"
     return [
         Stage("pad", padding, own),
-        Stage("translate", onnx.load(file), {card.inputs[0].name: "pad.padded"}),
+        Stage("translate", read_graph(file), {card.inputs[0].name: "pad.padded"}),
         Stage("crop", cropping_graph(fixed), {**own, "translated": translated}),
     ]
 

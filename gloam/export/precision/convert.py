@@ -23,7 +23,7 @@ from gloam.data.sources import ImageItem
 from gloam.errors import DataError, ImageError, IncompatibleError, ModelError, UsageError, require
 from gloam.eval.retrieval.places import ground_truth_of_places, places_by_folder
 from gloam.eval.retrieval.scores import evaluate
-from gloam.export.graph import write_model
+from gloam.export.graph import read_graph, write_model
 from gloam.export.precision.half import rounding_twin, to_half
 from gloam.export.precision.int8 import to_int8, worst_loss
 from gloam.export.precision.release_check import COSINE_LOSS, textured_image
@@ -108,7 +108,7 @@ def convert_precision(
         UsageError: int8 without calibration images.
         DataError: none of the images can be read.
     """
-    onnx = require("onnx", "train", "convert a model's precision")
+    require("onnx", "train", "convert a model's precision")
     if precision not in PRECISIONS:
         raise UsageError(f"unknown precision {precision!r}; choose fp32, {', '.join(PRECISIONS)}")
     if precision == "int8" and not items:
@@ -121,7 +121,7 @@ def convert_precision(
         raise ModelError(f"{source}: models of kind '{card.kind}' stay in float32")
     limits = COSINE_LOSS if card.embeds else MAP_DIFFERENCE
     allowed = limits[precision] if tolerance is None else tolerance
-    proto = onnx.load(source)
+    proto = read_graph(source)
     with tempfile.TemporaryDirectory(prefix="gloam-precision-") as temporary:
         folder = Path(temporary)
         carried = dataclasses.replace(card, precision=precision)

@@ -5,10 +5,14 @@ An identity of a model is of one file, so weights that the graph takes from anot
 The file is one protobuf message whose fields follow one another, each behind its number and its length, so everything
 but the metadata is skipped. Written here because a reader of the whole format is no part of a runtime: the onnx package
 comes with training, and ONNX Runtime shows metadata only of a session, which it starts only where it has every kernel.
+
+An entry of the metadata holds the checksum of all the other bytes, card and weights alike: a flipped bit of a weight
+may pass a self-test, whose tolerance spans what processors differ by.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -36,6 +40,12 @@ MOST_OF_CARD = 1 << 26  # bytes
 VARINT, BYTES = 0, 2  # protobuf's wire types; the others have a length of their own
 FIXED = {1: 8, 5: 4}
 LONGEST_VARINT = 10  # bytes
+CHECKSUM_KEY = "gloam.sha256"
+CHECKSUM_HEAD = (
+    bytes([METADATA << 3 | BYTES, 80, KEY << 3 | BYTES, 12]) + CHECKSUM_KEY.encode() + bytes([VALUE << 3 | BYTES, 64])
+)
+CHECKSUM_BYTES = len(CHECKSUM_HEAD) + 64
+CHUNK = 1 << 20  # bytes
 
 
 def read_card(path: str | Path) -> ModelCard:
@@ -66,6 +76,57 @@ def read_card(path: str | Path) -> ModelCard:
     if not cards:
         raise ModelError(f"{file}: an ONNX file without a gloam model card; export it with `gloam export`")
     return ModelCard.from_json(cards[0], str(file))
+
+
+def with_checksum(model: bytes) -> bytes:
+    """A serialised model without such an entry, with the checksum of its bytes behind them."""
+    return model + CHECKSUM_HEAD + hashlib.sha256(model).hexdigest().encode()
+
+
+def model_sha256(path: str | Path) -> str:
+    """Hex sha256 of a model file, whose bytes are compared with the checksum that it was written with.
+
+    A file without one is from before there was one, or from elsewhere, and is taken as it is.
+
+    Raises:
+        ModelError: the file is damaged, or was changed by another program.
+    """
+    file = Path(path)
+    whole, rest = hashlib.sha256(), hashlib.sha256()
+    try:
+        with open_file(file) as handle:
+            size = _size(handle)
+            begin, stated = _checksum(handle, size)
+            end = begin if stated is None else begin + CHECKSUM_BYTES
+            for start, stop, hashes in ((0, begin, (whole, rest)), (begin, end, (whole,)), (end, size, (whole, rest))):
+                handle.seek(start)
+                while chunk := handle.read(min(stop - handle.tell(), CHUNK)):
+                    for running in hashes:
+                        running.update(chunk)
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{file}: not a readable ONNX model, or truncated ({error})") from error
+    if stated is not None and stated != rest.hexdigest():
+        raise ModelError(
+            f"{file}: damaged, or changed since it was exported, for its checksum differs; copy or export it again, or "
+            f"take the entry {CHECKSUM_KEY} out of its metadata where another program changed it on purpose"
+        )
+    return whole.hexdigest()
+
+
+def _checksum(handle: BinaryIO, size: int) -> tuple[int, str | None]:
+    """Where the entry with the checksum begins, and the checksum; the end of the file and None where there is none.
+
+    Raises:
+        ValueError: no protobuf message, or one that ends early.
+    """
+    for number, stop in _fields(handle, size):
+        begin = handle.tell() - 2  # its number and its length are a byte each
+        if number == METADATA and stop - begin == CHECKSUM_BYTES:
+            handle.seek(begin)
+            entry = handle.read(CHECKSUM_BYTES)
+            if entry.startswith(CHECKSUM_HEAD):
+                return begin, entry[len(CHECKSUM_HEAD) :].decode("ascii", "replace")
+    return size, None
 
 
 def _size(handle: BinaryIO) -> int:

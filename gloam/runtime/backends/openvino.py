@@ -18,10 +18,9 @@ import numpy as np
 import numpy.typing as npt
 
 from gloam.errors import DeviceError, ModelError, UsageError, require
-from gloam.files import sha256_file
 from gloam.model_card import ModelCard
 from gloam.runtime.backends.facts import BackendFacts
-from gloam.runtime.backends.onnx_file import read_card
+from gloam.runtime.backends.onnx_file import model_sha256, read_card
 from gloam.runtime.backends.processor import usable_cores
 from gloam.runtime.backends.session import expect_graph, threads_of_a_run
 
@@ -94,7 +93,7 @@ class OpenVinoSession:
                 "or --backend onnxruntime"
             )
         self.card: ModelCard = replace(card, precision=PRECISIONS[runs]) if card.precision == "fp32" else card
-        self.fingerprint = self.card.fingerprint(sha256_file(self._file))
+        self.fingerprint = self.card.fingerprint(model_sha256(self._file))
         self._dtypes = {spec.name: np.dtype(spec.dtype) for spec in self.card.inputs}
         self._idle: SimpleQueue[Any] = SimpleQueue()
         streams = int(self._compiled.get_property("NUM_STREAMS"))

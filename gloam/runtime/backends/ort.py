@@ -13,12 +13,11 @@ import numpy as np
 import numpy.typing as npt
 
 from gloam.errors import DeviceError, ModelError, UsageError, require
-from gloam.files import sha256_file
 from gloam.model_card import ModelCard
 from gloam.runtime.backends.cuda.device import DeviceMemoryError
 from gloam.runtime.backends.cuda.driver import find_driver
 from gloam.runtime.backends.facts import BackendFacts
-from gloam.runtime.backends.onnx_file import read_card
+from gloam.runtime.backends.onnx_file import model_sha256, read_card
 from gloam.runtime.backends.ort_binding import BoundRunner
 from gloam.runtime.backends.ort_plugin import PROVIDER, RTX, add_plugin
 from gloam.runtime.backends.processor import usable_cores
@@ -86,7 +85,7 @@ class OrtSession:
         # Runtime without CUDA, as the plugin may have, cannot do.
         self._bound = None if device in ("cpu", RTX) else BoundRunner(ort, self._session, "cuda")
         self._divisible = all(spec.shape[:1] == ("batch",) for spec in (*self.card.inputs, *self.card.outputs))
-        self.fingerprint = self.card.fingerprint(sha256_file(file))
+        self.fingerprint = self.card.fingerprint(model_sha256(file))
         self.backend = BackendFacts(
             "onnxruntime",
             tuple(active),

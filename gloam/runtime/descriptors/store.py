@@ -38,6 +38,7 @@ from gloam.files import (
 )
 from gloam.record import fill_dataclass
 from gloam.runtime.descriptors.reading import space_of, stated_rule
+from gloam.runtime.descriptors.source import finite_blocks
 from gloam.runtime.output_folder import (
     FAILURES,
     MANIFEST,
@@ -352,10 +353,15 @@ class DescriptorStore:
                 yield names[start : start + rows], np.asarray(descriptors[start : start + rows], np.float32)
 
     def load(self) -> npt.NDArray[np.float32]:
-        """All descriptors, float32 ``[n, D]``; for sets that fit into memory."""
+        """All descriptors, float32 ``[n, D]``; for sets that fit into memory.
+
+        Raises:
+            StoreError: see :meth:`blocks`.
+            DataError: a descriptor is not finite; its image is named.
+        """
         matrix = np.empty((len(self), self.dimension), np.float32)
         start = 0
-        for _, block in self.blocks():
+        for _, block in finite_blocks(self, 65536):
             matrix[start : start + len(block)] = block
             start += len(block)
         return matrix

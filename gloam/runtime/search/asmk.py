@@ -168,7 +168,7 @@ class Codebook:
             ModelError: absent or no such file.
         """
         arrays, header = _read_npz(path, "codebook", ("centroids",))
-        return cls(arrays["centroids"], str(header.get("space", "")), _rule(header, path))
+        return _codebook(arrays, header, path)
 
 
 def pack(signs: npt.NDArray[np.bool_]) -> Codes:
@@ -311,8 +311,7 @@ class AsmkIndex:
         """
         arrays, header = _read_npz(path, "asmk", ("centroids", "offsets", "images", "codes", "norms"))
         try:
-            codebook = Codebook(arrays["centroids"], str(header.get("space", "")), _rule(header, path))
-            index = cls(codebook, header["alpha"], header["threshold"])
+            index = cls(_codebook(arrays, header, path), header["alpha"], header["threshold"])
             index.names = [str(name) for name in header["names"]]
             index.failures = {str(name): str(reason) for name, reason in dict(header.get("failures", {})).items()}
         except (KeyError, TypeError, ValueError) as error:
@@ -357,6 +356,14 @@ class AsmkIndex:
 def _stated(codebook: Codebook) -> dict[str, Any]:
     """The part of a header that says how images were resized."""
     return {} if codebook.input_rule is None else {"input_rule": to_json(codebook.input_rule)}
+
+
+def _codebook(arrays: dict[str, npt.NDArray[Any]], header: dict[str, Any], path: str | Path) -> Codebook:
+    rule = _rule(header, path)
+    try:
+        return Codebook(arrays["centroids"], str(header.get("space", "")), rule)
+    except ModelError as error:
+        raise ModelError(f"{path}: {error}; build it again") from error
 
 
 def _rule(header: dict[str, Any], path: str | Path) -> InputRule | None:

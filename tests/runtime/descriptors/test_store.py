@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from gloam.cli.main import main
-from gloam.errors import StoreError
+from gloam.errors import DataError, StoreError
 from gloam.files import sealed_json
 from gloam.runtime.descriptors import store as module
 from gloam.runtime.descriptors.store import DescriptorStore, Job, Row, ShardWriter, shard_paths
@@ -206,3 +206,14 @@ def test_what_reads_a_store_names_the_damage_or_is_told_to_trust(
         assert "part-000001.npy: damaged, its checksum differs; run the same `gloam extract` again" in error, words
         assert error.count("\n") == 1
         assert main([*words, "--trust"]) == 0, words
+
+
+def test_a_descriptor_that_is_no_number_is_named_by_its_image(tmp_path: Path) -> None:
+    writer = ShardWriter.begin(tmp_path, JOB, 3)
+    for shard in range(3):
+        write_shard(writer, shard)
+    rows = [Row(name, "0" * 64, 64, 48, "48x64") for name in SOURCE.names[4:8]]
+    writer.write(1, rows, np.where(np.arange(8) == 3, np.inf, SOURCE.rows[4:8]).astype(np.float16))
+    writer.finish()
+    with pytest.raises(DataError, match=f"the descriptor of '{SOURCE.names[4]}' is not finite"):
+        DescriptorStore.open(tmp_path).load()

@@ -17,7 +17,7 @@ from PIL import Image
 import gloam
 from gloam.cli.main import main
 from gloam.data.images import decode_image, resize_image
-from gloam.errors import ImageError, IncompatibleError, UsageError
+from gloam.errors import ImageError, IncompatibleError, ModelError, UsageError
 from gloam.model_card import LITERATURE, METADATA_KEY, NATIVE, InputRule
 from gloam.padding import PaddingProfile
 from gloam.runtime.bench.run import BenchRequest, read_images
@@ -88,6 +88,18 @@ def test_python_extraction_and_queries_give_the_same_bits(
     np.testing.assert_array_equal(queries.descriptors, described)
     # The control: other sizes, other numbers.
     assert embedder.input_rule == NATIVE or (embedder.reading(NATIVE)(given) != described).any()
+
+
+def test_queries_are_not_described_by_a_model_that_computes_something_else(photographs: Path, tmp_path: Path) -> None:
+    model = write_model(tmp_path / "m.onnx", None)
+    assert main(["extract", str(photographs), "-o", str(tmp_path / "store"), "--model", str(model)]) == 0
+    build_index(DescriptorStore.open(tmp_path / "store"), tmp_path / "index")
+    proto = onnx.load(model)
+    weights = next(item for item in proto.graph.initializer if item.name == "matrix")
+    weights.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(weights)[::-1].copy(), "matrix"))
+    onnx.save(proto, model)
+    with pytest.raises(ModelError, match=r"m\.onnx: its self-test failed"):
+        describe_queries(photographs, model, read_index_card(tmp_path / "index"))
 
 
 @pytest.mark.parametrize("rule", RULES[1:], ids=str)

@@ -138,6 +138,13 @@ def test_bad_input_is_one_line(tmp_path: Path) -> None:
     index = AsmkIndex(Codebook(codebook.centroids, space="a" * 64))
     broken = database[0].copy()
     broken[3, 0] = np.nan
+    codebook.save(tmp_path / "words.npz")
+    index.save(tmp_path / "nan.npz")
+    for path in (tmp_path / "words.npz", tmp_path / "nan.npz"):
+        with np.load(path) as kept:
+            arrays = dict(kept)
+        arrays["centroids"][0, 0] = np.nan
+        np.savez(path, **arrays)
     refusals: list[tuple[type[GloamError], str, object]] = [
         (DataError, "a.jpg: ASMK: local feature 3 is not finite", lambda: index.add("a.jpg", broken)),
         (IncompatibleError, "words have 32 dimensions", lambda: index.add("a.jpg", database[0][:, :20])),
@@ -145,6 +152,8 @@ def test_bad_input_is_one_line(tmp_path: Path) -> None:
         (DataError, "900 words need at least as many", lambda: Codebook.learn(database[0], 900)),
         (DataError, "codebook: local feature 3 is not finite", lambda: Codebook.learn(broken, 2)),
         (ModelError, "must be finite", lambda: Codebook(np.full((2, 2), np.nan, np.float32))),
+        (ModelError, r"words\.npz: codebook: .* must be finite", lambda: Codebook.load(tmp_path / "words.npz")),
+        (ModelError, r"nan\.npz: codebook: .* must be finite", lambda: AsmkIndex.load(tmp_path / "nan.npz")),
         (UsageError, "needs alpha > 0", lambda: AsmkIndex(codebook, alpha=0)),
         (ModelError, "no such file", lambda: AsmkIndex.load(tmp_path / "absent.npz")),
     ]
