@@ -49,12 +49,20 @@ _cleared: set[str] = set()  # folders that this process has cleared
 def atomic_write(path: str | Path) -> Iterator[BinaryIO]:
     """Open a binary handle whose content becomes ``path`` when the block ends without an error.
 
+    A device or a pipe is written to, never replaced: another file of the name ``/dev/null`` would break the system.
+
     Raises:
         StoreError: the disk is full or the folder cannot be written; ``path`` is then as it was before.
     """
     target = Path(path)
     temporary: str | None = None
     try:
+        if target.exists() and not target.is_file() and not target.is_dir():
+            descriptor = os.open(target, os.O_WRONLY | os.O_NONBLOCK)  # a pipe that nobody reads is an error, no wait
+            os.set_blocking(descriptor, True)
+            with os.fdopen(descriptor, "wb") as handle:
+                yield handle
+            return
         target.parent.mkdir(parents=True, exist_ok=True)
         descriptor, temporary = _temporary_file(target.parent)
         with os.fdopen(descriptor, "wb") as handle:
@@ -83,7 +91,10 @@ def temporary_folder(parent: Path, label: str = "") -> Iterator[Path]:
     _clear_once(parent)
     while True:
         path = tempfile.mkdtemp(prefix=f"{OF_THIS_MACHINE}{label}", dir=parent)
-        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            descriptor = os.open(path, os.O_RDONLY)
+        except FileNotFoundError:  # another process, on its first look here, took it for a dead one's
+            continue
         if _claim(descriptor, path):
             break
         os.close(descriptor)

@@ -7,6 +7,7 @@ import gzip
 import json
 import os
 import signal
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -36,6 +37,7 @@ from gloam.files import (
     temporary_folder,
     write_bytes,
     write_json,
+    write_text,
     write_where_changed,
 )
 
@@ -44,6 +46,19 @@ def half_write(target: Path) -> None:
     with atomic_write(target) as handle:
         handle.write(b"half")
         raise RuntimeError("killed")
+
+
+def test_a_pipe_or_device_is_written_to_and_stays(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with pytest.raises(StoreError, match="pipe: cannot be written"):
+        write_text(pipe, "nobody reads")
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    write_text(pipe, "read")
+    assert os.read(reader, 99) == b"read"
+    os.close(reader)
+    assert stat.S_ISFIFO(pipe.stat().st_mode)
+    assert os.listdir(tmp_path) == ["pipe"]
 
 
 def test_write_is_whole_or_absent(tmp_path: Path) -> None:
@@ -144,6 +159,23 @@ def test_temporaries_of_the_dead_go_and_those_of_the_living_stay(tmp_path: Path)
     assert (tmp_path / "file").read_bytes() == b"half"
     assert temporaries(tmp_path) == []
     assert all(path.read_text() == "precious" for path in others)
+
+
+def test_a_temporary_folder_that_is_cleared_before_it_is_claimed_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened, made = os.open, []
+
+    def cleared(path: str, *options: int) -> int:
+        if not made:
+            made.append(path)
+            os.rmdir(path)
+        return opened(path, *options)
+
+    monkeypatch.setattr("os.open", cleared)
+    with temporary_folder(tmp_path) as folder:
+        assert folder.is_dir()
+        assert str(folder) != made[0]
 
 
 def test_a_temporary_folder_goes_with_its_block(tmp_path: Path) -> None:

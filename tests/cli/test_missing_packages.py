@@ -57,6 +57,7 @@ COMMANDS = (
     "extract images -o OUT --model tiny.onnx",
     "extract images -o OUT --model tiny.onnx --backend openvino",
     "extract images -o OUT --model tiny.onnx --on ray",
+    "store verify store",
     "index store -o OUT",
     "index --add store -o index",
     "search index --store store",
@@ -124,6 +125,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         place / "town", TownConfig(seed=5, length=30.0, width=64, height=48, queries=1, texels=8, spacing=12.0)
     )
     pairs = [f"{query} {image}\n" for query in town.query.names for image in town.mapping.names[:2]]
+    described = place / "town/query/reconstruction/global_features/tiny/global_features.txt"
+    described.parent.mkdir(parents=True)
+    described.write_text("# kapture format: 1.1\n")
     (place / "pairs.txt").write_text("".join(pairs))
     torch.manual_seed(0)
     save_checkpoint(place / "w.safetensors", create_embedder("gem_resnet18", width=4), {"recipe": "test"})

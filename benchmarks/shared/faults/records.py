@@ -70,7 +70,13 @@ def record_faults() -> Iterator[Fault]:
             yield Fault("counts as missed", f"an image of the {source}", f"score {source}, {protocol}", plant, "named")
     for value in (NAN, INFINITE):
         yield Fault("not finite", f"a global feature of {value}", "localize by features", _gfeat(value), "named")
-    yield Fault("two of one", "two models under one type of features", "features", _card("embedder.onnx", _other_model, "global_features"), "named")
+    yield Fault(
+        "two of one",
+        "two models under one type of features",
+        "features",
+        _card("embedder.onnx", _other_model, "global_features"),
+        "named",
+    )
     for what, change in TRUTHS.items():
         yield Fault("wrong truth", what, "eval retrieval", _truth(change), "named")
 

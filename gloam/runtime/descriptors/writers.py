@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from gloam.data.kapture_io import write_global_features
 from gloam.errors import DataError, IncompatibleError, StoreError, require
-from gloam.files import bad_name, inside, read_json, temporary_folder, write_failure, write_json
+from gloam.files import NO_FILE, bad_name, inside, read_json, temporary_folder, write_failure, write_json
 from gloam.runtime.descriptors.source import DescriptorSource, failures_of
 from gloam.runtime.descriptors.store import DescriptorStore
 
@@ -119,6 +119,8 @@ def replaced_when_whole(path: str | Path) -> Iterator[Path]:
         StoreError: the disk is full or the folder cannot be written; ``path`` is then as it was before.
     """
     target = Path(path)
+    if target.exists() and not target.is_file() and not target.is_dir():
+        raise StoreError(f"{target}: is {NO_FILE}; choose another output")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with temporary_folder(target.parent) as folder:

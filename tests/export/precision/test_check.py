@@ -32,14 +32,13 @@ STATED: dict[str, dict[str, Any]] = {
 IMAGE = torch.randint(0, 256, (1, 72, 91, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
 
 
-IN = (TensorSpec("images", "uint8", ("batch", "height", "width", 3), ""),)
-OUT = (TensorSpec("descriptors", "float32", ("batch", "dimension"), ""),)
-
-
 def card_of(model: EmbedderNetwork) -> ModelCard:
     """What an exported file would say of its network."""
     card = ModelCard(
-        "embedder", model.name, IN, OUT, PaddingProfile.dynamic(), {"name": model.name, **model.options},
+        "embedder", model.name,
+        (TensorSpec("images", "uint8", ("batch", "height", "width", 3), "RGB"),),
+        (TensorSpec("descriptors", "float32", ("batch", model.dimension), "unit vectors"),),
+        PaddingProfile.dynamic(), {"name": model.name, **model.options},
         model.mean, model.std, {}, pooling=model.pooling, dimension=model.dimension,
     )  # fmt: skip
     return ModelCard.from_json(card.to_json())

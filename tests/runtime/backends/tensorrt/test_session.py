@@ -315,7 +315,7 @@ def test_an_engine_of_fewer_shapes_narrows_the_card(engine: Path, onnx_file: Pat
     card = read_engine_card(tmp_path / "one" / "model.engine")
     assert dataclasses.replace(card.session_card(), profile=card.model.profile).space() == card.model.space()
     built, of_another_shape, of_more_images = (
-        SelfTest(shape, (shape[1:],) * shape[0], (0.0,)) for shape in ((2, 512, 256), (2, 256, 256), (5, 512, 256))
+        SelfTest(shape, (shape[1:],) * shape[0], (0.5,)) for shape in ((2, 512, 256), (2, 256, 256), (5, 512, 256))
     )
     for other in (of_another_shape, of_more_images):
         tested = dataclasses.replace(card.model, selftest=other, selftest_larger=built)
