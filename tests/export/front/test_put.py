@@ -32,6 +32,7 @@ from gloam.networks.clahe import ClaheLayer
 from gloam.networks.embedders import DescriptorPipeline
 from gloam.networks.translators import create_generator
 from gloam.padding import PaddingProfile, reflect_pad, reflect_to
+from gloam.runtime.backends.onnx_file import with_checksum
 from gloam.runtime.backends.ort import OrtSession
 from gloam.runtime.backends.placement import Placement
 from gloam.runtime.backends.selftest import run_selftest
@@ -485,7 +486,7 @@ def test_an_earlier_card_reads_as_one_without_anything_in_front(tmp_path: Path) 
 
 def test_a_damaged_model_gets_no_checksum_of_its_damage(files: Path, tmp_path: Path) -> None:
     damaged = tmp_path / "damaged.onnx"
-    damaged.write_bytes((files / "dynamic.onnx").read_bytes())
+    damaged.write_bytes(with_checksum((files / "dynamic.onnx").read_bytes()))
     flip(damaged)
     with pytest.raises(ModelError, match=r"damaged\.onnx: damaged, or changed"):
         put_in_front(damaged, tmp_path / "fused.onnx", max_side=64)

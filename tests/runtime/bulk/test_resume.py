@@ -141,20 +141,6 @@ def test_a_complete_store_that_needs_nothing_is_not_touched(
     assert times(tmp_path / "out") == before
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_a_store_on_a_disk_that_is_read_only_is_read(tmp_path: Path, embedder: Embedder) -> None:
-    write_images(tmp_path / "in", 4)
-    extract(tmp_path / "in", embedder, tmp_path / "out", OPTIONS)
-    folders = [tmp_path / "out", *(path for path in (tmp_path / "out").rglob("*") if path.is_dir())]
-    for folder in folders:
-        folder.chmod(0o500)
-    try:
-        assert extract(tmp_path / "in", embedder, tmp_path / "out", OPTIONS).complete
-    finally:
-        for folder in folders:
-            folder.chmod(0o700)
-
-
 def test_images_are_read_again_where_their_stamp_is_another(
     tmp_path: Path, embedder: Embedder, reads: list[str]
 ) -> None:
