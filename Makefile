@@ -6,11 +6,14 @@ STAMP := $(VENV)/.installed
 # Neighbours stay with one worker, which makes their module's fixtures once, until another one has nothing left.
 PARALLEL := -n auto --dist worksteal
 
-.PHONY: demo test check lint types bench install clean
+.PHONY: demo weights test check lint types bench install clean
 .DEFAULT_GOAL := demo
 
-demo: $(STAMP)  ## render the town, train, export, extract, localize, report: the main job
+demo: $(STAMP)  ## render the town, extract, localize, report: the main job
 	$(BIN)/gloam demo
+
+weights: $(STAMP)  ## train the demo's embedder and replace the files of gloam/workflows/weights
+	$(BIN)/python -m gloam.workflows.demo_embedder
 
 test: $(STAMP)  ## the quick tests, a worker a core
 	$(BIN)/python -m pytest $(PARALLEL)

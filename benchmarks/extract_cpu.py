@@ -61,7 +61,7 @@ def pipeline(embedder: Exported, folder: Path, out: Path) -> tuple[float, np.nda
     """Images per second of ``extract``, its descriptors, and the share of padded pixels."""
     clock = time.perf_counter()
     items = find_images(folder)
-    summary = extract(items, embedder, out, ExtractOptions(max_side=None, dtype="float32"))
+    summary = extract(items, embedder, out, ExtractOptions(max_side=0, dtype="float32"))
     speed = len(items) / (time.perf_counter() - clock)
     return speed, DescriptorStore.open(out).load(), summary.padded_share
 

@@ -8,13 +8,11 @@ leave the bytes of the undisturbed run, file names included, and no temporary fi
 
 from __future__ import annotations
 
-import io
 import os
 import shutil
 import signal
 import subprocess
 import sys
-import tarfile
 import tempfile
 import threading
 import time
@@ -27,6 +25,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.shared.result import Result
+from benchmarks.shared.tiny import embedder_and_translator, parquet_of, tar_of
 from gloam.cli.main import main as gloam
 from gloam.files import sha256_file, write_text
 
@@ -183,9 +182,10 @@ def jobs(root: Path) -> Iterator[Job]:
     folder.mkdir()
     for path in pictures[:24]:
         shutil.copyfile(path, folder / f"{path.parent.name}-{path.name}")
-    models = _models(root)
+    models = embedder_and_translator(root)
+    tar, parquet = tar_of(folder, root / "images.tar"), parquet_of(folder, root / "images.parquet")
     extract = ("--model", models["embedder"], "-o", "OUT", "--shard-size", "4")
-    for name, source in (("folder", folder), ("tar", _tar(folder, root)), ("parquet", _parquet(folder, root))):
+    for name, source in (("folder", folder), ("tar", tar), ("parquet", parquet)):
         yield Job(f"extract {name}", ("extract", str(source), *extract))
     translate = ("translate", str(folder), "--model", models["translator"], "-o", "OUT")
     yield Job("translate folder", translate)
@@ -197,42 +197,6 @@ def jobs(root: Path) -> Iterator[Job]:
     quietly("pairs", "--query", stores[0], "--map", stores[1], "-k", "5", "-o", str(pairs))
     sides = ("--mapping", str(town / "mapping"), "--query", str(town / "query"), "--pairs", str(pairs))
     yield Job("localize", ("localize", *sides, "-o", "OUT"), left_out=("summary.json",))
-
-
-def _models(root: Path) -> dict[str, str]:
-    """An embedder and a translator of random weights, narrow and quick."""
-    import torch
-
-    from gloam.export.embedder import export_embedder
-    from gloam.export.translator import export_translator
-    from gloam.networks.embedders import create_embedder
-    from gloam.networks.translators import create_generator
-
-    torch.manual_seed(0)
-    paths = {name: root / f"{name}.onnx" for name in ("embedder", "translator")}
-    export_embedder(create_embedder("gem_resnet18", width=8), paths["embedder"], provenance={})
-    generator = create_generator("resnet", norm="instance", width=8, blocks=1)
-    export_translator(generator, paths["translator"], provenance={})
-    return {name: str(path) for name, path in paths.items()}
-
-
-def _tar(folder: Path, root: Path) -> Path:
-    path = root / "images.tar"
-    with tarfile.open(path, "w") as tar:
-        for file in sorted(folder.iterdir()):
-            member = tarfile.TarInfo(file.name)
-            member.size = file.stat().st_size
-            tar.addfile(member, io.BytesIO(file.read_bytes()))
-    return path
-
-
-def _parquet(folder: Path, root: Path) -> Path:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    path, files = root / "images.parquet", sorted(folder.iterdir())
-    pq.write_table(pa.table({"name": [f.name for f in files], "image": [f.read_bytes() for f in files]}), path)
-    return path
 
 
 def _index_jobs(root: Path, town: Path, model: str) -> Iterator[Job]:

@@ -182,7 +182,7 @@ def embedder_rates(name: str, plan: Plan, can: Abilities, folder: Path) -> dict[
     def bulk(precision: str) -> Callable[[int], None]:
         def run_once(number: int) -> None:
             out = folder / f"{name}-{precision}-{number}"
-            extract(items, embedders[precision], out, ExtractOptions(max_side=None, dtype="float32"))
+            extract(items, embedders[precision], out, ExtractOptions(max_side=0, dtype="float32"))
             found[precision] = DescriptorStore.open(out).load()
 
         return run_once

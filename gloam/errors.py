@@ -7,6 +7,7 @@ do. The command line prints that line and exits with code 2; a traceback appears
 from __future__ import annotations
 
 import importlib
+from collections.abc import Iterable
 from types import ModuleType
 
 
@@ -71,6 +72,48 @@ def require(module: str, extra: str, why: str) -> ModuleType:
         raise MissingExtraError(
             f"{module} is needed to {why}, but it does not import ({_first_line(error)}); pip install 'gloam[{extra}]'"
         ) from error
+
+
+# What an extra brings that modules import at their top; what a function needs by itself it asks for with `require`.
+EXTRAS = {
+    **dict.fromkeys(("torch", "onnx", "onnxscript", "safetensors", "yaml", "lightning_fabric", "tensorboard"), "train"),
+    **dict.fromkeys(("onnxruntime", "faiss"), "cpu"),
+    **dict.fromkeys(("kapture", "pycolmap"), "localization"),
+    **{name: name for name in ("openvino", "ray", "tensorrt", "timm")},
+    **{"torch_fidelity": "fidelity", "scipy": "matlab", "fsspec": "remote", "prometheus_client": "metrics"},
+}
+# What gloam itself depends on, by the name of the package that brings it.
+CORE = {
+    "cv2": "opencv-python-headless",
+    "numpy": "numpy",
+    "PIL": "pillow",
+    "pyarrow": "pyarrow",
+    "h5py": "h5py",
+    "tqdm": "tqdm",
+    "jinja2": "jinja2",
+}
+
+
+def missing_package(error: ImportError) -> MissingExtraError | None:
+    """An import that failed, as the line that says what brings the package; None where no package of gloam's is it."""
+    package = (error.name or "").partition(".")[0]
+    if package in EXTRAS:
+        way = f"pip install 'gloam[{EXTRAS[package]}]'"
+    elif package in CORE:
+        way = f"pip install --force-reinstall {CORE[package]}"
+    else:
+        return None
+    return MissingExtraError(f"{package} is needed, but it does not import ({_first_line(error)}); {way}")
+
+
+def require_all(modules: Iterable[str], why: str) -> None:
+    """:func:`require` for all that a work needs, before it begins; the extras are those of :data:`EXTRAS`.
+
+    Raises:
+        MissingExtraError: of the first that is absent.
+    """
+    for module in modules:
+        require(module, EXTRAS[module.partition(".")[0]], why)
 
 
 def _first_line(error: BaseException) -> str:

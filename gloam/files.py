@@ -6,9 +6,11 @@ folder, is flushed to the disk, and is renamed over the target.
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import errno
 import fcntl
+import gzip
 import hashlib
 import json
 import math
@@ -17,6 +19,8 @@ import re
 import shutil
 import stat
 import tempfile
+import zlib
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +34,10 @@ FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")  # as spr
 UMASK = os.umask(0o077)  # for systems that do not tell it; read once, before there are threads
 os.umask(UMASK)
 NO_FILE = "a pipe, socket or device, not a file"
+DEEPEST = 64  # parts of a JSON value inside each other
+MOST_OF_NUMBER = 40  # digits of a whole number; a float holds any of them
+MOST_OF_JSON = 1 << 31  # bytes; a manifest of ten million pictures has as many
+HALF_CHARACTER = re.compile(r"\\u[dD][89a-fA-F]")
 TEMPORARY_PREFIX = ".tmp-"  # leftovers of a killed process start with this and are never read
 OF_THIS_MACHINE = f"{TEMPORARY_PREFIX}{re.sub(r'[^A-Za-z0-9.]', '_', os.uname().nodename)[:64]}-"
 SEAL_BITS, SEAL = 64, " \t"  # of the sha256 that ends a sealed JSON file; how 0 and 1 are written
@@ -41,12 +49,20 @@ _cleared: set[str] = set()  # folders that this process has cleared
 def atomic_write(path: str | Path) -> Iterator[BinaryIO]:
     """Open a binary handle whose content becomes ``path`` when the block ends without an error.
 
+    A device or a pipe is written to, never replaced: another file of the name ``/dev/null`` would break the system.
+
     Raises:
         StoreError: the disk is full or the folder cannot be written; ``path`` is then as it was before.
     """
     target = Path(path)
     temporary: str | None = None
     try:
+        if target.exists() and not target.is_file() and not target.is_dir():
+            descriptor = os.open(target, os.O_WRONLY | os.O_NONBLOCK)  # a pipe that nobody reads is an error, no wait
+            os.set_blocking(descriptor, True)
+            with os.fdopen(descriptor, "wb") as handle:
+                yield handle
+            return
         target.parent.mkdir(parents=True, exist_ok=True)
         descriptor, temporary = _temporary_file(target.parent)
         with os.fdopen(descriptor, "wb") as handle:
@@ -75,7 +91,10 @@ def temporary_folder(parent: Path, label: str = "") -> Iterator[Path]:
     _clear_once(parent)
     while True:
         path = tempfile.mkdtemp(prefix=f"{OF_THIS_MACHINE}{label}", dir=parent)
-        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            descriptor = os.open(path, os.O_RDONLY)
+        except FileNotFoundError:  # another process, on its first look here, took it for a dead one's
+            continue
         if _claim(descriptor, path):
             break
         os.close(descriptor)
@@ -126,7 +145,7 @@ def read_sealed(path: str | Path) -> Any:
     """
     content = read_file(path)
     try:
-        value = load_json(content.decode("utf-8"))
+        value = load_json(content)
     except ValueError as error:
         raise ValueError(f"no JSON: {error}") from error
     text, _, seal = content.removesuffix(b"\n").rpartition(b"\n")
@@ -141,15 +160,53 @@ def canonical_json(value: Any) -> str:
 
 
 def load_json(content: str | bytes) -> Any:
-    """The value of a JSON text that has finite numbers alone.
+    """The value of a JSON text, UTF-8 with or without a byte order mark, that means the same to every reader.
 
     Raises:
-        ValueError: no JSON, a NaN or infinite number, or nested too deep to be read.
+        ValueError: no JSON, a NaN or infinite number or one of more than :data:`MOST_OF_NUMBER` digits, a key twice in
+            one object, text that is no Unicode, or parts more than :data:`DEEPEST` inside each other.
     """
+    text = content.removeprefix(codecs.BOM_UTF8).decode("utf-8") if isinstance(content, bytes) else content
     try:
-        return json.loads(content, parse_constant=_finite, parse_float=_finite)
+        value = json.loads(
+            text, parse_constant=_finite, parse_float=_finite, parse_int=_whole, object_pairs_hook=_keys_once
+        )
     except RecursionError as error:
         raise ValueError("nested too deep") from error
+    if HALF_CHARACTER.search(text):
+        json.dumps(value, ensure_ascii=False).encode("utf-8")  # a ValueError where the other half is missing
+    parts = [value]
+    for _ in range(DEEPEST):
+        parts = [
+            inner
+            for part in parts
+            if isinstance(part, dict | list)
+            for inner in (part.values() if isinstance(part, dict) else part)
+            if isinstance(inner, dict | list)
+        ]
+        if not parts:
+            return value
+    raise ValueError("nested too deep")
+
+
+def read_json(path: str | Path, most: int = MOST_OF_JSON) -> Any:
+    """The value of a JSON file, or of one that is packed as ``.gz``, as :func:`load_json` reads it.
+
+    Raises:
+        OSError: as :func:`open_file`.
+        ValueError: as :func:`load_json`, or more than ``most`` bytes.
+    """
+    with contextlib.ExitStack() as opened:
+        handle: BinaryIO | gzip.GzipFile = opened.enter_context(open_file(path))
+        if Path(path).suffix == ".gz":
+            handle = opened.enter_context(gzip.open(handle))
+        try:
+            content = handle.read(most + 1)
+        except (EOFError, zlib.error) as error:
+            raise ValueError(f"damaged: {error}") from error
+    if len(content) > most:
+        raise ValueError(f"more than {most} bytes")
+    return load_json(content)
 
 
 def sha256_bytes(content: bytes) -> str:
@@ -240,6 +297,18 @@ def bad_name(name: str) -> str | None:
     return None
 
 
+def user_cache() -> Path:
+    """gloam's folder below the user's caches, ``$XDG_CACHE_HOME`` or ``~/.cache``; it need not exist.
+
+    Raises:
+        StoreError: the user has no home folder.
+    """
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gloam"
+    except RuntimeError as error:
+        raise StoreError(f"no folder for caches ({error}); set XDG_CACHE_HOME") from error
+
+
 def write_failure(path: Path, error: OSError) -> str:
     """The one-line message for a failed write."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -254,6 +323,11 @@ def printable(text: str) -> str:
         character if character.isprintable() else character.encode("unicode_escape").decode("ascii")
         for character in text
     )
+
+
+def printable_lines(text: str) -> str:
+    """:func:`printable` of each line; the lines stay."""
+    return "\n".join(map(printable, text.split("\n")))
 
 
 def plain_cell(text: str) -> str:
@@ -320,6 +394,20 @@ def _umask() -> int:
     with contextlib.suppress(OSError, ValueError, IndexError, StopIteration), open("/proc/self/status", "rb") as status:
         return int(next(line for line in status if line.startswith(b"Umask:")).split()[1], 8)
     return UMASK
+
+
+def _whole(text: str) -> int:
+    if len(text) > MOST_OF_NUMBER:
+        raise ValueError(f"{text[:20]}... has more than {MOST_OF_NUMBER} digits")
+    return int(text)
+
+
+def _keys_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice = Counter(key for key, _ in pairs).most_common(1)[0][0]
+        raise ValueError(f"key {twice[:80]!r} is there twice")
+    return found
 
 
 def _finite(text: str) -> float:

@@ -13,6 +13,8 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
 
+from gloam.files import printable
+
 FIRST, EVERY = 10.0, 30.0  # seconds without a line, at the beginning and later
 
 Say = Callable[[str], None]  # gets a line of progress
@@ -107,7 +109,7 @@ def progress_bar(total: int, what: str = "", unit: str = "images", *, shown: boo
 
 def to_stderr(line: str) -> None:
     """Progress goes to the error output, so that the result alone is on the standard output."""
-    print(line, file=sys.stderr, flush=True)
+    print(printable(line), file=sys.stderr, flush=True)
 
 
 def spelled(seconds: float) -> str:

@@ -2,8 +2,8 @@
 
 The card travels inside the ``.onnx`` file as JSON metadata under :data:`METADATA_KEY`.
 
-- **space** decides whether two descriptors may be compared: network, weights, photometric normalisation, scales,
-  pooling, whitening, dimension, metric.
+- **space** decides whether two descriptors may be compared: network, weights, input rule, photometric normalisation,
+  scales, pooling, whitening, dimension, metric.
 - **fingerprint** decides caches and resume: space + ONNX bytes + profile + precision.
 
 Both are computed, never stored in the file that they hash.
@@ -20,12 +20,17 @@ import numpy as np
 import numpy.typing as npt
 
 from gloam.errors import IncompatibleError, ModelError, UsageError
-from gloam.files import sha256_json
-from gloam.padding import PaddingProfile
+from gloam.files import load_json, sha256_json
+from gloam.padding import LARGEST_SIDE, PaddingProfile
 from gloam.record import Written, fill_dataclass, sparse, to_json
 
 SCHEMA = 1
 METADATA_KEY = "gloam.card"
+PRECISIONS = ("fp32", "fp16", "bf16", "int8")
+MOST_CLIP, MOST_TILES = 1e4, 256  # of CLAHE; more tiles take more memory than the image
+MOST_VALUES = 1 << 20  # of a descriptor, or of a self-test's output
+MOST_PIXELS = 1 << 24  # of a self-test's images
+LOOSEST = 0.25  # tolerance of a self-test; outputs are of size 1
 KINDS = ("embedder", "local_features", "translator", "appearance", "edges", "fused")
 TOLERANCE = {"fp32": 1e-5, "fp16": 5e-3, "bf16": 2e-2}  # of a descriptor's self-test
 
@@ -53,6 +58,63 @@ class TensorSpec(Written):
 
 
 @dataclass(frozen=True)
+class InputRule(Written):
+    """How whoever feeds a model brings a decoded image to the size that the model sees; by default as the literature.
+
+    Attributes:
+        max_side: longer side in pixels that larger images are reduced to; None for no limit.
+        stretch: exact (width, height) in pixels, whatever the aspect; excludes ``max_side``.
+        filter: of the resizing: ``lanczos`` (Pillow's, of three lobes and antialiased) for ``max_side``, ``area``
+            (OpenCV's INTER_AREA) for ``stretch``, ``none`` for native sizes.
+        enlarge: whether smaller images are enlarged: only by ``stretch``.
+
+    Raises:
+        UsageError: values that do not belong together, or that this gloam cannot follow.
+    """
+
+    max_side: int | None = 1024
+    stretch: tuple[int, int] | None = None
+    filter: Literal["lanczos", "area", "none"] = "lanczos"
+    enlarge: bool = False
+
+    def __post_init__(self) -> None:
+        if self.max_side is not None and self.stretch is not None:
+            raise UsageError("--stretch and --max-side exclude each other")
+        sides = [side for side in (self.max_side, *(self.stretch or ())) if side is not None]
+        if any(side < SMALLEST_SIDE for side in sides):
+            raise UsageError(f"image sides must be {SMALLEST_SIDE} pixels or more")
+        if self.stretch and self.stretch[0] * self.stretch[1] > MOST_STRETCHED:
+            raise UsageError(f"{self._size()} is more than {MOST_STRETCHED} pixels; choose fewer")
+        fits = ("area", True) if self.stretch else ("none" if self.max_side is None else "lanczos", False)
+        if (self.filter, self.enlarge) != fits:
+            raise UsageError(
+                f"input rule: filter {self.filter!r} with enlarge {self.enlarge} where {self._size()} takes "
+                f"{fits[0]!r} with {fits[1]}"
+            )
+
+    @classmethod
+    def of(cls, max_side: int | None = None, stretch: tuple[int, int] | None = None) -> InputRule:
+        """The rule of a longer side or of an exact (width, height), in pixels; of native sizes without either."""
+        if stretch is not None:
+            return cls(max_side, stretch, "area", True)
+        return cls(max_side) if max_side else NATIVE
+
+    def __str__(self) -> str:
+        return f"{self._size()} ({self.filter}, {'enlarges' if self.enlarge else 'never enlarges'})"
+
+    def _size(self) -> str:
+        if self.stretch is not None:
+            return f"exactly {self.stretch[0]}x{self.stretch[1]} px"
+        return "native sizes" if self.max_side is None else f"longer side of at most {self.max_side} px"
+
+
+SMALLEST_SIDE = 32  # pixels; below this a stride-32 network has no cell left
+MOST_STRETCHED = 120_000_000  # pixels, as many as an image may have
+LITERATURE = InputRule()
+NATIVE = InputRule(None, None, "none")
+
+
+@dataclass(frozen=True)
 class Photometric:
     """Normalisation of an image's light before the network.
 
@@ -66,6 +128,13 @@ class Photometric:
     clip: float | int = 1.0  # the Dark Side paper's embedders; an int stays one, for the space is of what is written
     grid: int = 8
     baked: bool = False
+
+    def __post_init__(self) -> None:
+        if not (0 <= self.clip <= MOST_CLIP and 1 <= self.grid <= MOST_TILES):
+            raise UsageError(
+                f"CLAHE with clip limit {self.clip:g} and {self.grid} tiles a side; a limit of 0 to {MOST_CLIP:g} and "
+                f"1 to {MOST_TILES} tiles are possible"
+            )
 
 
 @dataclass(frozen=True)
@@ -101,6 +170,8 @@ class ModelCard(Written):
         translate: fingerprint of the translator that images pass before this model, or None. In the card of a file
             of kind ``fused`` the graph does it itself; of any other, a caller adds it, like ``photometric``.
         resize: longer side in pixels to which the graph itself reduces larger images first, or None.
+        input_rule: how callers resize images, as the export stated it; None in files that state none. What holds is
+            :attr:`reads`.
         provenance: at least ``recipe``, ``data``, ``weights_sha256``, ``licence``.
         selftest_larger: a second self-test at another size and batch, which finds what the first one's size hides; None
             in files from before there was one.
@@ -125,12 +196,59 @@ class ModelCard(Written):
     selftest: SelfTest | None = None
     translate: str | None = sparse(None)
     resize: int | None = sparse(None)
-    selftest_larger: SelfTest | None = sparse(None)  # noqa: RUF009 -- `sparse` is `dataclasses.field`
+    input_rule: InputRule | None = sparse(None)
+    selftest_larger: SelfTest | None = sparse(None)
     schema: int = SCHEMA
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
             raise ModelError(f"model card: unknown kind {self.kind!r}; this gloam knows {', '.join(KINDS)}")
+        if problem := self._problem():
+            raise ModelError(f"model card: {problem}; export the model again")
+
+    def _problem(self) -> str | None:
+        """What no model can be, or None."""
+        if not self.name or not self.name.isprintable() or len(self.name) > 200:
+            return f"the name {self.name[:200]!r} is no line of text"
+        if self.precision not in PRECISIONS:
+            return f"unknown precision {self.precision!r}"
+        if (
+            not self.inputs
+            or len(self.inputs[0].shape) != 4
+            or self.inputs[0].shape[3] not in (1, 3)
+            or not self.outputs
+        ):
+            return "images go in as [batch, height, width, 1 or 3] and something comes out, which it does not state"
+        if len(self.mean) != len(self.std) or not all(abs(value) <= 1e6 for value in self.mean):
+            return f"a mean of {self.mean} and a deviation of {self.std} do not normalise an image"
+        if not all(1e-6 <= value <= 1e6 for value in self.std):
+            return f"a deviation of {self.std}"
+        if not self.scales or not all(0 < scale <= 16 for scale in self.scales):
+            return f"scales of {self.scales}"
+        if self.resize is not None and not 32 <= self.resize <= LARGEST_SIDE:
+            return f"images reduced to {self.resize} px"
+        if self.embeds or self.kind == "local_features" or self.dimension is not None:
+            stated = self.outputs[0].shape[-1:]
+            if self.dimension is None or not 1 <= self.dimension <= MOST_VALUES:
+                return f"a dimension of {self.dimension}"
+            if stated and isinstance(stated[0], int) and stated[0] != self.dimension:
+                return f"a dimension of {self.dimension} beside an output of {stated[0]} values"
+        return None if self.selftest is None else self._selftest_problem(self.selftest)
+
+    def _selftest_problem(self, test: SelfTest) -> str | None:
+        batch, height, width = test.shape
+        if min(test.shape) < 1 or batch * height * width > MOST_PIXELS:
+            return f"a self-test of {batch} images of {width}x{height}"
+        if len(test.sizes) != batch or not all(0 < h <= height and 0 < w <= width for h, w in test.sizes):
+            return f"a self-test whose images of {width}x{height} are of the sizes {test.sizes[:4]}"
+        if not 1 <= len(test.output) <= MOST_VALUES or not np.isfinite(test.output).all():
+            return "a self-test without an output of finite numbers"
+        for precision, value in test.tolerance.items():
+            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= LOOSEST:
+                return f"a self-test whose tolerance in {precision} is {value!r:.40}, which tells nothing"
+        if self.embeds and test.tolerance.get(self.precision, 0.0) >= np.abs(test.output).max():
+            return f"a self-test that zeros would pass, for its tolerance is {test.tolerance[self.precision]:g}"
+        return None
 
     @property
     def embeds(self) -> bool:
@@ -138,9 +256,39 @@ class ModelCard(Written):
         return self.kind in ("embedder", "fused")
 
     @property
+    def describes(self) -> bool:
+        """Whether the model gives descriptors or local features, for which an input rule holds."""
+        return self.embeds or self.kind == "local_features"
+
+    @property
     def prepares(self) -> bool:
         """Whether the graph itself resizes or translates images, so that callers may change nothing before it."""
         return self.resize is not None or self.kind == "fused"
+
+    @property
+    def reads(self) -> InputRule:
+        """The rule by which callers resize images: the card's; the literature's where it states none; native sizes
+        where the graph resizes."""
+        return NATIVE if self.resize is not None else self.input_rule or LITERATURE
+
+    def described_input(self) -> str:
+        """:attr:`reads` in words, and that the file does not say so itself where it does not."""
+        stated = "" if self.input_rule or self.resize else "; the file states no rule, this is the literature's"
+        inside = "" if self.resize is None else f"; reduced to {self.resize} px inside the graph"
+        return f"{self.reads}{inside}{stated}"
+
+    def with_input_rule(self, rule: InputRule) -> ModelCard:
+        """The card of the same model fed with images of other sizes (another space).
+
+        Raises:
+            UsageError: any size for a graph that resizes images itself.
+        """
+        if self.resize is not None and rule != NATIVE:
+            raise UsageError(
+                f"{self.name} reduces images to {self.resize} px itself, and shrinking twice would change its "
+                "descriptors; leave out --max-side and --stretch"
+            )
+        return self if rule == self.reads else replace(self, input_rule=rule)
 
     @property
     def selftests(self) -> tuple[SelfTest, ...]:
@@ -190,7 +338,7 @@ class ModelCard(Written):
         photometric: dict[str, Any] = {"name": self.photometric.name}
         if self.photometric.name != "none":
             photometric |= {"clip": self.photometric.clip, "grid": self.photometric.grid}
-        return sha256_json(
+        space = sha256_json(
             {
                 "kind": "embedder" if self.kind == "fused" else self.kind,
                 "network": dict(self.network),
@@ -208,6 +356,7 @@ class ModelCard(Written):
                 **({"resize": self.resize} if self.resize is not None else {}),
             }
         )
+        return space if self.resize is not None else space_read_by(space, self.reads)
 
     def fingerprint(self, onnx_sha256: str) -> str:
         """Hex sha256 that decides caches and resume; ``onnx_sha256`` is the hash of the file's bytes."""
@@ -241,7 +390,7 @@ class ModelCard(Written):
             ModelError: not JSON, of an unknown schema, or malformed.
         """
         try:
-            value = json.loads(text)
+            value = load_json(text)
             schema = value["schema"]
         except (ValueError, KeyError, TypeError) as error:
             raise ModelError(f"{where}: the model card is not readable ({error}); export the model again") from error
@@ -253,6 +402,8 @@ class ModelCard(Written):
             return fill_dataclass(cls, value, "card")
         except UsageError as error:
             raise ModelError(f"{where}: the model card is malformed ({error}); export the model again") from error
+        except ModelError as error:
+            raise ModelError(f"{where}: {error}") from error
 
 
 def selftest_images(shape: tuple[int, int, int], sizes: Sequence[tuple[int, int]]) -> npt.NDArray[np.uint8]:
@@ -327,13 +478,28 @@ def selftest_digest(kind: str, outputs: Sequence[npt.NDArray[Any]]) -> npt.NDArr
     return weighted_mean(outputs[0], outputs[1]) if kind == "local_features" else outputs[0]
 
 
-def expect_same_space(expected: str, found: str, where: str) -> None:
-    """Refuse descriptors of another space."""
-    if expected != found:
+def space_read_by(space: str, rule: InputRule) -> str:
+    """The space of images resized by ``rule``, from the space of images resized as the literature does, which is what
+    files and stores that state no rule have."""
+    return space if rule == LITERATURE else sha256_json({"space": space, "input_rule": to_json(rule)})
+
+
+def expect_same_space(
+    expected: str, found: str, where: str, rules: tuple[InputRule | None, InputRule | None] = (None, None)
+) -> None:
+    """Refuse descriptors of another space; ``rules`` are those by which the images of the expected and of the found
+    ones were resized, where they are known."""
+    if expected == found:
+        return
+    if None not in rules and rules[0] != rules[1]:
         raise IncompatibleError(
-            f"{where}: descriptors of space {found[:12]}, but {expected[:12]} is needed; "
-            "they come from another model or normalisation and cannot be compared, extract them again"
+            f"{where}: descriptors of space {found[:12]}, of images read at {rules[1]}, but {expected[:12]} is needed, "
+            f"of images read at {rules[0]}; extract them again alike, by the model's own rule or one --max-side"
         )
+    raise IncompatibleError(
+        f"{where}: descriptors of space {found[:12]}, but {expected[:12]} is needed; "
+        "they come from another model or normalisation and cannot be compared, extract them again"
+    )
 
 
 def _plain(value: Mapping[str, Any] | None) -> dict[str, Any] | None:

@@ -22,6 +22,8 @@ from gloam.errors import ImageError, ModelError, UsageError
 from gloam.record import Written, sparse
 
 MULTIPLE = 256  # the field's tile for engines of fixed shape
+LARGEST_SIDE = 1 << 16  # pixels
+MOST_IMAGES = 1 << 16  # of a batch
 DEFAULT_SIDES = (256, 512, 768, 1024)  # covers the 1024-pixel protocols of retrieval
 
 
@@ -58,6 +60,14 @@ class PaddingProfile(Written):
             raise ModelError(f"padding profile: unknown kind {self.kind!r}; choose dynamic or fixed")
         if not 1 <= self.batch[0] <= self.batch[1]:
             raise ModelError(f"padding profile: batch range {self.batch} is not ascending from 1")
+        if self.batch[1] > MOST_IMAGES:
+            raise ModelError(f"padding profile: a batch of {self.batch[1]} images; at most {MOST_IMAGES} are possible")
+        if not (1 <= self.multiple <= LARGEST_SIDE and 1 <= self.minimum <= LARGEST_SIDE):
+            raise ModelError(
+                f"padding profile: multiple {self.multiple} and minimum {self.minimum} must be 1 to {LARGEST_SIDE} px"
+            )
+        if max((*self.heights, *self.widths), default=0) > LARGEST_SIDE:
+            raise ModelError(f"padding profile: a side above {LARGEST_SIDE} pixels")
         if self.kind == "fixed":
             for sides, label in ((self.heights, "heights"), (self.widths, "widths")):
                 if not sides or any(side <= 0 or side % self.multiple for side in sides):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import errno
+import gzip
 import json
 import os
 import signal
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -27,6 +29,7 @@ from gloam.files import (
     open_file,
     plain_cell,
     printable,
+    read_json,
     read_sealed,
     sealed_json,
     sha256_bytes,
@@ -34,6 +37,7 @@ from gloam.files import (
     temporary_folder,
     write_bytes,
     write_json,
+    write_text,
     write_where_changed,
 )
 
@@ -42,6 +46,19 @@ def half_write(target: Path) -> None:
     with atomic_write(target) as handle:
         handle.write(b"half")
         raise RuntimeError("killed")
+
+
+def test_a_pipe_or_device_is_written_to_and_stays(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with pytest.raises(StoreError, match="pipe: cannot be written"):
+        write_text(pipe, "nobody reads")
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    write_text(pipe, "read")
+    assert os.read(reader, 99) == b"read"
+    os.close(reader)
+    assert stat.S_ISFIFO(pipe.stat().st_mode)
+    assert os.listdir(tmp_path) == ["pipe"]
 
 
 def test_write_is_whole_or_absent(tmp_path: Path) -> None:
@@ -144,6 +161,23 @@ def test_temporaries_of_the_dead_go_and_those_of_the_living_stay(tmp_path: Path)
     assert all(path.read_text() == "precious" for path in others)
 
 
+def test_a_temporary_folder_that_is_cleared_before_it_is_claimed_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened, made = os.open, []
+
+    def cleared(path: str, *options: int) -> int:
+        if not made:
+            made.append(path)
+            os.rmdir(path)
+        return opened(path, *options)
+
+    monkeypatch.setattr("os.open", cleared)
+    with temporary_folder(tmp_path) as folder:
+        assert folder.is_dir()
+        assert str(folder) != made[0]
+
+
 def test_a_temporary_folder_goes_with_its_block(tmp_path: Path) -> None:
     with temporary_folder(tmp_path, "ray-") as folder:
         (folder / "inside").write_text("x")
@@ -215,12 +249,62 @@ def test_a_missing_package_names_its_extra() -> None:
 
 
 @pytest.mark.parametrize(
-    "content", ["[" * 100_000, '{"a":' * 100_000, "[NaN]", "-Infinity", "1e999", "{", b"\xff\xfe\xff"]
+    "content",
+    [
+        "[" * 100_000,
+        '{"a":' * 100_000,
+        "[" * 70 + "]" * 70,
+        '{"a": ' * 70 + "1" + "}" * 70,
+        "[NaN]",
+        "-Infinity",
+        "1e999",
+        "1" * 41,
+        "9" * 5000,
+        "{",
+        "",
+        '{"a": 1, "b": {"c": 1, "c": 1}}',
+        '["\\ud800"]',
+        '{"\\uDfff": 1}',
+        b"\xff\xfe\xff",
+        b'["\xed\xa0\x80"]',
+        '{"a": 1}'.encode("utf-16"),
+        '\ufeff{"a": 1}',
+    ],
 )
 def test_json_that_cannot_be_used_is_one_kind_of_error(content: str | bytes) -> None:
     assert load_json(b'\xef\xbb\xbf{"a": [1.5, 2]}') == {"a": [1.5, 2]}
     with pytest.raises(ValueError, match=r"."):
         load_json(content)
+
+
+@given(
+    st.recursive(
+        st.none()
+        | st.booleans()
+        | st.integers(-(10**30), 10**30)
+        | st.floats(allow_nan=False, allow_infinity=False)
+        | st.text(),
+        lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    )
+)
+def test_json_that_is_written_is_read(value: object) -> None:
+    assert load_json(canonical_json(value)) == value == load_json(canonical_json(value).encode())
+
+
+def test_json_files_are_read_packed_too_and_within_a_size(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_bytes(b'\xef\xbb\xbf{"a": [1]}')
+    (tmp_path / "a.json.gz").write_bytes(gzip.compress(b'{"a": [1]}'))
+    assert read_json(tmp_path / "a.json") == read_json(tmp_path / "a.json.gz") == {"a": [1]}
+    (tmp_path / "bomb.json.gz").write_bytes(gzip.compress(b" " * 10_000_000))
+    (tmp_path / "short.json.gz").write_bytes((tmp_path / "a.json.gz").read_bytes()[:-9])
+    for name in ("a.json", "bomb.json.gz"):
+        with pytest.raises(ValueError, match="more than 9 bytes"):
+            read_json(tmp_path / name, 9)
+    with pytest.raises(ValueError, match="damaged"):
+        read_json(tmp_path / "short.json.gz")
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(OSError, match="a pipe"):
+        read_json(tmp_path / "pipe")
 
 
 def test_names_that_no_file_system_has_are_bad() -> None:

@@ -54,7 +54,7 @@ def test_json_round_trip(card: ModelCard) -> None:
         {"scales": (1.0, 0.5)},
         {"pooling": {"name": "gem", "p": 2.0}},
         {"whitening": {"name": "lw", "sha256": "ef"}},
-        {"dimension": 8},
+        {"dimension": 8, "outputs": (TensorSpec("descriptors", "float32", ("batch", 8), ""),)},
         {"network": {"backbone": "test", "padding": "symmetric"}},
         {"mean": (0.5, 0.5, 0.5)},
     ],
@@ -157,3 +157,68 @@ def test_a_card_without_the_second_selftest_is_read_and_written_as_before(card: 
     assert new.selftests == (old.selftest, second)
     assert new.space() == old.space()
     assert new.fingerprint("x") == old.fingerprint("x")
+
+
+def changed(card: ModelCard, change: dict[str, object]) -> str:
+    value = json.loads(card.to_json())
+    for name, item in change.items():
+        part = value
+        *above, last = name.split(".")
+        for key in above:
+            part = part[key]
+        part[last] = item
+    return json.dumps(value)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"name": ""},
+        {"name": "a\x1b[2J"},
+        {"kind": "oracle"},
+        {"precision": "fp999"},
+        {"dimension": None},
+        {"dimension": 0},
+        {"dimension": 8},
+        {"dimension": 1 << 40},
+        {"inputs": []},
+        {"outputs": []},
+        {"mean": [0.5]},
+        {"mean": [1e300, 0.5, 0.5]},
+        {"std": [0.0, 1.0, 1.0]},
+        {"std": [-1.0, 1.0, 1.0]},
+        {"scales": []},
+        {"scales": [0.0]},
+        {"scales": [1e9]},
+        {"resize": 0},
+        {"photometric": {"name": "clahe", "clip": 1.0, "grid": 0, "baked": False}},
+        {"photometric": {"name": "clahe", "clip": 1.0, "grid": 1 << 30, "baked": False}},
+        {"photometric": {"name": "clahe", "clip": -1.0, "grid": 8, "baked": False}},
+        {"profile.multiple": 0},
+        {"profile.multiple": -256},
+        {"profile.minimum": 1 << 40},
+        {"profile.heights": [256, 1 << 30]},
+        {"profile.batch": [1, 1 << 40]},
+        {"selftest.shape": [1, 1 << 20, 1 << 20]},
+        {"selftest.shape": [0, 2, 3]},
+        {"selftest.sizes": []},
+        {"selftest.sizes": [[5, 3]]},
+        {"selftest.output": []},
+        {"selftest.output": [0.0, 0.0, 0.0, 0.0]},
+        {"selftest.tolerance": {"fp32": 1e9}},
+        {"selftest.tolerance": {"fp16": -1}},
+        {"selftest.tolerance": {"fp32": "wide"}},
+        {"selftest.tolerance": {"fp32": True}},
+    ],
+)
+def test_a_card_that_no_model_can_have_is_refused_in_a_line(card: ModelCard, change: dict[str, object]) -> None:
+    text = changed(dataclasses.replace(card, photometric=Photometric()), change)
+    with pytest.raises(ModelError, match=r"^m\.onnx: ") as error:
+        ModelCard.from_json(text, "m.onnx")
+    assert str(error.value).isprintable()
+
+
+@pytest.mark.parametrize("text", ['{"schema": 1, "schema": 1}', '{"schema": NaN}', "[]", "{" * 9999, '"\\ud800"', "1"])
+def test_what_is_no_card_is_one_line(text: str) -> None:
+    with pytest.raises(ModelError, match=r"m\.onnx: the model card is not readable"):
+        ModelCard.from_json(text, "m.onnx")

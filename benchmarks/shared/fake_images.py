@@ -14,7 +14,7 @@ from types import SimpleNamespace
 import numpy as np
 import numpy.typing as npt
 
-from gloam.model_card import Photometric
+from gloam.model_card import LITERATURE, InputRule, Photometric
 from gloam.runtime.backends.facts import BackendFacts
 
 MEMBERS = 10_000  # images per tar
@@ -51,8 +51,13 @@ class FakeEmbedder:
     dimension = DIMENSION
     batch_size = 16
     translator = translated_by = None
+    input_rule = LITERATURE
     card = SimpleNamespace(name="fake", metric="cosine", photometric=Photometric(), resize=None)
     session = SimpleNamespace(backend=BackendFacts("none", ("none",), "fp32", threads=1))
+
+    def reading(self, rule: InputRule) -> FakeEmbedder:
+        assert rule == self.input_rule
+        return self
 
     def shape_for(self, image: npt.NDArray[np.uint8]) -> tuple[int, int]:
         return image.shape[0], image.shape[1]

@@ -30,7 +30,8 @@ from gloam.networks.checkpoints import load_checkpoint
 from gloam.networks.embedders import EmbedderNetwork
 from gloam.runtime.models.image_model import ImageOperation
 from gloam.training.embedders.config import MetricConfig
-from gloam.training.embedders.nights import NightRule, open_night_maker
+from gloam.training.embedders.night_rule import NightRule
+from gloam.training.embedders.nights import open_night_maker
 from gloam.training.embedders.train import train_metric
 from gloam.training.embedders.tuples.images import describe_images
 

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.shared.result import data_pack
+from benchmarks.shared.result import KEPT, data_pack
 from gloam.eval.translation.features import EmbedderFeatures
 from gloam.eval.translation.frechet import frechet_distance
 from gloam.eval.translation.kernel import kernel_distance
@@ -38,10 +38,6 @@ from gloam.training.translators.train import train_translator
 
 NETWORK = "gem_mobilenet_v2"
 WEIGHTS = Path("mobilenet_v2_imagenet") / "mobilenet_v2_torchvision_names_fp16.pth"
-
-KEPT = (
-    "GLOAM_BENCH_RUNS"  # names a folder in which runs stay, to be read again by whichever benchmark asks for the same
-)
 
 Images = Sequence[npt.NDArray[np.uint8]]
 

@@ -11,12 +11,15 @@ from typing import Any
 
 from gloam.errors import DataError
 
+# Names a folder in which runs stay, to be read again by whichever benchmark asks for the same.
+KEPT = "GLOAM_BENCH_RUNS"
 PACKAGES = (
     "numpy",
     "torch",
     "onnx",
     "onnxruntime",
     "openvino",
+    "tensorrt-rtx-cu12",
     "faiss-cpu",
     "opencv-python-headless",
     "kapture",

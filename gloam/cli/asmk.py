@@ -46,7 +46,9 @@ def _add_images(parser: argparse.ArgumentParser, what: str) -> None:
     parser.add_argument("source", type=Path, help=f"images of {what}: folder, text list or kapture dataset")
     parser.add_argument("--model", type=Path, required=True, metavar="MODEL.onnx", help="of kind local_features")
     parser.add_argument("--root", type=Path, help="folder that a list's names are relative to (default: the list's)")
-    parser.add_argument("--max-side", type=int, default=1024, help="longer side in pixels, 0 keeps native sizes")
+    parser.add_argument(
+        "--max-side", type=int, help="longer side in pixels, 0 keeps native sizes (default: the model's input rule)"
+    )
     parser.add_argument("--strongest", type=int, default=1000, help="local features of each image")
     add_backend(parser)
 

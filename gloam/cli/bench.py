@@ -17,11 +17,13 @@ HELP = "measure images per second of a model by every backend, number of threads
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the verb."""
     parser.add_argument("model", type=Path, help="embedder, translator or edge detector (.onnx)")
-    parser.add_argument(
-        "--images", type=place, help="folder or list of photographs, at native sizes (default: four made ones)"
-    )
+    parser.add_argument("--images", type=place, help="folder or list of photographs (default: four made ones)")
     parser.add_argument("--count", type=int, default=8, help="images to use, evenly from all that are given")
-    parser.add_argument("--max-side", type=int, default=0, help="longer side in pixels, 0 keeps native sizes")
+    parser.add_argument(
+        "--max-side",
+        type=int,
+        help="longer side in pixels, 0 keeps native sizes (default: an embedder's input rule, else native)",
+    )
     parser.add_argument("--rounds", type=int, default=5, help="timed rounds; the median counts")
     parser.add_argument("--threads", type=int, help="only so many threads (default: all cores, and half of them)")
     parser.add_argument("--backend", choices=BACKENDS, help="only this one, beside the default")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from gloam.cli.shared.report import Report
 
-HELP = "render a town, train, export, extract, index, retrieve, localize day and night queries, write the report"
+HELP = "render a town, extract, index, retrieve, localize day and night queries, write the report; needs no torch"
 KEPT = ("*/*",)
 
 
@@ -18,12 +18,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=7, help="seed of the town that is localized")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes for rendering and poses")
     parser.add_argument("--top-k", type=int, default=5, help="map images retrieved per query")
+    parser.add_argument(
+        "--train", action="store_true", help="also train and export the embedder anew, and print its tables (minutes)"
+    )
 
 
 def run(arguments: argparse.Namespace) -> Report:
     """Run the demo and print its tables."""
+    # Images are what runs on threads; BLAS's own, which NumPy starts when it is first imported, would spin beside them.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from gloam.workflows.demo import DemoConfig, run_demo
 
-    config = DemoConfig(seed=arguments.seed, workers=arguments.workers, top_k=arguments.top_k)
+    config = DemoConfig(arguments.seed, arguments.workers, arguments.top_k, train=arguments.train)
     result = run_demo(arguments.output, config, say=None if arguments.json else print)
     return Report(result.data, result.text)

@@ -1,4 +1,4 @@
-"""``gloam engine``: an exported model to a TensorRT engine for this machine's GPU."""
+"""``gloam engine``: an exported model to a TensorRT engine, for this machine's GPU or ahead of time for RTX."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from pathlib import Path
 from gloam.cli.shared.report import Report
 from gloam.errors import UsageError
 
-HELP = "build a TensorRT engine of an exported model for this machine's GPU, or find that it is there"
+HELP = "build a TensorRT engine of an exported model, for this machine's GPU or ahead of time, or find that it is there"
+TARGETS = ("tensorrt", "rtx")
 HARDWARE = ("same-gpu", "compute-capability", "ampere-plus")
 
 
@@ -17,6 +18,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", type=Path, help=".onnx file of a fixed profile")
     parser.add_argument(
         "-o", "--output", type=Path, required=True, help="folder to write: engine, card, build log, timing cache"
+    )
+    parser.add_argument(
+        "--for",
+        dest="target",
+        choices=TARGETS,
+        default="tensorrt",
+        help="tensorrt: the GPU of this machine, a cache; rtx: TensorRT for RTX, ahead of time and without a GPU, "
+        "portable over the architectures that --gpu names",
+    )
+    parser.add_argument(
+        "--gpu",
+        type=_names,
+        metavar="NAMES",
+        help="with --for rtx: GPUs that may run the engine, e.g. sm80,sm86,sm89,sm120 (default: all from Ampere "
+        "on; more take no longer)",
     )
     parser.add_argument(
         "--heights", type=_integers, help="padded heights to build, e.g. 512,768 (default: the model's)"
@@ -30,7 +46,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--workspace", type=float, metavar="GIB", help="memory that a layer may use (default: no limit)"
     )
     parser.add_argument("--level", type=int, default=3, help="0 builds quickest, 5 looks longest for a faster engine")
-    parser.add_argument("--hardware", choices=HARDWARE, default="same-gpu", help="GPUs that may run the engine")
+    parser.add_argument(
+        "--hardware", choices=HARDWARE, default="same-gpu", help="GPUs that may run the engine; not for RTX"
+    )
     parser.add_argument(
         "--version-compatible", action="store_true", help="later TensorRT of the same major version may run the engine"
     )
@@ -41,7 +59,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> Report:
     """Build, and say what for."""
-    from gloam.export.engine.build import BuildOptions, build_engine
+    from gloam.export.engine.build import build_engine
+    from gloam.export.engine.options import BuildOptions
 
     options = BuildOptions(
         heights=arguments.heights,
@@ -52,6 +71,8 @@ def run(arguments: argparse.Namespace) -> Report:
         level=arguments.level,
         hardware=arguments.hardware,
         version_compatible=arguments.version_compatible,
+        target=arguments.target,
+        architectures=arguments.gpu,
     )
     built = build_engine(
         arguments.model,
@@ -68,6 +89,10 @@ def _integers(text: str) -> tuple[int, ...]:
         return tuple(int(item) for item in text.split(","))
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is not a list of whole numbers, e.g. 512,768") from None
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(text.lower().split(","))
 
 
 def _batch(given: tuple[int, ...] | None) -> tuple[int, int, int] | None:

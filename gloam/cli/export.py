@@ -7,8 +7,9 @@ from pathlib import Path
 
 from gloam.cli.shared.report import Report
 from gloam.cli.shared.request import filled
-from gloam.cli.shared.values import key_value
+from gloam.cli.shared.values import key_value, width_height
 from gloam.export.precision import PRECISIONS
+from gloam.heartbeat import to_stderr
 
 HELP = "export the weights of an embedder, translator or edge detector to one ONNX file with its card and self-test"
 
@@ -78,6 +79,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="MAX_SIDE",
         help="embedders, dynamic profile: reduce larger images to this longer side inside the graph, as decoding would",
     )
+    size = parser.add_mutually_exclusive_group()
+    size.add_argument(
+        "--max-side",
+        type=int,
+        help="embedders: the longer side in pixels that every caller reduces larger images to, kept in the card; 0 for "
+        "native sizes (default: 1024, or the largest side of a fixed profile that is smaller)",
+    )
+    size.add_argument(
+        "--stretch",
+        type=width_height,
+        metavar="WxH",
+        help="embedders: instead, the exact width and height in pixels that every caller brings images to",
+    )
     parser.add_argument(
         "--local-features",
         action="store_true",
@@ -113,7 +127,7 @@ def run(arguments: argparse.Namespace) -> Report:
     """Export, and state the identities."""
     from gloam.export.weights import ExportRequest, export_weights
 
-    exported = export_weights(filled(ExportRequest, arguments, options=dict(arguments.option)))
+    exported = export_weights(filled(ExportRequest, arguments, options=dict(arguments.option)), to_stderr)
     return Report(exported.to_dict(), exported.to_text())
 
 

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING
 from gloam.cli.shared.backend_options import add_backend, placement
 from gloam.cli.shared.image_runs import add_metrics_port, add_resuming, add_source
 from gloam.cli.shared.report import Report
+from gloam.cli.shared.values import width_height
 from gloam.errors import UsageError
+from gloam.runtime.backends.placement import ON_GPU
 
 if TYPE_CHECKING:
     from gloam.runtime.bulk.ray_cluster import Cluster
 
-ON_GPU = ("cuda", "tensorrt")
 HELP = "describe a folder, list, kapture dataset, tar or Parquet shards or URL of images into a resumable store"
 KEPT = ("shards/*.npy",)
 
@@ -38,10 +39,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     size.add_argument(
         "--max-side",
         type=int,
-        help="longer side in pixels, 0 keeps native sizes (default: 1024; native for a model that resizes itself)",
+        help="longer side in pixels, 0 keeps native sizes; another than the model's input rule, which is the default, "
+        "gives descriptors of another space",
     )
     size.add_argument(
-        "--stretch", type=_size, metavar="WxH", help="exact width and height in pixels, whatever the aspect"
+        "--stretch", type=width_height, metavar="WxH", help="exact width and height in pixels, whatever the aspect"
     )
     parser.add_argument(
         "--fast-decode",
@@ -172,11 +174,3 @@ def _cluster(arguments: argparse.Namespace) -> Cluster:
         gpus_per_worker=float(arguments.device in ON_GPU) if gpus is None else gpus,
         debug=arguments.debug,
     )
-
-
-def _size(text: str) -> tuple[int, int]:
-    try:
-        width, height = (int(item) for item in text.lower().split("x"))
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not WIDTHxHEIGHT, e.g. 416x320") from None
-    return width, height

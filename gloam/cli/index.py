@@ -7,6 +7,7 @@ from pathlib import Path
 
 from gloam.cli.shared.report import Report
 from gloam.cli.shared.request import filled
+from gloam.cli.shared.store_options import add_trust
 from gloam.cli.shared.values import INDEX_DEVICES, nbytes
 
 HELP = "build a FAISS index from a store of descriptors, add to one, or merge several"
@@ -19,6 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", "--output", type=Path, required=True, help="folder of the index")
     parser.add_argument("--add", type=Path, metavar="STORE", help="add this store to the index that is there")
     parser.add_argument("--merge", type=Path, nargs="+", metavar="INDEX", help="join these indexes into a new one")
+    add_trust(parser)
     kind = parser.add_argument_group("the kind of index")
     kind.add_argument(
         "--kind",

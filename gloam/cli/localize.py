@@ -7,6 +7,7 @@ from pathlib import Path
 
 from gloam.cli.shared.report import Report
 from gloam.cli.shared.request import filled
+from gloam.cli.shared.store_options import add_trust
 
 HELP = "localize the queries of a kapture dataset in a map: pose approximation, local or global structure from motion"
 KEPT = ("*/*",)
@@ -22,6 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     source.add_argument("--pairs", type=Path, help="pair list query-map, hloc's or kapture's text")
     source.add_argument("--global-features", type=Path, help="kapture global features of queries and map images")
     source.add_argument("--stores", type=Path, nargs=2, metavar=("QUERY", "MAP"), help="stores of `gloam extract`")
+    add_trust(parser, "the descriptors of --stores")
     parser.add_argument("--top-k", type=int, default=10, help="map images per query")
     parser.add_argument(
         "--method", action="append", choices=METHODS, help="repeat for several (default: 2b): 1 = top1, ewb, bdi, csi"

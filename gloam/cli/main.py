@@ -25,8 +25,8 @@ from typing import Literal, NoReturn
 from gloam import __version__
 from gloam.cli.shared.help_format import HelpFormatter
 from gloam.cli.shared.report import Report
-from gloam.errors import GloamError
-from gloam.files import TEMPORARY_PREFIX
+from gloam.errors import GloamError, missing_package
+from gloam.files import TEMPORARY_PREFIX, printable, printable_lines
 
 VERBS = (
     "demo",
@@ -42,6 +42,7 @@ VERBS = (
     "index",
     "search",
     "pairs",
+    "store",
     "asmk",
     "localize",
     "eval",
@@ -100,23 +101,37 @@ def main(argv: Sequence[str] | None = None) -> int:
         with _ended_by_signals():
             report: Report = arguments.run(arguments)
     except GloamError as error:
-        if arguments.debug:
-            traceback.print_exc()
-        print(f"gloam {arguments.verb}: {error}", file=sys.stderr)
-        return 2
+        return _refused(arguments, str(error))
+    except ImportError as error:
+        missing = missing_package(error)
+        if missing is None:
+            raise
+        return _refused(arguments, str(missing))
+    except OSError as error:  # of a path that was given, for what is read and written is named where it is
+        place = "" if error.filename is None else f"{error.filename}: "
+        return _refused(arguments, f"{place}{error.strerror or error}; check the path")
     except KeyboardInterrupt as ended:
         print(f"gloam {arguments.verb}: interrupted; {_left(arguments)}", file=sys.stderr)
         return 128 + (ended.number if isinstance(ended, Ended) else signal.SIGINT)
     try:
-        print(json.dumps(report.data, sort_keys=True) if arguments.json else report.text, flush=True)
+        text = json.dumps(report.data, sort_keys=True) if arguments.json else printable_lines(report.text)
+        encoding = sys.stdout.encoding or "utf-8"  # one that lacks a character shows its escape
+        print(text.encode(encoding, "backslashreplace").decode(encoding), flush=True)
     except BrokenPipeError:  # whoever reads, e.g. head, has what they wanted
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter's last flush fails again
     return report.exit_code
 
 
+def _refused(arguments: argparse.Namespace, why: str) -> int:
+    if arguments.debug:
+        traceback.print_exc()
+    print(printable(f"gloam {arguments.verb}: {why}"), file=sys.stderr)
+    return 2
+
+
 def _left(arguments: argparse.Namespace) -> str:
     """What the same command will find of an interrupted run."""
-    patterns: Sequence[str] | Literal[True] = arguments.kept
+    patterns: Sequence[str] | Literal[True] = getattr(arguments, "kept", ())  # of verbs with sub-verbs, what they set
     if not patterns:
         return "such a run keeps nothing before its end; run it again"
     if patterns is True or any(
@@ -128,14 +143,17 @@ def _left(arguments: argparse.Namespace) -> str:
 
 @contextlib.contextmanager
 def _ended_by_signals() -> Iterator[None]:
-    """SIGTERM and SIGHUP, where they are not ignored as under ``nohup``, end a verb as Ctrl-C does; so do those that
-    are sent to this process alone end the processes that it has started."""
+    """SIGTERM and SIGHUP, where they are not ignored as under ``nohup``, end a verb as Ctrl-C does, and the processes
+    that it has started, which a terminal would have told too."""
+
+    own = os.getpid()
 
     def end(number: int, frame: FrameType | None) -> NoReturn:
+        if os.getpid() != own:  # forked
+            os._exit(128 + number)
         if "multiprocessing" in sys.modules:
             for child in sys.modules["multiprocessing"].active_children():
-                with contextlib.suppress(OSError):
-                    os.kill(child.pid, signal.SIGINT)
+                child.terminate()  # SIGINT is ignored by what a shell has put in the background
         raise Ended(number)
 
     if threading.current_thread() is not threading.main_thread():

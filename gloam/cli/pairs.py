@@ -7,6 +7,7 @@ from pathlib import Path
 
 from gloam.cli.shared.report import Report
 from gloam.cli.shared.request import filled
+from gloam.cli.shared.store_options import add_trust
 
 HELP = "list the most similar images of the map for each query, in kapture's or hloc's text format"
 
@@ -20,6 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--format", choices=("kapture", "hloc"), default="kapture", help="hloc's has no scores")
     parser.add_argument("--exclude-self", action="store_true", help="never pair an image with its own name")
     parser.add_argument("--min-score", type=float, help="leave out pairs below this cosine (default: keep all)")
+    add_trust(parser)
     rules = parser.add_argument_group("pairs to leave out by what is known of the images")
     rules.add_argument(
         "--exclude-same",

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from gloam.cli.shared.backend_options import add_cpu, placement
 from gloam.cli.shared.report import Report
+from gloam.cli.shared.store_options import add_trust
 from gloam.cli.shared.values import INDEX_DEVICES
 from gloam.errors import UsageError
 
@@ -28,6 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="leave the vectors on the disk; only the sizes of the index files are then checked, not their checksums",
     )
+    add_trust(parser, "the index and the queries' store")
     parser.add_argument(
         "--device",
         choices=INDEX_DEVICES,
@@ -44,9 +46,9 @@ def run(arguments: argparse.Namespace) -> Report:
     from gloam.runtime.search.index import DescriptorIndex
     from gloam.runtime.search.queries import answer, describe_queries, read_queries
 
-    index = DescriptorIndex.open(arguments.index, mmap=arguments.mmap, device=arguments.device)
+    index = DescriptorIndex.open(arguments.index, mmap=arguments.mmap, device=arguments.device, trust=arguments.trust)
     if arguments.store is not None:
-        queries = read_queries(arguments.store, index.card)
+        queries = read_queries(arguments.store, index.card, trust=arguments.trust)
     else:
         on_cpu = replace(placement(arguments), device="cpu")  # --device is FAISS's
         queries = describe_queries(arguments.images, arguments.model, index.card, on_cpu)

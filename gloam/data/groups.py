@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gloam.data.scene import Scene
-from gloam.data.text import plain_name
+from gloam.data.text import plain_name, table_rows
 from gloam.errors import DataError
 
 Position = npt.NDArray[np.float64]
@@ -27,22 +26,13 @@ def read_groups(path: str | Path, column: str) -> dict[str, str]:
         DataError: the file cannot be read, has no such column, a line of another length, or an image twice.
     """
     place = Path(path)
-    try:
-        with place.open(encoding="utf-8-sig", newline="") as handle:
-            reader = csv.reader(handle)
-            rows = [(reader.line_num, row) for row in reader if row]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{place}: the table of groups cannot be read ({error})") from error
-    header = [name.strip() for name in rows[0][1]] if rows else []
+    header, rows = table_rows(place, "the table of groups")
     if header[:1] != ["image"] or column not in header[1:]:
         found = ", ".join(header) or "nothing"
         raise DataError(f"{place}: needs a header 'image,...' with a column {column!r}, found {found}")
-    at = header.index(column, 1)
     groups: dict[str, str] = {}
-    for line, row in rows[1:]:
-        if len(row) != len(header):
-            raise DataError(f"{place}:{line}: {len(row)} values where the header has {len(header)}")
-        image, group = plain_name(row[0].strip()), row[at].strip()
+    for line, row in rows:
+        image, group = plain_name(row["image"].strip()), row[column].strip()
         if image in groups:
             raise DataError(f"{place}:{line}: image {image!r} is listed twice")
         groups[image] = group

@@ -15,8 +15,9 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError, features
 
 from gloam.errors import ImageError
 from gloam.files import open_file
+from gloam.model_card import SMALLEST_SIDE, InputRule
 
-MIN_SIDE = 32  # pixels; below this a stride-32 network has no cell left
+MIN_SIDE = SMALLEST_SIDE
 MAX_PIXELS = 120_000_000  # refused from the header, before a decompression bomb is unpacked
 MAX_BYTES = 1 << 30  # of an image file; more is no photograph, and would fill the memory
 # All that Pillow may open; of the others one starts a program. JPEG finds MPO.
@@ -116,13 +117,51 @@ def _decode(
     if min(size) < min_side:
         raise ImageError(f"{size[0]}x{size[1]} is too small; the shorter side must be {min_side} px or more")
     if stretch is not None:
-        stretched: Pixels = cv2.resize(np.asarray(picture), stretch, interpolation=cv2.INTER_AREA)
-        return stretched
+        return _stretched(np.asarray(picture), stretch)
     if max_side is not None and max(size) > max_side:
-        picture.thumbnail((max_side, max_side), Image.Resampling.LANCZOS, reducing_gap=None)
-        if min(picture.size) < min_side:
-            raise ImageError(f"{size[0]}x{size[1]} at --max-side {max_side} has a side under {min_side} px")
+        _reduce(picture, size, max_side, min_side)
     return np.array(picture)
+
+
+def resize_image(image: Pixels, rule: InputRule, min_side: int = MIN_SIDE) -> Pixels:
+    """A decoded image at the size that a rule asks for: the very pixels that :func:`decode_image` gives with the same
+    ``max_side`` or ``stretch``. An image that has that size already is given back as it is.
+
+    Args:
+        image: uint8 ``[H, W, 3]`` RGB.
+        rule: of the model.
+        min_side: shortest side that is accepted behind a reduction, pixels.
+
+    Returns:
+        uint8 ``[h, w, 3]``.
+
+    Raises:
+        ImageError: a reduction leaves too short a side, or there is no memory.
+    """
+    size = image.shape[1], image.shape[0]
+    try:
+        if rule.stretch is not None and size != rule.stretch:
+            return _stretched(image, rule.stretch)
+        if rule.max_side is not None and max(size) > rule.max_side:
+            picture = Image.fromarray(image)
+            _reduce(picture, size, rule.max_side, min_side)
+            return np.array(picture)
+    except (MemoryError, cv2.error) as error:
+        raise ImageError(NO_MEMORY) from error
+    return image
+
+
+def _stretched(pixels: Pixels, size: tuple[int, int]) -> Pixels:
+    # OpenCV takes no view that runs backwards, as BGR turned to RGB does.
+    stretched: Pixels = cv2.resize(np.ascontiguousarray(pixels), size, interpolation=cv2.INTER_AREA)
+    return stretched
+
+
+def _reduce(picture: Image.Image, size: tuple[int, int], max_side: int, min_side: int) -> None:
+    """Reduce in place; ``size`` is what a message calls the image."""
+    picture.thumbnail((max_side, max_side), Image.Resampling.LANCZOS, reducing_gap=None)
+    if min(picture.size) < min_side:
+        raise ImageError(f"{size[0]}x{size[1]} at --max-side {max_side} has a side under {min_side} px")
 
 
 def image_size(content: bytes) -> tuple[int, int]:

@@ -1,6 +1,6 @@
 """Reading and writing kapture 1.1 datasets as :class:`gloam.data.scene.Scene`, and its features.
 
-The ``kapture`` package reads the features' configuration and moves the poses of rigs; it is imported on first use.
+The ``kapture`` package moves the poses of rigs and is imported on first use.
 Features may lie in a kapture tree (``reconstruction/<kind>/<type>``) or in the side-by-side layout of kapture's
 recommended datasets (``<type>/<kind>``), as loose files or as one tar.
 """
@@ -8,6 +8,7 @@ recommended datasets (``<type>/<kind>``), as loose files or as one tar.
 from __future__ import annotations
 
 import importlib
+import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -17,19 +18,23 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gloam.data.kapture_text import Transform, read_records, read_sensors, read_transforms, transform_problem
+from gloam.data.kapture_text import (
+    Transform,
+    read_features_type,
+    read_records,
+    read_sensors,
+    read_transforms,
+    transform_problem,
+)
 from gloam.data.scene import Pose, Record, Scene
-from gloam.data.text import listed_name, text_lines
-from gloam.errors import DataError, require
+from gloam.data.sources.files import local_files
+from gloam.data.sources.tar import tar_members
+from gloam.data.text import listed_name, plain_name, text_lines
+from gloam.errors import DataError, ImageError, require
 from gloam.files import inside, read_file, write_bytes, write_text
 
 EXTENSIONS = {"keypoints": ".kpt", "descriptors": ".desc", "global_features": ".gfeat"}
 HEADER = "# kapture format: 1.1"
-
-
-def _csv() -> Any:
-    require("kapture", "localization", "read kapture datasets")
-    return importlib.import_module("kapture.io.csv")
 
 
 def read_scene(root: str | Path, *, need_poses: bool = False, need_cameras: bool = False) -> Scene:
@@ -62,6 +67,19 @@ def read_scene(root: str | Path, *, need_poses: bool = False, need_cameras: bool
         raise DataError(f"{folder}: records_camera.txt lists no images")
     _require_all(scene, need_poses, need_cameras)
     return scene
+
+
+def beside_intrinsics(place: str | Path) -> bool:
+    """Whether images of a place are those of a kapture dataset, whose intrinsics are of the pixels as stored.
+
+    Args:
+        place: a dataset, or a folder or file at or below its ``sensors/records_data``. Of a URL it is not known.
+    """
+    path = Path(place).absolute()
+    if os.path.isfile(path / "sensors" / "sensors.txt"):
+        return True
+    above = (path, *path.parents, path.resolve(), *path.resolve().parents)
+    return any(part.name == "records_data" and os.path.isfile(part.parent / "sensors.txt") for part in above)
 
 
 def _poses(folder: Path) -> dict[tuple[int, str], Pose]:
@@ -188,7 +206,7 @@ class FeatureFolder:
     dtype: Any
     dsize: int
     names: list[str]
-    _tar: Any = field(default=None, repr=False)
+    _members: dict[str, tuple[int, int]] | None = field(default=None, repr=False)  # of the tar: offset and size
 
     def array(self, name: str) -> npt.NDArray[Any]:
         """Features of one image, ``[n, dsize]``.
@@ -198,12 +216,13 @@ class FeatureFolder:
         """
         filename = name + EXTENSIONS[self.kind]
         try:
-            if self._tar is not None:
-                values = np.asarray(self._tar.get_array_from_tar(filename, self.dtype, self.dsize))
+            if self._members is not None:
+                offset, size = self._members[filename]
+                content = local_files.read(str(self.folder / f"{self.kind}.tar"), offset, size)
             else:
                 content = read_file(inside(self.folder, filename))
-                values = np.frombuffer(content, dtype=self.dtype).reshape(-1, self.dsize)
-        except (OSError, KeyError) as error:
+            values = np.frombuffer(content, dtype=self.dtype).reshape(-1, self.dsize)
+        except (OSError, KeyError, ImageError) as error:
             raise DataError(f"{self.folder}: no {self.kind} for image {name!r}") from error
         except ValueError as error:
             raise DataError(f"{self.folder / filename}: length is not a multiple of {self.dsize} values") from error
@@ -228,7 +247,6 @@ def open_features(root: str | Path, kind: str, feature_type: str | None = None) 
         DataError: none or several found; the message lists the choices.
     """
     top = Path(root)
-    csv = _csv()
     candidates: dict[str, Path] = {}
     for config in (top / f"{kind}.txt", top / kind / f"{kind}.txt"):
         if config.is_file():
@@ -241,24 +259,29 @@ def open_features(root: str | Path, kind: str, feature_type: str | None = None) 
         found = ", ".join(sorted(candidates)) or "none"
         raise DataError(f"{top}: need one type of {kind}, found {found}; name one of them or check the folder")
     name, config = next(iter(candidates.items()))
-    try:
-        parsed = getattr(csv, f"{kind}_config_from_file")(str(config))
-    except (ValueError, IndexError, TypeError, AssertionError) as error:
-        raise DataError(f"{config}: malformed feature configuration ({error})") from error
-    if np.dtype(parsed.dtype).kind not in "fiu" or int(parsed.dsize) < 1:
-        raise DataError(f"{config}: malformed feature configuration ({parsed.dsize} values of type {parsed.dtype})")
+    _, dtype, dsize = read_features_type(config, kind)
     folder = config.parent
     tar_path = folder / f"{kind}.tar"
-    tar = None
+    members = None
     suffix = EXTENSIONS[kind]
     if tar_path.is_file():
-        tar = importlib.import_module("kapture.io.tar").TarHandler(str(tar_path))
-        names = sorted(item[: -len(suffix)] for item in tar.content if item.endswith(suffix))
+        members = _tar_members(tar_path, suffix)
+        names = sorted(item[: -len(suffix)] for item in members)
     else:
         names = sorted(
             path.relative_to(folder).as_posix()[: -len(suffix)] for path in folder.rglob(f"*{suffix}") if path.is_file()
         )
-    return FeatureFolder(folder, kind, name, np.dtype(parsed.dtype), int(parsed.dsize), names, tar)
+    return FeatureFolder(folder, kind, name, dtype, dsize, names, members)
+
+
+def _tar_members(path: Path, suffix: str) -> dict[str, tuple[int, int]]:
+    """Offset and size of every file of features in a tar; of one that is there twice, the later."""
+    found = {}
+    for name, offset, size, problem in tar_members(local_files, str(path), {}, (suffix,)):
+        if problem is not None:
+            raise DataError(f"{path}: {name}: {problem}; pack the features again")
+        found[plain_name(name)] = (offset, size)
+    return found
 
 
 def read_global_features(

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from gloam.data.scene import Camera
 from gloam.data.text import plain_name, text_lines
 from gloam.errors import DataError
@@ -33,6 +35,11 @@ UNKNOWN = "UNKNOWN_CAMERA"
 FARTHEST = 1e12  # metres; more is no place, and its square would soon be infinite
 UNIT = (1e-3, 1e3)  # lengths of a quaternion that can be scaled to 1 without loss
 LARGEST = 1 << 20  # pixels of a side
+
+# As kapture writes them; its own reader would evaluate any other text as Python.
+DTYPES = {f"{kind}{bits}": f"{kind}{bits}" for kind in ("int", "uint", "float") for bits in (8, 16, 32, 64)}
+DTYPES |= {"float": "float64", "int": "int64"}
+del DTYPES["float8"]
 
 Numbers = tuple[float, ...]
 Transform = tuple[Numbers | None, Numbers | None]  # quaternion (w, x, y, z) and translation (x, y, z), where known
@@ -97,6 +104,32 @@ def read_transforms(path: Path, *, of_rig: bool = False) -> list[tuple[str, str,
         _once(found, (key, fields[1]), line, where, f"a pose of {first} {key} and device {fields[1]!r}")
         rows.append((key, fields[1], _transform(fields[2:], where)))
     return rows
+
+
+def read_features_type(path: Path, kind: str) -> tuple[str, np.dtype[Any], int]:
+    """Name, dtype and number of values of a type of features, from ``keypoints.txt`` and the like.
+
+    Raises:
+        DataError: unreadable, or malformed.
+    """
+    expected = {
+        "keypoints": ("name", "dtype", "dsize"),
+        "descriptors": ("name", "dtype", "dsize", "keypoints_type", "metric_type"),
+        "global_features": ("name", "dtype", "dsize", "metric_type"),
+    }[kind]
+    rows = list(_rows(path))
+    fields = rows[0][1] if rows else []
+    if len(fields) != len(expected):
+        raise DataError(f"{path}: malformed feature configuration; expected one row of {', '.join(expected)}")
+    where = f"{path}:{rows[0][0]}"
+    if fields[1] not in DTYPES:
+        raise DataError(
+            f"{where}: malformed feature configuration: dtype {fields[1][:40]!r} is none of {', '.join(DTYPES)}"
+        )
+    size = _whole(fields[2], where, "dsize")
+    if not 1 <= size <= LARGEST:
+        raise DataError(f"{where}: malformed feature configuration: {size} values are not 1 to {LARGEST}")
+    return fields[0], np.dtype(DTYPES[fields[1]]), size
 
 
 def transform_problem(quaternion: Numbers | None, translation: Numbers | None) -> str | None:

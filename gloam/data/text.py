@@ -9,13 +9,15 @@ stands in double quotes, where ``""`` is a quote: ``"view 12"``.
 from __future__ import annotations
 
 import codecs
+import csv
+import io
 import math
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
 from gloam.errors import DataError
-from gloam.files import read_file
+from gloam.files import open_file, read_file
 
 NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
 INTRINSICS = re.compile(rf"(?:\s*,\s*|\s+)(?:[A-Z][A-Z_]*(?:\s*,\s*|\s+))?{NUMBER}(?:(?:\s*,\s*|\s+){NUMBER})*\s*,?$")
@@ -63,6 +65,54 @@ def _lines(text: str) -> Iterator[tuple[int, str]]:
         line = found[0].strip()
         if line and not line.startswith("#"):
             yield number, line
+
+
+def table_rows(
+    path: Path, what: str = "the table", *, notes: bool = False
+) -> tuple[list[str], Iterator[tuple[int, dict[str, str]]]]:
+    """A CSV table whose first line names the columns.
+
+    Args:
+        path: the file, UTF-8 with or without a byte order mark.
+        what: it is, for messages.
+        notes: the last column may hold commas that are not quoted, as descriptions do.
+
+    Returns:
+        the columns, and line number and cells by column of each row, one after another.
+
+    Raises:
+        DataError: unreadable, no table, a column named twice, or a row of another length; the rows' faults are
+            raised when they are reached.
+    """
+    lines = _table_lines(path, what)
+    _, header = next(lines, (1, []))
+    columns = [name.strip() for name in header]
+    if not all(map(str.isprintable, columns)):
+        raise DataError(f"{path}:1: {what} names a column with control characters; is it a table?")
+    if len(set(columns)) < len(columns):
+        raise DataError(f"{path}:1: {what} has two columns of one name; rename one of them")
+    return columns, _cells(path, columns, lines, notes)
+
+
+def _table_lines(path: Path, what: str) -> Iterator[tuple[int, list[str]]]:
+    try:
+        with open_file(path) as file, io.TextIOWrapper(file, encoding="utf-8-sig", newline="") as handle:
+            reader = csv.reader(handle)
+            yield from ((reader.line_num, row) for row in reader if row)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path}: {what} cannot be read ({error})") from error
+
+
+def _cells(
+    path: Path, columns: list[str], lines: Iterator[tuple[int, list[str]]], notes: bool
+) -> Iterator[tuple[int, dict[str, str]]]:
+    last = len(columns) - 1
+    for line, row in lines:
+        if notes and len(row) > len(columns):
+            row[last:] = [",".join(row[last:])]
+        if len(row) != len(columns):
+            raise DataError(f"{path}:{line}: {len(row)} values where the header has {len(columns)}")
+        yield line, dict(zip(columns, row, strict=True))
 
 
 def listed_name(line: str) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 from gloam.data.images import MIN_SIDE
 from gloam.errors import ModelError
 from gloam.export.spec import ExportSpec, Shapes, export_spec
-from gloam.model_card import TOLERANCE, ModelCard, Photometric, TensorSpec
+from gloam.model_card import TOLERANCE, InputRule, ModelCard, Photometric, TensorSpec
 from gloam.networks.embedders import EmbedderNetwork
 from gloam.padding import PaddingProfile
 
@@ -29,6 +29,7 @@ def export_embedder(
     *,
     profile: PaddingProfile | None = None,
     photometric: Photometric | None = None,
+    input_rule: InputRule | None = None,
     provenance: Mapping[str, Any],
 ) -> ModelCard:
     """Export an embedder and return the card that the file carries.
@@ -38,6 +39,8 @@ def export_embedder(
         path: ``.onnx`` file to write, atomically.
         profile: native sizes (default) or fixed padded shapes.
         photometric: the normalisation that callers must apply to the decoded image; none where the graph does it.
+        input_rule: the sizes that callers must bring images to; the card states none where it is left out, and the
+            literature's holds.
         provenance: ``recipe``, ``data``, ``licence``; the weights' sha256 is computed here.
 
     Raises:
@@ -72,6 +75,7 @@ def export_embedder(
         facts={
             "mean": model.mean,
             "std": model.std,
+            "input_rule": input_rule,
             "photometric": model.photometric if model.photometric.baked else photometric or Photometric(),
             "scales": model.scales,
             "pooling": model.pooling,

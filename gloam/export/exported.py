@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gloam.files import sha256_file
 from gloam.model_card import ModelCard
+from gloam.record import to_json
 
 if TYPE_CHECKING:
     from gloam.export.precision.convert import Conversion
+
+SHOWN = 3  # of the convolutions left in float32; the JSON form has all
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,7 @@ class Exported:
             "dimension": card.dimension,
             "profile": card.profile.kind,
             "multiple": card.profile.multiple,
+            "input_rule": None if card.input_rule is None else to_json(card.input_rule),
             "space": card.space(),
             "fingerprint": self.fingerprint,
             "precision": card.precision,
@@ -61,6 +65,7 @@ class Exported:
         return "\n".join(
             [
                 f"{self.output}: {card.name}, {size}, {card.profile.kind} profile, {card.precision}",
+                *([] if card.input_rule is None else [f"images      {card.described_input()}"]),
                 f"space       {card.space()}",
                 f"fingerprint {self.fingerprint}",
                 *_front_lines(card),
@@ -87,10 +92,19 @@ def _front_lines(card: ModelCard) -> list[str]:
     ]
 
 
+def _costliest(done: Mapping[str, Any]) -> list[str]:
+    """Names of the convolutions left in float32 that would cost most."""
+    known = [name for name in done["float32"] if name in done["losses"]]
+    return sorted(known, key=lambda name: -done["losses"][name])[:SHOWN]
+
+
 def _check_lines(conversion: Conversion) -> list[str]:
     done, verdict = conversion.details, "passed" if conversion.passed else "FAILED, written because of --accept-loss"
     if conversion.precision == "int8":
         what = f"{done['quantized']} convolutions in int8, {done['kept']} left in fp32 because they cost too much"
+        if done["kept"]:
+            cost = ", ".join(f"{name} {done['losses'][name]:.1e}" for name in _costliest(done))
+            what += f"; {done['returned']} returned one by one" + (f"; costliest alone: {cost}" if cost else "")
     else:
         nodes = sum(done["half"].values())
         what = f"{nodes} operators in {conversion.precision}, {done['casts']} casts, everything else in fp32"
@@ -99,7 +113,12 @@ def _check_lines(conversion: Conversion) -> list[str]:
         f"check       {verdict}: {conversion.unit} {conversion.loss:.1e} at worst of {conversion.images} images, "
         f"allowed {conversion.tolerance:.0e}",
     ]
-    if conversion.precision != "int8":
+    if conversion.precision == "int8":
+        lines.append(
+            f"            calibrated on {conversion.calibrated} images of the folder, the first, the third and so on "
+            "by name; judged on the others"
+        )
+    else:
         lines.append(
             f"            by a float32 twin, rounded to {conversion.precision} behind each operator as a GPU does"
         )

@@ -20,6 +20,7 @@ from gloam.errors import ModelError, require
 from gloam.files import write_bytes
 from gloam.model_card import METADATA_KEY, ModelCard
 from gloam.networks.checkpoints import weights_sha256
+from gloam.runtime.backends.onnx_file import CHECKSUM_KEY, model_sha256, with_checksum
 
 OPSET = 20  # what the exporter of torch 2.13 verifies, read by TensorRT 10.3 and later
 LARGEST_SIDE = 16384  # pixels
@@ -86,12 +87,14 @@ def trace(
 
 
 def write_model(proto: Any, card: ModelCard, path: str | Path) -> None:
-    """Put the card into the graph, check the whole, and write the file atomically.
+    """Put the card into the graph, check the whole, and write the file with its checksum, atomically.
 
     Raises:
         ModelError: the graph is invalid.
     """
     onnx = require("onnx", "train", "export a model")
+    for entry in [entry for entry in proto.metadata_props if entry.key == CHECKSUM_KEY]:
+        proto.metadata_props.remove(entry)  # of the file that the graph comes from
     entry = proto.metadata_props.add()
     entry.key, entry.value = METADATA_KEY, card.to_json()
     proto.producer_name, proto.producer_version, proto.doc_string = "gloam", __version__, ""
@@ -99,7 +102,17 @@ def write_model(proto: Any, card: ModelCard, path: str | Path) -> None:
         onnx.checker.check_model(proto, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise ModelError(f"{path}: the exported graph is invalid ({str(error).splitlines()[0]})") from error
-    write_bytes(path, proto.SerializeToString(deterministic=True))
+    write_bytes(path, with_checksum(proto.SerializeToString(deterministic=True)))
+
+
+def read_graph(path: str | Path) -> Any:
+    """The ``ModelProto`` of an exported model, as it was written: what is made of it gets a checksum of its own.
+
+    Raises:
+        ModelError: the file is damaged.
+    """
+    model_sha256(path)
+    return require("onnx", "train", "export a model").load(path)
 
 
 def full_provenance(provenance: Mapping[str, Any], model: nn.Module) -> dict[str, Any]:

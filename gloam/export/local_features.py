@@ -14,7 +14,7 @@ from torch import nn
 
 from gloam.errors import ModelError
 from gloam.export.spec import ExportSpec, Shapes, export_spec
-from gloam.model_card import ModelCard, Photometric, TensorSpec
+from gloam.model_card import InputRule, ModelCard, Photometric, TensorSpec
 from gloam.networks.local_features.how import HOW, SCALES
 from gloam.padding import PaddingProfile
 
@@ -30,6 +30,7 @@ def export_local_features(
     scales: Sequence[float] = SCALES,
     profile: PaddingProfile | None = None,
     photometric: Photometric | None = None,
+    input_rule: InputRule | None = None,
     provenance: Mapping[str, Any] | None = None,
 ) -> ModelCard:
     """Export a HOW network and return the card that the file carries.
@@ -40,6 +41,8 @@ def export_local_features(
         scales: of the image; the published evaluation's by default.
         profile: ``dynamic``, for its batch.
         photometric: the normalisation that callers must apply to the decoded image.
+        input_rule: the sizes that callers must bring images to; the card states none where it is left out, and the
+            literature's holds.
         provenance: ``recipe``, ``data``, ``licence``; the weights' sha256 is computed here.
 
     Raises:
@@ -71,6 +74,7 @@ def export_local_features(
         facts={
             "mean": model.mean,
             "std": model.std,
+            "input_rule": input_rule,
             "photometric": photometric or Photometric(),
             "scales": scales,
             "dimension": model.dimension,

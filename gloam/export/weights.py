@@ -8,13 +8,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from gloam.errors import UsageError
+from gloam.errors import ModelError, UsageError, require_all
 from gloam.export.exported import Exported
 from gloam.export.precision import PRECISIONS
 
 if TYPE_CHECKING:
     from gloam.export.precision.convert import Conversion
-    from gloam.model_card import ModelCard
+    from gloam.heartbeat import Say
+    from gloam.model_card import InputRule, ModelCard
     from gloam.padding import PaddingProfile
 
 PRECISION_ONLY = ("calibrate", "tolerance", "accept_loss")
@@ -31,9 +32,11 @@ EMBEDDERS_ONLY = (
     "translate",
     "resize",
     "local_features",
+    "max_side",
+    "stretch",
 )
+PACKAGES = ("torch", "onnx", "onnxscript")
 FRONT = ("translate", "resize")
-UNSET = (None, "none", False)
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,8 @@ class ExportRequest:
         weights: native ``.safetensors``, an embedder's state dict, or an exported float32 ``.onnx`` for ``precision``,
             ``translate`` or ``resize``; None for random weights.
         network: its name, for weights that do not say it themselves.
-        random_init: seed of random weights, a control.
+        random_init: seed of random weights, a control; an embedder's are settled on a street, so that it tells images
+            apart.
         options: of the network with random weights, e.g. ``{"width": 32}``.
         profile: native (``dynamic``) or padded (``fixed``) sizes.
         sides: padded heights and widths of the fixed profile, pixels.
@@ -61,6 +65,9 @@ class ExportRequest:
         translate: translator that every image passes first, inside the graph.
         resize: longer side in pixels to which the graph reduces larger images first.
         local_features: HOW: local features and attention instead of one descriptor.
+        max_side: longer side in pixels that whoever calls the file reduces larger images to; 0 for native sizes. None:
+            1024 as the literature has it, or the largest side of a fixed profile that is smaller.
+        stretch: exact (width, height) in pixels that callers bring images to instead.
         precision: of the file.
         calibrate: photographs of the kind the model will see.
         tolerance: largest loss: 1 - cosine of a descriptor, or absolute difference of a pixel in [-1, 1].
@@ -91,6 +98,8 @@ class ExportRequest:
     translate: Path | None = None
     resize: int | None = None
     local_features: bool = False
+    max_side: int | None = None
+    stretch: tuple[int, int] | None = None
     precision: Literal["fp32", "fp16", "bf16", "int8"] = "fp32"
     calibrate: Path | None = None
     tolerance: float | None = None
@@ -111,11 +120,12 @@ class _Loaded:
     notes: list[str] = field(default_factory=list)
 
 
-def export_weights(request: ExportRequest) -> Exported:
+def export_weights(request: ExportRequest, say: Say | None = None) -> Exported:
     """Weights to one self-describing ONNX file, by what the weights are.
 
     Args:
         request: what to export, and how.
+        say: gets a line now and then where it takes long.
 
     Returns:
         the card of the written file, its identities (hex sha256), and the figures of the release check.
@@ -127,15 +137,18 @@ def export_weights(request: ExportRequest) -> Exported:
         DataError: the images to calibrate on cannot be read.
         MissingExtraError: torch or onnx is not installed.
     """
-    if request.weights is not None and request.weights.suffix == ".onnx":
-        return _finished(request.weights, None, request, [])
+    finished = request.weights is not None and request.weights.suffix == ".onnx"
+    check = () if request.precision == "fp32" else ("onnxruntime",)
+    require_all((*(("onnx",) if finished else PACKAGES), *check), "export a model")
+    if finished and request.weights is not None:
+        return _finished(request.weights, None, request, [], say)
     from gloam.padding import PaddingProfile
 
     loaded = _random(request) if request.weights is None else _from_file(request)
     if loaded.kind == "embedder" and request.ensemble:
         loaded = _ensemble(loaded, request.ensemble)
     if loaded.kind != "embedder":
-        unused = [name for name in EMBEDDERS_ONLY if getattr(request, name) not in UNSET]
+        unused = [name for name in EMBEDDERS_ONLY if _given(request, name)]
         if unused:
             option = unused[0].replace("_", "-")
             raise UsageError(f"--{option} is for embedders, but {loaded.model.name} is of kind '{loaded.kind}'")
@@ -148,7 +161,12 @@ def export_weights(request: ExportRequest) -> Exported:
     with tempfile.TemporaryDirectory(prefix="gloam-export-") as folder:
         more = request.precision != "fp32" or _fronted(request)
         exact = Path(folder) / "model.onnx" if more else request.output
-        return _finished(exact, _export(loaded, request, exact, profile), request, loaded.notes)
+        return _finished(exact, _export(loaded, request, exact, profile), request, loaded.notes, say)
+
+
+def _given(request: ExportRequest, name: str) -> bool:
+    value = getattr(request, name)
+    return not (value is None or value is False or value == "none")
 
 
 def _fronted(request: ExportRequest) -> bool:
@@ -168,7 +186,7 @@ def _refuse(request: ExportRequest) -> None:
     if request.weights is not None and request.weights.suffix == ".onnx":
         if request.precision == "fp32" and not _fronted(request):
             raise UsageError(f"{request.weights}: is exported already; give --precision {', '.join(PRECISIONS)}")
-        late = [name for name in EMBEDDERS_ONLY if name not in FRONT and getattr(request, name) not in UNSET]
+        late = [name for name in EMBEDDERS_ONLY if name not in FRONT and _given(request, name)]
         if late:
             option = late[0].replace("_", "-")
             raise UsageError(f"{request.weights}: is exported already; give --{option} when its weights are exported")
@@ -177,13 +195,18 @@ def _refuse(request: ExportRequest) -> None:
             raise UsageError("--translate and --resize take --bake-clahe; callers cannot normalise behind them")
         if request.local_features:
             raise UsageError("--translate and --resize are for one descriptor of an image, not for --local-features")
+        if request.resize is not None and (request.max_side is not None or request.stretch is not None):
+            raise UsageError("--resize reduces images inside the graph; leave out --max-side and --stretch")
         if request.resize is not None and request.profile == "fixed":
             raise UsageError("--resize goes with the dynamic profile; a fixed profile has its sizes already")
+    _input_rule(request)
     if request.options and request.random_init is None:
         raise UsageError("--option goes with --random-init; a checkpoint states its own options")
 
 
-def _finished(exact: Path, card: ModelCard | None, request: ExportRequest, notes: list[str]) -> Exported:
+def _finished(
+    exact: Path, card: ModelCard | None, request: ExportRequest, notes: list[str], say: Say | None
+) -> Exported:
     """What is still to be done to an exported float32 file: something in front, another precision, the record of it."""
     with tempfile.TemporaryDirectory(prefix="gloam-export-") as folder:
         if _fronted(request):
@@ -193,11 +216,11 @@ def _finished(exact: Path, card: ModelCard | None, request: ExportRequest, notes
             card = put_in_front(exact, whole, translator=request.translate, max_side=request.resize)
             exact = whole
         if card is None or request.precision != "fp32":
-            return Exported(request.output, *_converted(exact, request), notes)
+            return Exported(request.output, *_converted(exact, request, say), notes)
         return Exported(request.output, card, None, notes)
 
 
-def _converted(exact: Path, request: ExportRequest) -> tuple[ModelCard, Conversion]:
+def _converted(exact: Path, request: ExportRequest, say: Say | None) -> tuple[ModelCard, Conversion]:
     from gloam.data.sources import find_images
     from gloam.export.precision.convert import convert_precision
 
@@ -209,6 +232,7 @@ def _converted(exact: Path, request: ExportRequest) -> tuple[ModelCard, Conversi
         items=find_images(request.calibrate) if request.calibrate is not None else (),
         tolerance=request.tolerance,
         accept=request.accept_loss,
+        say=say,
     )
 
 
@@ -229,11 +253,45 @@ def _export(loaded: _Loaded, request: ExportRequest, output: Path, profile: Padd
     kind, model = loaded.kind, loaded.model
     if kind == "embedder":
         more["photometric"] = Photometric(request.photometric)
+        more["input_rule"] = _input_rule(request)
         if request.local_features:
             kind, more["scales"] = "local_features", _scales_of_local(model, request)
         else:
             model = _with_pipeline(model, request)
+    if request.weights is not None:
+        _expect_finite(model, request.weights)
     return exporters[kind](model, output, profile=profile, provenance=loaded.provenance, **more)
+
+
+def _expect_finite(model: Any, weights: Path) -> None:
+    for name, values in model.state_dict().items():
+        if not values.isfinite().all():
+            raise ModelError(f"{weights}: {name} holds values that are not finite; a training that diverged left them")
+
+
+def _input_rule(request: ExportRequest) -> InputRule:
+    """The rule that the card states.
+
+    Raises:
+        UsageError: it leaves images larger than a fixed profile.
+    """
+    from gloam.model_card import LITERATURE, NATIVE, InputRule
+
+    if request.resize is not None:
+        return NATIVE
+    largest = max(request.sides) if request.profile == "fixed" else None
+    side = LITERATURE.max_side
+    assert side is not None
+    if request.max_side is None and request.stretch is None:
+        return LITERATURE if largest is None else InputRule(min(side, largest))
+    rule = InputRule.of(request.max_side, request.stretch)
+    if largest is not None and max(rule.max_side or 0, *(rule.stretch or (0,))) > largest:
+        asked = "--max-side" if rule.stretch is None else "--stretch"
+        raise UsageError(
+            f"{asked}: images of {rule} are larger than the fixed profile's largest shape {largest}x{largest}; give "
+            f"--max-side {largest}, or larger --sides"
+        )
+    return rule
 
 
 def _scales_of_local(model: Any, request: ExportRequest) -> tuple[float, ...]:
@@ -315,6 +373,7 @@ def _random(request: ExportRequest) -> _Loaded:
         raise UsageError("--random-init needs --network NAME")
     import torch
 
+    from gloam.export.random_weights import settle_random_weights
     from gloam.networks.edges import DETECTORS, create_detector
     from gloam.networks.embedders import create_embedder
     from gloam.networks.translators import GENERATORS, create_generator
@@ -328,6 +387,7 @@ def _random(request: ExportRequest) -> _Loaded:
     if request.network in DETECTORS:
         return _Loaded("edges", create_detector(request.network, **options), provenance)
     embedder = create_embedder(request.network, **options, **_embedder_options(request))
+    settle_random_weights(embedder)
     return _Loaded("embedder", embedder, provenance)
 
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from gloam.errors import ModelError
-from gloam.files import write_bytes
+from gloam.files import load_json, write_bytes
 from gloam.networks.edges import EdgeDetectorNetwork, create_detector
 from gloam.networks.embedders import EmbedderNetwork, create_embedder
 from gloam.networks.translators import TranslatorNetwork, create_generator
@@ -87,6 +87,8 @@ def save_checkpoint(
     }
     if isinstance(model, EmbedderNetwork):
         description |= {"mean": list(model.mean), "std": list(model.std)}
+        if model.core is not model:
+            description["state_sha256"] = weights_sha256(state)
     write_bytes(path, save(state, metadata={METADATA_KEY: json.dumps(description, sort_keys=True)}))
     return full
 
@@ -116,6 +118,8 @@ def load_checkpoint(path: str | Path, name: str | None = None, **options: Any) -
             std=tuple(description["std"]),
             **description["options"],
         )
+        if model.core is model or "state_sha256" in description:  # a pipeline of before has that of its core alone
+            _expect_whole(file, description, state)
     elif name is None:
         raise ModelError(f"{file}: a plain state dict does not say its network; name it with --network")
     else:
@@ -162,7 +166,7 @@ def checkpoint_kind(path: str | Path) -> str | None:
     try:
         with safe_open(file, framework="pt") as handle:
             metadata = handle.metadata() or {}
-        return str(json.loads(metadata[METADATA_KEY]).get("kind", "embedder")) if METADATA_KEY in metadata else None
+        return str(load_json(metadata[METADATA_KEY]).get("kind", "embedder")) if METADATA_KEY in metadata else None
     except (SafetensorError, OSError, ValueError, AttributeError) as error:
         raise ModelError(f"{file}: not a readable safetensors file ({error})") from error
 
@@ -227,6 +231,7 @@ def _load_native(file: Path, kind: str, create: Callable[..., Model]) -> Checkpo
     if description is None:
         raise ModelError(f"{file}: no checkpoint of gloam; convert it with `gloam import {file.name} --as ...`")
     _demand_kind(file, description, kind)
+    _expect_whole(file, description, state)
     model = create(description["network"], **description["options"])
     fill_network(model, state, file)
     provenance = {**description["provenance"], "weights_sha256": weights_sha256(model.state_dict())}
@@ -263,7 +268,7 @@ def read_state(file: Path) -> tuple[dict[str, Tensor], dict[str, Any] | None]:
             with safe_open(file, framework="pt") as handle:
                 metadata = handle.metadata() or {}
                 state = {key: handle.get_tensor(key) for key in handle.keys()}  # noqa: SIM118  # not a dict
-            description = json.loads(metadata[METADATA_KEY]) if METADATA_KEY in metadata else None
+            description = load_json(metadata[METADATA_KEY]) if METADATA_KEY in metadata else None
         except (SafetensorError, OSError, ValueError) as error:
             raise ModelError(f"{file}: not a readable safetensors file ({error})") from error
         if description is not None and (lost := _lost(description)):
@@ -282,6 +287,13 @@ def read_state(file: Path) -> tuple[dict[str, Tensor], dict[str, Any] | None]:
 def _learned_later(model: nn.Module) -> list[str]:
     """Keys of HOW that the ImageNet weights of its backbone do not have: a PCA of its cells, before training."""
     return [key for key in model.state_dict() if key.startswith("dim_reduction.")]
+
+
+def _expect_whole(file: Path, description: Mapping[str, Any], state: Mapping[str, Tensor]) -> None:
+    """Refuse tensors that are not those that were saved; around an embedder, ``state_sha256`` is that of them all."""
+    stated = description.get("state_sha256") or dict(description["provenance"]).get("weights_sha256")
+    if stated is not None and stated != weights_sha256(state):
+        raise ModelError(f"{file}: damaged, the checksum of its weights differs; train or import it again")
 
 
 def _lost(description: Mapping[str, Any]) -> list[str]:

@@ -15,10 +15,12 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from gloam.data.images import resize_image
 from gloam.data.photometric import clahe
 from gloam.data.published.names import find_published
 from gloam.data.published.pull import pull
 from gloam.errors import DataError, ModelError
+from gloam.model_card import LITERATURE
 from gloam.networks.embedders import DescriptorPipeline, create_embedder
 from gloam.networks.embedders.pipeline import MULTI_SCALE
 from gloam.networks.foreign.embedders import load_whitening
@@ -61,11 +63,16 @@ class HubEmbedder(HubNetwork):
     Args:
         model: the pipeline or the embedder.
         meta: see :class:`HubNetwork`.
+
+    Attributes:
+        input_rule: sizes that pictures are brought to, as an exported file's card states it.
     """
 
+    input_rule = LITERATURE
+
     def transform(self, image: Picture) -> Tensor:
-        """CLAHE (clip 1, 8x8), [0, 1], mean and std; float ``[3, H, W]``."""
-        lit = torch.from_numpy(clahe(_rgb(image)))[None]
+        """The input rule, CLAHE (clip 1, 8x8), [0, 1], mean and std; float ``[3, H, W]``."""
+        lit = torch.from_numpy(clahe(resize_image(_rgb(image), self.input_rule)))[None]
         normalised: Tensor = self.model.normalize(lit.to(next(self.parameters()).device))  # type: ignore[operator]  # a method
         return normalised[0]
 

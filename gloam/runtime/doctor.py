@@ -15,6 +15,7 @@ from typing import Any
 
 from gloam.runtime.backends.cuda.driver import Driver, find_driver
 from gloam.runtime.backends.processor import Processor, find_processor, usable_cores
+from gloam.runtime.backends.tensorrt.api import ARCHITECTURES
 
 # What each extra is for, in the words of the table that `gloam doctor` prints.
 PURPOSES = {
@@ -23,6 +24,8 @@ PURPOSES = {
     "gpu": "run models and search indexes on an NVIDIA GPU",
     "tensorrt": "TensorRT 10 engines, also under ONNX Runtime",
     "tensorrt11": "TensorRT 11 engines",
+    "tensorrt-rtx": "engines of TensorRT for RTX, built on any machine",
+    "tensorrt-rtx-plugin": "TensorRT for RTX under ONNX Runtime",
     "localization": "kapture datasets, maps and poses",
     "openvino": "run models quicker on many a CPU, in bf16 where it has it",
     "ray": "extraction on a cluster",
@@ -32,11 +35,14 @@ PURPOSES = {
     "timm": "timm backbones for embedders",
     "dev": "tests, lint, types",
 }
+RTX = ("tensorrt-rtx-cu12", "tensorrt-rtx-cu13", "tensorrt-rtx")
 # Wheels that install the same module: the one installed last overwrites the other, and removing one breaks both.
 EXCLUSIVE = (
     ("onnxruntime", "onnxruntime-gpu"),
     ("faiss-cpu", "faiss-gpu"),
     ("faiss-cpu", "faiss-gpu-cuvs"),
+    ("tensorrt-rtx-cu12", "tensorrt-rtx-cu13"),
+    ("onnxruntime-ep-nv-tensorrt-rtx-cu12", "onnxruntime-ep-nv-tensorrt-rtx-cu13"),
     ("opencv-python", "opencv-python-headless"),
     ("opencv-contrib-python", "opencv-python-headless"),
 )
@@ -207,8 +213,23 @@ def backends(versions: Versions, driver: Driver, processor: Processor | None = N
             state[label] = f"{versions[package]}, {gpu}"
         else:
             state[label] = f"{versions[package]}, CPU; {_low_precision(processor or find_processor())}"
+    state["TensorRT for RTX"] = _rtx(versions, driver)
     state["PyTorch"] = versions.get("torch", "not installed; pip install 'gloam[train]'")
     return state
+
+
+def _rtx(versions: Versions, driver: Driver) -> str:
+    """Whether TensorRT for RTX builds here, and whether it runs on the first GPU: not on every one."""
+    version = next((versions[name] for name in RTX if name in versions), None)
+    if version is None:
+        return "not installed; pip install 'gloam[tensorrt-rtx]'"
+    if not driver.gpus:
+        return f"{version}, builds engines; runs none here, CUDA not usable: {driver.problem or 'no GPU'}"
+    gpu = driver.gpus[0]
+    own = f"sm{gpu.compute_capability.replace('.', '')}"
+    if own not in ARCHITECTURES:
+        return f"{version}, builds engines; runs none on {gpu.name}, which is {own}"
+    return f"{version}, builds engines and runs those for {own} on {gpu.name}"
 
 
 def _low_precision(processor: Processor) -> str:

@@ -10,13 +10,14 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from gloam.data.sources import ImageItem
-from gloam.errors import IncompatibleError, StoreError
+from gloam.errors import IncompatibleError, StoreError, UsageError
 from gloam.files import TEMPORARY_PREFIX, canonical_json, load_json, plain_cell, write_failure, write_text
 
 MANIFEST = "manifest.json"
@@ -84,15 +85,34 @@ def occupied(folder: Path, what: str) -> bool:
         what: that a manifest would be of, for the error.
 
     Raises:
-        StoreError: it has none, and holds something else.
+        StoreError: it has none, and holds something else; or it is no folder that can be read.
     """
-    found = [path.name for path in folder.iterdir()] if folder.exists() else []
+    try:
+        found = os.listdir(folder)
+    except FileNotFoundError:
+        found = []
+    except OSError as error:
+        raise StoreError(f"{folder}: cannot be an output folder ({error.strerror}); choose another") from error
     # Asked after the listing: of several tasks that begin at once, one writes the manifest before anything else.
     if (folder / MANIFEST).exists():
         return True
     if any(not name.startswith(TEMPORARY_PREFIX) for name in found):
         raise StoreError(f"{folder}: is not empty and not {what}; choose another output folder")
     return False
+
+
+def refuse_nesting(source: Path | str, output: Path) -> None:
+    """Refuse an output folder inside a folder of sources, whose files would be sources of the next run.
+
+    Raises:
+        UsageError: it lies there; a kapture dataset names its images and is no such folder.
+    """
+    if isinstance(source, str) or not os.path.isdir(source):  # which Path.is_dir would not answer for too long a name
+        return
+    if (source / "sensors" / "records_camera.txt").is_file():
+        return
+    if output.resolve().is_relative_to(source.resolve()):
+        raise UsageError(f"{output}: lies inside the folder of the sources; choose an output folder elsewhere")
 
 
 def refuse_another(

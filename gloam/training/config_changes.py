@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from gloam.errors import UsageError, require
+from gloam.errors import UsageError
+from gloam.training.typed_config import load_yaml
 
 
 def merge(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
@@ -27,15 +28,14 @@ def override(assignments: list[str]) -> dict[str, Any]:
     Raises:
         UsageError: not of the form NAME=VALUE.
     """
-    yaml = require("yaml", "train", "read --set")
     found: dict[str, Any] = {}
     for assignment in assignments:
         name, equals, text = assignment.partition("=")
         if not equals or not all(name.split(".")):
             raise UsageError(f"--set {assignment!r}: expected NAME=VALUE, for example data.root=/photos")
         try:
-            value = yaml.safe_load(text) if text.strip() else None
-        except yaml.YAMLError as error:
+            value = load_yaml(text)
+        except ValueError as error:
             raise UsageError(f"--set {assignment!r}: the value is not readable as YAML") from error
         found = merge(found, nest(name, value))
     return found

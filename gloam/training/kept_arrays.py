@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,22 +9,26 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from gloam.data.npz import read_npz, write_npz
 from gloam.errors import StoreError
-from gloam.files import atomic_write
+
+NAME = "kept as"  # so that a file under another's name is not taken for it
 
 
 def read_arrays(path: Path) -> dict[str, npt.NDArray[Any]] | None:
     """What :func:`write_arrays` wrote, by name; None where there is no such file.
 
     Raises:
-        StoreError: the file cannot be read.
+        StoreError: the file cannot be read, or is another's.
     """
     if not path.is_file():
         return None
     try:
-        with np.load(path) as kept:
-            return {name: kept[name] for name in kept.files}
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        arrays = read_npz(path)
+        if str(arrays.pop(NAME, path.name)) != path.name:
+            raise ValueError("it was written under another name")
+        return arrays
+    except (OSError, ValueError) as error:
         raise StoreError(f"{path}: not readable ({error}); remove it to render again") from error
 
 
@@ -36,7 +38,4 @@ def write_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
     Raises:
         StoreError: the disk is full or not writable.
     """
-    buffer = io.BytesIO()
-    np.savez(buffer, **arrays)
-    with atomic_write(path) as handle:
-        handle.write(buffer.getbuffer())
+    write_npz(path, {**arrays, NAME: np.array(path.name)})

@@ -1,7 +1,8 @@
 """The state of a run on disk: one file per process and save, and a small file that names the newest complete save.
 
 The name is written last, after every process's file has reached the disk, so a kill or a full disk at any moment leaves
-the newest save whole: either the new one or the one before.
+the newest save whole: either the new one or the one before. Beside each file stands its checksum, as ``sha256sum``
+writes it; where the newest save is damaged, the run carries on from the one before.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from typing import Any
 import torch
 
 from gloam.errors import StoreError
-from gloam.files import TEMPORARY_PREFIX, atomic_write, sha256_json, write_json
+from gloam.files import read_sealed, sealed_json, sha256_bytes, sha256_file, sha256_json, write_bytes, write_text
+from gloam.heartbeat import Say
 from gloam.training.typed_config import differences
 
 STATE_FOLDER = "state"
@@ -54,7 +56,9 @@ class RunState:
         Raises:
             StoreError: the disk is full or not writable; the newest save is then what it was.
         """
-        write_torch(self.folder / _file(step, self.rank), {"format": STATE_FORMAT, "step": step, **state})
+        file = self.folder / _file(step, self.rank)
+        checksum = write_torch(file, {"format": STATE_FORMAT, "step": step, **state})
+        write_text(_checksum_file(file), f"{checksum}  {file.name}\n")
         self.barrier()
         if self.rank == 0:
             newest = {
@@ -64,25 +68,30 @@ class RunState:
                 "identity": self.identity,
                 "identity_sha256": sha256_json(self.identity),
             }
-            write_json(self.folder / NEWEST_FILE, newest)
+            write_bytes(self.folder / NEWEST_FILE, sealed_json(newest))
             self._prune(step)
         self.barrier()
 
-    def load(self) -> dict[str, Any] | None:
-        """The newest complete state of this process, or None for a run that has saved none.
+    def load(self, say: Say | None = None) -> dict[str, Any] | None:
+        """The newest complete and whole state of this process, or None for a run that has saved none.
+
+        Args:
+            say: told of a damaged save, and that the one before is taken.
 
         Raises:
-            StoreError: another configuration, another number of processes, or a file that cannot be read.
+            StoreError: another configuration, another number of processes, or no file that can be read.
         """
         path = self.folder / NEWEST_FILE
         if not path.is_file():
             return None
         try:
-            newest = json.loads(path.read_text(encoding="utf-8"))
+            newest = read_sealed(path)
             step, world, identity = int(newest["step"]), int(newest["world"]), dict(newest["identity"])
             known = newest["format"] == STATE_FORMAT
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise StoreError(f"{path}: the run's state is not readable; remove it to train from the start") from error
+            raise StoreError(
+                f"{path}: the run's state is not readable ({error}); remove it to train from the start"
+            ) from error
         if not known:
             raise StoreError(f"{path}: the run's state is of another version of gloam; choose another folder")
         if sha256_json(identity) != sha256_json(self.identity):
@@ -93,6 +102,7 @@ class RunState:
             )
         if world != self.world:
             raise StoreError(f"{self.folder.parent}: was trained by {world} processes; carry on with as many")
+        step = self._whole_step(step, say)
         file = self.folder / _file(step, self.rank)
         try:
             value = torch.load(file, map_location="cpu", weights_only=True)
@@ -102,35 +112,72 @@ class RunState:
             raise StoreError(f"{file}: is not the state of step {step}; remove {path} to train from the start")
         return value
 
+    def _whole_step(self, newest: int, say: Say | None) -> int:
+        """The newest step whose files are as they were written, those of all processes, so that all choose the same.
+
+        Raises:
+            StoreError: there is none.
+        """
+        damaged: Path | None = None
+        for step in reversed([step for step in self._steps() if step <= newest] or [newest]):
+            files = [self.folder / _file(step, rank) for rank in range(self.world)]
+            faults = [file for file in files if not _is_whole(file)]
+            if not faults:
+                return step
+            damaged = damaged or faults[0]
+            if say is not None:
+                say(f"{faults[0]}: the state is damaged; looking for the save before it")
+        raise StoreError(
+            f"{damaged}: the state is not readable; remove {self.folder / NEWEST_FILE} to train from the start"
+        )
+
+    def _steps(self) -> list[int]:
+        """Steps of which there are files, ascending."""
+        return sorted({found for file in self.folder.glob("step-*.pt") if (found := _step(file)) is not None})
+
     def _prune(self, newest: int) -> None:
-        """Remove what is older than the kept saves, and what killed processes have left."""
-        steps = sorted({found for file in self.folder.glob("step-*.pt") if (found := _step(file)) is not None})
-        kept = [step for step in steps if step <= newest][-KEPT:]
-        for file in self.folder.iterdir():
-            stale = _step(file) is not None and _step(file) not in kept
-            if stale or file.name.startswith(TEMPORARY_PREFIX):
+        """Remove what is older than the kept saves, and what a run beyond them has left."""
+        kept = [step for step in self._steps() if step <= newest][-KEPT:]
+        for file in self.folder.glob("step-*.pt*"):
+            if _step(file) is not None and _step(file) not in kept:
                 with contextlib.suppress(OSError):
                     file.unlink()
 
 
-def write_torch(path: Path, value: Any) -> None:
-    """``torch.save``, atomically.
+def write_torch(path: Path, value: Any) -> str:
+    """``torch.save``, atomically; the hex sha256 of what was written.
 
     Raises:
         StoreError: the disk is full or not writable.
     """
     buffer = io.BytesIO()
     torch.save(value, buffer)
-    with atomic_write(path) as handle:
-        handle.write(buffer.getbuffer())
+    content = buffer.getvalue()
+    write_bytes(path, content)
+    return sha256_bytes(content)
 
 
 def _file(step: int, rank: int) -> str:
     return f"step-{step:08d}-rank{rank}.pt"
 
 
+def _checksum_file(file: Path) -> Path:
+    return file.with_name(f"{file.name}.sha256")
+
+
+def _is_whole(file: Path) -> bool:
+    """Whether a file is there with its checksum; one of before has none, and shows it when read."""
+    try:
+        stated = _checksum_file(file).read_bytes().split()
+        return stated[:1] == [sha256_file(file).encode()]
+    except FileNotFoundError:
+        return file.is_file()
+    except OSError:
+        return False
+
+
 def _step(file: Path) -> int | None:
-    match = re.fullmatch(r"step-(\d+)-rank\d+\.pt", file.name)
+    match = re.fullmatch(r"step-(\d+)-rank\d+\.pt(\.sha256)?", file.name)
     return int(match[1]) if match else None
 
 

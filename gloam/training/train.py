@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, overload
 
-from gloam.errors import UsageError, require
+from gloam.errors import UsageError, require_all
 from gloam.heartbeat import Say
 
 if TYPE_CHECKING:
@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 
     TrainSummary: TypeAlias = MetricSummary | TranslatorSummary | DetectorSummary
 
+PACKAGES = {
+    **dict.fromkeys(("embedder", "metric", "edges"), ("torch", "yaml", "safetensors")),
+    "translator": ("torch", "yaml", "safetensors", "lightning_fabric", "torch.utils.tensorboard"),
+}
 KINDS = ("embedder", "metric", "translator", "edges")
 VIEWS_FOLDER = "views"
 
@@ -96,7 +100,7 @@ def train(
         DivergenceError: a value of training is not finite.
         MissingExtraError: an optional package is absent.
     """
-    require("torch", "train", "train")
+    require_all(PACKAGES.get(kind, ()), "train")
     if kind in ("embedder", "metric"):
         from gloam.training.embedders.config import read_metric_recipe
 

@@ -1,14 +1,16 @@
-"""The main job on the embedded town: render, train, export, describe, index, retrieve, localize, report.
+"""The main job on the embedded town: render, describe, index, retrieve, localize, report; training where asked for.
 
-Every stage keeps what it made, so a second run reuses it and a killed one carries on. The town that is localized is
-neither trained nor validated on; untrained weights and chance stand beside every figure.
+The embedder comes with gloam, and so do its untrained weights, so that every machine prints the same table and none
+needs torch. Training it anew gives a second table. Every stage keeps what it made, so a second run reuses it and a
+killed one carries on. The town that is localized is neither trained nor validated on; untrained weights and chance
+stand beside every figure.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,7 @@ import numpy as np
 from gloam.data.pairs import read_pairs, write_pairs
 from gloam.data.sources import find_images
 from gloam.data.town import TownConfig, TownDataset, write_town
-from gloam.errors import GloamError
+from gloam.errors import GloamError, UsageError, require_all
 from gloam.eval.localization.benchmark import Descriptors, LocalizationResult, run_localization
 from gloam.eval.localization.ltvl import write_ltvl
 from gloam.eval.localization.scores import ConditionScores, PoseErrors, pose_errors, score_conditions
@@ -27,13 +29,14 @@ from gloam.eval.retrieval.scores import RetrievalScores
 from gloam.eval.retrieval.streamed import evaluate_stores
 from gloam.files import sha256_file, write_json
 from gloam.model_card import ModelCard
+from gloam.runtime.backends.selftest import run_selftest
 from gloam.runtime.bulk.extract import ExtractOptions, extract
 from gloam.runtime.descriptors.store import DescriptorStore
 from gloam.runtime.localization.features import SiftFeatures
 from gloam.runtime.models.embedder import Embedder
 from gloam.runtime.search.index import build_index
 from gloam.runtime.search.pairs import retrieve_pairs
-from gloam.training.embedders.config import read_metric_recipe
+from gloam.workflows.demo_embedder import SHIPPED, read_demo_recipe, train_demo_embedder
 from gloam.workflows.reports.page import (
     ErrorSet,
     GalleryResult,
@@ -47,7 +50,13 @@ from gloam.workflows.reports.page import (
 
 METHODS = ("2b", "2a", "top1")
 RATIO = 0.85  # Lowe's test for SIFT
-NAMES = {"trained": "trained", "untrained": "untrained weights"}
+NAMES = {
+    "trained": "trained",
+    "untrained": "untrained weights",
+    "trained anew": "trained anew",
+    "untrained anew": "untrained weights, made anew",
+}
+NEEDS = ("onnxruntime", "faiss", "pycolmap")
 Say = Callable[[str], None]
 
 
@@ -60,7 +69,8 @@ class DemoConfig:
         workers: processes for rendering, threads for localization.
         top_k: map images retrieved per query.
         town: sizes of the town; the seed above replaces its own.
-        recipe: of the embedder.
+        train: train the embedder anew as well, for a table of its own.
+        recipe: of that training.
         changes: keys of the recipe replaced.
     """
 
@@ -68,6 +78,7 @@ class DemoConfig:
     workers: int = 2
     top_k: int = 5
     town: TownConfig = dataclasses.field(default_factory=TownConfig)
+    train: bool = False
     recipe: str = "town"
     changes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
@@ -103,13 +114,27 @@ def run_demo(folder: str | Path, config: DemoConfig | None = None, say: Say | No
 
     Returns:
         figures and the path of the HTML report.
+
+    Raises:
+        MissingExtraError: a package is missing; nothing is rendered before that is known.
+        UsageError: a street that an embedder was trained on.
+        StoreError: the folder holds another town, or cannot be written.
     """
     config = config or DemoConfig()
+    require_all(NEEDS, "run the demo")
+    if config.train:
+        recipe = read_demo_recipe(config.recipe, config.changes, config.seed)
     root = Path(folder)
     clock = _Clock(say)
+    models = dict(SHIPPED)
+    if config.seed in Embedder.load(models["trained"]).card.provenance["street_seeds"]:
+        raise UsageError(f"street seed {config.seed} is one that the embedder was trained on; choose another")
     town = write_town(root / "town", dataclasses.replace(config.town, seed=config.seed), config.workers)
     clock.tell("town", f"{town.rendered} images rendered, {town.reused} reused")
-    models = _models(root, config, clock)
+    if config.train:
+        made = train_demo_embedder(root / "training", recipe, config.recipe, config.changes, clock.tell)
+        models |= {f"{name} anew": path for name, path in made.items()}
+    _self_test(models.values())
     retrievals = {name: _retrieve(root / name, town, model, config) for name, model in models.items()}
     clock.tell(
         "describe", f"{len(retrievals['trained'].query)} queries, {len(retrievals['trained'].mapping)} map images"
@@ -123,7 +148,11 @@ def run_demo(folder: str | Path, config: DemoConfig | None = None, say: Say | No
         for method, poses in result.poses.items()
     }
     scores = {key: score_conditions(item, town.conditions) for key, item in errors.items()}
-    tables = [_retrieval_table(retrievals), *_localization_tables(scores)]
+    tables = [
+        table
+        for anew in (("", " anew") if config.train else ("",))
+        for table in (_retrieval_table(retrievals, anew), *_localization_tables(scores, anew))
+    ]
     report = root / "report.html"
     write_report(_report_data(config, town, retrievals, results, errors, tables), report)
     clock.tell("report", str(report))
@@ -159,65 +188,19 @@ class _Clock:
             self._say(f"{stage:9s} {self.seconds[stage]:6.1f} s  {what}")
 
 
-def _models(root: Path, config: DemoConfig, clock: _Clock) -> dict[str, Path]:
-    """The trained embedder and the same network untrained, exported and self-tested."""
-    import torch
-
-    from gloam.export.embedder import export_embedder
-    from gloam.networks.checkpoints import load_checkpoint, weights_sha256
-    from gloam.networks.embedders import create_embedder
-    from gloam.runtime.backends.selftest import run_selftest
-    from gloam.training.config_changes import merge
-    from gloam.training.embedders.batch_norm import settle_batch_norm
-    from gloam.training.embedders.image_sets import open_set
-    from gloam.training.train import train
-
-    changes = merge(config.changes, {"data": {"reserved_seeds": [config.seed]}})
-    views = root / "training" / "views"
-    summary = train("embedder", config.recipe, changes, root / "training", views=views)
-    recipe = summary.config
-    clock.tell(
-        "train",
-        f"{summary.images} images of other streets; held-out street {recipe.query_condition} to "
-        f"{recipe.map_condition} mAP {summary.untrained['mAP']:.3f} untrained, {summary.validation['mAP']:.3f} trained",
-    )
-    trained = load_checkpoint(summary.weights)
-    torch.manual_seed(recipe.seed)
-    untrained = create_embedder(recipe.network, **recipe.network_options)
-    settle_batch_norm(untrained, np.stack(open_set(recipe.data.train, views).pixels or ()))
-    models = {
-        "trained": (trained.model, trained.provenance),
-        "untrained": (untrained, {"recipe": f"random weights, seed {recipe.seed}", "licence": "Apache-2.0"}),
-    }
-    paths = {}
-    for name, (model, provenance) in models.items():
-        paths[name] = root / f"embedder-{name}.onnx"
-        if _exported_weights(paths[name]) != weights_sha256(model.state_dict()):
-            export_embedder(model, paths[name], provenance=provenance)
-        difference, tolerance = run_selftest(Embedder.load(paths[name]).session)
+def _self_test(models: Iterable[Path]) -> None:
+    for path in models:
+        difference, tolerance = run_selftest(Embedder.load(path).session)
         if difference > tolerance:
-            raise GloamError(f"{paths[name]}: self-test failed by {difference:.1e}; run `gloam doctor`")
-    clock.tell("export", ", ".join(str(path) for path in paths.values()))
-    return paths
-
-
-def _exported_weights(path: Path) -> str | None:
-    if not path.is_file():
-        return None
-    try:
-        weights: str = Embedder.load(path).card.provenance["weights_sha256"]
-    except GloamError:
-        return None  # a file of an older schema, or damaged: exported again
-    return weights
+            raise GloamError(f"{path}: self-test failed by {difference:.1e}; run `gloam doctor`")
 
 
 def _retrieve(folder: Path, town: TownDataset, model: Path, config: DemoConfig) -> Retrieval:
     embedder = Embedder.load(model)
     stores = {}
-    # Larger than in training: more cells to pool. Chosen on towns of seeds 31, 41 and 51.
-    width, _ = read_metric_recipe(config.recipe, config.changes, kind="embedder").data.train["size"]
-    options = ExtractOptions(max_side=width * 3 // 2, shard_size=64)
-    folder = folder / f"{embedder.fingerprint[:12]}-{options.max_side}"  # another model or size is another store
+    # float32: halves would round what two processors compute to other sides, and ranks with it.
+    options = ExtractOptions(dtype="float32", shard_size=64)
+    folder = folder / embedder.fingerprint[:12]  # another model or size is another store
     for split in ("query", "mapping"):
         place = folder / split
         extract(find_images(town.folder / split), embedder, place, options)
@@ -254,8 +237,8 @@ def _localize(root: Path, name: str, town: TownDataset, retrieval: Retrieval, co
     return result
 
 
-def _retrieval_table(retrievals: Mapping[str, Retrieval]) -> Table:
-    trained, untrained = retrievals["trained"].scores, retrievals["untrained"].scores
+def _retrieval_table(retrievals: Mapping[str, Retrieval], anew: str) -> Table:
+    trained, untrained = (retrievals[f"{name}{anew}"].scores for name in ("trained", "untrained"))
     rows: list[list[str | int | float | None]] = []
     for condition, scores in trained.conditions.items():
         control = untrained.conditions[condition]
@@ -273,20 +256,25 @@ def _retrieval_table(retrievals: Mapping[str, Retrieval]) -> Table:
             ]
         )
     return Table(
-        "Retrieval: finding map images by day that show the query's place",
+        f"Retrieval{' by the embedder trained anew' if anew else ''}: "
+        "finding map images by day that show the query's place",
         ["condition", "queries", "mAP", "untrained", "chance", "R@1", "untrained", "R@5", "untrained"],
         rows,
         "The town's street was neither trained nor validated on. Untrained: the same network with random weights.",
     )
 
 
-def _localization_tables(scores: Mapping[tuple[str, str], Mapping[str, ConditionScores]]) -> list[Table]:
+def _localization_tables(scores: Mapping[tuple[str, str], Mapping[str, ConditionScores]], anew: str) -> list[Table]:
+    by, control = ("embedder trained anew", ", made anew") if anew else ("trained embedder", "")
     titles = {
-        ("trained", "2b"): "Localization on one global map (2b), SIFT, retrieval by the trained embedder",
-        ("untrained", "2b"): "Control: the same map (2b), retrieval by untrained weights",
-        ("trained", "2a"): "Localization on a mini-map of the retrieved images (2a)",
-        ("trained", "top1"): "Pose of the first retrieved image (top-1)",
+        (f"trained{anew}", "2b"): f"Localization on one global map (2b), SIFT, retrieval by the {by}",
+        (f"untrained{anew}", "2b"): f"Control: the same map (2b), retrieval by untrained weights{control}",
     }
+    if not anew:
+        titles |= {
+            ("trained", "2a"): "Localization on a mini-map of the retrieved images (2a)",
+            ("trained", "top1"): "Pose of the first retrieved image (top-1)",
+        }
     tables = []
     for key, title in titles.items():
         rows: list[list[str | int | float | None]] = [

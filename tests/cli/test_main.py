@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import signal
 import subprocess
@@ -98,6 +99,9 @@ import signal, sys, time
 from gloam.cli import doctor, main
 
 def run(arguments):
+    if sys.argv[1:] == ["processes"]:
+        import multiprocessing
+        multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,)).start()  # joined at the exit
     try:
         print("running", flush=True)
         time.sleep(60)
@@ -183,6 +187,14 @@ def test_under_nohup_a_terminal_that_goes_ends_nothing() -> None:
     assert process.returncode == 143
 
 
+def test_the_processes_of_a_verb_end_with_it() -> None:
+    process = sleeping("processes")
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=20)
+    assert process.returncode == 143
+    assert errors == "gloam doctor: interrupted; such a run keeps nothing before its end; run it again\n"
+
+
 def test_a_verb_called_from_python_leaves_signals_as_they_were(monkeypatch: pytest.MonkeyPatch) -> None:
     before = signal.getsignal(signal.SIGTERM)
     seen = []
@@ -195,3 +207,23 @@ def test_a_verb_called_from_python_leaves_signals_as_they_were(monkeypatch: pyte
     assert cli.main(["doctor"]) == 0
     assert signal.getsignal(signal.SIGTERM) is before
     assert seen != [before]
+
+
+def test_names_command_no_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert cli.main(["check", f"{tmp_path}/a\x1b[2J\n\u202egloam.onnx"]) == 2
+    told = capsys.readouterr().err
+    assert "a\\x1b[2J\\n\\u202egloam.onnx: no such model file" in told
+    assert told.removesuffix("\n").isprintable()
+
+    def run(_: argparse.Namespace) -> Report:
+        return Report({"name": "\x1b"}, "one \x1b[2J\ntwo ä")
+
+    monkeypatch.setattr("gloam.cli.doctor.run", run)
+    assert cli.main(["doctor"]) == 0
+    assert capsys.readouterr().out == "one \\x1b[2J\ntwo ä\n"
+    raw = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, "ascii", write_through=True))
+    assert cli.main(["doctor"]) == 0
+    assert raw.getvalue() == b"one \\x1b[2J\ntwo \\xe4\n"

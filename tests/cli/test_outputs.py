@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from gloam.cli import doctor, index, pairs, search
+from gloam.cli.main import main
 from gloam.cli.shared.report import Report
 from gloam.cli.shared.values import nbytes
 from gloam.data.kapture_io import write_scene
@@ -17,6 +21,7 @@ from gloam.data.scene import Pose, Record, Scene
 from gloam.errors import DataError, IncompatibleError, UsageError
 from gloam.runtime.descriptors.store import DescriptorStore, Job, Row, ShardWriter
 from tests.runtime.sources import random_source
+from tests.tiny_models import write_tiny_embedder
 
 
 def run(verb: object, *words: str) -> Report:
@@ -39,7 +44,7 @@ def test_index_search_and_pairs_agree(tmp_path: Path) -> None:
     mapping, query = write_store(tmp_path / "map", 30, 1, "map"), write_store(tmp_path / "query", 5, 2, "query")
     built = run(index, str(mapping), "-o", str(tmp_path / "index"))
     assert built.data["count"] == 30
-    assert built.data["options"] == {"max_side": 64}
+    assert built.data["options"]["max_side"] == 64
     found = run(search, str(tmp_path / "index"), "--store", str(query), "-k", "4").data["results"]
     words = ["--query", str(query), "--map", str(mapping), "-k", "4", "-o", str(tmp_path / "pairs.txt")]
     assert run(pairs, *words).data["pairs"] == 20
@@ -169,3 +174,29 @@ def test_doctor_reports_every_extra() -> None:
     report = run(doctor)
     assert report.exit_code == (0 if report.data["healthy"] else 1)
     assert {"train", "cpu", "gpu", "localization"} <= {extra["name"] for extra in report.data["extras"]}
+
+
+@pytest.mark.parametrize("place", ["file", "pipe", "file/x", "n" * 300, "/dev/null", "/proc/x", "a/" * 2500])
+def test_an_output_that_can_be_no_folder_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], place: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "in").mkdir()
+    Image.fromarray(np.full((40, 40, 3), 90, np.uint8)).save(tmp_path / "in" / "a.png")
+    write_tiny_embedder(tmp_path / "m.onnx")
+    assert main(["extract", "in", "--model", "m.onnx", "-o", "store"]) == 0
+    (tmp_path / "file").write_text("x")
+    os.mkfifo(tmp_path / "pipe")
+    capsys.readouterr()
+    for command in (
+        ["extract", "in", "--model", "m.onnx", "-o", place],
+        ["extract", place, "--model", "m.onnx", "-o", "out"],
+        ["extract", "in", "--model", place, "-o", "out"],
+        ["translate", "in", "--model", "gamma", "-o", place],
+        ["translate", "in", "--model", "gamma", "--tar", "-o", place],
+        ["index", "store", "-o", place],
+    ):
+        assert main(command) == 2
+        said = capsys.readouterr().err
+        assert said.count("\n") == 1
+        assert said.startswith(f"gloam {command[0]}: ")

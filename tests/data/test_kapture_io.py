@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -219,3 +220,43 @@ def test_features_are_finite_or_named(scene: Scene, bad: float) -> None:
         write_global_features(scene.root, "tiny", [("2.jpg", rows[2])], 8)
     with pytest.raises(DataError, match="not finite as float16"):
         write_global_features(scene.root, "tiny", [("2.jpg", np.full(8, 1e6, np.float32))], 8, "float16")
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ("gem, __import__('os').system('touch {mark}'), 4, L2", "dtype"),
+        ("gem, float128, 4, L2", "dtype"),
+        ("gem, float32, 1e9, L2", "not a whole number"),
+        ("gem, float32, 99999999999, L2", "are not 1 to"),
+        ("gem, float32, 0, L2", "are not 1 to"),
+        ("gem, float32, 4", "expected one row of name, dtype, dsize, metric_type"),
+        ("", "expected one row"),
+    ],
+)
+def test_a_type_of_features_is_read_and_never_run(scene: Scene, tmp_path: Path, row: str, reason: str) -> None:
+    write_global_features(scene.root, "gem", [("a.jpg", np.ones(4, np.float32))], 4)
+    config = scene.root / "reconstruction" / "global_features" / "gem" / "global_features.txt"
+    mark = tmp_path / "mark"
+    config.write_text("# kapture format: 1.1\n" + row.format(mark=mark) + "\n")
+    with pytest.raises(DataError, match=reason):
+        open_features(scene.root, "global_features")
+    assert not mark.exists()
+
+
+def test_features_are_read_from_a_tar_as_from_files(scene: Scene) -> None:
+    write_global_features(scene.root, "gem", [("a.jpg", np.arange(4, dtype=np.float32)), ("b/c.jpg", np.ones(4))], 4)
+    folder = scene.root / "reconstruction" / "global_features" / "gem"
+    with tarfile.open(folder / "global_features.tar", "w") as archive:
+        for path in sorted(folder.rglob("*.gfeat")):
+            archive.add(path, f"./{path.relative_to(folder).as_posix()}")
+            path.unlink()
+    features = open_features(scene.root, "global_features")
+    assert features.names == ["a.jpg", "b/c.jpg"]
+    assert features.array("a.jpg").tolist() == [[0, 1, 2, 3]]
+    with pytest.raises(DataError, match=r"no global_features for image 'd\.jpg'"):
+        features.array("d.jpg")
+    tar = folder / "global_features.tar"
+    tar.write_bytes(tar.read_bytes()[:700])
+    with pytest.raises(DataError, match=r"global_features\.tar: .*pack the features again"):
+        open_features(scene.root, "global_features")

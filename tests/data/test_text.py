@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gloam.data.text import finite, lines_of, listed_name, listed_names, plain_name, text_lines
+from gloam.data.text import finite, lines_of, listed_name, listed_names, plain_name, table_rows, text_lines
 from gloam.errors import DataError
 
 INTRINSICS = ("", " 640 480", " SIMPLE_RADIAL 640 480 1.5e3 320 240 -0.1", ", 3", " PINHOLE 1, 2, 3")
@@ -71,3 +71,22 @@ def test_only_finite_numbers_are_numbers(text: str) -> None:
     assert finite("-1.5e3") == -1500
     with pytest.raises(ValueError, match=r"."):
         finite(text)
+
+
+def test_a_table_has_whole_rows_and_columns_of_different_names(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_bytes(b'\xef\xbb\xbfimage, x\r\na,1\r\n\r\n"b,c",2\r\n')
+    columns, rows = table_rows(path)
+    assert (columns, list(rows)) == (["image", "x"], [(2, {"image": "a", "x": "1"}), (4, {"image": "b,c", "x": "2"})])
+    for content, message in (
+        ("a,a\n1,2\n", "two columns of one name"),
+        ("a,b\n1\n", r"t\.csv:2: 1 values where the header has 2"),
+        ("a,b\n1,2\n1,2,3\n", r"t\.csv:3: 3 values where the header has 2"),
+        ("a,b\n1,\xff\n", "cannot be read"),
+        ("a,b\n1," + "x" * 200_000, "cannot be read"),
+    ):
+        path.write_text(content, encoding="latin-1")
+        with pytest.raises(DataError, match=message):
+            list(table_rows(path)[1])
+    path.write_text("a,note\n1,two, three\n")
+    assert [row for _, row in table_rows(path, notes=True)[1]] == [{"a": "1", "note": "two, three"}]

@@ -20,6 +20,7 @@ from gloam.networks.embedders.gem import PooledEmbedder
 from gloam.padding import PaddingProfile
 from gloam.runtime.backends.selftest import run_selftest
 from gloam.runtime.models.embedder import Embedder as Exported
+from tests.damage import without_checksum
 from tests.networks.test_embedders import randomized
 
 SMALL = ((8, 1), (16, 2), (16, 1))
@@ -116,4 +117,6 @@ def test_check_fails_where_the_file_was_changed(exported: Path, tmp_path: Path) 
     values[: len(values) // 2] *= 1.2
     initializer.CopyFrom(onnx.numpy_helper.from_array(values, initializer.name))
     onnx.save(proto, tmp_path / "changed.onnx")
-    assert main(["check", str(tmp_path / "changed.onnx")]) == 1
+    assert main(["check", str(tmp_path / "changed.onnx")]) == 2  # its checksum
+    onnx.save(without_checksum(proto), tmp_path / "changed.onnx")
+    assert main(["check", str(tmp_path / "changed.onnx")]) == 1  # its self-test

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from gloam.errors import UsageError
+from gloam.errors import ModelError, UsageError
 from gloam.export.weights import ExportRequest, export_weights
+from gloam.model_card import NATIVE, InputRule
+from gloam.networks.checkpoints import save_checkpoint
+from gloam.networks.embedders import create_embedder
+from gloam.record import to_json
+from gloam.runtime.backends.onnx_file import read_card
 
 OUT, WEIGHTS, EXPORTED = Path("m.onnx"), Path("absent.safetensors"), Path("absent.onnx")
 REFUSED: list[tuple[dict[str, Any], str]] = [
@@ -27,6 +33,15 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"weights": WEIGHTS, "resize": 512, "photometric": "clahe"}, "take --bake-clahe"),
     ({"weights": WEIGHTS, "resize": 512, "local_features": True}, "not for --local-features"),
     ({"weights": WEIGHTS, "resize": 512, "profile": "fixed"}, "--resize goes with the dynamic profile"),
+    ({"weights": WEIGHTS, "resize": 512, "max_side": 0}, "leave out --max-side and --stretch"),
+    ({"weights": WEIGHTS, "max_side": 512, "stretch": (64, 64)}, "exclude each other"),
+    ({"weights": WEIGHTS, "max_side": 16}, "image sides must be 32 pixels or more"),
+    ({"weights": EXPORTED, "precision": "fp16", "max_side": 0}, "give --max-side when its weights are exported"),
+    (
+        {"weights": WEIGHTS, "profile": "fixed", "sides": (256, 512), "max_side": 1024},
+        "larger than the fixed profile's largest shape 512x512; give --max-side 512, or larger --sides",
+    ),
+    ({"weights": WEIGHTS, "profile": "fixed", "sides": (256,), "stretch": (257, 64)}, "--stretch: images of exactly"),
 ]
 
 
@@ -54,3 +69,46 @@ def test_the_record_says_what_the_file_is(tmp_path: Path) -> None:
     assert exported.card.provenance["recipe"] == "random weights, seed 0"
     assert exported.to_dict()["fingerprint"] == exported.fingerprint
     assert exported.card.space() in exported.to_text()
+
+
+RULES: list[tuple[dict[str, Any], InputRule]] = [
+    ({}, InputRule(1024)),
+    ({"max_side": 512}, InputRule(512)),
+    ({"max_side": 0}, NATIVE),
+    ({"stretch": (320, 256)}, InputRule.of(stretch=(320, 256))),
+    ({"profile": "fixed", "sides": (256, 512)}, InputRule(512)),
+    ({"profile": "fixed", "sides": (1024, 2048)}, InputRule(1024)),
+    ({"resize": 64}, NATIVE),
+]
+
+
+@pytest.mark.parametrize(("given", "rule"), RULES, ids=str)
+def test_the_card_states_the_input_rule(tmp_path: Path, given: dict[str, Any], rule: InputRule) -> None:
+    wanted: dict[str, Any] = {"random_init": 0, "network": "gem_vgg16", "options": {"stages": ((4, 1), (4, 1))}}
+    exported = export_weights(ExportRequest(tmp_path / "m.onnx", **wanted, **given))
+    stated = read_card(exported.output)
+    assert (stated.input_rule, stated.reads) == (rule, rule)
+    assert exported.to_dict()["input_rule"] == to_json(rule)
+    assert str(rule) in exported.to_text()
+    card = replace(stated, input_rule=None)
+    assert (card.space() == stated.space()) == (rule == InputRule(1024) or "resize" in given)
+
+
+def test_only_embedders_have_an_input_rule(tmp_path: Path) -> None:
+    for given in ({"max_side": 0}, {"stretch": (64, 64)}):
+        with pytest.raises(UsageError, match="is for embedders, but"):
+            export_weights(
+                ExportRequest(tmp_path / "m.onnx", random_init=0, network="hed", options={"width": 4}, **given)
+            )
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_diverged_are_named_before_anything_is_traced(tmp_path: Path, value: float) -> None:
+    model = create_embedder("gem_resnet18", width=4)
+    model.state_dict()["features.4.0.conv1.weight"].view(-1)[5] = value
+    save_checkpoint(tmp_path / "m.safetensors", model, {})
+    with pytest.raises(
+        ModelError, match=r"m\.safetensors: features\.4\.0\.conv1\.weight holds values that are not fin"
+    ):
+        export_weights(ExportRequest(tmp_path / "m.onnx", tmp_path / "m.safetensors"))
+    assert [path.name for path in tmp_path.iterdir()] == ["m.safetensors"]

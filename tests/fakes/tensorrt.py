@@ -34,12 +34,13 @@ class FakeTensorRT(Bindings):
         out_of_memory_above: rows from which on a run fails for lack of memory.
         build_failure: message with which the builder fails.
         activations: ``shapes``: asked by shape; ``profile``: known by profile alone; ``none``: the engine needs none.
+        compiled, deserialized: RTX: what a runtime cache holds after a run, and what was read from one.
         starts: whether the library makes a builder and a runtime.
         built, contexts: how many were made.
     """
 
-    def __init__(self, version: str, device: FakeDevice) -> None:
-        super().__init__("tensorrt", description(version))
+    def __init__(self, version: str, device: FakeDevice, api: dict[str, Any] | None = None) -> None:
+        super().__init__("tensorrt" if api is None else "tensorrt_rtx", api or description(version))
         self.__version__ = f"{version}.0.1"
         self.device = device
         self.unsupported: set[str] = set()
@@ -51,6 +52,8 @@ class FakeTensorRT(Bindings):
         self.timings: list[bytes] = []
         self.configs: list[Any] = []
         self.contexts = 0
+        self.compiled = b"kernels"
+        self.deserialized: list[bytes] = []
         self.ILogger = self.base("ILogger")
         self.IProgressMonitor = self.base("IProgressMonitor")
 
@@ -90,7 +93,7 @@ class Builder:
             raise Misuse("a flag that nobody asked for: the numbers are another version's")
         if not typed and self.module.__version__.startswith("10."):
             raise Misuse("a weakly typed network: its precision is TensorRT's, not the model's")
-        return Guard(self.module, "INetworkDefinition", types.SimpleNamespace(model=None))
+        return Guard(self.module, "INetworkDefinition", types.SimpleNamespace(model=None, num_layers=0))
 
     def create_builder_config(self) -> Guard:
         config = Config(self.module)
@@ -143,6 +146,8 @@ class Config:
         self.hardware_compatibility_level: Any = None
         self.progress_monitor: Any = None
         self.cache = b"new"
+        self.num_compute_capabilities = 0
+        self.architectures: dict[int, str] = {}
 
     def set_flag(self, flag: Member) -> None:
         self.flags.add(flag.name)
@@ -159,6 +164,10 @@ class Config:
             return -1
         self.profiles.append(shapes)
         return len(self.profiles) - 1
+
+    def set_compute_capability(self, compute_capability: Member, index: int) -> bool:
+        self.architectures[index] = compute_capability.name
+        return True
 
     def create_timing_cache(self, content: bytes) -> Guard:
         return Guard(self.module, "ITimingCache", types.SimpleNamespace(serialize=lambda: b"timings", content=content))
@@ -253,11 +262,45 @@ class Engine:
         most = self.plan["profiles"][profile_index]["images"][2]
         return 0 if self.module.activations == "none" else int(np.prod(most))
 
-    def create_execution_context(self, strategy: Member) -> Guard:
+    def create_runtime_config(self) -> Guard:
+        return Guard(self.module, "IRuntimeConfig", RuntimeConfig(self.module))
+
+    def create_execution_context(self, strategy: Member | Guard) -> Guard:
+        if isinstance(strategy, Guard):
+            strategy = strategy._behaviour.strategy
         if strategy.name != "USER_MANAGED":
             raise Misuse("contexts with memory of their own would not fit the GPU for every profile and batch")
         self.module.contexts += 1
         return Guard(self.module, "IExecutionContext", ExecutionContext(self))
+
+
+class RuntimeConfig:
+    """Of RTX: a strategy and a cache of kernels."""
+
+    def __init__(self, module: FakeTensorRT) -> None:
+        self.module = module
+        self.strategy = Member("ExecutionContextAllocationStrategy", "STATIC", 0)
+
+    def set_execution_context_allocation_strategy(self, strategy: Member) -> None:
+        self.strategy = strategy
+
+    def create_runtime_cache(self) -> Guard:
+        return Guard(self.module, "IRuntimeCache", RuntimeCache(self.module))
+
+    def set_runtime_cache(self, cache: Guard) -> bool:
+        return True
+
+
+class RuntimeCache:
+    def __init__(self, module: FakeTensorRT) -> None:
+        self.module = module
+
+    def deserialize(self, blob: bytes) -> bool:
+        self.module.deserialized.append(bytes(blob))
+        return bool(blob == self.module.compiled)
+
+    def serialize(self) -> bytes:
+        return self.module.compiled
 
 
 class ExecutionContext:

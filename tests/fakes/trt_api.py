@@ -39,6 +39,8 @@ METHODS: dict[str, dict[str, str]] = {
         "get_error": "index: typing.SupportsInt",
     },
     "ParserError": {"node_name": "", "node_operator": "", "desc": ""},
+    "INetworkDefinition": {"get_layer": "index: typing.SupportsInt"},
+    "ILayer": {"get_output": "index: typing.SupportsInt"},
     "IBuilderConfig": {
         "set_flag": "flag: BuilderFlag",
         "clear_flag": "flag: BuilderFlag",
@@ -75,6 +77,9 @@ METHODS: dict[str, dict[str, str]] = {
 }
 PROPERTIES: dict[str, dict[str, str]] = {
     "OnnxParser": {"num_errors": "r"},
+    "INetworkDefinition": {"num_layers": "r"},
+    "ILayer": {"num_outputs": "r", "type": "r"},
+    "ITensor": {"dtype": "r", "is_shape_tensor": "r"},
     "IBuilderConfig": {
         "builder_optimization_level": "rw",
         "hardware_compatibility_level": "rw",
@@ -97,6 +102,24 @@ ENUMS: dict[str, dict[str, Range]] = {
     "TensorIOMode": {"INPUT": ALWAYS},
     "ExecutionContextAllocationStrategy": {"USER_MANAGED": ALWAYS},
 }
+# What TensorRT for RTX has besides, and what it is not asked for.
+RTX_METHODS: dict[str, dict[str, str]] = {
+    "IBuilderConfig": {
+        "set_compute_capability": "compute_capability: ComputeCapability, index: typing.SupportsInt",
+    },
+    "ICudaEngine": {
+        "create_runtime_config": "",
+        "create_execution_context": "runtime_config: IRuntimeConfig",
+    },
+    "IRuntimeConfig": {
+        "set_execution_context_allocation_strategy": "strategy: ExecutionContextAllocationStrategy",
+        "create_runtime_cache": "",
+        "set_runtime_cache": "cache: IRuntimeCache",
+    },
+    "IRuntimeCache": {"serialize": "", "deserialize": "blob: typing_extensions.Buffer"},
+}
+RTX_PROPERTIES: dict[str, dict[str, str]] = {"IBuilderConfig": {"num_compute_capabilities": "rw"}}
+CLASSIC_ALONE = ("HardwareCompatibilityLevel.",)
 # Written in Python beside the bindings, so in no dump of them.
 FUNCTIONS = ("__version__", "nptype")
 # What a test needs of the module besides, where no dump is at hand.
@@ -151,7 +174,7 @@ def description(version: str) -> dict[str, Any]:
             },
             "properties": PROPERTIES.get(owner, {}),
         }
-        for owner in (*METHODS, "INetworkDefinition", "IHostMemory", "Dims")
+        for owner in (*METHODS, "IHostMemory", "Dims")
     }
     members = {
         owner: [name for name, span in rows.items() if in_version(span, version)] for owner, rows in ENUMS.items()
@@ -160,3 +183,17 @@ def description(version: str) -> dict[str, Any]:
         members[owner] = sorted({*members.get(owner, []), *names})
     enums = {owner: {name: index + first % 2 for index, name in enumerate(names)} for owner, names in members.items()}
     return {"classes": classes, "enums": enums}
+
+
+def rtx_description() -> dict[str, Any]:
+    """TensorRT's description, with what TensorRT for RTX has besides."""
+    value = description("11.4")
+    value["enums"]["ComputeCapability"] = {name: index for index, name in enumerate(("SM80", "SM89"))}
+    for owner, methods in RTX_METHODS.items():
+        known = value["classes"].setdefault(owner, {"bases": [], "methods": {}, "properties": {}})
+        for name, parameters in methods.items():
+            signature = f"{name}(self: {owner}{', ' if parameters else ''}{parameters}) -> object"
+            known["methods"].setdefault(name, []).append(signature)
+    for owner, properties in RTX_PROPERTIES.items():
+        value["classes"][owner]["properties"] |= properties
+    return value

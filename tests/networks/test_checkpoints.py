@@ -10,8 +10,10 @@ import torch
 from safetensors.torch import save_file
 
 from gloam.errors import ModelError
-from gloam.networks.checkpoints import METADATA_KEY, load_checkpoint, weights_sha256
+from gloam.networks.checkpoints import METADATA_KEY, load_checkpoint, load_generator, save_checkpoint, weights_sha256
 from gloam.networks.embedders import create_embedder
+from gloam.networks.translators import create_generator
+from tests.damage import named_or_harmless
 
 
 def test_weights_of_another_width_are_refused(tmp_path: Path) -> None:
@@ -52,3 +54,13 @@ def test_the_file_format_does_not_change_the_hash(tmp_path: Path) -> None:
 def test_an_option_left_out_is_the_same_network_as_its_default() -> None:
     said, unsaid = create_embedder("gem_mobilenet_v2", padding="symmetric"), create_embedder("gem_mobilenet_v2")
     assert said.options == unsaid.options == {"padding": "symmetric"}
+
+
+def test_a_flipped_bit_of_the_weights_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "m.safetensors"
+    save_checkpoint(path, create_embedder("gem_resnet18", width=4), {})
+    first = 8 + int.from_bytes(path.read_bytes()[:8], "little")  # behind the header
+    assert named_or_harmless(path, lambda: load_checkpoint(path).provenance, 12, first=first) == 12
+    save_checkpoint(path, create_generator("resnet", width=4, blocks=1), {})
+    first = 8 + int.from_bytes(path.read_bytes()[:8], "little")
+    assert named_or_harmless(path, lambda: load_generator(path).provenance, 12, first=first) == 12

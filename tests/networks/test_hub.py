@@ -12,8 +12,10 @@ import pytest
 import torch
 from PIL import Image
 
+from gloam.data.images import resize_image
 from gloam.data.published.names import PUBLISHED
 from gloam.errors import DataError, ModelError
+from gloam.model_card import LITERATURE
 from gloam.networks import hub
 from gloam.networks.embedders import create_embedder
 from gloam.networks.translators import create_generator
@@ -101,6 +103,14 @@ def test_the_transform_is_the_published_one() -> None:
     picture = np.asarray(pictures()[0])
     expected = (clahe(picture) / 255 - np.array(MEAN_STD[0])) / np.array(MEAN_STD[1])
     assert np.abs(net.transform(picture).numpy() - expected.transpose(2, 0, 1)).max() < 1e-5
+
+
+def test_the_transform_reads_as_an_exported_file_does() -> None:
+    net = hub.HubEmbedder(create_embedder("gem_vgg16", stages=STAGES), {})
+    large = np.random.default_rng(2).integers(0, 256, (400, 1300, 3), dtype=np.uint8)
+    reduced = resize_image(large, LITERATURE)
+    assert reduced.shape == (315, 1024, 3)
+    assert torch.equal(net.transform(large), net.transform(reduced))
 
 
 def test_names_and_dependencies() -> None:

@@ -118,3 +118,15 @@ def test_nothing_that_can_crash_is_imported() -> None:
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert result.returncode == 0, result.stderr
+
+
+def test_rtx_builds_everywhere_and_runs_on_its_own_gpus() -> None:
+    versions = {"tensorrt-rtx-cu12": "1.7.1.116"}
+    ada = Driver("13.0", [Gpu("NVIDIA RTX 4090", "8.9")])
+    for driver, said in (
+        (NO_GPU, "1.7.1.116, builds engines; runs none here, CUDA not usable: "),
+        (H200, "builds engines; runs none on NVIDIA H200, which is sm90"),
+        (ada, "builds engines and runs those for sm89 on NVIDIA RTX 4090"),
+    ):
+        assert said in backends(versions, driver)["TensorRT for RTX"]
+    assert backends({}, NO_GPU)["TensorRT for RTX"] == "not installed; pip install 'gloam[tensorrt-rtx]'"

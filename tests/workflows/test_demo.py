@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from pathlib import Path
 
 import pytest
 
 from gloam.data.town import TownConfig
+from gloam.errors import UsageError
+from gloam.runtime.models.embedder import Embedder
 from gloam.workflows import demo
+from gloam.workflows.demo_embedder import RECIPE, SEED, SHIPPED, read_demo_recipe, train_demo_embedder
 
 TOWN = TownConfig(width=256, height=192, length=36.0, queries=2)
 STREET = {"kind": "town", "places": 6, "views_per_place": 4, "conditions": ["day", "dusk", "night", "night-rain"]}
@@ -25,18 +27,23 @@ CHANGES = {
 }
 
 
-@pytest.fixture
-def small() -> demo.DemoConfig:
-    return demo.DemoConfig(seed=7, workers=1, top_k=4, town=TOWN, changes=CHANGES)
+@pytest.fixture(params=[False, pytest.param(True, marks=pytest.mark.slow)], ids=["shipped", "trained anew"])
+def small(request: pytest.FixtureRequest) -> demo.DemoConfig:
+    return demo.DemoConfig(seed=7, workers=1, top_k=4, town=TOWN, train=request.param, changes=CHANGES)
 
 
 def test_every_stage_and_a_second_run_that_reuses_it(tmp_path: Path, small: demo.DemoConfig) -> None:
     said: list[str] = []
     first = demo.run_demo(tmp_path, small, said.append)
-    assert [line.split()[0] for line in said] == ["town", "train", "export", "describe", "localize", "report"]
+    stages = ["town", *(["train", "export"] if small.train else []), "describe", "localize", "report"]
+    assert [line.split()[0] for line in said] == stages
     conditions = set(first.data["retrieval"]["trained"]["conditions"])
     assert {"day", "night"} <= conditions
-    assert set(first.data["localization"]) == {"2b trained", "2a trained", "top1 trained", "2b untrained"}
+    shown = {"2b trained", "2a trained", "top1 trained", "2b untrained"}
+    assert set(first.data["localization"]) == shown | (
+        {"2b trained anew", "2b untrained anew"} if small.train else set()
+    )
+    assert ("trained anew" in first.text) is small.train
     assert json.loads((tmp_path / "demo.json").read_text())["seed"] == 7
     assert first.report.read_text(encoding="utf-8").startswith("<!doctype html>")
     assert {path.name for path in (tmp_path / "poses").iterdir()} >= {"2b-trained.txt", "2b-untrained.txt"}
@@ -49,7 +56,29 @@ def test_every_stage_and_a_second_run_that_reuses_it(tmp_path: Path, small: demo
         assert again.data[key] == first.data[key]
 
 
-def test_the_judged_street_is_never_a_training_street(tmp_path: Path, small: demo.DemoConfig) -> None:
-    tiny = dataclasses.replace(TOWN, width=64, height=48, conditions=("day",))  # rendered before the refusal
-    with pytest.raises(demo.GloamError, match="reserved for testing"):
-        demo.run_demo(tmp_path, dataclasses.replace(small, seed=901, town=tiny))
+@pytest.mark.parametrize(("seed", "train", "said"), [(101, False, "trained on"), (901, True, "reserved for testing")])
+def test_the_judged_street_is_never_a_training_street(tmp_path: Path, seed: int, train: bool, said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        demo.run_demo(tmp_path / "out", demo.DemoConfig(seed=seed, town=TOWN, train=train, changes=CHANGES))
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_shipped_files_say_what_made_them() -> None:
+    cards = {name: Embedder.load(path).card for name, path in SHIPPED.items()}
+    assert cards["trained"].provenance["recipe"] == "town"
+    assert "random" in cards["untrained"].provenance["recipe"]
+    for card in cards.values():
+        assert card.provenance["licence"] == "Apache-2.0"
+        assert card.provenance["command"] == "gloam demo --train"
+        assert {101, 201} <= set(card.provenance["street_seeds"])
+    assert cards["trained"].space() != cards["untrained"].space()
+
+
+@pytest.mark.slow
+def test_training_anew_makes_a_model_of_the_same_worth(tmp_path: Path) -> None:
+    """Weights differ from one processor to the next, for training amplifies last bits; what they are worth does not."""
+    config = read_demo_recipe(RECIPE, {}, SEED)
+    made = train_demo_embedder(tmp_path, config, RECIPE, {}, lambda stage, what: None)
+    shipped, anew = (Embedder.load(path).card.provenance for path in (SHIPPED["trained"], made["trained"]))
+    assert anew["config_sha256"] == shipped["config_sha256"]
+    assert abs(anew["validation_mAP"] - shipped["validation_mAP"]) < 0.15

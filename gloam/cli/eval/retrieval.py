@@ -7,6 +7,7 @@ from pathlib import Path
 
 from gloam.cli.shared.report import Report
 from gloam.cli.shared.request import filled
+from gloam.cli.shared.store_options import add_trust
 
 HELP = "mAP, mP@k and recall@k by a benchmark's protocol, per condition, beside chance"
 
@@ -45,6 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--report", type=Path, metavar="DIR", help="write report.html, per_query.csv, scores.json")
     parser.add_argument("--images", type=Path, metavar="DIR", help="query images, for the report's worst queries")
     parser.add_argument("--map-images", type=Path, metavar="DIR", help="map images, where they lie elsewhere")
+    add_trust(parser)
 
 
 def run(arguments: argparse.Namespace) -> Report:

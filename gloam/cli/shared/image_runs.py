@@ -26,7 +26,12 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
         help="folder to write: images/ under the sources' names (or tar shards), manifest.json, failures.csv; the same "
         "command resumes: pictures of changed sources are made again, failed sources tried again",
     )
-    parser.add_argument("--max-side", type=int, default=1024, help="longer side in pixels, 0 keeps native sizes")
+    parser.add_argument(
+        "--max-side",
+        type=int,
+        help="longer side in pixels, 0 keeps native sizes (default: 1024; native for kapture datasets, whose "
+        "intrinsics are of the pixels as stored)",
+    )
     parser.add_argument(
         "--contact-sheet", action="store_true", help="also write contact_sheet.jpg: sources beside their pictures"
     )

@@ -35,8 +35,9 @@ def add_recipe_arguments(parser: argparse.ArgumentParser, recipe: str, example: 
 
 def add_town_arguments(parser: argparse.ArgumentParser, recipe: str) -> None:
     """Add folder, recipe and the few changes of a training on procedural streets; ``recipe`` is the default."""
-    parser.add_argument("-o", "--output", type=Path, required=True, help="folder for weights, record and state")
+    parser.add_argument("-o", "--output", type=Path, help="folder for weights, record and state")
     parser.add_argument("--recipe", default=recipe, help="recipe that comes with gloam")
+    parser.add_argument("--list", action="store_true", help="list the recipes and stop")
     parser.add_argument("--config", type=Path, metavar="FILE", help="YAML whose keys replace the recipe's")
     parser.add_argument("--epochs", type=int, help="epochs, instead of the recipe's")
     parser.add_argument("--seed", type=int, help="seed of weights and sampling, instead of the recipe's")

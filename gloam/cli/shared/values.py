@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import json
 import re
 from pathlib import Path
 from typing import Any
+
+from gloam.files import load_json
 
 INDEX_DEVICES = ("auto", "cpu", "cuda")  # where FAISS runs
 
@@ -17,7 +18,7 @@ def key_value(text: str) -> tuple[str, Any]:
     if not key or not separator:
         raise argparse.ArgumentTypeError(f"{text!r} is not KEY=VALUE")
     try:
-        return key, json.loads(value)
+        return key, load_json(value)
     except ValueError:
         return key, value
 
@@ -35,3 +36,12 @@ def nbytes(text: str) -> int:
 def place(text: str) -> Path | str:
     """A path, or a URL as it stands: a path would lose one of its slashes."""
     return text if "://" in text else Path(text)
+
+
+def width_height(text: str) -> tuple[int, int]:
+    """``WxH`` in pixels."""
+    try:
+        width, height = (int(item) for item in text.lower().split("x"))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not WIDTHxHEIGHT, e.g. 416x320") from None
+    return width, height

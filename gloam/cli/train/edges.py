@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from gloam.cli.shared.recipe_arguments import add_town_arguments, changes, trained
+from gloam.cli.shared.recipe_arguments import add_town_arguments, changes, listed, trained
 from gloam.cli.shared.report import Report
 
 HELP = "an edge detector on procedural streets, whose edges are exact; the same command carries on after a kill"
@@ -21,4 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> Report:
     """Train and print what validation says beside its controls."""
+    recipes = listed(arguments, "gloam.training.recipes.edges")
+    if recipes is not None:
+        return recipes
     return trained("edges", arguments, changes(arguments, DIRECT))

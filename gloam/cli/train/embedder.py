@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from gloam.cli.shared.recipe_arguments import add_town_arguments, changes, trained
+from gloam.cli.shared.recipe_arguments import add_town_arguments, changes, listed, trained
 from gloam.cli.shared.report import Report
 
 HELP = "contrastive training on procedural streets"
@@ -22,4 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> Report:
     """Train and print what validation says."""
+    recipes = listed(arguments, "gloam.training.recipes")
+    if recipes is not None:
+        return recipes
     return trained("embedder", arguments, changes(arguments, DIRECT))

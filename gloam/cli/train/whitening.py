@@ -7,6 +7,7 @@ from pathlib import Path
 
 from gloam.cli.shared.report import Report
 from gloam.cli.shared.request import filled
+from gloam.cli.shared.store_options import add_trust
 
 HELP = "a whitening of descriptors, learned from a store: Lw from matching pairs, or PCA"
 
@@ -24,6 +25,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--set", default=None, metavar="NAME", help="part of a set.json, such as train")
     parser.add_argument("--dimension", type=int, metavar="D", help="values to keep; all by default")
     parser.add_argument("--shrinkage", type=int, metavar="K", help="for pca: index of the eigenvalue to shrink towards")
+
+    add_trust(parser)
 
 
 def run(arguments: argparse.Namespace) -> Report:

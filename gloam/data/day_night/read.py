@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +10,7 @@ from gloam.data.images import decode_image, header_size
 from gloam.data.sources import ImageItem
 from gloam.data.sources.files import local_files
 from gloam.data.sources.items import is_beside
-from gloam.data.text import listed_name, plain_name, text_lines
+from gloam.data.text import listed_name, plain_name, table_rows, text_lines
 from gloam.errors import DataError, ImageError
 from gloam.files import bad_name
 
@@ -159,15 +158,10 @@ def read_paired_csv(path: str | Path, root: str | Path | None = None) -> Paired:
     """
     place = Path(path)
     base = Path(root) if root is not None else place.parent
-    try:
-        with open(place, encoding="utf-8-sig", newline="") as handle:
-            reader = csv.DictReader(handle)
-            missing = {"day", "night"} - set(reader.fieldnames or ())
-            if missing:
-                raise DataError(f"{place}:1: no column {sorted(missing)[0]!r}; the first line names the columns")
-            table = [(reader.line_num, plain_name(row["day"] or ""), plain_name(row["night"] or "")) for row in reader]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{place}: the table of pairs cannot be read ({error})") from error
+    columns, lines = table_rows(place, "the table of pairs", notes=True)
+    if missing := {"day", "night"} - set(columns):
+        raise DataError(f"{place}:1: no column {sorted(missing)[0]!r}; the first line names the columns")
+    table = [(line, plain_name(row["day"]), plain_name(row["night"])) for line, row in lines]
     bad = [f"{n}: {name!r} {bad_name(name)}" for n, *names in table for name in names if bad_name(name)]
     if bad:
         raise DataError(f"{place}: {len(bad)} bad names: line {'; line '.join(bad[:SHOWN])}")

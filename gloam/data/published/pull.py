@@ -22,7 +22,7 @@ from typing import Any
 
 from gloam.data.published.names import Published, find_published, named_hash
 from gloam.errors import DataError, StoreError, UsageError
-from gloam.files import load_json, read_file, sha256_file, write_failure, write_json
+from gloam.files import load_json, read_file, sha256_file, user_cache, write_failure, write_json
 
 FOLDER_VARIABLE, MIRROR_VARIABLE = "GLOAM_PUBLISHED", "GLOAM_MIRROR"
 LOCK_FILE = "published.lock.json"
@@ -84,8 +84,7 @@ class Pulled:
 def default_folder() -> Path:
     """``$GLOAM_PUBLISHED``, or ``gloam/published`` in the user's cache."""
     given = os.environ.get(FOLDER_VARIABLE)
-    cache = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(given) if given else Path(cache) / "gloam" / "published"
+    return Path(given) if given else user_cache() / "published"
 
 
 def pull(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 from gloam.data.retrieval_sets.check import counts, describe_set
 from gloam.data.retrieval_sets.native import hold_out_clusters, write_native
 from gloam.data.retrieval_sets.sets import read_retrieval_set
+from gloam.data.text import table_rows
 from gloam.errors import DataError, UsageError
 
 POSED = ("positives", "distance", "heading", "shared_points", "apart", "side", "one_world")
@@ -119,10 +119,5 @@ def kind_of(source: Path) -> str:
     if source.suffix == ".json":
         return "json"
     if source.suffix == ".csv":
-        try:
-            with open(source, encoding="utf-8-sig", newline="") as handle:
-                header = next(csv.reader(handle), [])
-        except (OSError, UnicodeDecodeError, csv.Error) as error:
-            raise DataError(f"{source}: the table cannot be read ({error})") from error
-        return "gld_csv" if "landmark_id" in header else "csv"
+        return "gld_csv" if "landmark_id" in table_rows(source)[0] else "csv"
     return "pairs"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +9,7 @@ import numpy as np
 from gloam.data.day_night.read import as_item
 from gloam.data.retrieval_sets.pairing import SHOWN, Singles, number, pairs_within, settle_singles
 from gloam.data.retrieval_sets.sets import RetrievalSet
+from gloam.data.text import table_rows
 from gloam.errors import DataError
 
 
@@ -54,22 +54,16 @@ def read_landmarks(
 def _rows(table: Path) -> list[tuple[int, str, str]]:
     """Line, id and landmark of each image."""
     found: list[tuple[int, str, str]] = []
-    try:
-        with open(table, encoding="utf-8-sig", newline="") as handle:
-            reader = csv.DictReader(handle)
-            columns = set(reader.fieldnames or ())
-            if {"id", "landmark_id"} <= columns:
-                for row in reader:
-                    found.append((reader.line_num, (row["id"] or "").strip(), (row["landmark_id"] or "").strip()))
-            elif {"images", "landmark_id"} <= columns:
-                for row in reader:
-                    label = (row["landmark_id"] or "").strip()
-                    found += [(reader.line_num, name, label) for name in (row["images"] or "").split()]
-            else:
-                raise DataError(
-                    f"{table}:1: columns are {', '.join(sorted(columns)) or 'none'}; expected id,url,landmark_id or "
-                    "landmark_id,images"
-                )
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{table}: the table of landmarks cannot be read ({error})") from error
+    columns, lines = table_rows(table, "the table of landmarks")
+    if {"id", "landmark_id"} <= set(columns):
+        for line, row in lines:
+            found.append((line, row["id"].strip(), row["landmark_id"].strip()))
+    elif {"images", "landmark_id"} <= set(columns):
+        for line, row in lines:
+            found += [(line, name, row["landmark_id"].strip()) for name in row["images"].split()]
+    else:
+        raise DataError(
+            f"{table}:1: columns are {', '.join(sorted(columns)) or 'none'}; expected id,url,landmark_id or "
+            "landmark_id,images"
+        )
     return found

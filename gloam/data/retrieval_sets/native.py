@@ -22,7 +22,7 @@ from gloam.data.day_night.read import as_item
 from gloam.data.retrieval_sets.pairing import SHOWN, number
 from gloam.data.retrieval_sets.sets import Indices, RetrievalSet, whole_numbers
 from gloam.errors import DataError, UsageError
-from gloam.files import bad_name, read_file, write_text
+from gloam.files import bad_name, read_json, write_text
 
 FORMAT, VERSION = "gloam retrieval set", 1
 KEYS = ("images", "clusters", "queries", "positives")
@@ -138,8 +138,8 @@ def hold_out_clusters(whole: RetrievalSet, share: float) -> tuple[RetrievalSet, 
 
 def _load(file: Path) -> dict[str, Any]:
     try:
-        content = json.loads(read_file(file))  # a NaN is named by its place below
-    except (OSError, ValueError, RecursionError) as error:
+        content = read_json(file)
+    except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
         raise DataError(f"{file}: not readable as a retrieval set ({reason})") from error
     if not isinstance(content, dict) or not (isinstance(content.get("sets"), dict) or "images" in content):

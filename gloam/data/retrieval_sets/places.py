@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +11,7 @@ from gloam.data.pairs import read_pairs
 from gloam.data.retrieval_sets.pairing import SHOWN, Singles, components, number, pairs_within, settle_singles
 from gloam.data.retrieval_sets.sets import RetrievalSet
 from gloam.data.sources import IMAGE_SUFFIXES, ImageItem
-from gloam.data.text import plain_name
+from gloam.data.text import plain_name, table_rows
 from gloam.errors import DataError
 from gloam.files import bad_name
 
@@ -60,20 +59,14 @@ def read_cluster_csv(
         DataError: unreadable, without these columns, or with bad rows; the first are named with their lines.
     """
     table = Path(path)
+    columns, lines = table_rows(table, "the table of clusters")
+    if missing := {"image", "cluster"} - set(columns):
+        raise DataError(f"{table}:1: no column {sorted(missing)[0]!r}; expected image,cluster[,condition]")
+    has_conditions = "condition" in columns
     rows: list[tuple[int, str, str, str]] = []
-    try:
-        with open(table, encoding="utf-8-sig", newline="") as handle:
-            reader = csv.DictReader(handle)
-            missing = {"image", "cluster"} - set(reader.fieldnames or ())
-            if missing:
-                raise DataError(f"{table}:1: no column {sorted(missing)[0]!r}; expected image,cluster[,condition]")
-            has_conditions = "condition" in (reader.fieldnames or ())
-            for row in reader:
-                cells = ((row.get(key) or "").strip() for key in ("image", "cluster", "condition"))
-                name, label, condition = cells
-                rows.append((reader.line_num, plain_name(name), label, condition))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{table}: the table of clusters cannot be read ({error})") from error
+    for line, row in lines:
+        name, label, condition = (row.get(key, "").strip() for key in ("image", "cluster", "condition"))
+        rows.append((line, plain_name(name), label, condition))
     bad, seen = [], dict[str, int]()
     for line, name, label, condition in rows:
         if reason := bad_name(name):

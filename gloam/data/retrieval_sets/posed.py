@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -15,6 +16,7 @@ from gloam.data.retrieval_sets.sets import RetrievalSet, join_sets
 from gloam.data.scene import Scene
 from gloam.data.sources import ImageItem
 from gloam.errors import DataError, UsageError
+from gloam.files import open_file
 
 Positions = npt.NDArray[np.float64]
 BLOCK = 1024  # queries compared with all images at once
@@ -149,7 +151,7 @@ def _shared(scene: Scene, index: dict[str, int]) -> dict[int, int]:
 
     waiting = 0
     try:
-        with open(path, encoding="utf-8") as handle:
+        with open_file(path) as file, io.TextIOWrapper(file, encoding="utf-8-sig") as handle:
             for number, line in enumerate(handle, 1):
                 if not line.strip() or line.startswith("#"):
                     continue

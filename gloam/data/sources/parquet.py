@@ -78,7 +78,7 @@ def parquet_images(files: Files, paths: Sequence[str]) -> ImageList:
                     yield name, number, row, None
             except NoAnswer as error:
                 raise DataError(f"{path}: {error}; run again when it answers") from error
-            except (pa.ArrowException, OSError, ImageError) as error:
+            except (pa.ArrowException, OSError, ValueError, ImageError) as error:  # UnicodeDecodeError of a name
                 yield base_name(path), number, 0, f"{base_name(path)}: {_reason(error)}"
 
     item = partial(_item, tables, places)
@@ -118,7 +118,7 @@ class Tables:
                         self._open.popitem(last=False)
                 self._open.move_to_end(table)
                 content = self._open[table].cell(row)
-            except (pa.ArrowException, OSError, DataError) as error:
+            except (pa.ArrowException, OSError, ValueError, DataError) as error:
                 self._open.pop(table, None)
                 raise ImageError(_reason(error)) from error
         if not content:

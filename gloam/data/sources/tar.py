@@ -6,7 +6,7 @@ A damaged or truncated member is an item with a problem; what follows it in the 
 from __future__ import annotations
 
 import tarfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -65,7 +65,7 @@ def tar_images(files: Files, paths: Sequence[str]) -> ImageList:
 
     def records() -> Iterator[Record]:
         for number, path in enumerate(paths):
-            for name, offset, size, problem in _members(files, path, left_out):
+            for name, offset, size, problem in tar_members(files, path, left_out):
                 yield plain_name(name), number, offset, size, problem
 
     item = partial(_item, files, paths, places)
@@ -80,12 +80,14 @@ def _item(files: Files, paths: Sequence[str], places: Sequence[Path], record: Re
     return make_item(name, places[number], Member(files, paths[number], offset, size))
 
 
-def _members(files: Files, path: str, left_out: dict[str, int]) -> Iterator[tuple[str, int, int, str | None]]:
-    """Name, offset, size and problem of each image in a tar."""
+def tar_members(
+    files: Files, path: str, left_out: dict[str, int], suffixes: Collection[str] = IMAGE_SUFFIXES
+) -> Iterator[tuple[str, int, int, str | None]]:
+    """Name, offset, size and problem of each member of a tar whose suffix, in lower case, is one of ``suffixes``."""
     try:
         size = files.size(path)
         with files.open(path) as file:
-            yield from _read(file, size, base_name(path), left_out)
+            yield from _read(file, size, base_name(path), left_out, suffixes)
     except NoAnswer as error:
         raise DataError(f"{path}: {error}; run again when it answers") from error
     except OSError as error:
@@ -94,7 +96,9 @@ def _members(files: Files, path: str, left_out: dict[str, int]) -> Iterator[tupl
         yield base_name(path), 0, 0, str(error)
 
 
-def _read(file: BinaryIO, size: int, tar: str, left_out: dict[str, int]) -> Iterator[tuple[str, int, int, str | None]]:
+def _read(
+    file: BinaryIO, size: int, tar: str, left_out: dict[str, int], suffixes: Collection[str]
+) -> Iterator[tuple[str, int, int, str | None]]:
     start: int | None = 0
     while start is not None:
         reached = start
@@ -112,7 +116,7 @@ def _read(file: BinaryIO, size: int, tar: str, left_out: dict[str, int]) -> Iter
                 if here < member.size and member.isreg() and problem is None:
                     yield member.name, 0, 0, f"truncated: {max(here, 0)} of {member.size} bytes are there"
                     return
-                if _is_image(member):
+                if _is_wanted(member, suffixes):
                     yield member.name, member.offset_data, member.size, problem
                 elif not member.isdir():
                     count(left_out, NO_IMAGE)
@@ -153,10 +157,10 @@ class _Headers:
         return self._file.read(size)
 
 
-def _is_image(member: tarfile.TarInfo) -> bool:
+def _is_wanted(member: tarfile.TarInfo, suffixes: Collection[str]) -> bool:
     path = member.name
     hidden = path.rpartition("/")[2].startswith(".")
-    return not member.isdir() and not hidden and f".{path.rpartition('.')[2].lower()}" in IMAGE_SUFFIXES
+    return not member.isdir() and not hidden and f".{path.rpartition('.')[2].lower()}" in suffixes
 
 
 def _end_of_zeros(file: BinaryIO, start: int) -> int:

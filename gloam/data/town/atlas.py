@@ -53,7 +53,7 @@ class Atlas:
             float32 ``[4, n]`` in 0..255.
         """
         # Half a level sharper than the footprint asks for: bilinear weights blur by about as much again.
-        level = np.clip(np.log2(np.maximum(blur, 1e-6)) + 0.25, 0, LEVELS - 1).astype(np.int32)
+        level = np.clip(np.frexp(blur * np.float32(2**0.25))[1] - 1, 0, LEVELS - 1)  # the floor of log2, exactly
         width, height = self.width[index, level[0]], self.height[index, level[1]]
         start = self.start[index, level[0], level[1]]
         x, y = across * width - 0.5, down * height - 0.5

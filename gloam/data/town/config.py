@@ -10,7 +10,7 @@ from gloam.errors import UsageError
 from gloam.files import sha256_json
 
 CONDITIONS = ("day", "dusk", "night", "night-rain")
-REVISION = 1  # raised whenever the same config renders other pixels, so that old folders are refused, not mixed
+REVISION = 2  # raised whenever the same config renders other pixels, so that old folders are refused, not mixed
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import multiprocessing
 import os
 from collections.abc import Iterator
@@ -23,7 +22,7 @@ from gloam.data.town.covisibility import covisible_share, grade
 from gloam.data.town.sampling import mapping_poses, query_poses
 from gloam.data.town.street import Street, pinhole
 from gloam.errors import StoreError
-from gloam.files import write_bytes, write_json, write_text
+from gloam.files import read_json, write_bytes, write_json, write_text
 
 CAMERA = "cam0"
 
@@ -131,7 +130,7 @@ def claim(root: Path, config: TownConfig) -> None:
     card = {"config": config.as_json(), "revision": REVISION, "content_hash": config.content_hash()}
     if path.is_file():
         try:
-            found = json.loads(path.read_text(encoding="utf-8"))
+            found = read_json(path)
         except (OSError, ValueError) as error:
             raise StoreError(f"{path}: cannot be read ({error}); delete the folder to render the town again") from error
         if not isinstance(found, dict) or found.get("content_hash") != card["content_hash"]:

@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from gloam.data.plain_opencv import plain_opencv
 from gloam.data.ridges import ridges
 from gloam.data.scene import Camera, Pose
 from gloam.data.town.raycast import Hits
@@ -70,6 +71,7 @@ def render_edge_views(
     return EdgeViews(images, np.stack([edge_map(street, pose, camera) for pose in poses]))
 
 
+@plain_opencv()
 def edge_map(street: Street, pose: Pose, camera: Camera | None = None) -> Float32:
     """The edges that a camera sees.
 

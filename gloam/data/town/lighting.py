@@ -167,7 +167,7 @@ def irradiance(plan: Plan, hour: Hour, sun: Float32, points: Float32, normals: F
         np.float32
     )
     if any(hour.sun):
-        cosine = np.clip(normals @ sun, 0, None)
+        cosine = np.clip(dot(normals, sun), 0, None)
         lit = np.flatnonzero(cosine > 0)
         cosine[lit] *= ~blocked(plan.surfaces, points[lit], points[lit] + sun * 80)
         light += np.asarray(hour.sun, np.float32)[:, None] * cosine.astype(np.float32)
@@ -181,10 +181,10 @@ def lamplight(plan: Plan, lamp: Lamp, points: Float32, normals: Float32) -> Floa
     """Irradiance of one lamp, float32 ``[3, n]``: inverse square of the distance, cosine, shadows."""
     result = np.zeros((3, len(points)), np.float32)
     ray = np.asarray(lamp.position, np.float32) - points
-    square = np.einsum("ij,ij->i", ray, ray)
+    square = dot(ray, ray)
     near = np.flatnonzero(square < 30.0**2)
     distance = np.sqrt(square[near])
-    cosine = np.clip(np.einsum("ij,ij->i", ray[near], normals[near]) / distance, 0, None)
+    cosine = np.clip(dot(ray[near], normals[near]) / distance, 0, None)
     # A shade keeps most of the light from going up.
     downward = np.clip(0.35 + 0.65 * ray[near, 2] / distance, 0.12, 1) if lamp.shadows else np.float32(1)
     strength = lamp.power * cosine * downward / np.maximum(square[near], 0.3)
@@ -195,6 +195,12 @@ def lamplight(plan: Plan, lamp: Lamp, points: Float32, normals: Float32) -> Floa
         strength[bright] *= ~blocked(large, points[near[bright]], np.broadcast_to(end, (bright.size, 3)))
     result[:, near] = np.asarray(lamp.colour, np.float32)[:, None] * strength
     return result
+
+
+def dot(first: Float32, second: Float32) -> Float32:
+    """Scalar products over the last axis, of 3, summed in one order on every processor."""
+    product = first * second
+    return np.asarray(product[..., 0] + product[..., 1] + product[..., 2], np.float32)
 
 
 def blocked(surfaces: Sequence[Surface], start: Float32, end: Float32) -> npt.NDArray[np.bool_]:

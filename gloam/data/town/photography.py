@@ -1,4 +1,8 @@
-"""From radiance to a photograph: haze, glow, rain, exposure, tone curve, sensor noise."""
+"""From radiance to a photograph: haze, glow, rain, exposure, tone curve, sensor noise.
+
+Powers and exponentials are computed in float64: those of float32 differ in their last bits between processors, which
+would move pixels; float64's differ far below what a pixel shows.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +18,7 @@ GAMMA = 1 / 2.2
 
 def hazed(radiance: Float32, depth: Float32, hour: Hour) -> Float32:
     """Mix the horizon's light into what is far; both ``[h, w]``-shaped, radiance with 3 channels last."""
-    share = (1 - np.exp(-hour.haze * depth))[..., None]
+    share = (1 - np.exp(-hour.haze * depth, dtype=np.float64)).astype(np.float32)[..., None]
     return np.asarray(radiance * (1 - share) + np.asarray(hour.horizon, np.float32) * share, np.float32)
 
 
@@ -63,9 +67,9 @@ def develop(radiance: Float32, depth: Float32, hour: Hour, rng: np.random.Genera
     exposed = glow(hazed(radiance, depth, hour) * np.float32(exposure), hour.glow)
     if hour.wet:
         exposed = rain(rng, exposed)
-    signal = 1 - np.exp(-exposed)
+    signal = (1 - np.exp(-exposed, dtype=np.float64)).astype(np.float32)
     spread = np.sqrt(hour.read_noise**2 + hour.shot_noise**2 * signal)
     signal += spread * rng.standard_normal(signal.shape, np.float32)
     # Black sits above zero as in any camera's curve, so that noise in the dark is visible on both sides.
     lifted = np.clip(signal * 0.985 + 0.004, 0, 1)
-    return np.asarray(np.power(lifted, np.float32(GAMMA)) * 255 + 0.5, np.uint8)
+    return np.asarray(np.power(lifted, GAMMA, dtype=np.float64) * 255 + 0.5, np.uint8)

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from gloam.data.plain_opencv import plain_opencv
 from gloam.data.scene import Camera, Pose
 from gloam.data.town.atlas import Atlas
 from gloam.data.town.layout import plan_street
@@ -49,6 +50,7 @@ class Street:
         texels: texels per metre of the finest textures. 64 suits 512 pixels of width, 32 suits 256.
     """
 
+    @plain_opencv()
     def __init__(self, seed: int, length: float = 60.0, texels: int = 64) -> None:
         self.seed, self.length = seed, length
         self.plan = plan_street(seed, length, texels)
@@ -70,6 +72,7 @@ class Street:
         self.ripples = np.stack([noise(rng, 256, 256, 10, 3) for _ in range(2)])
         self._light: dict[str, LightMap] = {}
 
+    @plain_opencv()
     def render(
         self, pose: Pose, condition: str = "day", camera: Camera | None = None, noise_seed: int = 0
     ) -> RenderedView:
@@ -129,11 +132,12 @@ class Street:
 
     def _sky(self, rays: Float32, hour: Hour) -> Float32:
         """Radiance of the sky, float32 ``[h, w, 3]``."""
-        slope = rays[2] / np.hypot(rays[0], rays[1])
+        slope = rays[2] / np.sqrt(np.square(rays[0]) + np.square(rays[1]))
         height = np.clip(slope, 0, None)
         share = (height / (height + 0.45))[..., None]
         colour = np.asarray(hour.horizon, np.float32) * (1 - share) + np.asarray(hour.zenith, np.float32) * share
-        around = ((np.arctan2(rays[1], rays[0]) / (2 * np.pi)) % 1.0 * 1024).astype(np.float32)
+        turn = np.arctan2(rays[1], rays[0], dtype=np.float64)  # float32's last bits are each processor's own
+        around = ((turn / (2 * np.pi)) % 1.0 * 1024).astype(np.float32)
         cover = cv2.remap(
             self.clouds,
             around,
@@ -170,5 +174,5 @@ class Street:
         puddle = np.clip(0.5 + 0.5 * puddle, 0.12, 1)
         rays = ray_directions(camera, pose).reshape(3, -1)[:, hits.pixels[wet]]
         grazing = 1 - np.abs(rays[2]) / np.linalg.norm(rays, axis=0)
-        mirror = puddle * (0.06 + 0.8 * grazing**4)
+        mirror = puddle * (0.06 + 0.8 * np.square(np.square(grazing)))
         shaded[:, wet] = shaded[:, wet] * (1 - mirror) * np.float32(0.5) + seen.T * mirror

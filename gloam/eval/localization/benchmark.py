@@ -8,7 +8,6 @@ that was killed carries on.
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -23,7 +22,7 @@ from gloam.data.scene import Pose, Scene
 from gloam.errors import DataError, UsageError
 from gloam.eval.localization.approximation import METHODS as APPROXIMATIONS
 from gloam.eval.localization.approximation import approximate
-from gloam.files import sha256_json, write_json
+from gloam.files import read_sealed, sealed_json, sha256_json, write_bytes
 from gloam.runtime.localization.colmap import AbsolutePoseOptions, Triangulation, solver_version
 from gloam.runtime.localization.features import FeatureSource
 from gloam.runtime.localization.mapping import PairMatcher, build_map, pairs_by_pose
@@ -103,6 +102,7 @@ def run_localization(
     Raises:
         UsageError: unknown method, or bdi/csi without descriptors.
         DataError: an image without pose, intrinsics, file or features.
+        MissingExtraError: pycolmap is not installed, for 2a and 2b.
     """
     unknown = [method for method in methods if method not in METHODS]
     if unknown:
@@ -112,6 +112,8 @@ def run_localization(
     missing = sorted({name for names in retrieved.values() for name in names} - set(mapping.poses))
     if missing:
         raise DataError(f"{mapping.root}: retrieved image {missing[0]!r} has no pose")
+    if set(methods) - set(APPROXIMATIONS):
+        solver_version()  # a missing solver is said before any feature is found
     folder = Path(workspace) if workspace is not None else None
     matcher = PairMatcher(source, mapping, query, cache=folder, ratio=ratio, seed=seed)
     result = LocalizationResult()
@@ -197,7 +199,7 @@ def _localized(
         else:
             found = localize_locally(matcher, name, images, options)
         if path is not None:
-            write_json(path, asdict(found))
+            write_bytes(path, sealed_json({**asdict(found), "key": key}))
         return found
 
     return dict(zip(names, pool.map(one, names), strict=True))
@@ -207,12 +209,14 @@ def _read_pose(path: Path | None) -> Localized | None:
     if path is None or not path.is_file():
         return None
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = read_sealed(path)
         pose = value["pose"]
+        if value["key"] != path.stem:
+            return None  # under another's name
         return Localized(
             None if pose is None else Pose(tuple(pose["quaternion"]), tuple(pose["translation"])),
             value["inliers"],
             value["correspondences"],
         )
-    except (ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError):
         return None  # damaged: computed again and written over

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from gloam.data.kapture_io import read_global_features, read_local_features, read_scene, write_scene
+from gloam.data.kapture_text import transform_problem
 from gloam.data.pairs import read_pairs
 from gloam.data.scene import Scene
 from gloam.errors import DataError, UsageError
@@ -41,6 +42,7 @@ class LocalizeRequest:
         workers: threads; all cores where None. Changes no result.
         seed: of every random choice.
         ltvl_style: names in ``ltvl.txt``.
+        trust: see :meth:`gloam.runtime.descriptors.store.DescriptorStore.open`.
 
     Raises:
         UsageError: what does not go together.
@@ -61,6 +63,7 @@ class LocalizeRequest:
     workers: int | None = None
     seed: int = 0
     ltvl_style: Style = "full"
+    trust: bool = False
 
     def __post_init__(self) -> None:
         if self.top_k < 1:
@@ -156,7 +159,12 @@ def localize(request: LocalizeRequest) -> Localization:
         "methods": {},
     }
     for method in methods:
-        poses = {name: pose for name, pose in result.poses[method].items() if pose is not None}
+        found = result.poses[method].items()
+        poses = {
+            name: pose
+            for name, pose in found
+            if pose is not None and not transform_problem(pose.quaternion, pose.translation)
+        }
         folder = request.output / method
         write_scene(Scene(folder, query.cameras, query.records, poses))
         write_ltvl(folder / "ltvl.txt", poses, camera_ids, request.ltvl_style)
@@ -196,8 +204,8 @@ def _retrieved(
         from gloam.runtime.descriptors.store import DescriptorStore
 
         assert request.stores is not None  # one of the three is given
-        stores = [DescriptorStore.open(folder) for folder in request.stores]
-        expect_searchable(stores[1].space, stores[0], str(request.stores[0]))
+        stores = [DescriptorStore.open(folder, trust=request.trust) for folder in request.stores]
+        expect_searchable(stores[1].space, stores[0], str(request.stores[0]), stores[1].input_rule)
         descriptors = Descriptors(
             {name: row for store in stores for name, row in zip(store.names, store.load(), strict=True)}
         )

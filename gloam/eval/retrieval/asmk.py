@@ -81,7 +81,7 @@ class AsmkAnswers:
             recalls = ", ".join(f"R@{k} {value:.3f}" for k, value in self.scores.recall.items())
             lines.append(
                 f"mAP {self.scores.mAP:.4f} (chance {self.scores.chance_mAP:.4f}), {recalls}; {self.scores.queries} "
-                f"queries count, {self.scores.failed} of them failed"
+                f"queries count, {self.scores.failed} of them failed, {self.scores.failed_map} map images are missed"
             )
         return "\n".join([*lines, *said_failures(self.failures)])
 
@@ -103,7 +103,7 @@ def search_asmk(request: AsmkSearch) -> AsmkAnswers:
     found = None
     if request.ground_truth is not None:
         truth = read_ground_truth(request.ground_truth, request.set)
-        found = evaluate_scores(scores, index.names, truth, failed=images.failures)
+        found = evaluate_scores(scores, index.names, truth, failed={*images.failures, *index.failures})
     return AsmkAnswers(
         len(scores), len(index), min(request.k, len(index)), request.output, found, dict(images.failures)
     )

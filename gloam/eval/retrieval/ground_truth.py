@@ -10,8 +10,6 @@ are three sets, named ``easy``, ``medium`` and ``hard`` (:mod:`gloam.eval.retrie
 
 from __future__ import annotations
 
-import gzip
-import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,9 +22,11 @@ import numpy.typing as npt
 from gloam.data.pickles import load_pickle
 from gloam.errors import DataError
 from gloam.eval.retrieval.revisited import is_revisited, plain, protocols
+from gloam.files import read_json
 
 Indices = npt.NDArray[np.int64]
 Box = tuple[float, float, float, float]
+MOST = 1 << 29  # bytes of a ground truth in JSON
 SHOWN = 5  # bad entries named in one message
 
 
@@ -149,11 +149,8 @@ def _load(path: Path) -> dict[str, Any]:
             raise DataError(f"{path}: not readable as ground truth (a dictionary is expected)")
         return value
     try:
-        content = path.read_bytes()
-        if path.suffix == ".gz":
-            content = gzip.decompress(content)
-        value = json.loads(content)
-    except (OSError, EOFError, ValueError) as error:
+        value = read_json(path, MOST)
+    except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
         raise DataError(f"{path}: not readable as ground truth ({reason})") from error
     if not isinstance(value, dict):

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import csv
-import gzip
-import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from gloam.data.text import plain_name, table_rows
 from gloam.errors import DataError
-from gloam.eval.retrieval.ground_truth import GroundTruth, Indices
+from gloam.eval.retrieval.ground_truth import MOST, GroundTruth, Indices
+from gloam.files import read_json
+
+GAPS = 0.1  # of the steps between numbered images; more of them are no accident
+FARTHEST = 1 << 16  # step
 
 
 def places_by_folder(names: Sequence[str]) -> dict[str, str]:
@@ -34,9 +37,17 @@ def read_place_table(path: str | Path) -> dict[str, str]:
         DataError: not readable, without these columns, or an image with two places.
     """
     place_of: dict[str, str] = {}
-    for row in _rows(Path(path), ("image", "cluster")):
-        if place_of.setdefault(row["image"], row["cluster"]) != row["cluster"]:
-            raise DataError(f"{path}: image {row['image']} has two clusters; keep one")
+    columns, lines = table_rows(Path(path))
+    if missing := [column for column in ("image", "cluster") if column not in columns]:
+        raise DataError(f"{path}: no column {missing[0]!r}; the columns are image, cluster")
+    for line, row in lines:
+        name, cluster = plain_name(row["image"].strip()), row["cluster"].strip()
+        if not name or not cluster:
+            raise DataError(
+                f"{path}:{line}: no {'image' if cluster else 'cluster'} here; fill it, or leave the row out"
+            )
+        if place_of.setdefault(name, cluster) != cluster:
+            raise DataError(f"{path}: image {name} has two clusters; keep one")
     return place_of
 
 
@@ -85,7 +96,7 @@ def read_vpr_bench(path: str | Path, query_names: Sequence[str], map_names: Sequ
         DataError: not readable, a query twice or absent, or one whose images are all beyond the map.
     """
     stated, entries = _vpr_entries(Path(path))
-    queries, images = stated or (sorted(query_names), sorted(map_names))
+    queries, images = stated or (_numbered(path, query_names), _numbered(path, map_names))
     rows: list[Indices] = [np.empty(0, np.int64)] * len(queries)
     seen: set[int] = set()
     for query, right in entries:
@@ -105,11 +116,28 @@ def read_vpr_bench(path: str | Path, query_names: Sequence[str], map_names: Sequ
     return GroundTruth(tuple(images), tuple(queries), tuple(rows), nothing)
 
 
+def _numbered(path: str | Path, names: Sequence[str]) -> list[str]:
+    """The names in order; refused where the numbers in them say that one is gone, for every number behind it would
+    then mean another image."""
+    ordered = sorted(names)
+    found = [re.search(r"(\d{1,15})\.\w+$", name) for name in ordered]
+    numbers = np.array([int(match[1]) for match in found if match is not None], np.int64)
+    steps = np.diff(numbers)
+    if len(numbers) == len(ordered) and len(steps) and (steps > 0).all():
+        step = np.bincount(np.minimum(steps, FARTHEST)).argmax()
+        odd = np.flatnonzero(steps != step)
+        if len(odd) and len(odd) <= GAPS * len(steps):
+            raise DataError(
+                f"{path}: between {ordered[odd[0]]} and {ordered[odd[0] + 1]} an image seems to be gone, and its "
+                'numbers would then mean other images; restore it, or state "qimlist", "imlist" and "gnd" in the file'
+            )
+    return ordered
+
+
 def _vpr_entries(path: Path) -> tuple[tuple[list[str], list[str]] | None, list[tuple[int, list[int]]]]:
     """The image lists of queries and map where the file states them, and the numbers of each query."""
     try:
-        content = path.read_bytes()
-        value: Any = json.loads(gzip.decompress(content) if path.suffix == ".gz" else content)
+        value = read_json(path, MOST)
         stated = None
         if isinstance(value, dict):
             absent = [key for key in ("qimlist", "imlist", "gnd") if not isinstance(value.get(key), list)]
@@ -118,7 +146,7 @@ def _vpr_entries(path: Path) -> tuple[tuple[list[str], list[str]] | None, list[t
             stated = ([str(name) for name in value["qimlist"]], [str(name) for name in value["imlist"]])
             value = value["gnd"]
         return stated, [(_whole(query), [_whole(index) for index in right]) for query, right in value]
-    except (OSError, EOFError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError) as error:
         raise DataError(
             f"{path}: not readable as ground truth of VPR-Bench ({error}); [[query, [map]]] is due"
         ) from error
@@ -128,15 +156,3 @@ def _whole(value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int):
         raise ValueError(f"{value!r} is not an index")
     return value
-
-
-def _rows(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
-    try:
-        with path.open(encoding="utf-8", newline="") as handle:
-            reader = csv.DictReader(handle)
-            missing = [column for column in columns if column not in (reader.fieldnames or ())]
-            if missing:
-                raise DataError(f"{path}: no column {missing[0]!r}; the columns are {', '.join(columns)}")
-            return [dict(row) for row in reader]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path}: the table cannot be read ({error})") from error

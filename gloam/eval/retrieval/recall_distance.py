@@ -6,7 +6,6 @@ neighbour by descriptor is right where its position is within d of the query's.
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gloam.data.kapture_io import read_scene
+from gloam.data.text import finite, plain_name, table_rows
 from gloam.errors import DataError, UsageError
 from gloam.eval.retrieval.scores import chance_recall
 from gloam.runtime.descriptors.source import DescriptorSource, failures_of
@@ -74,15 +74,21 @@ def read_positions(path: str | Path) -> dict[str, Points]:
     if place.is_dir():
         return {name: pose.center for name, pose in read_scene(place, need_poses=True).poses.items()}
     found: dict[str, Points] = {}
-    try:
-        with place.open(encoding="utf-8", newline="") as handle:
-            for number, row in enumerate(csv.DictReader(handle), 2):
-                axes = [axis for axis in ("x", "y", "z") if row.get(axis)]
-                if "image" not in row or axes[:2] != ["x", "y"]:
-                    raise DataError(f"{place}, line {number}: the columns are image, x, y and perhaps z, in metres")
-                found[str(row["image"])] = np.array([float(row[axis]) for axis in axes])
-    except (OSError, ValueError, csv.Error) as error:
-        raise DataError(f"{place}: positions cannot be read ({error})") from error
+    columns, lines = table_rows(place, "positions")
+    wanted = "the columns are image, x, y and perhaps z, in metres"
+    if not {"image", "x", "y"} <= set(columns):
+        raise DataError(f"{place}, line 1: {wanted}")
+    for line, row in lines:
+        name = plain_name(row["image"].strip())
+        axes = [axis for axis in ("x", "y", "z") if row.get(axis)]
+        if not name or axes[:2] != ["x", "y"]:
+            raise DataError(f"{place}, line {line}: {wanted}")
+        if name in found:
+            raise DataError(f"{place}, line {line}: image {name!r} is listed twice; keep one")
+        try:
+            found[name] = np.array([finite(row[axis]) for axis in axes])
+        except ValueError as error:
+            raise DataError(f"{place}, line {line}: {name!r} has no position ({error}); correct it") from error
     if not found:
         raise DataError(f"{place}: no positions in it; the columns are image, x, y and perhaps z, in metres")
     return found

@@ -19,7 +19,13 @@ import numpy.typing as npt
 from gloam.errors import DataError, IncompatibleError, UsageError
 from gloam.eval.retrieval.ground_truth import GroundTruth, Indices
 from gloam.eval.retrieval.scores import KS, RetrievalScores, ScoreTable, has_descriptor
-from gloam.runtime.descriptors.source import DescriptorSource, expect_searchable, failures_of, finite_blocks
+from gloam.runtime.descriptors.source import (
+    DescriptorSource,
+    expect_searchable,
+    failures_of,
+    finite_blocks,
+    input_rule_of,
+)
 
 BLOCK_ROWS = 32768  # of the database at a time: 64 MiB of 512 float32
 BLOCK_VALUES = 1 << 23  # scores at a time: 32 MiB of float32
@@ -71,7 +77,7 @@ def evaluate_streamed(
     """
     names = _common_database(truths)
     for source in (database, *distractors):
-        expect_searchable(source.space, queries, "query descriptors")
+        expect_searchable(source.space, queries, "query descriptors", input_rule_of(source))
         if source.dimension != queries.dimension:
             raise IncompatibleError(
                 f"query descriptors have dimension {queries.dimension}, map descriptors {source.dimension}; "

@@ -1,7 +1,10 @@
 """An exported model to a TensorRT engine: one optimisation profile per padded shape, a card, and a log.
 
 The network is strongly typed: precision is what the ONNX file says, on every version of TensorRT. An engine whose key
-(model, TensorRT, GPU, driver, shapes, options) is the one asked for is used again.
+(model, TensorRT, GPU and driver or architectures, shapes, options) is the one asked for is used again.
+
+TensorRT builds on the GPU that the engine is for. TensorRT for RTX builds ahead of time, on any machine, for the
+architectures that are named; kernels are compiled where the engine is first loaded.
 """
 
 from __future__ import annotations
@@ -16,67 +19,18 @@ from typing import Any
 
 from gloam import __version__
 from gloam.errors import ModelError, StoreError, UsageError
-from gloam.export.engine.progress import BuildBars, make_monitor
-from gloam.files import atomic_write, sha256_bytes, sha256_file, write_bytes, write_failure
+from gloam.export.engine.options import BuildOptions
+from gloam.export.engine.serialize import Shapes, mebibytes, serialize
+from gloam.files import atomic_write, sha256_bytes, write_failure
 from gloam.model_card import ModelCard
 from gloam.runtime.backends.cuda.device import Device
 from gloam.runtime.backends.cuda.open import open_device
-from gloam.runtime.backends.onnx_file import read_card
-from gloam.runtime.backends.tensorrt.api import (
-    EngineLog,
-    create_network,
-    hardware_level,
-    load_tensorrt,
-    make_logger,
-    start_library,
-)
-from gloam.runtime.backends.tensorrt.engine_card import PLAN, EngineCard, EngineKey, read_engine_card, read_plan
+from gloam.runtime.backends.onnx_file import model_sha256, read_card
+from gloam.runtime.backends.tensorrt.api import EngineLog, hardware_level, load_rtx, load_tensorrt
+from gloam.runtime.backends.tensorrt.engine_card import NAMES, PLAN, EngineCard, EngineKey, read_engine_card, read_plan
 
 LOG, TIMING_CACHE = "build.log", "timing.cache"
 PREFERRED_BATCH = 16  # what gloam's own callers give at once
-
-
-@dataclass(frozen=True)
-class BuildOptions:
-    """What decides an engine, beside the model and the machine.
-
-    Attributes:
-        heights, widths: padded sides to build, pixels; all of the model's by default. Each pair is a profile, and each
-            profile takes its time and memory.
-        batch: smallest, preferred and largest batch; by default the model's, preferring 16.
-        tf32: let fp32 layers use TensorFloat-32 (10 bits of mantissa); off, because descriptors are to be fp32's.
-        workspace: bytes that a layer may use; TensorRT's own limit by default.
-        level: 0 (quickest build) to 5 (slowest, maybe a faster engine).
-        hardware: ``same-gpu``, ``compute-capability`` or ``ampere-plus``: the GPUs that may run the engine.
-        version_compatible: later versions of the same major TensorRT may run it; brings code for the host.
-    """
-
-    heights: tuple[int, ...] | None = None
-    widths: tuple[int, ...] | None = None
-    batch: tuple[int, int, int] | None = None
-    tf32: bool = False
-    workspace: int | None = None
-    level: int = 3  # TensorRT's own default
-    hardware: str = "same-gpu"
-    version_compatible: bool = False
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.level <= 5:
-            raise UsageError(f"the builder's optimisation level is 0 to 5, not {self.level}")
-        if self.batch is not None and not 1 <= self.batch[0] <= self.batch[1] <= self.batch[2]:
-            raise UsageError(f"the batch is MIN,OPT,MAX, ascending from 1, not {','.join(map(str, self.batch))}")
-        if self.workspace is not None and self.workspace < 1:
-            raise UsageError("the workspace must be 1 byte or more")
-
-    def deciding(self) -> dict[str, Any]:
-        """What enters an engine's key, beside its shapes."""
-        return {
-            "tf32": self.tf32,
-            "workspace": self.workspace,
-            "level": self.level,
-            "hardware": self.hardware,
-            "version_compatible": self.version_compatible,
-        }
 
 
 @dataclass(frozen=True)
@@ -98,6 +52,7 @@ class BuiltEngine:
         key = self.card.key
         return {
             "engine": str(self.plan),
+            "target": key.target,
             "reused": self.reused,
             "key": key.digest(),
             "fingerprint": key.fingerprint,
@@ -105,26 +60,37 @@ class BuiltEngine:
             "gpu": key.gpu,
             "compute_capability": key.compute_capability,
             "driver": key.driver,
+            "architectures": list(key.architectures),
             "shapes": self.shapes,
             "batch": list(key.batch),
             "options": dict(key.options),
             "plan_bytes": self.card.plan_bytes,
             "seconds": self.card.build["seconds"],
+            "memory": self.card.build.get("memory", {}),
+            "layers": self.card.build.get("layers", {}),
         }
 
     def __str__(self) -> str:
         """Lines for people."""
         key, card = self.card.key, self.card
         how = "there already" if self.reused else f"built in {card.build['seconds']} s"
-        return "\n".join(
-            (
-                f"{self.plan}: {how}, {card.plan_bytes / 2**20:.1f} MiB, {card.model.name} {card.model.precision}",
-                f"for {key.gpu} (compute capability {key.compute_capability}), TensorRT {key.tensorrt}, "
-                f"driver {key.driver}",
-                f"shapes {' '.join(self.shapes)}; batch {key.batch[0]} to {key.batch[2]}, preferring {key.batch[1]}",
-                f"key {key.digest()}",
+        lines = [
+            f"{self.plan}: {how}, {card.plan_bytes / 2**20:.1f} MiB, {card.model.name} {card.model.precision}",
+            f"for {key.gpu} (compute capability {key.compute_capability}), TensorRT {key.tensorrt}, "
+            f"driver {key.driver}",
+            f"shapes {' '.join(self.shapes)}; batch {key.batch[0]} to {key.batch[2]}, preferring {key.batch[1]}",
+        ]
+        if key.target == "rtx":
+            lines[1] = (
+                f"for GPUs of {' '.join(key.architectures)}, {NAMES['rtx']} {key.tensorrt}: runs on all of them with "
+                "this version; kernels are compiled at the first load there and kept beside the engine"
             )
-        )
+        memory = card.build.get("memory", {})
+        if memory.get("activations"):
+            sizes = ", ".join(f"{shape} {mebibytes(size)}" for shape, size in memory["activations"].items())
+            weights = "" if memory["weights"] is None else f"; weights {mebibytes(memory['weights'])}"
+            lines.append(f"GPU memory for a batch of {key.batch[2]}: {sizes}{weights}")
+        return "\n".join([*lines, f"key {key.digest()}"])
 
 
 def build_engine(
@@ -140,15 +106,18 @@ def build_engine(
 
     Args:
         onnx_path: exported model of a fixed profile.
-        out: folder to write: ``model.engine``, its card ``model.json``, ``build.log``, ``timing.cache``.
+        out: folder to write: ``model.engine``, its card ``model.json``, ``build.log``, and ``timing.cache``, which
+            RTX has no use for.
         options: of the build.
-        device: the GPU to build for and on; the first one by default.
+        device: the GPU to build for and on; the first one by default. RTX needs none.
         timing_cache: timings of earlier builds, read and written; ``out / timing.cache`` by default.
         progress: show bars on stderr.
 
     Raises:
-        UsageError: a dynamic profile, or shapes and batches that the model does not have.
-        ModelError: TensorRT cannot take a node, which is named.
+        UsageError: a dynamic profile, shapes and batches that the model does not have, or a workspace in which no
+            layer of the model finds room.
+        ModelError: TensorRT cannot take a node, which is named; or layers would compute in another type than the
+            model's precision says.
         DeviceError: no driver, no memory, or the build failed; the log has the rest.
         MissingExtraError: TensorRT or a CUDA package is not installed.
     """
@@ -156,42 +125,63 @@ def build_engine(
     model, folder = Path(onnx_path), Path(out)
     card = read_card(model)
     heights, widths, batch = _shapes(card, options, model)
-    trt = load_tensorrt()
-    device = open_device() if device is None else device
-    level = hardware_level(trt, options.hardware)
-    onnx_sha256 = sha256_file(model)
-    gpu = device.info
+    rtx = options.target == "rtx"
+    if rtx and timing_cache is not None:
+        raise UsageError("TensorRT for RTX times nothing when it builds; leave out --timing-cache")
+    trt = load_rtx() if rtx else load_tensorrt()
+    if not rtx and device is None:
+        device = open_device()
+    level = None if rtx else hardware_level(trt, options.hardware)
+    onnx_sha256 = model_sha256(model)
+    gpu = None if rtx or device is None else device.info
     key = EngineKey(
         fingerprint=card.fingerprint(onnx_sha256),
         tensorrt=trt.__version__,
-        gpu=gpu.name,
-        compute_capability=gpu.compute_capability,
-        driver=gpu.driver,
+        gpu="" if gpu is None else gpu.name,
+        compute_capability="" if gpu is None else gpu.compute_capability,
+        driver="" if gpu is None else gpu.driver,
         heights=heights,
         widths=widths,
         batch=batch,
         options=options.deciding(),
+        target=options.target,
+        architectures=options.architectures_of(card.precision),
     )
     plan = folder / PLAN
     found = _reusable(plan, key)
     if found is not None:
         return BuiltEngine(plan, found, True)
     began = time.perf_counter()
-    cache = folder / TIMING_CACHE if timing_cache is None else Path(timing_cache)
-    with _log_file(folder / LOG) as log, device.current():
-        content = _build(trt, model, card, key, options, level, log, cache, progress)
+    cache = None if rtx else folder / TIMING_CACHE if timing_cache is None else Path(timing_cache)
+    with _log_file(folder / LOG) as log, contextlib.nullcontext() if device is None else device.current():
+        made = serialize(trt, model, card, profiles_of(card, key, model), options, log, level, cache, progress)
     with atomic_write(plan) as handle:
-        handle.write(content)
+        handle.write(made.plan)
+    memory = made.memory if len(made.memory) == len(heights) * len(widths) else ()  # another version's log may differ
+    shapes = [f"{width}x{height}" for height, width in itertools.product(heights, widths)]
     built = EngineCard(
         key=key,
         model=card,
         onnx_sha256=onnx_sha256,
-        plan_sha256=sha256_bytes(content),
-        plan_bytes=len(content),
-        build={"seconds": round(time.perf_counter() - began, 1), "gloam": __version__},
+        plan_sha256=sha256_bytes(made.plan),
+        plan_bytes=len(made.plan),
+        build={
+            "seconds": round(time.perf_counter() - began, 1),
+            "gloam": __version__,
+            "layers": made.layers,
+            "memory": {"activations": dict(zip(shapes, memory, strict=False)), "weights": made.weights},
+        },
     )
     built.write(plan)
     return BuiltEngine(plan, built, False)
+
+
+def profiles_of(card: ModelCard, key: EngineKey, model: Path) -> list[Shapes]:
+    """The optimisation profiles of an engine: every height with every width."""
+    return [
+        {spec.name: [spec.sized(size, height, width, str(model)) for size in key.batch] for spec in card.inputs}
+        for height, width in itertools.product(key.heights, key.widths)
+    ]
 
 
 def _shapes(
@@ -240,83 +230,6 @@ def _reusable(plan: Path, key: EngineKey) -> EngineCard | None:
     return card
 
 
-def _build(
-    trt: Any,
-    model: Path,
-    card: ModelCard,
-    key: EngineKey,
-    options: BuildOptions,
-    level: Any,
-    log: EngineLog,
-    cache: Path,
-    progress: bool,
-) -> bytes:
-    logger = make_logger(trt, log)
-    builder = start_library(trt.Builder, logger, log, "builder")
-    network = create_network(trt, builder)
-    parser = trt.OnnxParser(network, logger)
-    if not parser.parse_from_file(str(model)):
-        raise ModelError(_parse_failure(parser, model, trt.__version__))
-    config = builder.create_builder_config()
-    _configure(trt, config, options, level)
-    for height, width in itertools.product(key.heights, key.widths):
-        profile = builder.create_optimization_profile()
-        for spec in card.inputs:
-            profile.set_shape(spec.name, *(spec.sized(size, height, width, str(model)) for size in key.batch))
-        if config.add_optimization_profile(profile) < 0:
-            raise log.failure(f"{model}: TensorRT refuses the shape {width}x{height}", f"the log is in {log.path}")
-    timings = _load_timings(config, cache)
-    with BuildBars(shown=progress) as bars:
-        config.progress_monitor = monitor = make_monitor(trt, bars)
-        plan = builder.build_serialized_network(network, config)
-    del monitor  # the builder is done with it
-    if bars.interrupted:
-        raise KeyboardInterrupt
-    if plan is None:
-        raise log.failure(f"{model}: TensorRT could not build the engine", f"the whole log is in {log.path}")
-    if timings is not None:
-        write_bytes(cache, bytes(memoryview(config.get_timing_cache().serialize())))
-    return bytes(memoryview(plan))
-
-
-def _configure(trt: Any, config: Any, options: BuildOptions, level: Any) -> None:
-    config.builder_optimization_level = options.level
-    config.hardware_compatibility_level = level
-    if options.workspace is not None:
-        config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.workspace)
-    if options.tf32:
-        config.set_flag(trt.BuilderFlag.TF32)
-    else:
-        config.clear_flag(trt.BuilderFlag.TF32)  # on by default in every version
-    if options.version_compatible:
-        config.set_flag(trt.BuilderFlag.VERSION_COMPATIBLE)
-
-
-def _load_timings(config: Any, cache: Path) -> Any:
-    """Give earlier timings to the builder; what is not readable, or of another GPU or version, is begun anew."""
-    try:
-        content = cache.read_bytes()
-    except OSError:
-        content = b""
-    for candidate in (content, b""):
-        timings = config.create_timing_cache(candidate)
-        if timings is not None and config.set_timing_cache(timings, False):
-            return timings
-    return None
-
-
-def _parse_failure(parser: Any, model: Path, version: str) -> str:
-    """The first node that TensorRT cannot take, in one line."""
-    if parser.num_errors == 0:
-        return f"{model}: TensorRT {version} cannot read the model; check it with `gloam check`"
-    first = parser.get_error(0)
-    operator, name = first.node_operator(), first.node_name()
-    node = f"the node {name!r} ({operator})" if name or operator else "the model"
-    more = f" and {parser.num_errors - 1} more" if parser.num_errors > 1 else ""
-    reason = " ".join(first.desc().split())[:300]
-    return f"{model}: TensorRT {version} cannot take {node}{more}: {reason}; run the ONNX file, or update TensorRT"
-
-
 @contextlib.contextmanager
 def _log_file(path: Path) -> Iterator[EngineLog]:
     try:
@@ -324,8 +237,12 @@ def _log_file(path: Path) -> Iterator[EngineLog]:
         handle = open(path, "w", encoding="utf-8")  # noqa: SIM115  # closed below
     except OSError as error:
         raise StoreError(write_failure(path, error)) from error
-    with handle:
-        yield EngineLog(handle)
+    log = EngineLog(handle)
+    try:
+        yield log
+    finally:
+        with contextlib.suppress(OSError):  # a full disk, which the log has remembered
+            handle.close()
 
 
 def _listed(sides: tuple[int, ...]) -> str:

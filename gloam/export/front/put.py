@@ -12,19 +12,17 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
-from PIL import Image
 
-from gloam.data.images import MIN_SIDE
-from gloam.errors import ModelError, UsageError, require
+from gloam.data.images import MIN_SIDE, resize_image
+from gloam.errors import ModelError, UsageError
 from gloam.export.embedder import SELFTEST_DYNAMIC
 from gloam.export.front.compose import Stage, compose
 from gloam.export.front.reflection import cropping_graph, padding_graph
 from gloam.export.front.shrink import shrinking_graph
-from gloam.export.graph import flat
+from gloam.export.graph import flat, read_graph
 from gloam.export.spec import BELOW, Shapes, larger_shapes, write_proved
 from gloam.export.translator import export_translator
-from gloam.model_card import ModelCard, SelfTest, selftest_images
+from gloam.model_card import NATIVE, InputRule, ModelCard, SelfTest, selftest_images
 from gloam.networks.checkpoints import load_generator
 from gloam.padding import MULTIPLE, PaddingProfile
 from gloam.runtime.backends.placement import Placement
@@ -66,7 +64,7 @@ def put_in_front(
     if max_side is not None and max_side < MIN_SIDE:
         raise UsageError(f"--resize {max_side}: {MIN_SIDE} px or more are needed")
     behind = Embedder.load(embedder, Placement(threads=1))
-    card = behind.card
+    card, behind = behind.card, behind.reading(NATIVE)  # what stands in front decides what it gets
     _expect_plain(card, embedder)
     if max_side is not None and card.profile.kind == "fixed":
         raise UsageError(f"{embedder}: a fixed profile has its sizes already; --resize goes with the dynamic profile")
@@ -75,15 +73,14 @@ def put_in_front(
         stages: list[Stage] = []
         if max_side is not None:
             stages.append(Stage("shrink", shrinking_graph(max_side)))
-            card = dataclasses.replace(card, resize=max_side)
+            card = dataclasses.replace(card, resize=max_side, input_rule=card.input_rule and NATIVE)
         if before is not None:
             file, model = before
             stages += _translating(file, model.card, card.profile, "shrink.resized" if stages else "images")
             card = _fused(card, model)
-        onnx = require("onnx", "train", "export a model")
         last = {"shrink": "resized", "crop": "cropped"}[stages[-1].name]
         links = {"images": f"{stages[-1].name}.{last}"}
-        proto = compose([*stages, Stage("embed", onnx.load(embedder), links)])
+        proto = compose([*stages, Stage("embed", read_graph(embedder), links)])
         first = _shapes(card)
         tests = [
             _selftest(card, behind, None if before is None else before[1], fed) for fed in (first, _larger(card, first))
@@ -149,14 +146,13 @@ def _load_translator(path: Path, profile: PaddingProfile, folder: Path) -> tuple
 
 def _translating(file: Path, card: ModelCard, profile: PaddingProfile, images: str) -> list[Stage]:
     """Padding, the translator and cropping; ``images`` names the tensor that they begin with."""
-    onnx = require("onnx", "train", "export a model")
     fixed = profile.kind == "fixed"
     own = {} if images == "images" else {"images": images}
     padding = padding_graph(fixed, card.profile.multiple, card.profile.minimum)
     translated = f"translate.{card.outputs[0].name}"
     return [
         Stage("pad", padding, own),
-        Stage("translate", onnx.load(file), {card.inputs[0].name: "pad.padded"}),
+        Stage("translate", read_graph(file), {card.inputs[0].name: "pad.padded"}),
         Stage("crop", cropping_graph(fixed), {**own, "translated": translated}),
     ]
 
@@ -208,15 +204,6 @@ def _selftest(card: ModelCard, behind: Embedder, translator: Translator | None, 
     """What the parts give one behind the other, each image alone and at native size."""
     rows = []
     for image, (height, width) in zip(selftest_images(fed.shape, fed.sizes), fed.sizes, strict=True):
-        pixels = _reduced(image[:height, :width], card.resize)
+        pixels = resize_image(np.ascontiguousarray(image[:height, :width]), InputRule.of(card.resize))
         rows.append(behind([pixels if translator is None else translator([pixels])[0]])[0])
     return SelfTest(fed.shape, fed.sizes, flat(np.stack(rows)), dict(TOLERANCE))
-
-
-def _reduced(image: npt.NDArray[np.uint8], max_side: int | None) -> npt.NDArray[np.uint8]:
-    """An image as the decoder reduces it."""
-    if max_side is None:
-        return np.ascontiguousarray(image)
-    reduced = Image.fromarray(image)
-    reduced.thumbnail((max_side, max_side), Image.Resampling.LANCZOS, reducing_gap=None)
-    return np.array(reduced)

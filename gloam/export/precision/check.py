@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gloam.errors import ModelError, UsageError
+from gloam.errors import ModelError, UsageError, require_all
 from gloam.model_card import ModelCard
+from gloam.record import to_json
 from gloam.runtime.backends.facts import BackendFacts
 from gloam.runtime.backends.open import open_session
 from gloam.runtime.backends.placement import Placement
@@ -94,6 +95,7 @@ class Checked:
             "dimension": card.dimension,
             "profile": card.profile.kind,
             "precision": card.precision,
+            "input_rule": to_json(card.reads) if card.describes else None,
             "space": card.space(),
             "fingerprint": self.fingerprint,
             "backend": self.backend.to_dict(),
@@ -113,6 +115,7 @@ class Checked:
         verdict = "passed" if self.selftest_passed else "FAILED"
         lines = [
             f"{self.request.model}: {card.name} ({card.kind}),{size} {card.profile.kind}, {card.precision}",
+            *([f"images      {card.described_input()}"] if card.describes else []),
             f"space       {card.space()}",
             f"fingerprint {self.fingerprint}",
             f"self-test   {verdict}: max abs {self.difference:.2e}, tolerance {self.tolerance:.0e}",
@@ -133,6 +136,8 @@ def check_model(request: CheckRequest) -> Checked:
         IncompatibleError: the model was exported from other weights, or with other scales or another whitening.
         MissingExtraError: an optional package is absent.
     """
+    if request.weights is not None:
+        require_all(("torch",), "compare a model with its weights")
     session = open_session(request.model, request.placement)
     difference, tolerance = run_selftest(session)
     agreements = None if request.weights is None else _compare(request, request.weights, session)

@@ -23,11 +23,12 @@ from gloam.data.sources import ImageItem
 from gloam.errors import DataError, ImageError, IncompatibleError, ModelError, UsageError, require
 from gloam.eval.retrieval.places import ground_truth_of_places, places_by_folder
 from gloam.eval.retrieval.scores import evaluate
-from gloam.export.graph import write_model
+from gloam.export.graph import read_graph, write_model
 from gloam.export.precision.half import rounding_twin, to_half
 from gloam.export.precision.int8 import to_int8, worst_loss
 from gloam.export.precision.release_check import COSINE_LOSS, textured_image
 from gloam.export.spec import expect_proved
+from gloam.heartbeat import Heartbeat, Say
 from gloam.model_card import METADATA_KEY, ModelCard, SelfTest
 from gloam.padding import reflect_to
 from gloam.runtime.backends.onnx_file import read_card
@@ -45,6 +46,7 @@ KINDS = ("embedder", "fused", "translator", "edges")
 SELFTEST_ROOM = 2.0  # an int8 self-test may differ from torch by so many times what it does where it was made
 MAX_SIDE = 512  # pixels, of calibration and check images
 MOST_IMAGES = 400  # that are held in memory, half to calibrate and half to check; evenly from all that are given
+RANKING = 32  # of the check's images, by which single convolutions are ordered
 GENERATED = ((256, 256), (255, 257), (200, 131), (240, 320), (131, 163), (320, 240))  # where no images are given
 
 
@@ -61,6 +63,8 @@ class Conversion:
             ``mAP`` of both where folders say the places; empty for other models and fewer than 3 images.
         details: nodes in half precision and casts, or convolutions in int8 and kept in float32.
         images: that the check looked at; calibration had others.
+        calibrated: images that int8 was calibrated on: of those that can be read, in the order of their names, the
+            first, the third and so on; the check looks at the others.
     """
 
     precision: Precision
@@ -71,6 +75,7 @@ class Conversion:
     task: dict[str, float] = field(default_factory=dict)
     details: dict[str, Any] = field(default_factory=dict)
     images: int = 0
+    calibrated: int = 0
 
 
 def convert_precision(
@@ -81,6 +86,7 @@ def convert_precision(
     items: Sequence[ImageItem] = (),
     tolerance: float | None = None,
     accept: bool = False,
+    say: Say | None = None,
 ) -> tuple[ModelCard, Conversion]:
     """Convert an exported float32 file and write it, if the release check allows.
 
@@ -92,6 +98,7 @@ def convert_precision(
             without, and are then checked on generated textures.
         tolerance: largest loss; by precision where it is left out.
         accept: write the file even where the check fails.
+        say: gets a line now and then where it takes long.
 
     Returns:
         the card that the file carries, and the conversion's report.
@@ -102,7 +109,7 @@ def convert_precision(
         UsageError: int8 without calibration images.
         DataError: none of the images can be read.
     """
-    onnx = require("onnx", "train", "convert a model's precision")
+    require("onnx", "train", "convert a model's precision")
     if precision not in PRECISIONS:
         raise UsageError(f"unknown precision {precision!r}; choose fp32, {', '.join(PRECISIONS)}")
     if precision == "int8" and not items:
@@ -115,7 +122,7 @@ def convert_precision(
         raise ModelError(f"{source}: models of kind '{card.kind}' stay in float32")
     limits = COSINE_LOSS if card.embeds else MAP_DIFFERENCE
     allowed = limits[precision] if tolerance is None else tolerance
-    proto = onnx.load(source)
+    proto = read_graph(source)
     with tempfile.TemporaryDirectory(prefix="gloam-precision-") as temporary:
         folder = Path(temporary)
         carried = dataclasses.replace(card, precision=precision)
@@ -124,8 +131,16 @@ def convert_precision(
             made, half = to_half(proto, precision)
             details = asdict(half)
         else:
+            beat = Heartbeat(say, "measuring what int8 costs", None, "trials")
+            if say is not None:
+                say(f"ranges of {len(checker.given)} photographs, judged on {len(checker.images)} others")
+
+            def measured(model: Any, most: int | None = None) -> float:
+                beat.update()
+                return checker.loss(_written(model, carried, folder), most)
+
             made, report = to_int8(
-                proto, checker.calibration(), lambda model: checker.loss(_written(model, carried, folder)), allowed
+                proto, checker.calibration(), measured, allowed, lambda model: measured(model, RANKING)
             )
             details = asdict(report)
         file = _written(made if precision == "int8" else rounding_twin(made), carried, folder)
@@ -141,6 +156,7 @@ def convert_precision(
             checker.task(file) if card.embeds else {},
             details,
             len(checker.images),
+            len(checker.given) if precision == "int8" else 0,
         )
         if not conversion.passed and not accept:
             cure = "calibrate with more images" if precision == "int8" else "choose another precision"
@@ -186,7 +202,8 @@ class _Checker:
         self.source = source
         self.original: Any = self._open(source)
         profile = self.card.profile
-        self._side = min((MAX_SIDE, *profile.heights[-1:], *profile.widths[-1:]))  # a fixed profile takes no larger
+        sides = (*profile.heights[-1:], *profile.widths[-1:])  # a fixed profile takes no larger
+        self._side = min((MAX_SIDE, self.card.reads.max_side or MAX_SIDE, *sides))
         items = [items[at] for at in np.linspace(0, len(items) - 1, min(len(items), MOST_IMAGES)).astype(int)]
         read = [(item.name, image) for item in items if (image := _decoded(item, self._side)) is not None]
         if items and len(read) < 2:
@@ -196,7 +213,7 @@ class _Checker:
             sizes = dict.fromkeys((min(h, self._side), min(w, self._side)) for h, w in GENERATED)
             read = [(f"generated {h}x{w}", textured_image(rng, h, w)) for h, w in sizes]
             read = [pair for pair in read for _ in range(2)]  # nothing is calibrated on these
-        self._given = [image for _, image in read[::2]]
+        self.given = [image for _, image in read[::2]]
         self.names, self.images = [name for name, _ in read[1::2]], [image for _, image in read[1::2]]
         self.truth = self._answers(self.original)
 
@@ -205,14 +222,15 @@ class _Checker:
             return Embedder.load(file, Placement(backend="onnxruntime"))
         return ImageModel.load(file, self.card.kind, Placement(backend="onnxruntime"))
 
-    def _answers(self, model: Any) -> list[npt.NDArray[np.float32]]:
-        return list(model(self.images)) if self.embeds else model.maps(self.images)
+    def _answers(self, model: Any, most: int | None = None) -> list[npt.NDArray[np.float32]]:
+        images = self.images[:most]
+        return list(model(images)) if self.embeds else model.maps(images)
 
     def calibration(self) -> list[dict[str, npt.NDArray[Any]]]:
         """Inputs of the graph, an image each."""
         feeds: list[dict[str, npt.NDArray[Any]]] = []
         profile = self.card.profile
-        for image in self._given:
+        for image in self.given:
             if not self.embeds:
                 shape = profile.shape_for(image.shape[0], image.shape[1])
                 feeds.append({"images": reflect_to(image[..., : self.original.channels], shape)[0][None]})
@@ -225,12 +243,12 @@ class _Checker:
                 feeds.append({"images": batch, "sizes": sizes})
         return feeds
 
-    def loss(self, file: Path) -> float:
-        """Worst difference over the check's images."""
-        found = self._answers(self._open(file))
+    def loss(self, file: Path, most: int | None = None) -> float:
+        """Worst difference over the check's images, or over the first of them."""
+        found, truth = self._answers(self._open(file), most), self.truth[:most]
         if self.embeds:
-            return worst_loss(np.stack(found), np.stack(self.truth))
-        worst = max(float(np.abs(a - b).max()) for a, b in zip(found, self.truth, strict=True))
+            return worst_loss(np.stack(found), np.stack(truth))
+        worst = max(float(np.abs(a - b).max()) for a, b in zip(found, truth, strict=True))
         return worst if np.isfinite(worst) else float("inf")
 
     def task(self, file: Path) -> dict[str, float]:

@@ -2,7 +2,8 @@
 
 Types are stated by Cast nodes and initialisers alone, as strongly typed engines want them (TensorRT 10 and 11); inputs
 and outputs keep their types. What stays in float32: powers and means of pooling (x^3 leaves fp16's range at x = 40),
-normalisation statistics, L2, whitening, softmax, resizing, and the arithmetic on pixels in front of the network.
+normalisation statistics, L2, whitening, softmax, resizing, the arithmetic on pixels in front of the network, and in
+bf16 transposed convolutions.
 
 bf16 has float32's range and 8 bits of precision. Opset 22 is the first with a convolution for it. TensorRT reads that;
 OpenVINO reads it too, and computes it in float32 where the processor has no bf16; ONNX Runtime's CPU has no kernel for
@@ -26,7 +27,8 @@ from gloam.errors import ModelError, require
 Half = Literal["fp16", "bf16"]
 LARGEST = {"fp16": 65504.0, "bf16": (2 - 2**-7) * 2.0**127}
 BF16_OPSET = 22
-COMPUTE = frozenset(("Conv", "ConvTranspose"))  # what half precision is for
+# What half precision is for. TensorRT builds no transposed convolution in bf16, so that stays in float32.
+COMPUTE = {"fp16": frozenset(("Conv", "ConvTranspose")), "bf16": frozenset(("Conv",))}
 # What may pass halves on, where a half reaches it: no sums over many values, no powers, no statistics.
 PASSING = frozenset(
     (
@@ -195,7 +197,7 @@ class _Converter:
             passing = node.op_type in PASSING and any(name in halves for name in computed)
             if node.op_type == "Concat":
                 passing = passing and all(name in halves for name in computed)
-            if given and (node.op_type in COMPUTE or passing):
+            if given and (node.op_type in COMPUTE[self.precision] or passing):
                 chosen.add(index)
                 halves.update(name for name in node.output if self.types.get(name) == self.float32)
         trimmed = True

@@ -1,11 +1,13 @@
 """Static int8 in an ONNX file: Quantize/DequantizeLinear pairs around convolutions, ranges from calibration images.
 
-Weights are int8 per output channel, activations symmetric int8, which is what TensorRT 10 and 11 and ONNX Runtime all
-take. Weights use 7 of the 8 bits: processors without VNNI add products of 8 bits in 16, which overflow. A convolution
-in front of a ReLU gets the range behind it, since what is cut off there need not be told apart. Pooling, powers, norms,
-L2 and whitening keep float32. Which convolutions stay in float32 too is measured: groups
-of them are quantised alone, and those that cost most cosine are left out until the whole loses no more than is allowed.
-ONNX Runtime's quantiser does the arithmetic; NNCF gives OpenVINO models, which no other backend reads.
+Weights are int8 per output channel, activations symmetric int8, biases float32, which is what TensorRT 10 and 11 and
+ONNX Runtime all take; TensorRT refuses int32 biases, and ONNX Runtime makes them itself when it loads a file. Weights
+use 7 of the 8 bits: processors without VNNI add products of 8 bits in 16, which overflow. A convolution in front of a
+ReLU gets the range behind it, since what is cut off there need not be told apart. Pooling, powers, norms,
+L2 and whitening keep float32. Which convolutions stay in float32 too is measured: groups of them are quantised alone,
+and those that cost most cosine are left out until the whole loses no more than is allowed. Of the groups left out each
+convolution is then quantised alone, and as many as the tolerance allows return, the cheapest first. ONNX Runtime's
+quantiser does the arithmetic; NNCF gives OpenVINO models, which no other backend reads.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ import json
 import logging
 import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -40,16 +42,27 @@ class Int8Report:
         quantized, kept: convolutions in int8, and those left in float32 because they cost too much.
         loss: 1 - cosine, the worst of the images that ``measure`` looked at.
         group_losses: the same with one group of convolutions quantised, by the group's first; empty where all are.
+        losses: the same with one convolution quantised, of the groups that cost too much or of all where every group
+            does, by its name; of the images that ``rank`` looked at.
+        returned: how many of those are in int8 all the same.
+        float32: names of the convolutions left in float32, in the graph's order.
     """
 
     quantized: int
     kept: int
     loss: float
     group_losses: dict[str, float]
+    losses: dict[str, float] = field(default_factory=dict)
+    returned: int = 0
+    float32: tuple[str, ...] = ()
 
 
 def to_int8(
-    proto: Any, calibration: Sequence[Feed], measure: Callable[[Any], float], tolerance: float
+    proto: Any,
+    calibration: Sequence[Feed],
+    measure: Callable[[Any], float],
+    tolerance: float,
+    rank: Callable[[Any], float] | None = None,
 ) -> tuple[Any, Int8Report]:
     """Quantise as many convolutions as the tolerance allows.
 
@@ -58,10 +71,12 @@ def to_int8(
         calibration: inputs of the graph, one image each, by input name.
         measure: worst 1 - cosine of a quantised ``ModelProto`` against the float32 one, on other images.
         tolerance: what ``measure`` may give.
+        rank: the same, maybe on fewer images: it orders single convolutions and decides nothing else. ``measure`` by
+            default.
 
     Returns:
-        the quantised model and what was done. Where every group costs too much, the one with the least loss is
-        quantised all the same; the caller sees the loss and decides.
+        the quantised model and what was done. Where even the cheapest convolution costs too much, the group with the
+        least loss is quantised all the same; the caller sees the loss and decides.
 
     Raises:
         UsageError: too few calibration images.
@@ -77,27 +92,73 @@ def to_int8(
         raise ModelError("the model has no convolution, so there is nothing to quantise")
     with tempfile.TemporaryDirectory(prefix="gloam-int8-") as temporary:
         quantizer = _Quantizer(model, calibration, Path(temporary))
-        whole = quantizer.quantize(())
-        loss = measure(whole)
-        if loss <= tolerance:
-            return whole, Int8Report(len(convolutions), 0, loss, {})
-        size = -(-len(convolutions) // GROUPS)
-        groups = [convolutions[at : at + size] for at in range(0, len(convolutions), size)]
-        alone = {}
-        for group in groups:
-            others = [name for name in convolutions if name not in group]
-            alone[group[0]] = measure(quantizer.quantize(others))
-        kept: list[str] = []
-        best = (whole, Int8Report(len(convolutions), 0, loss, alone))
-        for group in sorted(groups, key=lambda members: -alone[members[0]])[:-1]:
-            kept += group
+
+        def tried(kept: Collection[str]) -> _Tried:
             made = quantizer.quantize(kept)
-            loss = measure(made)
-            found = (made, Int8Report(len(convolutions) - len(kept), len(kept), loss, alone))
-            best = found if loss < best[1].loss else best
-            if loss <= tolerance:
-                return found
+            return _Tried(made, tuple(name for name in convolutions if name in set(kept)), measure(made))
+
+        def alone(group: Collection[str], judge: Callable[[Any], float]) -> float:
+            return judge(quantizer.quantize([name for name in convolutions if name not in group]))
+
+        found = tried(())
+        of_groups: dict[str, float] = {}
+        of_single: dict[str, float] = {}
+        returned = 0
+        if found.loss > tolerance:
+            size = -(-len(convolutions) // GROUPS)
+            groups = [convolutions[at : at + size] for at in range(0, len(convolutions), size)]
+            of_groups = {group[0]: alone(group, measure) for group in groups}
+            found = _without_costly(sorted(groups, key=lambda group: -of_groups[group[0]]), found, tried, tolerance)
+            # Of the groups left out, or of all where every group alone costs too much.
+            held = found.loss <= tolerance
+            candidates = found.kept if held else tuple(convolutions)
+            of_single = {name: alone((name,), rank or measure) for name in candidates}
+            before = len(convolutions) - len(found.kept) if held else 0
+            found = _with_cheap(sorted(candidates, key=lambda name: of_single[name]), found, tried, tolerance)
+            returned = len(convolutions) - len(found.kept) - before if found.loss <= tolerance else 0
+        report = Int8Report(
+            len(convolutions) - len(found.kept), len(found.kept), found.loss, of_groups, of_single, returned, found.kept
+        )
+        return found.made, report
+
+
+@dataclass(frozen=True)
+class _Tried:
+    """A quantised model, the convolutions that it leaves in float32, and its loss."""
+
+    made: Any
+    kept: tuple[str, ...]
+    loss: float
+
+
+def _without_costly(
+    costly: Sequence[Sequence[str]], whole: _Tried, tried: Callable[[Collection[str]], _Tried], tolerance: float
+) -> _Tried:
+    """Groups out of int8, the costliest first, until the loss is allowed; else the attempt with the least loss."""
+    kept: list[str] = []
+    best = whole
+    for group in costly[:-1]:
+        kept += group
+        found = tried(kept)
+        if found.loss <= tolerance:
+            return found
+        best = min(best, found, key=lambda attempt: attempt.loss)
     return best
+
+
+def _with_cheap(
+    cheap: Sequence[str], found: _Tried, tried: Callable[[Collection[str]], _Tried], tolerance: float
+) -> _Tried:
+    """Convolutions back to int8, the cheapest first, as many as are allowed; found by halving."""
+    allowed, refused = 0, len(cheap)  # so many may return; that all may was tried with the whole model
+    while refused - allowed > 1:
+        middle = (allowed + refused) // 2
+        attempt = tried(cheap[middle:])
+        if attempt.loss <= tolerance:
+            allowed, found = middle, attempt
+        else:
+            refused = middle
+    return found
 
 
 class _Quantizer:
@@ -132,6 +193,7 @@ class _Quantizer:
                     extra_options={
                         "ActivationSymmetric": True,
                         "WeightSymmetric": True,
+                        "QuantizeBias": False,
                         "TensorQuantOverrides": copy.deepcopy(self.overrides),
                     },
                     calibration_cache_path=self.folder / RANGES,
@@ -210,10 +272,12 @@ def _named(proto: Any) -> tuple[Any, list[str]]:
 def _float_between(model: Any, excluded: Collection[str]) -> list[str]:
     """Sums and maxima that no int8 passes through: they do not lie between two convolutions in int8.
 
-    A sum lies behind such convolutions if all that it adds does; one alone would gain nothing and cost its rounding.
+    A sum lies behind such convolutions if all that it adds does; one alone would gain nothing and cost its rounding. A
+    sum with a constant is arithmetic of a formula, as in ``exp(x) + 1``, and its constant may be a bound elsewhere.
     """
     nodes = model.graph.node
     given = {item.name for item in model.graph.initializer}
+    given.update(name for node in nodes if node.op_type == "Constant" for name in node.output)
 
     def touched(ordered: list[Any], forward: bool) -> set[str]:
         """Names of the nodes that have a convolution in int8 before them in this direction."""
@@ -221,6 +285,8 @@ def _float_between(model: Any, excluded: Collection[str]) -> list[str]:
         found = set()
         for node in ordered:
             before, behind = (node.input, node.output) if forward else (node.output, node.input)
+            if node.op_type == "Add" and given.intersection(node.input):
+                continue
             hits = [name in tensors for name in before if name and name not in given]
             reached = all(hits) if forward and node.op_type == "Add" else any(hits)
             if reached and node.op_type != "Conv":

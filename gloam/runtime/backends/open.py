@@ -10,11 +10,17 @@ from gloam.runtime.backends.cuda.driver import find_driver
 from gloam.runtime.backends.facts import ASKED
 from gloam.runtime.backends.openvino import OpenVinoSession
 from gloam.runtime.backends.ort import OrtSession, available_backends
-from gloam.runtime.backends.placement import BACKENDS, CPU_PRECISIONS, Placement
+from gloam.runtime.backends.placement import BACKENDS, CPU_PRECISIONS, ON_GPU, Placement
 from gloam.runtime.backends.session import Session
-from gloam.runtime.backends.tensorrt.engine_card import is_engine
+from gloam.runtime.backends.tensorrt.engine_card import NAMES, is_engine, plan_path, read_engine_card
 from gloam.runtime.backends.tensorrt.session import TensorRTSession
 from gloam.runtime.backends.tuning import Choice, find_profile, profile_path
+
+# The device by name and the reason of an engine, by its target.
+ENGINES = {
+    "tensorrt": ("tensorrt", "the model is a TensorRT engine"),
+    "rtx": ("tensorrt-rtx", "the model is an engine of TensorRT for RTX"),
+}
 
 
 def open_session(path: str | Path, placement: Placement | None = None) -> Session:
@@ -38,8 +44,8 @@ def open_session(path: str | Path, placement: Placement | None = None) -> Sessio
             raise DeviceError(f"{path}: a TensorRT engine runs on a GPU alone; ask for --device cuda, or auto")
         if wanted.backend is not None or wanted.cpu_precision is not None:
             raise UsageError(f"{path}: a TensorRT engine has its own backend; leave out --backend and --cpu-precision")
-        session, why = TensorRTSession(path), "the model is a TensorRT engine"
-    elif wanted.device in ("cuda", "tensorrt"):
+        session, why = _engine(path, wanted.device)
+    elif wanted.device in ON_GPU:
         if _for_the_cpu(wanted):
             raise UsageError("OpenVINO, and with it bf16, runs on the CPU here; ask for --device cpu")
         session, why = OrtSession(path, device=wanted.device, threads=wanted.threads), ASKED
@@ -55,6 +61,15 @@ def open_session(path: str | Path, placement: Placement | None = None) -> Sessio
                 why = note if why == ASKED else f"{note}; {why}"
     session.backend = replace(session.backend, why=why)
     return session
+
+
+def _engine(path: str | Path, device: str) -> tuple[Session, str]:
+    """The session of an engine, where the device that is asked for is its own, and why."""
+    target = read_engine_card(plan_path(path)).key.target
+    own, why = ENGINES[target]
+    if device not in ("auto", "cuda", own):
+        raise UsageError(f"{path}: is an engine of {NAMES[target]}; ask for --device {own}, or auto")
+    return TensorRTSession(path), why
 
 
 def _for_the_cpu(wanted: Placement) -> bool:

@@ -18,12 +18,11 @@ import numpy as np
 import numpy.typing as npt
 
 from gloam.errors import DeviceError, ModelError, UsageError, require
-from gloam.files import sha256_file
 from gloam.model_card import ModelCard
 from gloam.runtime.backends.facts import BackendFacts
-from gloam.runtime.backends.onnx_file import read_card
+from gloam.runtime.backends.onnx_file import model_sha256, read_card
 from gloam.runtime.backends.processor import usable_cores
-from gloam.runtime.backends.session import threads_of_a_run
+from gloam.runtime.backends.session import expect_graph, threads_of_a_run
 
 PRECISIONS = {"f32": "fp32", "bf16": "bf16"}  # OpenVINO's names -> the cards'
 REQUESTS = 2  # at once: one core's serial parts overlap the other's, measured to be the best of a small machine
@@ -64,6 +63,8 @@ class OpenVinoSession:
         card = read_card(self._file)
         library = require("openvino", "openvino", "run a model on OpenVINO")
         model = _read(self._file)
+        ports = ({port.any_name: _shape(port) for port in side} for side in (model.inputs, model.outputs))
+        expect_graph(card, str(self._file), *ports)
         core = library.Core()
         if precision == "bf16":
             if "BF16" not in capabilities(core):
@@ -92,7 +93,7 @@ class OpenVinoSession:
                 "or --backend onnxruntime"
             )
         self.card: ModelCard = replace(card, precision=PRECISIONS[runs]) if card.precision == "fp32" else card
-        self.fingerprint = self.card.fingerprint(sha256_file(self._file))
+        self.fingerprint = self.card.fingerprint(model_sha256(self._file))
         self._dtypes = {spec.name: np.dtype(spec.dtype) for spec in self.card.inputs}
         self._idle: SimpleQueue[Any] = SimpleQueue()
         streams = int(self._compiled.get_property("NUM_STREAMS"))
@@ -177,6 +178,12 @@ def _read(file: Path) -> Any:
         return front_end.convert(front_end.load(str(file)))
     except Exception as error:  # OpenVINO's exceptions share no base class
         raise ModelError(f"{file}: not a readable ONNX model, or truncated ({_reason(error)})") from error
+
+
+def _shape(port: Any) -> list[int | None]:
+    """Lengths of a port's axes, None of a free one; empty where not even their number is known."""
+    shape = port.get_partial_shape()
+    return [] if shape.rank.is_dynamic else [axis.get_length() if axis.is_static else None for axis in shape]
 
 
 def _reason(error: Exception) -> str:

@@ -13,15 +13,15 @@ import numpy as np
 import numpy.typing as npt
 
 from gloam.errors import DeviceError, ModelError, UsageError, require
-from gloam.files import sha256_file
 from gloam.model_card import ModelCard
 from gloam.runtime.backends.cuda.device import DeviceMemoryError
 from gloam.runtime.backends.cuda.driver import find_driver
 from gloam.runtime.backends.facts import BackendFacts
-from gloam.runtime.backends.onnx_file import read_card
+from gloam.runtime.backends.onnx_file import model_sha256, read_card
 from gloam.runtime.backends.ort_binding import BoundRunner
+from gloam.runtime.backends.ort_plugin import PROVIDER, RTX, add_plugin
 from gloam.runtime.backends.processor import usable_cores
-from gloam.runtime.backends.session import threads_of_a_run
+from gloam.runtime.backends.session import expect_graph, threads_of_a_run
 
 PROVIDERS = {
     "cpu": "CPUExecutionProvider",
@@ -38,6 +38,7 @@ class OrtSession:
         path: ``.onnx`` file with a model card.
         device: ``cpu``, ``cuda``, or ``tensorrt``, ONNX Runtime's provider of that name: it builds an engine for the
             padded shapes of a fixed profile at its first use and keeps it in a folder beside the model.
+            ``tensorrt-rtx``: the same by the plugin of TensorRT for RTX.
         threads: of all runs together; all cores of this process by default.
         requests: runs at once that the threads are shared out for; 1 by default. On a CPU any number may call together.
 
@@ -49,8 +50,9 @@ class OrtSession:
     def __init__(
         self, path: str | Path, *, device: str = "cpu", threads: int | None = None, requests: int | None = None
     ) -> None:
-        if device not in PROVIDERS:
-            raise UsageError(f"unknown device {device!r}; choose one of {', '.join(PROVIDERS)}")
+        known = {**PROVIDERS, RTX: PROVIDER}
+        if device not in known:
+            raise UsageError(f"unknown device {device!r}; choose one of {', '.join(known)}")
         file = Path(path)
         self.card = read_card(file)
         ort = require("onnxruntime", "cpu" if device == "cpu" else "gpu", "run a model")
@@ -59,24 +61,31 @@ class OrtSession:
         options.intra_op_num_threads = threads_of_a_run(threads, requests or 1)
         options.inter_op_num_threads = 1
         options.log_severity_level = QUIET
-        providers = _providers(device, file, self.card)
-        if device != "cpu":
-            _load_libraries(ort, device)
+        if device == RTX:
+            providers = None  # a plugin goes by its devices; by name, ONNX Runtime runs on the CPU and says nothing
+            add_plugin(ort, options, _rtx_options(self.card, file))
+        else:
+            providers = _providers(device, file, self.card)
+            if device != "cpu":
+                _load_libraries(ort, device)
         try:
             self._session = ort.InferenceSession(str(file), options, providers=providers)
         except Exception as error:  # ONNX Runtime's exceptions share no base class
             raise ModelError(_why_not(error, file, self.card)) from error
         active = self._session.get_providers()
-        if PROVIDERS[device] not in active:
+        if known[device] not in active:
             raise DeviceError(
                 f"{file}: device {device!r} was asked for, but only {', '.join(active)} is active; "
                 "run `gloam doctor`, or ask for --device cpu"
             )
+        ports = (self._session.get_inputs(), self._session.get_outputs())
+        expect_graph(self.card, str(file), *({port.name: port.shape for port in side} for side in ports))
         self._limit = sys.maxsize  # images of a run, once memory ran out
-        # On the CPU the inputs lie where the session reads them; elsewhere they are kept on the device.
-        self._bound = None if device == "cpu" else BoundRunner(ort, self._session, "cuda")
+        # On the CPU the inputs lie where the session reads them; elsewhere they are kept on the device, which an ONNX
+        # Runtime without CUDA, as the plugin may have, cannot do.
+        self._bound = None if device in ("cpu", RTX) else BoundRunner(ort, self._session, "cuda")
         self._divisible = all(spec.shape[:1] == ("batch",) for spec in (*self.card.inputs, *self.card.outputs))
-        self.fingerprint = self.card.fingerprint(sha256_file(file))
+        self.fingerprint = self.card.fingerprint(model_sha256(file))
         self.backend = BackendFacts(
             "onnxruntime",
             tuple(active),
@@ -97,7 +106,8 @@ class OrtSession:
             arrays by the card's output names.
 
         Raises:
-            DeviceMemoryError: not even one image fits into the memory of the GPU, or of the host.
+            ModelError: ONNX Runtime could not run the graph on them.
+        DeviceMemoryError: not even one image fits into the memory of the GPU, or of the host.
         """
         names = [spec.name for spec in self.card.outputs]
         rows = len(next(iter(inputs.values())))
@@ -111,7 +121,8 @@ class OrtSession:
                 start += limit
             except Exception as error:  # ONNX Runtime's exceptions share no base class
                 if not _out_of_memory(error):
-                    raise
+                    reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
+                    raise ModelError(f"{self.card.name}: the model failed on {_size(part)} ({reason})") from error
                 if self._bound is not None:
                     self._bound.release()
                 if limit == 1 or not self._divisible:
@@ -164,19 +175,39 @@ def _providers(device: str, file: Path, card: ModelCard) -> list[tuple[str, dict
 
 def _tensorrt_options(card: ModelCard, file: Path) -> dict[str, str]:
     """One optimisation profile per padded shape; engines and timings beside the model."""
+    cache = str(file.with_name(f"{file.stem}.trt"))
+    return {
+        "trt_engine_cache_enable": "1",
+        "trt_engine_cache_path": cache,
+        "trt_timing_cache_enable": "1",
+        "trt_timing_cache_path": cache,
+        **_shape_options(card, file, "trt"),
+    }
+
+
+def _rtx_options(card: ModelCard, file: Path) -> dict[str, str]:
+    """The same for the plugin of TensorRT for RTX; what it compiles is kept beside the model."""
+    several = len(card.profile.heights) * len(card.profile.widths) > 1
+    return {
+        "nv_multi_profile_enable": "1" if several else "0",
+        "nv_runtime_cache_path": str(file.with_name(f"{file.stem}.rtx")),
+        **_shape_options(card, file, "nv"),
+    }
+
+
+def _shape_options(card: ModelCard, file: Path, prefix: str) -> dict[str, str]:
+    """The smallest, preferred and largest shapes of every padded size, as a provider's options.
+
+    Raises:
+        ModelError: a model of native sizes.
+    """
     profile = card.profile
     if profile.kind != "fixed":
         raise ModelError(
             f"{file}: has the dynamic profile, and TensorRT would build an engine for every image size; export it with "
             "--profile fixed, or ask for --device cuda"
         )
-    cache = str(file.with_name(f"{file.stem}.trt"))
-    options = {
-        "trt_engine_cache_enable": "1",
-        "trt_engine_cache_path": cache,
-        "trt_timing_cache_enable": "1",
-        "trt_timing_cache_path": cache,
-    }
+    options = {}
     sides = list(itertools.product(profile.heights, profile.widths))
     for bound, batch in (("min", profile.batch[0]), ("opt", profile.batch[1]), ("max", profile.batch[1])):
         shapes = [
@@ -184,7 +215,7 @@ def _tensorrt_options(card: ModelCard, file: Path) -> dict[str, str]:
             for side in sides
             for spec in card.inputs
         ]
-        options[f"trt_profile_{bound}_shapes"] = ",".join(shapes)
+        options[f"{prefix}_profile_{bound}_shapes"] = ",".join(shapes)
     return options
 
 

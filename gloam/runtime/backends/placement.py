@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from gloam.errors import UsageError
 
-DEVICES = ("auto", "cpu", "cuda", "tensorrt")
+ON_GPU = ("cuda", "tensorrt", "tensorrt-rtx")
+DEVICES = ("auto", "cpu", *ON_GPU)
 BACKENDS = ("onnxruntime", "openvino")  # on a CPU
 CPU_PRECISIONS = ("f32", "bf16")  # that a float32 file can be computed in
 
@@ -19,8 +20,9 @@ class Placement:
     ``gloam bench --tune`` wrote beside the model decides, if it holds here; without one it is ONNX Runtime.
 
     Attributes:
-        device: ``cpu``, ``cuda``, ``tensorrt`` (ONNX Runtime's provider), or ``auto``: CUDA where it is really active,
-            else the CPU. A device by name is refused where it is not active.
+        device: ``cpu``, ``cuda``, ``tensorrt`` (ONNX Runtime's provider), ``tensorrt-rtx`` (its plugin of that name),
+            or ``auto``: CUDA where it is really active, else the CPU. A device by name is refused where it is not
+            active.
         threads: of the backend on a CPU; None: all cores of this process.
         backend: ``onnxruntime`` or ``openvino``, which runs on the CPU alone; None: the profile's, or ONNX Runtime.
         cpu_precision: ``f32``, or ``bf16`` by OpenVINO where the processor has it: then another fingerprint. None: the

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import numpy as np
 
-from gloam.errors import GloamError, ModelError
+from gloam.errors import GloamError, ModelError, StoreError
+from gloam.files import sha256_json, user_cache, write_json
 from gloam.model_card import SelfTest, selftest_digest, selftest_images
+from gloam.runtime.backends.processor import find_processor
 from gloam.runtime.backends.session import Session
 
 
@@ -41,9 +45,9 @@ def _difference(session: Session, test: SelfTest) -> float:
         inputs["sizes"] = np.asarray(test.sizes, np.int32)
     try:
         outputs = session.run(inputs)
-    except GloamError:
-        raise
     except Exception as error:  # the backends' exceptions share no base class
+        if isinstance(error, GloamError) and not isinstance(error, ModelError):
+            raise  # of the device, not of the model
         batch, height, width = test.shape
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ModelError(
@@ -56,3 +60,35 @@ def _difference(session: Session, test: SelfTest) -> float:
         raise ModelError(f"{card.name}: the self-test gave {found.size} values, {expected.size} are stored")
     difference = np.abs(found.reshape(-1) - expected)
     return float(difference.max()) if np.isfinite(difference).all() else float("inf")
+
+
+def expect_selftest(session: Session, where: str) -> None:
+    """Refuse a model that does not compute here what it computed where it was exported.
+
+    A model is tested once on a backend and processor: that it passed stands in the user's folder of caches, where that
+    can be written. A model without a self-test is taken as it is.
+
+    Args:
+        session: a loaded model.
+        where: the file, for messages.
+
+    Raises:
+        ModelError: the self-test failed.
+    """
+    if session.card.selftest is None:
+        return
+    facts = session.backend
+    runs_on = [facts.backend, facts.version, facts.device, facts.precision, facts.inference_precision]
+    identity = [session.fingerprint, [test.output for test in session.card.selftests], runs_on, find_processor().model]
+    name = f"{sha256_json(identity)}.json"
+    with contextlib.suppress(StoreError, OSError):
+        if (user_cache() / "selftests" / name).is_file():
+            return
+    difference, tolerance = run_selftest(session)
+    if not difference <= tolerance:
+        raise ModelError(
+            f"{where}: its self-test failed on {facts.backend}, max abs {difference:.2e} where {tolerance:.0e} is "
+            "allowed; run `gloam check` on it, and export it again or choose another backend"
+        )
+    with contextlib.suppress(StoreError):  # it is run again by the next command
+        write_json(user_cache() / "selftests" / name, {"model": session.card.name, "max_abs": difference})

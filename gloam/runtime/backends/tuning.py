@@ -6,14 +6,13 @@ that is said. Only choices that give the file's own numbers are in it, unless a 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
 
 from gloam.errors import ModelError, UsageError
-from gloam.files import sha256_file, write_json
+from gloam.files import read_json, sha256_file, write_json
 from gloam.record import Written, fill_dataclass
 from gloam.runtime.backends.placement import BACKENDS, CPU_PRECISIONS
 from gloam.runtime.backends.processor import Processor, find_processor
@@ -82,7 +81,7 @@ class TuneProfile:
             ModelError: not a profile of this schema.
         """
         try:
-            value = json.loads(path.read_text(encoding="utf-8"))
+            value = read_json(path)
             if value.pop("schema") != SCHEMA:
                 raise ValueError("another schema")
             profile = fill_dataclass(cls, value, "profile")

@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from gloam.errors import GloamError, ModelError, UsageError
 from gloam.files import sha256_file
+from gloam.model_card import NATIVE
 from gloam.runtime.backends.open import open_choice
 from gloam.runtime.backends.openvino import capabilities
 from gloam.runtime.backends.placement import BACKENDS, Placement
@@ -258,7 +259,7 @@ def _work(session: Session, images: Images) -> Callable[[], Answers]:
     """A run over all images, as bulk runs make it: as many at once as the session takes."""
     kind = session.card.kind
     if kind == "embedder":
-        embedder = Embedder(session)
+        embedder = Embedder(session).reading(NATIVE)  # whoever measures has chosen the sizes
         return lambda: list(embedder(images))
     if kind in ("translator", "edges"):
         model = ImageModel(session)

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gloam.data.images import decode_image
+from gloam.data.images import decode_image, resize_image
 from gloam.data.sources import find_images
 from gloam.errors import DataError, ImageError, UsageError
+from gloam.model_card import InputRule
 from gloam.runtime.backends.onnx_file import read_card
 from gloam.runtime.backends.placement import Placement
 from gloam.runtime.backends.tensorrt.engine_card import is_engine
@@ -28,7 +29,7 @@ class BenchRequest:
         model: ``.onnx`` file of an embedder, translator or edge detector.
         images: folder or list of photographs; four made ones by default.
         count: images to use, evenly from all that are given.
-        max_side: longer side, pixels; 0 keeps native sizes.
+        max_side: longer side, pixels; 0 keeps native sizes. None: an embedder's own input rule, else native sizes.
         rounds: timed ones.
         only: measure this backend, precision and number of threads alone, where it names them, beside the default.
         tune: write the fastest into the profile beside the model.
@@ -38,7 +39,7 @@ class BenchRequest:
     model: Path
     images: Path | str | None = None
     count: int = 8
-    max_side: int = 0
+    max_side: int | None = None
     rounds: int = bench.ROUNDS
     only: Placement = field(default_factory=Placement)
     tune: bool = False
@@ -131,10 +132,13 @@ def read_images(request: BenchRequest) -> list[npt.NDArray[np.uint8]]:
     Raises:
         DataError: none of the images can be read and run.
     """
-    profile = read_card(request.model).profile
+    card = read_card(request.model)
+    profile = card.profile
+    rule = card.reads if request.max_side is None and card.embeds else InputRule.of(request.max_side)
     if request.images is None:
         fixed = profile.kind == "fixed"
-        return bench.generated_images((max(profile.heights), max(profile.widths)) if fixed else None)
+        made = bench.generated_images((max(profile.heights), max(profile.widths)) if fixed else None)
+        return [resize_image(image, rule) for image in made]
     if request.count < 1:
         raise UsageError("--count must be 1 or more")
     items = find_images(request.images)
@@ -142,7 +146,7 @@ def read_images(request: BenchRequest) -> list[npt.NDArray[np.uint8]]:
     for at in np.linspace(0, len(items) - 1, min(len(items), request.count)).astype(int):
         try:
             if items[at].problem is None:
-                image = decode_image(items[at].read(), max_side=request.max_side or None)
+                image = decode_image(items[at].read(), max_side=rule.max_side, stretch=rule.stretch)
                 profile.shape_for(image.shape[0], image.shape[1])
                 images.append(image)
         except ImageError:

@@ -23,13 +23,16 @@ CAPTION = 18  # pixels below each row
 PER_ROW = 2
 
 
-def write_contact_sheet(folder: str | Path, items: Sequence[ImageItem], pairs: int = PAIRS) -> Path:
+def write_contact_sheet(
+    folder: str | Path, items: Sequence[ImageItem], pairs: int = PAIRS, *, upright: bool = True
+) -> Path:
     """Write ``contact_sheet.jpg`` into the folder of a finished run: source left, picture right, evenly chosen.
 
     Args:
         folder: of the run.
         items: its sources.
         pairs: at most so many.
+        upright: whether the run turned its sources as their EXIF orientation says.
 
     Returns:
         the file.
@@ -48,7 +51,7 @@ def write_contact_sheet(folder: str | Path, items: Sequence[ImageItem], pairs: i
     cells = [
         np.hstack(
             [
-                _thumbnail(sources[picture.image].read),
+                _thumbnail(sources[picture.image].read, upright),
                 _thumbnail(partial(read_bytes, place / "images" / picture.output)),
                 np.full((CELL[1] + CAPTION, 8, 3), 255, np.uint8),
             ]
@@ -65,11 +68,11 @@ def write_contact_sheet(folder: str | Path, items: Sequence[ImageItem], pairs: i
     return path
 
 
-def _thumbnail(read: Callable[[], bytes]) -> Pixels:
+def _thumbnail(read: Callable[[], bytes], upright: bool = True) -> Pixels:
     """A picture fitted into a white cell with room for the caption, uint8 RGB."""
     cell = np.full((CELL[1] + CAPTION, CELL[0], 3), 255, np.uint8)
     try:
-        picture = decode_image(read(), min_side=1)
+        picture = decode_image(read(), min_side=1, upright=upright)
     except ImageError:  # gone or damaged since: the cell stays white
         return cell
     scale = min(CELL[0] / picture.shape[1], CELL[1] / picture.shape[0])

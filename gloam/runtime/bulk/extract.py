@@ -20,10 +20,14 @@ import numpy.typing as npt
 from gloam.data.images import decode_image
 from gloam.data.sources import ImageItem, find_images
 from gloam.errors import DataError, UsageError
+from gloam.heartbeat import progress_bar
+from gloam.model_card import LITERATURE, InputRule
+from gloam.record import to_json
 from gloam.runtime.bulk.driver import Driver, Pixels, Prepared, Task
 from gloam.runtime.bulk.metrics import served_metrics
 from gloam.runtime.bulk.resume import Resuming, look_again
-from gloam.runtime.bulk.stages import Queues, RunSummary, progress_bar, worker_threads
+from gloam.runtime.bulk.stages import Queues, RunSummary, worker_threads
+from gloam.runtime.descriptors.reading import INPUT_RULE
 from gloam.runtime.descriptors.store import OK, Job, Row, ShardWriter
 from gloam.runtime.models.embedder import Embedder
 from gloam.runtime.output_folder import EarlierImage, SourceStamps, names_sha256
@@ -36,29 +40,30 @@ class ExtractOptions:
     """What decides the bytes of a store, beside the model and the list.
 
     Attributes:
-        max_side: longer side, pixels; None keeps native sizes.
-        stretch: exact (width, height); excludes ``max_side``.
+        max_side: longer side, pixels; 0 keeps native sizes.
+        stretch: exact (width, height); excludes ``max_side``. Without either the model's own input rule holds; another
+            gives descriptors of another space.
         dtype: of the stored descriptors.
         shard_size: images per shard, the unit of work and resume.
         fast_decode: unpack large JPEGs at a reduced scale, see :func:`gloam.data.images.decode_image`.
     """
 
-    max_side: int | None = 1024  # the protocol of retrieval benchmarks
+    max_side: int | None = None
     stretch: tuple[int, int] | None = None
     dtype: Literal["float16", "float32"] = "float16"  # cosine loss about 1e-7, half the disk
     shard_size: int = 1000
     fast_decode: bool = False  # it changes descriptors a little, so it must be asked for
 
     def __post_init__(self) -> None:
-        if self.stretch is not None and self.max_side is not None:
-            raise UsageError("--stretch and --max-side exclude each other")
-        sides = [side for side in (self.max_side, *(self.stretch or ())) if side is not None]
-        if any(side < 32 for side in sides):
-            raise UsageError("image sides must be 32 pixels or more")
+        self.read_by(LITERATURE)
         if self.shard_size < 1:
             raise UsageError("--shard-size must be 1 or more")
         if self.dtype not in ("float16", "float32"):
             raise UsageError(f"unknown dtype {self.dtype!r}; choose float16 or float32")
+
+    def read_by(self, own: InputRule) -> InputRule:
+        """The input rule that holds for a model whose own is ``own``."""
+        return own if self.max_side is None and self.stretch is None else InputRule.of(self.max_side, self.stretch)
 
     def shards(self, images: int) -> int:
         """How many shards so many images make."""
@@ -148,8 +153,8 @@ def extract(
         items: images, in the order of the store; or a folder, list, kapture dataset or tar of them.
         embedder: the model.
         folder: of the store.
-        options: longer side in pixels (none for a model that resizes itself), dtype of the stored unit vectors
-            (``float16`` or ``float32``), shard size.
+        options: another size than the model's own (none for a model that resizes itself), dtype of the stored unit
+            vectors (``float16`` or ``float32``), shard size.
         part: the shards to make; others make the rest, into the same folder, at the same time or not. The summary
             counts the images of these shards.
         grow: go on with other images than the store was begun with; shards that hold the same ones are kept.
@@ -168,17 +173,18 @@ def extract(
         items = find_images(items)
     if not items:
         raise DataError("no images to describe")
-    options = options or ExtractOptions(max_side=ExtractOptions.max_side if embedder.card.resize is None else None)
+    options = options or ExtractOptions()
+    embedder = embedder.reading(options.read_by(embedder.input_rule))
     job = make_job(embedder, options, len(items), names_sha256(items))
     writer = ShardWriter.begin(folder, job, options.shards(len(items)), grow=grow)
     summary = ExtractSummary()
     maker = ShardMaker(items, embedder, writer, options, summary)
     own = [shard for shard in range(writer.shards) if part.has(shard)]
     summary.images = sum(len(options.span(shard, len(items))) for shard in own)
-    threads, resuming = worker_threads(decode_threads), Resuming(grow, verify_sources)
+    threads, resuming = worker_threads(decode_threads), Resuming(grow, verify_sources, progress)
     with (
         served_metrics(metrics_port, summary, maker.queues),
-        progress_bar(summary.images, progress) as bar,
+        progress_bar(summary.images, shown=progress) as bar,
         summary.timed("total"),
     ):
         stale = stale_shards(items, writer, options, own, maker.tried, resuming, threads, summary, maker.queues)
@@ -231,18 +237,9 @@ def make_job(embedder: Embedder, options: ExtractOptions, images: int, images_sh
     """What decides a store's content.
 
     Args:
-        embedder, options: that describe the images.
+        embedder, options: that describe the images; the embedder's input rule is the options'.
         images, images_sha256: how many they are, and :func:`names_sha256` of their list.
-
-    Raises:
-        UsageError: a size to resize to, for a model that resizes images itself.
     """
-    limit = embedder.card.resize
-    if limit is not None and (options.max_side or options.stretch):
-        raise UsageError(
-            f"{embedder.card.name} reduces images to {limit} px itself, and shrinking twice would change its "
-            "descriptors; leave out --max-side and --stretch"
-        )
     return Job(
         space=embedder.space,
         fingerprint=embedder.fingerprint,
@@ -270,13 +267,22 @@ def complete(writer: ShardWriter, summary: ExtractSummary) -> None:
 
 
 def _job_options(options: ExtractOptions, embedder: Embedder) -> dict[str, Any]:
-    stated = {**asdict(options), "photometric": asdict(embedder.card.photometric), "batch": embedder.batch_size}
+    rule = embedder.input_rule
+    stated = {
+        **asdict(options),
+        "max_side": rule.max_side,
+        "stretch": rule.stretch,
+        "photometric": asdict(embedder.card.photometric),
+        "batch": embedder.batch_size,
+    }
     if not options.fast_decode:  # absent otherwise: stores of fully unpacked images stay what they were
         del stated["fast_decode"]
     if embedder.translated_by is not None:  # likewise
         stated["translate"] = embedder.translated_by
     if embedder.card.resize is not None:  # likewise; by the graph, in place of max_side
         stated["resize"] = embedder.card.resize
+    elif rule != LITERATURE:  # likewise; what tells such a store from one whose space knows nothing of sizes
+        stated[INPUT_RULE] = to_json(rule)
     return stated
 
 
@@ -346,8 +352,8 @@ class ShardMaker(Driver[None, Descriptor]):
 
     def prepare(self, task: Task, content: bytes, sha256: str) -> tuple[Pixels, tuple[int, int], None]:
         """See :class:`Driver`."""
-        options = self.options
-        pixels = decode_image(content, max_side=options.max_side, stretch=options.stretch, fast=options.fast_decode)
+        rule = self.embedder.input_rule
+        pixels = decode_image(content, max_side=rule.max_side, stretch=rule.stretch, fast=self.options.fast_decode)
         shape = self.embedder.shape_for(pixels)
         with self.translating:
             return self.embedder.prepare(pixels), shape, None

@@ -10,15 +10,19 @@ from typing import Any, Literal
 
 from gloam.data.sources import find_images
 from gloam.data.sources.items import said_left_out
-from gloam.model_card import Photometric
+from gloam.model_card import NATIVE, InputRule, Photometric
+from gloam.record import to_json
 from gloam.runtime.backends.onnx_file import read_card
 from gloam.runtime.backends.placement import Placement
+from gloam.runtime.backends.selftest import expect_selftest
 from gloam.runtime.bulk.extract import WHOLE, ExtractOptions, ExtractSummary, Part, extract
 from gloam.runtime.bulk.ray_cluster import Cluster, import_ray
 from gloam.runtime.bulk.ray_run import RaySummary, extract_on_ray
+from gloam.runtime.descriptors.reading import stated_rule
 from gloam.runtime.descriptors.store import ShardWriter
 from gloam.runtime.models.embedder import Embedder
 from gloam.runtime.models.translator import load_translator
+from gloam.runtime.output_folder import refuse_nesting
 
 
 @dataclass(frozen=True)
@@ -42,14 +46,16 @@ class EmbedderLoader:
         return read_card(self.model).name
 
     def __call__(self) -> Embedder:
-        """Load it."""
+        """Load it; its self-test must pass here."""
         alone = replace(self.placement, requests=1)  # images pass a translator one by one
-        return Embedder.load(
+        embedder = Embedder.load(
             self.model,
             self.placement,
             photometric=Photometric(self.photometric) if self.photometric else None,
             translator=None if self.translate is None else load_translator(self.translate, alone),
         )
+        expect_selftest(embedder.session, str(self.model))
+        return embedder
 
 
 @dataclass(frozen=True)
@@ -61,8 +67,7 @@ class ExtractRequest:
         output: folder of the store.
         embedder: the model.
         root: folder or URL that a list's names are relative to; the list's by default.
-        max_side: longer side, pixels; 0 keeps native sizes. None: 1024, or native for a model that resizes itself.
-        stretch, dtype, shard_size, fast_decode: see :class:`ExtractOptions`.
+        max_side, stretch, dtype, shard_size, fast_decode: see :class:`ExtractOptions`.
         part: the shards to make in this process.
         grow, verify_sources, decode_threads, metrics_port, progress: see :func:`extract`.
 
@@ -87,16 +92,13 @@ class ExtractRequest:
     progress: bool = False
 
     def __post_init__(self) -> None:
-        self.options(None)
+        self.options()
+        refuse_nesting(self.source, self.output)
 
-    def options(self, resize: int | None) -> ExtractOptions:
-        """For a model that reduces images to ``resize`` itself, or does not: native sizes for the first, unless a size
-        was asked for, which is then refused.
-        """
-        default = ExtractOptions.max_side if resize is None else None
-        side = default if self.max_side is None else self.max_side or None
+    def options(self) -> ExtractOptions:
+        """What of it decides the bytes of the store."""
         return ExtractOptions(
-            max_side=None if self.stretch else side,
+            max_side=self.max_side,
             stretch=self.stretch,
             dtype=self.dtype,
             shard_size=self.shard_size,
@@ -116,6 +118,7 @@ class Extraction:
         translator: name of the one that the images passed; None without one.
         untranslated_space: of maps that such descriptors are compared with, as queries.
         resize: longer side that the model reduces images to itself; None where it does not.
+        input_rule: how the images were resized before the model.
         left_out: what the source holds beside its images, in words; None where there is nothing.
     """
 
@@ -127,6 +130,7 @@ class Extraction:
     translator: str | None
     untranslated_space: str | None
     resize: int | None
+    input_rule: InputRule
     left_out: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
@@ -136,6 +140,7 @@ class Extraction:
             "space": self.space,
             "fingerprint": self.fingerprint,
             "translate": self.translator,
+            "input_rule": to_json(self.input_rule),
         }
 
     def __str__(self) -> str:
@@ -153,8 +158,11 @@ class Extraction:
         ]
         if (resumed := summary.said_resumed()) is not None:
             lines.insert(1, resumed)
-        if self.resize is not None:
-            lines.append(f"images reduced to {self.resize} px by the model")
+        lines.append(
+            f"images read at {self.input_rule}"
+            if self.resize is None
+            else f"images reduced to {self.resize} px by the model"
+        )
         if self.translator is not None:
             lines.append(
                 f"images translated by {self.translator} first; as queries they are compared with maps of "
@@ -185,12 +193,13 @@ def run_extraction(request: ExtractRequest, cluster: Cluster | None = None) -> E
     if cluster is not None:
         return _on_ray(request, cluster)
     items = find_images(request.source, request.root)
-    embedder = request.embedder()
+    embedder, options = request.embedder(), request.options()
+    embedder = embedder.reading(options.read_by(embedder.input_rule))
     summary = extract(
         items,
         embedder,
         request.output,
-        request.options(embedder.card.resize),
+        options,
         part=request.part,
         grow=request.grow,
         verify_sources=request.verify_sources,
@@ -208,6 +217,7 @@ def run_extraction(request: ExtractRequest, cluster: Cluster | None = None) -> E
         None if translated_by is None else translated_by["name"],
         embedder.untranslated_space,
         embedder.card.resize,
+        embedder.input_rule,
         said_left_out(items),
     )
 
@@ -216,15 +226,13 @@ def _on_ray(request: ExtractRequest, cluster: Cluster) -> Extraction:
     import_ray()  # before a source is listed for nothing
     items = find_images(request.source, request.root)
     loader = request.embedder
-    # An engine has sizes of its own and resizes nothing.
-    resize = read_card(loader.model).resize if loader.model.suffix == ".onnx" else None
     where = replace(loader.placement, threads=loader.placement.threads or cluster.cpus_per_worker)
     with contextlib.redirect_stdout(sys.stderr):  # where Ray says that a worker died; stdout is the caller's
         run = extract_on_ray(
             items,
             replace(loader, placement=where),
             request.output,
-            request.options(resize),
+            request.options(),
             cluster=cluster,
             grow=request.grow,
             verify_sources=request.verify_sources,
@@ -242,6 +250,7 @@ def _on_ray(request: ExtractRequest, cluster: Cluster) -> Extraction:
         None if translated_by is None else translated_by["name"],
         run.job.untranslated_space,
         run.job.options.get("resize"),
+        stated_rule(run.job.options) or NATIVE,
         said_left_out(items),
     )
 

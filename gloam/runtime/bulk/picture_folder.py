@@ -20,6 +20,7 @@ from gloam.data.sources import IMAGE_SUFFIXES, ImageItem, repeats
 from gloam.errors import IncompatibleError, StoreError, UsageError
 from gloam.files import (
     bad_name,
+    load_json,
     plain_cell,
     read_sealed,
     sealed_json,
@@ -152,7 +153,7 @@ class PictureFolder:
 
     def write(self, output: str, content: bytes) -> None:
         """Write a picture, atomically; thread-safe for different outputs."""
-        write_bytes(self.images / output, content)
+        write_bytes(self._place(output), content)
 
     def record(self, picture: Picture, content: bytes) -> None:
         """Note a picture that was written, so that a later run need not make it again."""
@@ -170,13 +171,24 @@ class PictureFolder:
         for old in self._known.values():
             if old.output not in outputs and bad_name(old.output) is None:
                 self.begin()
-                remove(self.images / old.output)
+                remove(self._place(old.output))
         failures = [(row.image, row.reason) for row in rows if isinstance(row, Failure)]
         write_where_changed(self.folder / FAILURES, failures_csv(failures))
         self._save(pictures, complete=True)
 
     def finish(self) -> None:
         """Nothing is left to do: the one part is closed."""
+
+    def _place(self, output: str) -> Path:
+        """Where a picture is written or removed, which no link may lead out of the folder.
+
+        Raises:
+            StoreError: one does.
+        """
+        path = self.images / output
+        if not path.parent.resolve().is_relative_to(self.folder.resolve()):
+            raise StoreError(f"{path}: a link leads out of {self.folder}; remove it, or choose another output folder")
+        return path
 
     def _save(self, pictures: tuple[Picture, ...], complete: bool) -> None:
         value = to_json(PictureManifest(SCHEMA, self.job, complete, pictures))
@@ -192,7 +204,7 @@ class PictureFolder:
         pictures = []
         for line in lines:  # the line that a kill cut off: its picture is made again
             with contextlib.suppress(ValueError, UsageError):
-                pictures.append(fill_dataclass(Picture, json.loads(line), self._journal.name))
+                pictures.append(fill_dataclass(Picture, load_json(line), self._journal.name))
         return pictures
 
     def _read_failures(self) -> frozenset[str]:

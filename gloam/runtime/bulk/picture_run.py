@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from gloam.data.kapture_io import beside_intrinsics
 from gloam.data.sources import find_images
 from gloam.data.sources.items import said_left_out
 from gloam.errors import UsageError
 from gloam.runtime.bulk.contact_sheet import write_contact_sheet
 from gloam.runtime.bulk.pictures import PictureOptions, PictureSummary, run_images
 from gloam.runtime.models.image_model import ImageOperation
+from gloam.runtime.output_folder import refuse_nesting
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,7 @@ class PictureRequest:
         source: folder, list, kapture dataset, shards, image or URL.
         output: folder of the run; not inside a folder of sources.
         root: folder or URL that a list's names are relative to; the list's by default.
-        max_side: longer side, pixels; 0 keeps native sizes.
+        max_side: longer side, pixels; 0 keeps native sizes. None: 1024, or native beside intrinsics.
         format: ``png`` or ``jpg``.
         tar: write tar shards, each the pictures of ``tar_size`` sources, instead of files.
         tar_size: sources per tar.
@@ -37,7 +39,7 @@ class PictureRequest:
     source: Path | str
     output: Path
     root: Path | str | None = None
-    max_side: int = 1024
+    max_side: int | None = None
     format: Literal["png", "jpg"] = "png"
     tar: bool = False
     tar_size: int = 1000
@@ -52,11 +54,18 @@ class PictureRequest:
         self.options()
         if self.tar and self.contact_sheet:
             raise UsageError("--contact-sheet shows pictures in a folder; leave out --tar, or --contact-sheet")
-        _refuse_nesting(self.source, self.output)
+        refuse_nesting(self.source, self.output)
 
     def options(self) -> PictureOptions:
-        """What decides the pictures' bytes."""
-        return PictureOptions(self.max_side or None, self.format)
+        """What decides the pictures' bytes. Beside intrinsics, pictures are of the pixels as stored."""
+        beside = beside_intrinsics(self.source if self.root is None else self.root)
+        if beside and self.max_side:
+            raise UsageError(
+                f"--max-side {self.max_side}: the images are those of a kapture dataset, and intrinsics in its "
+                "sensors.txt are of their pixels as stored; leave --max-side out, pictures then keep their sizes"
+            )
+        side = (None if beside else PictureOptions.max_side) if self.max_side is None else self.max_side or None
+        return PictureOptions(side, self.format, upright=not beside)
 
 
 @dataclass(frozen=True)
@@ -105,7 +114,9 @@ class PictureRun:
         if (resumed := summary.said_resumed()) is not None:
             lines.insert(1, resumed)
         if summary.reduced:
-            lines.append(f"{summary.reduced} images were larger than --max-side {request.max_side} and were reduced")
+            lines.append(
+                f"{summary.reduced} images were larger than --max-side {request.options().max_side} and were reduced"
+            )
         if summary.failed:
             lines.append(f"{summary.failed} images failed; the reasons are in {request.output / 'failures.csv'}")
         if self.left_out is not None:
@@ -139,13 +150,7 @@ def run_pictures(request: PictureRequest, load: Callable[[], ImageOperation]) ->
         metrics_port=request.metrics_port,
         progress=request.progress,
     )
-    sheet = write_contact_sheet(request.output, items) if request.contact_sheet else None
+    sheet = None
+    if request.contact_sheet:
+        sheet = write_contact_sheet(request.output, items, upright=request.options().upright)
     return PictureRun(request, summary, operation.name, operation.fingerprint, sheet, said_left_out(items))
-
-
-def _refuse_nesting(source: Path | str, output: Path) -> None:
-    """Pictures below a folder of sources would be sources of the next run."""
-    if isinstance(source, str) or not source.is_dir() or (source / "sensors" / "records_camera.txt").is_file():
-        return
-    if output.resolve().is_relative_to(source.resolve()):
-        raise UsageError(f"{output}: lies inside the folder of the sources; choose an output folder elsewhere")

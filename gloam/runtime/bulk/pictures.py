@@ -14,7 +14,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import cv2
 
@@ -22,13 +22,14 @@ from gloam.data.images import decode_image, image_size
 from gloam.data.sources import ImageItem
 from gloam.errors import DataError, StoreError, UsageError
 from gloam.files import sha256_bytes
+from gloam.heartbeat import progress_bar
 from gloam.runtime.bulk.driver import Driver, Prepared, Task
 from gloam.runtime.bulk.metrics import served_metrics
 from gloam.runtime.bulk.picture_folder import PictureFolder, output_clashes, output_name
 from gloam.runtime.bulk.picture_sink import Failure, Picture, PictureSink
 from gloam.runtime.bulk.picture_tars import PictureTars
 from gloam.runtime.bulk.resume import Resuming, look_again, lost
-from gloam.runtime.bulk.stages import RunSummary, progress_bar, worker_threads
+from gloam.runtime.bulk.stages import RunSummary, worker_threads
 from gloam.runtime.models.image_model import ImageOperation, Pixels
 from gloam.runtime.output_folder import SourceStamps, names_sha256
 
@@ -43,16 +44,23 @@ class PictureOptions:
     Attributes:
         max_side: longer side, pixels; larger images are reduced first. None keeps native sizes.
         format: ``png`` (lossless) or ``jpg`` (quality 95).
+        upright: turn sources as their EXIF orientation says. False for what stands beside intrinsics, which are of the
+            pixels as stored.
     """
 
     max_side: int | None = 1024  # the side that descriptions use; a generator's memory grows with the pixels
     format: Literal["png", "jpg"] = "png"
+    upright: bool = True
 
     def __post_init__(self) -> None:
         if self.max_side is not None and self.max_side < 32:
             raise UsageError("--max-side must be 32 pixels or more")
         if self.format not in ("png", "jpg"):
             raise UsageError(f"unknown format {self.format!r}; choose png or jpg")
+
+    def stated(self) -> dict[str, Any]:
+        """For the manifest; what earlier ones did not state is left out where it is as it was then."""
+        return {name: value for name, value in asdict(self).items() if (name, value) != ("upright", True)}
 
 
 @dataclass
@@ -125,7 +133,7 @@ def run_images(
     options = options or PictureOptions()
     if not items:
         raise DataError("no images to work on")
-    job = {"model": operation.name, "fingerprint": operation.fingerprint, **asdict(options)}
+    job = {"model": operation.name, "fingerprint": operation.fingerprint, **options.stated()}
     place: PictureSink
     if tar_size is None:
         _refuse_own_sources(items, Path(folder))
@@ -136,7 +144,7 @@ def run_images(
         listed = {"images_sha256": names_sha256(items), "tar_size": tar_size}
         place = PictureTars(folder, {**job, **listed}, len(items), tar_size, grow)
     summary = PictureSummary(images=len(items))
-    run = _Run(items, operation, place, options, summary, Resuming(grow, verify_sources))
+    run = _Run(items, operation, place, options, summary, Resuming(grow, verify_sources, progress))
     with place:
         run.all(worker_threads(threads), metrics_port, progress)
     summary.backend = operation.backend
@@ -182,7 +190,7 @@ class _Run(Driver[_Note, Pixels]):
         summary, stamps = self.summary, SourceStamps(self.place.folder)
         with (
             served_metrics(metrics_port, summary, self.queues),
-            progress_bar(len(self.items), progress) as bar,
+            progress_bar(len(self.items), shown=progress) as bar,
             summary.timed("total"),
         ):
             stale = look_again(
@@ -227,9 +235,10 @@ class _Run(Driver[_Note, Pixels]):
         """See :class:`Driver`; a picture that is there needs no model."""
         if (picture := self.place.finished(task.item.name, sha256, self._output(task.item))) is not None:
             return None, (0, 0), _Note(picture.reduced, picture)
-        pixels = decode_image(content, max_side=self.options.max_side, min_side=MIN_SIDE)
+        options = self.options
+        pixels = decode_image(content, max_side=options.max_side, min_side=MIN_SIDE, upright=options.upright)
         self.operation.check(pixels)
-        reduced = self.options.max_side is not None and max(image_size(content)) > max(pixels.shape[:2])
+        reduced = options.max_side is not None and sorted(image_size(content)) != sorted(pixels.shape[:2])
         return pixels, self.operation.shape_for(pixels), _Note(reduced)
 
     def infer(self, images: list[Pixels]) -> Sequence[Pixels]:

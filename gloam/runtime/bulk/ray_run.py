@@ -21,13 +21,14 @@ from gloam import errors
 from gloam.data.sources import ImageItem
 from gloam.errors import DataError, GloamError, StoreError
 from gloam.files import temporary_folder, write_failure
+from gloam.heartbeat import progress_bar
 from gloam.runtime.backends.facts import BackendFacts
 from gloam.runtime.bulk.extract import ExtractOptions, ExtractSummary, complete, stale_shards
 from gloam.runtime.bulk.metrics import served_metrics
 from gloam.runtime.bulk.ray_cluster import Cluster, closed, connected, one_line_errors
 from gloam.runtime.bulk.ray_worker import ShardReport, ShardWorker, Start, Work, look, readable
 from gloam.runtime.bulk.resume import Resuming
-from gloam.runtime.bulk.stages import Queues, progress_bar, worker_threads
+from gloam.runtime.bulk.stages import Queues, worker_threads
 from gloam.runtime.descriptors.store import Job, ShardWriter
 from gloam.runtime.models.embedder import Embedder
 from gloam.runtime.output_folder import names_sha256
@@ -122,12 +123,12 @@ def extract_on_ray(
         job, shards = Job(**model["job"]), range(options.shards(len(items)))
         writer = ShardWriter.begin(Path(folder).absolute(), job, len(shards), grow=grow)
         summary = RaySummary(images=len(items), backend=BackendFacts.from_dict(model["backend"]))
-        resuming, threads = Resuming(grow, verify_sources), worker_threads(decode_threads)
+        resuming, threads = Resuming(grow, verify_sources, progress), worker_threads(decode_threads)
         missing = stale_shards(items, writer, options, shards, None, resuming, threads, summary, Queues())
         summary.workers = min(cluster.workers or room, len(missing))
         with (
             served_metrics(metrics_port, summary, None),
-            progress_bar(len(items), progress) as bar,
+            progress_bar(len(items), shown=progress) as bar,
             _run_folder(writer.folder) as place,
             summary.timed("total"),
         ):

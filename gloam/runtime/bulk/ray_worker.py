@@ -50,6 +50,7 @@ class Start:
         with contextlib.suppress(OSError):  # where it is not there, absolute paths may do; if not, others will say so
             os.chdir(self.cwd)
         embedder = self.load()
+        embedder = embedder.reading(self.options.read_by(embedder.input_rule))
         return embedder, make_job(embedder, self.options, self.images, self.images_sha256)
 
 

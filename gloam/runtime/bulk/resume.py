@@ -14,6 +14,7 @@ from gloam.data.sources import ImageItem
 from gloam.data.sources.files import NoAnswer
 from gloam.errors import DataError, ImageError, IncompatibleError
 from gloam.files import sha256_bytes
+from gloam.heartbeat import Heartbeat, to_stderr
 from gloam.runtime.bulk.stages import Queues, RunSummary, read_ahead
 from gloam.runtime.output_folder import EarlierImage, SourceStamps
 
@@ -28,10 +29,12 @@ class Resuming:
     Attributes:
         grow: with other images than it had; what no longer is there goes.
         verify_sources: read every image again, also where its stamp says that it is unchanged.
+        progress: say on stderr how far the look is, where it takes long.
     """
 
     grow: bool = False
     verify_sources: bool = False
+    progress: bool = False
 
 
 @dataclass(frozen=True)
@@ -114,10 +117,12 @@ def look_again(
             seen.append((row, unread or _same(item, row, tried, resuming.grow), row.failure is not None))
         return task.part, seen
 
+    beat = Heartbeat(to_stderr if resuming.progress else None, "looking at the images of an earlier run", None)
     with ThreadPoolExecutor(threads, "look") as pool:
         for number, seen in read_ahead(looks(), look, pool, 2 * threads, summary, queues):
             part = found[number]
             assert part is not None  # it was looked at
+            beat.update(len(seen))
             for row, same, again in seen:
                 part.stale |= not same
                 summary.retried += again

@@ -6,15 +6,12 @@ Nothing here looks at a clock to decide anything, so that what a run writes does
 from __future__ import annotations
 
 import contextlib
-import sys
 import time
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass, field
 from typing import Any, Generic, TypeVar
-
-from tqdm import tqdm
 
 from gloam.runtime.backends.facts import BackendFacts
 from gloam.runtime.backends.processor import usable_cores
@@ -287,8 +284,3 @@ def _done(flight: _Flight, work: Callable[[Task], Found], task: Task) -> Future[
 def worker_threads(wanted: int | None) -> int:
     """So many threads, or one per core."""
     return wanted or usable_cores()
-
-
-def progress_bar(total: int, shown: bool) -> tqdm[Any]:
-    """A bar on stderr, where that is a terminal and it is wanted."""
-    return tqdm(total=total, unit="img", disable=not (shown and sys.stderr.isatty()))

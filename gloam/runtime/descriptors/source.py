@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gloam.errors import DataError, IncompatibleError
-from gloam.model_card import expect_same_space
+from gloam.model_card import InputRule, expect_same_space
 
 
 class DescriptorSource(Protocol):
@@ -84,7 +84,13 @@ def finite_blocks(source: DescriptorSource, rows: int) -> Iterator[tuple[list[st
         yield names, block
 
 
-def expect_searchable(map_space: str, queries: DescriptorSource, where: str) -> None:
+def input_rule_of(source: DescriptorSource) -> InputRule | None:
+    """How the images of a source were resized; None where it does not know."""
+    rule: InputRule | None = getattr(source, "input_rule", None)
+    return rule
+
+
+def expect_searchable(map_space: str, queries: DescriptorSource, where: str, map_rule: InputRule | None = None) -> None:
     """Refuse queries that may not be compared with a map.
 
     Queries that a translator brought to the map's condition are searched for in the map of untranslated images; the
@@ -94,11 +100,12 @@ def expect_searchable(map_space: str, queries: DescriptorSource, where: str) -> 
         map_space: of the map's descriptors.
         queries: of the same space, or translated images in the same space but for the translation.
         where: the queries' place, for the message.
+        map_rule: how the map's images were resized, for the message.
 
     Raises:
-        IncompatibleError: they come from another model or normalisation.
+        IncompatibleError: they come from another model, normalisation or size of images.
     """
-    expect_same_space(map_space, search_space(map_space, queries), where)
+    expect_same_space(map_space, search_space(map_space, queries), where, (map_rule, input_rule_of(queries)))
 
 
 def search_space(map_space: str, queries: DescriptorSource) -> str:

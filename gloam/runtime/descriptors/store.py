@@ -37,6 +37,8 @@ from gloam.files import (
     write_where_changed,
 )
 from gloam.record import fill_dataclass
+from gloam.runtime.descriptors.reading import space_of, stated_rule
+from gloam.runtime.descriptors.source import finite_blocks
 from gloam.runtime.output_folder import (
     FAILURES,
     MANIFEST,
@@ -281,6 +283,7 @@ class DescriptorStore:
         failures: reason of each image that has none, by name.
         dimension, space, fingerprint, metric: of the descriptors.
         untranslated_space: see :class:`Job`.
+        input_rule: how the images were resized; None where the store does not say.
         manifest: ``manifest.json`` as read.
     """
 
@@ -289,8 +292,14 @@ class DescriptorStore:
         self.manifest = manifest
         job = manifest["job"]
         self.dimension = int(job["dimension"])
-        self.space = str(job["space"])
-        self.untranslated_space: str | None = job.get("untranslated_space")
+        options = job.get("options", {})
+        try:
+            self.input_rule = stated_rule(options)
+            self.space = space_of(str(job["space"]), options)
+            untranslated = job.get("untranslated_space")
+            self.untranslated_space = None if untranslated is None else space_of(str(untranslated), options)
+        except UsageError as error:
+            raise StoreError(f"{folder / MANIFEST}: the manifest is damaged ({error}); extract again") from error
         self.fingerprint = str(job["fingerprint"])
         self.metric = str(job["metric"])
         self._shards = list(shards)
@@ -344,10 +353,15 @@ class DescriptorStore:
                 yield names[start : start + rows], np.asarray(descriptors[start : start + rows], np.float32)
 
     def load(self) -> npt.NDArray[np.float32]:
-        """All descriptors, float32 ``[n, D]``; for sets that fit into memory."""
+        """All descriptors, float32 ``[n, D]``; for sets that fit into memory.
+
+        Raises:
+            StoreError: see :meth:`blocks`.
+            DataError: a descriptor is not finite; its image is named.
+        """
         matrix = np.empty((len(self), self.dimension), np.float32)
         start = 0
-        for _, block in self.blocks():
+        for _, block in finite_blocks(self, 65536):
             matrix[start : start + len(block)] = block
             start += len(block)
         return matrix

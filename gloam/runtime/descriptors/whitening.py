@@ -7,9 +7,7 @@ or ``.safetensors`` where that is installed.
 
 from __future__ import annotations
 
-import io
 import json
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,8 +16,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from gloam.data.npz import read_npz, write_npz
 from gloam.errors import DataError, IncompatibleError, ModelError, UsageError, require
-from gloam.files import sha256_bytes, write_bytes
+from gloam.files import load_json, sha256_bytes, sha256_json, write_bytes
 
 EPSILON = 1e-6  # beside the norm, as cirtorch has it
 BLOCK_ROWS = 8192
@@ -127,12 +126,12 @@ class Whitening:
             StoreError: not writable.
         """
         file = _known_suffix(path)
-        said = json.dumps({"name": self.name, "provenance": dict(self.provenance)}, sort_keys=True)
+        said = json.dumps(
+            {"name": self.name, "provenance": dict(self.provenance), "sha256": self._checksum()}, sort_keys=True
+        )
         arrays = {"mean": self.mean, "projection": self.projection}
         if file.suffix == ".npz":
-            buffer = io.BytesIO()
-            np.savez(buffer, description=np.array(said), **arrays)  # type: ignore[arg-type]  # names are not allow_pickle
-            write_bytes(file, buffer.getvalue())
+            write_npz(file, {"description": np.array(said), **arrays})
         else:
             require("safetensors", "train", "write .safetensors; .npz needs no package")
             from safetensors.numpy import save
@@ -153,14 +152,21 @@ class Whitening:
             raise ModelError(f"{file}: no such whitening file")
         try:
             said, mean, projection = _read_npz(file) if file.suffix == ".npz" else _read_safetensors(file)
-            description = json.loads(said)
+            description = load_json(said)
             name, provenance = str(description["name"]), dict(description["provenance"])
-        except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+        except (OSError, ValueError, KeyError, TypeError) as error:
             raise ModelError(f"{file}: not a whitening of gloam ({type(error).__name__}); learn it again") from error
         try:
-            return cls(mean, projection, name, provenance)
+            found = cls(mean, projection, name, provenance)
         except ModelError as error:
             raise ModelError(f"{file}: {error}") from error
+        if description.get("sha256") not in (found._checksum(), None):  # files of before state none
+            raise ModelError(f"{file}: damaged, its checksum differs; learn it again")
+        return found
+
+    def _checksum(self) -> str:
+        """Hex sha256 of all that a file holds."""
+        return sha256_json([self.sha256, dict(self.provenance)])
 
 
 def _known_suffix(path: str | Path) -> Path:
@@ -171,8 +177,8 @@ def _known_suffix(path: str | Path) -> Path:
 
 
 def _read_npz(file: Path) -> tuple[str, npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    with np.load(file, allow_pickle=False) as kept:
-        return str(kept["description"]), kept["mean"], kept["projection"]
+    kept = read_npz(file, ("description", "mean", "projection"))
+    return str(kept["description"]), kept["mean"], kept["projection"]
 
 
 def _read_safetensors(file: Path) -> tuple[str, npt.NDArray[np.float64], npt.NDArray[np.float64]]:

@@ -11,12 +11,13 @@ import numpy as np
 import numpy.typing as npt
 
 from gloam.data.kapture_io import write_global_features
-from gloam.errors import DataError, StoreError, require
-from gloam.files import bad_name, temporary_folder, write_failure
+from gloam.errors import DataError, IncompatibleError, StoreError, require
+from gloam.files import NO_FILE, bad_name, inside, read_json, temporary_folder, write_failure, write_json
 from gloam.runtime.descriptors.source import DescriptorSource, failures_of
 from gloam.runtime.descriptors.store import DescriptorStore
 
 BLOCK = 4096
+IDENTITY = "gloam.json"  # beside kapture's features
 
 
 def write_formats(
@@ -52,11 +53,28 @@ def write_kapture(store: DescriptorSource, root: str | Path, feature_type: str) 
     """Write a store as kapture global features below ``root/reconstruction/global_features/<feature_type>``.
 
     Each ``.gfeat`` is D little-endian float32 values; ``global_features.txt``, which makes the type exist for a
-    reader, is written last. What an earlier run wrote of images that failed since is removed.
+    reader, is written last, and ``gloam.json`` beside it, which says whose they are, first. What an earlier run wrote
+    of images that failed since is removed.
 
     Returns:
         number of descriptors written.
+
+    Raises:
+        IncompatibleError: features of another model are there; a reader would take both for one set.
     """
+    folder = inside(Path(root) / "reconstruction" / "global_features", feature_type)
+    identity = {"space": store.space, "metric": store.metric, "dimension": store.dimension}
+    if folder.is_dir() and any(folder.iterdir()):
+        try:
+            found = read_json(folder / IDENTITY)
+        except (OSError, ValueError):
+            found = None
+        if found != identity:
+            raise IncompatibleError(
+                f"{folder}: holds features of another model, or does not say of which; give --feature-type another "
+                "name, or remove the folder"
+            )
+    write_json(folder / IDENTITY, identity)
     failed = (name for name in failures_of(store) if bad_name(name) is None)
     return write_global_features(root, feature_type, _rows(store), store.dimension, without=failed)
 
@@ -101,6 +119,8 @@ def replaced_when_whole(path: str | Path) -> Iterator[Path]:
         StoreError: the disk is full or the folder cannot be written; ``path`` is then as it was before.
     """
     target = Path(path)
+    if target.exists() and not target.is_file() and not target.is_dir():
+        raise StoreError(f"{target}: is {NO_FILE}; choose another output")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with temporary_folder(target.parent) as folder:

@@ -17,9 +17,14 @@ import numpy.typing as npt
 
 from gloam.data.images import decode_image
 from gloam.data.kapture_io import LocalFeatureReader
+from gloam.data.plain_opencv import plain_opencv
 from gloam.data.scene import Scene
 from gloam.errors import DataError, ImageError
 from gloam.files import sha256_bytes, sha256_file, sha256_json
+
+# RootSIFT's values are rounded to this step, finer than SIFT's own bytes. Products of two descriptors are then whole
+# multiples of its square and sum exactly in float32, so that every processor finds the same nearest neighbours.
+STEP = 2.0**-11
 
 
 @dataclass(frozen=True)
@@ -63,8 +68,10 @@ class SiftFeatures:
     contrast_threshold: float = 0.02
     pixel_shift: float = 0.0
 
+    @plain_opencv()
     def features(self, scene: Scene, name: str) -> LocalFeatures:
-        """Detect and describe; the image keeps its stored orientation, to which the intrinsics belong."""
+        """Detect and describe, alike on every processor of a platform; the image keeps its stored orientation, to which
+        the intrinsics belong."""
         try:
             pixels = decode_image(scene.image_path(name), upright=False)
         except ImageError as error:
@@ -86,14 +93,14 @@ class SiftFeatures:
         points = np.array([point.pt for point in keypoints], np.float32).reshape(-1, 2)[order]
         points = (points + 0.5) * ratio - 0.5 + np.float32(self.pixel_shift)  # centres, not corners, scale about .5
         rooted = descriptors[order] / np.maximum(descriptors[order].sum(1, keepdims=True), 1e-12)
-        return LocalFeatures(points, np.sqrt(rooted).astype(np.float32))
+        return LocalFeatures(points, np.round(np.sqrt(rooted) / STEP).astype(np.float32) * np.float32(STEP))
 
     def key(self, scene: Scene, name: str) -> str:
         """Hash of the file's content and the parameters."""
         path = scene.image_path(name)
         if not path.is_file():
             raise DataError(f"{path}: the image is missing")
-        return sha256_json(["sift, stored frame", vars(self), cv2.__version__, sha256_file(path)])
+        return sha256_json(["sift, stored frame, plain", STEP, vars(self), cv2.__version__, sha256_file(path)])
 
 
 @dataclass(frozen=True)

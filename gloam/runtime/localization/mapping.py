@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -14,9 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from gloam.data.images import stored_size
+from gloam.data.npz import read_npz, write_npz
 from gloam.data.scene import Camera, Scene, position_error, rotation_error
 from gloam.errors import DataError, ImageError
-from gloam.files import sha256_json, write_bytes
+from gloam.files import sha256_json
 from gloam.runtime.localization.colmap import (
     Triangulation,
     View,
@@ -28,6 +27,7 @@ from gloam.runtime.localization.colmap import (
 from gloam.runtime.localization.features import FeatureSource, LocalFeatures
 from gloam.runtime.localization.matching import match_mutual
 
+KEY = "key"  # of what is kept, inside its file, so that a file under another's name is not taken for it
 MARGIN = 1.0  # pixels that a refined keypoint may lie beyond the frame
 
 Matches = npt.NDArray[np.uint32]
@@ -95,7 +95,7 @@ class PairMatcher:
         """Features of an image; a DataError where they lie beyond its camera's frame."""
         if name not in self._features:
             path = self._path("features", self.key(name))
-            stored = _load(path)
+            stored = _load(path, "keypoints", "descriptors")
             if stored is not None:
                 features = LocalFeatures(stored["keypoints"], stored["descriptors"])
             else:
@@ -122,7 +122,7 @@ class PairMatcher:
                 ]
             )
             path = self._path("matches", key)
-            stored = _load(path)
+            stored = _load(path, "matches")
             if stored is not None:
                 verified = stored["matches"]
             else:
@@ -239,18 +239,17 @@ def _view(matcher: PairMatcher, name: str) -> View:
     return View(matcher.camera(name), scene.poses[name], matcher.features(name).keypoints)
 
 
-def _load(path: Path | None) -> Mapping[str, npt.NDArray[Any]] | None:
+def _load(path: Path | None, *names: str) -> Mapping[str, npt.NDArray[Any]] | None:
+    """Arrays that were kept; None where there are none, or they are damaged or another's: computed again."""
     if path is None or not path.is_file():
         return None
     try:
-        with np.load(path, allow_pickle=False) as stored:
-            return dict(stored)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
-        return None  # damaged: computed again and written over
+        stored = read_npz(path)
+    except (OSError, ValueError):
+        return None
+    return stored if stored.keys() == {*names, KEY} and str(stored[KEY]) == path.stem else None
 
 
 def _save(path: Path | None, **arrays: npt.NDArray[Any]) -> None:
     if path is not None:
-        buffer = io.BytesIO()
-        np.savez(buffer, allow_pickle=False, **arrays)
-        write_bytes(path, buffer.getvalue())
+        write_npz(path, {**arrays, KEY: np.array(path.stem)})

@@ -40,8 +40,10 @@ def match_mutual(
         better = value > best
         backward[better], best[better] = column[better] + start, value[better]
         if ratio is not None and len(second) > 1:
-            top = np.partition(similarity, len(second) - 2, axis=1)[:, -2:]
-            near, far = (np.sqrt(np.maximum(2 - 2 * top[:, side], 0)) for side in (1, 0))
+            own = np.arange(len(similarity)), forward[rows]
+            nearest = similarity[own]
+            similarity[own] = -np.inf
+            near, far = (np.sqrt(np.maximum(2 - 2 * cosine, 0)) for cosine in (nearest, similarity.max(1)))
             passes[rows] = near <= ratio * far
     keep = (backward[forward] == np.arange(len(first))) & passes
     index = np.flatnonzero(keep)

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gloam.data.images import MIN_SIDE, fitted
+from gloam.data.images import MIN_SIDE, fitted, resize_image
 from gloam.data.photometric import apply_photometric
-from gloam.errors import ImageError
-from gloam.model_card import ModelCard, Photometric
+from gloam.errors import ImageError, ModelError
+from gloam.model_card import InputRule, ModelCard, Photometric
 from gloam.runtime.backends.open import open_session
 from gloam.runtime.backends.placement import Placement
 from gloam.runtime.backends.session import Session, run_together
@@ -36,9 +36,12 @@ class Embedder:
         photometric: normalisation to apply instead of the card's; the descriptors are then of another space.
         translator: every image passes it first, before the normalisation; again another space. Not in front of a graph
             that translates or resizes images itself.
+        input_rule: sizes that images are brought to first instead of the card's; again another space. Not for a graph
+            that resizes images itself.
 
     Attributes:
-        card: the model's card, with the normalisation and the translation that are really applied.
+        card: the model's card, with the input rule, normalisation and translation that are really applied.
+        input_rule: the sizes that images are brought to first.
         dimension, space, fingerprint: of the descriptors.
         untranslated_space: the space without the translation, in which translated queries are searched for.
         translated_by: name and fingerprint of the translator, in the graph or in front of it; None without one.
@@ -50,12 +53,16 @@ class Embedder:
         session: Session,
         photometric: Photometric | None = None,
         translator: ImageOperation | None = None,
+        input_rule: InputRule | None = None,
     ) -> None:
         if not session.card.embeds:
             session.card.expect_kind("embedder", session.card.name)
         self.session = session
         self.translator = translator
         self.card: ModelCard = session.card if photometric is None else session.card.with_photometric(photometric)
+        if input_rule is not None:
+            self.card = self.card.with_input_rule(input_rule)
+        self.input_rule = self.card.reads
         self.untranslated_space = self.card.with_translate(None).space()
         self.translated_by = _fused_translator(self.card)
         if translator is not None:
@@ -80,6 +87,7 @@ class Embedder:
         *,
         photometric: Photometric | None = None,
         translator: ImageOperation | None = None,
+        input_rule: InputRule | None = None,
     ) -> Embedder:
         """Load an ``.onnx`` file or a TensorRT engine.
 
@@ -88,20 +96,32 @@ class Embedder:
             placement: where and how it runs; on the CPU by default.
             photometric: normalisation to apply instead of the card's.
             translator: applied to every image first.
+            input_rule: sizes instead of the card's.
 
         Raises:
             ModelError: unreadable, or of another kind.
+            UsageError: an input rule for a model that resizes images itself.
         """
         session = open_session(path, placement)
         if not session.card.embeds:
             session.card.expect_kind("embedder", str(path))
-        return cls(session, photometric, translator)
+        return cls(session, photometric, translator, input_rule)
+
+    def reading(self, rule: InputRule) -> Embedder:
+        """The same embedder for images of other sizes: another space, unless the rule is the one that holds.
+
+        Raises:
+            UsageError: any size for a model that resizes images itself.
+        """
+        if rule == self.input_rule:
+            return self
+        return type(self)(self.session, self.card.photometric, self.translator, rule)
 
     def __call__(self, images: Images) -> npt.NDArray[np.float32]:
-        """Describe images.
+        """Describe images, brought to the sizes of the model's input rule as decoding would.
 
         Args:
-            images: uint8 ``[H, W, 3]`` RGB each, of any sizes.
+            images: uint8 ``[H, W, 3]`` RGB each, upright, of any sizes.
 
         Returns:
             float32 ``[n, D]``, unit length, in the order given.
@@ -131,17 +151,19 @@ class Embedder:
     describe = __call__
 
     def prepare(self, image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-        """What happens to a decoded image before the graph: translation, then photometric normalisation.
+        """What happens to a decoded image before the graph: the input rule, which leaves alone what has its size
+        already, translation, then photometric normalisation.
 
         Args:
-            image: uint8 ``[h, w, 3]`` RGB.
+            image: uint8 ``[H, W, 3]`` RGB.
 
         Returns:
-            uint8 of the same shape.
+            uint8 ``[h, w, 3]``.
 
         Raises:
-            ImageError: the translator cannot take the image.
+            ImageError: a side is too short once it is reduced, or the translator cannot take the image.
         """
+        image = resize_image(image, self.input_rule)
         if self.translator is not None:
             self.translator.check(image)
             image = self.translator([image])[0]
@@ -164,7 +186,11 @@ class Embedder:
         return self.card.profile.shape_for(height, width)
 
     def run_batch(self, images: Images) -> npt.NDArray[np.float32]:
-        """Describe images of one shape that are already prepared; at most ``batch_size`` of them."""
+        """Describe images of one shape that are already prepared; at most ``batch_size`` of them.
+
+        Raises:
+            ModelError: the graph gives other values than its card says.
+        """
         shape = self.shape_for(images[0])
         if self.card.profile.kind == "dynamic":
             inputs: dict[str, npt.NDArray[Any]] = {"images": np.stack(images)}
@@ -173,6 +199,11 @@ class Embedder:
             inputs = {"images": batch, "sizes": sizes}
         output = self.session.run(inputs)[self.card.outputs[0].name]
         descriptors: npt.NDArray[np.float32] = output.astype(np.float32, copy=False)
+        if descriptors.shape != (len(images), self.dimension):
+            raise ModelError(
+                f"{self.card.name}: gave values of shape {list(descriptors.shape)} for {len(images)} images, its card "
+                f"says {self.dimension} of each; export the model again"
+            )
         return descriptors
 
 

@@ -15,6 +15,7 @@ from gloam.padding import crop_back, reflect_to
 from gloam.runtime.backends.facts import BackendFacts
 from gloam.runtime.backends.open import open_session
 from gloam.runtime.backends.placement import Placement
+from gloam.runtime.backends.selftest import expect_selftest
 from gloam.runtime.backends.session import Session, run_together
 
 Pixels = npt.NDArray[np.uint8]
@@ -230,9 +231,11 @@ class ModelOperation:
             placement: where and how it runs; on the CPU by default.
 
         Raises:
-            ModelError: unreadable, or of another kind.
+            ModelError: unreadable, of another kind, or its self-test fails here.
         """
-        return cls(ImageModel.load(path, cls.kind, placement).session)
+        session = ImageModel.load(path, cls.kind, placement).session
+        expect_selftest(session, str(path))
+        return cls(session)
 
     def check(self, image: Pixels) -> None:
         """Raise ImageError where an image cannot be run (no image, or too large for a fixed profile)."""

@@ -10,10 +10,10 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 
-from gloam.data.images import MIN_SIDE
+from gloam.data.images import MIN_SIDE, resize_image
 from gloam.data.photometric import apply_photometric
 from gloam.errors import ImageError, UsageError
-from gloam.model_card import ModelCard, Photometric
+from gloam.model_card import InputRule, ModelCard, Photometric
 from gloam.runtime.backends.open import open_session
 from gloam.runtime.backends.placement import Placement
 from gloam.runtime.backends.session import Session
@@ -28,8 +28,8 @@ class AttendedFeatures:
     Attributes:
         descriptors: float32 ``[n, D]``, not unit vectors.
         attention: float32 ``[n]``, falling; the image's strongest cell has 1.
-        positions: float32 ``[n, 2]``, x and y in pixels, inside the image.
-        scales: float32 ``[n]``, of the image at which each was found.
+        positions: float32 ``[n, 2]``, x and y in pixels, inside the image as it was given.
+        scales: float32 ``[n]``, of the image at which each was found, in the size that the model's input rule gives it.
     """
 
     descriptors: npt.NDArray[np.float32]
@@ -48,19 +48,30 @@ class LocalExtractor:
         session: a loaded model of kind ``local_features``.
         strongest: features to keep of each image.
         photometric: normalisation to apply instead of the card's; the features are then of another space.
+        input_rule: sizes that images are brought to first instead of the card's; again another space.
 
     Attributes:
-        card: the model's card, with the normalisation that is really applied.
+        card: the model's card, with the input rule and the normalisation that are really applied.
+        input_rule: the sizes that images are brought to first.
         dimension, space: of the features.
     """
 
-    def __init__(self, session: Session, strongest: int = STRONGEST, photometric: Photometric | None = None) -> None:
+    def __init__(
+        self,
+        session: Session,
+        strongest: int = STRONGEST,
+        photometric: Photometric | None = None,
+        input_rule: InputRule | None = None,
+    ) -> None:
         session.card.expect_kind("local_features", session.card.name)
         if strongest < 1:
             raise UsageError(f"local features: {strongest} of each image are asked for; ask for 1 or more")
         self.session = session
         self.strongest = strongest
         self.card: ModelCard = session.card if photometric is None else session.card.with_photometric(photometric)
+        if input_rule is not None:
+            self.card = self.card.with_input_rule(input_rule)
+        self.input_rule = self.card.reads
         self.dimension = int(self.card.dimension or 0)
         self.space = self.card.space()
 
@@ -72,32 +83,33 @@ class LocalExtractor:
         *,
         strongest: int = STRONGEST,
         photometric: Photometric | None = None,
+        input_rule: InputRule | None = None,
     ) -> Self:
         """Load an ``.onnx`` file.
 
         Args:
             path: the model.
             placement: where and how it runs; on the CPU by default.
-            strongest, photometric: see :class:`LocalExtractor`.
+            strongest, photometric, input_rule: see :class:`LocalExtractor`.
 
         Raises:
             ModelError: unreadable, or of another kind.
         """
         session = open_session(path, placement)
         session.card.expect_kind("local_features", str(path))
-        return cls(session, strongest, photometric)
+        return cls(session, strongest, photometric, input_rule)
 
     def __call__(self, images: Sequence[npt.NDArray[np.uint8]]) -> list[AttendedFeatures]:
-        """Extract.
+        """Extract from images that are brought to the sizes of the model's input rule, as decoding would.
 
         Args:
-            images: uint8 ``[H, W, 3]`` RGB each, of any sizes; each is run alone.
+            images: uint8 ``[H, W, 3]`` RGB each, upright, of any sizes; each is run alone.
 
         Returns:
             features of each image, in the order given.
 
         Raises:
-            ImageError: not such an array, or a side under 32 px.
+            ImageError: not such an array, or a side under 32 px, once it is reduced.
         """
         for image in images:
             if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
@@ -107,15 +119,18 @@ class LocalExtractor:
         return [self._extract(image) for image in images]
 
     def _extract(self, image: npt.NDArray[np.uint8]) -> AttendedFeatures:
-        prepared = apply_photometric(image, self.card.photometric)
+        resized = resize_image(image, self.input_rule)
+        prepared = apply_photometric(resized, self.card.photometric)
         outputs = self.session.run({self.card.inputs[0].name: prepared[None]})
         features, attention, positions, scales = (outputs[spec.name] for spec in self.card.outputs)
         rows = strongest_first(attention[0], self.strongest)
-        corner = np.array((image.shape[1] - 1, image.shape[0] - 1), np.float32)
+        size = np.array((image.shape[1], image.shape[0]), np.float32)
+        ratio = size / np.array((resized.shape[1], resized.shape[0]), np.float32)
+        places = positions[rows] if resized is image else (positions[rows] + 0.5) * ratio - 0.5  # centres, not corners
         return AttendedFeatures(
             features[0][rows].astype(np.float32, copy=False),
             attention[0][rows].astype(np.float32, copy=False),
-            positions[rows].clip(0, corner),  # the last cell of a row may be centred beyond the border
+            places.clip(0, size - 1),  # the last cell of a row may be centred beyond the border
             scales[rows],
         )
 

@@ -8,9 +8,7 @@ number of words. The database is an inverted file, packed: for each word a slice
 
 from __future__ import annotations
 
-import io
 import json
-import zipfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,9 +17,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from gloam.data.npz import read_npz, write_npz
 from gloam.errors import DataError, IncompatibleError, ModelError, UsageError, require
-from gloam.files import write_bytes
-from gloam.model_card import expect_same_space
+from gloam.files import load_json
+from gloam.model_card import InputRule, expect_same_space
+from gloam.record import fill_dataclass, to_json
 
 WORDS = 65536  # of the published codebooks
 ITERATIONS = 10
@@ -42,6 +42,7 @@ class Codebook:
     Attributes:
         centroids: float32 ``[k, D]``.
         space: of the local features that it was learned from; ``""`` where that is not known.
+        input_rule: how the images behind them were resized; None where that is not known.
 
     Raises:
         ModelError: not such an array, or values that are not finite.
@@ -49,6 +50,7 @@ class Codebook:
 
     centroids: Floats
     space: str = ""
+    input_rule: InputRule | None = None
 
     def __post_init__(self) -> None:
         centroids = np.ascontiguousarray(self.centroids, np.float32)
@@ -156,7 +158,7 @@ class Codebook:
 
     def save(self, path: str | Path) -> None:
         """Write ``.npz``, atomically."""
-        _write_npz(path, {"centroids": self.centroids}, {"kind": "codebook", "space": self.space})
+        _write_npz(path, {"centroids": self.centroids}, {"kind": "codebook", "space": self.space, **_stated(self)})
 
     @classmethod
     def load(cls, path: str | Path) -> Codebook:
@@ -166,7 +168,7 @@ class Codebook:
             ModelError: absent or no such file.
         """
         arrays, header = _read_npz(path, "codebook", ("centroids",))
-        return cls(arrays["centroids"], str(header.get("space", "")))
+        return _codebook(arrays, header, path)
 
 
 def pack(signs: npt.NDArray[np.bool_]) -> Codes:
@@ -186,6 +188,7 @@ class AsmkIndex:
 
     Attributes:
         names: of the images, in the order they were added.
+        failures: name and reason of images that were to be added and gave no features; they are never found.
     """
 
     def __init__(self, codebook: Codebook, alpha: float = ALPHA, threshold: float = THRESHOLD) -> None:
@@ -196,6 +199,7 @@ class AsmkIndex:
         self.codebook = codebook
         self.alpha, self.threshold = float(alpha), float(threshold)
         self.names: list[str] = []
+        self.failures: dict[str, str] = {}
         self._added: list[tuple[Integers, Codes]] = []
         self._offsets = np.zeros(codebook.words + 1, np.int64)
         self._images = np.empty(0, np.int32)
@@ -289,6 +293,8 @@ class AsmkIndex:
         header = {
             "kind": "asmk", "space": self.codebook.space, "names": self.names,
             "alpha": self.alpha, "threshold": self.threshold,
+            **({"failures": self.failures} if self.failures else {}),
+            **_stated(self.codebook),
         }  # fmt: skip
         arrays: dict[str, npt.NDArray[Any]] = {
             "centroids": self.codebook.centroids, "offsets": self._offsets, "images": self._images,
@@ -305,11 +311,10 @@ class AsmkIndex:
         """
         arrays, header = _read_npz(path, "asmk", ("centroids", "offsets", "images", "codes", "norms"))
         try:
-            index = cls(
-                Codebook(arrays["centroids"], str(header.get("space", ""))), header["alpha"], header["threshold"]
-            )
+            index = cls(_codebook(arrays, header, path), header["alpha"], header["threshold"])
             index.names = [str(name) for name in header["names"]]
-        except (KeyError, TypeError) as error:
+            index.failures = {str(name): str(reason) for name, reason in dict(header.get("failures", {})).items()}
+        except (KeyError, TypeError, ValueError) as error:
             raise ModelError(f"{path}: the description of the ASMK index is malformed ({error!r}); build it") from error
         offsets, images, codes, norms = (arrays[name] for name in ("offsets", "images", "codes", "norms"))
         fits = (
@@ -348,6 +353,27 @@ class AsmkIndex:
             expect_same_space(self.codebook.space, space, where)
 
 
+def _stated(codebook: Codebook) -> dict[str, Any]:
+    """The part of a header that says how images were resized."""
+    return {} if codebook.input_rule is None else {"input_rule": to_json(codebook.input_rule)}
+
+
+def _codebook(arrays: dict[str, npt.NDArray[Any]], header: dict[str, Any], path: str | Path) -> Codebook:
+    rule = _rule(header, path)
+    try:
+        return Codebook(arrays["centroids"], str(header.get("space", "")), rule)
+    except ModelError as error:
+        raise ModelError(f"{path}: {error}; build it again") from error
+
+
+def _rule(header: dict[str, Any], path: str | Path) -> InputRule | None:
+    """What :func:`_stated` wrote; None in files from before."""
+    try:
+        return fill_dataclass(InputRule, header["input_rule"], "input_rule") if "input_rule" in header else None
+    except UsageError as error:
+        raise ModelError(f"{path}: the description is malformed ({error}); build it again") from error
+
+
 def _popcount(codes: Codes) -> npt.NDArray[np.int64]:
     """Set bits of each row."""
     units: npt.NDArray[Any] = np.ascontiguousarray(codes).view(np.uint64) if codes.shape[1] % 2 == 0 else codes
@@ -362,10 +388,7 @@ def _expect_finite(features: Floats, what: str) -> None:
 
 
 def _write_npz(path: str | Path, arrays: dict[str, npt.NDArray[Any]], header: dict[str, Any]) -> None:
-    content = io.BytesIO()
-    described: dict[str, Any] = {**arrays, "header": np.frombuffer(json.dumps(header).encode(), np.uint8)}
-    np.savez(content, **described)
-    write_bytes(path, content.getvalue())
+    write_npz(path, {**arrays, "header": np.frombuffer(json.dumps(header).encode(), np.uint8)})
 
 
 def _read_npz(path: str | Path, kind: str, names: Sequence[str]) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]]:
@@ -373,10 +396,10 @@ def _read_npz(path: str | Path, kind: str, names: Sequence[str]) -> tuple[dict[s
     if not file.is_file():
         raise ModelError(f"{file}: no such file")
     try:
-        with np.load(file, allow_pickle=False) as content:
-            header = json.loads(content["header"].tobytes())
-            arrays = {name: content[name] for name in names} if header["kind"] == kind else {}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile) as error:
+        content = read_npz(file)
+        header = load_json(content["header"].tobytes())
+        arrays = {name: content[name] for name in names} if header["kind"] == kind else {}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ModelError(f"{file}: not a readable {kind} file ({error}); build it again") from error
     if not arrays:
         raise ModelError(f"{file}: holds '{header['kind']}', but '{kind}' is needed here")

@@ -12,13 +12,14 @@ import numpy.typing as npt
 
 from gloam.data.images import decode_image
 from gloam.data.sources import ImageItem, find_images
-from gloam.errors import DataError, ImageError
+from gloam.errors import DataError, ImageError, require
 from gloam.heartbeat import progress_bar
+from gloam.model_card import InputRule, expect_same_space
 from gloam.runtime.backends.placement import Placement
+from gloam.runtime.backends.selftest import expect_selftest
 from gloam.runtime.models.local_features import STRONGEST, LocalExtractor
 from gloam.runtime.search.asmk import WORDS, AsmkIndex, Codebook
 
-MAX_SIDE = 1024  # pixels; the papers'
 SHOWN = 5  # failures in a report
 SAMPLED = 4_000_000  # local features that a codebook is learned from, at most: 2 GiB of 128 values
 
@@ -30,7 +31,6 @@ class Extracted:
     Args:
         extractor: a loaded HOW model.
         items: the images.
-        max_side: longer side after reduction, pixels; None keeps native sizes.
 
     Attributes:
         failures: name and reason of each image that gave no features.
@@ -38,7 +38,6 @@ class Extracted:
 
     extractor: LocalExtractor
     items: Sequence[ImageItem]
-    max_side: int | None = MAX_SIDE
     failures: dict[str, str] = field(default_factory=dict)
 
     def __iter__(self) -> Iterator[tuple[str, npt.NDArray[np.float32]]]:
@@ -48,7 +47,9 @@ class Extracted:
                 try:
                     if item.problem is not None:
                         raise ImageError(item.problem)
-                    found = self.extractor([decode_image(item.read(), max_side=self.max_side)])[0].descriptors
+                    rule = self.extractor.input_rule
+                    pixels = decode_image(item.read(), max_side=rule.max_side, stretch=rule.stretch)
+                    found = self.extractor([pixels])[0].descriptors
                     if not np.isfinite(found).all():
                         raise ImageError("a local feature is not finite")
                     yield item.name, found
@@ -65,7 +66,7 @@ class LocalImages:
         model: exported, of kind ``local_features``.
         source: folder, text list or kapture dataset.
         root: folder that a list's names are relative to; the list's by default.
-        max_side: longer side after reduction, pixels; 0 keeps native sizes.
+        max_side: longer side after reduction, pixels; 0 keeps native sizes. None: the model's own input rule.
         strongest: local features of each image.
         placement: of the model.
     """
@@ -73,14 +74,16 @@ class LocalImages:
     model: Path
     source: Path
     root: Path | None = None
-    max_side: int = MAX_SIDE
+    max_side: int | None = None
     strongest: int = STRONGEST
     placement: Placement = field(default_factory=Placement)
 
     def open(self) -> Extracted:
         """Load the model and find the images."""
-        extractor = LocalExtractor.load(self.model, self.placement, strongest=self.strongest)
-        return Extracted(extractor, find_images(self.source, self.root), self.max_side or None)
+        rule = None if self.max_side is None else InputRule.of(self.max_side)
+        extractor = LocalExtractor.load(self.model, self.placement, strongest=self.strongest, input_rule=rule)
+        expect_selftest(extractor.session, str(self.model))
+        return Extracted(extractor, find_images(self.source, self.root))
 
 
 @dataclass(frozen=True)
@@ -154,6 +157,7 @@ def learn_codebook(images: Extracted, words: int = WORDS, seed: int = 0, sampled
     Raises:
         DataError: fewer features than words.
     """
+    require("faiss", "cpu", "learn a codebook")  # before any feature is found
     random = np.random.default_rng([seed, 31])
     share = max(sampled // max(len(images.items), 1), 1)
     kept = []
@@ -162,7 +166,8 @@ def learn_codebook(images: Extracted, words: int = WORDS, seed: int = 0, sampled
         kept.append(features[rows])
     if not kept:
         raise DataError(f"codebook: none of {len(images.items)} images gave local features; see the reasons")
-    return Codebook.learn(np.concatenate(kept), words, seed=seed, space=images.extractor.space)
+    learned = Codebook.learn(np.concatenate(kept), words, seed=seed, space=images.extractor.space)
+    return replace(learned, input_rule=images.extractor.input_rule)
 
 
 def index_images(images: Extracted, codebook: Codebook) -> AsmkIndex:
@@ -172,11 +177,13 @@ def index_images(images: Extracted, codebook: Codebook) -> AsmkIndex:
         IncompatibleError: the codebook is of other features.
         DataError: no image gave features.
     """
+    _expect_same_sizes(images, codebook)
     index = AsmkIndex(codebook)
     for name, features in images:
         index.add(name, features, images.extractor.space)
     if not len(index):
         raise DataError(f"none of {len(images.items)} images gave local features; see the reasons")
+    index.failures = dict(images.failures)
     return index
 
 
@@ -213,4 +220,13 @@ def search_images(images: Extracted, index: AsmkIndex) -> dict[str, npt.NDArray[
     Raises:
         IncompatibleError: features of another space than the index's.
     """
+    _expect_same_sizes(images, index.codebook)
     return {name: index.search(features, space=images.extractor.space) for name, features in images}
+
+
+def _expect_same_sizes(images: Extracted, codebook: Codebook) -> None:
+    """Refuse, before anything is extracted and with both rules named, features of images of other sizes."""
+    extractor = images.extractor
+    if codebook.space:
+        rules = codebook.input_rule, extractor.input_rule
+        expect_same_space(codebook.space, extractor.space, extractor.card.name, rules)

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from gloam.data.pairs import Pair, PairFormat, write_pairs
 from gloam.errors import IncompatibleError, UsageError
-from gloam.runtime.descriptors.source import DescriptorSource, expect_searchable, finite_blocks
+from gloam.runtime.descriptors.source import DescriptorSource, expect_searchable, finite_blocks, input_rule_of
 from gloam.runtime.descriptors.store import DescriptorStore
 from gloam.runtime.search.pair_masks import PairMask
 from gloam.runtime.search.pair_rules import PairRules
@@ -32,6 +32,7 @@ class PairsRequest:
         output, format: text file to write.
         rules: pairs to leave out by what is known of the images.
         k, exclude_self, min_score: see :func:`retrieve_pairs`.
+        trust: see :meth:`gloam.runtime.descriptors.store.DescriptorStore.open`.
     """
 
     query: Path
@@ -42,6 +43,7 @@ class PairsRequest:
     k: int = 20
     exclude_self: bool = False
     min_score: float | None = None
+    trust: bool = False
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,7 @@ def list_pairs(request: PairsRequest) -> PairList:
         StoreError, IncompatibleError, UsageError: see :func:`retrieve_pairs` and :meth:`DescriptorStore.open`.
         DataError: a rule's file cannot be read or knows none of the images, or a name cannot be written.
     """
-    queries, mapping = DescriptorStore.open(request.query), DescriptorStore.open(request.map)
+    queries, mapping = (DescriptorStore.open(folder, trust=request.trust) for folder in (request.query, request.map))
     masks, unknown = request.rules.masks(queries.names, mapping.names)
     pairs = retrieve_pairs(
         queries, mapping, request.k, exclude_self=request.exclude_self, min_score=request.min_score, masks=masks
@@ -122,7 +124,7 @@ def retrieve_pairs(
     """
     if k < 1 or block < 1:
         raise UsageError(f"pairs per query ({k}) and block ({block}) must be at least 1")
-    expect_searchable(map_store.space, query_store, "queries")
+    expect_searchable(map_store.space, query_store, "queries", input_rule_of(map_store))
     if query_store.dimension != map_store.dimension or map_store.metric != "cosine":
         raise IncompatibleError(
             f"queries of {query_store.dimension} values, map of {map_store.dimension} by {map_store.metric}; "

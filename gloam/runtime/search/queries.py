@@ -15,6 +15,8 @@ from gloam.data.sources import find_images
 from gloam.errors import ImageError
 from gloam.model_card import Photometric, expect_same_space
 from gloam.runtime.backends.placement import Placement
+from gloam.runtime.backends.selftest import expect_selftest
+from gloam.runtime.descriptors.reading import stated_rule
 from gloam.runtime.descriptors.source import search_space
 from gloam.runtime.descriptors.store import DescriptorStore
 from gloam.runtime.models.embedder import Embedder
@@ -68,14 +70,16 @@ class Answers:
         return "\n".join([*lines, *(f"{name}: left out, {reason}" for name, reason in self.failures.items())])
 
 
-def read_queries(folder: str | Path, card: IndexCard) -> Queries:
-    """Queries of a store.
+def read_queries(folder: str | Path, card: IndexCard, *, trust: bool = False) -> Queries:
+    """Queries of a store; ``trust``: see :meth:`DescriptorStore.open`.
 
     Raises:
         IncompatibleError: they are of another space than the index.
     """
-    store = DescriptorStore.open(folder)
-    return Queries(store.names, store.load(), search_space(card.space, store))
+    store = DescriptorStore.open(folder, trust=trust)
+    space = search_space(card.space, store)
+    expect_same_space(card.space, space, str(folder), (stated_rule(card.options), store.input_rule))
+    return Queries(store.names, store.load(), space)
 
 
 def describe_queries(source: Path, model: Path, card: IndexCard, placement: Placement | None = None) -> Queries:
@@ -89,6 +93,7 @@ def describe_queries(source: Path, model: Path, card: IndexCard, placement: Plac
 
     Raises:
         IncompatibleError: the model is of another space.
+        ModelError: its self-test fails here.
     """
     photometric = card.options.get("photometric")
     embedder = Embedder.load(
@@ -96,8 +101,12 @@ def describe_queries(source: Path, model: Path, card: IndexCard, placement: Plac
         replace(placement or Placement(), requests=1),
         photometric=Photometric(**photometric) if photometric else None,
     )
+    expect_selftest(embedder.session, str(model))
+    rule = stated_rule(card.options)
+    if rule is not None and embedder.card.resize is None:
+        embedder = embedder.reading(rule)
+    rule = embedder.input_rule
     expect_same_space(card.space, embedder.space, str(model))
-    stretch = card.options.get("stretch")
     names, rows, failures = [], [], {}
     for item in find_images(source):
         try:
@@ -105,8 +114,8 @@ def describe_queries(source: Path, model: Path, card: IndexCard, placement: Plac
                 raise ImageError(item.problem)
             image = decode_image(
                 item.read(),
-                max_side=card.options.get("max_side"),
-                stretch=(int(stretch[0]), int(stretch[1])) if stretch else None,
+                max_side=rule.max_side,
+                stretch=rule.stretch,
                 fast=bool(card.options.get("fast_decode")),
             )
             rows.append(embedder([image])[0])

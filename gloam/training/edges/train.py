@@ -106,7 +106,7 @@ def train_detector(
     model = create_detector(config.network, **config.network_options)
     optimizer = torch.optim.Adam(parameter_groups(model, config.learning_rate, config.head_factor))
     state = RunState(folder, {key: item for key, item in config.to_dict().items() if key != "threads"})
-    kept = state.load()
+    kept = state.load(say)
     train = [street_views(config, seed, config.views, config.conditions, folder, say) for seed in config.street_seeds]
     apart = street_views(config, config.validation_seed, config.validation_views, JUDGED, folder, say)
     if kept is None:

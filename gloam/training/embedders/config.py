@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from gloam.errors import UsageError
 from gloam.record import fill_dataclass, to_json
-from gloam.training.embedders.nights import NightRule
+from gloam.training.embedders.night_rule import NightRule
 from gloam.training.typed_config import recipe_mapping
 
 RECIPES = {"metric": "gloam.training.recipes.metric", "embedder": "gloam.training.recipes"}  # by kind of training

@@ -311,7 +311,7 @@ class MetricRun:
             self._saved, self._save_after = time.perf_counter(), SAVE_EVERY
 
     def _resume(self) -> None:
-        kept = self.saves.load()
+        kept = self.saves.load(self.say)
         if kept is None:
             return
         try:

@@ -40,6 +40,7 @@ class WhiteningRequest:
         set: part of a ``set.json``, such as ``train``.
         dimension: values to keep; all by default.
         shrinkage: for pca: index of the eigenvalue to shrink towards.
+        trust: see :meth:`gloam.runtime.descriptors.store.DescriptorStore.open`.
 
     Raises:
         UsageError: options that do not go together.
@@ -52,6 +53,7 @@ class WhiteningRequest:
     set: str | None = None
     dimension: int | None = None
     shrinkage: int | None = None
+    trust: bool = False
 
     def __post_init__(self) -> None:
         if self.kind == "lw" and self.pairs is None:
@@ -98,7 +100,7 @@ def learn_whitening(request: WhiteningRequest) -> LearnedWhitening:
         DataError: pairs that cannot be read, that the store lacks, or descriptors that cannot be learned from.
         UsageError: a dimension or shrinkage outside 1..D.
     """
-    store = DescriptorStore.open(request.store)
+    store = DescriptorStore.open(request.store, trust=request.trust)
     descriptors = store.load()
     if request.pairs is not None:
         queries, positives = _rows(request.pairs, request.set, store.names)

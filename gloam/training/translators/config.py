@@ -139,7 +139,7 @@ def fill_translator_config(
     rest = dict(value)
     start = base or TranslatorConfig()
     trainer = rest.pop("trainer", start.trainer)
-    if trainer not in TRAINERS:
+    if not isinstance(trainer, str) or trainer not in TRAINERS:
         nearest = difflib.get_close_matches(str(trainer), TRAINERS, 1, cutoff=0.0)[0]
         raise UsageError(f"{where}: unknown trainer {trainer!r}; did you mean {nearest!r}?")
     kind = TRAINERS[trainer][1]

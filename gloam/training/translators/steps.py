@@ -292,7 +292,7 @@ class Loop:
         self.state.save(self.step, state)
 
     def _resume(self) -> bool:
-        state = self.state.load()
+        state = self.state.load(self.say)
         if state is None:
             return False
         self.trainer.load_state_dict(state["trainer"])

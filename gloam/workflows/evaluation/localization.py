@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from math import isfinite
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Any
 from gloam.data.kapture_io import read_conditions, read_scene
 from gloam.errors import DataError
 from gloam.eval.localization.scores import THRESHOLDS, ConditionScores, pose_errors, score_conditions
+from gloam.files import read_json
 
 RECORDS = Path("sensors") / "records_camera.txt"
 
@@ -39,10 +40,12 @@ class LocalizationEvaluation:
     Attributes:
         thresholds: metres and degrees.
         methods: method -> condition -> scores; methods are named as their folders.
+        left_aside: folders with poses that the results' ``summary.json`` does not name: those of an earlier run.
     """
 
     thresholds: tuple[tuple[float, float], ...]
     methods: Mapping[str, Mapping[str, ConditionScores]]
+    left_aside: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values; infinite medians and absent means as None."""
@@ -50,7 +53,7 @@ class LocalizationEvaluation:
             method: {name: _finite(asdict(item)) for name, item in scores.items()}
             for method, scores in self.methods.items()
         }
-        return {"thresholds": self.thresholds, "methods": methods}
+        return {"thresholds": self.thresholds, "methods": methods, "left_aside": list(self.left_aside)}
 
     def to_text(self) -> str:
         """A line for every method and condition."""
@@ -63,6 +66,8 @@ class LocalizationEvaluation:
                     f"{method:8s} {condition:14s} {recalls}   median {item.median_position:8.3f} m "
                     f"{item.median_rotation:7.2f} deg   {item.localized}/{item.queries} localized"
                 )
+        if self.left_aside:
+            lines.append(f"left aside, of an earlier run: {', '.join(self.left_aside)}")
         return "\n".join(lines)
 
 
@@ -75,6 +80,9 @@ def evaluate_localization(options: LocalizationOptions) -> LocalizationEvaluatio
     truth = read_scene(options.ground_truth, need_poses=True)
     folders = [options.results, *sorted(path for path in options.results.glob("*") if path.is_dir())]
     folders = [folder for folder in folders if (folder / RECORDS).is_file()]
+    named = _methods_of(options.results / "summary.json")
+    left_aside = tuple(path.name for path in folders if named is not None and path.name not in named)
+    folders = [folder for folder in folders if folder.name not in left_aside]
     if not folders:
         raise DataError(f"{options.results}: no kapture poses found; give the output folder of `gloam localize`")
     conditions = read_conditions(options.conditions) if options.conditions else {"all": truth.names}
@@ -83,7 +91,18 @@ def evaluate_localization(options: LocalizationOptions) -> LocalizationEvaluatio
         folder.name: score_conditions(pose_errors(read_scene(folder).poses, truth.poses), conditions, thresholds)
         for folder in folders
     }
-    return LocalizationEvaluation(thresholds, methods)
+    return LocalizationEvaluation(thresholds, methods, left_aside)
+
+
+def _methods_of(summary: Path) -> Collection[str] | None:
+    """The methods of the last run of ``gloam localize`` into a folder; None where it was not written by one."""
+    if not summary.is_file():
+        return None
+    try:
+        found = read_json(summary)["methods"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{summary}: cannot be read ({error}); run `gloam localize` again, or remove it") from error
+    return found if isinstance(found, dict) else None
 
 
 def _finite(values: dict[str, Any]) -> dict[str, Any]:

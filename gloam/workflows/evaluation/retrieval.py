@@ -41,6 +41,7 @@ class RetrievalOptions:
         query_positions, map_positions: ``distance``: kapture datasets or tables.
         distances: ``distance``: metres.
         query_images, map_images: folders, for the report's gallery.
+        trust: see :meth:`gloam.runtime.descriptors.store.DescriptorStore.open`.
     """
 
     query: Path
@@ -57,6 +58,7 @@ class RetrievalOptions:
     distances: Sequence[float] = DISTANCES
     query_images: Path | None = None
     map_images: Path | None = None
+    trust: bool = False
 
     def __post_init__(self) -> None:
         if self.protocol not in PROTOCOLS:
@@ -83,8 +85,10 @@ def evaluate_retrieval(options: RetrievalOptions) -> RetrievalEvaluation:
     Raises:
         DataError, IncompatibleError, StoreError, UsageError: in one line, see the modules of the protocols.
     """
-    query, database = DescriptorStore.open(options.query), DescriptorStore.open(options.map)
-    distractors = [DescriptorStore.open(folder) for folder in options.distractors]
+    query, database, *distractors = (
+        DescriptorStore.open(folder, trust=options.trust)
+        for folder in (options.query, options.map, *options.distractors)
+    )
     conditions = None if options.conditions is None else read_conditions(options.conditions)
     identity = {"protocol": options.protocol, "space": query.space}
     identity |= {"query fingerprint": query.fingerprint, "map fingerprint": database.fingerprint}

@@ -13,6 +13,8 @@ import numpy as np
 import numpy.typing as npt
 from markupsafe import Markup, escape
 
+from gloam.files import printable
+
 WIDTH, HEIGHT = 360, 208
 LEFT, RIGHT, TOP, BOTTOM = 40, 12, 12, 40
 MAP_LIMITS = (90, 420)  # height of a map in units, whatever the shape of the place
@@ -84,7 +86,9 @@ def line_chart(
             if step and path:
                 path += f"H{across(x):.1f}"
             path += f"{'L' if path else 'M'}{across(x):.1f} {up(y):.1f}"
-        parts.append(f'<path class="line s{entry.style}" d="{path}"><title>{escape(entry.label)}</title></path>')
+        parts.append(
+            f'<path class="line s{entry.style}" d="{path}"><title>{escape(printable(entry.label))}</title></path>'
+        )
     return Markup("".join(parts) + "</svg>")
 
 
@@ -151,7 +155,7 @@ def _round_length(metres: float) -> float:
 
 
 def _open(title: str, height: float) -> str:
-    label = escape(title)
+    label = escape(printable(title))
     return f'<svg viewBox="0 0 {WIDTH} {height:.0f}" role="img" aria-label="{label}"><title>{label}</title>'
 
 
@@ -160,4 +164,4 @@ def _line(x1: float, y1: float, x2: float, y2: float, kind: str) -> str:
 
 
 def _text(x: float, y: float, text: str, anchor: str, kind: str = "tick") -> str:
-    return f'<text class="{kind}" x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(text)}</text>'
+    return f'<text class="{kind}" x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(printable(text))}</text>'

@@ -11,7 +11,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import jinja2
 import numpy as np
 import numpy.typing as npt
 from markupsafe import Markup
@@ -22,6 +21,7 @@ from gloam.data.images import decode_image
 from gloam.errors import ImageError, UsageError
 from gloam.files import write_text
 from gloam.workflows.reports.charts import Series, line_chart, pose_map
+from gloam.workflows.reports.template import page_environment
 
 THUMBNAIL = 240  # longer side, pixels
 JPEG_QUALITY = 76
@@ -152,13 +152,7 @@ def write_report(data: ReportData, path: str | Path) -> None:
         StoreError: the file cannot be written.
     """
     _check(data)
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("gloam.workflows.reports", "."),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = page_environment()
     environment.filters["cell"] = _cell
     environment.tests["numeric"] = lambda value: isinstance(value, int | float)
     styles = _styles(

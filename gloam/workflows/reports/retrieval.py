@@ -14,7 +14,7 @@ from gloam.eval.retrieval.ground_truth import GroundTruth
 from gloam.eval.retrieval.recall_distance import DistanceRecall
 from gloam.eval.retrieval.scores import RetrievalScores, Scores
 from gloam.eval.retrieval.streamed import gather
-from gloam.files import write_json, write_text
+from gloam.files import plain_cell, write_json, write_text
 from gloam.runtime.descriptors.source import DescriptorArray, search_space
 from gloam.runtime.search.pairs import retrieve_pairs
 from gloam.workflows.evaluation.retrieval_result import RetrievalEvaluation, failure_lines
@@ -81,7 +81,8 @@ def per_query_csv(truths: Mapping[str, GroundTruth], scores: Mapping[str, Retrie
         count = {query: len(rows) for query, rows in zip(truth.query_names, truth.positives, strict=True)}
         conditions = _conditions_of(truth)
         for query, ap in sorted(item.per_query.items(), key=lambda entry: (entry[1], entry[0])):
-            writer.writerow([name, query, " ".join(conditions.get(query, ())), count[query], f"{ap:.6f}"])
+            texts = map(plain_cell, (name, query, " ".join(conditions.get(query, ()))))
+            writer.writerow([*texts, count[query], f"{ap:.6f}"])
     return text.getvalue()
 
 

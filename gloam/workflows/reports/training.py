@@ -13,18 +13,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jinja2
 from markupsafe import Markup
 from PIL import Image
 
 from gloam import __version__
 from gloam.data.images import open_image
 from gloam.errors import StoreError
-from gloam.files import open_file, write_text
+from gloam.files import open_file, read_json, write_text
 from gloam.training.run_record import RECORD_FILE
 from gloam.training.translators.monitor import HELD_OUT_FILE, LOSSES_FILE, read_table, strip_step, strips
 from gloam.training.translators.train import WHEN
 from gloam.workflows.reports.charts import Series, line_chart
+from gloam.workflows.reports.template import page_environment
 
 REPORT_FILE = "report.html"
 MAX_STRIPS = 6  # first, last, and evenly between
@@ -51,13 +51,7 @@ def write_training_report(folder: str | Path) -> Path:
     held_out = read_table(place / HELD_OUT_FILE) if (place / HELD_OUT_FILE).is_file() else []
     if not record and not losses:
         raise StoreError(f"{place}: holds no training run; give the folder that 'gloam train translator' wrote")
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("gloam.workflows.reports", "."),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = page_environment()
     page = environment.get_template("training_template.html").render(
         title=f"Training of {record.get('recipe', place.name)}",
         version=__version__,
@@ -78,7 +72,7 @@ def _read_record(folder: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = read_json(path)
     except (OSError, ValueError) as error:
         raise StoreError(f"{path}: not readable ({error})") from error
     if not isinstance(value, dict) or "config" not in value:

@@ -16,6 +16,7 @@ from gloam.data.sources import ImageItem
 from gloam.errors import DataError, ModelError
 from gloam.eval.retrieval.scores import evaluate_scores
 from gloam.files import sha256_json
+from gloam.model_card import InputRule
 from gloam.runtime.models.local_features import LocalExtractor
 from gloam.runtime.search.asmk import WORDS, AsmkIndex, Codebook
 from gloam.runtime.search.asmk_images import Extracted, index_images, learn_codebook, search_images
@@ -57,14 +58,14 @@ def score_local(
     codebook = Codebook.load(file)
     path = folder / benchmark.name / f"asmk-{words}-{learned}-{_made_of(items)}.npz"
     if not path.is_file():
-        images = Extracted(whole, items, MAX_SIDE)
+        images = Extracted(whole, items)
         made = index_images(images, codebook)
         for name, reason in images.failures.items():
             say(f"{name}: left out, {reason}")
         path.parent.mkdir(parents=True, exist_ok=True)
         made.save(path)
     index = AsmkIndex.load(path)
-    asked = Extracted(whole, queries, MAX_SIDE)
+    asked = Extracted(whole, queries)
     scores = search_images(asked, index)
     for name, reason in asked.failures.items():
         say(f"{name}: counts as not found, {reason}")
@@ -93,11 +94,11 @@ def _extractor(weights: Path, place: Path, scales: Sequence[float] | None) -> Lo
             raise ModelError(f"{weights}: holds no HOW network; this row is searched by local features")
         photometric = photometric_of(provenance)
         export_local_features(network, model, scales=scales or SCALES, photometric=photometric, provenance=provenance)
-    return LocalExtractor.load(model)
+    return LocalExtractor.load(model, input_rule=InputRule.of(MAX_SIDE))
 
 
 def _training(extractor: LocalExtractor, root: Path) -> Extracted:
     images = read_sfm(root / TRAINING_TABLE, root / TRAINING_IMAGES, "train").images
     if not images:
         raise DataError(f"{root / TRAINING_TABLE}: the training part has no images to learn a codebook from")
-    return Extracted(extractor, images[:TRAINED_ON], MAX_SIDE)
+    return Extracted(extractor, images[:TRAINED_ON])

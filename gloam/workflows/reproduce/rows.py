@@ -21,6 +21,8 @@ ROOT = "{root}"  # in a recipe's paths
 TRAINED = "embedder.safetensors"
 WHITENINGS = ("whitening.npz", "whitening.safetensors")  # beside a trained embedder
 
+PACKAGES = ("torch", "onnx", "onnxscript", "safetensors", "yaml", "onnxruntime")  # of rows that are trained or exported
+
 
 @dataclass(frozen=True)
 class RowSource:

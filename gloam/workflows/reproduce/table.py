@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from gloam.errors import DataError, UsageError
+from gloam.errors import DataError, UsageError, require_all
 from gloam.eval.retrieval.streamed import evaluate_streamed
 from gloam.eval.retrieval.tokyo import combinations, lightings_by_order
 from gloam.heartbeat import Say
@@ -33,6 +33,7 @@ from gloam.workflows.reproduce.published import PublishedTable, published
 from gloam.workflows.reproduce.rows import (
     BENCHMARKS,
     EXPERIMENTS,
+    PACKAGES,
     SOURCES,
     Benchmark,
     Missing,
@@ -142,6 +143,7 @@ def reproduce(
         row_source(paper, table, row)
     if (paper, table) == ("dark-side", "8"):
         return _costs(found)
+    require_all(PACKAGES, "reproduce a table")
     root, place = Path(data), Path(output)
     needed = [item for item in BENCHMARKS if item.column in found.columns]
     lightings = "day>night" in found.columns

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from gloam.data.photometric import apply_photometric
 from gloam.data.retrieval_sets.sets import RetrievalSet, read_retrieval_set
-from gloam.errors import UsageError
+from gloam.errors import UsageError, require_all
 from gloam.eval.retrieval.ground_truth import GroundTruth
 from gloam.eval.retrieval.places import ground_truth_of_places
 from gloam.eval.retrieval.streamed import evaluate_streamed
@@ -26,6 +26,7 @@ from gloam.model_card import Photometric
 from gloam.runtime.descriptors.source import DescriptorArray, DescriptorSource
 from gloam.workflows.reproduce.costs import training_parameters
 from gloam.workflows.reproduce.published import published
+from gloam.workflows.reproduce.rows import PACKAGES
 from gloam.workflows.reproduce.table import side_by_side
 
 JUDGED = (71, 83)  # streets that nothing is trained or chosen on
@@ -191,6 +192,7 @@ def reproduce_town(
     run = _Run(Path(folder), minutes, seed, dict(embedder_changes or {}), dict(generator_changes or {}), say)
     if table == "8":
         return _costs(paper, table, columns, chosen, run)
+    require_all(PACKAGES, "reproduce a table")
     views = judged or read_retrieval_set(
         "town", seeds=JUDGED, places=PLACES, views_per_place=VIEWS, conditions=CONDITIONS
     )

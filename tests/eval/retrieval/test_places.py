@@ -37,6 +37,9 @@ def test_bad_places_are_named(tmp_path):
     table.write_text("image,cluster\na,1\na,2\n")
     with pytest.raises(DataError, match="image a has two clusters"):
         read_place_table(table)
+    table.write_text("image,cluster\na,1\nb,\n")
+    with pytest.raises(DataError, match=r"places\.csv:3: no cluster here"):
+        read_place_table(table)
     table.write_text("picture,cluster\na,1\n")
     with pytest.raises(DataError, match="no column 'image'"):
         read_place_table(table)
@@ -90,3 +93,15 @@ def test_the_numbers_of_vpr_bench_mean_its_own_list_of_images(tmp_path):
     truth = read_vpr_bench(path, ["a"], ["x"])  # what is described plays no part
     assert (truth.query_names, truth.map_names) == (("b", "a"), ("y", "x"))
     assert [row.tolist() for row in truth.positives] == [[1], [0]]
+
+
+def test_an_image_that_is_gone_shifts_no_number_in_silence(tmp_path):
+    path = tmp_path / "g.json"
+    path.write_text("[[0, [0]], [1, [1]]]")
+    queries = ["q/000.jpg", "q/001.jpg"]
+    numbered = [f"m/{row:05d}.jpg" for row in range(0, 200, 2)]
+    assert read_vpr_bench(path, queries, numbered).map_names == tuple(numbered)
+    with pytest.raises(DataError, match=r"between m/00118\.jpg and m/00122\.jpg an image seems to be gone"):
+        read_vpr_bench(path, queries, [*numbered[:60], *numbered[61:]])
+    irregular = [f"m/{row * row:05d}.jpg" for row in range(100)]  # times, for one, say nothing of what is gone
+    assert read_vpr_bench(path, queries, irregular).map_names == tuple(irregular)

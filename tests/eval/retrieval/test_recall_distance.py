@@ -58,10 +58,17 @@ def test_positions_from_a_table_and_from_kapture(tmp_path):
     table = tmp_path / "positions.csv"
     table.write_text("image,x,y\na,1,2\nb,3,4.5\n")
     assert read_positions(table)["b"].tolist() == [3.0, 4.5]
+    table.write_bytes(b"\xef\xbb\xbf" + table.read_bytes().replace(b"\n", b"\r\n"))
+    assert read_positions(table)["b"].tolist() == [3.0, 4.5]
     for content, message in (
-        ("image,lat,lon\na,1,2\n", "line 2: the columns are image, x, y"),
-        ("image,x,y\na,1,far\n", "cannot be read"),
-        ("", "no positions"),
+        ("image,lat,lon\na,1,2\n", "line 1: the columns are image, x, y"),
+        ("image,x,y\na,1,far\n", "line 2: 'a' has no position"),
+        ("image,x,y\na,1,2\nb,nan,2\n", "line 3: 'b' has no position .*not finite"),
+        ("image,x,y\na,1,2\nb,1\n", r"positions\.csv:3: 2 values where the header has 3"),
+        ("image,x,x\na,1,2\n", "two columns of one name"),
+        ("image,x,y\na,1,2\n./a,3,4\n", "line 3: image 'a' is listed twice"),
+        ("", "the columns are image, x, y"),
+        ("image,x,y\n", "no positions"),
     ):
         table.write_text(content)
         with pytest.raises(DataError, match=message):

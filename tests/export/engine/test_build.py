@@ -14,7 +14,8 @@ import pytest
 
 from gloam.cli.main import main
 from gloam.errors import DeviceError, ModelError, StoreError, UsageError
-from gloam.export.engine.build import BuildOptions, build_engine
+from gloam.export.engine.build import build_engine
+from gloam.export.engine.options import BuildOptions
 from gloam.export.engine.progress import BuildBars
 from gloam.model_card import TensorSpec
 from gloam.padding import PaddingProfile

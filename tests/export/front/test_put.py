@@ -38,6 +38,7 @@ from gloam.runtime.backends.selftest import run_selftest
 from gloam.runtime.descriptors.store import DescriptorStore
 from gloam.runtime.models.embedder import Embedder
 from gloam.runtime.models.translator import Translator
+from tests.damage import flip, without_checksum
 from tests.networks.test_embedders import randomized
 from tests.tiny_models import write_tiny_embedder
 from tests.tiny_translators import write_tiny_translator
@@ -239,7 +240,7 @@ def test_a_fixed_profile_is_the_next_multiple_and_never_larger(files: Path, tmp_
     proto = onnx.load(files / "fixed.onnx")
     text = {item.key: item for item in proto.metadata_props}[METADATA_KEY]
     text.value = dataclasses.replace(ModelCard.from_json(text.value), profile=wide).to_json()
-    onnx.save(proto, tmp_path / "tall.onnx")
+    onnx.save(without_checksum(proto), tmp_path / "tall.onnx")
     card = put_in_front(tmp_path / "tall.onnx", tmp_path / "fused.onnx", translator=files / "next.onnx")
     assert ModelCard.from_json(card.to_json()) == card
     fused = Embedder.load(tmp_path / "fused.onnx", ONE_THREAD)
@@ -466,7 +467,7 @@ def test_nothing_goes_in_front_of_what_prepares_images_itself(
 def test_files_of_another_opset_or_precision_are_refused(files: Path, tmp_path: Path) -> None:
     proto = onnx.load(files / "next.onnx")
     proto.opset_import[0].version = 18
-    onnx.save(proto, tmp_path / "old.onnx")
+    onnx.save(without_checksum(proto), tmp_path / "old.onnx")
     with pytest.raises(ModelError, match="translate: a graph of opset 18, but 20 is needed"):
         put_in_front(files / "dynamic.onnx", tmp_path / "x.onnx", translator=tmp_path / "old.onnx")
     convert_precision(files / "dynamic.onnx", tmp_path / "half.onnx", "fp16")
@@ -480,3 +481,14 @@ def test_an_earlier_card_reads_as_one_without_anything_in_front(tmp_path: Path) 
     assert "next_only" not in card.to_json()
     assert card.prepares is False
     assert card.space() == dataclasses.replace(card, resize=None).space()
+
+
+def test_a_damaged_model_gets_no_checksum_of_its_damage(files: Path, tmp_path: Path) -> None:
+    damaged = tmp_path / "damaged.onnx"
+    damaged.write_bytes((files / "dynamic.onnx").read_bytes())
+    flip(damaged)
+    with pytest.raises(ModelError, match=r"damaged\.onnx: damaged, or changed"):
+        put_in_front(damaged, tmp_path / "fused.onnx", max_side=64)
+    with pytest.raises(ModelError, match=r"damaged\.onnx: damaged, or changed"):
+        convert_precision(damaged, tmp_path / "half.onnx", "fp16")
+    assert [path.name for path in tmp_path.iterdir()] == ["damaged.onnx"]

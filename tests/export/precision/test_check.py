@@ -14,7 +14,7 @@ from gloam.errors import IncompatibleError, UsageError
 from gloam.export.embedder import export_embedder
 from gloam.export.precision.check import CheckRequest, check_model, load_original
 from gloam.export.precision.release_check import Agreement
-from gloam.model_card import ModelCard
+from gloam.model_card import ModelCard, TensorSpec
 from gloam.networks.embedders import EmbedderNetwork, create_embedder
 from gloam.padding import PaddingProfile
 from tests.networks.test_embedders import randomized
@@ -35,7 +35,10 @@ IMAGE = torch.randint(0, 256, (1, 72, 91, 3), dtype=torch.uint8, generator=torch
 def card_of(model: EmbedderNetwork) -> ModelCard:
     """What an exported file would say of its network."""
     card = ModelCard(
-        "embedder", model.name, (), (), PaddingProfile.dynamic(), {"name": model.name, **model.options},
+        "embedder", model.name,
+        (TensorSpec("images", "uint8", ("batch", "height", "width", 3), "RGB"),),
+        (TensorSpec("descriptors", "float32", ("batch", model.dimension), "unit vectors"),),
+        PaddingProfile.dynamic(), {"name": model.name, **model.options},
         model.mean, model.std, {}, pooling=model.pooling, dimension=model.dimension,
     )  # fmt: skip
     return ModelCard.from_json(card.to_json())

@@ -13,7 +13,7 @@ from gloam.data.sources import find_images
 from gloam.errors import IncompatibleError, ModelError, UsageError
 from gloam.export.embedder import export_embedder
 from gloam.export.precision.convert import convert_precision
-from gloam.export.precision.int8 import _named, _Quantizer, _ranges_behind, to_int8
+from gloam.export.precision.int8 import _float_between, _named, _Quantizer, _ranges_behind, to_int8
 from gloam.export.precision.release_check import textured_image
 from gloam.export.translator import export_translator
 from gloam.networks.embedders import create_embedder
@@ -195,6 +195,25 @@ def test_what_lies_between_float_convolutions_is_float(tmp_path, masked):
     assert quantised(()) > 2 * len(convolutions)
 
 
+def test_a_sum_with_a_constant_is_float():
+    """TensorRT refuses the constant in int8 where another operator reads it too, and the formula would be rounded."""
+    make = onnx.helper.make_node
+    nodes = [
+        make("Conv", ["x", "w"], ["a"], "first"),
+        make("Add", ["a", "one"], ["b"], "constant"),
+        make("Add", ["a", "b"], ["c"], "residual"),
+        make("Conv", ["c", "w"], ["d"], "second"),
+    ]
+    weights = [onnx.numpy_helper.from_array(np.ones((4, 4, 1, 1), np.float32), "w")]
+    weights.append(onnx.numpy_helper.from_array(np.float32(1), "one"))
+    given, made = (onnx.helper.make_tensor_value_info(name, 1, [1, 4, 8, 8]) for name in ("x", "d"))
+    model = onnx.helper.make_model(onnx.helper.make_graph(nodes, "g", [given], [made], weights))
+    assert "constant" in _float_between(model, ())
+    nodes[2].input[1] = "a"  # what is added comes from int8 alone
+    model = onnx.helper.make_model(onnx.helper.make_graph(nodes, "g", [given], [made], weights))
+    assert _float_between(model, ()) == ["constant"]
+
+
 def test_convolutions_that_cost_too_much_stay_in_float32(exact):
     proto = onnx.load(exact)
     feeds = [{"images": textured_image(np.random.default_rng(seed), 64, 64)[None]} for seed in range(8)]
@@ -208,10 +227,70 @@ def test_convolutions_that_cost_too_much_stay_in_float32(exact):
 
     made, report = to_int8(proto, feeds, measure, tolerance=1e-3)
     assert measure(made) == report.loss == 1e-4
-    assert report.kept >= 1
+    names = _named(proto)[1]
+    assert report.float32 == (names[0],)  # of its group, the others returned
+    assert report.kept == 1
+    assert report.returned == -(-len(names) // 10) - 1 == len(report.losses) - 1
+    assert report.losses[names[0]] == 0.5
     assert report.quantized + report.kept == sum(node.op_type == "Conv" for node in proto.graph.node)
     assert max(report.group_losses.values()) == 0.5
     assert min(report.group_losses.values()) == 1e-4
+
+
+def test_single_convolutions_return_until_the_tolerance_is_full(exact):
+    """Each costs its own number, and together they cost the sum: the cheapest that fit are in int8, and no more."""
+    proto = onnx.load(exact)
+    feeds = [{"images": textured_image(np.random.default_rng(seed), 64, 64)[None]} for seed in range(8)]
+    weights = [node.input[1] for node in proto.graph.node if node.op_type == "Conv"]
+    cost = {name: 2.0 ** (index % 7) for index, name in enumerate(weights)}
+    ranked = []
+
+    def measure(model):
+        kept = {node.input[1] for node in model.graph.node if node.op_type == "Conv"}
+        return sum(value for name, value in cost.items() if name not in kept)
+
+    def rank(model):
+        ranked.append(measure(model))
+        return ranked[-1]
+
+    tolerance = sum(cost.values()) / 2
+    made, report = to_int8(proto, feeds, measure, tolerance, rank)
+    assert report.loss == measure(made) <= tolerance
+    left = [cost[weights[_named(proto)[1].index(name)]] for name in report.float32]
+    assert report.loss + min(left) > tolerance  # the next one would be too much
+    assert len(ranked) == len(report.losses) == report.kept + report.returned
+    assert sorted(report.losses.values()) == sorted(ranked)
+
+
+def test_where_every_group_costs_too_much_the_cheapest_convolutions_are_in_int8(exact):
+    """One costly convolution in every group, so that no group is allowed; the others are cheap."""
+    proto = onnx.load(exact)
+    feeds = [{"images": textured_image(np.random.default_rng(seed), 64, 64)[None]} for seed in range(8)]
+    weights = [node.input[1] for node in proto.graph.node if node.op_type == "Conv"]
+    size = -(-len(weights) // 10)
+    cheap = {name for index, name in enumerate(weights) if index % size}
+
+    def measure(model):
+        kept = {node.input[1] for node in model.graph.node if node.op_type == "Conv"}
+        return sum(1e-5 if name in cheap else 1.0 for name in weights if name not in kept)
+
+    _, report = to_int8(proto, feeds, measure, tolerance=1e-3)
+    assert report.loss <= 1e-3
+    assert report.quantized == report.returned == len(cheap) > 0
+    assert len(report.losses) == len(weights)
+
+
+def test_the_folder_is_halved_openly(exact, photographs, tmp_path, capsys):
+    given = ["export", str(exact), "-o", str(tmp_path / "x.onnx"), "--precision", "int8", "--tolerance", "1"]
+    assert main([*given, "--calibrate", str(photographs), "--json"]) == 0
+    check = json.loads(capsys.readouterr().out)["release_check"]
+    assert check["calibrated"] + check["images"] == len(find_images(photographs))
+    assert check["calibrated"] == -(-len(find_images(photographs)) // 2)
+    assert main([*given, "--calibrate", str(photographs)]) == 0
+    said = (
+        f"calibrated on {check['calibrated']} images of the folder, the first, the third and so on by name; judged on"
+    )
+    assert said in capsys.readouterr().out
 
 
 def test_a_loss_beyond_the_tolerance_writes_nothing_unless_told(exact, photographs, tmp_path):

@@ -1,7 +1,11 @@
 """A card is read past the graph, and what is no model is refused in a line."""
 
 import dataclasses
+import json
+import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import onnx
 import onnxruntime
@@ -11,6 +15,7 @@ from onnx import TensorProto, helper
 from gloam.errors import ModelError
 from gloam.model_card import METADATA_KEY, ModelCard
 from gloam.runtime.backends.onnx_file import read_card
+from gloam.runtime.backends.openvino import OpenVinoSession
 from gloam.runtime.backends.ort import OrtSession
 from tests.tiny_models import write_tiny_embedder
 
@@ -84,3 +89,88 @@ def test_an_operator_that_onnx_runtime_lacks_is_named(model: Path, precision: st
     with pytest.raises(ModelError, match=f"lacks an operator in {precision} .*MatMul.*the_node.*{advice}") as caught:
         OrtSession(model)
     assert "\n" not in str(caught.value)
+
+
+def resaved(model: Path, change: Callable[[Any], object]) -> None:
+    proto = onnx.load(model)
+    change(proto)
+    model.write_bytes(proto.SerializeToString())
+
+
+def test_two_cards_are_refused(model: Path) -> None:
+    def add(proto: Any) -> None:
+        entry = proto.metadata_props.add()
+        entry.key, entry.value = METADATA_KEY, proto.metadata_props[0].value
+
+    resaved(model, add)
+    with pytest.raises(ModelError, match=r"model\.onnx: has 2 model cards"):
+        read_card(model)
+
+
+def outside(tensor: Any, location: str) -> None:
+    tensor.ClearField("float_data")
+    tensor.data_location = TensorProto.EXTERNAL
+    entry = tensor.external_data.add()
+    entry.key, entry.value = "location", location
+
+
+@pytest.mark.parametrize("location", ["weights.bin", "../../etc/passwd", "/etc/passwd", "a\x1b[2J"])
+@pytest.mark.parametrize("place", ["initializer", "constant", "branch", "function"])
+def test_weights_in_another_file_are_refused_by_its_name(model: Path, location: str, place: str) -> None:
+    def change(proto: Any) -> None:
+        tensor = proto.graph.initializer[1]
+        if place == "initializer":
+            outside(tensor, location)
+            return
+        constant = helper.make_node(
+            "Constant", [], ["unused"], value=helper.make_tensor("t", TensorProto.FLOAT, [1], [1])
+        )
+        outside(constant.attribute[0].t, location)
+        if place == "function":
+            proto.functions.add(name="f", domain="d").node.append(constant)
+        elif place == "branch":
+            branch = helper.make_graph([constant], "b", [], [])
+            proto.graph.node.append(helper.make_node("If", ["c"], ["o"], then_branch=branch, else_branch=branch))
+        else:
+            proto.graph.node.append(constant)
+
+    resaved(model, change)
+    with pytest.raises(ModelError, match=r"model\.onnx: takes weights from another file \(") as error:
+        read_card(model)
+    assert str(error.value).isprintable()
+
+
+@pytest.mark.parametrize("backend", [OrtSession, OpenVinoSession])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"dimension": 512, "outputs.0.shape": ["batch", 512]}, r"'descriptors' is \['batch', 512\], the graph's is"),
+        ({"outputs.0.name": "features"}, "names the output 'features', the graph has descriptors"),
+        ({"inputs.0.name": "pictures"}, "names the input 'pictures', the graph has images"),
+        ({"inputs.0.shape": ["batch", "height", "width", 1]}, "the card says that the input 'images'"),
+    ],
+)
+def test_the_graph_decides_what_a_card_may_say(
+    model: Path, backend: Callable[[Path], object], change: dict[str, Any], message: str
+) -> None:
+    if backend is OpenVinoSession:
+        pytest.importorskip("openvino")
+
+    def lie(proto: Any) -> None:
+        value = json.loads(proto.metadata_props[0].value)
+        for name, item in change.items():
+            part, (*above, last) = value, name.split(".")
+            for key in above:
+                part = part[int(key)] if isinstance(part, list) else part[key]
+            part[last] = item
+        proto.metadata_props[0].value = json.dumps(value)
+
+    resaved(model, lie)
+    with pytest.raises(ModelError, match=message):
+        backend(model)
+
+
+def test_a_pipe_is_no_model(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "m.onnx")
+    with pytest.raises(ModelError, match="a pipe, socket or device"):
+        read_card(tmp_path / "m.onnx")

@@ -121,7 +121,7 @@ def test_a_host_without_room_says_so_too(padded: Path, monkeypatch: pytest.Monke
 def test_other_failures_are_not_taken_for_a_lack_of_memory(padded: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     session = on_small_gpu(padded, room=4)
     monkeypatch.setattr(session._bound, "run", lambda names, inputs: (_ for _ in ()).throw(RuntimeError("bad node")))
-    with pytest.raises(RuntimeError, match="bad node"):
+    with pytest.raises(ModelError, match=r"tiny: the model failed on 256x256 \(bad node\)"):
         Embedder(session)([images(1, 100, 90)[0]])
 
 

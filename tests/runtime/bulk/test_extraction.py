@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from PIL import Image
 
 from gloam.data.sources import find_images
-from gloam.errors import UsageError
+from gloam.errors import ModelError, UsageError
+from gloam.model_card import NATIVE, InputRule
 from gloam.runtime.backends.placement import Placement
 from gloam.runtime.bulk.extract import extract
 from gloam.runtime.bulk.extraction import EmbedderLoader, ExtractRequest, finish_store, run_extraction
@@ -21,14 +24,13 @@ from tests.tiny_models import write_tiny_embedder
 LOADER = EmbedderLoader(Path("m.onnx"))
 
 
-def test_a_model_that_resizes_itself_gets_native_sizes_unless_a_size_was_asked_for() -> None:
+def test_the_models_own_input_rule_holds_unless_a_size_is_asked_for() -> None:
+    own = InputRule(640)
     plain = ExtractRequest(Path("in"), Path("out"), LOADER)
-    assert plain.options(None).max_side == 1024
-    assert plain.options(640).max_side is None
-    assert ExtractRequest(Path("in"), Path("out"), LOADER, max_side=0).options(None).max_side is None
-    assert ExtractRequest(Path("in"), Path("out"), LOADER, max_side=512).options(640).max_side == 512  # refused later
-    stretched = ExtractRequest(Path("in"), Path("out"), LOADER, stretch=(64, 48)).options(None)
-    assert (stretched.max_side, stretched.stretch) == (None, (64, 48))
+    assert plain.options().read_by(own) == own
+    assert replace(plain, max_side=0).options().read_by(own) == NATIVE
+    assert replace(plain, max_side=512).options().read_by(own) == InputRule(512)
+    assert replace(plain, stretch=(64, 48)).options().read_by(own) == InputRule(None, (64, 48), "area", True)
 
 
 def test_what_is_out_of_range_is_refused_before_anything_is_read() -> None:
@@ -53,6 +55,21 @@ def test_a_request_makes_the_store_of_its_steps(tmp_path: Path) -> None:
     assert data["space"] == first.space
     assert "3 of 3 images described" in str(done)
     assert finish_store(tmp_path / "a")["described"] == 3
+
+
+def test_a_model_that_computes_something_else_describes_nothing(tmp_path: Path) -> None:
+    write_images(tmp_path / "in", 2)
+    card = write_tiny_embedder(tmp_path / "m.onnx")
+    assert card.selftest is not None
+    wrong = card.selftest.output[::-1]
+    proto = onnx.load(tmp_path / "m.onnx")
+    entry = proto.metadata_props[0]
+    entry.value = replace(card, selftest=replace(card.selftest, output=wrong)).to_json()
+    (tmp_path / "m.onnx").write_bytes(proto.SerializeToString())
+    request = ExtractRequest(tmp_path / "in", tmp_path / "store", EmbedderLoader(tmp_path / "m.onnx"))
+    with pytest.raises(ModelError, match=r"m\.onnx: its self-test failed on onnxruntime"):
+        run_extraction(request)
+    assert not (tmp_path / "store").exists()
 
 
 def test_what_lies_beside_the_images_is_said_and_names_command_no_spreadsheet(tmp_path: Path) -> None:

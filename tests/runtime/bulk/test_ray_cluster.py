@@ -59,7 +59,7 @@ def test_sizes_that_are_none(wrong: dict[str, Any]) -> None:
 def test_options_that_exclude_each_other(
     tmp_path: Path, words: list[str], said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["extract", str(tmp_path), "-o", str(tmp_path / "out"), "--model", "absent.onnx", *words]) == 2
+    assert main(["extract", str(tmp_path / "a"), "-o", str(tmp_path / "out"), "--model", "absent.onnx", *words]) == 2
     error = capsys.readouterr().err
     assert said in error
     assert len(error.strip().splitlines()) == 1
@@ -86,7 +86,7 @@ def test_without_ray_the_extra_is_named(
     monkeypatch.setitem(sys.modules, "ray.data", None)
     with pytest.raises(MissingExtraError, match=r"pip install 'gloam\[ray\]'"), connected(Cluster()):
         pass
-    assert main(["extract", str(tmp_path), "-o", str(tmp_path / "o"), "--model", "m.onnx", "--on", "ray"]) == 2
+    assert main(["extract", str(tmp_path / "a"), "-o", str(tmp_path / "o"), "--model", "m.onnx", "--on", "ray"]) == 2
     assert "gloam[ray]" in capsys.readouterr().err
 
 

@@ -143,7 +143,16 @@ def test_parts_that_are_none(index: int, count: int) -> None:
 
 
 def test_options_of_tasks_go_together(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = ["extract", str(tmp_path), "-o", str(tmp_path / "out"), "--model", "absent.onnx", "--shard-index", "0"]
+    words = [
+        "extract",
+        str(tmp_path / "in"),
+        "-o",
+        str(tmp_path / "out"),
+        "--model",
+        "absent.onnx",
+        "--shard-index",
+        "0",
+    ]
     assert main(words) == 2
     assert "go together" in capsys.readouterr().err
     assert main([*words, "--num-shards", "2", "--hloc", "x.h5"]) == 2

@@ -1,8 +1,11 @@
+import json
+
 import numpy as np
 import pytest
 
 from gloam.errors import DataError, IncompatibleError, ModelError, UsageError
 from gloam.runtime.descriptors.whitening import Whitening
+from tests.damage import named_or_harmless
 
 
 def whitening(rows=4, columns=6, seed=0):
@@ -90,3 +93,22 @@ def test_files_that_are_none_are_refused(tmp_path):
     np.savez(tmp_path / "other.npz", weights=np.zeros(3))
     with pytest.raises(ModelError, match="not a whitening"):
         Whitening.load(tmp_path / "other.npz")
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
+def test_a_flipped_bit_of_a_file_is_named(tmp_path, suffix):
+    rng = np.random.default_rng(0)
+    path = tmp_path / f"w{suffix}"
+    Whitening(rng.normal(size=4), rng.normal(size=(3, 4)), "lw", {"space": "a" * 64}).save(path)
+
+    def read():
+        found = Whitening.load(path)
+        return found.sha256, found.provenance, found.name
+
+    assert named_or_harmless(path, read, 100) > 30
+
+
+def test_a_file_of_before_is_read(tmp_path):
+    said = json.dumps({"name": "pca", "provenance": {}})
+    np.savez(tmp_path / "w.npz", description=np.array(said), mean=np.zeros(3), projection=np.eye(3))
+    assert Whitening.load(tmp_path / "w.npz").name == "pca"

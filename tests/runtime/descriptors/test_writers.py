@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from gloam.data.kapture_io import read_global_features
-from gloam.errors import DataError
+from gloam.errors import DataError, IncompatibleError
 from gloam.runtime.descriptors.writers import write_hloc, write_kapture
 from tests.runtime.sources import random_source
 
@@ -49,3 +49,17 @@ def test_a_name_that_cannot_be_written_leaves_no_file(tmp_path: Path, bad: str) 
     with pytest.raises(DataError):
         write_hloc(source, tmp_path / "features.h5")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_two_models_do_not_share_a_type_of_features(tmp_path: Path) -> None:
+    first, other = random_source(20, 8), random_source(20, 8, prefix="query")
+    write_kapture(first, tmp_path, "gem")
+    assert write_kapture(other, tmp_path, "gem") == 20  # of one model: one set
+    assert len(read_global_features(tmp_path)[0]) == 40
+    other.space = "c" * 64
+    with pytest.raises(IncompatibleError, match=r"gem: holds features of another model.*--feature-type"):
+        write_kapture(other, tmp_path, "gem")
+    assert write_kapture(other, tmp_path, "gem2") == 20
+    (tmp_path / "reconstruction/global_features/gem/gloam.json").unlink()
+    with pytest.raises(IncompatibleError, match="or does not say of which"):
+        write_kapture(first, tmp_path, "gem")

@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from gloam.data.plain_opencv import plain_opencv
 from gloam.data.scene import Camera, Record, Scene
 from gloam.errors import DataError
-from gloam.runtime.localization.features import KaptureFeatures, SiftFeatures
+from gloam.runtime.localization.features import STEP, KaptureFeatures, SiftFeatures
 
 CAMERA = Camera("PINHOLE", 400, 100, (300.0, 300.0, 200.0, 50.0))
 
@@ -57,12 +58,13 @@ def test_keypoints_of_a_reduced_picture_are_scaled_back_per_axis(tmp_path: Path)
     grey = cv2.cvtColor(np.asarray(Image.open(given.image_path("a.png"))), cv2.COLOR_RGB2GRAY)
     small = cv2.resize(grey, (150, 38), interpolation=cv2.INTER_AREA)  # 37.5 rows become 38: the axes differ
     found = SiftFeatures(max_side=150).features(given, "a.png").keypoints
-    points, raw = cv2.SIFT.create(4096, contrastThreshold=0.02).detectAndCompute(small, None)
+    with plain_opencv():
+        points, raw = cv2.SIFT.create(4096, contrastThreshold=0.02).detectAndCompute(small, None)
     order = np.argsort([-point.response for point in points], kind="stable")
     expected = (np.array([points[row].pt for row in order]) + 0.5) * [400 / 150, 100 / 38] - 0.5
     np.testing.assert_allclose(found, expected, atol=1e-3)
     rooted = np.sqrt(raw[order] / raw[order].sum(axis=1, keepdims=True))
-    np.testing.assert_allclose(SiftFeatures(max_side=150).features(given, "a.png").descriptors, rooted, atol=1e-6)
+    np.testing.assert_allclose(SiftFeatures(max_side=150).features(given, "a.png").descriptors, rooted, atol=STEP / 2)
 
 
 def test_a_picture_of_the_largest_side_is_not_resized(tmp_path: Path) -> None:
@@ -77,9 +79,9 @@ def test_the_strongest_are_kept_and_descriptors_are_rooted(tmp_path: Path) -> No
     every, few = SiftFeatures().features(given, "a.png"), SiftFeatures(max_keypoints=10).features(given, "a.png")
     np.testing.assert_array_equal(few.keypoints, every.keypoints[:10])
     assert len(every.keypoints) > 20
-    np.testing.assert_allclose(np.linalg.norm(every.descriptors, axis=1), 1, atol=1e-5)
+    np.testing.assert_allclose(np.linalg.norm(every.descriptors, axis=1), 1, atol=2e-3)
     squares = every.descriptors.astype(np.float64) ** 2  # a root's squares are the histogram, which sums to 1
-    np.testing.assert_allclose(squares.sum(axis=1), 1, atol=1e-5)
+    np.testing.assert_allclose(squares.sum(axis=1), 1, atol=4e-3)  # but for the rounding
     assert np.median(squares.max(axis=1)) < 0.1
 
 

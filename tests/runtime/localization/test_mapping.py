@@ -19,6 +19,7 @@ from gloam.runtime.localization import mapping
 from gloam.runtime.localization.features import LocalFeatures
 from gloam.runtime.localization.mapping import PairMatcher, build_map, pairs_by_pose
 from gloam.runtime.localization.pose import localize_locally, localize_on_map
+from tests.damage import named_or_harmless
 
 CAMERA = Camera("PINHOLE", 640, 480, (500.0, 510.0, 320.0, 240.0))
 POINTS = np.random.default_rng(2).uniform([-2, -1.5, 5], [2, 1.5, 9], (120, 3))
@@ -113,6 +114,27 @@ def test_matches_come_in_the_order_asked_for_and_are_kept(tmp_path: Path, monkey
     again = matcher(tmp_path, tmp_path / "cache")
     np.testing.assert_array_equal(again.matches("a.png", "m.png"), forward)
     np.testing.assert_array_equal(again.features("a.png").keypoints, a.keypoints)
+
+
+def test_what_is_kept_and_damaged_or_anothers_is_computed_again(tmp_path: Path) -> None:
+    expected = matcher(tmp_path, tmp_path / "cache").matches("a.png", "m.png")
+    kept = sorted((tmp_path / "cache").rglob("*.npz"))
+    assert len(kept) == 3
+
+    def read() -> object:
+        given = matcher(tmp_path, tmp_path / "cache")
+        return given.matches("a.png", "m.png").tobytes(), [
+            given.features(name).keypoints.tobytes() for name in ("a.png", "m.png")
+        ]
+
+    first, second = (path for path in kept if path.parent.parent.name == "features")
+    for path in kept:
+        assert named_or_harmless(path, read, 6) == 0
+    content = first.read_bytes(), second.read_bytes()
+    first.write_bytes(content[1])
+    second.write_bytes(content[0])
+    np.testing.assert_array_equal(np.frombuffer(read()[0], np.uint32).reshape(-1, 2), expected)  # type: ignore[index]  # a tuple
+    assert (first.read_bytes(), second.read_bytes()) == content
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,10 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from gloam.data.images import resize_image
 from gloam.data.photometric import clahe
 from gloam.errors import ImageError, ModelError, UsageError
-from gloam.model_card import ModelCard, Photometric, TensorSpec
+from gloam.model_card import LITERATURE, NATIVE, InputRule, ModelCard, Photometric, TensorSpec
 from gloam.padding import PaddingProfile
 from gloam.runtime.models.local_features import LocalExtractor, strongest_first
 
@@ -75,6 +76,28 @@ def test_photometric_normalisation_is_applied_and_makes_another_space() -> None:
     picture = image(64, 80) // 4
     assert np.array_equal(lit([picture])[0].descriptors, plain([clahe(picture)])[0].descriptors)
     assert lit.space != plain.space
+
+
+def test_the_input_rule_is_followed_and_positions_stay_those_of_the_image_as_given() -> None:
+    picture = image(96, 200)
+    rule = InputRule(100)
+    small = resize_image(picture, rule)
+    plain = LocalExtractor(CellModel(), input_rule=NATIVE)([small])[0]  # type: ignore[arg-type]  # as above
+    extractor = LocalExtractor(CellModel(), input_rule=rule)  # type: ignore[arg-type]  # as above
+    found = extractor([picture])[0]
+    assert np.array_equal(found.descriptors, plain.descriptors)
+    assert (extractor.input_rule, extractor.space) != (LITERATURE, LocalExtractor(CellModel()).space)  # type: ignore[arg-type]
+    assert found.positions.max(0).tolist() == [199, 95]  # the model here places its cells beyond the image
+
+    class Left(CellModel):
+        def run(self, inputs: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
+            given = super().run(inputs)
+            return {**given, "positions": given["positions"] - 100 + np.float32(3.5)}  # the cells' own centres
+
+    reduced = LocalExtractor(Left(), input_rule=rule)([picture])[0]  # type: ignore[arg-type]  # as above
+    strongest = plain.attention.argmax()
+    row, column = divmod(int(np.argmax(Left().run({"images": small[None]})["attention"][0])), 100 // 8)
+    assert reduced.positions[strongest].tolist() == [16 * column + 7.5, 16 * row + 7.5]  # a cell is 16 px there
 
 
 def test_bad_input_is_one_line() -> None:

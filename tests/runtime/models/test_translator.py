@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
 from gloam.errors import ImageError, ModelError, UsageError
 from gloam.padding import PaddingProfile
+from gloam.runtime.backends.ort import OrtSession
 from gloam.runtime.backends.placement import Placement
 from gloam.runtime.backends.selftest import run_selftest
 from gloam.runtime.models.edge_detector import EdgeDetector
@@ -67,7 +71,7 @@ def test_what_is_no_image_or_too_large_is_refused(tmp_path: Path) -> None:
 def test_values_that_are_not_finite_are_named(tmp_path: Path) -> None:
     write_tiny_translator(tmp_path / "m.onnx", gain=3e38)
     with pytest.raises(ModelError, match="not finite"):
-        Translator.load(tmp_path / "m.onnx", Placement(threads=1))(images()[:2])
+        Translator(OrtSession(tmp_path / "m.onnx"))(images()[:2])  # past its self-test
 
 
 def test_a_specification_is_a_file_or_a_name(tmp_path: Path) -> None:
@@ -96,3 +100,18 @@ def test_edges_are_probabilities_and_grey_pictures(tmp_path: Path) -> None:
         Translator.load(tmp_path / "m.onnx")
     difference, tolerance = run_selftest(detector.session)
     assert difference <= tolerance
+
+
+@pytest.mark.parametrize(("kind", "load"), [("translator", load_translator), ("edges", EdgeDetector.load)])
+def test_a_model_that_computes_something_else_is_refused(
+    tmp_path: Path, kind: str, load: Callable[[Path], object]
+) -> None:
+    card = write_tiny_translator(tmp_path / "m.onnx", kind=kind)
+    assert card.selftest is not None
+    load(tmp_path / "m.onnx")
+    wrong = replace(card.selftest, output=tuple(value + 0.1 for value in card.selftest.output))
+    proto = onnx.load(tmp_path / "m.onnx")
+    proto.metadata_props[0].value = replace(card, selftest=wrong).to_json()
+    onnx.save(proto, tmp_path / "m.onnx")
+    with pytest.raises(ModelError, match=r"m\.onnx: its self-test failed on onnxruntime"):
+        load(tmp_path / "m.onnx")

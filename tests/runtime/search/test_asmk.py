@@ -9,7 +9,10 @@ import numpy.typing as npt
 import pytest
 
 from gloam.errors import DataError, GloamError, IncompatibleError, ModelError, UsageError
+from gloam.eval.retrieval.ground_truth import parse_ground_truth
+from gloam.eval.retrieval.scores import evaluate_scores
 from gloam.runtime.search.asmk import AsmkIndex, Codebook, pack
+from tests.damage import named_or_harmless
 
 Floats = npt.NDArray[np.float32]
 
@@ -135,6 +138,13 @@ def test_bad_input_is_one_line(tmp_path: Path) -> None:
     index = AsmkIndex(Codebook(codebook.centroids, space="a" * 64))
     broken = database[0].copy()
     broken[3, 0] = np.nan
+    codebook.save(tmp_path / "words.npz")
+    index.save(tmp_path / "nan.npz")
+    for path in (tmp_path / "words.npz", tmp_path / "nan.npz"):
+        with np.load(path) as kept:
+            arrays = dict(kept)
+        arrays["centroids"][0, 0] = np.nan
+        np.savez(path, **arrays)
     refusals: list[tuple[type[GloamError], str, object]] = [
         (DataError, "a.jpg: ASMK: local feature 3 is not finite", lambda: index.add("a.jpg", broken)),
         (IncompatibleError, "words have 32 dimensions", lambda: index.add("a.jpg", database[0][:, :20])),
@@ -142,6 +152,8 @@ def test_bad_input_is_one_line(tmp_path: Path) -> None:
         (DataError, "900 words need at least as many", lambda: Codebook.learn(database[0], 900)),
         (DataError, "codebook: local feature 3 is not finite", lambda: Codebook.learn(broken, 2)),
         (ModelError, "must be finite", lambda: Codebook(np.full((2, 2), np.nan, np.float32))),
+        (ModelError, r"words\.npz: codebook: .* must be finite", lambda: Codebook.load(tmp_path / "words.npz")),
+        (ModelError, r"nan\.npz: codebook: .* must be finite", lambda: AsmkIndex.load(tmp_path / "nan.npz")),
         (UsageError, "needs alpha > 0", lambda: AsmkIndex(codebook, alpha=0)),
         (ModelError, "no such file", lambda: AsmkIndex.load(tmp_path / "absent.npz")),
     ]
@@ -169,3 +181,36 @@ def test_an_index_whose_parts_do_not_fit_is_refused(tmp_path: Path) -> None:
     np.savez(tmp_path / "index.npz", **arrays)
     with pytest.raises(ModelError, match="do not fit together"):
         AsmkIndex.load(tmp_path / "index.npz")
+
+
+def test_a_flipped_bit_of_a_file_is_named(tmp_path: Path) -> None:
+    codebook, first, _ = places(4, 8)
+    index = AsmkIndex(codebook)
+    for number, features in enumerate(first):
+        index.add(f"{number}.jpg", features)
+    index.save(tmp_path / "index.npz")
+    codebook.save(tmp_path / "codebook.npz")
+
+    def read_index() -> object:
+        found = AsmkIndex.load(tmp_path / "index.npz")
+        arrays = (found.codebook.centroids, found._offsets, found._images, found._codes, found._norms)
+        return found.names, found.alpha, found.threshold, [array.tobytes() for array in arrays]
+
+    assert named_or_harmless(tmp_path / "index.npz", read_index, 60) > 40
+    read = lambda: Codebook.load(tmp_path / "codebook.npz").centroids.tobytes()  # noqa: E731  # one line
+    assert named_or_harmless(tmp_path / "codebook.npz", read, 60) > 40
+
+
+def test_images_of_the_map_that_failed_are_kept_with_the_index(tmp_path: Path) -> None:
+    features = np.random.default_rng(1).normal(size=(64, 8)).astype(np.float32)
+    index = AsmkIndex(Codebook.learn(features, 4))
+    index.add("a.jpg", features[:9])
+    index.save(tmp_path / "whole.npz")
+    index.failures = {"b.jpg": "truncated"}
+    index.save(tmp_path / "failed.npz")
+    assert AsmkIndex.load(tmp_path / "whole.npz").failures == {}
+    loaded = AsmkIndex.load(tmp_path / "failed.npz")
+    assert loaded.failures == {"b.jpg": "truncated"}
+    truth = parse_ground_truth({"imlist": ["a.jpg", "b.jpg"], "qimlist": ["q"], "gnd": [{"ok": [0, 1], "junk": []}]})
+    found = evaluate_scores({"q": loaded.search(features[:9])}, loaded.names, truth, failed=loaded.failures)
+    assert (found.failed_map, found.mAP) == (1, pytest.approx(0.5))

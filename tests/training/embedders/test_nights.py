@@ -6,13 +6,8 @@ from gloam.errors import StoreError, UsageError
 from gloam.networks.checkpoints import save_checkpoint
 from gloam.networks.translators import create_generator
 from gloam.runtime.models.formulas import create_classic
-from gloam.training.embedders.nights import (
-    NightCache,
-    NightRule,
-    TorchTranslator,
-    name_fraction,
-    open_night_maker,
-)
+from gloam.training.embedders.night_rule import NightRule, name_fraction
+from gloam.training.embedders.nights import NightCache, TorchTranslator, open_night_maker
 
 ALL = ("anchor", "positive", "negative")
 NAMES = [f"place/{number:05d}.jpg" for number in range(4000)]

@@ -17,7 +17,8 @@ from gloam.training.embedders.batch_norm import freeze_batch_norm
 from gloam.training.embedders.config import MetricConfig
 from gloam.training.embedders.epochs import MetricRun, tuple_loss
 from gloam.training.embedders.losses import contrastive_loss
-from gloam.training.embedders.nights import NightCache, NightRule
+from gloam.training.embedders.night_rule import NightRule
+from gloam.training.embedders.nights import NightCache
 from gloam.training.embedders.train import train_metric
 from gloam.training.embedders.tuples.images import Described, TupleImages, describe_images
 from gloam.training.embedders.tuples.mine import mine_epoch

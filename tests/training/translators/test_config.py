@@ -164,7 +164,36 @@ def test_a_missing_detector_is_one_line():
         TRAINERS["hedgan"][0](options)
 
 
-@pytest.mark.parametrize("text", ["[" * 5000, "{a: " * 5000, "- " * 5000, "a: !!int x"])
+def test_a_trainer_that_is_no_name_is_refused():
+    for trainer in ([], {}, 3, None):
+        with pytest.raises(UsageError, match="unknown trainer"):
+            fill_translator_config({"trainer": trainer}, "a.yaml")
+
+
+def test_aliases_of_yaml_are_read(tmp_path):
+    (tmp_path / "two.yaml").write_bytes(b"\xef\xbb\xbfa: &one {b: 1}\nc: *one\nd:\n  <<: *one\n")
+    assert read_mapping(tmp_path / "two.yaml") == {"a": {"b": 1}, "c": {"b": 1}, "d": {"b": 1}}
+    (tmp_path / "two.yaml").write_bytes(b"")
+    assert read_mapping(tmp_path / "two.yaml") == {}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[" * 5000,
+        "{a: " * 5000,
+        "- " * 5000,
+        "a: " + "[" * 80 + "]" * 80,
+        "a: !!int x",
+        "a: 1\na: 2",
+        "a: &a [*a]",
+        "a: 2001-99-99",
+        "? [a]\n: 1",
+        "a: \x1b",
+        "\n".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}' if n else 'lol'] * 9)}]" for n in range(9)),
+        "a: " + "x" * (1 << 20),
+    ],
+)
 def test_a_file_that_yaml_cannot_hold_is_one_line(tmp_path, text):
     (tmp_path / "deep.yaml").write_text(text)
     with pytest.raises(UsageError, match=r"deep\.yaml: not readable as YAML") as error:

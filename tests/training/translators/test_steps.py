@@ -12,6 +12,7 @@ from gloam.training.run_state import NEWEST_FILE
 from gloam.training.translators import steps as loop_module
 from gloam.training.translators.monitor import read_table
 from gloam.training.translators.steps import Clock, Loop
+from gloam.training.translators.train import train_translator
 from tests.training.translators.runs import curve, newest_state, small_config, tensors_of, train, write_images
 
 STEPS = 6
@@ -218,12 +219,28 @@ def test_another_run_in_the_folder_is_refused(images, whole, changes, message):
     assert "\n" not in str(caught.value)
 
 
-def test_a_state_that_cannot_be_read_is_named(images, tmp_path):
+def test_a_damaged_state_is_named_and_the_one_before_is_carried_on_from(images, whole, tmp_path):
     train(small_config(images), tmp_path)
-    state = tmp_path / "state" / f"step-{STEPS:08d}-rank0.pt"
-    state.write_bytes(state.read_bytes()[:1000])
+    states = sorted((tmp_path / "state").glob("step-*.pt"))
+    assert states[-1].name == f"step-{STEPS:08d}-rank0.pt"
+    flip(states[-1])
+    said = []
+    train_translator(small_config(images), tmp_path, say=said.append)
+    assert f"{states[-1]}: the state is damaged; looking for the save before it" in said
+    assert_same_state(whole[0], tmp_path)
+    for state in states:
+        state.write_bytes(state.read_bytes()[:1000])
     with pytest.raises(StoreError, match=r"rank0\.pt: the state is not readable; remove .*newest\.json"):
         train(small_config(images), tmp_path)
+    flip(tmp_path / "state" / NEWEST_FILE)
+    with pytest.raises(StoreError, match=r"newest\.json: the run's state is not readable"):
+        train(small_config(images), tmp_path)
+
+
+def flip(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 4
+    path.write_bytes(content)
 
 
 def test_precision_and_memory_layout(images, whole, tmp_path):

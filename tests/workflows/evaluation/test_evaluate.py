@@ -68,3 +68,17 @@ def test_options_that_do_not_go_together_are_refused_before_anything_is_read(
 def test_what_is_no_options_is_refused() -> None:
     with pytest.raises(UsageError, match="RetrievalOptions, LocalizationOptions or TranslationOptions"):
         evaluate({"query": "a"})  # type: ignore[arg-type]
+
+
+def test_methods_of_an_earlier_run_are_left_aside(tmp_path: Path) -> None:
+    truth = scene(tmp_path / "truth", 0)
+    for method in ("2b", "top1"):
+        scene(tmp_path / "results" / method, 0)
+    (tmp_path / "results" / "summary.json").write_text('{"methods": {"2b": {}}}')
+    found = evaluate(LocalizationOptions(tmp_path / "results", truth))
+    assert list(found.to_dict()["methods"]) == ["2b"]
+    assert found.to_dict()["left_aside"] == ["top1"]
+    assert found.to_text().endswith("left aside, of an earlier run: top1")
+    (tmp_path / "results" / "summary.json").write_text("{")
+    with pytest.raises(DataError, match=r"summary\.json: cannot be read"):
+        evaluate(LocalizationOptions(tmp_path / "results", truth))

@@ -1,27 +1,31 @@
 """EngineCard: what an engine was built from, for what, and whether it may run here.
 
-An engine is a cache of a model for one GPU and one TensorRT, never an artifact to ship. Its card, JSON beside the plan,
-holds the complete key: model fingerprint, TensorRT version, GPU, compute capability, driver, shapes and build options.
+An engine of TensorRT is a cache of a model for one GPU and one TensorRT, never an artifact to ship. An engine of
+TensorRT for RTX runs on every GPU of the architectures that it names, with the very version that built it. The card,
+JSON beside the plan, holds the complete key: model fingerprint, TensorRT version, GPU, compute capability and driver or
+architectures, shapes and build options. The key is an engine's identity: plans of one key differ in some bytes.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from gloam.errors import DeviceError, ModelError, UsageError
-from gloam.files import sha256_bytes, sha256_json, write_json
+from gloam.files import read_json, sha256_bytes, sha256_json, write_json
 from gloam.model_card import ModelCard, SelfTest
-from gloam.record import Written, fill_dataclass, to_json
+from gloam.record import Written, fill_dataclass, sparse, to_json
 from gloam.runtime.backends.cuda.device import GpuInfo
 
 SCHEMA = 1
 PLAN = "model.engine"  # of an engine folder; the card stands beside it under the same name
 SUFFIX = ".engine"
 BUILD_AGAIN = "build it here with `gloam engine`"
+BUILD_AGAIN_RTX = "build it again with `gloam engine --for rtx`"
+NAMES = {"tensorrt": "TensorRT", "rtx": "TensorRT for RTX"}
 
 
 @dataclass(frozen=True)
@@ -31,10 +35,12 @@ class EngineKey(Written):
     Attributes:
         fingerprint: of the model.
         tensorrt: version that built it.
-        gpu, compute_capability, driver: of the machine that built it.
+        gpu, compute_capability, driver: of the machine that built it; empty for RTX.
         heights, widths: sides of the optimisation profiles, pixels; every height with every width.
         batch: smallest, preferred and largest batch.
         options: of the build.
+        target: ``tensorrt``, or ``rtx`` for TensorRT for RTX.
+        architectures: RTX: of the GPUs that may run the engine, e.g. ``sm89``, in ascending order.
     """
 
     fingerprint: str
@@ -46,10 +52,17 @@ class EngineKey(Written):
     widths: tuple[int, ...]
     batch: tuple[int, int, int]
     options: Mapping[str, Any]
+    target: Literal["tensorrt", "rtx"] = sparse("tensorrt")
+    architectures: tuple[str, ...] = sparse(())
 
     def digest(self) -> str:
         """Hex sha256 of the key."""
-        return sha256_json(asdict(self))
+        return sha256_json(to_json(self))
+
+    @property
+    def build_again(self) -> str:
+        """What to do where the engine cannot be used."""
+        return BUILD_AGAIN_RTX if self.target == "rtx" else BUILD_AGAIN
 
 
 @dataclass(frozen=True)
@@ -83,13 +96,21 @@ class EngineCard(Written):
         first, larger = built(self.model.selftest), built(self.model.selftest_larger)
         return replace(self.model, profile=narrowed, selftest=first, selftest_larger=larger)
 
-    def expect_machine(self, gpu: GpuInfo, tensorrt: str, where: str) -> None:
-        """Refuse an engine that was built for another GPU or by another TensorRT.
+    def expect_machine(self, gpu: GpuInfo, where: str) -> None:
+        """Refuse an engine that was built for another GPU.
 
         Raises:
             DeviceError: names what the engine wants and what is here.
         """
         key = self.key
+        if key.target == "rtx":
+            here = _architecture(gpu)
+            if here not in key.architectures:
+                raise DeviceError(
+                    f"{where}: an engine for {', '.join(key.architectures)}, but this machine has {gpu.name} "
+                    f"({here}); {BUILD_AGAIN_RTX} --gpu {here}"
+                )
+            return
         level = key.options.get("hardware", "same-gpu")
         same_capability = key.compute_capability == gpu.compute_capability
         fits = {
@@ -102,17 +123,27 @@ class EngineCard(Written):
                 f"{where}: an engine for {key.gpu} (compute capability {key.compute_capability}, {level}), but this "
                 f"machine has {gpu.name} ({gpu.compute_capability}); {BUILD_AGAIN}"
             )
+
+    def expect_version(self, tensorrt: str, where: str) -> None:
+        """Refuse an engine of another TensorRT.
+
+        Raises:
+            DeviceError: names what the engine wants and what is here.
+        """
+        key = self.key
         built, here = _version(key.tensorrt), _version(tensorrt)
         compatible = bool(key.options.get("version_compatible")) and built[0] == here[0] and built <= here
         if key.tensorrt != tensorrt and not compatible:
-            raise DeviceError(f"{where}: an engine of TensorRT {key.tensorrt}, but {tensorrt} is here; {BUILD_AGAIN}")
+            raise DeviceError(
+                f"{where}: an engine of {NAMES[key.target]} {key.tensorrt}, but {tensorrt} is here; {key.build_again}"
+            )
 
     def expect_model(self, fingerprint: str, where: str) -> None:
         """Refuse an engine of another model."""
         if self.key.fingerprint != fingerprint:
             raise ModelError(
                 f"{where}: an engine of the model {self.key.fingerprint[:12]}, but {fingerprint[:12]} is asked for; "
-                f"{BUILD_AGAIN}"
+                f"{self.key.build_again}"
             )
 
     def write(self, plan: Path) -> None:
@@ -144,6 +175,11 @@ def card_path(plan: Path) -> Path:
     return plan.with_suffix(".json")
 
 
+def kernels_path(plan: Path, gpu: GpuInfo) -> Path:
+    """Where the kernels stand that TensorRT for RTX compiled for a GPU."""
+    return plan.with_suffix(f".{_architecture(gpu)}.kernels")
+
+
 def read_engine_card(plan: Path) -> EngineCard:
     """The card of a plan.
 
@@ -152,7 +188,7 @@ def read_engine_card(plan: Path) -> EngineCard:
     """
     file = card_path(plan)
     try:
-        value = json.loads(file.read_text(encoding="utf-8"))
+        value = read_json(file)
     except FileNotFoundError as error:
         raise ModelError(f"{plan}: {file.name}, the engine's card, is not beside it; {BUILD_AGAIN}") from error
     except (OSError, ValueError) as error:
@@ -181,11 +217,16 @@ def read_plan(plan: Path, card: EngineCard) -> bytes:
     except OSError as error:
         raise ModelError(f"{plan}: the engine is not readable ({error.strerror})") from error
     if len(content) < card.plan_bytes:
-        raise ModelError(f"{plan}: the engine is truncated, {len(content)} of {card.plan_bytes} bytes; {BUILD_AGAIN}")
+        again = card.key.build_again
+        raise ModelError(f"{plan}: the engine is truncated, {len(content)} of {card.plan_bytes} bytes; {again}")
     if sha256_bytes(content) != card.plan_sha256:
-        raise ModelError(f"{plan}: not the engine that its card describes (another sha256); {BUILD_AGAIN}")
+        raise ModelError(f"{plan}: not the engine that its card describes (another sha256); {card.key.build_again}")
     return content
 
 
 def _version(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in text.split(".") if part.isdigit()) or (0,)
+
+
+def _architecture(gpu: GpuInfo) -> str:
+    return f"sm{gpu.compute_capability.replace('.', '')}"

@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from gloam.errors import DeviceError, ModelError
 from gloam.runtime.backends.cuda.device import Array, Device, DeviceBuffer, Graph, PinnedBuffer, Resource
-from gloam.runtime.backends.tensorrt.api import EngineLog, EngineProfile, Tensor
+from gloam.runtime.backends.tensorrt.api import EngineLog, EngineProfile, RuntimeCache, Tensor
 
 ADVICE = "run `gloam doctor`, or build the engine again"
 
@@ -45,13 +45,15 @@ class Context:
 
 @dataclass(frozen=True)
 class Runner:
-    """What the lanes of a session share: the module, the engine, its tensors, the device and the log."""
+    """What the lanes of a session share: the module, the engine, its tensors, the device, the log, and for RTX what
+    was compiled."""
 
     trt: Any
     engine: Any
     tensors: tuple[Tensor, ...]
     device: Device
     log: EngineLog
+    compiled: RuntimeCache | None = None
 
 
 class Lane:
@@ -161,8 +163,8 @@ class Lane:
 
     def _new_context(self, profile: EngineProfile) -> Context:
         runner = self._runner
-        strategy = runner.trt.ExecutionContextAllocationStrategy.USER_MANAGED
-        handle = runner.engine.create_execution_context(strategy)
+        managed = runner.trt.ExecutionContextAllocationStrategy.USER_MANAGED
+        handle = runner.engine.create_execution_context(managed if runner.compiled is None else runner.compiled.config)
         if handle is None:
             raise runner.log.failure("TensorRT could not create an execution context", ADVICE)
         if not handle.set_optimization_profile_async(profile.index, self._stream.handle):

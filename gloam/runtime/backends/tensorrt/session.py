@@ -20,21 +20,31 @@ from gloam.runtime.backends.facts import BackendFacts
 from gloam.runtime.backends.tensorrt.api import (
     EngineLog,
     EngineProfile,
+    RuntimeCache,
     Tensor,
     engine_profiles,
     engine_tensors,
+    load_rtx,
     load_tensorrt,
     make_logger,
     start_library,
 )
-from gloam.runtime.backends.tensorrt.engine_card import BUILD_AGAIN, plan_path, read_engine_card, read_plan
+from gloam.runtime.backends.tensorrt.engine_card import (
+    BUILD_AGAIN,
+    kernels_path,
+    plan_path,
+    read_engine_card,
+    read_plan,
+)
 from gloam.runtime.backends.tensorrt.lane import Lane, Runner
 
 CONTEXTS = 2  # one computes while the other copies
 
 
 class TensorRTSession:
-    """An engine on a GPU.
+    """An engine on a GPU, of TensorRT or of TensorRT for RTX.
+
+    The latter compiles its kernels at the first run on a GPU; they are kept beside the engine for the next load.
 
     A batch larger than the engine takes is cut; the parts run over several execution contexts, copies of one beside the
     computing of another. Where the GPU's memory runs out in the middle, the parts are halved and the run carries on.
@@ -76,11 +86,15 @@ class TensorRTSession:
         engine_card = read_engine_card(plan)
         if fingerprint is not None:
             engine_card.expect_model(fingerprint, self._where)
-        trt = load_tensorrt()
+        content = read_plan(plan, engine_card)
+        rtx = engine_card.key.target == "rtx"
+        trt = load_rtx() if rtx else load_tensorrt()
+        engine_card.expect_version(trt.__version__, self._where)
         self.device = open_device() if device is None else device
-        engine_card.expect_machine(self.device.info, trt.__version__, self._where)
+        engine_card.expect_machine(self.device.info, self._where)
         self._lock = threading.Lock()
         self._lanes: list[Lane] = []
+        self._ran: set[int] = set()  # profiles whose kernels are compiled
         self._log = EngineLog()
         self._logger = make_logger(trt, self._log)
         with self.device.current():
@@ -88,9 +102,10 @@ class TensorRTSession:
             if engine_card.key.options.get("version_compatible"):
                 # Such a plan brings code for the host; its sha256 is that of the card by now.
                 self._runtime.engine_host_code_allowed = True
-            engine = self._runtime.deserialize_cuda_engine(read_plan(plan, engine_card))
+            engine = self._runtime.deserialize_cuda_engine(content)
+            del content  # it may be large, and the engine has its own copy
             if engine is None:
-                raise self._log.failure(f"{plan}: TensorRT cannot read the engine", BUILD_AGAIN)
+                raise self._log.failure(f"{plan}: TensorRT cannot read the engine", engine_card.key.build_again)
             self.card: ModelCard = engine_card.session_card()
             self._tensors = engine_tensors(trt, engine, self._where)
             self._inputs = {tensor.name: tensor for tensor in self._tensors if tensor.is_input}
@@ -98,7 +113,9 @@ class TensorRTSession:
             self._profiles = {
                 profile.shape: profile for profile in engine_profiles(engine, self._tensors, self.card.inputs[0].name)
             }
-            runner = Runner(trt, engine, self._tensors, self.device, self._log)
+            kernels = kernels_path(plan, self.device.info)
+            self._compiled = RuntimeCache(trt, engine, kernels) if rtx else None
+            runner = Runner(trt, engine, self._tensors, self.device, self._log, self._compiled)
             self._lanes = [Lane(runner, cuda_graphs) for _ in range(contexts)]
         self._limits = {
             shape: min(batch or profile.batch[2], profile.batch[2]) for shape, profile in self._profiles.items()
@@ -106,7 +123,7 @@ class TensorRTSession:
         self.fingerprint = engine_card.key.fingerprint
         gpu = self.device.info
         self.backend = BackendFacts(
-            "tensorrt",
+            "tensorrt-rtx" if rtx else "tensorrt",
             (gpu.name,),
             self.card.precision,
             device="cuda",
@@ -145,11 +162,16 @@ class TensorRTSession:
                 self._settle()
                 raise
             self._note_graphs()
+            if self._compiled is not None and profile.index not in self._ran:
+                self._ran.add(profile.index)
+                self._compiled.save()
         return {spec.name: outputs[spec.name] for spec in self.card.outputs}
 
     def close(self) -> None:
         """Give the GPU's memory back; the session runs nothing afterwards."""
         with self._lock, self.device.current():
+            if self._compiled is not None and self._lanes:
+                self._compiled.save()
             for lane in self._lanes:
                 lane.close()
             self._lanes = []

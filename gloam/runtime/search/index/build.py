@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from gloam.errors import DataError, IncompatibleError, StoreError, UsageError, require
+from gloam.runtime.descriptors.reading import marked
 from gloam.runtime.descriptors.source import DescriptorSource, finite_blocks
 from gloam.runtime.descriptors.writers import replaced_when_whole
 from gloam.runtime.search.index.card import (
@@ -152,7 +153,7 @@ def write_index(faiss: ModuleType, index: Any, path: Path) -> None:
 
 def stated_options(store: DescriptorSource) -> dict[str, Any]:
     """How the images of a store were read, as its manifest states it."""
-    return dict(getattr(store, "manifest", {}).get("job", {}).get("options", {}))
+    return marked(getattr(store, "manifest", {}).get("job", {}).get("options", {}))
 
 
 def _train(

@@ -8,10 +8,10 @@ with their checksums, and it is replaced last. New content goes to names that th
 from __future__ import annotations
 
 import contextlib
-import json
+import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -19,12 +19,24 @@ from typing import Any
 import numpy as np
 
 from gloam.errors import DataError, IncompatibleError, StoreError, UsageError
-from gloam.files import atomic_write, bad_name, sha256_file, write_json
+from gloam.files import (
+    atomic_write,
+    bad_name,
+    read_file,
+    read_json,
+    read_sealed,
+    sealed_json,
+    sha256_file,
+    write_bytes,
+    write_json,
+)
 from gloam.record import fill_dataclass
+from gloam.runtime.descriptors.reading import marked, space_of
 
 SCHEMA = 2
 READABLE = (1, 2)  # 1 had one file, and no search settings, recall or sizes
 INDEX, NAMES, CARD = "index.faiss", "names.txt", "index.json"
+BEGUN = "begun.json"  # names of the files that are being written, so that what a kill leaves of them is known as ours
 OURS = re.compile(r"(index(-\d+)?(\.\d+)?\.faiss|names(\.\d+)?\.txt)")
 READING = ("max_side", "stretch", "photometric", "fast_decode")  # options that decide how an image was read
 
@@ -48,6 +60,7 @@ class IndexCard:
         recall: measured at build with those parameters: ``recall@1``, ``recall@10``, ``queries``, ``target`` and
             ``vectors``, how many there were at the time. Empty for an exact index and after a merge.
         training: ``vectors`` that it learned from, ``seed`` and ``device``; empty where it learns nothing.
+        added: checksum of the names and descriptors that were added last; empty where none were.
     """
 
     space: str
@@ -65,6 +78,7 @@ class IndexCard:
     search: dict[str, int] = field(default_factory=dict)
     recall: dict[str, float] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)
+    added: str = ""
     schema: int = SCHEMA
 
 
@@ -84,13 +98,18 @@ def read_index_card(folder: Path) -> IndexCard:
     """
     path = folder / CARD
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = read_sealed(path)
         if value["schema"] not in READABLE:
             known = " and ".join(map(str, READABLE))
             raise StoreError(f"{path}: an index of schema {value['schema']!r}, this gloam reads {known}; build again")
         card = fill_dataclass(IndexCard, value, "card")
+        card = replace(card, space=space_of(card.space, card.options), options=marked(card.options))
         if {*card.files, card.names} != set(card.sha256):
             raise ValueError("files and checksums do not belong together")
+        if not card.files or card.count < 1 or card.metric != "cosine":
+            raise ValueError(f"{card.count} vectors in {len(card.files)} files by metric {card.metric!r}")
+        if elsewhere := [name for name in card.sha256 if bad_name(name) or "/" in name or name in (".", CARD)]:
+            raise ValueError(f"{elsewhere[0]!r} is no file of an index")
         return card
     except OSError as error:
         raise StoreError(f"{folder}: not an index, or one that was not finished; run `gloam index` again") from error
@@ -125,8 +144,15 @@ def check_files(folder: Path, card: IndexCard, *, sizes_only: bool = False) -> N
 
 
 def read_names(folder: Path, card: IndexCard) -> list[str]:
-    """Names of the images, in the order of the vectors."""
-    return (folder / card.names).read_text(encoding="utf-8").split("\n")[:-1]
+    """Names of the images, in the order of the vectors.
+
+    Raises:
+        StoreError: they cannot be read.
+    """
+    try:
+        return read_file(folder / card.names).decode("utf-8").split("\n")[:-1]
+    except (OSError, ValueError) as error:
+        raise StoreError(f"{folder / card.names}: cannot be read ({error}); build the index again") from error
 
 
 def write_names(path: Path, names: Iterable[str]) -> None:
@@ -151,23 +177,29 @@ def new_files(folder: Path, shards: int, *, after: int = 0) -> Iterator[NewFiles
         shards: FAISS files to name; one of a single file has no number.
         after: number of the first, where the files follow shards that stay.
     """
-    _remove_strays(folder)
+    if os.path.lexists(folder) and not os.path.isdir(folder):
+        raise StoreError(f"{folder}: is a file, where an index needs a folder; choose another output folder")
+    remove_strays(folder)
     numbers = range(after, after + shards)
     stems = ["index"] if shards == 1 and not after else [f"index-{number:05d}" for number in numbers]
     fresh = NewFiles([_fresh(folder, stem, ".faiss") for stem in stems], _fresh(folder, "names", ".txt"))
+    write_json(folder / BEGUN, [*fresh.files, fresh.names])
     try:
         yield fresh
     except BaseException:
         named = _named(folder) or set()  # the card may already be the new one
-        for name in {*fresh.files, fresh.names} - named:
+        for name in {*fresh.files, fresh.names, BEGUN} - named:
             (folder / name).unlink(missing_ok=True)
         raise
 
 
 def publish(folder: Path, card: IndexCard) -> None:
     """Replace the card, which makes the new files the index, and remove files of ours that it does not name."""
-    write_json(folder / CARD, asdict(card))
-    _remove_strays(folder)
+    stated = asdict(card)
+    if not card.added:  # cards of an index as it was built are what they were
+        del stated["added"]
+    write_bytes(folder / CARD, sealed_json(stated))
+    remove_strays(folder)
 
 
 def sums_and_sizes(folder: Path, names: Sequence[str]) -> tuple[dict[str, str], dict[str, int]]:
@@ -207,14 +239,20 @@ def expect_new_names(known: set[str], names: Iterable[str], where: str) -> None:
         known.add(name)
 
 
-def _remove_strays(folder: Path) -> None:
-    """Remove files of ours that the card does not name; none where no card says which are the index."""
+def remove_strays(folder: Path) -> None:
+    """Remove files of ours that the card does not name; where there is no card, those that a killed build had begun."""
     named = _named(folder)
-    if named is None:
-        return
-    for path in folder.iterdir():
-        if OURS.fullmatch(path.name) and path.name not in named:
-            path.unlink(missing_ok=True)
+    if named is not None:
+        strays = [path.name for path in folder.iterdir() if path.name not in named]
+    else:
+        try:
+            strays = [str(name) for name in read_json(folder / BEGUN)]
+        except (OSError, ValueError, TypeError):
+            return  # nothing says whose files these are
+    for name in strays:
+        if OURS.fullmatch(name):
+            (folder / name).unlink(missing_ok=True)
+    (folder / BEGUN).unlink(missing_ok=True)
 
 
 def _named(folder: Path) -> set[str] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 from collections.abc import Sequence
 from dataclasses import replace
@@ -10,9 +11,10 @@ from pathlib import Path
 from gloam.errors import DataError, IncompatibleError, StoreError, UsageError, require
 from gloam.files import sha256_file
 from gloam.model_card import expect_same_space
-from gloam.runtime.descriptors.source import DescriptorSource
+from gloam.runtime.descriptors.reading import stated_rule
+from gloam.runtime.descriptors.source import DescriptorSource, finite_blocks
 from gloam.runtime.descriptors.writers import replaced_when_whole
-from gloam.runtime.search.index.build import stated_options, write_vectors
+from gloam.runtime.search.index.build import BLOCK, stated_options, write_vectors
 from gloam.runtime.search.index.card import (
     CARD,
     SCHEMA,
@@ -25,6 +27,7 @@ from gloam.runtime.search.index.card import (
     publish,
     read_index_card,
     read_names,
+    remove_strays,
     sums_and_sizes,
     write_names,
 )
@@ -35,7 +38,8 @@ def add_to_index(store: DescriptorSource, folder: str | Path) -> IndexCard:
     """Add the images of a store to an index; nothing is learned anew, and the search settings stay.
 
     A single file is written again with the new vectors; a sharded index gets one more shard. The recall in the card
-    stays that of the build, with its number of vectors.
+    stays that of the build, with its number of vectors. What has just been added is not added again, so that the same
+    call carries on after a kill at any moment.
 
     Args:
         store: descriptors of the index's space.
@@ -49,17 +53,23 @@ def add_to_index(store: DescriptorSource, folder: str | Path) -> IndexCard:
     faiss = require("faiss", "cpu", "add to an index")
     place = Path(folder)
     card = read_index_card(place)
-    expect_same_space(card.space, store.space, "the store to add")
+    options = stated_options(store)
+    rules = stated_rule(card.options), stated_rule(options)
+    expect_same_space(card.space, store.space, "the store to add", rules)
     if (store.dimension, store.metric) != (card.dimension, card.metric):
         raise IncompatibleError(
             f"{place}: descriptors of {store.dimension} values by {store.metric}, those of the index have "
             f"{card.dimension} by {card.metric}"
         )
-    expect_same_reading(card.options, stated_options(store), "the store to add")
+    expect_same_reading(card.options, options, "the store to add")
     if not store.names:
         raise DataError(f"{place}: the store holds no descriptors, there is nothing to add")
     check_files(place, card)
     names = read_names(place, card)
+    added = _content(store)
+    if card.added == added and names[-len(store.names) :] == list(store.names):
+        remove_strays(place)
+        return card
     expect_new_names(set(names), store.names, str(place))
     sharded = len(card.files) > 1
     try:
@@ -85,9 +95,18 @@ def add_to_index(store: DescriptorSource, folder: str | Path) -> IndexCard:
             names=new.names,
             sha256={name: card.sha256[name] for name in kept} | sums,
             sizes={name: (place / name).stat().st_size for name in kept} | sizes,
+            added=added,
         )
         publish(place, grown)
     return grown
+
+
+def _content(store: DescriptorSource) -> str:
+    """Checksum of names and descriptors."""
+    digest = hashlib.sha256("\n".join(store.names).encode())
+    for _, rows in finite_blocks(store, BLOCK):
+        digest.update(rows.astype("<f4").tobytes())
+    return digest.hexdigest()
 
 
 def merge_indexes(folders: Sequence[str | Path], output: str | Path) -> IndexCard:
@@ -117,7 +136,8 @@ def merge_indexes(folders: Sequence[str | Path], output: str | Path) -> IndexCar
     known: set[str] = set()
     names: list[str] = []
     for place, card in zip(places, cards, strict=True):
-        expect_same_space(first.space, card.space, str(place))
+        rules = stated_rule(first.options), stated_rule(card.options)
+        expect_same_space(first.space, card.space, str(place), rules)
         if (card.factory, card.dimension, card.metric) != (first.factory, first.dimension, first.metric):
             raise IncompatibleError(
                 f"{place}: an index {card.factory!r} of {card.dimension} values, {places[0]} is "
@@ -152,6 +172,7 @@ def merge_indexes(folders: Sequence[str | Path], output: str | Path) -> IndexCar
             sizes=sizes,
             search={key: max(card.search.get(key, 0) for card in cards) for key in sorted(settings)},
             recall={},
+            added="",
         )
         publish(target, merged)
     return merged

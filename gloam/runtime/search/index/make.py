@@ -28,6 +28,7 @@ class IndexRequest:
         kind, memory: see :func:`~gloam.runtime.search.index.choice.plan_index`.
         factory: FAISS factory string, instead of both.
         train_samples, seed, shards, recall, device: see :func:`~gloam.runtime.search.index.build.build_index`.
+        trust: see :meth:`gloam.runtime.descriptors.store.DescriptorStore.open`.
 
     Raises:
         UsageError: none or several of the three, or options that do not go together.
@@ -45,6 +46,7 @@ class IndexRequest:
     shards: int = 1
     recall: float = 0.95
     device: str = "cpu"
+    trust: bool = False
 
     def __post_init__(self) -> None:
         if sum(value is not None for value in (self.store, self.add, self.merge)) != 1:
@@ -93,9 +95,11 @@ def make_index(request: IndexRequest) -> MadeIndex:
     if request.merge is not None:
         return MadeIndex(request.output, merge_indexes(request.merge, request.output))
     if request.add is not None:
-        return MadeIndex(request.output, add_to_index(DescriptorStore.open(request.add), request.output))
+        return MadeIndex(
+            request.output, add_to_index(DescriptorStore.open(request.add, trust=request.trust), request.output)
+        )
     assert request.store is not None  # one of the three
-    store = DescriptorStore.open(request.store)
+    store = DescriptorStore.open(request.store, trust=request.trust)
     factory, plan = request.factory, None
     if factory is None:
         plan = plan_index(len(store), store.dimension, kind=request.kind or "auto", memory=request.memory)

@@ -73,7 +73,9 @@ class DescriptorIndex:
         return cls.open(folder)
 
     @classmethod
-    def open(cls, folder: str | Path, *, mmap: bool = False, device: str = "cpu") -> DescriptorIndex:
+    def open(
+        cls, folder: str | Path, *, mmap: bool = False, device: str = "cpu", trust: bool = False
+    ) -> DescriptorIndex:
         """Open an index and check its files against its card.
 
         Args:
@@ -82,6 +84,7 @@ class DescriptorIndex:
                 checked then, for a checksum would read them whole: a truncated file is found, a flipped bit is not.
                 An exact search touches everything; the codes of a fast-scan inverted file are read into memory.
             device: ``cpu``, ``cuda`` or ``auto``.
+            trust: compare sizes instead of checksums without ``mmap``, too; a checksum takes about a second a gigabyte.
 
         Raises:
             StoreError: not an index, unfinished, of another schema, or damaged.
@@ -93,7 +96,7 @@ class DescriptorIndex:
         place = Path(folder)
         faiss = require("faiss", "cpu", "search an index")
         card = read_index_card(place)
-        check_files(place, card, sizes_only=mmap)
+        check_files(place, card, sizes_only=mmap or trust)
         names = read_names(place, card)
         flags = getattr(faiss, "IO_FLAG_MMAP_IFC", faiss.IO_FLAG_MMAP) if mmap else 0
         parts = []
@@ -107,7 +110,7 @@ class DescriptorIndex:
                     f"{place / name}: vectors of {parts[-1].d} values, {card.dimension} are stated; build again"
                 )
         total = sum(part.ntotal for part in parts)
-        if total != len(names):
+        if not total == len(names) == card.count:
             raise StoreError(f"{place}: {total} vectors for {len(names)} names; build the index again")
         return cls(place, card, names, parts, faiss, "cpu" if mmap else device)
 

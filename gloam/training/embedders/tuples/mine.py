@@ -10,7 +10,7 @@ import numpy.typing as npt
 from gloam.data.retrieval_sets.sets import RetrievalSet
 from gloam.errors import DataError
 from gloam.training.embedders.config import MetricConfig
-from gloam.training.embedders.nights import NightRule
+from gloam.training.embedders.night_rule import NightRule
 from gloam.training.embedders.tuples.diverse_anchors import diverse_anchors
 from gloam.training.embedders.tuples.hard_negatives import hard_negatives
 from gloam.training.embedders.tuples.images import Described, TupleImages

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from gloam.export.engine.build import build_engine
-from tests.fakes.fixtures import gpu, onnx_file, trt
+from tests.fakes.fixtures import gpu, onnx_file, rtx, trt
 from tests.fakes.tensorrt import FakeTensorRT
 
-__all__ = ["engine", "gpu", "onnx_file", "trt"]
+__all__ = ["engine", "gpu", "onnx_file", "rtx", "trt"]
 
 
 @pytest.fixture

@@ -13,16 +13,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gloam.export.engine.build import BuildOptions, build_engine
+from gloam.export.engine.build import build_engine
+from gloam.export.engine.options import BuildOptions
+from gloam.runtime.backends.tensorrt.api import ARCHITECTURES
 from gloam.runtime.backends.tensorrt.session import TensorRTSession
 from tests.fakes.bindings import parse_signature
 from tests.fakes.cuda import FakeDevice
 from tests.fakes.tensorrt import FakeTensorRT
 from tests.fakes.trt_api import (
+    CLASSIC_ALONE,
     ENUMS,
     FUNCTIONS,
     METHODS,
     PROPERTIES,
+    RTX_METHODS,
+    RTX_PROPERTIES,
     VERSIONS,
     description,
     dump_path,
@@ -47,8 +52,10 @@ def test_the_list_is_exactly_what_a_build_and_a_run_look_up(
         build_engine(onnx_file, tmp_path / name, choice)
     with TensorRTSession(tmp_path / "a") as session:
         session.run({"images": np.zeros((1, 256, 256, 3), np.uint8), "sizes": np.ones((1, 2), np.int32)})
-    # What only a failure or an engine without activations looks up:
-    rest = {"ParserError.node_name", "ParserError.node_operator", "ParserError.desc"}
+    # What only a failure, a network with layers or an engine without activations looks up:
+    rest = {"INetworkDefinition.get_layer", "ILayer.get_output", "ILayer.num_outputs", "ILayer.type"}
+    rest |= {"ITensor.dtype", "ITensor.is_shape_tensor"}
+    rest |= {"ParserError.node_name", "ParserError.node_operator", "ParserError.desc"}
     rest |= {"OnnxParser.num_errors", "OnnxParser.get_error", "ICudaEngine.get_device_memory_size_for_profile_v2"}
     version = trt.__version__.removesuffix(".0.1")
     assert trt.used | rest == used_names(version)
@@ -70,10 +77,32 @@ def test_every_name_of_the_list_is_in_the_dump_of_the_bindings(version: str) -> 
                 for signature in offered
             ), f"{owner}.{name}({parameters}) is not among {offered}"
     for owner, properties in PROPERTIES.items():
-        assert properties.items() <= api["classes"][owner]["properties"].items()
+        offered = api["classes"][owner]["properties"]
+        assert all(wanted in offered.get(name, "") for name, wanted in properties.items()), owner
     for owner, members in ENUMS.items():
         for name, span in members.items():
             assert (name in api["enums"][owner]) == in_version(span, version)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("tensorrt_rtx") is None, reason="TensorRT for RTX is not installed")
+def test_every_name_that_is_used_of_rtx_is_in_the_installed_module() -> None:
+    """TensorRT for RTX loads without a driver, so its own module is asked."""
+    import tensorrt_rtx
+
+    wanted = {
+        f"{owner}.{name}" for rows in (RTX_METHODS, RTX_PROPERTIES) for owner, names in rows.items() for name in names
+    }
+    classic = {name for name in used_names("11.4") if not name.startswith(CLASSIC_ALONE)}
+    for dotted in sorted(wanted | classic):
+        owner, name = dotted.split(".")
+        assert hasattr(getattr(tensorrt_rtx, owner), name), dotted
+    for owner, methods in RTX_METHODS.items():
+        for name, parameters in methods.items():
+            said = getattr(getattr(tensorrt_rtx, owner), name).__doc__
+            for parameter in filter(None, parameters.split(", ")):
+                assert f"{parameter.split(':')[0]}:" in said, f"{owner}.{name} has no {parameter}"
+    members = set(tensorrt_rtx.ComputeCapability.__members__) - {"NONE", "CURRENT"}
+    assert members == {name.upper() for name in ARCHITECTURES}
 
 
 @pytest.mark.parametrize("version", VERSIONS)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from gloam.errors import DataError, IncompatibleError, StoreError, UsageError
+from gloam.files import sha256_file
 from gloam.runtime.search.index import DescriptorIndex, build_index
 from tests.runtime.sources import random_source
 
@@ -108,3 +110,29 @@ def test_a_failed_rebuild_leaves_the_index_that_was_there(tmp_path: Path) -> Non
         build_index(broken, tmp_path)
     assert DescriptorIndex.open(tmp_path).card == card
     assert sorted(path.name for path in tmp_path.iterdir()) == ["index.faiss", "index.json", "names.txt"]
+
+
+@pytest.mark.parametrize("name", ["../other/index.faiss", "/etc/passwd", "a/b", "..", "index.json", "a\x1b.faiss"])
+@pytest.mark.parametrize("key", ["files", "names"])
+def test_a_card_that_names_a_file_elsewhere_is_refused(tmp_path: Path, name: str, key: str) -> None:
+    build_index(random_source(10, 8), tmp_path / "other")
+    build_index(random_source(10, 8), tmp_path / "index")
+    path = tmp_path / "index" / "index.json"
+    card = json.loads(path.read_text())
+    old = card[key][0] if key == "files" else card[key]
+    card[key] = [name] if key == "files" else name
+    card["sha256"][name] = card["sha256"].pop(old)
+    path.write_text(json.dumps(card))
+    with pytest.raises(StoreError, match=r"index\.json: damaged \(.* is no file of an index\)"):
+        DescriptorIndex.open(tmp_path / "index")
+
+
+def test_names_that_are_no_text_are_one_line(tmp_path: Path) -> None:
+    build_index(random_source(10, 8), tmp_path)
+    (tmp_path / "names.txt").write_bytes(b"\xff\n" * 10)
+    card = json.loads((tmp_path / "index.json").read_text())
+    card["sha256"]["names.txt"] = sha256_file(tmp_path / "names.txt")
+    card["sizes"]["names.txt"] = 20
+    (tmp_path / "index.json").write_text(json.dumps(card))
+    with pytest.raises(StoreError, match=r"names\.txt: cannot be read"):
+        DescriptorIndex.open(tmp_path)

@@ -10,6 +10,7 @@ import pytest
 
 from gloam.errors import DataError, GloamError, IncompatibleError, StoreError, UsageError
 from gloam.runtime.search.index import DescriptorIndex, add_to_index, build_index, merge_indexes
+from tests.damage import named_or_harmless
 from tests.runtime.search.index.clustered import clustered
 from tests.runtime.sources import MemorySource, random_source
 
@@ -113,6 +114,55 @@ def test_an_interrupted_addition_leaves_the_index(tmp_path: Path, shards: int, m
     assert len(list(tmp_path.iterdir())) == shards + 2
 
 
+class Killed(BaseException):
+    """A process that ends here and cleans nothing up."""
+
+
+@pytest.mark.parametrize("begun", [True, False])
+def test_a_build_after_a_kill_has_the_bytes_and_names_of_an_undisturbed_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, begun: bool
+) -> None:
+    old, new = random_source(20, 8, 1, "a"), random_source(30, 8, 2, "b")
+    for folder in ("whole", "cut"):
+        if begun:
+            build_index(old, tmp_path / folder)
+    build_index(new, tmp_path / "whole", shards=2)
+
+    def killed(*_: object, **__: object) -> None:
+        patch.setattr(Path, "unlink", killed)  # a dead process cleans nothing up
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr("gloam.runtime.search.index.build.publish", killed)
+        with pytest.raises(Killed):
+            build_index(new, tmp_path / "cut", shards=2)
+    assert (tmp_path / "cut/begun.json").is_file()
+    build_index(new, tmp_path / "cut", shards=2)
+    whole, cut = ({path.name: path.read_bytes() for path in (tmp_path / name).iterdir()} for name in ("whole", "cut"))
+    assert whole == cut
+
+
+def test_an_addition_that_was_killed_behind_its_end_is_not_made_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build_index(random_source(20, 8, 1, "a"), tmp_path)
+    more = random_source(5, 8, 2, "b")
+
+    def killed(*_: object, **__: object) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", killed)
+        with pytest.raises(Killed):
+            add_to_index(more, tmp_path)
+    card = add_to_index(more, tmp_path)
+    assert card.count == 25
+    assert {path.name for path in tmp_path.iterdir()} == {*card.files, card.names, "index.json"}
+    other = random_source(5, 8, 3, "b")  # the same names, other descriptors
+    with pytest.raises(DataError, match="already in the index"):
+        add_to_index(other, tmp_path)
+
+
 def test_what_cannot_be_merged_is_one_line(tmp_path: Path) -> None:
     build_index(random_source(60, 8, 1, "a"), tmp_path / "a")
     build_index(random_source(60, 8, 2, "b"), tmp_path / "cells", "IVF2,Flat")
@@ -145,3 +195,16 @@ def test_damage_of_a_part_is_found_while_it_is_merged(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="checksum"):
         merge_indexes([tmp_path / "a", tmp_path / "b"], tmp_path / "new")
     assert list((tmp_path / "new").iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["index.json", "index.faiss", "names.txt"])
+def test_a_flipped_bit_of_an_index_is_named(tmp_path: Path, name: str) -> None:
+    build_index(random_source(50, 8, 1), tmp_path)
+    queries = random_source(3, 8, 2).rows
+
+    def read() -> object:
+        index = DescriptorIndex.open(tmp_path)
+        names, scores = index.search(queries, 5, space=SPACE)
+        return names, scores.tobytes(), index.card
+
+    assert named_or_harmless(tmp_path / name, read, 150) >= 149

@@ -1,0 +1,1 @@
+"""Faults to plant, and the small workspace that they are planted in."""

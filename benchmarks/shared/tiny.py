@@ -1,0 +1,44 @@
+"""Small inputs of benchmarks that run many commands: narrow models of random weights, and packed pictures."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from pathlib import Path
+
+
+def embedder_and_translator(root: Path) -> dict[str, str]:
+    """Write ``embedder.onnx`` and ``translator.onnx`` into a folder; their paths by name."""
+    import torch
+
+    from gloam.export.embedder import export_embedder
+    from gloam.export.translator import export_translator
+    from gloam.networks.embedders import create_embedder
+    from gloam.networks.translators import create_generator
+
+    torch.manual_seed(0)
+    paths = {name: root / f"{name}.onnx" for name in ("embedder", "translator")}
+    export_embedder(create_embedder("gem_resnet18", width=8), paths["embedder"], provenance={})
+    generator = create_generator("resnet", norm="instance", width=8, blocks=1)
+    export_translator(generator, paths["translator"], provenance={})
+    return {name: str(path) for name, path in paths.items()}
+
+
+def tar_of(folder: Path, path: Path) -> Path:
+    """The files of a folder in a tar without times."""
+    with tarfile.open(path, "w") as tar:
+        for file in sorted(folder.iterdir()):
+            member = tarfile.TarInfo(file.name)
+            member.size = file.stat().st_size
+            tar.addfile(member, io.BytesIO(file.read_bytes()))
+    return path
+
+
+def parquet_of(folder: Path, path: Path) -> Path:
+    """The files of a folder in a Parquet table, names and bytes."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    files = sorted(folder.iterdir())
+    pq.write_table(pa.table({"name": [f.name for f in files], "image": [f.read_bytes() for f in files]}), path)
+    return path

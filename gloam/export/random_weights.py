@@ -1,0 +1,68 @@
+"""Random weights that are a fair control: a network that has seen nothing still tells images apart."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from gloam.data.town import render_training_views
+from gloam.networks.embedders import EmbedderNetwork
+
+STREET = 907  # that the statistics come from; reserved, like those of the miniature and the demo
+ROOM = 1e-5  # of batch norm, for channels that are constant
+
+
+def settle_random_weights(model: EmbedderNetwork, images: npt.NDArray[np.uint8] | None = None) -> None:
+    """Give every convolution an output of mean 0 and variance 1, in place; the model ends in eval mode.
+
+    torch's own random weights shrink the signal from layer to layer until biases, or batch norm's initial statistics,
+    decide, and every image gets one descriptor. Here a layer's statistics over a few images become batch norm's, or
+    are divided out of the convolution's weights and taken off its bias (layer-sequential unit variance, Mishkin & Matas
+    2016), one layer after the other in a single forward.
+
+    Args:
+        model: an embedder of random weights.
+        images: uint8 RGB ``[n, H, W, 3]``, sides of at least 96 pixels; a street by all hours where None.
+    """
+    if images is None:
+        images = np.stack(render_training_views(STREET, places=8, views_per_place=2, size=(128, 96)).images)
+    hooks = []
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d) or (isinstance(module, nn.Conv2d) and module.bias is not None):
+            hooks.append(module.register_forward_hook(_settle_once()))
+    try:
+        with torch.no_grad():
+            model.eval().describe_uint8(torch.from_numpy(np.ascontiguousarray(images)))
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _settle_once() -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], Tensor | None]:
+    """A forward hook that settles its module the first time that it runs."""
+    done = False
+
+    def settle(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor | None:
+        nonlocal done
+        if done:
+            return None
+        done = True
+        if isinstance(module, nn.BatchNorm2d):
+            variance, mean = torch.var_mean(inputs[0], dim=(0, 2, 3))
+            assert module.running_mean is not None  # batch norm of an embedder tracks them
+            assert module.running_var is not None
+            module.running_mean.copy_(mean)
+            module.running_var.copy_(variance)
+        elif isinstance(module, nn.Conv2d) and module.bias is not None:
+            variance, mean = torch.var_mean(output, dim=(0, 2, 3))
+            scale = (variance + ROOM).rsqrt()
+            module.weight.mul_(scale.view(-1, 1, 1, 1))
+            module.bias.copy_((module.bias - mean) * scale)
+        settled: Tensor = module.forward(inputs[0])
+        return settled
+
+    return settle
