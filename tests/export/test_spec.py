@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from pathlib import Path
 from typing import Any, ClassVar
@@ -47,7 +48,7 @@ def frozen(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Tensor, "reshape", flattened)
-        patch.setattr("gloam.export.spec.run_selftest", lambda session: (0.0, 1.0))  # it would not be written
+        patch.setattr("gloam.export.spec.expect_proved", lambda session, path: None)  # it would not be written
         export_local_features(create_embedder("how_resnet18", width=4), path, scales=(0.25,))
     return path
 
@@ -81,7 +82,7 @@ def test_a_frozen_axis_is_found_at_the_larger_size_and_nothing_is_written(frozen
 
 def test_a_graph_with_other_values_than_the_network_is_not_written(tmp_path: Path) -> None:
     with pytest.raises(
-        ModelError, match=r"not written, because the graph differs from the network by .*, allowed 1e-05"
+        ModelError, match=r"not written, because the graph differs from the network by .* of 131x97 px, allowed 1e-02"
     ):
         export_spec(spec(Lying()), tmp_path / "model.onnx", None)
     assert not (tmp_path / "model.onnx").exists()
@@ -92,6 +93,19 @@ def test_check_names_the_size_that_a_file_does_not_run_on(frozen: Path, capsys: 
     error = capsys.readouterr().err.strip()
     assert "267x197 px" in error
     assert "\n" not in error
+
+
+def test_weights_that_amplify_rounding_are_no_fault_of_the_graph(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small, large = 50 * TOLERANCE["fp32"], 600 * TOLERANCE["fp32"]
+    for found, refused in (((small, small), False), ((small, large), True), ((0.0, small), True)):
+        monkeypatch.setattr("gloam.export.spec.selftest_differences", lambda session, found=found: found)
+        path = tmp_path / f"{refused}.onnx"
+        path.unlink(missing_ok=True)
+        with pytest.raises(ModelError, match="267x197 px") if refused else contextlib.nullcontext():
+            export_spec(spec(Lying()), path, None)
+        assert path.exists() != refused
 
 
 @pytest.mark.parametrize(

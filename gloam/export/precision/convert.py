@@ -27,6 +27,7 @@ from gloam.export.graph import read_graph, write_model
 from gloam.export.precision.half import rounding_twin, to_half
 from gloam.export.precision.int8 import to_int8, worst_loss
 from gloam.export.precision.release_check import COSINE_LOSS, textured_image
+from gloam.export.spec import expect_proved
 from gloam.heartbeat import Heartbeat, Say
 from gloam.model_card import METADATA_KEY, ModelCard, SelfTest
 from gloam.padding import reflect_to
@@ -163,13 +164,8 @@ def convert_precision(
                 f"{output}: not written, because {precision} misses the release check: {checker.unit} {loss:.1e}, "
                 f"allowed {allowed:.0e}; {cure}, allow it with --tolerance, or --accept-loss"
             )
-        if precision != "int8" and carried.selftests and not accept:
-            difference, room = run_selftest(OrtSession(file))
-            if not difference <= room:
-                raise IncompatibleError(
-                    f"{output}: not written, because {precision} misses the model's self-test: it differs by "
-                    f"{difference:.1e}, allowed {room:.0e}; choose another precision, or --accept-loss"
-                )
+        if precision != "int8" and not accept:
+            expect_proved(OrtSession(file), output)
         _written(made, carried, Path(output).parent, Path(output).name)
     return carried, conversion
 

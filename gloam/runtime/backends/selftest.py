@@ -22,11 +22,19 @@ def run_selftest(session: Session) -> tuple[float, float]:
     Raises:
         ModelError: the card holds no self-test, the model does not run on one, or its output has another shape.
     """
-    card = session.card
-    if not card.selftests:
-        raise ModelError(f"{card.name}: the model card holds no self-test; export the model again")
-    worst = max(_difference(session, test) for test in card.selftests)
-    return worst, float(card.selftests[0].tolerance.get(card.precision, 0.0))
+    found = selftest_differences(session)
+    if not found:
+        raise ModelError(f"{session.card.name}: the model card holds no self-test; export the model again")
+    return max(found), float(session.card.selftests[0].tolerance.get(session.card.precision, 0.0))
+
+
+def selftest_differences(session: Session) -> tuple[float, ...]:
+    """Largest absolute difference of each self-test that the card holds, infinite where a value is not finite.
+
+    Raises:
+        ModelError: the model does not run on one, or its output has another shape.
+    """
+    return tuple(_difference(session, test) for test in session.card.selftests)
 
 
 def _difference(session: Session, test: SelfTest) -> float:
