@@ -14,7 +14,7 @@ from typing import Any
 
 from gloam.data.images import MIN_SIDE
 from gloam.errors import ModelError
-from gloam.export.spec import ExportSpec, Shapes, export_spec
+from gloam.export.spec import LEVELS_TOLERANCE, ExportSpec, Shapes, export_spec
 from gloam.model_card import TOLERANCE, InputRule, ModelCard, Photometric, TensorSpec
 from gloam.networks.embedders import EmbedderNetwork
 from gloam.padding import PaddingProfile
@@ -82,7 +82,7 @@ def export_embedder(
             "whitening": model.whitening,
             "dimension": model.dimension,
         },
-        tolerance=TOLERANCE,
+        tolerance=LEVELS_TOLERANCE if model.photometric.baked else TOLERANCE,
         core=model.core,
         least=max(MIN_SIDE, profile.minimum),
     )

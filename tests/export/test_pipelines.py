@@ -84,6 +84,8 @@ def test_a_baked_clahe_shares_the_space_of_callers_who_do_it(model: EmbedderNetw
     baked = DescriptorPipeline(model, clahe=ClaheLayer()).eval()
     inside = export_embedder(baked, tmp_path / "b.onnx", provenance={})
     assert inside.photometric.baked
+    assert inside.selftest is not None
+    assert inside.selftest.tolerance["fp32"] == 1e-3  # one level of one pixel, rounded the other way, is 1e-5
     assert inside.space() == outside.space()
     image = np.random.default_rng(0).integers(0, 256, (70, 90, 3), dtype=np.uint8)
     callers, graph = (Exported.load(tmp_path / name)([image])[0] for name in ("a.onnx", "b.onnx"))

@@ -20,7 +20,7 @@ from gloam.export.front.compose import Stage, compose
 from gloam.export.front.reflection import cropping_graph, padding_graph
 from gloam.export.front.shrink import shrinking_graph
 from gloam.export.graph import flat, read_graph
-from gloam.export.spec import BELOW, Shapes, larger_shapes, write_proved
+from gloam.export.spec import BELOW, LEVELS_TOLERANCE, Shapes, larger_shapes, write_proved
 from gloam.export.translator import export_translator
 from gloam.model_card import NATIVE, InputRule, ModelCard, SelfTest, selftest_images
 from gloam.networks.checkpoints import load_generator
@@ -29,8 +29,6 @@ from gloam.runtime.backends.placement import Placement
 from gloam.runtime.models.embedder import Embedder
 from gloam.runtime.models.translator import Translator
 
-# Of the values of a unit vector. A level that is rounded the other way moves a descriptor further than float32 does.
-TOLERANCE = {"fp32": 1e-3, "fp16": 1e-2, "bf16": 5e-2}
 KEPT = ("recipe", "data", "licence", "weights_sha256")  # of the translator's provenance
 WEIGHTS = (".safetensors", ".pth", ".pt")
 
@@ -206,4 +204,4 @@ def _selftest(card: ModelCard, behind: Embedder, translator: Translator | None, 
     for image, (height, width) in zip(selftest_images(fed.shape, fed.sizes), fed.sizes, strict=True):
         pixels = resize_image(np.ascontiguousarray(image[:height, :width]), InputRule.of(card.resize))
         rows.append(behind([pixels if translator is None else translator([pixels])[0]])[0])
-    return SelfTest(fed.shape, fed.sizes, flat(np.stack(rows)), dict(TOLERANCE))
+    return SelfTest(fed.shape, fed.sizes, flat(np.stack(rows)), dict(LEVELS_TOLERANCE))
