@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 import torch
@@ -13,9 +14,11 @@ import torch
 from benchmarks import any_size
 from gloam.errors import ModelError
 from gloam.export.embedder import export_embedder
+from gloam.export.graph import batch_axis, side_axis, trace
 from gloam.export.local_features import export_local_features
 from gloam.networks.clahe import ClaheLayer
 from gloam.networks.embedders import DescriptorPipeline, create_embedder
+from gloam.networks.translators.drit import MapNorm
 
 SIZES = ((32, 32), (97, 131), (131, 97), (133, 140), (256, 256), (301, 517))  # the second is the exporter's own
 BATCHES = (1, 2, 5)
@@ -96,3 +99,14 @@ def test_a_kind_that_differs_or_is_not_exported_is_counted() -> None:
         any_size.measure(any_size.Case("shifted", shifted), 2, (1,), 120)["failed"] == "1 of 120x32: differs by 6.0e-01"
     )
     assert any_size.measure(any_size.Case("refused", refused), 2)["failed"] == "export: no such kind"
+
+
+def test_a_norm_over_millions_of_values_is_no_sum_of_them_one_by_one(tmp_path: Path) -> None:
+    norm = MapNorm(4).eval()
+    shape = {0: batch_axis(4), 2: side_axis("height"), 3: side_axis("width")}
+    onnx.save(trace(norm, (torch.rand(2, 4, 9, 11),), {"x": shape}, "normalised", "norm"), tmp_path / "norm.onnx")
+    given = torch.rand(1, 4, 1024, 1024, generator=torch.Generator().manual_seed(0)) + 3
+    with torch.no_grad():
+        expected = norm.double()(given.double()).numpy()
+    (found,) = onnxruntime.InferenceSession(tmp_path / "norm.onnx").run(None, {"x": given.numpy()})
+    assert np.abs(found - expected).max() <= 1e-5

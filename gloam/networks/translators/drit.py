@@ -70,9 +70,13 @@ class MapNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """``[B, C, H, W]`` to the same shape."""
-        centred = x - x.mean((1, 2, 3), keepdim=True)
-        scale = torch.rsqrt(centred.square().mean((1, 2, 3), keepdim=True) + 1e-5)
-        return centred * scale * self.weight + self.bias
+        centred = x - _mean(x)
+        return centred * torch.rsqrt(_mean(centred.square()) + 1e-5) * self.weight + self.bias
+
+
+def _mean(x: Tensor) -> Tensor:
+    """Of each image; axis by axis, because ONNX Runtime adds millions of float32 values one by one and rounds each."""
+    return x.mean(3, keepdim=True).mean(2, keepdim=True).mean(1, keepdim=True)
 
 
 class DritGenerator(TranslatorNetwork):
