@@ -15,7 +15,7 @@ from torch import nn
 from gloam.errors import ModelError
 from gloam.export.spec import ExportSpec, Shapes, export_spec
 from gloam.model_card import InputRule, ModelCard, Photometric, TensorSpec
-from gloam.networks.local_features.how import HOW, SCALES
+from gloam.networks.embedders.how import HOW, SCALES
 from gloam.padding import PaddingProfile
 
 EXAMPLE = (2, 97, 131)  # odd, so that a wrong resize shows

@@ -295,7 +295,7 @@ def _input_rule(request: ExportRequest) -> InputRule:
 
 
 def _scales_of_local(model: Any, request: ExportRequest) -> tuple[float, ...]:
-    from gloam.networks.local_features.how import HOW, SCALES
+    from gloam.networks.embedders.how import HOW, SCALES
 
     if not isinstance(model, HOW):
         raise UsageError(f"--local-features is for HOW networks, not for {model.name}")

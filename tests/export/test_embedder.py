@@ -21,7 +21,7 @@ from gloam.padding import PaddingProfile
 from gloam.runtime.backends.selftest import run_selftest
 from gloam.runtime.models.embedder import Embedder as Exported
 from tests.damage import without_checksum
-from tests.networks.test_embedders import randomized
+from tests.networks.embedders.test_embedders import randomized
 
 SMALL = ((8, 1), (16, 2), (16, 1))
 PROFILES = {"dynamic": PaddingProfile.dynamic(), "fixed": PaddingProfile.fixed((256,), (256, 512), batch=(1, 8))}

@@ -22,7 +22,7 @@ from gloam.networks.clahe import ClaheLayer
 from gloam.networks.embedders import DescriptorPipeline
 from gloam.networks.translators import create_generator
 from gloam.padding import PaddingProfile
-from tests.networks.test_embedders import randomized
+from tests.networks.embedders.test_embedders import randomized
 
 PIXELS = 5  # nodes from uint8 images to the network's input: transpose, cast, scale, shift; behind a generator one more
 MASK_STAGE = (

@@ -16,7 +16,7 @@ from gloam.padding import PaddingProfile
 from gloam.runtime.backends.selftest import run_selftest
 from gloam.runtime.models.embedder import Embedder
 from gloam.runtime.models.local_features import LocalExtractor
-from tests.networks.test_how import tiny
+from tests.networks.embedders.test_how import tiny
 
 SCALES = (1.414, 1.0)  # each more makes the export seconds longer
 

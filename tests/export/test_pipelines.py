@@ -19,8 +19,8 @@ from gloam.networks.embedders import DescriptorPipeline, EmbedderNetwork
 from gloam.runtime.backends.selftest import run_selftest
 from gloam.runtime.descriptors.whitening import Whitening
 from gloam.runtime.models.embedder import Embedder as Exported
+from tests.networks.embedders.test_embedders import randomized
 from tests.networks.embedders.test_pipeline import whitening
-from tests.networks.test_embedders import randomized
 
 TINY = {"stages": ((16, 1),)}  # an export takes seconds per hundred operations
 

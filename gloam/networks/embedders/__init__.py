@@ -13,6 +13,7 @@ from gloam.networks.embedders.ciconv import CIConvEmbedder
 from gloam.networks.embedders.edge_mac import EdgeMAC
 from gloam.networks.embedders.ensemble import Ensemble, from_description
 from gloam.networks.embedders.gem import PooledEmbedder
+from gloam.networks.embedders.how import how_resnet18, how_resnet50_minus
 from gloam.networks.embedders.mobilenet_v2 import MobileNetV2
 from gloam.networks.embedders.netvlad import NetVLADVGG16
 from gloam.networks.embedders.normalizer import NormalizedEmbedder
@@ -39,15 +40,6 @@ def _pooled(name: str, backbone: Callable[..., nn.Module], pooling: str = "gem")
     return construct
 
 
-def _how(name: str) -> Callable[..., EmbedderNetwork]:
-    def construct(**options: Any) -> EmbedderNetwork:
-        from gloam.networks.local_features import how  # it needs this package
-
-        return getattr(how, name)(**options)  # type: ignore[no-any-return]  # one of the constructors below
-
-    return construct
-
-
 EMBEDDERS: dict[str, Callable[..., EmbedderNetwork]] = {
     "gem_vgg16": _pooled("gem_vgg16", VGG16),
     "gem_resnet18": _pooled("gem_resnet18", RESNETS["resnet18"]),
@@ -62,8 +54,8 @@ EMBEDDERS: dict[str, Callable[..., EmbedderNetwork]] = {
     "edgemac_vgg16": partial(EdgeMAC, "edgemac_vgg16", None),
     "hedmac_vgg16": partial(EdgeMAC, "hedmac_vgg16", "hed"),
     "rcfmac_vgg16": partial(EdgeMAC, "rcfmac_vgg16", "rcf"),
-    "how_resnet18": _how("how_resnet18"),
-    "how_resnet50_minus": _how("how_resnet50_minus"),
+    "how_resnet18": how_resnet18,
+    "how_resnet50_minus": how_resnet50_minus,
     "photometric_unet": lambda embedder, **options: NormalizedEmbedder(
         from_description(embedder, create_embedder), **options
     ),

@@ -16,7 +16,6 @@ from gloam.errors import DataError, ModelError, require
 from gloam.networks.checkpoints import load_plain
 from gloam.networks.foreign import embedder_key_maps as maps
 from gloam.networks.foreign.key_maps import Recognised, tensors
-from gloam.networks.registry import build
 from gloam.runtime.descriptors.whitening import Whitening
 
 FAMILIES = ("cirtorch", "how", "netvlad", "ciconv")
@@ -155,14 +154,7 @@ def fill_embedder(found: RecognisedEmbedder, chosen: Mapping[str, Any], file: Pa
     from gloam.networks.embedders import create_embedder
 
     name, options = found.found.network, {**found.found.options, **chosen}
-    model: nn.Module
-    if found.local:
-        from gloam.networks.local_features import how
-
-        table = {"how_resnet18": how.how_resnet18, "how_resnet50_minus": how.how_resnet50_minus}
-        model = build(table, "network of local features", name, options)
-    else:
-        model = create_embedder(name, **options)
+    model = create_embedder(name, **options)
     fill_network(model, found.found.state, file, optional={"pool.p"})
     return model
 

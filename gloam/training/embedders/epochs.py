@@ -21,7 +21,7 @@ from gloam.errors import DivergenceError, StoreError, UsageError
 from gloam.heartbeat import Heartbeat, Say
 from gloam.networks.embedders import EmbedderNetwork
 from gloam.networks.embedders.gem import GeM
-from gloam.networks.local_features.how import HOW
+from gloam.networks.embedders.how import HOW
 from gloam.training.embedders.batch_norm import freeze_batch_norm, settle_batch_norm
 from gloam.training.embedders.config import MetricConfig
 from gloam.training.embedders.how_init import whiten_cells

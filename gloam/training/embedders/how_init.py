@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from gloam.errors import DataError
-from gloam.networks.local_features.how import HOW, smooth
+from gloam.networks.embedders.how import HOW, smooth
 from gloam.training.embedders.whitening import learn_pca
 
 STRONGEST = 1000  # cells of an image, by attention

@@ -84,7 +84,7 @@ def _made_of(items: Sequence[ImageItem]) -> str:
 
 def _extractor(weights: Path, place: Path, scales: Sequence[float] | None) -> LocalExtractor:
     from gloam.export.local_features import export_local_features
-    from gloam.networks.local_features.how import HOW, SCALES
+    from gloam.networks.embedders.how import HOW, SCALES
 
     folder = model_folder([weights], place)
     model = folder / ("local.onnx" if scales is None else "local-one-scale.onnx")

@@ -40,7 +40,7 @@ from gloam.runtime.descriptors.store import DescriptorStore
 from gloam.runtime.models.embedder import Embedder
 from gloam.runtime.models.translator import Translator
 from tests.damage import flip, without_checksum
-from tests.networks.test_embedders import randomized
+from tests.networks.embedders.test_embedders import randomized
 from tests.tiny_models import write_tiny_embedder
 from tests.tiny_translators import write_tiny_translator
 

@@ -17,7 +17,7 @@ from gloam.export.precision.release_check import Agreement
 from gloam.model_card import ModelCard, TensorSpec
 from gloam.networks.embedders import EmbedderNetwork, create_embedder
 from gloam.padding import PaddingProfile
-from tests.networks.test_embedders import randomized
+from tests.networks.embedders.test_embedders import randomized
 from tests.tiny_models import write_tiny_embedder
 
 STATED: dict[str, dict[str, Any]] = {

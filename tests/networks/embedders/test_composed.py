@@ -15,7 +15,7 @@ from gloam.networks.clahe import ClaheLayer
 from gloam.networks.embedders import DescriptorPipeline, create_embedder
 from gloam.networks.embedders.edge_mac import EdgeFilter, SobelEdges
 from gloam.networks.embedders.ensemble import Ensemble
-from tests.networks.test_embedders import INSIDE, SMALL_VGG, randomized
+from tests.networks.embedders.test_embedders import INSIDE, SMALL_VGG, randomized
 
 
 @torch.no_grad()

@@ -16,7 +16,7 @@ from gloam.networks.clahe import ClaheLayer
 from gloam.networks.embedders import DescriptorPipeline, EmbedderNetwork, create_embedder
 from gloam.networks.embedders.pipeline import MULTI_SCALE, _graph_scale
 from gloam.runtime.descriptors.whitening import Whitening
-from tests.networks.test_embedders import SMALL_VGG, padded_and_native, randomized
+from tests.networks.embedders.test_embedders import SMALL_VGG, padded_and_native, randomized
 
 
 def whitening(columns: int = 16, rows: int = 12) -> Whitening:

@@ -16,10 +16,10 @@ from gloam.cli.main import main
 from gloam.errors import ModelError
 from gloam.networks.checkpoints import load_checkpoint
 from gloam.networks.embedders import create_embedder
+from gloam.networks.embedders.how import how_resnet18, how_resnet50_minus
 from gloam.networks.foreign.embedder_key_maps import k_major, vgg_stages
 from gloam.networks.foreign.embedders import MatlabNet, load_content, load_whitening, recognise_embedder
 from gloam.networks.foreign.read import import_network
-from gloam.networks.local_features.how import how_resnet18, how_resnet50_minus
 from gloam.runtime.descriptors.whitening import Whitening
 
 STAGES = [[4, 2], [4, 2], [6, 3], [8, 3], [8, 3]]

@@ -105,7 +105,7 @@ def test_a_row_is_described_and_scored_beside_the_papers(data, weights, out):
 
 
 def test_a_row_of_local_features_is_searched_by_asmk(data, tmp_path, monkeypatch):
-    monkeypatch.setattr("gloam.networks.local_features.how.SCALES", (1.0, 0.5))  # seven take a minute to trace
+    monkeypatch.setattr("gloam.networks.embedders.how.SCALES", (1.0, 0.5))  # seven take a minute to trace
     torch.manual_seed(0)
     network = create_embedder("how_resnet18", width=8, dimension=32)
     with torch.no_grad():  # a whitening that keeps the colours apart

@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from gloam.errors import DataError, ModelError
+from gloam.networks.embedders.how import HOW, how_resnet18, how_resnet50_minus
 from gloam.networks.embedders.resnet import BasicBlock, ResNet
-from gloam.networks.local_features.how import HOW, how_resnet18, how_resnet50_minus
 from gloam.training.embedders.how_init import whiten_cells
 from gloam.training.embedders.losses import contrastive_loss
 

@@ -1,1 +1,0 @@
-"""Networks that describe an image by many local features."""
