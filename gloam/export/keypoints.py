@@ -87,6 +87,6 @@ def export_keypoints(
             "keypoints": rule,
         },
         tolerance=TOLERANCE,
-        least=model.minimum,
+        least=model.traced_from,
     )
     return export_spec(spec, path, provenance)

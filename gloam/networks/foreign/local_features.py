@@ -69,6 +69,11 @@ def _alike(state: State) -> Recognised:
     return _variant("alike", alike.VARIANTS, (channels, need(state, "convhead2.weight", 4, "ALIKE").shape[1]), state)
 
 
+def _xfeat(state: State) -> Recognised:
+    dropped = [key for key in state if key.startswith("fine_matcher.")]
+    return Recognised("xfeat", {}, {key: value for key, value in state.items() if key not in dropped}, dropped)
+
+
 def _variant(network: str, variants: Mapping[str, Any], layout: Any, state: State) -> Recognised:
     name = next((name for name, known in variants.items() if known == layout), None)
     if name is None:
@@ -80,6 +85,11 @@ def _variant(network: str, variants: Mapping[str, Any], layout: Any, state: Stat
 KEYS: dict[str, Callable[[State], Recognised]] = {
     "desc_head.agg_weights": _aliked,
     "convhead2.weight": _alike,
+    "keypoint_head.3.weight": _xfeat,
+    "unet.path_down.0.1.3.weight": lambda state: Recognised("disk", {}, dict(state)),
+    "detector.0.conv.weight": lambda state: Recognised("superpoint", {"layout": "mit"}, dict(state)),
+    "convPa.weight": lambda state: Recognised("superpoint", {"layout": "magicleap"}, dict(state)),
+    "sal.weight": lambda state: Recognised("r2d2", {}, dict(state)),
 }
 
 

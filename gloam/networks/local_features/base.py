@@ -23,6 +23,9 @@ class LocalFeatureNetwork(nn.Module):
         licence: of the weights that the authors published.
         threshold: of a keypoint's score, as the authors use it; 0 for none.
         minimum: smallest image side, pixels.
+        traced_from: smallest side that the exporter may assume; at a smaller one it would meet a map of one cell and
+            take that for a case of its own.
+        not_fixed: why padding would change its keypoints.
         mean, std: of the normalisation on [0, 1], for the card.
         options, dimension: see above.
     """
@@ -31,6 +34,7 @@ class LocalFeatureNetwork(nn.Module):
     licence: ClassVar[str] = "unknown"
     threshold: ClassVar[float] = 0.0
     minimum: ClassVar[int] = 32
+    traced_from: ClassVar[int] = 32
     mean: ClassVar[tuple[float, ...]] = (0.0, 0.0, 0.0)
     std: ClassVar[tuple[float, ...]] = (1.0, 1.0, 1.0)
     not_fixed: ClassVar[str] = "padding would change its keypoints"

@@ -21,15 +21,12 @@ def local_maxima(scores: Tensor, radius: int) -> Tensor:
         radius: of the neighbourhood, pixels; it has ``2 radius + 1`` a side.
     """
 
-    def highest(values: Tensor) -> Tensor:
-        return functional.max_pool2d(values[:, None], 2 * radius + 1, 1, radius)[:, 0]
-
     nothing = torch.zeros_like(scores)
-    kept = scores == highest(scores)
+    kept = peaks(scores, radius)
     for _ in range(2):
-        near = highest(kept.to(scores.dtype)) > 0
+        near = functional.max_pool2d(kept[:, None].to(scores.dtype), 2 * radius + 1, 1, radius)[:, 0] > 0
         rest = torch.where(near, nothing, scores)
-        kept = kept | ((rest == highest(rest)) & ~near)
+        kept = kept | (peaks(rest, radius) & ~near)
     return torch.where(kept, scores, nothing)
 
 
@@ -39,6 +36,23 @@ def without_border(scores: Tensor, border: int) -> Tensor:
     rows, columns = torch.arange(height, device=scores.device), torch.arange(width, device=scores.device)
     inside = ((rows >= border) & (rows < height - border))[:, None] & ((columns >= border) & (columns < width - border))
     return torch.where(inside, scores, torch.zeros_like(scores))
+
+
+def peaks(scores: Tensor, radius: int) -> Tensor:
+    """Whether each of ``[B, H, W]`` is the largest of ``2 radius + 1`` a side around it, bool; equal ones all are."""
+    return scores == functional.max_pool2d(scores[:, None], 2 * radius + 1, 1, radius)[:, 0]
+
+
+def cells_to_map(logits: Tensor) -> Tensor:
+    """Logits ``[B, 65, h, w]`` of the 64 pixels of each cell, row by row, and of none of them, to shares
+    ``[B, 8 h, 8 w]``."""
+    return functional.pixel_shuffle(logits.softmax(1)[:, :-1], 8)[:, 0]
+
+
+def at(maps: Tensor, places: Tensor) -> Tensor:
+    """Values ``[B, N, C]`` of maps ``[B, C, H, W]`` at flat places, int64 ``[B, N]``."""
+    channels = maps.shape[1]
+    return maps.flatten(2).gather(2, places[:, None].expand(-1, channels, -1)).transpose(1, 2)
 
 
 def strongest(scores: Tensor, count: int) -> tuple[Tensor, Tensor]:
@@ -109,7 +123,7 @@ def differentiable_keypoints(scores: Tensor, count: int, threshold: float, radiu
     flat = scores.flatten(1)
     around = (places[..., None] + (offsets[:, 0] + offsets[:, 1] * width)).clamp(min=0)
     around = around.minimum(torch.ones_like(flat, dtype=torch.int64).sum(1)[:, None, None] - 1)
-    near = flat.gather(1, around.flatten(1)).unflatten(1, (count, len(offsets)))
+    near = flat.gather(1, around.flatten(1)).reshape(-1, count, len(offsets))
     weights = ((near - near.amax(2, keepdim=True)) / TEMPERATURE).exp()
     moved = (weights @ offsets.to(scores.dtype)) / weights.sum(2, keepdim=True)
     points = pixels(places, width) + moved
