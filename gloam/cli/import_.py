@@ -29,9 +29,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         dest="family",
         choices=FAMILIES,
         default="auto",
-        help="what the file holds: resnet (CycleGAN, CUT), unet (pix2pix), cyeda, hed, rcf, todaygan, drit; an embedder: "
-        "cirtorch, how, netvlad, ciconv; or local features: aliked, alike, xfeat, disk, superpoint, r2d2; auto for "
-        "gandtr's files, embedders and local features, which say it themselves",
+        help="what the file holds: resnet (CycleGAN, CUT), unet (pix2pix), cyeda, hed, rcf, todaygan, drit; an "
+        "embedder: cirtorch, how, netvlad, ciconv; or local features: aliked, alike, xfeat, disk, superpoint, r2d2; "
+        "auto for gandtr's files, embedders and local features, which say it themselves",
     )
     parser.add_argument(
         "--decoder", type=Path, help="todaygan: decoder of the target domain (released night-to-day: 2)"

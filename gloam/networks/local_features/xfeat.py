@@ -94,7 +94,7 @@ class XFeat(LocalFeatureNetwork):
             for steps, side, cells in ((rows, height, height // 8), (columns, width, width // 8))
         )
         everywhere = torch.stack((across.expand(height, -1), down[:, None].expand(-1, width)), -1).reshape(1, -1, 2)
-        reliable = sample(reliability, everywhere.expand(len(images), -1, -1)).reshape(-1, height, width)
+        reliable = sample(reliability, everywhere.expand(images.shape[0], -1, -1)).reshape(-1, height, width)
         kept = peaks(heat, RADIUS) & (heat > threshold) & inside
         scores, places = strongest(torch.where(kept, heat * reliable, torch.zeros_like(heat)).flatten(1), count)
         points = pixels(places, width)
