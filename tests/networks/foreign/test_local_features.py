@@ -87,7 +87,7 @@ def test_what_is_not_whole_or_another_is_refused(tmp_path: Path) -> None:
     torch.save(state, file)
     with pytest.raises(ModelError, match="not the weights of aliked, but of alike"):
         import_network(file, "aliked")
-    torch.save({**state, "convhead2.weight": torch.zeros(33, 64, 1, 1)}, file)
+    torch.save({**state, "conv4.weight": torch.zeros(16, 99, 1, 1)}, file)
     with pytest.raises(ModelError, match="a variant of alike that gloam does not have"):
         import_network(file)
     with pytest.raises(UsageError, match="unknown family 'superglue'"):
