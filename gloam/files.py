@@ -40,6 +40,7 @@ MOST_OF_JSON = 1 << 31  # bytes; a manifest of ten million pictures has as many
 HALF_CHARACTER = re.compile(r"\\u[dD][89a-fA-F]")
 TEMPORARY_PREFIX = ".tmp-"  # leftovers of a killed process start with this and are never read
 OF_THIS_MACHINE = f"{TEMPORARY_PREFIX}{re.sub(r'[^A-Za-z0-9.]', '_', os.uname().nodename)[:64]}-"
+SETTLED = 2_000_000_000  # ns: a file system may not tell two changes apart that are closer
 SEAL_BITS, SEAL = 64, " \t"  # of the sha256 that ends a sealed JSON file; how 0 and 1 are written
 
 _cleared: set[str] = set()  # folders that this process has cleared
@@ -255,6 +256,10 @@ class Stamp:
 
     text: str
     changed_ns: int = 0
+
+    def holds(self, noted: str, noted_ns: int) -> bool:
+        """Whether what was noted as ``noted``, at that time, is unchanged, and no later change can be hidden."""
+        return self.text == noted and self.changed_ns + SETTLED <= noted_ns
 
 
 def file_stamp(path: str | Path) -> Stamp | None:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from gloam.data.day_night.read import (
     read_paired_folders,
 )
 from gloam.errors import DataError, UsageError
+from gloam.training.run_contents import RunContents
 from gloam.training.translators.data_config import DataConfig
 from gloam.training.translators.image_banks import ArrayBank, Bank, FileBank, hold_out, hold_out_pairs, town_banks
 
@@ -154,13 +156,16 @@ class Pool:
         return {"day": self.day.identity(), "night": self.night.identity(), "items": self.items}
 
 
-def open_batches(config: DataConfig, batch: int, seed: int, folder: Path | None = None) -> DomainBatches:
+def open_batches(
+    config: DataConfig, batch: int, seed: int, folder: Path | None = None, contents: RunContents | None = None
+) -> DomainBatches:
     """Find, check and split the images, or render them.
 
     Args:
         batch: images of each domain per optimiser step, over all processes.
         seed: of sampling and crops.
         folder: where rendered town views are kept; None renders them at every call.
+        contents: of the run, by which images in files are known again.
 
     Raises:
         UsageError: an impossible batch or seed.
@@ -174,7 +179,7 @@ def open_batches(config: DataConfig, batch: int, seed: int, folder: Path | None 
     elif config.kind == "idx":
         pools = _idx_pools(config)
     else:
-        pools = _file_pools(config)
+        pools = _file_pools(config, contents or RunContents())
     return DomainBatches(config, pools[0], pools[1], batch, seed)
 
 
@@ -213,7 +218,7 @@ def _idx_pools(config: DataConfig) -> list[Pool]:
     return pools
 
 
-def _file_pools(config: DataConfig) -> list[Pool]:
+def _file_pools(config: DataConfig, contents: RunContents) -> list[Pool]:
     found, apart = _read(config)
     transform = config.make_transform()
     least = max(transform.least_side, 1)
@@ -229,13 +234,8 @@ def _file_pools(config: DataConfig) -> list[Pool]:
                 decode=config.check == "decode",
             )
     room = (config.cache_mb << 20) // 2
-    banks = [
-        (
-            FileBank(part.day, config.channels, config.max_side, room),
-            FileBank(part.night, config.channels, config.max_side, room),
-        )
-        for part in items
-    ]
+    made = partial(FileBank, channels=config.channels, max_side=config.max_side, cache=room, contents=contents)
+    banks = [(made(part.day), made(part.night)) for part in items]
     day, night = banks[0]
     if isinstance(found, Paired):
         index = [{item.path: i for i, item in enumerate(side)} for side in (items[0].day, items[0].night)]
