@@ -137,8 +137,9 @@ def _run(
     trainer = make(config.options, engine, config.seed)  # a wrong network is refused before minutes of rendering
     judge = embedder_judge(config.judge) if config.judge is not None and fabric.global_rank == 0 else None
     with fabric.rank_zero_first():  # the first process renders, and reads what may have changed, for all
-        contents = RunContents(folder, say)
-        batches = open_batches(config.data, config.batch, config.seed, views, contents)
+        once = say if fabric.global_rank == 0 else None
+        contents = RunContents(folder, once)
+        batches = open_batches(config.data, config.batch, config.seed, views, contents, once)
         contents.note(has_state(folder))
     loop = Loop(config, folder, fabric, engine, trainer, batches, clock, say, judge)
     end = loop.run()

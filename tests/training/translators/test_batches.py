@@ -90,6 +90,11 @@ def test_held_out_images_are_never_drawn(folders):
     batches = open_batches(groups, 4, 0)
     assert {name.split("/")[0] for name in draws(batches)} == {"cam1"}
     assert len(batches.held_out(99)[0]) == 5
+    (folders / "notes").mkdir()
+    (folders / "notes" / "readme.txt").write_text("no camera")
+    lines: list[str] = []
+    assert len(open_batches(groups, 4, 0, say=lines.append).held_out(99)[0]) == 5
+    assert lines == [f"{folders}: left out: 1 x not an image"]
     none = open_batches(DataConfig(kind="folders", root=str(folders), size=32, held_out_share=0.0), 4, 0)
     with pytest.raises(UsageError, match="no images are held out"):
         none.held_out(1)
