@@ -260,3 +260,11 @@ def test_features_are_read_from_a_tar_as_from_files(scene: Scene) -> None:
     tar.write_bytes(tar.read_bytes()[:700])
     with pytest.raises(DataError, match=r"global_features\.tar: .*pack the features again"):
         open_features(scene.root, "global_features")
+
+
+def test_poses_of_an_earlier_scene_do_not_stay(scene: Scene) -> None:
+    assert (scene.root / "sensors" / "trajectories.txt").is_file()
+    write_scene(dataclasses.replace(scene, poses={}))
+    assert not (scene.root / "sensors" / "trajectories.txt").exists()
+    write_scene(dataclasses.replace(scene, poses={"unrecorded.png": Pose((1, 0, 0, 0), (0, 0, 0))}))
+    assert not (scene.root / "sensors" / "trajectories.txt").exists()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 import json
 import shutil
 from collections.abc import Callable
@@ -12,10 +14,12 @@ import pytest
 from benchmarks import gallery_localization
 from gloam.cli.main import main
 from gloam.data.kapture_io import read_local_features, read_scene
+from gloam.data.scene import Pose, position_error
 from gloam.errors import DataError, UsageError
 from gloam.eval.localization.benchmark import run_localization
 from gloam.runtime.localization import mapping
 from gloam.runtime.localization.features import KaptureFeatures
+from tests.runtime.localization.exact_world import CAMERA, MAP, POSES, Projected, scenes
 
 
 @pytest.fixture
@@ -113,3 +117,37 @@ def test_incomplete_kapture_is_one_line(
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1
+
+
+def moved_world() -> dict[str, Pose]:
+    """The same camera centres' translations, all rotated by one turn of the world about the origin."""
+    turn = Pose((0.95, 0.0, 0.31, 0.0), (0.0, 0.0, 0.0)).rotation
+    return {name: Pose.from_matrix(pose.rotation @ turn, pose.translation) for name, pose in POSES.items()}
+
+
+@pytest.mark.parametrize("method", ["2a", "2b"])
+@pytest.mark.parametrize("change", ["rotations", "intrinsics"])
+def test_a_used_workspace_gives_the_poses_of_a_fresh_one(tmp_path: Path, method: str, change: str) -> None:
+    altered = {
+        "rotations": {"poses": moved_world()},
+        "intrinsics": {"camera": dataclasses.replace(CAMERA, params=(520.0, 530.0, 320.0, 240.0))},
+    }[change]
+    answers = []
+    for given, workspace in (({}, "used"), (altered, "used"), (altered, "fresh")):
+        world, query = scenes(tmp_path, **given)  # type: ignore[arg-type]  # mixed
+        found = run_localization(
+            world,
+            query,
+            {"q.png": MAP},
+            Projected(),
+            [method],
+            workspace=tmp_path / workspace,
+            workers=1,
+            map_pairs=list(itertools.combinations(MAP, 2)),
+        )
+        answers.append(found.poses[method]["q.png"])
+    first, used, fresh = answers
+    assert first is not None
+    assert position_error(first, POSES["q.png"]) < 1e-2
+    assert used == fresh
+    assert used != first

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from gloam.data.scene import Pose
 from gloam.errors import DataError
-from gloam.eval.localization.ltvl import write_ltvl
 from gloam.eval.localization.scores import pose_errors, score, score_conditions
 
 STILL = (1.0, 0.0, 0.0, 0.0)
@@ -55,19 +52,6 @@ def test_unknown_queries_are_refused() -> None:
         pose_errors({"x": pose(0)}, TRUTH)
     with pytest.raises(DataError, match="condition 'dusk'"):
         score_conditions(pose_errors({}, TRUTH), {"dusk": ["dusk/0.jpg"]})
-
-
-def test_ltvl_lines(tmp_path: Path) -> None:
-    cameras = dict.fromkeys(ESTIMATED, "rear")
-    assert write_ltvl(tmp_path / "a.txt", ESTIMATED, cameras, "full") == 6
-    lines = (tmp_path / "a.txt").read_text().splitlines()
-    assert lines[0] == "day/0.jpg 1.0 0.0 0.0 0.0 -0.2 0.0 0.0"
-    assert lines == sorted(lines)
-    day = {key: value for key, value in ESTIMATED.items() if key.startswith("day")}
-    write_ltvl(tmp_path / "b.txt", day, cameras, "robotcar")
-    assert (tmp_path / "b.txt").read_text().startswith("rear/0.jpg ")
-    with pytest.raises(DataError, match=r"two queries are called '0\.jpg'"):
-        write_ltvl(tmp_path / "c.txt", ESTIMATED, cameras, "aachen")
 
 
 def test_medians_count_failures_as_infinite_and_means_leave_them_out() -> None:

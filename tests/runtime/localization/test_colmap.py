@@ -1,4 +1,4 @@
-"""Verification, triangulation and absolute pose recover a known geometry; fast paths equal their plain twins."""
+"""Verification, triangulation and absolute pose recover a known geometry."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ import pytest
 from gloam.data.scene import Camera, Pose, position_error, rotation_error
 from gloam.errors import DataError
 from gloam.runtime.localization.colmap import View, absolute_pose, triangulate, verify_by_pose, verify_matches
-from gloam.runtime.localization.matching import match_mutual
 
 CAMERAS = {
     "PINHOLE": Camera("PINHOLE", 640, 480, (500.0, 510.0, 320.0, 240.0)),
@@ -124,33 +123,6 @@ def test_maps_that_cannot_be_are_one_line(world: np.ndarray) -> None:
         absolute_pose(np.zeros((20, 2)), np.zeros((20, 3)), Camera("PINHOLE", 640, 480, (1.0,)))
 
 
-def plain_matches(first: np.ndarray, second: np.ndarray, ratio: float | None) -> list[tuple[int, int]]:
-    found = []
-    for i, row in enumerate(first):
-        similarity = second @ row
-        j = int(similarity.argmax())
-        if int((first @ second[j]).argmax()) != i:
-            continue
-        if ratio is not None:
-            distances = np.sort(np.sqrt(np.maximum(2 - 2 * similarity, 0)))
-            if distances[0] > ratio * distances[1]:
-                continue
-        found.append((i, j))
-    return found
-
-
-@pytest.mark.parametrize("ratio", [None, 0.9])
-@pytest.mark.parametrize("block", [7, 1000])
-def test_blocked_matching_equals_the_plain_loop(ratio: float | None, block: int) -> None:
-    rng = np.random.default_rng(0)
-    first = rng.normal(size=(60, 16)).astype(np.float32)
-    second = np.concatenate([first[:30] + rng.normal(0, 0.4, (30, 16)), rng.normal(size=(25, 16))]).astype(np.float32)
-    first, second = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (first, second))
-    found = match_mutual(first, second, ratio=ratio, block=block)
-    assert [tuple(row) for row in found.tolist()] == plain_matches(first, second, ratio)
-    assert len(match_mutual(first[:0], second)) == len(match_mutual(first, second[:0])) == 0
-
-
 def test_zlib_survives_the_import() -> None:
     code = (
         "import gloam.runtime.localization.colmap as c; c._pycolmap();"
@@ -161,17 +133,3 @@ def test_zlib_survives_the_import() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout.strip() == "alive", done.stderr
-
-
-def test_matching_ties_and_short_lists() -> None:
-    axes = np.eye(3, dtype=np.float32)
-    twice = np.concatenate([axes[:1], axes[:1]])
-    for block in (1, 10):
-        assert match_mutual(twice, axes[:1], block=block).tolist() == [[0, 0]]  # the lower of two equal rows
-        assert match_mutual(axes[:1], twice, block=block).tolist() == [[0, 0]]
-    assert match_mutual(axes, axes[:1], ratio=0.5).tolist() == [[0, 0]]  # no second neighbour to compare with
-    assert match_mutual(axes[:1], axes[:2], ratio=0.5).tolist() == [[0, 0]]
-    between = np.array([[0.6, 0.8, 0.0]], np.float32)
-    assert match_mutual(between, axes[:2], ratio=0.7).tolist() == []  # distances .63 and .89
-    assert match_mutual(between, axes[:2], ratio=0.72).tolist() == [[0, 1]]
-    assert match_mutual(twice[:1], twice, ratio=1.0).tolist() == [[0, 0]]  # as near as the second is within 1
