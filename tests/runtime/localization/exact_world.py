@@ -24,15 +24,31 @@ POSES = {
 MAP = ["m.png", "a.png", "b.png", "c.png"]
 
 
+def project(pose: Pose, points: np.ndarray) -> np.ndarray:
+    """Pixels ``[n, 2]`` of points ``[n, 3]`` in :data:`CAMERA`."""
+    local = pose.transform(points)
+    return local[:, :2] / local[:, 2:] * np.array(CAMERA.params[:2]) + np.array(CAMERA.params[2:])
+
+
+def seen(name: str) -> np.ndarray:
+    """The points that an image sees, in the order of its keypoints."""
+    order = np.random.default_rng(ord(name[0])).permutation(len(POINTS))
+    pixels = project(POSES[name], POINTS[order])
+    return order[((pixels > 0) & (pixels < [640, 480])).all(axis=1)]
+
+
+def true_matches(first: str, second: str) -> list[list[int]]:
+    """Rows of the keypoints of two images that show one point, ascending in the first."""
+    place = {point: row for row, point in enumerate(seen(second))}
+    return [[row, place[point]] for row, point in enumerate(seen(first)) if point in place]
+
+
 class Projected:
     """Each image sees every point where the true geometry puts it, in an order of its own."""
 
     def features(self, scene: Scene, name: str) -> LocalFeatures:
-        order = np.random.default_rng(ord(name[0])).permutation(len(POINTS))
-        local = POSES[name].transform(POINTS[order])
-        pixels = local[:, :2] / local[:, 2:] * np.array(CAMERA.params[:2]) + np.array(CAMERA.params[2:])
-        inside = ((pixels > 0) & (pixels < [640, 480])).all(axis=1)
-        return LocalFeatures(pixels[inside].astype(np.float32), WORDS[order[inside]])
+        points = seen(name)
+        return LocalFeatures(project(POSES[name], POINTS[points]).astype(np.float32), WORDS[points])
 
     def key(self, scene: Scene, name: str) -> str:
         return f"projected {name}"
