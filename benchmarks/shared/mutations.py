@@ -51,7 +51,8 @@ _PAIRS = (
 NAMES = {"sorted": "list", **dict(_PAIRS), **{second: first for first, second in _PAIRS}}
 # Their arguments have one order, or any.
 WHOLE = ("isinstance", "getattr", "hasattr", "setattr", "require", "cast", "min", "max", "minimum", "maximum")
-CHECKS = ("strict", "encoding", "copy")  # keywords that change nothing where all is well
+# Keywords that change nothing where all is well.
+CHECKS = ("strict", "encoding", "copy", "thread_name_prefix")
 # Words for people and for the type checker; nothing of them is changed.
 TERSE = (ast.Constant, ast.Tuple, ast.Slice, ast.keyword, ast.UnaryOp)  # say little without what is around them
 LEFT_OUT = (ast.JoinedStr, ast.Raise, ast.Assert, ast.Import, ast.ImportFrom, ast.arguments)

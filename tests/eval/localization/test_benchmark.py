@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
+import os
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -39,6 +40,9 @@ def test_retrieval_is_by_cosine_without_the_query_itself_and_ties_keep_the_order
     )
     assert retrieve(known, known, ["q", "a"], ["c", "b", "a"], 2) == {"q": ["c", "a"], "a": ["c", "b"]}
     assert retrieve(known, known, ["q"], ["b", "c"], 9) == {"q": ["c", "b"]}
+    equal = [f"{number:02}" for number in range(40)]  # more than a sort that is not stable leaves in order
+    alike = Descriptors({name: known.of("a") for name in [*equal, "q"]})
+    assert retrieve(alike, alike, ["q"], equal, 40) == {"q": equal}
     with pytest.raises(DataError, match=r"^image 'x' has no global descriptor$"):
         retrieve(known, known, ["x"], ["a"], 1)
 
@@ -141,6 +145,7 @@ def test_solvers_get_what_they_are_to_solve(solver: Solver, tmp_path: Path) -> N
     (_, of_queries), (_, of_map), (_, matcher, pairs), (name, *asked) = solver.asked
     assert (of_queries, of_map, pairs) == ([("q.png", "a.png"), ("q.png", "b.png")], own, own)
     assert (matcher.cache, matcher.ratio, matcher.seed) == (tmp_path / "kept", 0.8, 3)
+    assert (matcher.mapping.root, matcher.query.root) == (tmp_path / "m", tmp_path / "q")
     assert (name, asked) == ("localize_on_map", [matcher, "q.png", ["a.png", "b.png"], WORLD, options])
     exact(tmp_path, ("2a",), retrieved={"q.png": ["a.png", "b.png"]})
     name, matcher, *asked = solver.asked[-1]
@@ -149,6 +154,24 @@ def test_solvers_get_what_they_are_to_solve(solver: Solver, tmp_path: Path) -> N
     assert solver.asked[-2] == ("match", [("q.png", "a.png"), ("q.png", "b.png")])
     exact(tmp_path, ("2b",))
     assert solver.asked[-2][2] == pairs_by_pose(scenes(tmp_path)[0])
+
+
+def test_queries_are_solved_by_name_and_in_as_many_threads_as_asked_for(
+    solver: Solver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    query = scenes(tmp_path)[1]
+    query = dataclasses.replace(query, records={name: Record("c", row) for row, name in enumerate("zyx")})
+    found = exact(tmp_path, ("2a",), query=query, retrieved={"z": MAP, "x": MAP, "y": MAP})
+    assert list(found.poses["2a"]) == list(found.inliers["2a"]) == ["x", "y", "z"]
+    assert found.inliers["2a"] == dict.fromkeys("xyz", 30)
+    threads, pool = [], benchmark.ThreadPoolExecutor
+    monkeypatch.setattr(
+        benchmark, "ThreadPoolExecutor", lambda count, **named: threads.append(count) or pool(count, **named)
+    )
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: range(5 if process == 0 else 9))
+    for workers in (None, 2):
+        exact(tmp_path, ("top1",), workers=workers)
+    assert threads == [5, 2]
 
 
 def key_of_pose(tmp_path: Path, method: str = "2b", **options: Any) -> str:

@@ -241,7 +241,7 @@ def test_points_of_two_images_and_of_none(world: np.ndarray) -> None:
     assert sorted(rows[rows >= 0]) == list(range(len(found.points)))
     np.testing.assert_array_equal(found.observed["b.jpg"], rows[::-1])
     np.testing.assert_allclose(found.points[rows[rows >= 0]], world[rows >= 0], atol=2e-3)
-    below = {**views, "b.jpg": View(FINE, second, views["b.jpg"].keypoints + [0, 300])}
+    below = {**views, "b.jpg": View(FINE, second, views["b.jpg"].keypoints + np.array([0, 300]))}
     nothing = triangulate(below, {("b.jpg", "z.jpg"): half})
     assert (len(nothing.points), np.isnan(nothing.mean_error)) == (0, True)
     assert all((rows == -1).all() for rows in nothing.observed.values())

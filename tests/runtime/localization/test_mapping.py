@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -307,6 +307,21 @@ def test_everything_is_computed_once(tmp_path: Path, monkeypatch: pytest.MonkeyP
         assert given.features(name) is given.features(name)
     assert sorted(Counted.asked) == sorted([*MAP, "q.png", *(f"key of {name}" for name in [*MAP, "q.png"])])
     assert sorted(read) == sorted(MAP)
+
+
+def test_work_is_handed_out_by_name_features_first(tmp_path: Path) -> None:
+    class Pool:
+        handed: ClassVar[list[list[object]]] = []
+
+        def map(self, function: Callable[[Any], object], items: Iterable[object]) -> Iterable[object]:
+            self.handed.append(list(items))
+            return map(function, self.handed[-1])
+
+    pairs = [("q.png", "m.png"), ("m.png", "b.png"), ("c.png", "c.png"), ("a.png", "m.png"), ("m.png", "a.png")]
+    matcher(tmp_path).match_all(pairs, Pool())  # type: ignore[arg-type]  # as much as is needed of one
+    names, wanted = Pool.handed
+    assert names == ["a.png", "b.png", "m.png", "q.png"]
+    assert wanted == [("a.png", "m.png"), ("b.png", "m.png"), ("m.png", "q.png")]
 
 
 def test_sizes_that_do_not_meet_are_named(tmp_path: Path) -> None:
