@@ -83,7 +83,7 @@ def test_the_ratio_is_of_distances() -> None:
 def test_no_more_rows_than_a_block_are_compared_at_once() -> None:
     class Rows:
         def __init__(self, rows: Descriptors) -> None:
-            self.rows, self.taken = rows, list[int]()
+            self.rows, self.shape, self.taken = rows, rows.shape, list[int]()
 
         def __len__(self) -> int:
             return len(self.rows)
