@@ -169,8 +169,8 @@ class LocalExtractor:
                 given(positions[rows]), floats(attention[0][rows]), floats(features[0][rows]), size, scales[rows]
             )
         keypoints, scores, descriptors, count = outputs
-        rows = slice(min(int(count[0]), self.strongest))  # in the file's order, so as if it gave no more than these
-        return LocalFeatures(given(keypoints[0][rows]), floats(scores[0][rows]), floats(descriptors[0][rows]), size)
+        kept = slice(min(int(count[0]), self.strongest))  # in the file's order, so as if it gave no more than these
+        return LocalFeatures(given(keypoints[0][kept]), floats(scores[0][kept]), floats(descriptors[0][kept]), size)
 
 
 def strongest_first(attention: npt.NDArray[np.floating], count: int) -> npt.NDArray[np.int64]:

@@ -25,6 +25,7 @@ COUNTS = [  # parameters and tensors of the public files, counters of batches le
     ("aliked", {"variant": "n16"}, 677_356, 68),
     ("aliked", {"variant": "n32"}, 979_500, 68),
     ("alike", {"variant": "t"}, 82_728, 51),
+    ("alike", {"variant": "s"}, 175_992, 51),
     ("alike", {"variant": "n"}, 329_168, 51),
     ("xfeat", {}, 657_910, 77),
     ("disk", {}, 1_092_369, 26),
