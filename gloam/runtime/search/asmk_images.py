@@ -16,7 +16,6 @@ from gloam.errors import DataError, ImageError, require
 from gloam.heartbeat import progress_bar
 from gloam.model_card import InputRule, expect_same_space
 from gloam.runtime.backends.placement import Placement
-from gloam.runtime.backends.selftest import expect_selftest
 from gloam.runtime.models.local_features import STRONGEST, LocalExtractor
 from gloam.runtime.search.asmk import WORDS, AsmkIndex, Codebook
 
@@ -82,7 +81,6 @@ class LocalImages:
         """Load the model and find the images."""
         rule = None if self.max_side is None else InputRule.of(self.max_side)
         extractor = LocalExtractor.load(self.model, self.placement, strongest=self.strongest, input_rule=rule)
-        expect_selftest(extractor.session, str(self.model))
         return Extracted(extractor, find_images(self.source, self.root))
 
 
