@@ -5,6 +5,7 @@ A change is harmless where what it gives may as well be given: no caller, no con
 
 from __future__ import annotations
 
+IMAGES = "gloam/data/images.py"
 FEATURES = "gloam/runtime/localization/features.py"
 MAPPING = "gloam/runtime/localization/mapping.py"
 MATCHING = "gloam/runtime/localization/matching.py"
@@ -17,6 +18,12 @@ READ = "only its rotation is read"
 
 # Module, function, what stood, what was put: the reason.
 HARMLESS: dict[tuple[str, str, str, str], str] = {
+    (
+        IMAGES,
+        "_to_rgb",
+        "if image.mode != 'RGB':",
+        "if True:",
+    ): "a conversion to the mode that it has loads the image, too",
     (
         FEATURES,
         "SiftFeatures.features",
