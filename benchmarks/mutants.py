@@ -58,9 +58,10 @@ PYTEST = ("-x", "-q", "-n", "0", "-p", "no:cacheprovider", "--no-header", "--tb=
 
 @dataclass(frozen=True)
 class Subject:
-    """A module and the tests that mirror it, below the root."""
+    """A module as it stands and the tests that mirror it, below the root."""
 
     module: str
+    source: str
     tests: tuple[str, ...]
     drawn: tuple[Mutation, ...]
 
@@ -86,9 +87,9 @@ def mirror(module: str, root: Path = ROOT) -> tuple[str, ...]:
     return ()
 
 
-def draw(module: str, root: Path = ROOT, count: int = EACH) -> tuple[Mutation, ...]:
+def draw(module: str, source: str, count: int = EACH) -> tuple[Mutation, ...]:
     """Some of a module's changes, without the harmless ones; the same every time."""
-    every = [item for item in mutations((root / module).read_text(encoding="utf-8")) if not harmless(module, item)]
+    every = [item for item in mutations(source) if not harmless(module, item)]
     rows = np.random.default_rng([SEED, crc32(module.encode())]).permutation(len(every))[:count]
     return tuple(every[row] for row in sorted(rows))
 
@@ -140,7 +141,10 @@ def _copy(folder: Path) -> Path:
 
 def subjects(root: Path = ROOT) -> list[Subject]:
     """Modules that have anything to change, with what is drawn of each."""
-    made = [Subject(module, mirror(module, root), draw(module, root)) for module in modules(root)]
+    made = []
+    for module in modules(root):
+        source = (root / module).read_text(encoding="utf-8")
+        made.append(Subject(module, source, mirror(module, root), draw(module, source)))
     return [item for item in made if item.drawn]
 
 
@@ -180,7 +184,7 @@ def run() -> Result:
             kept = _kept(sha256_json([state, row]))
             if kept is not None and kept.is_file():
                 return {**row, "verdict": kept.read_text(encoding="utf-8"), "words": "kept"}
-            text = mutated((ROOT / subject.module).read_text(encoding="utf-8"), change.number)
+            text = mutated(subject.source, change.number)
             verdict, words = copies.run(subject.module, subject.tests, text, limits[subject.module])
             if kept is not None:
                 write_text(kept, verdict)
