@@ -136,6 +136,8 @@ def test_a_point_may_lie_four_pixels_from_its_line(
     points[moved] = points[moved] + np.array([0.0, pixels])
     found = verify_by_pose(first, AHEAD, points[0], second, BESIDE, points[1], ONE)
     assert found.tolist() == (ONE.tolist() if kept else [])
+    exact = [project(camera, pose, point) for camera, pose in ((first, AHEAD), (second, BESIDE))]
+    assert len(verify_by_pose(first, AHEAD, exact[0], second, BESIDE, exact[1], ONE, max_error=1e-6)) == 1
     wider = abs(pixels) * 1.05 * (2 if first is FINE else 1)
     assert len(verify_by_pose(first, AHEAD, points[0], second, BESIDE, points[1], ONE, max_error=wider)) == 1
     assert len(verify_by_pose(first, AHEAD, points[0], second, BESIDE, points[1], ONE, max_error=wider / 2)) == 0
