@@ -1,8 +1,9 @@
 """Would the tests notice? Wrong programs of localization, features and matching, and the tests that mirror them.
 
 One small change is made in the body of a function, in a copy of the package; then the quick tests that mirror the
-module run, without the data packs. A program is noticed where they fail, or take many times as long. The draw is by
-module and seed, so that a new module leaves the others' as they are. ``GLOAM_BENCH_ONLY`` names parts of the paths of
+module run. A program is noticed where they fail, or take many times as long. The draw is by module and seed, so that a
+new module leaves the others' as they are. Networks are compared with their authors' programs on published weights: without
+``GLOAM_DATA`` more of their wrong programs pass. ``GLOAM_BENCH_ONLY`` names parts of the paths of
 the modules wanted; verdicts stay in ``GLOAM_BENCH_RUNS`` and hold for as long as neither package nor tests change.
 """
 
@@ -215,6 +216,7 @@ def summed(rows: Sequence[dict[str, Any]]) -> Result:
         "noticed": noticed,
         "hung": sum(row["words"] == HUNG for row in rows),
         "seed": SEED,
+        "data packs": "GLOAM_DATA" in os.environ,
         "modules": by_module,
         "survivors": [said(row) for row in rows if row["verdict"] == "survived"],
         "harmless, not drawn": [f"{key[0]}: {key[2]} -> {key[3]}: {reason}" for key, reason in HARMLESS.items()],
@@ -225,9 +227,10 @@ def summed(rows: Sequence[dict[str, Any]]) -> Result:
 
 
 def _state() -> str:
-    """Changes with the package and its tests."""
+    """Changes with the package, its tests, and whether they have the data packs."""
     files: Iterable[Path] = (path for part in ("gloam", "tests") for path in sorted((ROOT / part).rglob("*.py")))
-    return sha256_json([[path.relative_to(ROOT).as_posix(), sha256_file(path)] for path in files])
+    contents = [[path.relative_to(ROOT).as_posix(), sha256_file(path)] for path in files]
+    return sha256_json(["GLOAM_DATA" in os.environ, contents])
 
 
 def _kept(key: str) -> Path | None:

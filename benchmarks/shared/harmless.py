@@ -8,6 +8,7 @@ from __future__ import annotations
 IMAGES = "gloam/data/images.py"
 FEATURES = "gloam/runtime/localization/features.py"
 MAPPING = "gloam/runtime/localization/mapping.py"
+COLMAP = "gloam/runtime/localization/colmap.py"
 MATCHING = "gloam/runtime/localization/matching.py"
 BENCHMARK = "gloam/eval/localization/benchmark.py"
 APPROXIMATION = "gloam/eval/localization/approximation.py"
@@ -49,6 +50,27 @@ HARMLESS: dict[tuple[str, str, str, str], str] = {
         "np.zeros(len(second), np.int64)",
         "np.ones(len(second), np.int64)",
     ): "every entry is written before it is read",
+    (
+        MATCHING,
+        "match_mutual",
+        "np.zeros(len(second), np.int64)",
+        "np.zeros(len(second))",
+    ): "row numbers are equal as floating-point numbers, too",
+    **{
+        (
+            COLMAP,
+            "verify_by_pose",
+            f"np.einsum('ni,ni->n', {product}, cross)",
+            f"np.einsum('ni,ni->n', cross, {product})",
+        ): "a product is the same both ways"
+        for product in ("np.cross(b, np.array([x, y, z]))", "np.cross(turned, np.array([x, y, z]))")
+    },
+    (
+        COLMAP,
+        "_write_database",
+        "database.write_camera(_camera(view.camera, number), use_camera_id=True)",
+        "database.write_camera(_camera(view.camera, number))",
+    ): "an empty database counts from 1, too, in the same order",
     (
         MAPPING,
         "PairMatcher.features",
