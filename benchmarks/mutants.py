@@ -2,9 +2,11 @@
 
 One small change is made in the body of a function, in a copy of the package; then the quick tests that mirror the
 module run. A program is noticed where they fail, or take many times as long. The draw is by module and seed, so that a
-new module leaves the others' as they are. Networks are compared with their authors' programs on published weights: without
-``GLOAM_DATA`` more of their wrong programs pass. ``GLOAM_BENCH_ONLY`` names parts of the paths of
-the modules wanted; verdicts stay in ``GLOAM_BENCH_RUNS`` and hold for as long as neither package nor tests change.
+new module leaves the others' as they are. Networks are compared with their authors' programs on published weights:
+without ``GLOAM_DATA`` more of their wrong programs pass.
+
+It takes some minutes on two cores. ``GLOAM_BENCH_ONLY`` names parts of the paths of the modules wanted; verdicts stay in
+``GLOAM_BENCH_RUNS`` and hold for as long as neither package nor tests change.
 """
 
 from __future__ import annotations
