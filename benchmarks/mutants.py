@@ -5,7 +5,7 @@ module run. A program is noticed where they fail, or take many times as long. Th
 new module leaves the others' as they are. Networks are compared with their authors' programs on published weights:
 without ``GLOAM_DATA`` more of their wrong programs pass.
 
-It takes some minutes on two cores. ``GLOAM_BENCH_ONLY`` names parts of the paths of the modules wanted; verdicts stay in
+It takes minutes on two cores. ``GLOAM_BENCH_ONLY`` names parts of the paths of the modules wanted; verdicts stay in
 ``GLOAM_BENCH_RUNS`` and hold for as long as neither package nor tests change.
 """
 
