@@ -119,7 +119,7 @@ def test_depth_carries_one_view_into_another(street: Street, poses: tuple[Pose, 
 
 def test_mirrored_rays_hit_what_the_ground_reflects(street: Street, poses: tuple[Pose, Pose]) -> None:
     pose = poses[0]
-    plain, mirrored = street.caster.cast(SMALL, pose), street.caster.cast(SMALL, pose, mirrored=True)
+    plain, mirrored = street.scenery("day").caster.cast(SMALL, pose), street.scenery("day").caster.cast(SMALL, pose, mirrored=True)
     kinds = np.array([surface.axis for surface in street.plan.surfaces])
     both = (mirrored.surface >= 0) & (plain.surface >= 0)
     road = both & (kinds[plain.surface] == 2)
@@ -220,8 +220,8 @@ def test_wet_ground_mirrors_and_the_rest_stays(
     wet, _ = street.radiance(poses[0], "night-rain", SMALL)
     monkeypatch.setitem(HOURS, "night-rain", dataclasses.replace(HOURS["night-rain"], wet=False))
     dry, _ = street.radiance(poses[0], "night-rain", SMALL)
-    surface = street.caster.cast(SMALL, poses[0]).surface
-    ground = street.ground[surface] & (surface >= 0)
+    surface = street.scenery("day").caster.cast(SMALL, poses[0]).surface
+    ground = street.scenery("day").ground[surface] & (surface >= 0)
     assert np.array_equal(wet[~ground], dry[~ground])
     gain = wet[ground].sum(1) / dry[ground].sum(1)
     assert np.quantile(gain, 0.05) < 0.7  # wet ground is darker where it mirrors the sky
