@@ -208,9 +208,7 @@ class Caster:
         return reveal, recessed
 
 
-def screen_boxes(
-    polygons: npt.NDArray[np.float64], camera: Camera
-) -> list[tuple[slice, slice] | None]:
+def screen_boxes(polygons: npt.NDArray[np.float64], camera: Camera) -> list[tuple[slice, slice] | None]:
     """:func:`screen_box` of each of ``[k, n, 3]``; at once for those that lie in front of the camera as a whole."""
     z = polygons[..., 2]
     front = z.min(axis=1) > NEAR

@@ -75,6 +75,10 @@ class Street:
         """What stands there when a photograph is taken."""
         return self._scenery
 
+    def lasting(self, surface: npt.NDArray[np.int32]) -> npt.NDArray[np.bool_]:
+        """Whether surfaces, by their index in a scenery, are there at every visit; sky, -1, is."""
+        return np.ones(surface.shape, bool)
+
     @plain_opencv()
     def render(
         self, pose: Pose, condition: str = "day", camera: Camera | None = None, noise_seed: int = 0, visit: str = ""
@@ -168,7 +172,9 @@ class Street:
         ratio = image.shape[1] / camera.width, image.shape[0] / camera.height
         rows, columns = np.divmod(hits.pixels[wet], camera.width)
         left, top = hits.left[wet], hits.top[wet]
-        ripple = self.ripples[:, (top * 60).astype(int) % 256, (left * 60).astype(int) % 256] * np.float32(image.shape[1] / 200)
+        ripple = self.ripples[:, (top * 60).astype(int) % 256, (left * 60).astype(int) % 256] * np.float32(
+            image.shape[1] / 200
+        )
         x, y = np.zeros((2, camera.height, camera.width), np.float32)
         x[rows, columns] = columns * ratio[0] + ripple[0]
         y[rows, columns] = rows * ratio[1] + ripple[1] * 2

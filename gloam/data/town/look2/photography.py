@@ -10,55 +10,23 @@ Powers are computed in float64 and sums in a stated order, so that processors ag
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import cv2
 import numpy as np
 import numpy.typing as npt
 
+from gloam.data.town.config import Optics
 from gloam.data.town.lighting import Hour
 from gloam.data.town.photography import GAMMA, hazed, streaks
 from gloam.data.town.surfaces import Float32
-from gloam.errors import UsageError
 
 LUMINANCE = (0.2126, 0.7152, 0.0722)
 METERED, MIDDLE, ADAPTS = 0.8, 0.16, 0.5  # quantile of the luminance that is brought to MIDDLE, and by how much
 VIGNETTING = 0.35  # share of light lost in the corners
-BLACK = 0.02  # share of full scale, after the tone curve, that is cut off as black
+BLACK = 0.03  # share of full scale, after the tone curve, that is cut off as black
 CONTRAST = 0.35  # weight of the S in the tone curve
 SHARPENING = 0.5
 GRAIN, BLOTCH = 0.85, 2.0  # standard deviations of what blurs the noise's brightness and its colour, pixels
 SHORT = {"day": 0.0, "dusk": 0.5}  # share of a night's exposure time
-
-
-@dataclass(frozen=True)
-class Optics:
-    """What the camera does beyond the look's own.
-
-    Attributes:
-        noise: factor on the standard deviation of the sensor's noise; 0 for none.
-        motion_blur: length of the streak that a point leaves by night, pixels, in a direction of each photograph's
-            own; half of it at dusk, none by day.
-        defocus: diameter of the disc that a point becomes, pixels.
-    """
-
-    noise: float = 1.0
-    motion_blur: float = 0.0
-    defocus: float = 0.0
-
-    def __post_init__(self) -> None:
-        """Refuse what no camera does.
-
-        Raises:
-            UsageError: naming the value.
-        """
-        for name, value, most in (
-            ("noise", self.noise, 100.0),
-            ("motion_blur", self.motion_blur, 100.0),
-            ("defocus", self.defocus, 50.0),
-        ):
-            if not 0 <= value <= most:
-                raise UsageError(f"{name} {value}: must be 0 to {most:g}")
 
 
 def develop(
