@@ -106,7 +106,7 @@ class TownConfig:
         for fine, message in checks:
             if not fine:
                 raise UsageError(message)
-        if self.look == 1 and self.optics != Optics():
+        if self.optics != Optics() and self.look == 1:
             raise UsageError("noise, motion_blur and defocus are the second look's: give look 2")
         for condition in self.conditions:
             if condition not in CONDITIONS:

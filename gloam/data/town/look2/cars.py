@@ -10,7 +10,8 @@ from gloam.data.town.textures import Rng, colour, fill, pack
 
 GLASS = np.array([0.1, 0.12, 0.14], np.float32)
 FLOOR = 0.22  # height of the underside, metres
-STEP = 0.14  # rise of the steps that stand for bonnet, windscreen and rear, metres
+TEXELS = 48  # per metre, whatever the town's: outlines are geometry, and must not move with the textures' resolution
+STEP = 0.1  # rise of the steps that stand for bonnet, windscreen and rear, metres
 
 # Share of the length and height in metres of the roof line, from bumper to bumper.
 PROFILES = {
@@ -20,12 +21,11 @@ PROFILES = {
 }
 
 
-def parked_car(rng: Rng, texels: int, x: float, y: float, forward: bool) -> list[Surface]:
+def parked_car(rng: Rng, x: float, y: float, forward: bool) -> list[Surface]:
     """Surfaces of one car.
 
     Args:
         rng: decides kind, size and paint.
-        texels: per metre.
         x, y: of its middle, metres; it stands along x.
         forward: whether its nose points along +x.
     """
@@ -35,7 +35,7 @@ def parked_car(rng: Rng, texels: int, x: float, y: float, forward: bool) -> list
     paint = colour(rng, (0.0, 0.08) if grey else (0.3, 0.75), (0.1, 0.9) if grey else (0.2, 0.7))
     shares, heights = np.array(PROFILES[kind]).T
     along = shares * length
-    canvas, mask = paint_side(rng, kind, (length, float(heights.max())), along, heights, paint, texels)
+    canvas, mask = paint_side(rng, kind, (length, float(heights.max())), along, heights, paint)
     left, right = x - length / 2, x + length / 2
     surfaces = []
     for facing in (-1, 1):
@@ -48,7 +48,7 @@ def parked_car(rng: Rng, texels: int, x: float, y: float, forward: bool) -> list
     for start, end, low, high in steps(along, heights):
         x0, x1 = (right - end, right - start) if forward else (left + start, left + end)
         middle = (start + end) / 2
-        glazed = high > (1.2 if kind == "van" else 1.0) and low > FLOOR and not 0.42 * length < middle < 0.8 * length
+        glazed = low > FLOOR and (1.2 if kind == "van" else 1.0) < high < heights.max() - STEP
         y0, y1 = y - width / 2 + 0.01, y + width / 2 - 0.01
         top = GLASS if glazed else paint
         surfaces.append(Surface(2, high, 1, (x0, y0), (x1, y1), plain(rng, top)))
@@ -78,10 +78,9 @@ def steps(along: Float32, heights: Float32) -> list[tuple[float, float, float, f
         (float(np.interp(level, *back)), float(level)) for level in np.arange(float(heights[-1]), back[0].max(), STEP)
     ]
     slabs = []
-    middle = float((along[crest] + along[-1]) / 2) if crest < len(along) - 1 else float(along[crest])
     for corners in (front, rear):
         for place, (at, level) in enumerate(corners):
-            following = corners[place + 1][0] if place + 1 < len(corners) else middle
+            following = corners[place + 1][0] if place + 1 < len(corners) else float(along[crest])
             low = FLOOR if place == 0 else corners[place - 1][1]
             if abs(following - at) > 1e-3:
                 slabs.append((min(at, following), max(at, following), low, level))
@@ -112,14 +111,14 @@ def paint_end(rng: Rng, paint: Float32, front: bool, high: float) -> np.ndarray[
 
 
 def paint_side(
-    rng: Rng, kind: str, size: tuple[float, float], along: Float32, heights: Float32, paint: Float32, texels: int
+    rng: Rng, kind: str, size: tuple[float, float], along: Float32, heights: Float32, paint: Float32
 ) -> tuple[Float32, np.ndarray[tuple[int, ...], np.dtype[np.bool_]]]:
     """A side, nose to the left: colours float32 ``[h, w, 3]`` and where there is car, bool ``[h, w]``."""
-    rows, columns = round(size[1] * texels), round(size[0] * texels)
+    rows, columns = round(size[1] * TEXELS), round(size[0] * TEXELS)
     canvas, mask = fill(rows, columns, paint), np.zeros((rows, columns), np.uint8)
 
     def pixels(points: list[tuple[float, float]]) -> np.ndarray[tuple[int, ...], np.dtype[np.int32]]:
-        return np.array([(x * texels, rows - z * texels) for x, z in points]).round().astype(np.int32)
+        return np.array([(x * TEXELS, rows - z * TEXELS) for x, z in points]).round().astype(np.int32)
 
     outline = list(zip(along.tolist(), heights.tolist(), strict=True))
     cv2.fillPoly(mask, [pixels([(0, FLOOR), *outline, (size[0], FLOOR)])], 1)
@@ -134,14 +133,14 @@ def paint_side(
     cv2.fillPoly(canvas, [pixels(cabin)], tuple(float(v) for v in GLASS))
     for share in (0.43, 0.62):
         column = int(share * columns)
-        canvas[rows - int(size[1] * texels) : rows - int(0.3 * texels), column : column + max(texels // 40, 1)] *= 0.4
-    canvas[rows - int(0.34 * texels) :] *= 0.6
+        canvas[rows - int(size[1] * TEXELS) : rows - int(0.3 * TEXELS), column : column + max(TEXELS // 40, 1)] *= 0.4
+    canvas[rows - int(0.34 * TEXELS) :] *= 0.6
     radius = 0.31
     for share in (0.18, 0.82):
-        centre = (int(share * columns), rows - int(radius * texels))
-        cv2.circle(canvas, centre, int((radius + 0.05) * texels), (0.03, 0.03, 0.03), -1)
-        cv2.circle(canvas, centre, int(radius * 0.62 * texels), (0.45, 0.45, 0.46), -1)
-        cv2.circle(canvas, centre, int(radius * 0.2 * texels), (0.15, 0.15, 0.15), -1)
-        cv2.circle(mask, centre, int(radius * texels), 1, -1)
+        centre = (int(share * columns), rows - int(radius * TEXELS))
+        cv2.circle(canvas, centre, int((radius + 0.05) * TEXELS), (0.03, 0.03, 0.03), -1)
+        cv2.circle(canvas, centre, int(radius * 0.62 * TEXELS), (0.45, 0.45, 0.46), -1)
+        cv2.circle(canvas, centre, int(radius * 0.2 * TEXELS), (0.15, 0.15, 0.15), -1)
+        cv2.circle(mask, centre, int(radius * TEXELS), 1, -1)
     canvas += rng.normal(0, 0.01, (rows, columns, 1)).astype(np.float32)
     return canvas, mask > 0

@@ -46,8 +46,8 @@ def plan_visit(plan: Plan, seed: int, condition: str, visit: str, texels: int) -
     rng = np.random.default_rng([seed, 707, zlib.crc32(f"{condition}/{visit}".encode())])
     builder = Builder(rng, texels, plan.alphabet, [])
     surfaces = builder.surfaces
-    park(surfaces, rng, plan, PARKED[condition], texels)
-    walk(surfaces, rng, plan, WALKING[condition], texels)
+    park(surfaces, rng, plan, PARKED[condition])
+    walk(surfaces, rng, plan, WALKING[condition])
     put_bins(builder, plan)
     shut: list[Surface] = []
     for front in fronts(plan):
@@ -63,7 +63,7 @@ def open_kerb(plan: Plan, low: float, high: float) -> bool:
     return high < plan.crossing[0] - 0.5 or low > plan.crossing[1] + 0.5
 
 
-def park(surfaces: list[Surface], rng: Rng, plan: Plan, share: float, texels: int) -> None:
+def park(surfaces: list[Surface], rng: Rng, plan: Plan, share: float) -> None:
     """Cars half on the pavement, along both kerbs; lamp posts stand behind them."""
     for row in (1, -1):
         for slot in np.arange(-MARGIN + 4, plan.length + MARGIN - 4, SLOT):
@@ -72,10 +72,10 @@ def park(surfaces: list[Surface], rng: Rng, plan: Plan, share: float, texels: in
             x = float(slot) + shift
             if taken and open_kerb(plan, x - 2.8, x + 2.8):
                 forward = bool(own.random() < (0.9 if row < 0 else 0.1))
-                surfaces += parked_car(own, texels, x, row * (plan.kerb - 0.65 + aside), forward)
+                surfaces += parked_car(own, x, row * (plan.kerb - 0.65 + aside), forward)
 
 
-def walk(surfaces: list[Surface], rng: Rng, plan: Plan, share: float, texels: int) -> None:
+def walk(surfaces: list[Surface], rng: Rng, plan: Plan, share: float) -> None:
     """People on the pavements."""
     pavement = plan.half_width - plan.kerb
     for _ in range(int(rng.poisson(share * plan.length))):
@@ -83,7 +83,7 @@ def walk(surfaces: list[Surface], rng: Rng, plan: Plan, share: float, texels: in
         y = row * (plan.kerb + pavement * float(rng.uniform(0.5, 0.75)))
         own = rng.spawn(1)[0]
         if open_kerb(plan, x, x):
-            surfaces += person(own, texels, x, y, KERB)
+            surfaces += person(own, x, y, KERB)
 
 
 def put_bins(builder: Builder, plan: Plan) -> None:

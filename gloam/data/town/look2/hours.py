@@ -12,7 +12,7 @@ from gloam.data.town.lighting import HOURS as FIRST
 LANTERN = 60.0  # radiance of a lantern over that of the brightest window
 
 HOURS = {
-    "day": dataclasses.replace(FIRST["day"], exposure=1.1, read_noise=0.001, shot_noise=0.006, glow=0.015),
+    "day": dataclasses.replace(FIRST["day"], exposure=2.0, read_noise=0.001, shot_noise=0.006, glow=0.015),
     "dusk": dataclasses.replace(
         FIRST["dusk"],
         sky=(0.03, 0.032, 0.055),
@@ -44,10 +44,10 @@ HOURS = {
         emission=0.3,
         zenith=(0.0009, 0.0009, 0.001),
         horizon=(0.005, 0.0041, 0.0036),
-        exposure=5.8,
+        exposure=5.2,
         read_noise=0.002,
         shot_noise=0.02,
-        glow=0.08,
+        glow=0.065,
         haze=0.004,
     ),
 }

@@ -8,17 +8,18 @@ import numpy as np
 from gloam.data.town.surfaces import Float32, Surface, Texture
 from gloam.data.town.textures import Rng, colour, fill, pack
 
+TEXELS = 64  # per metre, whatever the town's, as of cars
 
-def person(rng: Rng, texels: int, x: float, y: float, floor: float) -> list[Surface]:
+
+def person(rng: Rng, x: float, y: float, floor: float) -> list[Surface]:
     """Surfaces of one person.
 
     Args:
         rng: decides stature, clothes and stance.
-        texels: per metre.
         x, y: where; floor: height of the ground there, metres.
     """
     height, width = float(rng.uniform(1.55, 1.9)), 0.7
-    rows, columns = max(round(height * texels), 12), max(round(width * texels), 5)
+    rows, columns = max(round(height * TEXELS), 12), max(round(width * TEXELS), 5)
     coat, trousers = colour(rng, (0.0, 0.7), (0.05, 0.7)), colour(rng, (0.0, 0.5), (0.05, 0.4))
     skin, hair = colour(rng, (0.0, 0.1), (0.3, 0.8)) * (1, 0.85, 0.75), colour(rng, (0.1, 0.5), (0.05, 0.4))
     surfaces = []
@@ -26,7 +27,9 @@ def person(rng: Rng, texels: int, x: float, y: float, floor: float) -> list[Surf
         mask = np.zeros((rows, columns), np.uint8)
         canvas = fill(rows, columns, coat)
 
-        def part(shape: list[tuple[float, float]], rgb: Float32, canvas: Float32 = canvas, mask: Texture = mask) -> None:
+        def part(
+            shape: list[tuple[float, float]], rgb: Float32, canvas: Float32 = canvas, mask: Texture = mask
+        ) -> None:
             points = np.array([(u * columns, v * rows) for u, v in shape]).round().astype(np.int32)
             cv2.fillPoly(mask, [points], 1)
             cv2.fillPoly(canvas, [points], [float(v) for v in rgb])

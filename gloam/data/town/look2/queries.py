@@ -17,7 +17,7 @@ ROOM = 1.5  # metres from the middle of the road; parked cars begin further out
 def changing_query_poses(seed: int, length: float, count: int, mapping: Sequence[Pose]) -> list[Pose]:
     """Query views, spread evenly along the street, at places and headings that no mapping view has.
 
-    ``along`` looks down the street, ``wide`` is turned by 27 to 50 degrees, ``reversed`` drives on the lane that was
+    ``along`` looks down the street, ``wide`` is turned by 27 to 42 degrees, ``reversed`` drives on the lane that was
     mapped the other way.
 
     Args:
@@ -36,7 +36,7 @@ def changing_query_poses(seed: int, length: float, count: int, mapping: Sequence
             x = (index + rng.uniform(0.1, 0.9)) / count * (length - AHEAD - 3) + (AHEAD if back else 3)
             turn, y = float(rng.uniform(-6, 6)), float(rng.uniform(-ROOM, ROOM))
             if kind == "wide":
-                turn = float(rng.choice((-1, 1))) * float(rng.uniform(27, 50))
+                turn = float(rng.choice((-1, 1))) * float(rng.uniform(27, 42))
             elif kind == "reversed":
                 y = (-1 if back else 1) * float(rng.uniform(0.3, ROOM))  # +x is mapped on the right, at negative y
             height, pitch, roll = float(rng.uniform(1.4, 2.0)), float(rng.uniform(0, 8)), float(rng.normal(0, 2))
