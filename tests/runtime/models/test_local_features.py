@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -229,7 +229,14 @@ def test_features_are_float32_and_of_equal_ones_the_first_are_kept() -> None:
 def test_what_a_file_is_loaded_with_is_passed_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     opened: list[tuple[Any, ...]] = []
     sessions = [CellModel(), CellModel(), CellModel("embedder")]
-    monkeypatch.setattr(local_features, "open_session", lambda *given: opened.append(given) or sessions.pop(0))
+
+    def open_tested(path: Path, placement: Placement | None, expect: Callable[[ModelCard, str], None]) -> CellModel:
+        opened.append((path, placement))
+        session = sessions.pop(0)
+        expect(session.card, str(path))
+        return session
+
+    monkeypatch.setattr(local_features, "open_tested", open_tested)
     path, placement, lit, rule = tmp_path / "a.onnx", Placement("cpu"), Photometric("clahe"), InputRule(100)
     made = LocalExtractor.load(path, placement, strongest=7, photometric=lit, input_rule=rule)
     assert opened == [(path, placement)]
