@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from torch import nn
+
 from gloam.networks.local_features.alike import ALIKE
 from gloam.networks.local_features.aliked import ALIKED
 from gloam.networks.local_features.base import LocalFeatureNetwork
@@ -41,4 +43,8 @@ def create_extractor(name: str, **options: Any) -> LocalFeatureNetwork:
     Raises:
         ModelError: unknown name (the nearest is named) or option.
     """
-    return build(EXTRACTORS, "network of local features", name, options)
+    model = build(EXTRACTORS, "network of local features", name, options)
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d):  # else scores fade with depth and rounding chooses keypoints
+            nn.init.kaiming_normal_(module.weight)
+    return model
