@@ -119,6 +119,17 @@ def expect_output(path: str | Path, suffix: str, what: str) -> None:
         raise UsageError(f"{target}: {what} is written as {suffix}")
 
 
+def clear_again(folder: Path) -> None:
+    """Let this process, too, remove once more what processes that were killed since have left in a folder and below.
+
+    To be called where a run begins: another one may have been killed there since this process first wrote there.
+    """
+    place = os.path.abspath(folder)
+    _cleared.difference_update(
+        [known for known in list(_cleared) if known == place or known.startswith(place + os.sep)]
+    )
+
+
 def write_bytes(path: str | Path, content: bytes) -> None:
     """Write ``content`` to ``path`` atomically."""
     with atomic_write(path) as handle:

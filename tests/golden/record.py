@@ -35,7 +35,8 @@ from gloam.networks.edges import DETECTORS, create_detector
 from gloam.networks.embedders import EMBEDDERS, create_embedder
 from gloam.networks.translators import GENERATORS, create_generator
 from gloam.padding import PaddingProfile
-from gloam.runtime.descriptors.store import DescriptorStore, Job, Row, ShardWriter
+from gloam.runtime.descriptors.shard_writer import ShardWriter
+from gloam.runtime.descriptors.store import DescriptorStore, Job, Row
 from gloam.runtime.search.index import build_index
 from gloam.training.edges.train import DRAW as DETECTOR_DRAW
 from gloam.training.embedders.tuples.diverse_anchors import diverse_anchors

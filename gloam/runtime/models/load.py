@@ -45,7 +45,7 @@ def load(
     Returns:
         an object to call with a list of uint8 ``[H, W, 3]`` RGB images: by the kind of the model's card an
         :class:`Embedder` (descriptors), :class:`Translator` or :class:`EdgeDetector` (pictures), or
-        :class:`LocalExtractor` (local features).
+        :class:`LocalExtractor` (keypoints with descriptors, or HOW's local features).
 
     Raises:
         ModelError: unreadable, a checkpoint that was never exported, of a kind that nothing here runs, or its self-test
