@@ -166,8 +166,8 @@ class LocalExtractor:
                 given(positions[rows]), floats(attention[0][rows]), floats(features[0][rows]), size, scales[rows]
             )
         keypoints, scores, descriptors, count = outputs
-        rows = slice(min(int(count[0]), self.strongest))  # in the file's order, so as if it gave no more than these
-        return LocalFeatures(given(keypoints[0][rows]), floats(scores[0][rows]), floats(descriptors[0][rows]), size)
+        first = slice(min(int(count[0]), self.strongest))  # in the file's order, so as if it gave no more than these
+        return LocalFeatures(given(keypoints[0][first]), floats(scores[0][first]), floats(descriptors[0][first]), size)
 
 
 def _expect_local(card: ModelCard, where: str) -> None:
