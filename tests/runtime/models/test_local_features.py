@@ -123,6 +123,17 @@ def test_keypoints_are_those_of_the_image_as_given_and_no_more_than_there_are() 
     assert one.keypoints.tolist() == [[78, 62]]
 
 
+def test_fewer_keypoints_are_the_first_of_the_file_whatever_they_score_where_they_moved_to() -> None:
+    class Moved(CornerModel):
+        def run(self, inputs: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
+            return {**super().run(inputs), "scores": np.array([[0.4, 0.5, 0, 0, 0]], np.float32)}
+
+    bright_end = np.zeros((64, 80, 3), np.uint8)
+    bright_end[62, 78] = 200
+    one = LocalExtractor(Moved(), strongest=1)([bright_end])[0]  # type: ignore[arg-type]  # as above
+    assert (one.keypoints.tolist(), one.scores.tolist()) == ([[78, 62]], [pytest.approx(0.4)])
+
+
 def test_keypoints_of_a_reduced_image_are_given_in_its_own_pixels() -> None:
     picture = np.zeros((96, 200, 3), np.uint8)
     model = CornerModel()
