@@ -199,7 +199,9 @@ def test_motion_blurs_nights_alone_and_defocus_all(street: NightStreet, monkeypa
         for optics in (Optics(noise=0), Optics(noise=0, motion_blur=9), Optics(noise=0, defocus=6)):
             monkeypatch.setattr(street, "optics", optics)
             views.append(street.render(POSE, condition, SMALL, 5))
-        gradient = [photometry(view.image).gradient for view in views]
+        gradient = [
+            sum(np.abs(np.diff(view.image.astype(float), axis=axis)).mean() for axis in (0, 1)) for view in views
+        ]
         assert np.array_equal(views[0].image, views[1].image) == equal
         assert equal or gradient[1] < 0.9 * gradient[0]
         assert gradient[2] < 0.8 * gradient[0]
