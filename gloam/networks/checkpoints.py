@@ -20,14 +20,20 @@ from gloam.errors import ModelError
 from gloam.files import load_sealed, sealed, split_seal, write_bytes
 from gloam.networks.edges import EdgeDetectorNetwork, create_detector
 from gloam.networks.embedders import EmbedderNetwork, create_embedder
+from gloam.networks.local_features import LocalFeatureNetwork, create_extractor
 from gloam.networks.translators import TranslatorNetwork, create_generator
 
 METADATA_KEY = "gloam.checkpoint"
 # What a native file says of itself; a file without "kind" is an embedder of an earlier gloam.
 DESCRIPTION = {"network", "options", "provenance"}
 EMBEDDER_DESCRIPTION = DESCRIPTION | {"mean", "std"}
+NOUNS = {
+    "embedder": "an embedder",
+    "translator": "a translator",
+    "edges": "an edge detector",
+    "local_features": "a network of local features",
+}
 TYPES = {"kind": str, "network": str, "options": dict, "provenance": dict, "mean": list, "std": list}
-NOUNS = {"embedder": "an embedder", "translator": "a translator", "edges": "an edge detector"}
 # A classifier's head and counters of training: no part of a descriptor.
 DROPPED = re.compile(r"^(fc|classifier)\.|\.num_batches_tracked$")
 RESNET_CHILDREN = {"conv1": "0", "bn1": "1", "layer1": "4", "layer2": "5", "layer3": "6", "layer4": "7"}
@@ -63,13 +69,16 @@ def weights_sha256(state: Mapping[str, Tensor]) -> str:
 
 
 def save_checkpoint(
-    path: str | Path, model: EmbedderNetwork | TranslatorNetwork | EdgeDetectorNetwork, provenance: Mapping[str, Any]
+    path: str | Path,
+    model: EmbedderNetwork | TranslatorNetwork | EdgeDetectorNetwork | LocalFeatureNetwork,
+    provenance: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Write a native ``.safetensors`` checkpoint, atomically.
 
     Args:
         path: file to write.
-        model: embedder (of any family, or a pipeline around one), translator or edge detector; the file says which.
+        model: embedder (of any family, or a pipeline around one), translator, edge detector or network of local
+            features; the file says which.
         provenance: ``recipe``, ``data``, ``licence`` and what else is worth keeping, JSON-ready.
 
     Returns:
@@ -147,8 +156,18 @@ def load_detector(path: str | Path) -> Checkpoint[EdgeDetectorNetwork]:
     return _load_native(Path(path), "edges", create_detector)
 
 
+def load_extractor(path: str | Path) -> Checkpoint[LocalFeatureNetwork]:
+    """Load a native checkpoint of local features.
+
+    Raises:
+        ModelError: unreadable, of another kind or network, or foreign (``gloam import`` converts those).
+    """
+    return _load_native(Path(path), "local_features", create_extractor)
+
+
 def checkpoint_kind(path: str | Path) -> str | None:
-    """``embedder``, ``translator`` or ``edges`` as a native file says; None for a file that does not say its kind.
+    """``embedder``, ``translator``, ``edges`` or ``local_features`` as a native file says; None for a file that does
+    not say its kind.
 
     Raises:
         ModelError: not a readable safetensors file.
@@ -247,6 +266,8 @@ def _created(file: Path, create: Callable[..., Model], description: Mapping[str,
 def _kind_of(model: nn.Module) -> str:
     if isinstance(model, EmbedderNetwork):
         return "embedder"
+    if isinstance(model, LocalFeatureNetwork):
+        return "local_features"
     return "translator" if isinstance(model, TranslatorNetwork) else "edges"
 
 

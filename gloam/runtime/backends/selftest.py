@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 
 from gloam.errors import GloamError, ModelError, StoreError
 from gloam.files import sha256_json, user_cache, write_json
-from gloam.model_card import SelfTest, selftest_digest, selftest_images
+from gloam.model_card import ModelCard, SelfTest, selftest_digest, selftest_images
+from gloam.runtime.backends.open import open_session
+from gloam.runtime.backends.placement import Placement
 from gloam.runtime.backends.processor import find_processor
 from gloam.runtime.backends.session import Session
+
+WEIGHTS = (".safetensors", ".pth", ".pt")
 
 
 def run_selftest(session: Session) -> tuple[float, float]:
@@ -39,6 +45,8 @@ def selftest_differences(session: Session) -> tuple[float, ...]:
 
 def _difference(session: Session, test: SelfTest) -> float:
     card = session.card
+    if card.kind == "local_features" and len(card.outputs) < 2:
+        raise ModelError(f"{card.name}: the card of local features states no attention; export the model again")
     channels = card.inputs[0].shape[3]
     inputs = {"images": selftest_images(test.shape, test.sizes)[..., : int(channels)]}
     if len(card.inputs) > 1:
@@ -54,12 +62,37 @@ def _difference(session: Session, test: SelfTest) -> float:
             f"{card.name}: does not run on a batch of {batch} images of {width}x{height} px ({reason[:200]}); export "
             "the model again"
         ) from error
-    found = selftest_digest(card.kind, [outputs[output.name] for output in card.outputs]).astype(np.float64)
+    found = selftest_digest(card.kind, [outputs[output.name] for output in card.outputs], card.keypoints)
+    found = found.astype(np.float64)
     expected = np.asarray(test.output)
     if found.size != expected.size:
         raise ModelError(f"{card.name}: the self-test gave {found.size} values, {expected.size} are stored")
     difference = np.abs(found.reshape(-1) - expected)
     return float(difference.max()) if np.isfinite(difference).all() else float("inf")
+
+
+def open_tested(path: str | Path, placement: Placement | None, expect: Callable[[ModelCard, str], None]) -> Session:
+    """Load a model, as all do that run one: its self-test must pass here, see :func:`expect_selftest`.
+
+    Args:
+        path: ``.onnx`` file, engine folder, or ``.engine`` file.
+        placement: where and how it runs; on the CPU by default.
+        expect: refuses a card of a kind that the caller does not run; gets the card and the file.
+
+    Raises:
+        ModelError: unreadable, a checkpoint that was never exported, of another kind, or its self-test failed.
+        DeviceError: the device is not active.
+        UsageError: an unknown device, backend or precision.
+    """
+    file = Path(path)
+    if file.suffix in WEIGHTS:
+        raise ModelError(
+            f"{file}: weights, where an exported model is needed; run `gloam export {file} -o {file.stem}.onnx`"
+        )
+    session = open_session(path, placement)
+    expect(session.card, str(path))
+    expect_selftest(session, str(path))
+    return session
 
 
 def expect_selftest(session: Session, where: str) -> None:
