@@ -9,11 +9,13 @@ from gloam.cli.shared.report import Report
 from gloam.cli.shared.request import filled
 from gloam.cli.shared.values import key_value
 
-HELP = "convert a public embedder, translator or edge detector checkpoint, or a whitening, to gloam's own format"
+HELP = "convert a public embedder, translator, edge detector or matcher, or a whitening, to gloam's own format"
 # Equal to the library's FORMATS, by a test.
 FAMILIES = (
     *("auto", "resnet", "unet", "cyeda", "hed", "rcf", "todaygan", "drit"),
     *("cirtorch", "how", "netvlad", "ciconv"),
+    *("lightglue_superpoint", "lightglue_disk", "lightglue_aliked", "lightglue_sift", "lightglue_doghardnet"),
+    "lighterglue",
 )
 
 
@@ -29,7 +31,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=FAMILIES,
         default="auto",
         help="what the file holds: resnet (CycleGAN, CUT), unet (pix2pix), cyeda, hed, rcf, todaygan, drit, or an "
-        "embedder: cirtorch, how, netvlad, ciconv; auto for gandtr's files and embedders, which say it themselves",
+        "embedder: cirtorch, how, netvlad, ciconv, or a matcher: lightglue for its features, lighterglue; auto for "
+        "gandtr's files, embedders and matchers, which say it themselves",
     )
     parser.add_argument(
         "--decoder", type=Path, help="todaygan: decoder of the target domain (released night-to-day: 2)"

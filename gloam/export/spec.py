@@ -176,11 +176,10 @@ def expect_proved(session: Session, path: str | Path) -> None:
     limits = [GROSS * tolerance, *(ROOM * max(tolerance, first) for _ in others)]
     for test, difference, limit in zip(tests, (first, *others), limits, strict=True):
         if not difference <= limit:
-            batch, height, width = test.shape
             raise ModelError(
-                f"{path}: not written, because the graph differs from the network by {difference:.1e} on a batch of "
-                f"{batch} images of {width}x{height} px, allowed {limit:.0e}; please report it with the network's "
-                "name and options"
+                f"{path}: not written, because the graph differs from the network by {difference:.1e} on "
+                f"{test.described(session.card.kind)}, allowed {limit:.0e}; please report it with the network's name "
+                "and options"
             )
 
 

@@ -152,6 +152,8 @@ def export_weights(request: ExportRequest, say: Say | None = None) -> Exported:
         if unused:
             option = unused[0].replace("_", "-")
             raise UsageError(f"--{option} is for embedders, but {loaded.model.name} is of kind '{loaded.kind}'")
+    if loaded.kind == "matcher" and request.precision != "fp32":
+        raise UsageError(f"--precision is for models of images; {loaded.model.name} is a matcher, and stays float32")
     batch = (1, request.max_batch)
     profile = (
         PaddingProfile.fixed(request.sides, request.sides, batch)
@@ -240,6 +242,7 @@ def _export(loaded: _Loaded, request: ExportRequest, output: Path, profile: Padd
     from gloam.export.edges import export_edges
     from gloam.export.embedder import export_embedder
     from gloam.export.local_features import export_local_features
+    from gloam.export.matcher import export_matcher
     from gloam.export.translator import export_translator
     from gloam.model_card import Photometric
 
@@ -248,6 +251,7 @@ def _export(loaded: _Loaded, request: ExportRequest, output: Path, profile: Padd
         "local_features": export_local_features,
         "translator": export_translator,
         "edges": export_edges,
+        "matcher": export_matcher,
     }
     more: dict[str, Any] = {}
     kind, model = loaded.kind, loaded.model
@@ -339,13 +343,16 @@ def _from_file(request: ExportRequest) -> _Loaded:
         load_checkpoint,
         load_detector,
         load_generator,
+        load_matcher,
     )
     from gloam.networks.edges import DETECTORS
     from gloam.networks.translators import GENERATORS
 
     weights = request.weights
     assert weights is not None  # the caller has looked
-    kind = checkpoint_kind(weights) or "embedder"
+    kind = checkpoint_kind(weights) or _plain_kind(weights, request.network)
+    if kind == "foreign matcher":
+        return _matcher(weights, request)
     if kind == "embedder" and request.network in {**GENERATORS, **DETECTORS}:
         raise UsageError(
             f"{request.weights}: convert it first: gloam import {request.weights} --as {request.network} "
@@ -356,7 +363,8 @@ def _from_file(request: ExportRequest) -> _Loaded:
     else:
         if request.network:
             raise UsageError(f"{request.weights}: the checkpoint says its network itself; drop --network")
-        checkpoint = (load_generator if kind == "translator" else load_detector)(weights)
+        loaders: dict[str, Callable[..., Any]] = {"translator": load_generator, "matcher": load_matcher}
+        checkpoint = loaders.get(kind, load_detector)(weights)
     provenance = checkpoint.provenance
     if request.licence != "unknown":
         provenance = {**provenance, "licence": request.licence}
@@ -368,14 +376,33 @@ def _from_file(request: ExportRequest) -> _Loaded:
     return _Loaded(kind, checkpoint.model, provenance, notes)
 
 
+def _plain_kind(weights: Path, network: str | None) -> str:
+    """Of weights that do not say their kind: matchers are known by name or keys, the rest may be embedders."""
+    from gloam.networks.checkpoints import read_state
+    from gloam.networks.foreign.matchers import is_matcher
+    from gloam.networks.matchers import MATCHERS
+
+    matches = network in MATCHERS or (network is None and is_matcher(read_state(weights)[0]))
+    return "foreign matcher" if matches else "embedder"
+
+
+def _matcher(weights: Path, request: ExportRequest) -> _Loaded:
+    from gloam.networks.foreign.read import import_network
+
+    found = import_network(weights, request.network or "auto", licence=request.licence)
+    left = [f"left out (no use): {', '.join(found.dropped)}"] if found.dropped else []
+    return _Loaded("matcher", found.model, found.provenance, [*found.notes, *left])
+
+
 def _random(request: ExportRequest) -> _Loaded:
     if request.network is None:
         raise UsageError("--random-init needs --network NAME")
     import torch
 
-    from gloam.export.random_weights import settle_random_weights
+    from gloam.export.random_weights import settle_random_matcher, settle_random_weights
     from gloam.networks.edges import DETECTORS, create_detector
     from gloam.networks.embedders import create_embedder
+    from gloam.networks.matchers import MATCHERS, create_matcher
     from gloam.networks.translators import GENERATORS, create_generator
 
     torch.manual_seed(request.random_init)
@@ -386,6 +413,10 @@ def _random(request: ExportRequest) -> _Loaded:
         return _Loaded("translator", create_generator(request.network, **options), provenance)
     if request.network in DETECTORS:
         return _Loaded("edges", create_detector(request.network, **options), provenance)
+    if request.network in MATCHERS:
+        matcher = create_matcher(request.network, **options)
+        settle_random_matcher(matcher)
+        return _Loaded("matcher", matcher, provenance)
     embedder = create_embedder(request.network, **options, **_embedder_options(request))
     settle_random_weights(embedder)
     return _Loaded("embedder", embedder, provenance)
