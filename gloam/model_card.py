@@ -337,6 +337,16 @@ class ModelCard(Written):
         where the graph resizes."""
         return NATIVE if self.resize is not None else self.input_rule or LITERATURE
 
+    def padded(self, shapes: Mapping[str, Sequence[int]]) -> tuple[int, int]:
+        """Height and width of a run, or a matcher's numbers of keypoints, from the shapes of its inputs by name; (0, 0)
+        where the first is none of that kind."""
+        first, *others = self.inputs
+        if len(shapes[first.name]) != len(first.shape):
+            return 0, 0
+        if self.kind == "matcher":
+            return int(shapes[first.name][1]), int(shapes[others[0].name][1])
+        return int(shapes[first.name][1]), int(shapes[first.name][2])
+
     def described_input(self) -> str:
         """:attr:`reads` in words, and that the file does not say so itself where it does not."""
         stated = "" if self.input_rule or self.resize else "; the file states no rule, this is the literature's"

@@ -19,6 +19,7 @@ import numpy as np
 
 from gloam.errors import DeviceError, ModelError, StoreError, UsageError, require
 from gloam.files import write_bytes, write_failure
+from gloam.model_card import ModelCard
 from gloam.runtime.backends.cuda.device import DeviceMemoryError
 from gloam.runtime.backends.cuda.driver import require_gpu
 
@@ -285,8 +286,8 @@ def engine_tensors(trt: Any, engine: Any, where: str) -> tuple[Tensor, ...]:
     return tuple(found)
 
 
-def engine_profiles(engine: Any, tensors: tuple[Tensor, ...], images: str) -> tuple[EngineProfile, ...]:
-    """The engine's optimisation profiles; ``images`` is the name of the input ``[B, H, W, C]``."""
+def engine_profiles(engine: Any, tensors: tuple[Tensor, ...], card: ModelCard) -> tuple[EngineProfile, ...]:
+    """The engine's optimisation profiles; ``card`` is of its model."""
     profiles = []
     for index in range(engine.num_optimization_profiles):
         ranges = {
@@ -294,11 +295,11 @@ def engine_profiles(engine: Any, tensors: tuple[Tensor, ...], images: str) -> tu
             for tensor in tensors
             if tensor.is_input
         }
-        least, preferred, most = ranges[images]
+        least, preferred, most = ranges[card.inputs[0].name]
         profiles.append(
             EngineProfile(
                 index,
-                (int(most[1]), int(most[2])),
+                card.padded({name: shapes[2] for name, shapes in ranges.items()}),
                 (int(least[0]), int(preferred[0]), int(most[0])),
                 {name: tuple(int(side) for side in shapes[2]) for name, shapes in ranges.items()},
             )

@@ -111,7 +111,7 @@ class TensorRTSession:
             self._inputs = {tensor.name: tensor for tensor in self._tensors if tensor.is_input}
             self._expect_names()
             self._profiles = {
-                profile.shape: profile for profile in engine_profiles(engine, self._tensors, self.card.inputs[0].name)
+                profile.shape: profile for profile in engine_profiles(engine, self._tensors, self.card)
             }
             kernels = kernels_path(plan, self.device.info)
             self._compiled = RuntimeCache(trt, engine, kernels) if rtx else None
@@ -197,7 +197,7 @@ class TensorRTSession:
         if set(inputs) != set(self._inputs):
             raise UsageError(f"{self._where}: inputs {', '.join(inputs)} given, {', '.join(self._inputs)} needed")
         images = inputs[self.card.inputs[0].name]
-        shape = (int(images.shape[1]), int(images.shape[2])) if images.ndim == 4 else (0, 0)
+        shape = self.card.padded({name: values.shape for name, values in inputs.items()})
         profile = self._profiles.get(shape)
         if profile is None:
             built = ", ".join(f"{width}x{height}" for height, width in self._profiles)
