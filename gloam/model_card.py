@@ -29,8 +29,10 @@ METADATA_KEY = "gloam.card"
 PRECISIONS = ("fp32", "fp16", "bf16", "int8")
 MOST_CLIP, MOST_TILES = 1e4, 256  # of CLAHE; more tiles take more memory than the image
 MOST_VALUES = 1 << 20  # of a descriptor, or of a self-test's output
+MOST_KEYPOINTS = 1 << 16  # of an image
 MOST_PIXELS = 1 << 24  # of a self-test's images
 LOOSEST = 0.25  # tolerance of a self-test; outputs are of size 1
+KEYPOINT_OUTPUTS = ("keypoints", "scores", "descriptors", "count")
 KINDS = ("embedder", "local_features", "matcher", "translator", "appearance", "edges", "fused")
 TOLERANCE = {"fp32": 1e-5, "fp16": 5e-3, "bf16": 2e-2}  # of a descriptor's self-test
 
@@ -140,6 +142,37 @@ class Photometric:
 
 
 @dataclass(frozen=True)
+class KeypointRule(Written):
+    """Where the keypoints of a file of local features are counted from, and which of them it gives.
+
+    Attributes:
+        frame: ``stored``: pixels of the image as its file stores it, before an EXIF orientation turns it. A caller who
+            turns images first gets keypoints of the turned ones.
+        origin: x and y of the centre of the first pixel; COLMAP's cameras have it at 0.5.
+        count: keypoints that the outputs have room for; the output ``count`` says how many there are.
+        threshold: of a keypoint's score; 0 for the strongest, whatever they score.
+
+    Raises:
+        UsageError: values that no file has.
+    """
+
+    count: int
+    threshold: float = 0.0
+    frame: Literal["stored"] = "stored"
+    origin: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.count <= MOST_KEYPOINTS:
+            raise UsageError(f"{self.count} keypoints; 1 to {MOST_KEYPOINTS} of an image are possible")
+        if not 0 <= self.threshold <= 1e6:
+            raise UsageError(f"a keypoint's score of at least {self.threshold:g}; the threshold is 0 or more")
+        if self.frame != "stored" or not -1 <= self.origin <= 1:
+            raise UsageError(
+                f"keypoints in the frame {self.frame!r} from {self.origin:g}, which this gloam cannot read"
+            )
+
+
+@dataclass(frozen=True)
 class FeatureRule(Written):
     """The local features that a matcher takes.
 
@@ -190,8 +223,9 @@ class SelfTest(Written):
         sizes: valid (h, w) of each image; equal to height and width for ``dynamic``. Of a matcher the numbers of
             keypoints of each pair.
         output: flat float values in C order: ``[B, D]`` for descriptors, ``[B, D]`` of :func:`weighted_mean` for
-            local features, ``[B, 8, 8, C]`` of :func:`block_means` for images and ``[B, 8, 8]`` for maps,
-            ``[B, 2, K]`` of :func:`matched_scores` for matches.
+            local features, ``[B, 11 + 3 D]`` of :func:`keypoint_summary` for keypoints, ``[B, 8, 8, C]`` of
+            :func:`block_means` for images and ``[B, 8, 8]`` for maps, ``[B, 2, K]`` of :func:`matched_scores` for
+            matches.
         tolerance: largest allowed absolute difference, by precision.
     """
 
@@ -228,6 +262,7 @@ class ModelCard(Written):
         provenance: at least ``recipe``, ``data``, ``weights_sha256``, ``licence``.
         selftest_larger: a second self-test at another size and batch, which finds what the first one's size hides; None
             in files from before there was one.
+        keypoints: of a file of local features whose outputs are :data:`KEYPOINT_OUTPUTS`; None in all others.
         takes: of a matcher, the local features that it is for.
     """
 
@@ -252,6 +287,7 @@ class ModelCard(Written):
     resize: int | None = sparse(None)
     input_rule: InputRule | None = sparse(None)
     selftest_larger: SelfTest | None = sparse(None)
+    keypoints: KeypointRule | None = sparse(None)
     takes: FeatureRule | None = sparse(None)
     schema: int = SCHEMA
 
@@ -284,8 +320,12 @@ class ModelCard(Written):
             return f"scales of {self.scales}"
         if self.resize is not None and not 32 <= self.resize <= LARGEST_SIDE:
             return f"images reduced to {self.resize} px"
+        if self.keypoints is not None and (
+            self.kind != "local_features" or tuple(output.name for output in self.outputs) != KEYPOINT_OUTPUTS
+        ):
+            return f"keypoints of kind {self.kind!r} whose outputs are not {', '.join(KEYPOINT_OUTPUTS)}"
         if self.embeds or self.kind == "local_features" or self.dimension is not None:
-            stated = self.outputs[0].shape[-1:]
+            stated = self.outputs[0 if self.keypoints is None else 2].shape[-1:]
             if self.dimension is None or not 1 <= self.dimension <= MOST_VALUES:
                 return f"a dimension of {self.dimension}"
             if stated and isinstance(stated[0], int) and stated[0] != self.dimension:
@@ -312,7 +352,8 @@ class ModelCard(Written):
         for precision, value in test.tolerance.items():
             if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= LOOSEST:
                 return f"a self-test whose tolerance in {precision} is {value!r:.40}, which tells nothing"
-        if self.embeds and test.tolerance.get(self.precision, 0.0) >= np.abs(test.output).max():
+        sized = self.embeds or self.keypoints is not None
+        if sized and test.tolerance.get(self.precision, 0.0) >= np.abs(test.output).max():
             return f"a self-test that zeros would pass, for its tolerance is {test.tolerance[self.precision]:g}"
         return None
 
@@ -553,19 +594,70 @@ def matched_scores(matches: npt.NDArray[Any], scores: npt.NDArray[Any]) -> npt.N
     return np.stack((scores, scores * rows), 1).astype(np.float64)
 
 
-def selftest_digest(kind: str, outputs: Sequence[npt.NDArray[Any]]) -> npt.NDArray[Any]:
+def keypoint_summary(
+    keypoints: npt.NDArray[Any],
+    scores: npt.NDArray[Any],
+    descriptors: npt.NDArray[Any],
+    count: npt.NDArray[Any],
+    threshold: float = 0.0,
+) -> npt.NDArray[np.float64]:
+    """What a self-test keeps of keypoints: means that do not know their order, and to which the weakest add nothing.
+
+    Two backends may swap keypoints of nearly equal scores, or one that just gets in for one that just does not. So a
+    keypoint weighs what its score is above the weakest one's (above the threshold where there is room for more), by
+    the largest of these. A place or descriptor that is wrong, or another keypoint's, moves the means by its weight.
+
+    Args:
+        keypoints: ``[B, K, 2]``, pixels.
+        scores: ``[B, K]``.
+        descriptors: ``[B, K, D]``.
+        count: ``[B]``, of valid rows, which come first.
+        threshold: of a score.
+
+    Returns:
+        float64 ``[B, 11 + 3 D]``: the largest score's share and the sum of the weights by the room; then weighted
+        means: of x and y by 64 px, of sine and cosine of each at periods of 16 px and, of sines, 64 px; and of the
+        descriptors, alone and times either sine of 64 px. All 0 where there is no keypoint.
+    """
+    rows = []
+    for row in range(len(keypoints)):
+        number = int(count[row])
+        x, y = keypoints[row, :number].astype(np.float64).T
+        score, described = scores[row, :number].astype(np.float64), descriptors[row, :number].astype(np.float64)
+        if not number:
+            rows.append(np.zeros(11 + 3 * descriptors.shape[2]))
+            continue
+        least = score.min() if number == scores.shape[1] else min(score.min(), threshold)
+        most = score.max()
+        weights = (score - least) / (most - least) if most > least else np.ones(number)
+        slow = [np.sin(2 * np.pi * side / 64) for side in (x, y)]
+        fast = [turn(2 * np.pi * side / 16) for side in (x, y) for turn in (np.sin, np.cos)]
+        values = np.stack([np.ones(number), x / 64, y / 64, *fast, *slow], 1)
+        means = (weights @ values) / weights.sum()
+        bound = np.concatenate([(weights * factor) @ described for factor in (1, *slow)]) / weights.sum()
+        rows.append(np.concatenate(([most / (1 + abs(most)), weights.sum() / scores.shape[1]], means, bound)))
+    return np.stack(rows)
+
+
+def selftest_digest(
+    kind: str, outputs: Sequence[npt.NDArray[Any]], keypoints: KeypointRule | None = None
+) -> npt.NDArray[Any]:
     """What a self-test keeps of the outputs of a model.
 
     Args:
         kind: of the model.
         outputs: in the order of its card; one row an image.
+        keypoints: of its card.
 
     Returns:
         one row an image: descriptors as they are, :func:`block_means` of images and maps, :func:`weighted_mean` of
-        local features; one row a pair: :func:`matched_scores` of matches.
+        local features, :func:`keypoint_summary` of keypoints; one row a pair: :func:`matched_scores` of matches.
     """
     if kind == "matcher":
         return matched_scores(outputs[0], outputs[1])
+    if keypoints is not None:
+        points, scores, descriptors, count = outputs
+        return keypoint_summary(points, scores, descriptors, count, keypoints.threshold)
     if kind in ("translator", "edges"):
         return block_means(outputs[0])
     return weighted_mean(outputs[0], outputs[1]) if kind == "local_features" else outputs[0]

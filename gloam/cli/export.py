@@ -11,7 +11,7 @@ from gloam.cli.shared.values import key_value, width_height
 from gloam.export.precision import PRECISIONS
 from gloam.heartbeat import to_stderr
 
-HELP = "export the weights of an embedder, translator or edge detector to one ONNX file with its card and self-test"
+HELP = "export the weights of an embedder, translator, edge detector or local features to one self-describing ONNX file"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -20,8 +20,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "weights",
         type=Path,
         nargs="?",
-        help="native .safetensors, an embedder's .pth/.pt state dict, or with --precision, --translate or --resize an "
-        "exported float32 .onnx",
+        help="native .safetensors, the .pth/.pt state dict of an embedder or of public local features, or with "
+        "--precision, --translate or --resize an exported float32 .onnx",
     )
     parser.add_argument("-o", "--output", type=Path, required=True, help=".onnx file to write")
     parser.add_argument("--network", help="network name, for weights that do not say it themselves")
@@ -50,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--photometric",
         choices=("none", "clahe"),
         default="none",
-        help="embedders: normalisation of the light by whoever calls the file",
+        help="embedders and local features: normalisation of the light by whoever calls the file",
     )
     parser.add_argument(
         "--ensemble",
@@ -83,19 +83,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     size.add_argument(
         "--max-side",
         type=int,
-        help="embedders: the longer side in pixels that every caller reduces larger images to, kept in the card; 0 for "
-        "native sizes (default: 1024, or the largest side of a fixed profile that is smaller)",
+        help="embedders and local features: the longer side in pixels that every caller reduces larger images to, kept "
+        "in the card; 0 for native sizes (default: 1024, or the largest side of a fixed profile that is smaller)",
     )
     size.add_argument(
         "--stretch",
         type=width_height,
         metavar="WxH",
-        help="embedders: instead, the exact width and height in pixels that every caller brings images to",
+        help="embedders and local features: instead, the exact width and height in pixels that callers bring images to",
     )
     parser.add_argument(
         "--local-features",
         action="store_true",
         help="HOW: local features and their attention at seven scales, for ASMK, instead of one descriptor",
+    )
+    parser.add_argument(
+        "--keypoints", type=int, metavar="K", help="local features: the most keypoints of an image (default: 2048)"
+    )
+    parser.add_argument(
+        "--threshold",
+        type=float,
+        help="local features: least score of a keypoint; 0 for the strongest, whatever they score (default: the "
+        "network's own)",
     )
     parser.add_argument(
         "--precision",

@@ -9,11 +9,12 @@ from gloam.cli.shared.report import Report
 from gloam.cli.shared.request import filled
 from gloam.cli.shared.values import key_value
 
-HELP = "convert a public embedder, translator, edge detector or matcher, or a whitening, to gloam's own format"
+HELP = "convert a public checkpoint (embedder, translator, edges, local features, matcher) or whitening to gloam's own"
 # Equal to the library's FORMATS, by a test.
 FAMILIES = (
     *("auto", "resnet", "unet", "cyeda", "hed", "rcf", "todaygan", "drit"),
     *("cirtorch", "how", "netvlad", "ciconv"),
+    *("aliked", "alike", "xfeat", "disk", "superpoint", "r2d2"),
     *("lightglue_superpoint", "lightglue_disk", "lightglue_aliked", "lightglue_sift", "lightglue_doghardnet"),
     "lighterglue",
 )
@@ -30,9 +31,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         dest="family",
         choices=FAMILIES,
         default="auto",
-        help="what the file holds: resnet (CycleGAN, CUT), unet (pix2pix), cyeda, hed, rcf, todaygan, drit, or an "
-        "embedder: cirtorch, how, netvlad, ciconv, or a matcher: lightglue for its features, lighterglue; auto for "
-        "gandtr's files, embedders and matchers, which say it themselves",
+        help="what the file holds: resnet (CycleGAN, CUT), unet (pix2pix), cyeda, hed, rcf, todaygan, drit; an embedder: "
+        "cirtorch, how, netvlad, ciconv; local features: aliked, alike, xfeat, disk, superpoint, r2d2; or a matcher: "
+        "LightGlue for the features that it names, lighterglue; auto for gandtr's files, embedders, local features and "
+        "matchers, which say it themselves",
     )
     parser.add_argument(
         "--decoder", type=Path, help="todaygan: decoder of the target domain (released night-to-day: 2)"

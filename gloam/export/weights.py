@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from gloam.padding import PaddingProfile
 
 PRECISION_ONLY = ("calibrate", "tolerance", "accept_loss")
+DESCRIBERS_ONLY = ("photometric", "max_side", "stretch")  # of embedders and networks of local features
 EMBEDDERS_ONLY = (
     "padding",
     "p",
     "mean",
     "std",
-    "photometric",
     "ensemble",
     "scales",
     "whitening",
@@ -32,9 +32,9 @@ EMBEDDERS_ONLY = (
     "translate",
     "resize",
     "local_features",
-    "max_side",
-    "stretch",
+    *DESCRIBERS_ONLY,
 )
+EXTRACTORS_ONLY = ("keypoints", "threshold")
 PACKAGES = ("torch", "onnx", "onnxscript")
 FRONT = ("translate", "resize")
 
@@ -45,7 +45,8 @@ class ExportRequest:
 
     Attributes:
         output: ``.onnx`` file to write.
-        weights: native ``.safetensors``, an embedder's state dict, or an exported float32 ``.onnx`` for ``precision``,
+        weights: native ``.safetensors``, the state dict of an embedder or of a public network of local features (known
+            by its keys, whatever ``network`` is not), or an exported float32 ``.onnx`` for ``precision``,
             ``translate`` or ``resize``; None for random weights.
         network: its name, for weights that do not say it themselves.
         random_init: seed of random weights, a control; an embedder's are settled on a street, so that it tells images
@@ -68,6 +69,8 @@ class ExportRequest:
         max_side: longer side in pixels that whoever calls the file reduces larger images to; 0 for native sizes. None:
             1024 as the literature has it, or the largest side of a fixed profile that is smaller.
         stretch: exact (width, height) in pixels that callers bring images to instead.
+        keypoints: networks of local features: of an image; 2048 by default.
+        threshold: networks of local features: of a keypoint's score; the network's own by default, 0 for the strongest.
         precision: of the file.
         calibrate: photographs of the kind the model will see.
         tolerance: largest loss: 1 - cosine of a descriptor, or absolute difference of a pixel in [-1, 1].
@@ -100,6 +103,8 @@ class ExportRequest:
     local_features: bool = False
     max_side: int | None = None
     stretch: tuple[int, int] | None = None
+    keypoints: int | None = None
+    threshold: float | None = None
     precision: Literal["fp32", "fp16", "bf16", "int8"] = "fp32"
     calibrate: Path | None = None
     tolerance: float | None = None
@@ -147,13 +152,7 @@ def export_weights(request: ExportRequest, say: Say | None = None) -> Exported:
     loaded = _random(request) if request.weights is None else _from_file(request)
     if loaded.kind == "embedder" and request.ensemble:
         loaded = _ensemble(loaded, request.ensemble)
-    if loaded.kind != "embedder":
-        unused = [name for name in EMBEDDERS_ONLY if _given(request, name)]
-        if unused:
-            option = unused[0].replace("_", "-")
-            raise UsageError(f"--{option} is for embedders, but {loaded.model.name} is of kind '{loaded.kind}'")
-    if loaded.kind == "matcher" and request.precision != "fp32":
-        raise UsageError(f"--precision is for models of images; {loaded.model.name} is a matcher, and stays float32")
+    _expect_options(loaded, request)
     batch = (1, request.max_batch)
     profile = (
         PaddingProfile.fixed(request.sides, request.sides, batch)
@@ -164,6 +163,21 @@ def export_weights(request: ExportRequest, say: Say | None = None) -> Exported:
         more = request.precision != "fp32" or _fronted(request)
         exact = Path(folder) / "model.onnx" if more else request.output
         return _finished(exact, _export(loaded, request, exact, profile), request, loaded.notes, say)
+
+
+def _expect_options(loaded: _Loaded, request: ExportRequest) -> None:
+    """Refuse options of another kind of network."""
+    extracts = loaded.kind == "local_features"
+    others: dict[str, tuple[str, ...]] = {"networks of local features": () if extracts else EXTRACTORS_ONLY}
+    if loaded.kind != "embedder":
+        others["embedders"] = tuple(name for name in EMBEDDERS_ONLY if not (extracts and name in DESCRIBERS_ONLY))
+    for whom, names in others.items():
+        for name in names:
+            if _given(request, name):
+                option = name.replace("_", "-")
+                raise UsageError(f"--{option} is for {whom}, but {loaded.model.name} is of kind '{loaded.kind}'")
+    if loaded.kind == "matcher" and request.precision != "fp32":
+        raise UsageError(f"--precision is for models of images; {loaded.model.name} is a matcher, and stays float32")
 
 
 def _given(request: ExportRequest, name: str) -> bool:
@@ -188,7 +202,7 @@ def _refuse(request: ExportRequest) -> None:
     if request.weights is not None and request.weights.suffix == ".onnx":
         if request.precision == "fp32" and not _fronted(request):
             raise UsageError(f"{request.weights}: is exported already; give --precision {', '.join(PRECISIONS)}")
-        late = [name for name in EMBEDDERS_ONLY if name not in FRONT and _given(request, name)]
+        late = [name for name in (*EMBEDDERS_ONLY, *EXTRACTORS_ONLY) if name not in FRONT and _given(request, name)]
         if late:
             option = late[0].replace("_", "-")
             raise UsageError(f"{request.weights}: is exported already; give --{option} when its weights are exported")
@@ -241,6 +255,7 @@ def _converted(exact: Path, request: ExportRequest, say: Say | None) -> tuple[Mo
 def _export(loaded: _Loaded, request: ExportRequest, output: Path, profile: PaddingProfile) -> ModelCard:
     from gloam.export.edges import export_edges
     from gloam.export.embedder import export_embedder
+    from gloam.export.keypoints import export_keypoints
     from gloam.export.local_features import export_local_features
     from gloam.export.matcher import export_matcher
     from gloam.export.translator import export_translator
@@ -248,20 +263,24 @@ def _export(loaded: _Loaded, request: ExportRequest, output: Path, profile: Padd
 
     exporters: dict[str, Callable[..., ModelCard]] = {
         "embedder": export_embedder,
-        "local_features": export_local_features,
+        "attended": export_local_features,
+        "local_features": export_keypoints,
         "translator": export_translator,
         "edges": export_edges,
         "matcher": export_matcher,
     }
     more: dict[str, Any] = {}
     kind, model = loaded.kind, loaded.model
-    if kind == "embedder":
+    if kind in ("embedder", "local_features"):
         more["photometric"] = Photometric(request.photometric)
         more["input_rule"] = _input_rule(request)
+    if kind == "embedder":
         if request.local_features:
-            kind, more["scales"] = "local_features", _scales_of_local(model, request)
+            kind, more["scales"] = "attended", _scales_of_local(model, request)
         else:
             model = _with_pipeline(model, request)
+    if kind == "local_features":
+        more |= {"keypoints": request.keypoints, "threshold": request.threshold}
     if request.weights is not None:
         _expect_finite(model, request.weights)
     return exporters[kind](model, output, profile=profile, provenance=loaded.provenance, **more)
@@ -342,6 +361,7 @@ def _from_file(request: ExportRequest) -> _Loaded:
         checkpoint_kind,
         load_checkpoint,
         load_detector,
+        load_extractor,
         load_generator,
         load_matcher,
     )
@@ -350,9 +370,10 @@ def _from_file(request: ExportRequest) -> _Loaded:
 
     weights = request.weights
     assert weights is not None  # the caller has looked
-    kind = checkpoint_kind(weights) or _plain_kind(weights, request.network)
-    if kind == "foreign matcher":
-        return _matcher(weights, request)
+    kind = checkpoint_kind(weights)
+    if kind is None and (public := _public(request, weights)) is not None:
+        return public
+    kind = kind or "embedder"
     if kind == "embedder" and request.network in {**GENERATORS, **DETECTORS}:
         raise UsageError(
             f"{request.weights}: convert it first: gloam import {request.weights} --as {request.network} "
@@ -363,8 +384,13 @@ def _from_file(request: ExportRequest) -> _Loaded:
     else:
         if request.network:
             raise UsageError(f"{request.weights}: the checkpoint says its network itself; drop --network")
-        loaders: dict[str, Callable[..., Any]] = {"translator": load_generator, "matcher": load_matcher}
-        checkpoint = loaders.get(kind, load_detector)(weights)
+        native: dict[str, Callable[..., Any]] = {
+            "translator": load_generator,
+            "edges": load_detector,
+            "local_features": load_extractor,
+            "matcher": load_matcher,
+        }
+        checkpoint = native.get(kind, load_generator)(weights)
     provenance = checkpoint.provenance
     if request.licence != "unknown":
         provenance = {**provenance, "licence": request.licence}
@@ -376,22 +402,24 @@ def _from_file(request: ExportRequest) -> _Loaded:
     return _Loaded(kind, checkpoint.model, provenance, notes)
 
 
-def _plain_kind(weights: Path, network: str | None) -> str:
-    """Of weights that do not say their kind: matchers are known by name or keys, the rest may be embedders."""
-    from gloam.networks.checkpoints import read_state
+def _public(request: ExportRequest, weights: Path) -> _Loaded | None:
+    """A public network of local features or matcher, which its keys tell; None where they tell of something else."""
+    from gloam.networks.foreign.local_features import recognise_extractor
     from gloam.networks.foreign.matchers import is_matcher
+    from gloam.networks.foreign.read import import_network, read_content
+    from gloam.networks.local_features import EXTRACTORS
     from gloam.networks.matchers import MATCHERS
 
-    matches = network in MATCHERS or (network is None and is_matcher(read_state(weights)[0]))
-    return "foreign matcher" if matches else "embedder"
-
-
-def _matcher(weights: Path, request: ExportRequest) -> _Loaded:
-    from gloam.networks.foreign.read import import_network
-
+    if request.network is None:
+        content = read_content(weights)
+        if not is_matcher(content) and recognise_extractor(content) is None:
+            return None
+    elif request.network not in {**EXTRACTORS, **MATCHERS}:
+        return None
     found = import_network(weights, request.network or "auto", licence=request.licence)
-    left = [f"left out (no use): {', '.join(found.dropped)}"] if found.dropped else []
-    return _Loaded("matcher", found.model, found.provenance, [*found.notes, *left])
+    kind = "matcher" if found.model.name in MATCHERS else "local_features"
+    notes = [f"left out (no use): {', '.join(found.dropped)}"] if found.dropped else []
+    return _Loaded(kind, found.model, found.provenance, [*found.notes, *notes])
 
 
 def _random(request: ExportRequest) -> _Loaded:
@@ -402,6 +430,7 @@ def _random(request: ExportRequest) -> _Loaded:
     from gloam.export.random_weights import settle_random_matcher, settle_random_weights
     from gloam.networks.edges import DETECTORS, create_detector
     from gloam.networks.embedders import create_embedder
+    from gloam.networks.local_features import EXTRACTORS, create_extractor
     from gloam.networks.matchers import MATCHERS, create_matcher
     from gloam.networks.translators import GENERATORS, create_generator
 
@@ -413,6 +442,8 @@ def _random(request: ExportRequest) -> _Loaded:
         return _Loaded("translator", create_generator(request.network, **options), provenance)
     if request.network in DETECTORS:
         return _Loaded("edges", create_detector(request.network, **options), provenance)
+    if request.network in EXTRACTORS:
+        return _Loaded("local_features", create_extractor(request.network, **options), provenance)
     if request.network in MATCHERS:
         matcher = create_matcher(request.network, **options)
         settle_random_matcher(matcher)

@@ -20,6 +20,7 @@ from gloam.errors import ModelError
 from gloam.files import load_json, write_bytes
 from gloam.networks.edges import EdgeDetectorNetwork, create_detector
 from gloam.networks.embedders import EmbedderNetwork, create_embedder
+from gloam.networks.local_features import LocalFeatureNetwork, create_extractor
 from gloam.networks.matchers import MatcherNetwork, create_matcher
 from gloam.networks.translators import TranslatorNetwork, create_generator
 
@@ -27,7 +28,13 @@ METADATA_KEY = "gloam.checkpoint"
 # What a native file says of itself; a file without "kind" is an embedder of an earlier gloam.
 DESCRIPTION = {"network", "options", "provenance"}
 EMBEDDER_DESCRIPTION = DESCRIPTION | {"mean", "std"}
-NOUNS = {"embedder": "an embedder", "translator": "a translator", "edges": "an edge detector", "matcher": "a matcher"}
+NOUNS = {
+    "embedder": "an embedder",
+    "translator": "a translator",
+    "edges": "an edge detector",
+    "local_features": "a network of local features",
+    "matcher": "a matcher",
+}
 # A classifier's head and counters of training: no part of a descriptor.
 DROPPED = re.compile(r"^(fc|classifier)\.|\.num_batches_tracked$")
 RESNET_CHILDREN = {"conv1": "0", "bn1": "1", "layer1": "4", "layer2": "5", "layer3": "6", "layer4": "7"}
@@ -64,15 +71,15 @@ def weights_sha256(state: Mapping[str, Tensor]) -> str:
 
 def save_checkpoint(
     path: str | Path,
-    model: EmbedderNetwork | TranslatorNetwork | EdgeDetectorNetwork | MatcherNetwork,
+    model: EmbedderNetwork | TranslatorNetwork | EdgeDetectorNetwork | LocalFeatureNetwork | MatcherNetwork,
     provenance: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Write a native ``.safetensors`` checkpoint, atomically.
 
     Args:
         path: file to write.
-        model: embedder (of any family, or a pipeline around one), translator, edge detector or matcher; the file says
-            which.
+        model: embedder (of any family, or a pipeline around one), translator, edge detector, network of local features
+            or matcher; the file says which.
         provenance: ``recipe``, ``data``, ``licence`` and what else is worth keeping, JSON-ready.
 
     Returns:
@@ -154,6 +161,15 @@ def load_detector(path: str | Path) -> Checkpoint[EdgeDetectorNetwork]:
     return _load_native(Path(path), "edges", create_detector)
 
 
+def load_extractor(path: str | Path) -> Checkpoint[LocalFeatureNetwork]:
+    """Load a native checkpoint of local features.
+
+    Raises:
+        ModelError: unreadable, of another kind or network, or foreign (``gloam import`` converts those).
+    """
+    return _load_native(Path(path), "local_features", create_extractor)
+
+
 def load_matcher(path: str | Path) -> Checkpoint[MatcherNetwork]:
     """Load a native matcher checkpoint.
 
@@ -164,7 +180,8 @@ def load_matcher(path: str | Path) -> Checkpoint[MatcherNetwork]:
 
 
 def checkpoint_kind(path: str | Path) -> str | None:
-    """``embedder``, ``translator``, ``edges`` or ``matcher`` as a native file says; None for one that does not say.
+    """``embedder``, ``translator``, ``edges``, ``local_features`` or ``matcher`` as a native file says; None for a file
+    that does not say its kind.
 
     Raises:
         ModelError: not a readable safetensors file.
@@ -254,6 +271,8 @@ def _load_native(file: Path, kind: str, create: Callable[..., Model]) -> Checkpo
 def _kind_of(model: nn.Module) -> str:
     if isinstance(model, EmbedderNetwork):
         return "embedder"
+    if isinstance(model, LocalFeatureNetwork):
+        return "local_features"
     if isinstance(model, MatcherNetwork):
         return "matcher"
     return "translator" if isinstance(model, TranslatorNetwork) else "edges"

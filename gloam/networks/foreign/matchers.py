@@ -10,17 +10,19 @@ from torch import Tensor
 
 from gloam.errors import ModelError
 from gloam.networks.foreign.key_maps import Recognised
+from gloam.networks.foreign.local_features import state_in
 from gloam.networks.matchers import TAKES
 
 MARK = "posenc.Wr.weight"
-PREFIXES = ("matcher.", "module.")
+PREFIXES = ("matcher.",)  # beside an extractor
 OLD = re.compile(r"^(self_attn|cross_attn)\.(\d+)\.")  # before the layers of both became one list
 UNUSED = re.compile(r"^log_assignment\.\d+\.r$|^confidence_thresholds$")  # left by earlier versions of the code
 LAYERS = re.compile(r"^transformers\.(\d+)\.")
 
 
-def is_matcher(state: Mapping[str, Any]) -> bool:
-    """Whether a state dict holds a LightGlue of any size."""
+def is_matcher(content: Any) -> bool:
+    """Whether the content of a file holds a LightGlue of any size."""
+    state = state_in(content)
     return any(f"{prefix}{MARK}" in state for prefix in ("", *PREFIXES))
 
 
@@ -28,7 +30,7 @@ def recognise_matcher(state: Mapping[str, Tensor], name: str | None = None) -> R
     """Which matcher a state dict holds, by gloam's keys.
 
     Args:
-        state: of a foreign file.
+        state: of a foreign file, float32.
         name: of the matcher, where several take such features.
 
     Raises:
@@ -44,7 +46,7 @@ def recognise_matcher(state: Mapping[str, Tensor], name: str | None = None) -> R
         if not original.startswith(prefix) or UNUSED.search(key):  # LighterGlue's file has an extractor beside it
             dropped.append(original)
         else:
-            kept[key] = value.float() if value.is_floating_point() else value
+            kept[key] = value
     first = "transformers.0.self_attn.out_proj.weight"
     if first not in kept or kept[MARK].ndim != 2:
         raise ModelError(f"has {MARK} but no {first}; the weights are not whole")

@@ -1,7 +1,7 @@
 """Foreign checkpoints to native ones, by explicit key maps. No pickle is trusted.
 
-``.pth`` files of gandtr, cirtorch and HOW say their own architecture, NetVLAD's, CIConv's and LightGlue's are known by
-their keys (of the last, the features that it is for are not always: then they are named);
+``.pth`` files of gandtr, cirtorch and HOW say their own architecture, NetVLAD's and CIConv's are known by their keys;
+networks of local features by theirs, and matchers, of which some must name their features;
 bare state dicts of CycleGAN, pix2pix, CUT, CyEDA, HED, RCF, ToDayGAN and DRIT need the name of their family.
 """
 
@@ -21,8 +21,10 @@ from gloam.networks.checkpoints import read_state, weights_sha256
 from gloam.networks.edges import DETECTORS, EdgeDetectorNetwork, create_detector
 from gloam.networks.foreign import embedders as embedder_imports
 from gloam.networks.foreign import key_maps
+from gloam.networks.foreign import local_features as extractor_imports
 from gloam.networks.foreign.key_maps import FAMILIES, Recognised, tensors, truth
 from gloam.networks.foreign.matchers import is_matcher, recognise_matcher
+from gloam.networks.local_features import EXTRACTORS
 from gloam.networks.matchers import MATCHERS, MatcherNetwork, create_matcher
 from gloam.networks.translators import TranslatorNetwork, create_generator
 from gloam.runtime.descriptors.whitening import Whitening
@@ -47,7 +49,7 @@ GANDTR_OPTIONS = {
     "no_antialias": "antialias",
     "no_antialias_up": "antialias_up",
 }
-FORMATS = ("auto", *FAMILIES, "todaygan", "drit", *embedder_imports.FAMILIES, *MATCHERS)
+FORMATS = ("auto", *FAMILIES, "todaygan", "drit", *embedder_imports.FAMILIES, *EXTRACTORS, *MATCHERS)
 LISTED = 8  # keys in an error line
 
 
@@ -63,7 +65,7 @@ class Imported:
         whitenings: that the file holds for its descriptors, by a word for a file name.
     """
 
-    model: Any  # TranslatorNetwork, EdgeDetectorNetwork, EmbedderNetwork or MatcherNetwork
+    model: Any  # TranslatorNetwork, EdgeDetectorNetwork, EmbedderNetwork, LocalFeatureNetwork or MatcherNetwork
     provenance: dict[str, Any]
     dropped: list[str]
     notes: list[str]
@@ -102,7 +104,7 @@ def import_network(
             if decoder is None
             else "--decoder belongs to --as todaygan alone"
         )
-    content = _content(file)
+    content = read_content(file)
     provenance: dict[str, Any] = {
         "recipe": "imported",
         "data": file.name,
@@ -114,14 +116,22 @@ def import_network(
             embedder = embedder_imports.recognise_embedder(content, family)
             if embedder is not None:
                 return _embedder(embedder, file, provenance, dict(options or {}))
+        if family == "auto" or family in EXTRACTORS:
+            extractor = extractor_imports.recognise_extractor(content)
+            if family != "auto" and (extractor is None or extractor.network != family):
+                raise ModelError(
+                    f"not the weights of {family}" + (f", but of {extractor.network}" if extractor else "")
+                )
+            if extractor is not None:
+                return _extractor(extractor, file, provenance, dict(options or {}))
         if decoder is not None:
             other = Path(decoder)
             provenance |= {"decoder": other.name, "decoder_sha256": sha256_file(other) if other.is_file() else ""}
-            found = key_maps.todaygan(_state(content), _state(_content(other)))
+            found = key_maps.todaygan(_state(content), _state(read_content(other)))
         elif family == "drit":
             found = key_maps.drit(_parts(content), direction)
             provenance["direction"] = direction
-        elif family in MATCHERS or (family == "auto" and isinstance(content, dict) and is_matcher(content)):
+        elif family in MATCHERS or (family == "auto" and is_matcher(content)):
             found = recognise_matcher(_state(content), None if family == "auto" else family)
         elif isinstance(content, dict) and set(content) >= GANDTR_KEYS:
             found = _gandtr(content, family)
@@ -150,7 +160,22 @@ def _embedder(
     return Imported(model, provenance, found.dropped, found.notes, embedder.whitenings)
 
 
-def _content(file: Path) -> Any:
+def _extractor(found: Recognised, file: Path, provenance: dict[str, Any], options: dict[str, Any]) -> Imported:
+    model = extractor_imports.fill_extractor(found, options, file)
+    extractor_imports.probe(model, file)
+    if provenance["licence"] == "unknown":
+        provenance["licence"] = model.licence
+    provenance |= {"family": found.network, "dropped": found.dropped, "notes": found.notes}
+    provenance["weights_sha256"] = weights_sha256(model.state_dict())
+    return Imported(model, provenance, found.dropped, found.notes)
+
+
+def read_content(file: Path) -> Any:
+    """What a foreign file holds, of plain containers, numbers and tensors.
+
+    Raises:
+        ModelError: absent, unreadable, with other objects, or a checkpoint of gloam.
+    """
     if file.suffix == ".mat":
         return embedder_imports.load_matlab(file)
     if file.suffix != ".safetensors":

@@ -109,7 +109,8 @@ def _difference(session: Session, test: SelfTest) -> float:
         raise ModelError(
             f"{card.name}: does not run on {test.described(card.kind)} ({reason[:200]}); export the model again"
         ) from error
-    found = selftest_digest(card.kind, [outputs[output.name] for output in card.outputs]).astype(np.float64)
+    found = selftest_digest(card.kind, [outputs[output.name] for output in card.outputs], card.keypoints)
+    found = found.astype(np.float64)
     expected = np.asarray(test.output)
     if found.size != expected.size:
         raise ModelError(f"{card.name}: the self-test gave {found.size} values, {expected.size} are stored")

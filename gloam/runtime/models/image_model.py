@@ -139,18 +139,28 @@ class ImageModel:
         return [found[row] for row in range(len(images))]
 
     def _run(self, batch: Pixels) -> npt.NDArray[np.float32]:
-        try:
-            output = self.session.run({self.card.inputs[0].name: batch})[self.card.outputs[0].name]
-        except Exception as error:  # ONNX Runtime's exceptions share no base class
-            reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
-            size = f"{batch.shape[2]}x{batch.shape[1]}"
-            if isinstance(error, MemoryError) or "alloc" in reason.lower():
-                raise ImageError(f"{size} does not fit into memory; use a smaller --max-side") from error
-            if isinstance(error, GloamError):
-                raise
-            raise ModelError(f"{self.card.name}: the model failed on {size} ({reason})") from error
+        output = run_images(self.session, {self.card.inputs[0].name: batch})[self.card.outputs[0].name]
         maps: npt.NDArray[np.float32] = output.astype(np.float32, copy=False)
         return maps
+
+
+def run_images(session: Session, inputs: dict[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
+    """Run a model on a batch of images, its first input, uint8 ``[B, H, W, C]``.
+
+    Raises:
+        ImageError: the images do not fit into memory. ModelError: the model failed.
+    """
+    try:
+        return session.run(inputs)
+    except Exception as error:  # ONNX Runtime's exceptions share no base class
+        reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
+        _, height, width, _ = next(iter(inputs.values())).shape
+        size = f"{width}x{height}"
+        if isinstance(error, MemoryError) or "alloc" in reason.lower():
+            raise ImageError(f"{size} does not fit into memory; use a smaller --max-side") from error
+        if isinstance(error, GloamError):
+            raise
+        raise ModelError(f"{session.card.name}: the model failed on {size} ({reason})") from error
 
 
 def refuse_weights(file: Path) -> None:

@@ -44,7 +44,8 @@ def load(
     Returns:
         an object to call with a list of uint8 ``[H, W, 3]`` RGB images: by the kind of the model's card an
         :class:`Embedder` (descriptors), :class:`Translator` or :class:`EdgeDetector` (pictures), or
-        :class:`LocalExtractor` (local features). A :class:`Matcher` is called with the features of two images instead.
+        :class:`LocalExtractor` (keypoints with descriptors, or HOW's local features). A :class:`Matcher` is called with
+        the features of two images instead.
 
     Raises:
         ModelError: unreadable, a checkpoint that was never exported, or of a kind that nothing here runs.

@@ -1,11 +1,11 @@
-"""LocalExtractor: images in, the strongest local features of several scales out."""
+"""LocalExtractor: images in, the strongest local features out: keypoints with descriptors, or HOW's cells."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -17,28 +17,51 @@ from gloam.model_card import InputRule, ModelCard, Photometric
 from gloam.runtime.backends.open import open_session
 from gloam.runtime.backends.placement import Placement
 from gloam.runtime.backends.session import Session
+from gloam.runtime.models.image_model import refuse_weights, run_images
 
-STRONGEST = 1000  # features of an image, as HOW is evaluated
+STRONGEST = 1000  # HOW's features of an image, as it is evaluated
 
 
 @dataclass(frozen=True, eq=False)
-class AttendedFeatures:
-    """Features of one image, the strongest first.
+class LocalFeatures:
+    """Keypoints of one image and what describes them, the strongest first.
 
     Attributes:
-        descriptors: float32 ``[n, D]``, not unit vectors.
-        attention: float32 ``[n]``, falling; the image's strongest cell has 1.
-        positions: float32 ``[n, 2]``, x and y in pixels, inside the image as it was given.
+        keypoints: float32 ``[n, 2]``, x and y in pixels of the image as it was given, the centre of the first pixel
+            at the card's ``keypoints.origin``, which is 0: COLMAP counts from 0.5.
+        scores: float32 ``[n]``.
+        descriptors: float32 ``[n, D]``, of unit length.
+        size: (width, height) of the image as it was given, pixels.
+    """
+
+    keypoints: npt.NDArray[np.float32]
+    scores: npt.NDArray[np.float32]
+    descriptors: npt.NDArray[np.float32]
+    size: tuple[int, int]
+
+    def __len__(self) -> int:
+        return len(self.keypoints)
+
+
+@dataclass(frozen=True, eq=False)
+class AttendedFeatures(LocalFeatures):
+    """HOW's features: the cells of several scales, whose descriptors are no unit vectors.
+
+    Attributes:
         scales: float32 ``[n]``, of the image at which each was found, in the size that the model's input rule gives it.
     """
 
-    descriptors: npt.NDArray[np.float32]
-    attention: npt.NDArray[np.float32]
-    positions: npt.NDArray[np.float32]
     scales: npt.NDArray[np.float32]
 
-    def __len__(self) -> int:
-        return len(self.attention)
+    @property
+    def attention(self) -> npt.NDArray[np.float32]:
+        """The scores; the image's strongest cell has 1."""
+        return self.scores
+
+    @property
+    def positions(self) -> npt.NDArray[np.float32]:
+        """The keypoints: centres of the cells, inside the image."""
+        return self.keypoints
 
 
 class LocalExtractor:
@@ -46,7 +69,7 @@ class LocalExtractor:
 
     Args:
         session: a loaded model of kind ``local_features``.
-        strongest: features to keep of each image.
+        strongest: features to keep of each image; by default as many keypoints as the file gives, and 1000 of HOW's.
         photometric: normalisation to apply instead of the card's; the features are then of another space.
         input_rule: sizes that images are brought to first instead of the card's; again another space.
 
@@ -59,18 +82,19 @@ class LocalExtractor:
     def __init__(
         self,
         session: Session,
-        strongest: int = STRONGEST,
+        strongest: int | None = None,
         photometric: Photometric | None = None,
         input_rule: InputRule | None = None,
     ) -> None:
         session.card.expect_kind("local_features", session.card.name)
-        if strongest < 1:
+        if strongest is not None and strongest < 1:
             raise UsageError(f"local features: {strongest} of each image are asked for; ask for 1 or more")
         self.session = session
-        self.strongest = strongest
         self.card: ModelCard = session.card if photometric is None else session.card.with_photometric(photometric)
         if input_rule is not None:
             self.card = self.card.with_input_rule(input_rule)
+        given = STRONGEST if self.card.keypoints is None else self.card.keypoints.count
+        self.strongest = given if strongest is None else strongest
         self.input_rule = self.card.reads
         self.dimension = int(self.card.dimension or 0)
         self.space = self.card.space()
@@ -81,7 +105,7 @@ class LocalExtractor:
         path: str | Path,
         placement: Placement | None = None,
         *,
-        strongest: int = STRONGEST,
+        strongest: int | None = None,
         photometric: Photometric | None = None,
         input_rule: InputRule | None = None,
     ) -> Self:
@@ -95,21 +119,23 @@ class LocalExtractor:
         Raises:
             ModelError: unreadable, or of another kind.
         """
+        refuse_weights(Path(path))
         session = open_session(path, placement)
         session.card.expect_kind("local_features", str(path))
         return cls(session, strongest, photometric, input_rule)
 
-    def __call__(self, images: Sequence[npt.NDArray[np.uint8]]) -> list[AttendedFeatures]:
+    def __call__(self, images: Sequence[npt.NDArray[np.uint8]]) -> list[LocalFeatures]:
         """Extract from images that are brought to the sizes of the model's input rule, as decoding would.
 
         Args:
-            images: uint8 ``[H, W, 3]`` RGB each, upright, of any sizes; each is run alone.
+            images: uint8 ``[H, W, 3]`` RGB each, of any sizes; each is run alone. Keypoints for poses need the pixels
+                as the file stores them, which no EXIF orientation has turned; HOW needs them upright.
 
         Returns:
-            features of each image, in the order given.
+            features of each image, in the order given; :class:`AttendedFeatures` of a HOW model.
 
         Raises:
-            ImageError: not such an array, or a side under 32 px, once it is reduced.
+            ImageError: not such an array, a side under 32 px, once it is reduced, or it does not fit into memory.
         """
         for image in images:
             if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
@@ -118,21 +144,33 @@ class LocalExtractor:
                 raise ImageError(f"{image.shape[1]}x{image.shape[0]} is too small; {MIN_SIDE} px a side at least")
         return [self._extract(image) for image in images]
 
-    def _extract(self, image: npt.NDArray[np.uint8]) -> AttendedFeatures:
+    def _extract(self, image: npt.NDArray[np.uint8]) -> LocalFeatures:
         resized = resize_image(image, self.input_rule)
         prepared = apply_photometric(resized, self.card.photometric)
-        outputs = self.session.run({self.card.inputs[0].name: prepared[None]})
-        features, attention, positions, scales = (outputs[spec.name] for spec in self.card.outputs)
-        rows = strongest_first(attention[0], self.strongest)
-        size = np.array((image.shape[1], image.shape[0]), np.float32)
-        ratio = size / np.array((resized.shape[1], resized.shape[0]), np.float32)
-        places = positions[rows] if resized is image else (positions[rows] + 0.5) * ratio - 0.5  # centres, not corners
-        return AttendedFeatures(
-            features[0][rows].astype(np.float32, copy=False),
-            attention[0][rows].astype(np.float32, copy=False),
-            places.clip(0, size - 1),  # the last cell of a row may be centred beyond the border
-            scales[rows],
-        )
+        found = run_images(self.session, {self.card.inputs[0].name: prepared[None]})
+        outputs = [found[spec.name] for spec in self.card.outputs]
+        size = (image.shape[1], image.shape[0])
+
+        def given(points: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+            whole = np.array(size, np.float32)
+            ratio = whole / np.array((resized.shape[1], resized.shape[0]), np.float32)
+            places = points if resized is image else (points + 0.5) * ratio - 0.5  # centres, not corners
+            inside: npt.NDArray[np.float32] = places.clip(0, whole - 1)  # a row's last cell may be centred beyond it
+            return inside
+
+        def floats(values: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+            return values.astype(np.float32, copy=False)
+
+        if self.card.keypoints is None:
+            features, attention, positions, scales = outputs
+            rows = strongest_first(attention[0], self.strongest)
+            return AttendedFeatures(
+                given(positions[rows]), floats(attention[0][rows]), floats(features[0][rows]), size, scales[rows]
+            )
+        keypoints, scores, descriptors, count = outputs
+        valid = int(count[0])
+        rows = strongest_first(scores[0][:valid], self.strongest)
+        return LocalFeatures(given(keypoints[0][rows]), floats(scores[0][rows]), floats(descriptors[0][rows]), size)
 
 
 def strongest_first(attention: npt.NDArray[np.floating], count: int) -> npt.NDArray[np.int64]:

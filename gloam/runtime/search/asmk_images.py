@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from gloam.data.images import decode_image
 from gloam.data.sources import ImageItem, find_images
-from gloam.errors import DataError, ImageError, require
+from gloam.errors import DataError, ImageError, ModelError, require
 from gloam.heartbeat import progress_bar
 from gloam.model_card import InputRule, expect_same_space
 from gloam.runtime.backends.placement import Placement
@@ -82,6 +82,11 @@ class LocalImages:
         """Load the model and find the images."""
         rule = None if self.max_side is None else InputRule.of(self.max_side)
         extractor = LocalExtractor.load(self.model, self.placement, strongest=self.strongest, input_rule=rule)
+        if extractor.card.keypoints is not None:
+            raise ModelError(
+                f"{self.model}: gives keypoints for poses, not features for ASMK; export a HOW network with "
+                "--local-features"
+            )
         expect_selftest(extractor.session, str(self.model))
         return Extracted(extractor, find_images(self.source, self.root))
 
