@@ -338,7 +338,8 @@ class ModelCard(Written):
             return "a matcher that does not state which features it takes"
         wanted = matcher_inputs(takes)
         if self.inputs != wanted or len(self.outputs) != 2:
-            return f"a matcher of {takes.name} takes {', '.join(spec.name for spec in wanted)}, and gives matches and scores"
+            names = ", ".join(spec.name for spec in wanted)
+            return f"a matcher of {takes.name} takes {names}, and gives matches and scores"
         return None if self.selftest is None else self._selftest_problem(self.selftest)
 
     def _selftest_problem(self, test: SelfTest) -> str | None:

@@ -1,7 +1,7 @@
 """A matcher to ONNX: the local features of pairs of images in, matches and scores out, as one graph.
 
-Numbers of keypoints differ within a batch; masks make each pair what it is alone. A ``dynamic`` file takes any numbers; a
-``fixed`` one, for engines, features padded to its ``sides``, which here are numbers of keypoints.
+Numbers of keypoints differ within a batch; masks make each pair what it is alone. A ``dynamic`` file takes any numbers;
+a ``fixed`` one, for engines, features padded to its ``sides``, which here are numbers of keypoints.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def export_matcher(
         inputs=inputs,
         outputs=(
             TensorSpec("matches", "int32", ("batch", "keypoints0"), "row of the match in the second image, or -1"),
-            TensorSpec("scores", "float32", ("batch", "keypoints0"), "probability of the likeliest partner, match or not"),
+            TensorSpec("scores", "float32", ("batch", "keypoints0"), "probability of the likeliest partner"),
         ),
         profile=profile,
         network={"name": model.name, **model.options},

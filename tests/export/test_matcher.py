@@ -1,4 +1,4 @@
-"""An exported matcher gives torch's matches on every backend, for any numbers of keypoints, and carries its self-test."""
+"""An exported matcher gives torch's matches on every backend, for any numbers of keypoints, and has its self-tests."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ from gloam.runtime.backends.onnx_file import read_card
 from gloam.runtime.backends.openvino import OpenVinoSession
 from gloam.runtime.backends.ort import OrtSession
 from gloam.runtime.backends.selftest import run_selftest, selftest_features
-from gloam.runtime.models.matcher import Matcher, PlacedFeatures
+from gloam.runtime.models.local_features import OrientedFeatures
+from gloam.runtime.models.matcher import Matcher
 from tests.damage import without_checksum
 
 SMALL = {"layers": 1, "width": 64, "heads": 2}
@@ -47,37 +48,38 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def pairs(takes: FeatureRule, counts: list[tuple[int, int]]) -> list[tuple[PlacedFeatures, PlacedFeatures]]:
+def pairs(takes: FeatureRule, counts: list[tuple[int, int]]) -> list[tuple[OrientedFeatures, OrientedFeatures]]:
     rng = np.random.default_rng(0)
 
-    def image(count: int, like: PlacedFeatures | None = None) -> PlacedFeatures:
+    def image(count: int, like: OrientedFeatures | None = None) -> OrientedFeatures:
         values = rng.normal(size=(count, takes.dimension))
         if like is not None:
             known = min(count, len(like)) // 2
             values[:known] = 5 * like.descriptors[:known] + 0.1 * values[:known]
         values /= np.linalg.norm(values, axis=1, keepdims=True)
-        return PlacedFeatures(
+        return OrientedFeatures(
             rng.uniform(0, 400, (count, 2)).astype(np.float32),
+            np.ones(count, np.float32),
             values.astype(np.float32),
             (int(rng.integers(401, 600)), 480),
-            takes.name,
-            scales=rng.uniform(2, 9, count).astype(np.float32),
-            orientations=rng.uniform(-3, 3, count).astype(np.float32),
+            rng.uniform(2, 9, count).astype(np.float32),
+            rng.uniform(-3, 3, count).astype(np.float32),
+            name=takes.name,
         )
 
     firsts = [image(count) for count, _ in counts]
     return [(first, image(count, first)) for first, (_, count) in zip(firsts, counts, strict=True)]
 
 
-def side(features: PlacedFeatures) -> Side:
-    assert features.scales is not None
-    assert features.orientations is not None
+def side(features: OrientedFeatures) -> Side:
     values = (features.keypoints, features.descriptors, np.array(features.size[::-1], np.int32))
     return Side(*(torch.from_numpy(each)[None] for each in (*values, features.scales, features.orientations)))
 
 
 @pytest.mark.parametrize("open_session", [OrtSession, OpenVinoSession])
-def test_any_numbers_of_keypoints_alone_and_together_as_in_torch(exported: Path, open_session: Callable[..., Any]) -> None:
+def test_any_numbers_of_keypoints_alone_and_together_as_in_torch(
+    exported: Path, open_session: Callable[..., Any]
+) -> None:
     counts = [(50, 40), (2, 90), (300, 3), (7, 7), (0, 9), (1, 1), (64, 128), (33, 2)]
     given = pairs(small().takes, counts)
     alone, together = (Matcher(open_session(exported), batch_size=size).match_pairs(given) for size in (1, 8))
@@ -129,7 +131,9 @@ def test_scores_and_rows_both_stand_in_what_a_selftest_keeps() -> None:
 @pytest.mark.slow
 def test_a_graph_without_its_masks_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gloam.networks.matchers.lightglue.MASKED", 0.0)
-    with pytest.raises(ModelError, match=r"not written, because the graph differs .* on a batch of 3 pairs of 67 and 66"):
+    with pytest.raises(
+        ModelError, match=r"not written, because the graph differs .* on a batch of 3 pairs of 67 and 66"
+    ):
         export_matcher(small("lighterglue"), tmp_path / "model.onnx")
     assert not (tmp_path / "model.onnx").exists()
 
@@ -150,9 +154,7 @@ def test_a_fixed_profile_is_numbers_of_keypoints(tmp_path: Path) -> None:
     assert main(["check", str(path)]) == 0
 
 
-def test_what_cannot_be_is_one_line(
-    exported: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_cannot_be_is_one_line(exported: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "model.onnx"
     with pytest.raises(ModelError, match="Linear: is no matcher"):
         export_matcher(torch.nn.Linear(1, 1), path)  # type: ignore[arg-type]  # the mistake
@@ -202,8 +204,7 @@ def test_random_weights_match_what_is_alike() -> None:
     model = create_matcher("lightglue_superpoint", layers=2, width=64)
     settle_random_matcher(model)
     given = pairs(model.takes, [(60, 60)])[0]
-    plain = [dataclasses.replace(each) for each in given]
-    sides = [Side(*(torch.from_numpy(v)[None] for v in (p.keypoints, p.descriptors, np.array(p.size[::-1], np.int32)))) for p in plain]
+    sides = [dataclasses.replace(side(each), scales=None, orientations=None) for each in given]
     with torch.inference_mode():
         matches = model.eval().match_pair(*sides)[0][0].numpy()
     assert np.array_equal(matches[:30], np.arange(30))

@@ -57,9 +57,7 @@ def recognise_matcher(state: Mapping[str, Tensor], name: str | None = None) -> R
         "heads": max(width // (2 * half), 1),
         "layers": 1 + max(int(found[1]) for key in kept if (found := LAYERS.match(key))),
     }
-    fitting = [
-        each for each, takes in TAKES.items() if (takes.dimension, takes.oriented) == (dimension, values == 4)
-    ]
+    fitting = [each for each, takes in TAKES.items() if (takes.dimension, takes.oriented) == (dimension, values == 4)]
     if name is None and len(fitting) > 1:
         raise ModelError(
             f"holds a LightGlue for features of {dimension} values, and does not say whose; name it with "
@@ -67,7 +65,6 @@ def recognise_matcher(state: Mapping[str, Tensor], name: str | None = None) -> R
         )
     if not fitting or (name is not None and name not in fitting):
         asked = "no matcher here takes them" if name is None else f"{name} does not take them"
-        raise ModelError(
-            f"holds a LightGlue for features of {dimension} values{' with orientations' if values == 4 else ''}; {asked}"
-        )
+        oriented = " with orientations" if values == 4 else ""
+        raise ModelError(f"holds a LightGlue for features of {dimension} values{oriented}; {asked}")
     return Recognised(name or fitting[0], options, kept, dropped)

@@ -236,9 +236,7 @@ def _gandtr(content: Mapping[str, Any], family: str) -> Recognised:
     return Recognised(network, found.options | said, found.state, found.dropped, found.notes)
 
 
-def _filled(
-    found: Recognised, chosen: dict[str, Any]
-) -> TranslatorNetwork | EdgeDetectorNetwork | MatcherNetwork:
+def _filled(found: Recognised, chosen: dict[str, Any]) -> TranslatorNetwork | EdgeDetectorNetwork | MatcherNetwork:
     create: Callable[..., TranslatorNetwork | EdgeDetectorNetwork | MatcherNetwork] = create_generator
     if found.network in DETECTORS:
         create = create_detector

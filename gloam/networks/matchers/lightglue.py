@@ -1,7 +1,7 @@
-"""LightGlue (Lindenberger et al. 2023) and LighterGlue, its small sister for XFeat: two sets of local features to matches.
+"""LightGlue (Lindenberger et al. 2023), and LighterGlue, its small sister for XFeat: two sets of features to matches.
 
-Every layer attends within each image, with rotary positions, and then across; an assignment of all to all follows, and a
-match is a mutual best of it. All layers always run and no keypoint is dropped on the way: the paper's early exit and
+Every layer attends within each image, with rotary positions, and then across; an assignment of all to all follows, and
+a match is a mutual best of it. All layers always run and no keypoint is dropped on the way: the paper's early exit and
 pruning change results with the device and the batch. Their weights (``token_confidence``), and the assignments of the
 earlier layers, which training uses, are kept as the public files have them.
 """
@@ -20,7 +20,7 @@ LEAST = 2  # keypoints of an image; one has no other to be told from
 
 
 class Positions(nn.Module):
-    """Points to the angles of the rotary encoding, section 3.1: cosines and sines, each twice for neighbouring values."""
+    """Points to angles of the rotary encoding, section 3.1: cosines and sines, each twice for neighbouring values."""
 
     def __init__(self, values: int, head: int) -> None:
         super().__init__()
@@ -59,9 +59,7 @@ class CrossAttention(nn.Module):
         self.to_out = nn.Linear(width, width)
         self.ffn = _feed_forward(width)
 
-    def forward(
-        self, x0: Tensor, x1: Tensor, bias0: Tensor | None, bias1: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
+    def forward(self, x0: Tensor, x1: Tensor, bias0: Tensor | None, bias1: Tensor | None) -> tuple[Tensor, Tensor]:
         qk0, qk1, v0, v1 = (
             layer(x).unflatten(-1, (self.heads, -1)).transpose(1, 2)
             for layer, x in ((self.to_qk, x0), (self.to_qk, x1), (self.to_v, x0), (self.to_v, x1))
@@ -208,11 +206,13 @@ def _updated(x: Tensor, message: Tensor, feed_forward: nn.Module) -> Tensor:
 
 
 def _scaled(q: Tensor, k: Tensor) -> Tensor:
-    return q @ k.transpose(2, 3) * q.shape[-1] ** -0.5
+    scaled: Tensor = q @ k.transpose(2, 3) * q.shape[-1] ** -0.5
+    return scaled
 
 
 def _softmax(similarity: Tensor, bias: Tensor | None) -> Tensor:
-    return (similarity if bias is None else similarity + bias).softmax(-1)
+    masked = similarity if bias is None else similarity + bias
+    return masked.softmax(-1)
 
 
 def _joined(heads: Tensor) -> Tensor:
@@ -225,8 +225,7 @@ def _twice(values: Tensor) -> Tensor:
 
 def _rotated(x: Tensor, rotation: tuple[Tensor, Tensor]) -> Tensor:
     cosine, sine = rotation
-    pairs = x.unflatten(-1, (-1, 2))
-    turned = torch.stack((-pairs[..., 1], pairs[..., 0]), -1).flatten(-2)
+    turned = torch.stack((-x[..., 1::2], x[..., ::2]), -1).flatten(-2)
     return x * cosine + turned * sine
 
 

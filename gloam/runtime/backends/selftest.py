@@ -58,8 +58,8 @@ def selftest_features(
     Feature g of :data:`FEATURES` lies in the first image at ``x = (g*g*3 + g*7 + 31*b) % 440 + 20`` and
     ``y = (g*g*5 + g*11 + 17*b) % 420 + 20``, in the second 3 px further right and 2 px further up. Value j of its
     descriptor is ``(g*g*3 + j*j*5 + g*j*7 + g*g*j*j + 37*b) // 3 % 97 - 48``, in the second image a tenth of the one
-    of feature ``g + 1`` added; both to unit length. Its scale is ``2 + g % 7``, its orientation ``g % 11 - 5`` tenths of
-    pi. Keypoint i of the first image is feature i, of the second feature ``(7*i + 2) % FEATURES``. The padding holds
+    of feature ``g + 1`` added; both to unit length. Its scale is ``2 + g % 7``, its orientation ``g % 11 - 5`` tenths
+    of pi. Keypoint i of the first image is feature i, of the second feature ``(7*i + 2) % FEATURES``. The padding holds
     9999 throughout, so that a model that reads it fails the test.
 
     Args:

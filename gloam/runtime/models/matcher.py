@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, Self
 
@@ -16,6 +15,8 @@ from gloam.runtime.backends.facts import BackendFacts
 from gloam.runtime.backends.open import open_session
 from gloam.runtime.backends.placement import Placement
 from gloam.runtime.backends.session import Session, run_together
+from gloam.runtime.models.image_model import refuse_weights
+from gloam.runtime.models.local_features import LocalFeatures, OrientedFeatures
 
 LEAST = 2  # keypoints of an image; one has no other to be told from
 GPU_BATCH = 8  # pairs; on a CPU batching gains nothing, and padding costs
@@ -23,31 +24,6 @@ UNIT = 1e-2  # that the length of a descriptor may differ from 1, as halves and 
 
 Floats = npt.NDArray[np.float32]
 Matched = tuple[npt.NDArray[np.uint32], npt.NDArray[np.float32]]
-
-
-@dataclass(frozen=True, eq=False)
-class PlacedFeatures:
-    """Local features of an image, and all that a learned matcher asks of them.
-
-    Attributes:
-        keypoints: float32 ``[n, 2]``, x and y in pixels of the image.
-        descriptors: float32 ``[n, D]``, of unit length.
-        size: width and height of the image, pixels.
-        name: of the network that gave them, or ``sift``.
-        origin: coordinate of the first pixel's centre in the keypoints.
-        scales, orientations: float32 ``[n]``, diameters in pixels and radians, where there are such.
-    """
-
-    keypoints: Floats
-    descriptors: Floats
-    size: tuple[int, int]
-    name: str
-    origin: float = 0.0
-    scales: Floats | None = None
-    orientations: Floats | None = None
-
-    def __len__(self) -> int:
-        return len(self.keypoints)
 
 
 class FeatureMatcher(Protocol):
@@ -119,6 +95,7 @@ class Matcher:
         Raises:
             ModelError: unreadable, or of another kind.
         """
+        refuse_weights(Path(path))
         session = open_session(path, placement)
         session.card.expect_kind("matcher", str(path))
         return cls(session, batch_size, min_score)
@@ -133,7 +110,7 @@ class Matcher:
         """What runs it, as it is at the moment."""
         return self.session.backend
 
-    def __call__(self, first: PlacedFeatures, second: PlacedFeatures) -> Matched:
+    def __call__(self, first: LocalFeatures, second: LocalFeatures) -> Matched:
         """Match two images.
 
         Args:
@@ -150,7 +127,7 @@ class Matcher:
         """
         return self.match_pairs([(first, second)])[0]
 
-    def match_pairs(self, pairs: Sequence[tuple[PlacedFeatures, PlacedFeatures]]) -> list[Matched]:
+    def match_pairs(self, pairs: Sequence[tuple[LocalFeatures, LocalFeatures]]) -> list[Matched]:
         """Match many pairs of images, as many at once as the session takes; each gives what it gives alone.
 
         Raises:
@@ -168,15 +145,15 @@ class Matcher:
                 found[at] = each
         return found
 
-    def _expect(self, features: PlacedFeatures) -> None:
+    def _expect(self, features: LocalFeatures) -> None:
         """Refuse features that the model is not for, or that are none."""
         takes, name = self.takes, self.card.name
         shape = features.descriptors.shape
         if features.name != takes.name or len(shape) != 2 or shape[1] != takes.dimension:
-            values = shape[-1] if len(shape) == 2 else list(shape)
+            values, own = shape[-1] if len(shape) == 2 else list(shape), features.name or "unnamed"
             raise IncompatibleError(
-                f"{name}: is for {takes.name} features of {takes.dimension} values, but these are {features.name} "
-                f"features of {values}; give it those, or take the matcher of {features.name}"
+                f"{name}: is for {takes.name} features of {takes.dimension} values, but these are {own} features of "
+                f"{values}; extract those, or take the matcher of {own} features"
             )
         count = len(features.keypoints)
         if features.keypoints.shape != (count, 2) or shape[0] != count:
@@ -186,18 +163,26 @@ class Matcher:
             )
         if min(features.size) < 1:
             raise DataError(f"{name}: features of an image of {features.size[0]}x{features.size[1]} px; give its size")
-        oriented = [("scales", features.scales), ("orientations", features.orientations)] if takes.oriented else []
-        for what, values in oriented:
-            if values is None or values.shape != (count,):
-                raise DataError(f"{name}: needs the {what} of the {count} keypoints; extract the features with them")
-        for what, values in (("keypoints", features.keypoints), *oriented):
-            if values is not None and not np.isfinite(values).all():
+        for what, values in (("keypoints", features.keypoints), *self._oriented(features).items()):
+            if len(values) != count:
+                raise DataError(f"{name}: {len(values)} {what} of {count} keypoints; extract the features again")
+            if not np.isfinite(values).all():
                 raise DataError(f"{name}: {what} that are not finite; extract the features again")
         length = np.linalg.norm(features.descriptors, axis=1)
         if not (np.abs(length - 1) <= UNIT).all():
             raise DataError(f"{name}: descriptors that are not of unit length; divide them by their L2 norm")
 
-    def _run(self, pairs: Sequence[tuple[PlacedFeatures, PlacedFeatures]]) -> list[Matched]:
+    def _oriented(self, features: LocalFeatures) -> dict[str, Floats]:
+        """Scales and orientations, where the model takes them."""
+        if not self.takes.oriented:
+            return {}
+        if not isinstance(features, OrientedFeatures):
+            raise DataError(
+                f"{self.card.name}: needs scales and orientations of the keypoints; give it OrientedFeatures"
+            )
+        return {"scales": features.scales, "orientations": features.orientations}
+
+    def _run(self, pairs: Sequence[tuple[LocalFeatures, LocalFeatures]]) -> list[Matched]:
         counts = [max(len(pair[at]) for pair in pairs) for at in (0, 1)]
         profile = self.card.profile
         if profile.kind == "fixed":
@@ -207,13 +192,13 @@ class Matcher:
         }
         for at, count in enumerate(counts):
             side = [pair[at] for pair in pairs]
-            shift = np.float32(self.takes.origin)
-            inputs[f"keypoints{at}"] = _padded([each.keypoints + (shift - each.origin) for each in side], count)
+            shifted = [each.keypoints + np.float32(self.takes.origin - each.origin) for each in side]
+            inputs[f"keypoints{at}"] = _padded(shifted, count)
             inputs[f"descriptors{at}"] = _padded([each.descriptors for each in side], count)
             inputs[f"sizes{at}"] = np.array([each.size[::-1] for each in side], np.int32)
-            if self.takes.oriented:
-                inputs[f"scales{at}"] = _padded([each.scales for each in side], count)
-                inputs[f"orientations{at}"] = _padded([each.orientations for each in side], count)
+            oriented = [self._oriented(each) for each in side]
+            for what in oriented[0]:
+                inputs[f"{what}{at}"] = _padded([each[what] for each in oriented], count)
         try:
             outputs = self.session.run(inputs)
         except GloamError:
@@ -235,16 +220,15 @@ class Matcher:
         """The padded number of keypoints of a fixed profile."""
         if count > sides[-1]:
             raise UsageError(
-                f"{self.card.name}: {count} keypoints of an image, and the model's fixed profile holds {sides[-1]}; keep "
-                "fewer, or export the model with larger --sides"
+                f"{self.card.name}: {count} keypoints of an image, and the model's fixed profile holds {sides[-1]}; "
+                "keep fewer, or export the model with larger --sides"
             )
         return next(side for side in sides if side >= count)
 
 
-def _padded(rows: Sequence[npt.NDArray[Any] | None], count: int) -> Floats:
+def _padded(rows: Sequence[Floats], count: int) -> Floats:
     """Arrays of unequal lengths as one, zeros behind them."""
-    given = [values for values in rows if values is not None]
-    padded = np.zeros((len(given), count, *given[0].shape[1:]), np.float32)
-    for row, values in enumerate(given):
+    padded = np.zeros((len(rows), count, *rows[0].shape[1:]), np.float32)
+    for row, values in enumerate(rows):
         padded[row, : len(values)] = values
     return padded

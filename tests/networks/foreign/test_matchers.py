@@ -61,9 +61,7 @@ def test_old_keys_prefixes_halves_and_what_is_beside_the_matcher(tmp_path: Path)
         old[f"matcher.{key}"] = value.half()
     found = import_network(saved(tmp_path / "weights.pth", {"model": old}))
     assert found.dropped == ["extractor.net.block1.0.weight", "matcher.log_assignment.0.r"]
-    assert all(
-        torch.equal(value, given[key].half().float()) for key, value in found.model.state_dict().items()
-    )
+    assert all(torch.equal(value, given[key].half().float()) for key, value in found.model.state_dict().items())
 
 
 def test_weights_of_several_features_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -86,7 +84,7 @@ def test_a_native_checkpoint_goes_through_import(tmp_path: Path, capsys: pytest.
     assert checkpoint_kind(native) == "matcher"
     loaded = load_matcher(native)
     assert (loaded.model.name, loaded.model.options) == ("lightglue_disk", SMALL)
-    with pytest.raises(ModelError, match="holds a matcher .* a translator is needed here"):
+    with pytest.raises(ModelError, match=r"holds a matcher .* a translator is needed here"):
         load_generator(native)
 
 
@@ -95,7 +93,10 @@ def test_a_native_checkpoint_goes_through_import(tmp_path: Path, capsys: pytest.
     [
         (lambda s: s.pop("posenc.Wr.weight"), "no posenc.Wr.weight among the keys"),
         (lambda s: s.pop("transformers.0.self_attn.out_proj.weight"), "the weights are not whole"),
-        (lambda s: s.pop("transformers.1.cross_attn.to_v.bias"), r"keys: 1 missing \(transformers.1.cross_attn.to_v.bias"),
+        (
+            lambda s: s.pop("transformers.1.cross_attn.to_v.bias"),
+            r"keys: 1 missing \(transformers.1.cross_attn.to_v.bias",
+        ),
         (lambda s: s.update(more=torch.zeros(1)), r"1 unexpected \(more\)"),
         (lambda s: s.update({"log_assignment.1.matchability.bias": torch.zeros(2)}), "of another shape"),
     ],

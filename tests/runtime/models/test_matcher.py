@@ -15,7 +15,8 @@ from gloam.model_card import FeatureRule, ModelCard, TensorSpec, matcher_inputs
 from gloam.padding import PaddingProfile
 from gloam.runtime.backends.facts import BackendFacts
 from gloam.runtime.localization.matching import MutualMatcher
-from gloam.runtime.models.matcher import FeatureMatcher, Matcher, PlacedFeatures
+from gloam.runtime.models.local_features import LocalFeatures, OrientedFeatures
+from gloam.runtime.models.matcher import FeatureMatcher, Matcher
 
 TAKES = FeatureRule("aliked", 8)
 
@@ -61,12 +62,19 @@ class Nearest:
         return {"matches": matches, "scores": scores}
 
 
-def features(count: int, seed: int = 0, **changes: Any) -> PlacedFeatures:
+def features(count: int, seed: int = 0, **changes: Any) -> LocalFeatures:
     rng = np.random.default_rng(seed)
     descriptors = rng.normal(size=(count, 8)).astype(np.float32)
     descriptors /= np.linalg.norm(descriptors, axis=1, keepdims=True)
     points = rng.uniform(0, 300, (count, 2)).astype(np.float32)
-    return dataclasses.replace(PlacedFeatures(points, descriptors, (400, 300), "aliked"), **changes)
+    scores = np.linspace(1, 0.1, count, dtype=np.float32)
+    return dataclasses.replace(LocalFeatures(points, scores, descriptors, (400, 300), name="aliked"), **changes)
+
+
+def oriented(count: int, seed: int = 0, **changes: Any) -> OrientedFeatures:
+    plain = vars(features(count, seed, name="sift"))
+    made = OrientedFeatures(**plain, scales=np.full(count, 3, np.float32), orientations=np.full(count, 2, np.float32))
+    return dataclasses.replace(made, **changes)
 
 
 def matcher(session: Nearest, **more: Any) -> Matcher:
@@ -118,12 +126,16 @@ def test_keypoints_of_another_origin_are_shifted_to_the_matchers() -> None:
 
 def test_scales_and_orientations_go_in_where_they_are_asked_for() -> None:
     session = Nearest(card(FeatureRule("sift", 8, oriented=True)))
-    more = {"name": "sift", "scales": np.full(5, 3, np.float32), "orientations": np.full(5, 2, np.float32)}
-    matcher(session, batch_size=2).match_pairs([(features(5, **more), features(5, 1, **more))] * 2)
+    matcher(session, batch_size=2).match_pairs([(oriented(5), oriented(5, 1))] * 2)
     assert session.fed[0]["scales1"].tolist() == [[3] * 5] * 2
     assert session.fed[0]["orientations0"].tolist() == [[2] * 5] * 2
-    with pytest.raises(DataError, match=r"^nearest: needs the orientations of the 5 keypoints; extract .*"):
-        matcher(session)(features(5, **more), features(5, **{**more, "orientations": None}))
+    for wrong, words in (
+        (features(5, name="sift"), "needs scales and orientations of the keypoints; give it OrientedFeatures"),
+        (oriented(5, scales=np.ones(4, np.float32)), "4 scales of 5 keypoints"),
+        (oriented(5, orientations=np.full(5, np.inf, np.float32)), "orientations that are not finite"),
+    ):
+        with pytest.raises(DataError, match=rf"^nearest: {words}"):
+            matcher(session)(oriented(5), wrong)
 
 
 def test_a_higher_score_can_be_asked_for_and_is_another_key() -> None:
@@ -148,6 +160,7 @@ def test_a_fixed_profile_is_padded_to_its_numbers_and_refuses_more() -> None:
     ("kind", "words", "wrong"),
     [
         (IncompatibleError, "is for aliked features of 8 values, but these are disk features of 8", {"name": "disk"}),
+        (IncompatibleError, "these are unnamed features of 8", {"name": ""}),
         (IncompatibleError, "these are aliked features of 4", {"descriptors": np.full((5, 4), 0.5, np.float32)}),
         (IncompatibleError, r"features of \[5\]", {"descriptors": np.ones(5, np.float32)}),
         (DataError, "do not belong together", {"keypoints": np.zeros((4, 2), np.float32)}),

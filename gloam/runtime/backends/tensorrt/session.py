@@ -110,9 +110,7 @@ class TensorRTSession:
             self._tensors = engine_tensors(trt, engine, self._where)
             self._inputs = {tensor.name: tensor for tensor in self._tensors if tensor.is_input}
             self._expect_names()
-            self._profiles = {
-                profile.shape: profile for profile in engine_profiles(engine, self._tensors, self.card)
-            }
+            self._profiles = {profile.shape: profile for profile in engine_profiles(engine, self._tensors, self.card)}
             kernels = kernels_path(plan, self.device.info)
             self._compiled = RuntimeCache(trt, engine, kernels) if rtx else None
             runner = Runner(trt, engine, self._tensors, self.device, self._log, self._compiled)
