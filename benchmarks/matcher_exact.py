@@ -14,12 +14,12 @@ from typing import Any
 import cv2
 import numpy as np
 
-from benchmarks.shared.matching_models import MATCHERS, extractor_of, learned_matcher
+from benchmarks.shared.matching_models import MATCHERS, MOST, extractor_of, learned_matcher
 from benchmarks.shared.result import Result
 from benchmarks.shared.wxbs_pairs import wxbs_pairs
 from gloam.runtime.models.local_features import LocalFeatures
 
-FEWEST, MOST = 50, 2048  # keypoints of an image
+FEWEST = 50  # keypoints of an image
 SEED = 0
 BATCH = 4  # pairs; an attention of 2048 keypoints takes 67 MB of each
 TARGET = 0.999

@@ -31,6 +31,7 @@ EXTRACTORS = {
     "ALIKED-n16": "aliked/aliked-n16.pth",
 }
 MATCHERS = {"ALIKED-n16": "LightGlue", "DISK": "LightGlue", "XFeat": "LighterGlue"}  # learned for these features
+MOST = 2048  # keypoints of an image that the extractors give
 HEADS = {"ALIKED-n16": "aliked", "DISK": "disk"}
 
 
@@ -62,8 +63,8 @@ def extractor_of(name: str, folder: Path, count: int) -> LocalExtractor | Sift:
     """The extractor of a name in :data:`EXTRACTORS`, or SIFT; its ``count`` strongest keypoints, however weak."""
     if name == "SIFT":
         return Sift(count)
-    path = _exported(data_pack("weights") / EXTRACTORS[name], folder, keypoints=count, threshold=0.0, max_side=0)
-    return LocalExtractor.load(path, Placement(backend="onnxruntime"))
+    path = _exported(data_pack("weights") / EXTRACTORS[name], folder, keypoints=MOST, threshold=0.0, max_side=0)
+    return LocalExtractor.load(path, Placement(backend="onnxruntime"), strongest=count)
 
 
 def matchers_of(name: str, folder: Path) -> dict[str, FeatureMatcher]:

@@ -33,7 +33,7 @@ class Pair:
     fundamental: npt.NDArray[np.float64]
 
     def distances(self, first: npt.NDArray[np.floating], second: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
-        """The larger of the distances in pixels, ``[m]``, of matched points ``[m, 2]`` to each other's epipolar lines."""
+        """The larger of the distances in pixels, ``[m]``, of points ``[m, 2]`` to each other's epipolar lines."""
         points = [np.concatenate((each, np.ones((len(each), 1))), 1).astype(np.float64) for each in (first, second)]
         in_second, in_first = points[0] @ self.fundamental.T, points[1] @ self.fundamental
         off = np.abs((points[1] * in_second).sum(1))

@@ -32,8 +32,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=FAMILIES,
         default="auto",
         help="what the file holds: resnet (CycleGAN, CUT), unet (pix2pix), cyeda, hed, rcf, todaygan, drit; an "
-        "embedder: cirtorch, how, netvlad, ciconv; local features: aliked, alike, xfeat, disk, superpoint, r2d2; or a "
-        "matcher: LightGlue for the features that it names, lighterglue; auto for gandtr's files, embedders, local features and "
+        "embedder: cirtorch, how, netvlad, ciconv; local features: aliked, alike, xfeat, disk, superpoint, r2d2; "
+        "or a matcher: LightGlue by its features, lighterglue; auto for gandtr's files, embedders, local features and "
         "matchers, which say it themselves",
     )
     parser.add_argument(

@@ -54,6 +54,7 @@ class Exported:
             "precision": card.precision,
             "resize": card.resize,
             "translate": card.translate,
+            **({} if card.takes is None else {"takes": to_json(card.takes)}),
             "release_check": None if self.conversion is None else asdict(self.conversion),
             "notes": list(self.notes),
         }
@@ -66,6 +67,7 @@ class Exported:
             [
                 f"{self.output}: {card.name}, {size}, {card.profile.kind} profile, {card.precision}",
                 *([] if card.input_rule is None else [f"images      {card.described_input()}"]),
+                *([] if card.takes is None else [f"takes       {card.takes}"]),
                 f"space       {card.space()}",
                 f"fingerprint {self.fingerprint}",
                 *_front_lines(card),
