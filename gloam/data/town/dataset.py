@@ -19,6 +19,8 @@ from gloam.data.kapture_io import write_scene
 from gloam.data.scene import Camera, Pose, Record, Scene
 from gloam.data.town.config import REVISION, TownConfig
 from gloam.data.town.covisibility import covisible_share, grade
+from gloam.data.town.look2.queries import changing_query_poses
+from gloam.data.town.looks import open_street
 from gloam.data.town.sampling import mapping_poses, query_poses
 from gloam.data.town.street import Street, pinhole
 from gloam.errors import StoreError
@@ -34,6 +36,8 @@ class Shot:
     Attributes:
         split: ``mapping`` or ``query``; name: image name within it.
         condition, pose: of the photograph; timestamp: kapture's, also the seed of its noise.
+
+    The map is one visit, and the queries of each condition are another.
     """
 
     split: str
@@ -41,6 +45,11 @@ class Shot:
     condition: str
     pose: Pose
     timestamp: int
+
+    @property
+    def visit(self) -> str:
+        """Of the street, when the photograph was taken."""
+        return self.split
 
 
 @dataclass(frozen=True)
@@ -76,7 +85,8 @@ def camera_of(config: TownConfig) -> Camera:
 def plan_shots(config: TownConfig) -> list[Shot]:
     """Every photograph of a town: mapping by day, then the query poses once for each condition."""
     mapping = mapping_poses(config.seed, config.length, config.spacing)
-    queries = query_poses(config.seed, config.length, config.queries, mapping)
+    place = query_poses if config.look == 1 else changing_query_poses
+    queries = place(config.seed, config.length, config.queries, mapping)
     shots = [
         Shot("mapping", f"mapping/{CAMERA}/{index:06d}.jpg", "day", pose, index) for index, pose in enumerate(mapping)
     ]
@@ -182,7 +192,7 @@ def render_shots(root: Path, config: TownConfig, shots: list[Shot], workers: int
     if not shots:
         return
     if workers <= 1 or len(shots) < 2:
-        street = Street(config.seed, config.length, config.texels)
+        street = open_street(config.seed, config.length, config.texels, config.look, config.optics)
         for shot in shots:
             write_shot(street, root, config, shot)
         return
@@ -203,14 +213,14 @@ def render_shots(root: Path, config: TownConfig, shots: list[Shot], workers: int
 def render_part(root: str, config: TownConfig, shots: list[Shot]) -> None:
     """One worker's share, on one thread."""
     cv2.setNumThreads(1)
-    street = Street(config.seed, config.length, config.texels)
+    street = open_street(config.seed, config.length, config.texels, config.look, config.optics)
     for shot in shots:
         write_shot(street, Path(root), config, shot)
 
 
 def write_shot(street: Street, root: Path, config: TownConfig, shot: Shot) -> None:
     """Render one photograph and write it; the depth map first, so that an image implies its depth."""
-    view = street.render(shot.pose, shot.condition, camera_of(config), noise_seed=shot.timestamp)
+    view = street.render(shot.pose, shot.condition, camera_of(config), shot.timestamp, shot.visit)
     if config.depth:
         buffer = io.BytesIO()
         np.save(buffer, view.depth)
@@ -221,12 +231,16 @@ def write_shot(street: Street, root: Path, config: TownConfig, shot: Shot) -> No
     write_bytes(image_path(root, shot), encoded.tobytes())
 
 
-def depth_maps(config: TownConfig, poses: list[Pose]) -> Iterator[Any]:
-    """Depth of each pose at a quarter of the town's resolution, float32 ``[h, w]``; enough to count what is seen."""
-    street = Street(config.seed, config.length, 8)
+def depth_maps(config: TownConfig, shots: list[Shot]) -> Iterator[Any]:
+    """Depth of photographs at a quarter of the town's resolution, float32 ``[h, w]``; enough to count what is seen.
+
+    What the map shows of things that stand there for that visit alone is no place to be found again: 0, like the sky.
+    """
+    street = open_street(config.seed, config.length, 8, config.look)
     camera = quarter_camera(config)
-    for pose in poses:
-        yield street.depth(pose, camera)
+    for shot in shots:
+        hits = street.scenery(shot.condition, shot.visit).caster.cast(camera, shot.pose)
+        yield np.where(street.lasting(hits.surface), hits.depth, 0) if shot.split == "mapping" else hits.depth
 
 
 def quarter_camera(config: TownConfig) -> Camera:
@@ -245,17 +259,21 @@ def retrieval_ground_truth(config: TownConfig, shots: list[Shot]) -> dict[str, A
     """
     mapping = [shot for shot in shots if shot.split == "mapping"]
     queries = [shot for shot in shots if shot.split == "query"]
-    poses = [shot.pose for shot in mapping] + [shot.pose for shot in queries if shot.condition == config.conditions[0]]
-    maps = dict(zip(poses, depth_maps(config, poses), strict=True))
+    # In the first look nothing changes between visits: one condition tells for all.
+    seen = [shot for shot in queries if config.look > 1 or shot.condition == config.conditions[0]]
+    maps = list(depth_maps(config, [*mapping, *seen]))
     camera = quarter_camera(config)
-    graded: dict[Pose, dict[str, list[int]]] = {}
-    for pose in poses[len(mapping) :]:
-        shares = [covisible_share(maps[pose], pose, maps[m.pose], m.pose, camera, stride=2) for m in mapping]
-        graded[pose] = grade(shares)
+    graded: dict[tuple[Pose, str], dict[str, list[int]]] = {}
+    for shot, depth in zip(seen, maps[len(mapping) :], strict=True):
+        shares = [
+            covisible_share(depth, shot.pose, other, m.pose, camera, stride=2)
+            for m, other in zip(mapping, maps, strict=False)
+        ]
+        graded[shot.pose, shot.condition] = grade(shares)
     return {
         "imlist": [shot.name for shot in mapping],
         "qimlist": [shot.name for shot in queries],
-        "gnd": [graded[shot.pose] for shot in queries],
+        "gnd": [graded[shot.pose, shot.condition if config.look > 1 else config.conditions[0]] for shot in queries],
         "conditions": {c: [shot.name for shot in queries if shot.condition == c] for c in config.conditions},
     }
 

@@ -14,10 +14,10 @@ from gloam.data.images import MIN_SIDE, resize_image
 from gloam.data.photometric import apply_photometric
 from gloam.errors import ImageError, UsageError
 from gloam.model_card import InputRule, ModelCard, Photometric
-from gloam.runtime.backends.open import open_session
 from gloam.runtime.backends.placement import Placement
+from gloam.runtime.backends.selftest import open_tested
 from gloam.runtime.backends.session import Session
-from gloam.runtime.models.image_model import refuse_weights, run_images
+from gloam.runtime.models.image_model import run_images
 
 STRONGEST = 1000  # HOW's features of an image, as it is evaluated
 
@@ -103,7 +103,7 @@ class LocalExtractor:
         photometric: Photometric | None = None,
         input_rule: InputRule | None = None,
     ) -> None:
-        session.card.expect_kind("local_features", session.card.name)
+        _expect_local(session.card, session.card.name)
         if strongest is not None and strongest < 1:
             raise UsageError(f"local features: {strongest} of each image are asked for; ask for 1 or more")
         self.session = session
@@ -134,12 +134,9 @@ class LocalExtractor:
             strongest, photometric, input_rule: see :class:`LocalExtractor`.
 
         Raises:
-            ModelError: unreadable, or of another kind.
+            ModelError: unreadable, of another kind, or its self-test fails here.
         """
-        refuse_weights(Path(path))
-        session = open_session(path, placement)
-        session.card.expect_kind("local_features", str(path))
-        return cls(session, strongest, photometric, input_rule)
+        return cls(open_tested(path, placement, _expect_local), strongest, photometric, input_rule)
 
     def __call__(self, images: Sequence[npt.NDArray[np.uint8]]) -> list[LocalFeatures]:
         """Extract from images that are brought to the sizes of the model's input rule, as decoding would.
@@ -200,6 +197,10 @@ class LocalExtractor:
             name=self.card.name,
             origin=self.card.keypoints.origin,
         )
+
+
+def _expect_local(card: ModelCard, where: str) -> None:
+    card.expect_kind("local_features", where)
 
 
 def strongest_first(attention: npt.NDArray[np.floating], count: int) -> npt.NDArray[np.int64]:

@@ -16,7 +16,6 @@ from gloam.errors import DataError, ImageError, ModelError, require
 from gloam.heartbeat import progress_bar
 from gloam.model_card import InputRule, expect_same_space
 from gloam.runtime.backends.placement import Placement
-from gloam.runtime.backends.selftest import expect_selftest
 from gloam.runtime.models.local_features import STRONGEST, LocalExtractor
 from gloam.runtime.search.asmk import WORDS, AsmkIndex, Codebook
 
@@ -87,7 +86,6 @@ class LocalImages:
                 f"{self.model}: gives keypoints for poses, not features for ASMK; export a HOW network with "
                 "--local-features"
             )
-        expect_selftest(extractor.session, str(self.model))
         return Extracted(extractor, find_images(self.source, self.root))
 
 

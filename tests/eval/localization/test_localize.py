@@ -17,7 +17,8 @@ from gloam.errors import DataError, IncompatibleError, StoreError, UsageError
 from gloam.eval.localization import localize as module
 from gloam.eval.localization.benchmark import LocalizationResult, retrieve
 from gloam.eval.localization.localize import LocalizeRequest, localize
-from gloam.runtime.descriptors.store import DescriptorStore, Job, Row, ShardWriter
+from gloam.runtime.descriptors.shard_writer import ShardWriter
+from gloam.runtime.descriptors.store import DescriptorStore, Job, Row
 from gloam.runtime.localization.features import KaptureFeatures, SiftFeatures
 from tests.runtime.localization.exact_world import MAP, POSES, Projected, scenes
 
