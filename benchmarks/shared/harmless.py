@@ -11,9 +11,12 @@ MAPPING = "gloam/runtime/localization/mapping.py"
 COLMAP = "gloam/runtime/localization/colmap.py"
 MATCHING = "gloam/runtime/localization/matching.py"
 BENCHMARK = "gloam/eval/localization/benchmark.py"
+DETECT = "gloam/networks/local_features/detect.py"
 APPROXIMATION = "gloam/eval/localization/approximation.py"
 SCORES = "gloam/eval/localization/scores.py"
 
+DEFAULT = "what torch takes by default; said for the reader"
+SAMPLED = "functional.grid_sample(maps, grid[:, None], mode=mode{}{})"
 NARROWED = "never so: it tells the type checker what 2b has"
 SYMMETRIC = "an error is the same both ways"
 READ = "only its rotation is read"
@@ -96,6 +99,15 @@ HARMLESS: dict[tuple[str, str, str, str], str] = {
     },
     (BENCHMARK, "_localized.one", "if world is None:", "if False:"): NARROWED,
     (BENCHMARK, "_localized.one", "raise DataError('2b needs a map')", "pass"): NARROWED,
+    **{
+        (
+            DETECT,
+            "sample",
+            SAMPLED.format(", padding_mode='zeros'", ", align_corners=False"),
+            SAMPLED.format(*rest),
+        ): DEFAULT
+        for rest in ((", padding_mode='zeros'", ""), ("", ", align_corners=False"))
+    },
     **{
         (SCORES, "pose_errors", f"{error}(pose, truth[name])", f"{error}(truth[name], pose)"): SYMMETRIC
         for error in ("position_error", "rotation_error")

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 from gloam.cli.shared.report import Report
+from gloam.cli.shared.values import seed
 from gloam.errors import UsageError
 
 HELP = "render a procedural town by day, dusk, night and in rain, as a kapture dataset"
@@ -18,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "output", metavar="OUT", type=Path, help="folder to write; a town that was begun there is finished"
     )
-    parser.add_argument("--seed", type=int, default=7, help="of everything in the town")
+    parser.add_argument("--seed", type=seed, default=7, help="of everything in the town")
     parser.add_argument(
         "--look",
         type=int,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import multiprocessing
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -24,9 +24,19 @@ from gloam.data.town.looks import open_street
 from gloam.data.town.sampling import mapping_poses, query_poses
 from gloam.data.town.street import Street, pinhole
 from gloam.errors import StoreError
-from gloam.files import read_json, write_bytes, write_json, write_text
+from gloam.files import (
+    read_json,
+    read_sealed,
+    sealed_json,
+    sha256_file,
+    write_bytes,
+    write_json,
+    write_text,
+    write_where_changed,
+)
 
 CAMERA = "cam0"
+CHECKSUMS = "checksums.json"  # of what was rendered, so that a later run keeps no picture that was harmed
 
 
 @dataclass(frozen=True)
@@ -61,6 +71,7 @@ class TownDataset:
         mapping, query: the two kapture datasets; both with poses and intrinsics.
         conditions: query names by condition.
         rendered, reused: images that were rendered now, and that were there already.
+        damaged: names of images that were there, but not as they were rendered; they were rendered again.
     """
 
     folder: Path
@@ -70,6 +81,7 @@ class TownDataset:
     conditions: dict[str, list[str]]
     rendered: int
     reused: int
+    damaged: tuple[str, ...] = ()
 
     @property
     def ground_truth(self) -> Path:
@@ -101,7 +113,8 @@ def write_town(folder: str | Path, config: TownConfig | None = None, workers: in
     """Render a town into ``folder``, or finish one that was begun there.
 
     Args:
-        folder: created where absent. Images of the same config that are there already are kept.
+        folder: created where absent. Images of the same config that are there as they were rendered are kept; what a
+            killed run, or an earlier gloam, has rendered has no checksums yet and is kept as it is.
         config: the town; the defaults where None.
         workers: processes that render; 1 renders in this one.
 
@@ -113,7 +126,9 @@ def write_town(folder: str | Path, config: TownConfig | None = None, workers: in
     root = Path(folder)
     shots = plan_shots(config)
     claim(root, config)
-    missing = [shot for shot in shots if not is_done(root, shot, config)]
+    sums = read_sums(root)
+    missing = [shot for shot in shots if not is_done(root, shot, config, sums)]
+    damaged = tuple(shot.name for shot in missing if image_path(root, shot).is_file())
     render_shots(root, config, missing, workers)
     scenes = {split: scene_of(root, split, shots, config) for split in ("mapping", "query")}
     conditions = {
@@ -123,11 +138,14 @@ def write_town(folder: str | Path, config: TownConfig | None = None, workers: in
         write_scene(scene)
     for condition, names in conditions.items():
         write_text(root / "query" / "conditions" / f"{condition}.txt", "\n".join(names) + "\n")
-    if missing or not (root / "ground_truth.json").is_file():
-        write_json(root / "ground_truth.json", retrieval_ground_truth(config, shots))
-    return TownDataset(
-        root, config, scenes["mapping"], scenes["query"], conditions, len(missing), len(shots) - len(missing)
-    )
+    truth = root / "ground_truth.json"
+    if missing or not is_whole(root, truth, sums):
+        write_json(truth, retrieval_ground_truth(config, shots))
+    files = [truth, *(path for shot in shots for path in files_of(root, shot, config))]
+    stated = {path.relative_to(root).as_posix(): sha256_file(path) for path in files}
+    write_where_changed(root / CHECKSUMS, sealed_json(stated))
+    reused = len(shots) - len(missing)
+    return TownDataset(root, config, scenes["mapping"], scenes["query"], conditions, len(missing), reused, damaged)
 
 
 def claim(root: Path, config: TownConfig) -> None:
@@ -152,6 +170,7 @@ def claim(root: Path, config: TownConfig) -> None:
             raise StoreError(
                 f"{root}: holds a town of another config; choose another folder or delete it ({path} says which)"
             )
+        return
     write_json(path, card)
 
 
@@ -171,9 +190,33 @@ def depth_path(root: Path, shot: Shot) -> Path:
     return (root / shot.split / "depth" / shot.name).with_suffix(".npy")
 
 
-def is_done(root: Path, shot: Shot, config: TownConfig) -> bool:
-    """Whether a photograph, and its depth where asked for, is there; files are whole or absent."""
-    return image_path(root, shot).is_file() and (not config.depth or depth_path(root, shot).is_file())
+def files_of(root: Path, shot: Shot, config: TownConfig) -> list[Path]:
+    """A photograph, and its depth where asked for."""
+    return [image_path(root, shot), *([depth_path(root, shot)] if config.depth else [])]
+
+
+def read_sums(root: Path) -> dict[str, str] | None:
+    """Checksums of what was rendered, by the path below the town; None where there are none yet. Those that are
+    damaged are none's, so that all is rendered again."""
+    try:
+        found = read_sealed(root / CHECKSUMS)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def is_whole(root: Path, path: Path, sums: Mapping[str, str] | None) -> bool:
+    """Whether a file of a town is there, and as it was written where that is known."""
+    if not path.is_file():
+        return False
+    return sums is None or sums.get(path.relative_to(root).as_posix()) == sha256_file(path)
+
+
+def is_done(root: Path, shot: Shot, config: TownConfig, sums: Mapping[str, str] | None) -> bool:
+    """Whether a photograph, and its depth where asked for, is there and whole."""
+    return all(is_whole(root, path, sums) for path in files_of(root, shot, config))
 
 
 def scene_of(root: Path, split: str, shots: list[Shot], config: TownConfig) -> Scene:

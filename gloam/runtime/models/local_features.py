@@ -24,12 +24,13 @@ STRONGEST = 1000  # HOW's features of an image, as it is evaluated
 
 @dataclass(frozen=True, eq=False)
 class LocalFeatures:
-    """Keypoints of one image and what describes them, the strongest first.
+    """Keypoints of one image and what describes them, in the order in which the network prefers them.
 
     Attributes:
         keypoints: float32 ``[n, 2]``, x and y in pixels of the image as it was given, the centre of the first pixel
             at the card's ``keypoints.origin``, which is 0: COLMAP counts from 0.5.
-        scores: float32 ``[n]``.
+        scores: float32 ``[n]``; ALIKED's and ALIKE's are of the place that a keypoint was moved to, and the order is by
+            the pixel that it was found at.
         descriptors: float32 ``[n, D]``, of unit length.
         size: (width, height) of the image as it was given, pixels.
         name: of the network that gave them, or ``sift``; what a matcher is for.
@@ -187,12 +188,11 @@ class LocalExtractor:
                 name=self.card.name,
             )
         keypoints, scores, descriptors, count = outputs
-        valid = int(count[0])
-        rows = strongest_first(scores[0][:valid], self.strongest)
+        first = slice(min(int(count[0]), self.strongest))  # in the file's order, so as if it gave no more than these
         return LocalFeatures(
-            given(keypoints[0][rows]),
-            floats(scores[0][rows]),
-            floats(descriptors[0][rows]),
+            given(keypoints[0][first]),
+            floats(scores[0][first]),
+            floats(descriptors[0][first]),
             size,
             name=self.card.name,
             origin=self.card.keypoints.origin,
