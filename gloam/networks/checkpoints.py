@@ -23,6 +23,7 @@ from gloam.files import load_sealed, sealed, split_seal, write_bytes
 from gloam.networks.edges import EdgeDetectorNetwork, create_detector
 from gloam.networks.embedders import EmbedderNetwork, create_embedder
 from gloam.networks.local_features import LocalFeatureNetwork, create_extractor
+from gloam.networks.matchers import MatcherNetwork, create_matcher
 from gloam.networks.translators import TranslatorNetwork, create_generator
 
 METADATA_KEY = "gloam.checkpoint"
@@ -34,6 +35,7 @@ NOUNS = {
     "translator": "a translator",
     "edges": "an edge detector",
     "local_features": "a network of local features",
+    "matcher": "a matcher",
 }
 TYPES = {"kind": str, "network": str, "options": dict, "provenance": dict, "mean": list, "std": list}
 # A classifier's head and counters of training: no part of a descriptor.
@@ -72,15 +74,15 @@ def weights_sha256(state: Mapping[str, Tensor]) -> str:
 
 def save_checkpoint(
     path: str | Path,
-    model: EmbedderNetwork | TranslatorNetwork | EdgeDetectorNetwork | LocalFeatureNetwork,
+    model: EmbedderNetwork | TranslatorNetwork | EdgeDetectorNetwork | LocalFeatureNetwork | MatcherNetwork,
     provenance: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Write a native ``.safetensors`` checkpoint, atomically.
 
     Args:
         path: file to write.
-        model: embedder (of any family, or a pipeline around one), translator, edge detector or network of local
-            features; the file says which.
+        model: embedder (of any family, or a pipeline around one), translator, edge detector, network of local features
+            or matcher; the file says which.
         provenance: ``recipe``, ``data``, ``licence`` and what else is worth keeping, JSON-ready.
 
     Returns:
@@ -167,9 +169,18 @@ def load_extractor(path: str | Path) -> Checkpoint[LocalFeatureNetwork]:
     return _load_native(Path(path), "local_features", create_extractor)
 
 
+def load_matcher(path: str | Path) -> Checkpoint[MatcherNetwork]:
+    """Load a native matcher checkpoint.
+
+    Raises:
+        ModelError: unreadable, of another kind or network, or foreign (``gloam import`` converts those).
+    """
+    return _load_native(Path(path), "matcher", create_matcher)
+
+
 def checkpoint_kind(path: str | Path) -> str | None:
-    """``embedder``, ``translator``, ``edges`` or ``local_features`` as a native file says; None for a file that does
-    not say its kind.
+    """``embedder``, ``translator``, ``edges``, ``local_features`` or ``matcher`` as a native file says; None for a file
+    that does not say its kind.
 
     Raises:
         ModelError: not a readable safetensors file.
@@ -294,6 +305,8 @@ def _kind_of(model: nn.Module) -> str:
         return "embedder"
     if isinstance(model, LocalFeatureNetwork):
         return "local_features"
+    if isinstance(model, MatcherNetwork):
+        return "matcher"
     return "translator" if isinstance(model, TranslatorNetwork) else "edges"
 
 
