@@ -33,13 +33,15 @@ MOST_KEYPOINTS = 1 << 16  # of an image
 MOST_PIXELS = 1 << 24  # of a self-test's images
 LOOSEST = 0.25  # tolerance of a self-test; outputs are of size 1
 KEYPOINT_OUTPUTS = ("keypoints", "scores", "descriptors", "count")
-KINDS = ("embedder", "local_features", "translator", "appearance", "edges", "fused")
+KINDS = ("embedder", "local_features", "matcher", "translator", "appearance", "edges", "fused")
 TOLERANCE = {"fp32": 1e-5, "fp16": 5e-3, "bf16": 2e-2}  # of a descriptor's self-test
 
 
 @dataclass(frozen=True)
 class TensorSpec(Written):
-    """One input or output. ``shape`` mixes ints and names of free axes, e.g. ``("batch", "height", "width", 3)``."""
+    """One input or output. ``shape`` mixes ints and names of free axes, e.g. ``("batch", "height", "width", 3)``; a
+    matcher's are ``keypoints0`` and ``keypoints1``, whose padded numbers stand where sizes of images have height and
+    width."""
 
     name: str
     dtype: str
@@ -52,7 +54,7 @@ class TensorSpec(Written):
         Raises:
             ModelError: a free axis of another name; ``where`` begins the message.
         """
-        axes = {"batch": batch, "height": height, "width": width}
+        axes = {"batch": batch, "height": height, "width": width, "keypoints0": height, "keypoints1": width}
         for axis in self.shape:
             if isinstance(axis, str) and axis not in axes:
                 raise ModelError(f"{where}: the axis {axis!r} of {self.name!r} has no place in an engine's shapes")
@@ -169,15 +171,59 @@ class KeypointRule(Written):
 
 
 @dataclass(frozen=True)
-class SelfTest(Written):
-    """An input by closed formula (:func:`selftest_images`) and the output the model must give for it.
+class FeatureRule(Written):
+    """The local features that a matcher takes.
 
     Attributes:
-        shape: batch, height and width of the input (padded height and width for a fixed profile).
-        sizes: valid (h, w) of each image; equal to height and width for ``dynamic``.
+        name: of the network that gives them, e.g. ``aliked``, or ``sift``.
+        dimension: of a descriptor, which has unit length.
+        oriented: whether scales and orientations come with them.
+        origin: coordinate of the first pixel's centre in the keypoints: 0 where keypoints count in pixels, 0.5
+            where they count in the frame of COLMAP's intrinsics.
+    """
+
+    name: str
+    dimension: int
+    oriented: bool = sparse(False)
+    origin: float = sparse(0.0)
+
+    def __str__(self) -> str:
+        oriented = ", with scales and orientations" if self.oriented else ""
+        return f"{self.name}, {self.dimension}-D{oriented}, the first pixel's centre at {self.origin:g}"
+
+
+def matcher_inputs(takes: FeatureRule) -> tuple[TensorSpec, ...]:
+    """What the graph of a matcher takes: of the first image everything with a 0 behind its name, of the second a 1."""
+    place = f"x, y in pixels, the first pixel's centre at {takes.origin:g}"
+    specs = [
+        *_of_both("keypoints", (2,), place),
+        *_of_both("descriptors", (takes.dimension,), "of unit length"),
+        *(TensorSpec(f"sizes{at}", "int32", ("batch", 2), "height and width of the image") for at in (0, 1)),
+        TensorSpec("counts", "int32", ("batch", 2), "keypoints of either image; what stands behind them is no matter"),
+    ]
+    if takes.oriented:
+        specs += [*_of_both("scales", (), "diameter, pixels"), *_of_both("orientations", (), "radians")]
+    return tuple(specs)
+
+
+def _of_both(name: str, last: tuple[int, ...], meaning: str) -> list[TensorSpec]:
+    return [TensorSpec(f"{name}{at}", "float32", ("batch", f"keypoints{at}", *last), meaning) for at in (0, 1)]
+
+
+@dataclass(frozen=True)
+class SelfTest(Written):
+    """An input by closed formula (:func:`selftest_images`; of a matcher ``selftest_features``) and the output the model
+    must give for it.
+
+    Attributes:
+        shape: batch, height and width of the input (padded height and width for a fixed profile); of a matcher pairs
+            and padded numbers of keypoints of the first and the second image.
+        sizes: valid (h, w) of each image; equal to height and width for ``dynamic``. Of a matcher the numbers of
+            keypoints of each pair.
         output: flat float values in C order: ``[B, D]`` for descriptors, ``[B, D]`` of :func:`weighted_mean` for
             local features, ``[B, 10 + 3 D]`` of :func:`keypoint_summary` for keypoints, ``[B, 8, 8, C]`` of
-            :func:`block_means` for images and ``[B, 8, 8]`` for maps.
+            :func:`block_means` for images and ``[B, 8, 8]`` for maps, ``[B, 2, K]`` of :func:`matched_scores` for
+            matches.
         tolerance: largest allowed absolute difference, by precision.
     """
 
@@ -185,6 +231,13 @@ class SelfTest(Written):
     sizes: tuple[tuple[int, int], ...]
     output: tuple[float, ...]
     tolerance: Mapping[str, float] = field(default_factory=lambda: dict(TOLERANCE))
+
+    def described(self, kind: str) -> str:
+        """What is fed to a model of a kind, in words."""
+        batch, height, width = self.shape
+        if kind == "matcher":
+            return f"a batch of {batch} pairs of {height} and {width} keypoints"
+        return f"a batch of {batch} images of {width}x{height} px"
 
 
 @dataclass(frozen=True)
@@ -208,6 +261,7 @@ class ModelCard(Written):
         selftest_larger: a second self-test at another size and batch, which finds what the first one's size hides; None
             in files from before there was one.
         keypoints: of a file of local features whose outputs are :data:`KEYPOINT_OUTPUTS`; None in all others.
+        takes: of a matcher, the local features that it is for.
     """
 
     kind: str
@@ -232,6 +286,7 @@ class ModelCard(Written):
     input_rule: InputRule | None = sparse(None)
     selftest_larger: SelfTest | None = sparse(None)
     keypoints: KeypointRule | None = sparse(None)
+    takes: FeatureRule | None = sparse(None)
     schema: int = SCHEMA
 
     def __post_init__(self) -> None:
@@ -246,6 +301,8 @@ class ModelCard(Written):
             return f"the name {self.name[:200]!r} is no line of text"
         if self.precision not in PRECISIONS:
             return f"unknown precision {self.precision!r}"
+        if self.kind == "matcher":
+            return self._matcher_problem()
         if (
             not self.inputs
             or len(self.inputs[0].shape) != 4
@@ -271,6 +328,16 @@ class ModelCard(Written):
                 return f"a dimension of {self.dimension}"
             if stated and isinstance(stated[0], int) and stated[0] != self.dimension:
                 return f"a dimension of {self.dimension} beside an output of {stated[0]} values"
+        return None if self.selftest is None else self._selftest_problem(self.selftest)
+
+    def _matcher_problem(self) -> str | None:
+        takes = self.takes
+        if takes is None or not takes.name or not 1 <= takes.dimension <= MOST_VALUES:
+            return "a matcher that does not state which features it takes"
+        wanted = matcher_inputs(takes)
+        if self.inputs != wanted or len(self.outputs) != 2:
+            names = ", ".join(spec.name for spec in wanted)
+            return f"a matcher of {takes.name} takes {names}, and gives matches and scores"
         return None if self.selftest is None else self._selftest_problem(self.selftest)
 
     def _selftest_problem(self, test: SelfTest) -> str | None:
@@ -311,6 +378,16 @@ class ModelCard(Written):
         """The rule by which callers resize images: the card's; the literature's where it states none; native sizes
         where the graph resizes."""
         return NATIVE if self.resize is not None else self.input_rule or LITERATURE
+
+    def padded(self, shapes: Mapping[str, Sequence[int]]) -> tuple[int, int]:
+        """Height and width of a run, or a matcher's numbers of keypoints, from the shapes of its inputs by name; (0, 0)
+        where the first is none of that kind."""
+        first, *others = self.inputs
+        if len(shapes[first.name]) != len(first.shape):
+            return 0, 0
+        if self.kind == "matcher":
+            return int(shapes[first.name][1]), int(shapes[others[0].name][1])
+        return int(shapes[first.name][1]), int(shapes[first.name][2])
 
     def described_input(self) -> str:
         """:attr:`reads` in words, and that the file does not say so itself where it does not."""
@@ -395,6 +472,7 @@ class ModelCard(Written):
                 # Only where there are, so that the spaces of images as they are stay what they were.
                 **({"translate": self.translate} if self.translate is not None else {}),
                 **({"resize": self.resize} if self.resize is not None else {}),
+                **({"takes": to_json(self.takes)} if self.takes is not None else {}),
             }
         )
         return space if self.resize is not None else space_read_by(space, self.reads)
@@ -503,6 +581,20 @@ def weighted_mean(features: npt.NDArray[Any], attention: npt.NDArray[Any]) -> np
     return mean
 
 
+def matched_scores(matches: npt.NDArray[Any], scores: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    """What a self-test keeps of matches: the scores, and beside them which keypoint each goes to.
+
+    Args:
+        matches: ``[B, K]``, a row of the second image or -1.
+        scores: ``[B, K]`` in [0, 1].
+
+    Returns:
+        float64 ``[B, 2, K]``: scores, and scores times ``(match + 1) / K``, which is 0 where there is none.
+    """
+    rows = (matches.astype(np.float64) + 1) / matches.shape[1]
+    return np.stack((scores, scores * rows), 1).astype(np.float64)
+
+
 def keypoint_summary(
     keypoints: npt.NDArray[Any],
     scores: npt.NDArray[Any],
@@ -560,8 +652,10 @@ def selftest_digest(
 
     Returns:
         one row an image: descriptors as they are, :func:`block_means` of images and maps, :func:`weighted_mean` of
-        local features, :func:`keypoint_summary` of keypoints.
+        local features, :func:`keypoint_summary` of keypoints; one row a pair: :func:`matched_scores` of matches.
     """
+    if kind == "matcher":
+        return matched_scores(outputs[0], outputs[1])
     if keypoints is not None:
         points, scores, descriptors, count = outputs
         return keypoint_summary(points, scores, descriptors, count, keypoints.threshold)

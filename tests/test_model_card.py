@@ -11,6 +11,7 @@ import pytest
 from gloam.errors import IncompatibleError, ModelError, UsageError
 from gloam.model_card import (
     KEYPOINT_OUTPUTS,
+    FeatureRule,
     KeypointRule,
     ModelCard,
     Photometric,
@@ -19,6 +20,7 @@ from gloam.model_card import (
     block_means,
     expect_same_space,
     keypoint_summary,
+    matcher_inputs,
     selftest_images,
 )
 from gloam.padding import PaddingProfile
@@ -225,6 +227,32 @@ def test_a_card_that_no_model_can_have_is_refused_in_a_line(card: ModelCard, cha
 def test_what_is_no_card_is_one_line(text: str) -> None:
     with pytest.raises(ModelError, match=r"m\.onnx: the model card is not readable"):
         ModelCard.from_json(text, "m.onnx")
+
+
+def test_the_shape_of_a_run_is_an_images_or_a_matchers_numbers_of_keypoints(card: ModelCard) -> None:
+    takes = FeatureRule("xfeat", 64)
+    matcher = dataclasses.replace(
+        card,
+        kind="matcher",
+        inputs=matcher_inputs(takes),
+        outputs=(TensorSpec("matches", "int32", ("batch", "keypoints0"), ""), TensorSpec("scores", "float32", (), "")),
+        dimension=None,
+        selftest=None,
+        takes=takes,
+    )
+    assert matcher.padded({"keypoints0": (2, 256, 2), "keypoints1": (2, 512, 2)}) == (256, 512)
+    assert [spec.sized(3, 256, 512, "") for spec in matcher.inputs] == [
+        (3, 256, 2),
+        (3, 512, 2),
+        (3, 256, 64),
+        (3, 512, 64),
+        (3, 2),
+        (3, 2),
+        (3, 2),
+    ]
+    assert card.padded({"images": (2, 480, 640, 3)}) == (480, 640)
+    assert card.padded({"images": (2, 480, 640)}) == (0, 0)
+    assert str(takes) == "xfeat, 64-D, the first pixel's centre at 0"
 
 
 def keypoints_of(count: int = 300, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:

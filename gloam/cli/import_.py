@@ -9,12 +9,14 @@ from gloam.cli.shared.report import Report
 from gloam.cli.shared.request import filled
 from gloam.cli.shared.values import key_value
 
-HELP = "convert a public checkpoint (embedder, translator, edge detector, local features) or whitening to gloam's own"
+HELP = "convert a public checkpoint (embedder, translator, edges, local features, matcher) or whitening to gloam's own"
 # Equal to the library's FORMATS, by a test.
 FAMILIES = (
     *("auto", "resnet", "unet", "cyeda", "hed", "rcf", "todaygan", "drit"),
     *("cirtorch", "how", "netvlad", "ciconv"),
     *("aliked", "alike", "xfeat", "disk", "superpoint", "r2d2"),
+    *("lightglue_superpoint", "lightglue_disk", "lightglue_aliked", "lightglue_sift", "lightglue_doghardnet"),
+    "lighterglue",
 )
 
 
@@ -30,8 +32,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=FAMILIES,
         default="auto",
         help="what the file holds: resnet (CycleGAN, CUT), unet (pix2pix), cyeda, hed, rcf, todaygan, drit; an "
-        "embedder: cirtorch, how, netvlad, ciconv; or local features: aliked, alike, xfeat, disk, superpoint, r2d2; "
-        "auto for gandtr's files, embedders and local features, which say it themselves",
+        "embedder: cirtorch, how, netvlad, ciconv; local features: aliked, alike, xfeat, disk, superpoint, r2d2; "
+        "or a matcher: LightGlue by its features, lighterglue; auto for gandtr's files, embedders, local features and "
+        "matchers, which say it themselves",
     )
     parser.add_argument(
         "--decoder", type=Path, help="todaygan: decoder of the target domain (released night-to-day: 2)"

@@ -55,6 +55,7 @@ class Exported:
             "resize": card.resize,
             "translate": card.translate,
             "keypoints": None if card.keypoints is None else to_json(card.keypoints),
+            "takes": None if card.takes is None else to_json(card.takes),
             "release_check": None if self.conversion is None else asdict(self.conversion),
             "notes": list(self.notes),
         }
@@ -67,6 +68,7 @@ class Exported:
             [
                 f"{self.output}: {card.name}, {size}, {card.profile.kind} profile, {card.precision}",
                 *([] if card.input_rule is None else [f"images      {card.described_input()}"]),
+                *([] if card.takes is None else [f"takes       {card.takes}"]),
                 f"space       {card.space()}",
                 f"fingerprint {self.fingerprint}",
                 *_keypoint_lines(card),

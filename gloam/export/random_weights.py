@@ -11,9 +11,13 @@ from torch import Tensor, nn
 
 from gloam.data.town import render_training_views
 from gloam.networks.embedders import EmbedderNetwork
+from gloam.networks.matchers import LightGlue, MatcherNetwork
+from gloam.networks.matchers.lightglue import Assignment, Layer
 
 STREET = 907  # that the statistics come from; reserved, like those of the miniature and the demo
 ROOM = 1e-5  # of batch norm, for channels that are constant
+LIKENESS = 30.0  # of equal descriptors, as the exponent of a random matcher's assignment
+SURE = 5.0  # matchability of every keypoint there, before the sigmoid
 
 
 def settle_random_weights(model: EmbedderNetwork, images: npt.NDArray[np.uint8] | None = None) -> None:
@@ -40,6 +44,32 @@ def settle_random_weights(model: EmbedderNetwork, images: npt.NDArray[np.uint8] 
     finally:
         for hook in hooks:
             hook.remove()
+
+
+def settle_random_matcher(model: MatcherNetwork) -> None:
+    """Make a LightGlue of random weights match what is alike, in place: its attention moves states a little, and its
+    last assignment compares them as descriptors are compared.
+
+    Args:
+        model: a matcher of random weights; another than LightGlue is left as it is.
+    """
+    if not isinstance(model, LightGlue):
+        return
+    last = model.log_assignment[-1]
+    assert isinstance(last, Assignment)  # and so below: a ModuleList does not say what it holds
+    with torch.no_grad():
+        if isinstance(model.input_proj, nn.Linear):
+            nn.init.orthogonal_(model.input_proj.weight)
+            nn.init.zeros_(model.input_proj.bias)
+        for layer in model.transformers:
+            assert isinstance(layer, Layer)
+            for attention in (layer.self_attn, layer.cross_attn):
+                for values in attention.ffn[3].parameters():
+                    values.mul_(0.02)
+        nn.init.orthogonal_(last.final_proj.weight, (LIKENESS * last.final_proj.in_features**0.5) ** 0.5)
+        nn.init.zeros_(last.final_proj.bias)
+        nn.init.zeros_(last.matchability.weight)
+        nn.init.constant_(last.matchability.bias, SURE)
 
 
 def _settle_once() -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], Tensor | None]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from gloam.errors import ModelError, UsageError, require_all
 from gloam.export.exported import Exported
 from gloam.export.precision import PRECISIONS
+from gloam.files import expect_output
 
 if TYPE_CHECKING:
     from gloam.export.precision.convert import Conversion
@@ -146,10 +147,12 @@ def export_weights(request: ExportRequest, say: Say | None = None) -> Exported:
     check = () if request.precision == "fp32" else ("onnxruntime",)
     require_all((*(("onnx",) if finished else PACKAGES), *check), "export a model")
     if finished and request.weights is not None:
+        expect_output(request.output, ".onnx", "a model")
         return _finished(request.weights, None, request, [], say)
     from gloam.padding import PaddingProfile
 
     loaded = _random(request) if request.weights is None else _from_file(request)
+    expect_output(request.output, ".onnx", "a model")
     if loaded.kind == "embedder" and request.ensemble:
         loaded = _ensemble(loaded, request.ensemble)
     _expect_options(loaded, request)
@@ -176,6 +179,8 @@ def _expect_options(loaded: _Loaded, request: ExportRequest) -> None:
             if _given(request, name):
                 option = name.replace("_", "-")
                 raise UsageError(f"--{option} is for {whom}, but {loaded.model.name} is of kind '{loaded.kind}'")
+    if loaded.kind == "matcher" and request.precision != "fp32":
+        raise UsageError(f"--precision is for models of images; {loaded.model.name} is a matcher, and stays float32")
 
 
 def _given(request: ExportRequest, name: str) -> bool:
@@ -255,6 +260,7 @@ def _export(loaded: _Loaded, request: ExportRequest, output: Path, profile: Padd
     from gloam.export.embedder import export_embedder
     from gloam.export.keypoints import export_keypoints
     from gloam.export.local_features import export_local_features
+    from gloam.export.matcher import export_matcher
     from gloam.export.translator import export_translator
     from gloam.model_card import Photometric
 
@@ -264,6 +270,7 @@ def _export(loaded: _Loaded, request: ExportRequest, output: Path, profile: Padd
         "local_features": export_keypoints,
         "translator": export_translator,
         "edges": export_edges,
+        "matcher": export_matcher,
     }
     more: dict[str, Any] = {}
     kind, model = loaded.kind, loaded.model
@@ -359,6 +366,7 @@ def _from_file(request: ExportRequest) -> _Loaded:
         load_detector,
         load_extractor,
         load_generator,
+        load_matcher,
     )
     from gloam.networks.edges import DETECTORS
     from gloam.networks.translators import GENERATORS
@@ -366,7 +374,7 @@ def _from_file(request: ExportRequest) -> _Loaded:
     weights = request.weights
     assert weights is not None  # the caller has looked
     kind = checkpoint_kind(weights)
-    if kind is None and (public := _public_extractor(request, weights)) is not None:
+    if kind is None and (public := _public(request, weights)) is not None:
         return public
     kind = kind or "embedder"
     if kind == "embedder" and request.network in {**GENERATORS, **DETECTORS}:
@@ -379,7 +387,12 @@ def _from_file(request: ExportRequest) -> _Loaded:
     else:
         if request.network:
             raise UsageError(f"{request.weights}: the checkpoint says its network itself; drop --network")
-        native = {"translator": load_generator, "edges": load_detector, "local_features": load_extractor}
+        native: dict[str, Callable[..., Any]] = {
+            "translator": load_generator,
+            "edges": load_detector,
+            "local_features": load_extractor,
+            "matcher": load_matcher,
+        }
         checkpoint = native.get(kind, load_generator)(weights)
     provenance = checkpoint.provenance
     if request.licence != "unknown":
@@ -392,20 +405,24 @@ def _from_file(request: ExportRequest) -> _Loaded:
     return _Loaded(kind, checkpoint.model, provenance, notes)
 
 
-def _public_extractor(request: ExportRequest, weights: Path) -> _Loaded | None:
-    """A public network of local features, which its keys tell; None where they tell of something else."""
+def _public(request: ExportRequest, weights: Path) -> _Loaded | None:
+    """A public network of local features or matcher, which its keys tell; None where they tell of something else."""
     from gloam.networks.foreign.local_features import recognise_extractor
+    from gloam.networks.foreign.matchers import is_matcher
     from gloam.networks.foreign.read import import_network, read_content
     from gloam.networks.local_features import EXTRACTORS
+    from gloam.networks.matchers import MATCHERS
 
     if request.network is None:
-        if recognise_extractor(read_content(weights)) is None:
+        content = read_content(weights)
+        if not is_matcher(content) and recognise_extractor(content) is None:
             return None
-    elif request.network not in EXTRACTORS:
+    elif request.network not in {**EXTRACTORS, **MATCHERS}:
         return None
     found = import_network(weights, request.network or "auto", licence=request.licence)
+    kind = "matcher" if found.model.name in MATCHERS else "local_features"
     notes = [f"left out (no use): {', '.join(found.dropped)}"] if found.dropped else []
-    return _Loaded("local_features", found.model, found.provenance, [*found.notes, *notes])
+    return _Loaded(kind, found.model, found.provenance, [*found.notes, *notes])
 
 
 def _random(request: ExportRequest) -> _Loaded:
@@ -413,10 +430,11 @@ def _random(request: ExportRequest) -> _Loaded:
         raise UsageError("--random-init needs --network NAME")
     import torch
 
-    from gloam.export.random_weights import settle_random_weights
+    from gloam.export.random_weights import settle_random_matcher, settle_random_weights
     from gloam.networks.edges import DETECTORS, create_detector
     from gloam.networks.embedders import create_embedder
     from gloam.networks.local_features import EXTRACTORS, create_extractor
+    from gloam.networks.matchers import MATCHERS, create_matcher
     from gloam.networks.translators import GENERATORS, create_generator
 
     torch.manual_seed(request.random_init)
@@ -429,6 +447,10 @@ def _random(request: ExportRequest) -> _Loaded:
         return _Loaded("edges", create_detector(request.network, **options), provenance)
     if request.network in EXTRACTORS:
         return _Loaded("local_features", create_extractor(request.network, **options), provenance)
+    if request.network in MATCHERS:
+        matcher = create_matcher(request.network, **options)
+        settle_random_matcher(matcher)
+        return _Loaded("matcher", matcher, provenance)
     embedder = create_embedder(request.network, **options, **_embedder_options(request))
     settle_random_weights(embedder)
     return _Loaded("embedder", embedder, provenance)

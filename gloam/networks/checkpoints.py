@@ -8,6 +8,8 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import zipfile
+import zlib
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +23,7 @@ from gloam.files import load_sealed, sealed, split_seal, write_bytes
 from gloam.networks.edges import EdgeDetectorNetwork, create_detector
 from gloam.networks.embedders import EmbedderNetwork, create_embedder
 from gloam.networks.local_features import LocalFeatureNetwork, create_extractor
+from gloam.networks.matchers import MatcherNetwork, create_matcher
 from gloam.networks.translators import TranslatorNetwork, create_generator
 
 METADATA_KEY = "gloam.checkpoint"
@@ -32,6 +35,7 @@ NOUNS = {
     "translator": "a translator",
     "edges": "an edge detector",
     "local_features": "a network of local features",
+    "matcher": "a matcher",
 }
 TYPES = {"kind": str, "network": str, "options": dict, "provenance": dict, "mean": list, "std": list}
 # A classifier's head and counters of training: no part of a descriptor.
@@ -70,15 +74,15 @@ def weights_sha256(state: Mapping[str, Tensor]) -> str:
 
 def save_checkpoint(
     path: str | Path,
-    model: EmbedderNetwork | TranslatorNetwork | EdgeDetectorNetwork | LocalFeatureNetwork,
+    model: EmbedderNetwork | TranslatorNetwork | EdgeDetectorNetwork | LocalFeatureNetwork | MatcherNetwork,
     provenance: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Write a native ``.safetensors`` checkpoint, atomically.
 
     Args:
         path: file to write.
-        model: embedder (of any family, or a pipeline around one), translator, edge detector or network of local
-            features; the file says which.
+        model: embedder (of any family, or a pipeline around one), translator, edge detector, network of local features
+            or matcher; the file says which.
         provenance: ``recipe``, ``data``, ``licence`` and what else is worth keeping, JSON-ready.
 
     Returns:
@@ -165,9 +169,18 @@ def load_extractor(path: str | Path) -> Checkpoint[LocalFeatureNetwork]:
     return _load_native(Path(path), "local_features", create_extractor)
 
 
+def load_matcher(path: str | Path) -> Checkpoint[MatcherNetwork]:
+    """Load a native matcher checkpoint.
+
+    Raises:
+        ModelError: unreadable, of another kind or network, or foreign (``gloam import`` converts those).
+    """
+    return _load_native(Path(path), "matcher", create_matcher)
+
+
 def checkpoint_kind(path: str | Path) -> str | None:
-    """``embedder``, ``translator``, ``edges`` or ``local_features`` as a native file says; None for a file that does
-    not say its kind.
+    """``embedder``, ``translator``, ``edges``, ``local_features`` or ``matcher`` as a native file says; None for a file
+    that does not say its kind.
 
     Raises:
         ModelError: not a readable safetensors file.
@@ -234,11 +247,35 @@ def load_plain(path: str | Path) -> Any:
     file = Path(path)
     if not file.is_file():
         raise ModelError(f"{file}: no such weights file")
+    _expect_whole_records(file)
     try:
         return torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises pickle, zip, runtime and value errors alike
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ModelError(f"{file}: cannot be loaded as plain weights ({reason[:160]})") from error
+
+
+def _expect_whole_records(file: Path) -> None:
+    """Refuse a torch file of which some record is not as it was written, which torch does not look at. Files that were
+    written without checksums have none that is right, and are read as they are."""
+    try:
+        with zipfile.ZipFile(file) as records:
+            names = [entry.filename for entry in records.infolist() if entry.file_size]
+            damaged = [name for name in names if not _is_whole(records, name)]
+    except (zipfile.BadZipFile, OSError, NotImplementedError):  # of the older format, or for torch to refuse
+        return
+    if 0 < len(damaged) < len(names):
+        raise ModelError(f"{file}: damaged, the checksum of {damaged[0]} differs; fetch it again")
+
+
+def _is_whole(records: zipfile.ZipFile, name: str) -> bool:
+    try:
+        with records.open(name) as handle:
+            while handle.read(1 << 20):
+                pass
+        return True
+    except (zipfile.BadZipFile, zlib.error, EOFError):
+        return False
 
 
 def _load_native(file: Path, kind: str, create: Callable[..., Model]) -> Checkpoint[Model]:
@@ -268,6 +305,8 @@ def _kind_of(model: nn.Module) -> str:
         return "embedder"
     if isinstance(model, LocalFeatureNetwork):
         return "local_features"
+    if isinstance(model, MatcherNetwork):
+        return "matcher"
     return "translator" if isinstance(model, TranslatorNetwork) else "edges"
 
 

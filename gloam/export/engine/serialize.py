@@ -120,7 +120,8 @@ def serialize(
         for given, sizes in shapes.items():
             profile.set_shape(given, *sizes)
         if config.add_optimization_profile(profile) < 0:
-            size = "x".join(map(str, shapes[card.inputs[0].name][2][1:3][::-1]))
+            height, width = card.padded({name: sizes[2] for name, sizes in shapes.items()})
+            size = f"{width}x{height}"
             raise log.failure(f"{model}: TensorRT refuses the shape {size}", f"the log is in {log.path}")
     timings = None if cache is None else _load_timings(config, cache)
     with BuildBars(shown=progress) as bars:

@@ -96,6 +96,7 @@ class Checked:
             "profile": card.profile.kind,
             "precision": card.precision,
             "input_rule": to_json(card.reads) if card.describes else None,
+            **({} if card.takes is None else {"takes": to_json(card.takes)}),
             "space": card.space(),
             "fingerprint": self.fingerprint,
             "backend": self.backend.to_dict(),
@@ -116,6 +117,7 @@ class Checked:
         lines = [
             f"{self.request.model}: {card.name} ({card.kind}),{size} {card.profile.kind}, {card.precision}",
             *([f"images      {card.described_input()}"] if card.describes else []),
+            *([] if card.takes is None else [f"takes       {card.takes}"]),
             f"space       {card.space()}",
             f"fingerprint {self.fingerprint}",
             f"self-test   {verdict}: max abs {self.difference:.2e}, tolerance {self.tolerance:.0e}",

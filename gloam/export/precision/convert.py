@@ -115,12 +115,12 @@ def convert_precision(
         raise UsageError(f"unknown precision {precision!r}; choose fp32, {', '.join(PRECISIONS)}")
     if precision == "int8" and not items:
         raise UsageError("int8 needs photographs to measure ranges on; name them with --calibrate")
-    checker = _Checker(Path(source), items)
-    card = checker.card
+    card = read_card(source)
     if card.precision != "fp32":
         raise ModelError(f"{source}: is {card.precision} already; convert the float32 file")
     if card.kind not in KINDS:
         raise ModelError(f"{source}: models of kind '{card.kind}' stay in float32")
+    checker = _Checker(Path(source), items)
     limits = COSINE_LOSS if card.embeds else MAP_DIFFERENCE
     allowed = limits[precision] if tolerance is None else tolerance
     proto = read_graph(source)

@@ -20,7 +20,7 @@ def recognise_extractor(content: Any) -> Recognised | None:
     Raises:
         ModelError: of the family, but of an architecture that gloam does not have.
     """
-    state = _state_in(content)
+    state = state_in(content)
     for key, recognise in KEYS.items():
         if key in state:
             return recognise(tensors(state))
@@ -94,7 +94,7 @@ KEYS: dict[str, Callable[[State], Recognised]] = {
 }
 
 
-def _state_in(content: Any) -> dict[str, Tensor]:
+def state_in(content: Any) -> dict[str, Tensor]:
     """The state dict of a file, bare or under one of the usual names; empty where there is none."""
     for key in ("state_dict", "model_state", "model", "extractor"):
         if isinstance(content, dict) and isinstance(content.get(key), dict):

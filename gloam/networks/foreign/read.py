@@ -1,13 +1,13 @@
 """Foreign checkpoints to native ones, by explicit key maps. No pickle is trusted.
 
 ``.pth`` files of gandtr, cirtorch and HOW say their own architecture, NetVLAD's and CIConv's are known by their keys;
-networks of local features by theirs;
+networks of local features by theirs, and matchers, of which some must name their features;
 bare state dicts of CycleGAN, pix2pix, CUT, CyEDA, HED, RCF, ToDayGAN and DRIT need the name of their family.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,9 @@ from gloam.networks.foreign import embedders as embedder_imports
 from gloam.networks.foreign import key_maps
 from gloam.networks.foreign import local_features as extractor_imports
 from gloam.networks.foreign.key_maps import FAMILIES, Recognised, tensors, truth
+from gloam.networks.foreign.matchers import is_matcher, recognise_matcher
 from gloam.networks.local_features import EXTRACTORS
+from gloam.networks.matchers import MATCHERS, MatcherNetwork, create_matcher
 from gloam.networks.translators import TranslatorNetwork, create_generator
 from gloam.runtime.descriptors.whitening import Whitening
 
@@ -47,7 +49,7 @@ GANDTR_OPTIONS = {
     "no_antialias": "antialias",
     "no_antialias_up": "antialias_up",
 }
-FORMATS = ("auto", *FAMILIES, "todaygan", "drit", *embedder_imports.FAMILIES, *EXTRACTORS)
+FORMATS = ("auto", *FAMILIES, "todaygan", "drit", *embedder_imports.FAMILIES, *EXTRACTORS, *MATCHERS)
 LISTED = 8  # keys in an error line
 
 
@@ -63,7 +65,7 @@ class Imported:
         whitenings: that the file holds for its descriptors, by a word for a file name.
     """
 
-    model: Any  # TranslatorNetwork, EdgeDetectorNetwork, EmbedderNetwork or LocalFeatureNetwork
+    model: Any  # TranslatorNetwork, EdgeDetectorNetwork, EmbedderNetwork, LocalFeatureNetwork or MatcherNetwork
     provenance: dict[str, Any]
     dropped: list[str]
     notes: list[str]
@@ -129,6 +131,8 @@ def import_network(
         elif family == "drit":
             found = key_maps.drit(_parts(content), direction)
             provenance["direction"] = direction
+        elif family in MATCHERS or (family == "auto" and is_matcher(content)):
+            found = recognise_matcher(_state(content), None if family == "auto" else family)
         elif isinstance(content, dict) and set(content) >= GANDTR_KEYS:
             found = _gandtr(content, family)
             provenance["runtime"] = embedder_imports.plain_json(content["network_params"].get("runtime"))
@@ -139,7 +143,7 @@ def import_network(
         model = _filled(found, dict(options or {}))
     except ModelError as error:
         raise ModelError(str(error) if str(error).startswith(str(file)) else f"{file}: {error}") from error
-    notes = [*found.notes, *_probe(model, file)]
+    notes = [*found.notes, *(() if isinstance(model, MatcherNetwork) else _probe(model, file))]
     provenance |= {"family": found.network, "dropped": found.dropped, "notes": notes}
     provenance["weights_sha256"] = weights_sha256(model.state_dict())
     return Imported(model, provenance, found.dropped, notes)
@@ -232,9 +236,13 @@ def _gandtr(content: Mapping[str, Any], family: str) -> Recognised:
     return Recognised(network, found.options | said, found.state, found.dropped, found.notes)
 
 
-def _filled(found: Recognised, chosen: dict[str, Any]) -> TranslatorNetwork | EdgeDetectorNetwork:
-    create = create_detector if found.network in DETECTORS else create_generator
-    model: TranslatorNetwork | EdgeDetectorNetwork = create(found.network, **(found.options | chosen))
+def _filled(found: Recognised, chosen: dict[str, Any]) -> TranslatorNetwork | EdgeDetectorNetwork | MatcherNetwork:
+    create: Callable[..., TranslatorNetwork | EdgeDetectorNetwork | MatcherNetwork] = create_generator
+    if found.network in DETECTORS:
+        create = create_detector
+    elif found.network in MATCHERS:
+        create = create_matcher
+    model = create(found.network, **(found.options | chosen))
     own = model.state_dict()
     missing = [key for key in own if key not in found.state and not key.endswith("num_batches_tracked")]
     unexpected = [key for key in found.state if key not in own]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
@@ -33,15 +33,32 @@ class LocalFeatures:
             the pixel that it was found at.
         descriptors: float32 ``[n, D]``, of unit length.
         size: (width, height) of the image as it was given, pixels.
+        name: of the network that gave them, or ``sift``; what a matcher is for.
+        origin: see ``keypoints``.
     """
 
     keypoints: npt.NDArray[np.float32]
     scores: npt.NDArray[np.float32]
     descriptors: npt.NDArray[np.float32]
     size: tuple[int, int]
+    name: str = field(default="", kw_only=True)
+    origin: float = field(default=0.0, kw_only=True)
 
     def __len__(self) -> int:
         return len(self.keypoints)
+
+
+@dataclass(frozen=True, eq=False)
+class OrientedFeatures(LocalFeatures):
+    """SIFT's, and others' that have a size and a direction.
+
+    Attributes:
+        scales: float32 ``[n]``, diameters in pixels, as OpenCV gives them.
+        orientations: float32 ``[n]``, radians.
+    """
+
+    scales: npt.NDArray[np.float32]
+    orientations: npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, eq=False)
@@ -163,11 +180,23 @@ class LocalExtractor:
             features, attention, positions, scales = outputs
             rows = strongest_first(attention[0], self.strongest)
             return AttendedFeatures(
-                given(positions[rows]), floats(attention[0][rows]), floats(features[0][rows]), size, scales[rows]
+                given(positions[rows]),
+                floats(attention[0][rows]),
+                floats(features[0][rows]),
+                size,
+                scales[rows],
+                name=self.card.name,
             )
         keypoints, scores, descriptors, count = outputs
         first = slice(min(int(count[0]), self.strongest))  # in the file's order, so as if it gave no more than these
-        return LocalFeatures(given(keypoints[0][first]), floats(scores[0][first]), floats(descriptors[0][first]), size)
+        return LocalFeatures(
+            given(keypoints[0][first]),
+            floats(scores[0][first]),
+            floats(descriptors[0][first]),
+            size,
+            name=self.card.name,
+            origin=self.card.keypoints.origin,
+        )
 
 
 def _expect_local(card: ModelCard, where: str) -> None:

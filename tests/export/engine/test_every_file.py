@@ -18,7 +18,7 @@ pytestmark = [
     ),
 ]
 # Every kind by itself, and all that can stand in front of one or behind it; the benchmark goes through every family.
-FAMILIES = ("gem_resnet18", "netvlad_vgg16", "hedmac_vgg16", "resnet", "unet", "hed")
+FAMILIES = ("gem_resnet18", "netvlad_vgg16", "hedmac_vgg16", "resnet", "unet", "hed", "lightglue_sift", "lighterglue")
 CASES = [
     *((family, profile, "plain") for family in FAMILIES for profile in PROFILES),
     *(("gem_resnet18", profile, variant) for profile in PROFILES for variant in VARIANTS if variant != "plain"),
@@ -30,7 +30,7 @@ REFUSALS = (
     r"--[a-z-]+ is for embedders, but \w+ is of kind",
     r"--local-features is for HOW networks, not for",
     r"--resize goes with the dynamic profile; a fixed profile has its sizes already",
-    r"models of kind 'local_features' stay in float32",
+    r"models of kind '(local_features|matcher)' stay in float32",
     r"is not padding-exact, so a fixed profile would change its descriptors; use dynamic",
     r"padding would change local features of several scales; use the dynamic profile",
 )

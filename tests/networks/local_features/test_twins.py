@@ -77,7 +77,7 @@ def test_alike() -> None:
     size = (47, 83)
     model = alive("alike", variant="t")
     layers, given = Layers(model), images(*size)
-    x = functional.pad(given, (0, 96 - size[1], 0, 64 - size[0]))
+    x = functional.pad(given, (0, -size[1] % 32, 0, -size[0] % 32))
     full = x.shape[2:]
     levels = []
     for level, step in enumerate((1, 2, 4, 4), 1):

@@ -19,6 +19,7 @@ import numpy as np
 
 from gloam.errors import DeviceError, ModelError, StoreError, UsageError, require
 from gloam.files import write_bytes, write_failure
+from gloam.model_card import ModelCard
 from gloam.runtime.backends.cuda.device import DeviceMemoryError
 from gloam.runtime.backends.cuda.driver import require_gpu
 
@@ -292,8 +293,8 @@ def engine_tensors(trt: Any, engine: Any, where: str) -> tuple[Tensor, ...]:
     return tuple(found)
 
 
-def engine_profiles(engine: Any, tensors: tuple[Tensor, ...], images: str) -> tuple[EngineProfile, ...]:
-    """The engine's optimisation profiles; ``images`` is the name of the input ``[B, H, W, C]``."""
+def engine_profiles(engine: Any, tensors: tuple[Tensor, ...], card: ModelCard) -> tuple[EngineProfile, ...]:
+    """The engine's optimisation profiles; ``card`` is of its model."""
     profiles = []
     for index in range(engine.num_optimization_profiles):
         ranges = {
@@ -303,6 +304,7 @@ def engine_profiles(engine: Any, tensors: tuple[Tensor, ...], images: str) -> tu
             for tensor in tensors
             if tensor.is_input
         }
-        least, preferred, most = ranges[images]
-        profiles.append(EngineProfile(index, (most[1], most[2]), (least[0], preferred[0], most[0]), ranges))
+        least, preferred, most = ranges[card.inputs[0].name]
+        shape = card.padded({name: shapes[2] for name, shapes in ranges.items()})
+        profiles.append(EngineProfile(index, shape, (least[0], preferred[0], most[0]), ranges))
     return tuple(profiles)

@@ -108,7 +108,7 @@ class TensorRTSession:
             self._tensors = engine_tensors(trt, engine, self._where)
             self._inputs = {tensor.name: tensor for tensor in self._tensors if tensor.is_input}
             engine_card.expect_tensors(self._tensors, self._where)
-            profiles = engine_profiles(engine, self._tensors, self.card.inputs[0].name)
+            profiles = engine_profiles(engine, self._tensors, self.card)
             engine_card.expect_profiles(profiles, self._where)
             self._profiles = {profile.shape: profile for profile in profiles}
             kernels = kernels_path(plan, self.device.info)
@@ -187,7 +187,7 @@ class TensorRTSession:
         if set(inputs) != set(self._inputs):
             raise UsageError(f"{self._where}: inputs {', '.join(inputs)} given, {', '.join(self._inputs)} needed")
         images = inputs[self.card.inputs[0].name]
-        shape = (int(images.shape[1]), int(images.shape[2])) if images.ndim == 4 else (0, 0)
+        shape = self.card.padded({name: values.shape for name, values in inputs.items()})
         profile = self._profiles.get(shape)
         if profile is None:
             built = ", ".join(f"{width}x{height}" for height, width in self._profiles)
