@@ -18,6 +18,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +84,7 @@ def run() -> Result:
     with tempfile.TemporaryDirectory(prefix="gloam-engines-") as temporary:
         folder = Path(temporary)
         for case in (Case(*item) for item in _cases(families)):
-            rows += _kept(case, version, lambda case=case: rows_of(case, folder))  # type: ignore[misc]
+            rows += _kept(case, version, partial(rows_of, case, folder))
     files = [row for row in rows if "refused" not in row]
     built = [row for row in files if "problem" not in row]
     refusals: dict[str, list[str]] = {}

@@ -25,9 +25,9 @@ from typing import Any
 import numpy as np
 
 from benchmarks.shared.result import Result
-from benchmarks.shared.tiny import embedder_and_translator, parquet_of, tar_of
+from benchmarks.shared.tiny import embedder_and_translator, parquet_of, tar_of, translator_recipe
 from gloam.cli.main import main as gloam
-from gloam.files import sha256_file, write_text
+from gloam.files import sha256_file
 
 KILLS = 6  # of each command
 TWICE = 3  # every so many runs are killed once more while they recover
@@ -35,25 +35,6 @@ LATEST = 0.25  # seconds after the operation
 CHILD = "import sys; from benchmarks.kills import child; sys.exit(child(*sys.argv[1:]))"
 CHANGES = ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.link", "os.symlink", "os.truncate")
 TIMED = ("train.json", "losses.csv", "report.html", "tensorboard/*", "state/*")  # hold seconds, or lead to such a run
-TRANSLATOR = """
-trainer: cyclegan
-options:
-  epochs: 2
-  decay_epochs: 1
-  generator: resnet
-  generator_options: {norm: instance, width: 8, blocks: 1}
-  discriminator_options: {norm: instance, width: 8, layers: 2}
-data: {kind: folders, root: ROOT, transform: scalecrop, size: 32, held_out_share: 0.25}
-batch: 2
-steps_per_epoch: 4
-device: cpu
-threads: 1
-save_every: 1
-log_every: 2
-held_out: 2
-strip_rows: 2
-tensorboard: false
-"""
 
 
 @dataclass(frozen=True)
@@ -219,8 +200,7 @@ def _training_jobs(root: Path, town: Path) -> Iterator[Job]:
         (domains / domain).mkdir(parents=True)
         for number in range(8):
             shutil.copyfile(files[number % len(files)], domains / domain / f"{number}{files[0].suffix}")
-    config = root / "translator.yaml"
-    write_text(config, TRANSLATOR.replace("ROOT", str(domains)))
+    config = translator_recipe(root / "translator.yaml", domains)
     words = ("train", "translator", "--recipe", "cyclegan", "--config", str(config), "-o", "OUT")
     yield Job("train translator", words, left_out=TIMED)
     quietly("dataset", "build", str(town / "mapping"), "-o", str(sets))

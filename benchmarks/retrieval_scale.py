@@ -21,7 +21,8 @@ from benchmarks.shared.result import Result, data_pack
 from gloam.eval.retrieval.ground_truth import GroundTruth, read_ground_truth_sets
 from gloam.eval.retrieval.scores import average_precision
 from gloam.files import sha256_json
-from gloam.runtime.descriptors.store import DescriptorStore, Job, Row, ShardWriter
+from gloam.runtime.descriptors.shard_writer import ShardWriter
+from gloam.runtime.descriptors.store import DescriptorStore, Job, Row
 
 DISTRACTORS, DIMENSION, SHARD = 1_000_000, 512, 50_000
 PULL = 0.14  # of a positive towards its query: its cosine is then among the best of a million, not above all

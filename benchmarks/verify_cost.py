@@ -17,8 +17,9 @@ from typing import Any
 import numpy as np
 
 from benchmarks.shared.result import Result
+from gloam.runtime.descriptors.shard_writer import ShardWriter
 from gloam.runtime.descriptors.source import DescriptorArray
-from gloam.runtime.descriptors.store import DescriptorStore, Job, Row, ShardWriter
+from gloam.runtime.descriptors.store import DescriptorStore, Job, Row
 from gloam.runtime.search.index import DescriptorIndex, build_index
 from gloam.runtime.search.pairs import retrieve_pairs
 

@@ -40,6 +40,7 @@ MOST_OF_JSON = 1 << 31  # bytes; a manifest of ten million pictures has as many
 HALF_CHARACTER = re.compile(r"\\u[dD][89a-fA-F]")
 TEMPORARY_PREFIX = ".tmp-"  # leftovers of a killed process start with this and are never read
 OF_THIS_MACHINE = f"{TEMPORARY_PREFIX}{re.sub(r'[^A-Za-z0-9.]', '_', os.uname().nodename)[:64]}-"
+SETTLED = 2_000_000_000  # ns: a file system may not tell two changes apart that are closer
 SEAL_BITS, SEAL = 64, " \t"  # of the sha256 that ends a sealed JSON file; how 0 and 1 are written
 
 _cleared: set[str] = set()  # folders that this process has cleared
@@ -105,6 +106,17 @@ def temporary_folder(parent: Path, label: str = "") -> Iterator[Path]:
         os.close(descriptor)
 
 
+def clear_again(folder: Path) -> None:
+    """Let this process, too, remove once more what processes that were killed since have left in a folder and below.
+
+    To be called where a run begins: another one may have been killed there since this process first wrote there.
+    """
+    place = os.path.abspath(folder)
+    _cleared.difference_update(
+        [known for known in list(_cleared) if known == place or known.startswith(place + os.sep)]
+    )
+
+
 def write_bytes(path: str | Path, content: bytes) -> None:
     """Write ``content`` to ``path`` atomically."""
     with atomic_write(path) as handle:
@@ -130,10 +142,14 @@ def write_json(path: str | Path, value: Any) -> None:
 
 
 def sealed_json(value: Any) -> bytes:
-    """``value`` as :func:`write_json` has it, and a line behind that :func:`read_sealed` checks: the first bits of the
-    text's sha256 as spaces and tabs, which every reader of JSON skips."""
-    text = f"{json.dumps(value, indent=2, sort_keys=True, allow_nan=False)}\n".encode()
-    return text + f"{_seal(text)}\n".encode()
+    """``value`` as :func:`write_json` has it, sealed: see :func:`sealed`."""
+    return sealed(json.dumps(value, indent=2, sort_keys=True, allow_nan=False)).encode()
+
+
+def sealed(text: str) -> str:
+    """A JSON text with a line behind it that :func:`load_sealed` checks: the first bits of the text's sha256 as spaces
+    and tabs, which every reader of JSON skips."""
+    return f"{text}\n{_seal(text)}\n"
 
 
 def read_sealed(path: str | Path) -> Any:
@@ -143,15 +159,29 @@ def read_sealed(path: str | Path) -> Any:
         OSError: it cannot be read.
         ValueError: no JSON, or changed since it was written.
     """
-    content = read_file(path)
+    return load_sealed(read_file(path))
+
+
+def load_sealed(content: str | bytes) -> Any:
+    """:func:`load_json`, checked where :func:`sealed` made the text; texts of before have no seal.
+
+    Raises:
+        ValueError: no JSON, or changed since it was sealed.
+    """
     try:
         value = load_json(content)
     except ValueError as error:
         raise ValueError(f"no JSON: {error}") from error
-    text, _, seal = content.removesuffix(b"\n").rpartition(b"\n")
-    if seal and not seal.strip() and seal.decode("ascii") != _seal(text + b"\n"):
+    text, seal = split_seal(content if isinstance(content, str) else content.decode())
+    if seal and seal != _seal(text):
         raise ValueError("its checksum differs, it was damaged or changed after it was written")
     return value
+
+
+def split_seal(text: str) -> tuple[str, str]:
+    """A text without what :func:`sealed` put behind it, and the seal; the text and nothing where it has none."""
+    inner, _, last = text.removesuffix("\n").rpartition("\n")
+    return (inner, last) if last and not last.strip() else (text, "")
 
 
 def canonical_json(value: Any) -> str:
@@ -237,6 +267,10 @@ class Stamp:
 
     text: str
     changed_ns: int = 0
+
+    def holds(self, noted: str, noted_ns: int) -> bool:
+        """Whether what was noted as ``noted``, at that time, is unchanged, and no later change can be hidden."""
+        return self.text == noted and self.changed_ns + SETTLED <= noted_ns
 
 
 def file_stamp(path: str | Path) -> Stamp | None:
@@ -336,8 +370,8 @@ def plain_cell(text: str) -> str:
     return f"'{shown}" if shown.lstrip()[:1] in FORMULA else shown
 
 
-def _seal(text: bytes) -> str:
-    bits = int.from_bytes(hashlib.sha256(text).digest()[: SEAL_BITS // 8], "big")
+def _seal(text: str) -> str:
+    bits = int.from_bytes(hashlib.sha256(f"{text}\n".encode()).digest()[: SEAL_BITS // 8], "big")
     return "".join(SEAL[bits >> place & 1] for place in reversed(range(SEAL_BITS)))
 
 

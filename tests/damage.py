@@ -26,20 +26,22 @@ def without_checksum(proto: Any) -> Any:
     return proto
 
 
-def named_or_harmless(path: Path, read: Callable[[], Any], flips: int = 60, *, first: int = 0) -> int:
+def named_or_harmless(
+    path: Path, read: Callable[[], Any], flips: int = 60, *, first: int = 0, beyond: int | None = None
+) -> int:
     """Flip bits of a file at places from a seed, one after the other, and read it every time.
 
     Args:
         path: of the file.
         read: gives what is read of it, comparable.
         flips: how many.
-        first: byte from which on bits are flipped.
+        first, beyond: bytes from which on and before which bits are flipped; the whole file by default.
 
     Returns:
         how many flips were named; the others changed nothing that is read.
     """
     whole, expected, named = path.read_bytes(), read(), 0
-    bits = range(8 * first, 8 * len(whole))
+    bits = range(8 * first, 8 * (len(whole) if beyond is None else beyond))
     for bit in random.Random(5).sample(bits, min(flips, len(bits))):
         flip(path, bit)
         found, said = None, None

@@ -187,7 +187,8 @@ def _manifests(folder: Path, store: Any) -> list[Seed]:
     from gloam.runtime.bulk.picture_folder import PictureFolder, read_pictures
     from gloam.runtime.bulk.picture_sink import Failure
     from gloam.runtime.bulk.picture_tars import PictureTars
-    from gloam.runtime.descriptors.store import DescriptorStore, ShardWriter
+    from gloam.runtime.descriptors.shard_writer import ShardWriter
+    from gloam.runtime.descriptors.store import DescriptorStore
     from gloam.runtime.descriptors.whitening import Whitening
     from gloam.runtime.search.asmk import AsmkIndex, Codebook
     from gloam.runtime.search.index import DescriptorIndex, build_index

@@ -6,6 +6,28 @@ import io
 import tarfile
 from pathlib import Path
 
+from gloam.files import write_text
+
+TRANSLATOR = """
+trainer: cyclegan
+options:
+  epochs: 2
+  decay_epochs: 1
+  generator: resnet
+  generator_options: {norm: instance, width: 8, blocks: 1}
+  discriminator_options: {norm: instance, width: 8, layers: 2}
+data: {kind: folders, root: ROOT, transform: scalecrop, size: 32, held_out_share: 0.25}
+batch: 2
+steps_per_epoch: 4
+device: cpu
+threads: 1
+save_every: 1
+log_every: 2
+held_out: 2
+strip_rows: 2
+tensorboard: false
+"""
+
 
 def embedder_and_translator(root: Path) -> dict[str, str]:
     """Write ``embedder.onnx`` and ``translator.onnx`` into a folder; their paths by name."""
@@ -22,6 +44,12 @@ def embedder_and_translator(root: Path) -> dict[str, str]:
     generator = create_generator("resnet", norm="instance", width=8, blocks=1)
     export_translator(generator, paths["translator"], provenance={})
     return {name: str(path) for name, path in paths.items()}
+
+
+def translator_recipe(path: Path, domains: Path) -> Path:
+    """Write the changes of a recipe that make it a training of seconds on a folder a domain."""
+    write_text(path, TRANSLATOR.replace("ROOT", str(domains)))
+    return path
 
 
 def tar_of(folder: Path, path: Path) -> Path:

@@ -19,6 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "output", metavar="OUT", type=Path, help="folder to write; a town that was begun there is finished"
     )
     parser.add_argument("--seed", type=int, default=7, help="of everything in the town")
+    parser.add_argument("--look", type=int, default=1, help="version of the town; each renders the same for ever")
     parser.add_argument("--conditions", default="day,dusk,night,night-rain", help="of the queries, separated by commas")
     parser.add_argument(
         "--size", default="512x384", metavar="WxH", help="image size in pixels; the focal length follows"
@@ -61,6 +62,7 @@ def run(arguments: argparse.Namespace) -> Report:
         queries=arguments.queries,
         conditions=tuple(part.strip() for part in arguments.conditions.split(",") if part.strip()),
         depth=arguments.depth,
+        look=arguments.look,
     )
     rendered = render_town(TownRequest(arguments.output, config, arguments.workers, arguments.contact_sheet))
     return Report(rendered.to_dict(), str(rendered))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib
 import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -83,48 +83,44 @@ def beside_intrinsics(place: str | Path) -> bool:
 
 
 def _poses(folder: Path) -> dict[tuple[int, str], Pose]:
-    """Whole poses of ``trajectories.txt``, those of a rig as poses of its cameras; by timestamp and camera."""
-    rows = [(int(time), device, moved) for time, device, moved in read_transforms(folder / "trajectories.txt")]
-    rigs = read_transforms(folder / "rigs.txt", of_rig=True) if (folder / "rigs.txt").is_file() else []
-    if rigs:
-        rows = _without_rigs(folder, rows, rigs)
-    found = {}
-    for time, device, (rotation, translation) in sorted(rows, key=lambda row: row[:2]):
+    """Whole poses of ``trajectories.txt``, those of a rig as poses of its cameras; by timestamp and camera.
+
+    Where a part of a pose or of a mount is not known, there is no pose.
+    """
+    rows = [(int(time), device, pose) for time, device, pose in _whole(read_transforms(folder / "trajectories.txt"))]
+    if (folder / "rigs.txt").is_file():
+        rigs = list(_whole(read_transforms(folder / "rigs.txt", of_rig=True)))
+        if rigs:
+            rows = _without_rigs(folder, rows, rigs)
+    return {(time, device): pose for time, device, pose in sorted(rows, key=lambda row: row[:2])}
+
+
+def _whole(rows: Iterable[tuple[str, str, Transform]]) -> Iterator[tuple[str, str, Pose]]:
+    for first, device, (rotation, translation) in rows:
         if rotation is not None and translation is not None:
             (w, x, y, z), (tx, ty, tz) = rotation, translation
-            found[time, device] = Pose((w, x, y, z), (tx, ty, tz))
-    return found
+            yield first, device, Pose((w, x, y, z), (tx, ty, tz))
 
 
 def _without_rigs(
-    folder: Path, rows: list[tuple[int, str, Transform]], rigs: list[tuple[str, str, Transform]]
-) -> list[tuple[int, str, Transform]]:
+    folder: Path, rows: list[tuple[int, str, Pose]], rigs: list[tuple[str, str, Pose]]
+) -> list[tuple[int, str, Pose]]:
     require("kapture", "localization", "read the rigs of kapture datasets")
     kapture = importlib.import_module("kapture")
-
-    def transform(parts: Transform) -> Any:
-        return kapture.PoseTransform(*(None if part is None else list(part) for part in parts))
-
     trajectories, mounts = kapture.Trajectories(), kapture.Rigs()
-    for time, device, parts in rows:
-        trajectories[time, device] = transform(parts)
-    for rig, device, parts in rigs:
-        mounts[rig, device] = transform(parts)
+    for time, device, pose in rows:
+        trajectories[time, device] = kapture.PoseTransform(list(pose.quaternion), list(pose.translation))
+    for rig, device, pose in rigs:
+        mounts[rig, device] = kapture.PoseTransform(list(pose.quaternion), list(pose.translation))
     try:
         kapture.rigs_remove_inplace(trajectories, mounts)
     except (ValueError, IndexError, TypeError, KeyError, AssertionError, RecursionError) as error:
         raise DataError(f"{folder / 'rigs.txt'}: the rigs are malformed ({error}); correct them") from error
-    return [
-        (
-            int(time),
-            device,
-            (
-                None if pose.r is None else tuple(float(value) for value in pose.r_raw),
-                None if pose.t is None else tuple(float(value) for value in pose.t_raw),
-            ),
-        )
-        for time, device, pose in kapture.flatten(trajectories)
-    ]
+    found = []
+    for time, device, moved in kapture.flatten(trajectories):
+        (w, x, y, z), (tx, ty, tz) = map(float, moved.r_raw), map(float, moved.t_raw)
+        found.append((int(time), device, Pose((w, x, y, z), (tx, ty, tz))))
+    return found
 
 
 def _require_all(scene: Scene, need_poses: bool, need_cameras: bool) -> None:

@@ -19,6 +19,7 @@ from gloam.networks.embedders.how import HOW, SCALES
 from gloam.padding import PaddingProfile
 
 EXAMPLE = (2, 97, 131)  # odd, so that a wrong resize shows
+FEWEST = 2  # cells a side of the smallest scale of what is traced: of one cell the graph would hold that there is one
 TOLERANCE = {"fp32": 1e-4, "fp16": 2e-2, "bf16": 1e-1}  # features are no unit vectors, but whitened: of size 1
 SMALLEST = 32  # pixels a side
 
@@ -57,13 +58,14 @@ def export_local_features(
     if not scales or len(set(scales)) != len(scales) or not all(0.25 <= scale <= 2 for scale in scales):
         raise ModelError(f"scales {', '.join(map(str, scales)) or 'none'}: different numbers of 0.25..2 are needed")
     scales = tuple(float(scale) for scale in scales)
+    times = _times(model.stride, min(scales))
     features = ("batch", "cells", model.dimension)
     spec = ExportSpec(
         kind="local_features",
         model=model,
         graph=partial(model.local_features, scales=scales),
         profile=profile,
-        example=EXAMPLE,
+        example=(EXAMPLE[0], times * EXAMPLE[1], times * EXAMPLE[2]),
         outputs=(
             TensorSpec("features", "float32", features, "local features of all scales, not normalised"),
             TensorSpec("attention", "float32", ("batch", "cells"), "strength of each, the largest of an image 1"),
@@ -84,3 +86,11 @@ def export_local_features(
         least=SMALLEST,
     )
     return export_spec(spec, path, provenance)
+
+
+def _times(stride: int, scale: float) -> int:
+    """How many times the example's sides give :data:`FEWEST` cells at a scale; odd, as they are."""
+    times = 1
+    while int(min(EXAMPLE[1:]) * times * scale) <= (FEWEST - 1) * stride:
+        times += 2
+    return times

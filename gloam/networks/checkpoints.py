@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from gloam.errors import ModelError
-from gloam.files import load_json, write_bytes
+from gloam.files import load_sealed, sealed, split_seal, write_bytes
 from gloam.networks.edges import EdgeDetectorNetwork, create_detector
 from gloam.networks.embedders import EmbedderNetwork, create_embedder
 from gloam.networks.local_features import LocalFeatureNetwork, create_extractor
@@ -28,6 +28,7 @@ METADATA_KEY = "gloam.checkpoint"
 # What a native file says of itself; a file without "kind" is an embedder of an earlier gloam.
 DESCRIPTION = {"network", "options", "provenance"}
 EMBEDDER_DESCRIPTION = DESCRIPTION | {"mean", "std"}
+TYPES = {"kind": str, "network": str, "options": dict, "provenance": dict, "mean": list, "std": list}
 NOUNS = {
     "embedder": "an embedder",
     "translator": "a translator",
@@ -100,7 +101,7 @@ def save_checkpoint(
         description |= {"mean": list(model.mean), "std": list(model.std)}
         if model.core is not model:
             description["state_sha256"] = weights_sha256(state)
-    write_bytes(path, save(state, metadata={METADATA_KEY: json.dumps(description, sort_keys=True)}))
+    write_bytes(path, save(state, metadata={METADATA_KEY: sealed(json.dumps(description, sort_keys=True))}))
     return full
 
 
@@ -123,12 +124,8 @@ def load_checkpoint(path: str | Path, name: str | None = None, **options: Any) -
             raise ModelError(
                 f"{file}: the checkpoint says it is {description['network']}; drop --network and its options"
             )
-        model = create_embedder(
-            description["network"],
-            mean=tuple(description["mean"]),
-            std=tuple(description["std"]),
-            **description["options"],
-        )
+        normalisation = {key: tuple(description[key]) for key in ("mean", "std")}
+        model = _created(file, create_embedder, description, **normalisation)
         if model.core is model or "state_sha256" in description:  # a pipeline of before has that of its core alone
             _expect_whole(file, description, state)
     elif name is None:
@@ -196,9 +193,10 @@ def checkpoint_kind(path: str | Path) -> str | None:
     try:
         with safe_open(file, framework="pt") as handle:
             metadata = handle.metadata() or {}
-        return str(load_json(metadata[METADATA_KEY]).get("kind", "embedder")) if METADATA_KEY in metadata else None
-    except (SafetensorError, OSError, ValueError, AttributeError) as error:
+    except (SafetensorError, OSError) as error:
         raise ModelError(f"{file}: not a readable safetensors file ({error})") from error
+    description = _description(file, metadata)
+    return None if description is None else str(description.get("kind", "embedder"))
 
 
 def fill_network(
@@ -262,10 +260,18 @@ def _load_native(file: Path, kind: str, create: Callable[..., Model]) -> Checkpo
         raise ModelError(f"{file}: no checkpoint of gloam; convert it with `gloam import {file.name} --as ...`")
     _demand_kind(file, description, kind)
     _expect_whole(file, description, state)
-    model = create(description["network"], **description["options"])
+    model = _created(file, create, description)
     fill_network(model, state, file)
     provenance = {**description["provenance"], "weights_sha256": weights_sha256(model.state_dict())}
     return Checkpoint(model, provenance)
+
+
+def _created(file: Path, create: Callable[..., Model], description: Mapping[str, Any], **more: Any) -> Model:
+    """The network that a file describes, not yet filled."""
+    try:
+        return create(description["network"], **{**description["options"], **more})
+    except ModelError as error:
+        raise ModelError(f"{file}: {error}") from error
 
 
 def _kind_of(model: nn.Module) -> str:
@@ -302,9 +308,9 @@ def read_state(file: Path) -> tuple[dict[str, Tensor], dict[str, Any] | None]:
             with safe_open(file, framework="pt") as handle:
                 metadata = handle.metadata() or {}
                 state = {key: handle.get_tensor(key) for key in handle.keys()}  # noqa: SIM118  # not a dict
-            description = load_json(metadata[METADATA_KEY]) if METADATA_KEY in metadata else None
-        except (SafetensorError, OSError, ValueError) as error:
+        except (SafetensorError, OSError) as error:
             raise ModelError(f"{file}: not a readable safetensors file ({error})") from error
+        description = _description(file, metadata)
         if description is not None and (lost := _lost(description)):
             raise ModelError(f"{file}: the checkpoint's description lacks {', '.join(lost)}; save it again")
         return state, description
@@ -316,6 +322,22 @@ def read_state(file: Path) -> tuple[dict[str, Tensor], dict[str, Any] | None]:
     if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
         raise ModelError(f"{file}: holds no state dict of tensors")
     return dict(content), None
+
+
+def _description(file: Path, metadata: Mapping[str, str]) -> dict[str, Any] | None:
+    """What a native file says of itself, checked where it was sealed; None for a foreign one."""
+    text = metadata.get(METADATA_KEY)
+    if text is None and not any(split_seal(other)[1] for other in metadata.values()):
+        return None
+    try:
+        found = load_sealed(text or "")
+    except ValueError as error:
+        raise ModelError(
+            f"{file}: the checkpoint's description is damaged ({error}); train or import it again"
+        ) from error
+    if not isinstance(found, dict) or not all(isinstance(found.get(key, kind()), kind) for key, kind in TYPES.items()):
+        raise ModelError(f"{file}: the checkpoint's description is not of its types; train or import it again")
+    return found
 
 
 def _learned_later(model: nn.Module) -> list[str]:

@@ -29,5 +29,6 @@ def build(table: Mapping[str, Callable[..., Built]], kind: str, name: str, optio
         raise ModelError(f"unknown {kind} {name!r}{hint} choose one of {', '.join(table)}")
     try:
         return table[name](**options)
-    except (TypeError, ValueError) as error:
-        raise ModelError(f"{kind} {name} does not take these options: {error}") from error
+    except (TypeError, ValueError, ArithmeticError, RuntimeError, AttributeError) as error:  # torch's are RuntimeErrors
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ModelError(f"{kind} {name} does not take these options: {reason}") from error

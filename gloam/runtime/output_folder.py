@@ -18,7 +18,7 @@ from typing import Any
 
 from gloam.data.sources import ImageItem
 from gloam.errors import IncompatibleError, StoreError, UsageError
-from gloam.files import TEMPORARY_PREFIX, canonical_json, load_json, plain_cell, write_failure, write_text
+from gloam.files import TEMPORARY_PREFIX, canonical_json, clear_again, load_json, plain_cell, write_failure, write_text
 
 MANIFEST = "manifest.json"
 FAILURES = "failures.csv"
@@ -78,7 +78,7 @@ class SourceStamps:
 
 
 def occupied(folder: Path, what: str) -> bool:
-    """Whether a folder holds a manifest already.
+    """Whether a folder holds a manifest already. A run begins there: its first write removes what killed ones left.
 
     Args:
         folder: to be written to; need not exist.
@@ -87,6 +87,7 @@ def occupied(folder: Path, what: str) -> bool:
     Raises:
         StoreError: it has none, and holds something else; or it is no folder that can be read.
     """
+    clear_again(folder)
     try:
         found = os.listdir(folder)
     except FileNotFoundError:

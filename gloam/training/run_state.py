@@ -144,6 +144,11 @@ class RunState:
                     file.unlink()
 
 
+def has_state(folder: Path) -> bool:
+    """Whether the run in a folder has saved a state."""
+    return (folder / STATE_FOLDER / NEWEST_FILE).is_file()
+
+
 def write_torch(path: Path, value: Any) -> str:
     """``torch.save``, atomically; the hex sha256 of what was written.
 

@@ -62,6 +62,18 @@ def test_folders_to_a_checked_set(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert found_faults["copies of an image are in different clusters"] == ["place3/day/0.png (as place2/day/0.png)"]
 
 
+def test_what_a_folder_holds_beside_is_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    images = own_images(tmp_path / "images")
+    for name in ("notes.txt", "place0/day/0.json", "place0/day/scan.heic"):
+        (images / name).write_bytes(b"")
+    picture(images / "alone" / "day" / "0.png")
+    build = ["dataset", "build", str(images), "-o", str(tmp_path / "set.json"), "--singles", "drop"]
+    assert main([*build, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["left_out"] == {"not an image": 3, "alone in its cluster": 1}
+    assert main(build) == 0
+    assert "left out: 1 x alone in its cluster, 3 x not an image" in capsys.readouterr().out
+
+
 def test_validation_clusters_are_apart(tmp_path: Path) -> None:
     images = own_images(tmp_path)
     assert main(["dataset", "build", str(images), "-o", str(tmp_path / "s.json"), "--validation", "0.3"]) == 0

@@ -86,6 +86,7 @@ EXTRA = {
     **{name: name for name in ("openvino", "ray")},
     "cv2": "opencv-python-headless",
 }
+QUICK = ("torch", "faiss", "kapture", "pycolmap", "openvino", "ray")  # seconds; the others load torch
 # In one process, so that what several verbs need is loaded once.
 LOOP = """
 import contextlib, io, json, sys, traceback
@@ -185,7 +186,9 @@ NEEDS = {
 LONG = ("demo", "train", "reproduce dark-side 5", "extract images -o OUT --model tiny.onnx --on ray")
 
 
-@pytest.mark.parametrize("package", EXTRA)
+@pytest.mark.parametrize(
+    "package", [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in EXTRA]
+)
 def test_without_a_package_every_verb_works_or_is_refused_before_it_works(package: str, folder: Path) -> None:
     refused = [command for command in COMMANDS if package in NEEDS.get(command, ())]
     quick = [command for command in COMMANDS if not command.startswith(LONG) or "--list" in command]

@@ -19,7 +19,8 @@ from gloam.data.kapture_io import write_scene
 from gloam.data.pairs import read_pairs
 from gloam.data.scene import Pose, Record, Scene
 from gloam.errors import DataError, IncompatibleError, UsageError
-from gloam.runtime.descriptors.store import DescriptorStore, Job, Row, ShardWriter
+from gloam.runtime.descriptors.shard_writer import ShardWriter
+from gloam.runtime.descriptors.store import DescriptorStore, Job, Row
 from tests.runtime.sources import random_source
 from tests.tiny_models import write_tiny_embedder
 

@@ -15,9 +15,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gloam.data.images import MAX_BYTES, decode_image, header_size, image_size, stored_size
+from gloam.data import images
+from gloam.data.images import MAX_BYTES, decode_image, fitted, header_size, image_size, resize_image, stored_size
 from gloam.data.photometric import clahe
 from gloam.errors import ImageError
+from gloam.model_card import NATIVE, InputRule
 
 
 def encode(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
@@ -212,3 +214,147 @@ def test_pipes_devices_and_endless_files_are_reasons(tmp_path: Path) -> None:
                 read(path)
     with pytest.raises(ImageError, match=r"not an image|holds more than 1024 MB"):
         decode_image(tmp_path / "long.jpg")
+
+
+def textured(width: int, height: int) -> Image.Image:
+    values = np.random.default_rng(width).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    return Image.fromarray(values)
+
+
+def test_a_reduction_is_lanczos_and_a_stretch_is_by_area() -> None:
+    image = textured(310, 203)
+    small = image.copy()
+    small.thumbnail((100, 100), Image.Resampling.LANCZOS, reducing_gap=None)
+    np.testing.assert_array_equal(decode_image(encode(image), max_side=100), small)
+    area = cv2.resize(np.asarray(image), (90, 120), interpolation=cv2.INTER_AREA)
+    np.testing.assert_array_equal(decode_image(encode(image), stretch=(90, 120)), area)
+    for side in (310, 311, None):
+        np.testing.assert_array_equal(decode_image(encode(image), max_side=side), image)
+
+
+@pytest.mark.parametrize("size", [(310, 203), (203, 310), (100, 64)])
+def test_a_decoded_image_is_resized_as_decoding_does(size: tuple[int, int]) -> None:
+    image = textured(*size)
+    pixels = np.asarray(image)
+    for rule in (
+        InputRule(100),
+        InputRule(max(size)),
+        InputRule(max(size) - 1),
+        InputRule(None, (70, 90), "area", True),
+    ):
+        expected = decode_image(encode(image), max_side=rule.max_side, stretch=rule.stretch)
+        np.testing.assert_array_equal(resize_image(pixels, rule), expected)
+        np.testing.assert_array_equal(
+            resize_image(pixels[..., ::-1], rule), resize_image(pixels[..., ::-1].copy(), rule)
+        )
+    for rule in (InputRule(max(size)), InputRule.of(stretch=size), InputRule(5000), NATIVE):
+        assert resize_image(pixels, rule) is pixels
+
+
+def test_a_side_that_a_reduction_leaves_too_short_is_named() -> None:
+    image = textured(400, 40)
+    message = r"^400x40 at --max-side 200 has a side under 32 px$"
+    for reduce in (
+        lambda: decode_image(encode(image), max_side=200),
+        lambda: resize_image(np.asarray(image), InputRule(200)),
+    ):
+        with pytest.raises(ImageError, match=message):
+            reduce()
+    assert decode_image(encode(image), max_side=200, min_side=20).shape == (20, 200, 3)
+    assert resize_image(np.asarray(image), InputRule(200), 20).shape == (20, 200, 3)
+    assert decode_image(encode(image), max_side=320).shape == (32, 320, 3)
+    with pytest.raises(ImageError, match="--max-side 200 has a side under 21 px"):
+        decode_image(encode(image), max_side=200, min_side=21)
+
+
+@pytest.mark.parametrize(("orientation", "said"), [(1, "40x31"), (3, "40x31"), (6, "31x40"), (8, "31x40")])
+def test_a_size_that_is_too_small_is_said_upright(orientation: int, said: str) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    content = encode(textured(40, 31), "PNG", exif=exif)
+    with pytest.raises(ImageError, match=rf"^{said} is too small; the shorter side must be 32 px or more$"):
+        decode_image(content)
+    with pytest.raises(ImageError, match=r"^40x31 is too small"):
+        decode_image(content, upright=False)
+    assert min(decode_image(content, min_side=31).shape[:2]) == 31
+    assert decode_image(encode(textured(32, 32))).shape == (32, 32, 3)
+
+
+def test_as_many_pixels_and_bytes_as_are_allowed_are_read(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, gradient: Image.Image
+) -> None:
+    content = encode(gradient)
+    (tmp_path / "a.png").write_bytes(content)
+    monkeypatch.setattr(images, "MAX_PIXELS", 64 * 48)
+    monkeypatch.setattr(images, "MAX_BYTES", len(content))
+    np.testing.assert_array_equal(decode_image(tmp_path / "a.png"), gradient)
+    monkeypatch.setattr(images, "MAX_PIXELS", 64 * 48 - 1)
+    with pytest.raises(ImageError, match=r"^64x48 is more than 3071 pixels: .*; cut it first$"):
+        decode_image(content)
+    monkeypatch.setattr(images, "MAX_BYTES", len(content) - 1)
+    with pytest.raises(ImageError, match="holds more than"):
+        decode_image(tmp_path / "a.png")
+
+
+def test_the_reduced_size_of_a_jpeg_is_that_of_pillow() -> None:
+    for width, height in ((640, 373), (373, 640), (500, 500), (999, 100), (101, 1000), (3, 1000), (640, 361)):
+        for side in (1, 10, 99, 128, 250):
+            image = Image.new("L", (width, height))
+            image.thumbnail((side, side))
+            assert fitted((width, height), side) == image.size
+
+
+def test_what_no_photograph_is_is_refused(gradient: Image.Image, tmp_path: Path) -> None:
+    with pytest.raises(ImageError, match=r"^the file is empty$"):
+        decode_image(b"")
+    (tmp_path / "text.png").write_text("hello")
+    with pytest.raises(ImageError, match=r"^cannot be read: not an image$"):
+        header_size(tmp_path / "text.png")
+    with pytest.raises(ImageError, match=r"^cannot be read: No such file"):
+        header_size(tmp_path / "absent.png")
+    (tmp_path / "bomb.png").write_bytes(bomb())
+    with pytest.raises(ImageError, match=r"^a decompression bomb or a scan; cut it first$"):
+        header_size(tmp_path / "bomb.png")
+    frames = encode(gradient, "TIFF", save_all=True, append_images=[gradient])
+    with pytest.raises(ImageError, match=r"^animated or of several frames; extract one frame first$"):
+        decode_image(frames)
+    views = encode(gradient, "MPO", save_all=True, append_images=[gradient.rotate(180)])  # as phones write them
+    np.testing.assert_array_equal(decode_image(views), decode_image(encode(gradient, "MPO")))
+
+
+def test_damage_is_said_in_one_line(gradient: Image.Image, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a.png").write_bytes(encode(gradient))
+    for error, reason in (
+        (SyntaxError("first line\nsecond"), "first line"),
+        (ValueError(""), "ValueError"),
+        (ValueError("  \n "), "ValueError"),
+    ):
+
+        def fails(*_: object, error: Exception = error, **__: object) -> None:
+            raise error
+
+        monkeypatch.setattr(images, "open_image", fails)
+        with pytest.raises(ImageError) as caught:
+            decode_image(tmp_path / "a.png")
+        assert str(caught.value) == f"corrupt or truncated: {reason}"
+        with pytest.raises(ImageError, match=rf"^cannot be read: {type(error).__name__}$"):
+            header_size(tmp_path / "a.png")
+        with pytest.raises(ImageError, match=r"^corrupt or truncated: "):
+            stored_size(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("mode", ["I;16", "I;16B", "I"])
+def test_deep_grey_of_every_kind_is_scaled(mode: str) -> None:
+    values = np.linspace(-300 if mode == "I" else 0, 70000 if mode == "I" else 65535, 64 * 300).reshape(300, 64)
+    image = Image.fromarray(values.astype({"I;16": "<u2", "I;16B": ">u2", "I": np.int32}[mode]))
+    found = decode_image(encode(image, "TIFF"))
+    expected = np.rint(values.astype(np.int64).clip(0, 65535) / 257)
+    for channel in range(3):
+        np.testing.assert_array_equal(found[..., channel], expected)
+
+
+def test_pixels_are_the_callers_own(gradient: Image.Image) -> None:
+    for options in ({}, {"max_side": 50}, {"stretch": (40, 40)}):
+        found = decode_image(encode(gradient), **options)  # type: ignore[arg-type]  # mixed
+        found[:] = 0
+        assert found.dtype == np.uint8

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from gloam.data.kapture_io import (
+    beside_intrinsics,
     open_features,
     read_conditions,
     read_global_features,
@@ -260,3 +261,228 @@ def test_features_are_read_from_a_tar_as_from_files(scene: Scene) -> None:
     tar.write_bytes(tar.read_bytes()[:700])
     with pytest.raises(DataError, match=r"global_features\.tar: .*pack the features again"):
         open_features(scene.root, "global_features")
+
+
+def test_poses_of_an_earlier_scene_do_not_stay(scene: Scene) -> None:
+    assert (scene.root / "sensors" / "trajectories.txt").is_file()
+    write_scene(dataclasses.replace(scene, poses={}))
+    assert not (scene.root / "sensors" / "trajectories.txt").exists()
+    write_scene(dataclasses.replace(scene, poses={"unrecorded.png": Pose((1, 0, 0, 0), (0, 0, 0))}))
+    assert not (scene.root / "sensors" / "trajectories.txt").exists()
+
+
+def test_a_scene_is_written_sorted_and_whole(tmp_path: Path) -> None:
+    pose = Pose((0.5, 0.5, -0.5, 0.5), (1, 2.5, -3))
+    made = Scene(
+        tmp_path,
+        cameras={"b": Camera("SIMPLE_PINHOLE", 4, 3, (5.5, 2, 1.5)), "a": Camera("PINHOLE", 8, 6, (1, 2, 3, 4))},
+        records={"z.jpg": Record("b", 2), "y.jpg": Record("a", 10), "x.jpg": Record("u", 2), "w.jpg": Record("v", 2)},
+        poses={"z.jpg": pose, "none of these.jpg": pose},
+    )
+    write_scene(made)
+    header = "# kapture format: 1.1"
+    texts = {path.name: path.read_text() for path in (tmp_path / "sensors").iterdir()}
+    assert texts == {
+        "sensors.txt": f"{header}\n# sensor_id, name, sensor_type, [sensor_params]+\n"
+        "a, a, camera, PINHOLE, 8, 6, 1, 2, 3, 4\nb, b, camera, SIMPLE_PINHOLE, 4, 3, 5.5, 2, 1.5\n"
+        "u, u, camera, UNKNOWN_CAMERA, 0, 0\nv, v, camera, UNKNOWN_CAMERA, 0, 0\n",
+        "records_camera.txt": f"{header}\n# timestamp, device_id, image_path\n"
+        "2, b, z.jpg\n2, u, x.jpg\n2, v, w.jpg\n10, a, y.jpg\n",
+        "trajectories.txt": f"{header}\n# timestamp, device_id, qw, qx, qy, qz, tx, ty, tz\n"
+        "2, b, 0.5, 0.5, -0.5, 0.5, 1.0, 2.5, -3.0\n",
+    }
+    again = read_scene(tmp_path)
+    assert (again.root, again.cameras, again.records) == (tmp_path, made.cameras, made.records)
+    assert again.poses == {"z.jpg": pose}
+
+
+@pytest.mark.parametrize(("name", "reason"), [("a,b.jpg", "contains a comma"), ("../a.jpg", r"\.\."), ("/a.jpg", "/a")])
+def test_names_that_kapture_cannot_hold_are_refused(tmp_path: Path, name: str, reason: str) -> None:
+    with pytest.raises(DataError, match=reason):
+        write_scene(Scene(tmp_path, records={name: Record("c", 1)}))
+    assert not (tmp_path / "sensors").exists()
+
+
+def test_two_cameras_may_share_a_time_and_two_times_a_camera(tmp_path: Path) -> None:
+    made = Scene(tmp_path, records={"a": Record("l", 1), "b": Record("r", 1), "c": Record("l", 2)})
+    write_scene(made)
+    assert read_scene(tmp_path).records == made.records
+
+
+def test_what_is_needed_of_every_image_is_counted(scene: Scene) -> None:
+    records = scene.records | {"night/0.jpg": Record("right", 9), "night/1.jpg": Record("right", 10)}
+    write_scene(dataclasses.replace(scene, records=records))
+    where = f"{scene.root}: 2 of 5 images have no"
+    with pytest.raises(DataError) as poses:
+        read_scene(scene.root, need_poses=True)
+    assert str(poses.value) == f"{where} pose in trajectories.txt, first 'night/0.jpg'"
+    with pytest.raises(DataError) as cameras:
+        read_scene(scene.root, need_cameras=True)
+    assert str(cameras.value) == f"{where} intrinsics in sensors.txt, first 'night/0.jpg' (camera 'right')"
+
+
+def test_rigs_become_poses_of_their_cameras(scene: Scene) -> None:
+    turned = Pose((np.sqrt(0.5), 0.0, np.sqrt(0.5), 0.0), (0.5, 0.0, 0.0))  # of the camera in the rig
+    rig = Pose((np.sqrt(0.5), np.sqrt(0.5), 0.0, 0.0), (1.0, 2.0, 3.0))  # of the rig in the world
+
+    def row(*parts: object) -> str:
+        return ", ".join(map(str, parts)) + "\n"
+
+    sensors = scene.root / "sensors"
+    numbers = (*rig.quaternion, *rig.translation)
+    rows = row(0, "rig", *numbers) + row(1, "left", *numbers) + row(5, "rig", *numbers)
+    (sensors / "trajectories.txt").write_text(rows)
+    (sensors / "rigs.txt").write_text(row("rig", "left", *turned.quaternion, *turned.translation))
+    found = read_scene(scene.root).poses
+    assert sorted(found) == ["day/left/0.jpg", "day/left/1.jpg"]  # time 5 has no image
+    expected = Pose.from_matrix(
+        turned.rotation @ rig.rotation, turned.rotation @ np.array(rig.translation) + np.array(turned.translation)
+    )
+    np.testing.assert_allclose(found["day/left/0.jpg"].rotation, expected.rotation, atol=1e-9)
+    np.testing.assert_allclose(found["day/left/0.jpg"].translation, expected.translation, atol=1e-9)
+    assert found["day/left/1.jpg"] == rig
+    known = (scene.root / "sensors" / "rigs.txt").read_text()
+    # Of a pose or mount of which a part is not known there is no pose; the others have theirs.
+    (sensors / "rigs.txt").write_text(
+        known + row("rig", "other", *[""] * 4, 1, 2, 3) + row("rig", "third", 1, *[""] * 6)
+    )
+    with (sensors / "trajectories.txt").open("a") as file:
+        file.write(row(2, "rig", *[""] * 4, 1, 2, 3) + row(3, "rig", *rig.quaternion, *[""] * 3))
+    assert read_scene(scene.root).poses == found
+    for nothing in ("", row("rig", "left", *[""] * 7)):
+        (sensors / "rigs.txt").write_text(nothing)
+        assert read_scene(scene.root).poses == {"day/left/1.jpg": rig}
+
+
+def test_rigs_that_cannot_be_moved_are_named(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    (scene.root / "sensors" / "trajectories.txt").write_text("1, a, 1, 0, 0, 0, 0, 0, 0\n")
+    (scene.root / "sensors" / "rigs.txt").write_text("a, b, 1, 0, 0, 0, 0, 0, 0\nb, a, 1, 0, 0, 0, 0, 0, 0\n")
+    assert read_scene(scene.root).poses == {}  # rigs that lead to one another carry no camera
+
+    def fails(*_: object) -> None:
+        raise KeyError("lost")
+
+    monkeypatch.setattr(kapture, "rigs_remove_inplace", fails)
+    with pytest.raises(DataError, match=r"rigs\.txt: the rigs are malformed \('lost'\); correct them$"):
+        read_scene(scene.root)
+
+
+def test_a_place_beside_intrinsics_is_known(scene: Scene, tmp_path: Path) -> None:
+    images = scene.root / "sensors" / "records_data" / "day"
+    images.mkdir(parents=True)
+    (tmp_path / "link").symlink_to(images)
+    for place in (scene.root, str(scene.root), images.parent, images, images / "a.jpg", tmp_path / "link"):
+        assert beside_intrinsics(place)
+    for place in (tmp_path, scene.root / "sensors", scene.root / "other", "https://host/a"):
+        assert not beside_intrinsics(place)
+    (scene.root / "sensors" / "sensors.txt").unlink()
+    assert not beside_intrinsics(scene.root)
+    assert not beside_intrinsics(images)
+
+
+def put_features(folder: Path, kind: str, values: dict[str, np.ndarray], name: str = "made", more: str = "") -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    first = next(iter(values.values()))
+    (folder / f"{kind}.txt").write_text(f"{name}, {first.dtype}, {first.shape[1]}{more}\n")
+    for image, rows in values.items():
+        path = folder / f"{image}.{ {'keypoints': 'kpt', 'descriptors': 'desc', 'global_features': 'gfeat'}[kind] }"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(rows.tobytes())
+
+
+def test_local_features_are_those_of_images_with_both_parts(tmp_path: Path) -> None:
+    points = {name: np.random.default_rng(1).normal(size=(3, 4)) for name in ("b.jpg", "a/c.jpg", "x.jpg")}
+    values = {name: np.arange(6, dtype=np.uint8).reshape(3, 2) for name in ("a/c.jpg", "b.jpg", "y.jpg")}
+    put_features(tmp_path / "keypoints", "keypoints", points)
+    put_features(tmp_path / "descriptors", "descriptors", values, more=", made, L2")
+    reader = read_local_features(tmp_path, ["b.jpg"])
+    assert (reader.names, reader.feature_type) == (["a/c.jpg", "b.jpg"], tmp_path.name)
+    assert reader.folders == (tmp_path / "keypoints", tmp_path / "descriptors")
+    for found, stored in ((reader.keypoints("b.jpg"), points), (reader.descriptors("b.jpg"), values)):
+        assert found.dtype == np.float32
+        np.testing.assert_array_equal(found, stored["b.jpg"].astype(np.float32))
+    with pytest.raises(DataError) as error:
+        read_local_features(tmp_path, ["y.jpg", "b.jpg", "x.jpg"])
+    assert str(error.value) == f"{tmp_path}: 2 images have no local features, first 'x.jpg'"
+
+
+def test_features_are_found_by_type_and_layout(tmp_path: Path) -> None:
+    rows = {"a.jpg": np.ones((1, 2), np.float32)}
+    tree = tmp_path / "tree"
+    for name in ("one", "two"):
+        put_features(tree / "reconstruction" / "global_features" / name, "global_features", rows, name, ", L2")
+    for name in ("one", "two"):
+        found = open_features(tree, "global_features", name)
+        assert (found.feature_type, found.folder.name) == (name, name)
+    with pytest.raises(DataError) as error:
+        open_features(tree, "global_features")
+    assert str(error.value) == (
+        f"{tree}: need one type of global_features, found one, two; name one of them or check the folder"
+    )
+    with pytest.raises(DataError, match=r"need one type of global_features, found none;"):
+        open_features(tree, "global_features", "three")
+    with pytest.raises(DataError, match="need one type of keypoints, found none"):
+        open_features(tree, "keypoints")
+    side = tmp_path / "gem"  # of kapture's recommended datasets
+    put_features(side / "global_features", "global_features", rows, more=", L2")
+    for root in (side, side / "global_features"):
+        assert open_features(root, "global_features").feature_type == root.name
+        assert open_features(root, "global_features", "any").feature_type == "any"
+    many = {f"{number:02}.jpg": rows["a.jpg"] for number in range(12)}
+    put_features(side / "global_features", "global_features", many, more=", L2")
+    assert open_features(side, "global_features").names == sorted([*many, "a.jpg"])
+
+
+def test_a_global_feature_has_the_size_that_is_declared(tmp_path: Path) -> None:
+    write_global_features(tmp_path, "tiny", [("a.jpg", np.ones(8, np.float32))], 8)
+    path = tmp_path / "reconstruction" / "global_features" / "tiny" / "a.jpg.gfeat"
+    path.write_bytes(path.read_bytes() * 2)
+    with pytest.raises(DataError, match=r"tiny: 'a\.jpg' has 16 values, 8 are declared$"):
+        read_global_features(tmp_path)
+    path.write_bytes(b"")
+    with pytest.raises(DataError, match="has 0 values, 8 are declared"):
+        read_global_features(tmp_path)
+
+
+def test_global_features_are_written_as_declared_and_without_those_that_are_gone(tmp_path: Path) -> None:
+    folder = tmp_path / "reconstruction" / "global_features" / "tiny"
+    rows = [("a.jpg", np.float64([1, 2])), ("b/c.jpg", np.float64([3, 4]))]
+    assert write_global_features(tmp_path, "tiny", rows, 2, "float16", "cosine") == 2
+    text = "# kapture format: 1.1\n# name, dtype, dsize, metric_type\ntiny, float16, 2, cosine\n"
+    assert (folder / "global_features.txt").read_text() == text
+    assert (folder / "b" / "c.jpg.gfeat").read_bytes() == np.array([3, 4], "<f2").tobytes()
+    assert write_global_features(tmp_path, "tiny", rows[:1], 2, without=["b/c.jpg", "never.jpg"]) == 1
+    names, matrix, _ = read_global_features(tmp_path)
+    assert (names, matrix.tolist()) == (["a.jpg"], [[1, 2]])
+    for name in ("../x", "a/../../x"):
+        with pytest.raises(DataError):
+            write_global_features(tmp_path, "tiny", [(name, np.ones(2))], 2)
+        with pytest.raises(DataError):
+            write_global_features(tmp_path, "tiny", [], 2, without=[name])
+
+
+def test_rows_that_are_not_finite_are_counted(tmp_path: Path) -> None:
+    values = np.ones((5, 3), np.float32)
+    values[2, 1] = values[2, 2] = values[4, 0] = np.nan
+    put_features(tmp_path, "keypoints", {"a.jpg": values})
+    with pytest.raises(DataError) as error:
+        open_features(tmp_path, "keypoints").array("a.jpg")
+    said = "2 of 5 keypoints are not finite, first in row 2; extract this image again"
+    assert str(error.value) == f"{tmp_path / 'a.jpg.kpt'}: {said}"
+    with pytest.raises(DataError, match=r"no keypoints for image 'absent\.jpg'$"):
+        open_features(tmp_path, "keypoints").array("absent.jpg")
+    (tmp_path / "a.jpg.kpt").write_bytes(bytes(13))
+    with pytest.raises(DataError, match=r"a\.jpg\.kpt: length is not a multiple of 3 values$"):
+        open_features(tmp_path, "keypoints").array("a.jpg")
+
+
+def test_an_image_that_is_listed_twice_is_named(tmp_path: Path) -> None:
+    (tmp_path / "b.txt").write_text("x.jpg\ny.jpg\nz.jpg\ny.jpg\n")
+    with pytest.raises(DataError, match=r"b\.txt: image 'y\.jpg' is listed twice$"):
+        read_image_list(tmp_path / "b.txt")
+    (tmp_path / "b.txt").write_text("x.jpg\n")
+    (tmp_path / "a.txt").write_text("y.jpg\nx.jpg\n")
+    (tmp_path / "c.csv").write_text("z.jpg\n")
+    assert list(read_conditions(tmp_path).items()) == [("a", ["y.jpg", "x.jpg"]), ("b", ["x.jpg"])]
+    with pytest.raises(DataError, match="the image list cannot be read"):
+        read_image_list(tmp_path / "absent.txt")

@@ -266,6 +266,7 @@ def test_unknown_condition_and_camera_are_refused(street: Street, poses: tuple[P
         street.render(poses[0], "day", Camera("SIMPLE_PINHOLE", 64, 48, (50, 32, 24)))
 
 
+@pytest.mark.slow
 def test_speed_on_one_core() -> None:
     town = Street(7, length=40, texels=64)
     pose = query_poses(7, 40, 4, mapping_poses(7, 40, 2.5))[1]

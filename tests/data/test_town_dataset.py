@@ -147,6 +147,7 @@ def test_the_verb_and_its_contact_sheet(town, tmp_path: Path) -> None:  # type: 
         verb.run(arguments)
 
 
+@pytest.mark.slow
 def test_every_query_of_the_default_town_matches_its_map_by_day() -> None:
     config = dataclasses.replace(TownConfig(), conditions=("day",), queries=6)
     street, camera = Street(config.seed, config.length, config.texels), camera_of(config)

@@ -19,6 +19,7 @@ from gloam.networks.edges import create_detector
 from gloam.networks.embedders import DescriptorPipeline, create_embedder
 from gloam.networks.translators import create_generator
 from gloam.padding import PaddingProfile
+from tests.networks.embedders.test_how import tiny
 
 PROVENANCE = {"recipe": "test", "data": "none", "licence": "none"}
 ALLOWED = {"Cast", "Shape"}
@@ -27,7 +28,7 @@ REDUCING = ("ScatterElements", "ScatterND")
 
 def embedder(path: Path, **options: Any) -> None:
     clahe = ClaheLayer() if options.pop("lit", False) else None
-    model = DescriptorPipeline(create_embedder("gem_resnet18", width=8), clahe=clahe)
+    model = DescriptorPipeline(create_embedder("gem_vgg16", stages=((8, 1), (16, 2))), clahe=clahe)
     export_embedder(model, path, provenance=PROVENANCE, **options)
 
 
@@ -47,9 +48,7 @@ FILES: dict[str, Callable[[Path], Any]] = {
     "fixed": lambda path: embedder(path, profile=FIXED),
     "clahe": lambda path: embedder(path, lit=True),
     "clahe fixed": lambda path: embedder(path, lit=True, profile=FIXED),
-    "local features": lambda path: export_local_features(
-        create_embedder("how_resnet18", width=8), path, provenance=PROVENANCE, scales=(1.0, 0.5)
-    ),
+    "local features": lambda path: export_local_features(tiny(), path, provenance=PROVENANCE, scales=(1.0, 0.5)),
     "translator": lambda path: export_translator(
         create_generator("resnet", width=4, blocks=1), path, provenance=PROVENANCE
     ),
@@ -59,7 +58,10 @@ FILES: dict[str, Callable[[Path], Any]] = {
 }
 
 
-@pytest.mark.parametrize("name", FILES)
+SLOW = ("clahe fixed", "translated")  # of parts that are here one by one
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in FILES])
 def test_no_uint8_is_moved_and_nothing_is_added_by_scatter(name: str, tmp_path: Path) -> None:
     FILES[name](tmp_path / "m.onnx")
     model = onnx.shape_inference.infer_shapes(onnx.load(tmp_path / "m.onnx"))

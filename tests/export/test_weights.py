@@ -73,16 +73,20 @@ def test_the_record_says_what_the_file_is(tmp_path: Path) -> None:
 
 RULES: list[tuple[dict[str, Any], InputRule]] = [
     ({}, InputRule(1024)),
-    ({"max_side": 512}, InputRule(512)),
-    ({"max_side": 0}, NATIVE),
     ({"stretch": (320, 256)}, InputRule.of(stretch=(320, 256))),
     ({"profile": "fixed", "sides": (256, 512)}, InputRule(512)),
+]
+MORE_RULES: list[tuple[dict[str, Any], InputRule]] = [
+    ({"max_side": 512}, InputRule(512)),
+    ({"max_side": 0}, NATIVE),
     ({"profile": "fixed", "sides": (1024, 2048)}, InputRule(1024)),
     ({"resize": 64}, NATIVE),
 ]
 
 
-@pytest.mark.parametrize(("given", "rule"), RULES, ids=str)
+@pytest.mark.parametrize(
+    ("given", "rule"), [*RULES, *(pytest.param(*each, marks=pytest.mark.slow) for each in MORE_RULES)], ids=str
+)
 def test_the_card_states_the_input_rule(tmp_path: Path, given: dict[str, Any], rule: InputRule) -> None:
     wanted: dict[str, Any] = {"random_init": 0, "network": "gem_vgg16", "options": {"stages": ((4, 1), (4, 1))}}
     exported = export_weights(ExportRequest(tmp_path / "m.onnx", **wanted, **given))

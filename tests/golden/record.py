@@ -20,6 +20,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import torch
 from PIL import Image
+from safetensors.torch import load, save
 from torch import nn
 
 from gloam.cli.main import main
@@ -27,13 +28,15 @@ from gloam.export.edges import export_edges
 from gloam.export.embedder import export_embedder
 from gloam.export.local_features import export_local_features
 from gloam.export.translator import export_translator
+from gloam.files import split_seal
 from gloam.model_card import ModelCard, Photometric
 from gloam.networks.checkpoints import save_checkpoint, weights_sha256
 from gloam.networks.edges import DETECTORS, create_detector
 from gloam.networks.embedders import EMBEDDERS, create_embedder
 from gloam.networks.translators import GENERATORS, create_generator
 from gloam.padding import PaddingProfile
-from gloam.runtime.descriptors.store import DescriptorStore, Job, Row, ShardWriter
+from gloam.runtime.descriptors.shard_writer import ShardWriter
+from gloam.runtime.descriptors.store import DescriptorStore, Job, Row
 from gloam.runtime.search.index import build_index
 from gloam.training.edges.train import DRAW as DETECTOR_DRAW
 from gloam.training.embedders.tuples.diverse_anchors import diverse_anchors
@@ -97,11 +100,12 @@ def _checkpoint(model: Any) -> dict[str, Any]:
         save_checkpoint(path, model, PROVENANCE)
         content = path.read_bytes()
     header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+    metadata = {key: split_seal(text)[0] for key, text in header["__metadata__"].items()}  # the seal came later
     return {
         "keys": digest("\n".join(sorted(model.state_dict())).encode()),
         "weights": weights_sha256(model.state_dict())[:32],
-        "metadata": header["__metadata__"],
-        "bytes": digest(content),
+        "metadata": metadata,
+        "bytes": digest(save(load(content), metadata=metadata)),
     }
 
 

@@ -4,16 +4,26 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import save_file
 
-from gloam.errors import ModelError
-from gloam.networks.checkpoints import METADATA_KEY, load_checkpoint, load_generator, save_checkpoint, weights_sha256
+from gloam.errors import GloamError, ModelError
+from gloam.files import split_seal
+from gloam.networks.checkpoints import (
+    METADATA_KEY,
+    Checkpoint,
+    load_checkpoint,
+    load_generator,
+    save_checkpoint,
+    weights_sha256,
+)
 from gloam.networks.embedders import create_embedder
 from gloam.networks.translators import create_generator
-from tests.damage import named_or_harmless
+from tests.damage import flip, named_or_harmless
 
 
 def test_weights_of_another_width_are_refused(tmp_path: Path) -> None:
@@ -64,3 +74,60 @@ def test_a_flipped_bit_of_the_weights_is_named(tmp_path: Path) -> None:
     save_checkpoint(path, create_generator("resnet", width=4, blocks=1), {})
     first = 8 + int.from_bytes(path.read_bytes()[:8], "little")
     assert named_or_harmless(path, lambda: load_generator(path).provenance, 12, first=first) == 12
+
+
+def test_a_flipped_bit_of_the_head_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "m.safetensors"
+    embedder = create_embedder("mac_vgg16", stages=((4, 1),), mean=(0.5, 0.25, 0.125), std=(0.5, 0.25, 1.0))
+    save_checkpoint(path, embedder, {"recipe": "town"})
+    beyond = 8 + int.from_bytes(path.read_bytes()[:8], "little")
+    for network in (None, "mac_vgg16"):  # who names the network takes files that do not say it
+        said = named_or_harmless(path, lambda n=network: told(load_checkpoint(path, n)), 150, beyond=beyond)
+        assert said > 100
+    save_checkpoint(path, create_generator("resnet", width=4, blocks=1), {"recipe": "town"})
+    beyond = 8 + int.from_bytes(path.read_bytes()[:8], "little")
+    assert named_or_harmless(path, lambda: told(load_generator(path)), 100, beyond=beyond) > 50
+
+
+def told(checkpoint: Checkpoint[Any]) -> Any:
+    """All that a file says."""
+    model = checkpoint.model
+    return checkpoint.provenance, model.options, getattr(model, "mean", None), getattr(model, "std", None)
+
+
+def test_files_of_before_and_from_elsewhere_are_read_as_they_are(tmp_path: Path) -> None:
+    path = tmp_path / "m.safetensors"
+    embedder = create_embedder("mac_vgg16", stages=((4, 1),), mean=(0.5, 0.25, 0.125))
+    save_checkpoint(path, embedder, {})
+    with safe_open(path, framework="pt") as handle:
+        text = handle.metadata()[METADATA_KEY]
+    assert json.loads(text) == json.loads(split_seal(text)[0])  # whoever reads JSON reads it
+    for metadata in ({METADATA_KEY: split_seal(text)[0]}, {METADATA_KEY: json.dumps(json.loads(text), indent=1)}):
+        save_file(embedder.state_dict(), path, metadata)
+        assert load_checkpoint(path).model.mean == (0.5, 0.25, 0.125)
+    save_file(embedder.state_dict(), path, {"format": "pt"})
+    assert load_checkpoint(path, "mac_vgg16", stages=((4, 1),)).dropped == []
+    for damaged in ("[]", "3", '"text"', "{", ""):
+        save_file(embedder.state_dict(), path, {METADATA_KEY: damaged})
+        with pytest.raises(ModelError, match=r"m\.safetensors: the checkpoint's description is"):
+            load_checkpoint(path)
+
+
+@pytest.mark.slow
+def test_a_head_of_before_that_is_damaged_is_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "m.safetensors"
+    embedder = create_embedder("mac_vgg16", stages=((4, 1),), mean=(0.5, 0.25, 0.125))
+    save_checkpoint(path, embedder, {})
+    with safe_open(path, framework="pt") as handle:
+        text = split_seal(handle.metadata()[METADATA_KEY])[0]
+    save_file(embedder.state_dict(), path, {METADATA_KEY: text})
+    whole = path.read_bytes()
+    for bit in range(8 * (8 + int.from_bytes(whole[:8], "little"))):
+        flip(path, bit)
+        said = None
+        try:
+            load_checkpoint(path)
+        except GloamError as error:
+            said = str(error)
+        assert said is None or (path.name in said and "\n" not in said), (bit, said)
+        path.write_bytes(whole)

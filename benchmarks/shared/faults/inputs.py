@@ -118,14 +118,7 @@ def input_faults() -> Iterator[Fault]:
             yield Fault("other images", _words(change), f"{scenario} --grow", _packed(change, path), "fresh")
     for scenario in ("extract", "translate", "translate --tar"):
         for change in OTHER_NAMES:
-            more = (scenario, change) == ("translate", added)  # a folder of pictures takes new ones without a word
-            yield Fault(
-                "other images",
-                _words(change),
-                scenario,
-                _in_folder(change, () if more else GROW),
-                "fresh" if more else "named",
-            )
+            yield Fault("other images", _words(change), scenario, _in_folder(change, GROW), "named")
             yield Fault("other images", _words(change), f"{scenario} --grow", _in_folder(change), "fresh")
     yield Fault("other images", "list in another order", "extract list", _reordered(GROW), "named")
     yield Fault("other images", "list in another order", "extract list --grow", _reordered(), "fresh")

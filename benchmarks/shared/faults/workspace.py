@@ -20,7 +20,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from benchmarks.shared.tiny import embedder_and_translator, parquet_of, tar_of
+from benchmarks.shared.tiny import embedder_and_translator, parquet_of, tar_of, translator_recipe
 from gloam.cli.main import main
 from gloam.files import write_text
 from gloam.training.run_state import RunState
@@ -220,25 +220,6 @@ LOCALIZE = (
 )
 
 
-DOMAINS = """
-trainer: cyclegan
-options:
-  epochs: 2
-  decay_epochs: 1
-  generator: resnet
-  generator_options: {norm: instance, width: 4, blocks: 1}
-  discriminator_options: {norm: instance, width: 4, layers: 1}
-data: {kind: folders, root: ROOT, transform: scalecrop, size: 32, held_out_share: 0.25}
-batch: 1
-steps_per_epoch: 2
-device: cpu
-threads: 1
-save_every: 1
-log_every: 2
-held_out: 1
-strip_rows: 1
-tensorboard: false
-"""
 TRAIN = ("train", "translator", "--recipe", "cyclegan", "--config", "W/translator.yaml", "-o", "W/run")
 
 
@@ -246,7 +227,7 @@ def make_training(space: Workspace) -> None:
     """A training that was ended behind its first state."""
     for number in range(8):
         write_picture(space.work / "domains" / ("day", "night")[number % 2] / f"{number}.png", 200 + number, (48, 40))
-    write_text(space.work / "translator.yaml", DOMAINS.replace("ROOT", str(space.work / "domains")))
+    translator_recipe(space.work / "translator.yaml", space.work / "domains")
     whole, taken = RunState.save, []
 
     def once(state: RunState, *arguments: Any, **options: Any) -> Any:
@@ -255,10 +236,10 @@ def make_training(space: Workspace) -> None:
         taken.append(whole(state, *arguments, **options))
         return taken[0]
 
-    RunState.save = once  # type: ignore[method-assign]
+    RunState.save = once  # type: ignore[method-assign]  # until it was taken once
     try:
         ended = run(TRAIN, space.work)
     finally:
-        RunState.save = whole  # type: ignore[method-assign]
+        RunState.save = whole  # type: ignore[method-assign]  # as it was
     if ended.code != 130 or not taken:
         raise RuntimeError(f"the training was not ended: {ended.said}")

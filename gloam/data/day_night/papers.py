@@ -8,6 +8,7 @@ from pathlib import Path
 
 from gloam.data.day_night.read import Paired, Unpaired, as_item, files_below, read_day_night, refuse_overlap
 from gloam.data.sources import ImageItem
+from gloam.data.sources.files import count
 from gloam.data.text import finite, listed_name, text_lines
 from gloam.errors import DataError
 
@@ -42,6 +43,7 @@ def read_transient(root: str | Path, above: float = NIGHT_SHARE) -> Paired:
             raise DataError(f"{notes / 'attributes.txt'}: has no line {name!r}")
     webcams: dict[str, tuple[list[ImageItem], list[ImageItem]]] = {}
     rows: dict[Path, str] = {}
+    left_out: dict[str, int] = {}
     table = notes / "annotations.tsv"
     for number, line in text_lines(table):
         name, *cells = line.split("\t")
@@ -58,10 +60,15 @@ def read_transient(root: str | Path, above: float = NIGHT_SHARE) -> Paired:
             night.append(item)
         elif share["daylight"] > above:
             day.append(item)
+        else:
+            count(left_out, "neither day nor night by its attributes")
+    alone = sum(len(day) + len(night) for day, night in webcams.values() if not (day and night))
+    if alone:
+        left_out["of a webcam without the other domain"] = alone
     pairs = tuple(itertools.chain.from_iterable(itertools.product(day, night) for day, night in webcams.values()))
     if not pairs:
         raise DataError(f"{table}: no webcam has day and night images above {above}")
-    return Paired(pairs, rows)
+    return Paired(pairs, rows, left_out)
 
 
 def read_aachen(root: str | Path, day: str | None = None, night: str | None = None) -> Unpaired:
@@ -78,6 +85,7 @@ def read_aachen(root: str | Path, day: str | None = None, night: str | None = No
     place = Path(root)
     images = place / "images_upright" if (place / "images_upright").is_dir() else place
     rows: dict[Path, str] = {}
+    left_out: dict[str, int] = {}
     found = []
     for given, names, folders in (
         (day, AACHEN_DAY, ("db", "query/day")),
@@ -93,13 +101,13 @@ def read_aachen(root: str | Path, day: str | None = None, night: str | None = No
         if not lists:
             present = [folder for folder in folders if (images / folder).is_dir()]
             for folder in present:
-                named = [as_item(f"{folder}/{name}", images) for name in files_below(images / folder)]
+                named = [as_item(f"{folder}/{name}", images) for name in files_below(images / folder, left_out)]
                 items.update({item.path: item for item in named})
         if not items:
             raise DataError(f"{images}: no images in {' or '.join(folders)}, and no list that names them")
         found.append(tuple(items.values()))
     refuse_overlap(found[0], found[1], rows)
-    return Unpaired(found[0], found[1], rows)
+    return Unpaired(found[0], found[1], rows, left_out)
 
 
 def read_robotcar(root: str | Path, camera: str = ROBOTCAR_CAMERA) -> Unpaired:
@@ -112,14 +120,16 @@ def read_robotcar(root: str | Path, camera: str = ROBOTCAR_CAMERA) -> Unpaired:
         DataError: no images of one of the domains.
     """
     place = Path(root) / "images" if (Path(root) / "images").is_dir() else Path(root)
+    left_out: dict[str, int] = {}
     found = []
     for conditions in (ROBOTCAR_DAY, ROBOTCAR_NIGHT):
         present = [f"{name}/{camera}" for name in conditions if (place / name / camera).is_dir()]
-        items = [as_item(f"{folder}/{name}", place) for folder in present for name in files_below(place / folder)]
+        names = [f"{folder}/{name}" for folder in present for name in files_below(place / folder, left_out)]
+        items = [as_item(name, place) for name in names]
         if not items:
             raise DataError(f"{place}: no images in any of {', '.join(f'{name}/{camera}/' for name in conditions)}")
         found.append(tuple(items))
-    return Unpaired(found[0], found[1])
+    return Unpaired(found[0], found[1], left_out=left_out)
 
 
 def read_sfm(day: str | Path, night: str | Path, root: str | Path) -> Unpaired:
@@ -139,7 +149,7 @@ def read_sfm(day: str | Path, night: str | Path, root: str | Path) -> Unpaired:
         tuple(ImageItem(item.name, by_id(item.path), item.problem) for item in items)
         for items in (found.day, found.night)
     ]
-    return Unpaired(moved[0], moved[1], rows)
+    return Unpaired(moved[0], moved[1], rows, found.left_out)
 
 
 def by_id(path: Path) -> Path:

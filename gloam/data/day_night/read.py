@@ -8,8 +8,8 @@ from pathlib import Path
 
 from gloam.data.images import decode_image, header_size
 from gloam.data.sources import ImageItem
-from gloam.data.sources.files import local_files
-from gloam.data.sources.items import is_beside
+from gloam.data.sources.files import count, local_files
+from gloam.data.sources.items import NO_IMAGE, is_beside
 from gloam.data.text import listed_name, plain_name, table_rows, text_lines
 from gloam.errors import DataError, ImageError
 from gloam.files import bad_name
@@ -25,11 +25,13 @@ class Unpaired:
     Attributes:
         day, night: the images, in a fixed order.
         rows: of images that a file lists, by path: ``list.txt:12``; for messages.
+        left_out: how much of the folders is not used, by the reason.
     """
 
     day: tuple[ImageItem, ...]
     night: tuple[ImageItem, ...]
     rows: Mapping[Path, str] = field(default_factory=dict)
+    left_out: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -38,16 +40,17 @@ class Paired:
 
     Attributes:
         pairs: (day, night), in a fixed order; an image may be in several.
-        rows: as in :class:`Unpaired`.
+        rows, left_out: as in :class:`Unpaired`.
     """
 
     pairs: tuple[tuple[ImageItem, ImageItem], ...]
     rows: Mapping[Path, str] = field(default_factory=dict)
+    left_out: Mapping[str, int] = field(default_factory=dict)
 
     def unpaired(self) -> Unpaired:
         """Every image once."""
         day, night = ({pair[side].path: pair[side] for pair in self.pairs} for side in (0, 1))
-        return Unpaired(tuple(day.values()), tuple(night.values()), self.rows)
+        return Unpaired(tuple(day.values()), tuple(night.values()), self.rows, self.left_out)
 
 
 def read_folders(root: str | Path, groups: Sequence[str] = ()) -> Unpaired:
@@ -61,7 +64,8 @@ def read_folders(root: str | Path, groups: Sequence[str] = ()) -> Unpaired:
         DataError: no such folder or group, or no images of one of the domains.
     """
     place = Path(root)
-    names = files_below(place)
+    left_out: dict[str, int] = {}
+    names = files_below(place, left_out)
     if groups:
         known = {name.split("/")[0] for name in names}
         for group in groups:
@@ -71,7 +75,9 @@ def read_folders(root: str | Path, groups: Sequence[str] = ()) -> Unpaired:
     for words in FOLDER_NAMES:
         day, night = (tuple(as_item(n, place) for n in names if word in n.split("/")[:-1]) for word in words)
         if day and night:
-            return Unpaired(day, night)
+            if elsewhere := len(names) - len(day) - len(night):
+                left_out[f"in no folder {words[0]}/ or {words[1]}/"] = elsewhere
+            return Unpaired(day, night, left_out=left_out)
     wanted = " or ".join("/ and ".join(words) + "/" for words in FOLDER_NAMES)
     raise DataError(f"{place}: no images of both domains; expected folders {wanted}")
 
@@ -89,16 +95,17 @@ def read_day_night(day: str | Path, night: str | Path, root: str | Path | None =
     """
     found = []
     rows: dict[Path, str] = {}
+    left_out: dict[str, int] = {}
     for source in (Path(day), Path(night)):
         if source.is_dir():
-            items = [as_item(name, source) for name in files_below(source)]
+            items = [as_item(name, source) for name in files_below(source, left_out)]
         else:
             items = read_list(source, Path(root) if root is not None else source.parent, rows)
         if not items:
             raise DataError(f"{source}: no images found")
         found.append(tuple(items))
     refuse_overlap(found[0], found[1], rows)
-    return Unpaired(found[0], found[1], rows)
+    return Unpaired(found[0], found[1], rows, left_out)
 
 
 def read_list(path: Path, root: Path, rows: dict[Path, str]) -> list[ImageItem]:
@@ -129,10 +136,11 @@ def read_paired_folders(root: str | Path) -> Paired:
     else:
         wanted = " or ".join("/ and ".join(words) + "/" for words in FOLDER_NAMES)
         raise DataError(f"{place}: no folders of pairs; expected {wanted}")
+    left_out: dict[str, int] = {}
     stems: list[dict[str, str]] = []
     for word in words:
         stems.append({})
-        for name in files_below(place / word):
+        for name in files_below(place / word, left_out):
             stem = name.rpartition(".")[0] or name
             if stem in stems[-1]:
                 raise DataError(f"{place / word}: {stems[-1][stem]} and {name} have the same stem; remove one")
@@ -144,7 +152,8 @@ def read_paired_folders(root: str | Path) -> Paired:
     if not stems[0]:
         raise DataError(f"{place}: no images found")
     first, second = place / words[0], place / words[1]
-    return Paired(tuple((as_item(stems[0][s], first), as_item(stems[1][s], second)) for s in sorted(stems[0])))
+    pairs = tuple((as_item(stems[0][s], first), as_item(stems[1][s], second)) for s in sorted(stems[0]))
+    return Paired(pairs, left_out=left_out)
 
 
 def read_paired_csv(path: str | Path, root: str | Path | None = None) -> Paired:
@@ -230,9 +239,12 @@ def refuse_overlap(day: Sequence[ImageItem], night: Sequence[ImageItem], rows: M
             raise DataError(f"{where}: {item.name} is in both domains ({len(both)} such images); remove it from one")
 
 
-def files_below(folder: Path) -> list[str]:
+def files_below(folder: Path, left_out: dict[str, int]) -> list[str]:
     """Relative posix names of the files below a folder and what it links to, sorted; hidden ones are left out, and
     those that are no images by their name.
+
+    Args:
+        left_out: where the number of those that are left out is added, but for hidden ones, by the reason.
 
     Raises:
         DataError: no such folder, or it cannot be read.
@@ -240,7 +252,13 @@ def files_below(folder: Path) -> list[str]:
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder")
     try:
-        return [name for name in local_files.below(str(folder)) if not is_beside(name)]
+        names = []
+        for name in local_files.below(str(folder), left_out):
+            if is_beside(name):
+                count(left_out, NO_IMAGE)
+            else:
+                names.append(name)
+        return names
     except OSError as error:
         raise DataError(f"{error.filename}: the folder cannot be read ({error.strerror})") from error
 

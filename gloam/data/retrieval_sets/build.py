@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from gloam.data.retrieval_sets.check import counts, describe_set
 from gloam.data.retrieval_sets.native import hold_out_clusters, write_native
 from gloam.data.retrieval_sets.sets import read_retrieval_set
+from gloam.data.sources.items import counts_left_out
 from gloam.data.text import table_rows
 from gloam.errors import DataError, UsageError
 
@@ -37,22 +38,27 @@ class BuiltSet:
         kind: of the source.
         images_root: folder that names are relative to.
         sets: facts of each set by its name, see :func:`gloam.data.retrieval_sets.check.describe_set`.
+        left_out: how much of the source is in no set, by the reason.
     """
 
     path: Path
     kind: str
     images_root: Path
     sets: Mapping[str, Mapping[str, Any]]
+    left_out: Mapping[str, int] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
         sets = {name: dict(facts) for name, facts in self.sets.items()}
-        return {"set": str(self.path), "kind": self.kind, "images_root": str(self.images_root), "sets": sets}
+        found = {"set": str(self.path), "kind": self.kind, "images_root": str(self.images_root), "sets": sets}
+        return found | ({"left_out": dict(self.left_out)} if self.left_out else {})
 
     def to_text(self) -> str:
         """A line for every set."""
         lines = [f"{self.path}: images below {self.images_root}"]
         lines += [counts(name, facts) for name, facts in self.sets.items()]
+        if left := counts_left_out(self.left_out):
+            lines.append(left)
         lines.append(f"next: gloam dataset check {self.path}")
         return "\n".join(lines)
 
@@ -99,7 +105,7 @@ def build_set(
     if validation is not None:
         sets = dict(zip(("train", "val"), hold_out_clusters(whole, validation), strict=True))
     root = write_native(output, sets)
-    return BuiltSet(output, kind, root, {name: describe_set(part) for name, part in sets.items()})
+    return BuiltSet(output, kind, root, {name: describe_set(part) for name, part in sets.items()}, whole.left_out)
 
 
 def kind_of(source: Path) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from gloam.data.day_night.read import as_item
-from gloam.data.retrieval_sets.pairing import SHOWN, Singles, number, pairs_within, settle_singles
+from gloam.data.retrieval_sets.pairing import SHOWN, Singles, dropped, number, pairs_within, settle_singles
 from gloam.data.retrieval_sets.sets import RetrievalSet
 from gloam.data.text import table_rows
 from gloam.errors import DataError
@@ -39,6 +39,7 @@ def read_landmarks(
     ]
     if bad:
         raise DataError(f"{table}: {len(bad)} bad rows: {'; '.join(bad[:SHOWN])}; correct the table")
+    listed = len(rows)
     kept = settle_singles([label for *_, label in rows], [name for _, name, _ in rows], singles, str(table))
     rows = [rows[row] for row in kept]
     if not rows:
@@ -48,7 +49,9 @@ def read_landmarks(
     names = [f"{name}.jpg" if flat else "/".join((*name[:3], f"{name}.jpg")) for _, name, _ in rows]
     clusters = number([label for *_, label in rows])
     queries, positives = pairs_within(clusters, pairs_per_image, seed)
-    return RetrievalSet(tuple(as_item(name, root) for name in names), np.asarray(clusters), queries, positives)
+    items = tuple(as_item(name, root) for name in names)
+    left_out = dropped(listed - len(rows))
+    return RetrievalSet(items, np.asarray(clusters), queries, positives, left_out=left_out)
 
 
 def _rows(table: Path) -> list[tuple[int, str, str]]:

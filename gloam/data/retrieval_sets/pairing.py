@@ -16,6 +16,11 @@ Singles = Literal["refuse", "keep", "drop"]
 SHOWN = 5  # bad entries that a message names
 
 
+def dropped(singles: int) -> dict[str, int]:
+    """What a set says that it left out: so many images, each alone in its cluster."""
+    return {"alone in its cluster": singles} if singles else {}
+
+
 def pairs_within(clusters: Indices, pairs_per_image: int = 2, seed: int = 0) -> tuple[Indices, Indices]:
     """Every image with up to ``pairs_per_image`` others of its cluster, drawn without replacement.
 

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from gloam.data.day_night.read import as_item, files_below
 from gloam.data.pairs import read_pairs
-from gloam.data.retrieval_sets.pairing import SHOWN, Singles, components, number, pairs_within, settle_singles
+from gloam.data.retrieval_sets.pairing import (
+    SHOWN,
+    Singles,
+    components,
+    dropped,
+    number,
+    pairs_within,
+    settle_singles,
+)
 from gloam.data.retrieval_sets.sets import RetrievalSet
 from gloam.data.sources import IMAGE_SUFFIXES, ImageItem
+from gloam.data.sources.items import NO_IMAGE
 from gloam.data.text import plain_name, table_rows
 from gloam.errors import DataError
 from gloam.files import bad_name
@@ -20,7 +30,7 @@ def read_places(path: str | Path, pairs_per_image: int = 2, singles: Singles = "
     """A folder whose folders are places: ``PLACE/image.jpg`` or ``PLACE/CONDITION/image.jpg``.
 
     Args:
-        path: the folder; hidden files and files that are no images by their suffix are left out.
+        path: the folder; hidden files and files that are no images by their suffix are left out, the latter counted.
         pairs_per_image: pairs that an image is the query of; positives are drawn from its place.
         singles: places of one image: ``refuse``, ``keep`` (as negatives) or ``drop``.
         seed: of the draw.
@@ -29,7 +39,11 @@ def read_places(path: str | Path, pairs_per_image: int = 2, singles: Singles = "
         DataError: no folders with images, images outside them, or places of one image; the first are named.
     """
     root = Path(path)
-    names = [name for name in files_below(root) if Path(name).suffix.lower() in IMAGE_SUFFIXES]
+    left_out: dict[str, int] = {}
+    below = files_below(root, left_out)
+    names = [name for name in below if Path(name).suffix.lower() in IMAGE_SUFFIXES]
+    if len(names) < len(below):
+        left_out[NO_IMAGE] = left_out.get(NO_IMAGE, 0) + len(below) - len(names)
     outside = [name for name in names if "/" not in name]
     if outside:
         raise DataError(
@@ -38,7 +52,9 @@ def read_places(path: str | Path, pairs_per_image: int = 2, singles: Singles = "
         )
     parts = [name.split("/") for name in names]
     conditions = [part[1] for part in parts] if parts and all(len(part) == 3 for part in parts) else None
-    return _from_labels(root, names, [part[0] for part in parts], conditions, pairs_per_image, singles, seed, str(root))
+    labels = [part[0] for part in parts]
+    found = _from_labels(root, names, labels, conditions, pairs_per_image, singles, seed, str(root))
+    return replace(found, left_out={**left_out, **found.left_out})
 
 
 def read_cluster_csv(
@@ -134,4 +150,4 @@ def _from_labels(
         raise DataError(f"{where}: no cluster has two images, so there are no pairs")
     items: tuple[ImageItem, ...] = tuple(as_item(names[row], root) for row in rows)
     kept = None if conditions is None else tuple(conditions[row] for row in rows)
-    return RetrievalSet(items, clusters, queries, positives, kept)
+    return RetrievalSet(items, clusters, queries, positives, kept, left_out=dropped(len(labels) - len(rows)))

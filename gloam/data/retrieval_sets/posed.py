@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -63,7 +64,7 @@ def read_kapture(
             raise UsageError(f"{name} {value}: must be a number above 0")
     scenes = [read_scene(root, need_poses=positives == "distance" or side is not None) for root in roots]
     worlds = [scenes] if one_world else [[scene] for scene in scenes]
-    parts = []
+    parts, between = [], 0
     for world in worlds:
         items = [ImageItem(_name(s, name, roots), s.image_path(name)) for s in world for name in s.names]
         conditions = _conditions(world)
@@ -76,7 +77,10 @@ def read_kapture(
         queries, partners = choose_pairs(first[same], second[same], pairs_per_image, seed)
         whole = RetrievalSet(tuple(items), clusters, queries, partners, conditions)
         parts.append(whole.part(np.flatnonzero(clusters >= 0)))
+        between += int((clusters < 0).sum())
     found = join_sets(parts)
+    if between:
+        found = replace(found, left_out={"in a gap between blocks": between})
     if not len(found.queries):
         advice = "raise distance or heading" if positives == "distance" else "lower shared_points"
         raise DataError(f"{roots[0]}: no two images are positives of each other; {advice}")

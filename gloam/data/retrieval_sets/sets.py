@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import importlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -48,6 +48,7 @@ class RetrievalSet:
         positives: index of each pair's positive, int64 ``[q]``.
         conditions: of each image, such as ``day``; None where the source does not say.
         pixels: decoded images, uint8 RGB ``[h, w, 3]`` each, where they are in memory; None where they are in files.
+        left_out: how much of the source is no part of the set, by the reason; for reports.
 
     Raises:
         DataError: lengths that differ, indices out of range, or values that are not whole numbers.
@@ -59,6 +60,7 @@ class RetrievalSet:
     positives: Indices
     conditions: tuple[str, ...] | None = None
     pixels: tuple[Pixels, ...] | None = None
+    left_out: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         count = len(self.images)

@@ -91,7 +91,14 @@ def _conditions(cids: list[str], day: str | Path | None, night: str | Path | Non
     if day is None and night is None:
         return None
     label: dict[str, str] = {}
+    known = {cid.rpartition("/")[2] for cid in cids}
     for condition, path in (("day", day), ("night", night)):
-        for _, line in text_lines(Path(path)) if path is not None else ():
-            label[listed_name(line).rpartition("/")[2]] = condition
+        if path is None:
+            continue
+        listed = {listed_name(line).rpartition("/")[2]: number for number, line in text_lines(Path(path))}
+        if known.isdisjoint(listed):
+            raise DataError(f"{path}: names none of the set's {len(cids)} images; is it another set's list?")
+        for name, number in listed.items():
+            if label.setdefault(name, condition) != condition:
+                raise DataError(f"{path}:{number}: {name} is in the list of the day, too; remove it from one")
     return tuple(label.get(cid.rpartition("/")[2], "unknown") for cid in cids)

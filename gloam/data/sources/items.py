@@ -259,7 +259,12 @@ def make_item(name: str, path: Path, origin: Origin | None = None) -> ImageItem:
 
 def said_left_out(items: Sequence[ImageItem]) -> str | None:
     """One line for a summary: what a source holds beside its images, or None where nothing was left out."""
-    found = sorted(items.left_out.items()) if isinstance(items, ImageList) else []
+    return counts_left_out(items.left_out if isinstance(items, ImageList) else {})
+
+
+def counts_left_out(counts: Mapping[str, int]) -> str | None:
+    """:func:`said_left_out` of counts by the reason."""
+    found = sorted(counts.items())
     return f"left out: {', '.join(f'{number} x {reason}' for reason, number in found)}" if found else None
 
 

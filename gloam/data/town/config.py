@@ -10,7 +10,8 @@ from gloam.errors import UsageError
 from gloam.files import sha256_json
 
 CONDITIONS = ("day", "dusk", "night", "night-rain")
-REVISION = 2  # raised whenever the same config renders other pixels, so that old folders are refused, not mixed
+LOOKS = (1,)  # how a town is built and photographed; each renders the same bytes for ever
+REVISION = 2  # of look 1: raised whenever the same config renders other pixels, so that old folders are refused
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class TownConfig:
         texels: texture resolution, texels per metre; 64 is one texel per pixel at 6.6 m.
         depth: also write a depth map beside each image.
         jpeg_quality: 1 to 100.
+        look: one of :data:`LOOKS`.
     """
 
     seed: int = 7
@@ -41,6 +43,7 @@ class TownConfig:
     texels: int = 64
     depth: bool = False
     jpeg_quality: int = 95
+    look: int = 1
 
     def __post_init__(self) -> None:
         """Refuse values that give no town.
@@ -49,6 +52,7 @@ class TownConfig:
             UsageError: naming the value and what it may be.
         """
         checks = (
+            (self.look in LOOKS, f"look {self.look}: choose from {', '.join(map(str, LOOKS))}"),
             (self.seed >= 0, f"seed {self.seed}: must be 0 or larger"),
             (30 <= self.length <= 1000, f"length {self.length}: must be 30 to 1000 metres"),
             (
@@ -78,4 +82,7 @@ class TownConfig:
 
     def content_hash(self) -> str:
         """Hex sha256 over the config and the renderer's revision: equal hashes, equal pixels."""
-        return sha256_json({"config": self.as_json(), "revision": REVISION})
+        config = self.as_json()
+        if self.look == 1:
+            del config["look"]  # folders from before looks had numbers are of look 1
+        return sha256_json({"config": config, "revision": REVISION})

@@ -133,11 +133,22 @@ def claim(root: Path, config: TownConfig) -> None:
             found = read_json(path)
         except (OSError, ValueError) as error:
             raise StoreError(f"{path}: cannot be read ({error}); delete the folder to render the town again") from error
+        look = _look_of(found)
+        if look is not None and look != config.look:
+            raise StoreError(
+                f"{root}: holds a town of look {look}, not {config.look}; choose another folder or give --look {look}"
+            )
         if not isinstance(found, dict) or found.get("content_hash") != card["content_hash"]:
             raise StoreError(
                 f"{root}: holds a town of another config; choose another folder or delete it ({path} says which)"
             )
     write_json(path, card)
+
+
+def _look_of(card: Any) -> Any:
+    """The look that a ``town.json`` states; 1 where it was written before looks had numbers, None where it is none."""
+    config = card.get("config") if isinstance(card, dict) else None
+    return config.get("look", 1) if isinstance(config, dict) else None
 
 
 def image_path(root: Path, shot: Shot) -> Path:

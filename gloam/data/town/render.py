@@ -56,6 +56,7 @@ class RenderedTown:
         town = self.town
         return {
             "folder": str(town.folder),
+            "look": town.config.look,
             "content_hash": town.config.content_hash(),
             "mapping_images": len(town.mapping.records),
             "query_images": {condition: len(names) for condition, names in town.conditions.items()},
@@ -71,7 +72,7 @@ class RenderedTown:
         queries = ", ".join(f"{len(names)} {condition}" for condition, names in town.conditions.items())
         return (
             f"{town.folder}: {len(town.mapping.records)} mapping images, queries: {queries}\n"
-            f"{town.rendered} rendered, {town.reused} reused, {self.seconds:.1f} s"
+            f"look {town.config.look}, {town.rendered} rendered, {town.reused} reused, {self.seconds:.1f} s"
         )
 
 

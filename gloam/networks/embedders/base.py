@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -19,6 +20,12 @@ def l2_normalize(x: Tensor, eps: float = 1e-6) -> Tensor:
     """``x / (||x|| + eps)`` along the last axis, as cirtorch defines it."""
     norm: Tensor = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
     return x / (norm + eps)
+
+
+def _by_channel(values: tuple[float, ...]) -> tuple[float, ...]:
+    if len(values) != 3:
+        raise ValueError(f"{tuple(values)} are not three values, one a channel")
+    return tuple(values)
 
 
 class FastModule(nn.Module):
@@ -51,7 +58,9 @@ class EmbedderNetwork(nn.Module):
         self.name = name
         self.options = options
         self.dimension = int(dimension)
-        self.mean, self.std = tuple(mean), tuple(std)
+        self.mean, self.std = _by_channel(mean), _by_channel(std)
+        if not all(math.isfinite(m) and math.isfinite(s) and s > 0 for m, s in zip(self.mean, self.std, strict=True)):
+            raise ValueError(f"a mean of {self.mean} and a deviation of {self.std} do not normalise an image")
         self.scales: tuple[float, ...] = (1.0,)
         self.whitening: dict[str, str] | None = None
         self.photometric = Photometric()

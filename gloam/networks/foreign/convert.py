@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gloam.errors import IncompatibleError, UsageError, require
+from gloam.runtime.descriptors.whitening import Whitening, WrittenWhitening
 
 if TYPE_CHECKING:
     from gloam.networks.foreign.read import Imported
-    from gloam.runtime.descriptors.whitening import Whitening
 
 
 @dataclass(frozen=True)
@@ -96,21 +96,8 @@ class ImportedFile:
 
 
 @dataclass(frozen=True)
-class ImportedWhitening:
-    """A whitening that was written."""
-
-    path: Path
-    whitening: Whitening
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-ready."""
-        found = self.whitening
-        return {
-            "whitening": str(self.path),
-            "input_dimension": found.input_dimension,
-            "dimension": found.dimension,
-            "sha256": found.sha256,
-        }
+class ImportedWhitening(WrittenWhitening):
+    """A whitening from elsewhere."""
 
     def __str__(self) -> str:
         """Lines for people."""

@@ -28,7 +28,8 @@ from gloam.runtime.bulk.metrics import served_metrics
 from gloam.runtime.bulk.resume import Resuming, look_again
 from gloam.runtime.bulk.stages import Queues, RunSummary, worker_threads
 from gloam.runtime.descriptors.reading import INPUT_RULE
-from gloam.runtime.descriptors.store import OK, Job, Row, ShardWriter
+from gloam.runtime.descriptors.shard_writer import ShardWriter
+from gloam.runtime.descriptors.store import OK, Job, Row
 from gloam.runtime.models.embedder import Embedder
 from gloam.runtime.output_folder import EarlierImage, SourceStamps, names_sha256
 

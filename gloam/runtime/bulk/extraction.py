@@ -19,7 +19,7 @@ from gloam.runtime.bulk.extract import WHOLE, ExtractOptions, ExtractSummary, Pa
 from gloam.runtime.bulk.ray_cluster import Cluster, import_ray
 from gloam.runtime.bulk.ray_run import RaySummary, extract_on_ray
 from gloam.runtime.descriptors.reading import stated_rule
-from gloam.runtime.descriptors.store import ShardWriter
+from gloam.runtime.descriptors.shard_writer import ShardWriter
 from gloam.runtime.models.embedder import Embedder
 from gloam.runtime.models.translator import load_translator
 from gloam.runtime.output_folder import refuse_nesting

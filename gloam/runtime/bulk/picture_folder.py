@@ -36,6 +36,7 @@ from gloam.runtime.output_folder import (
     MANIFEST,
     EarlierImage,
     failures_csv,
+    names_sha256,
     occupied,
     refuse_another,
     remove,
@@ -67,8 +68,8 @@ class PictureFolder:
     Args:
         folder: of the run.
         job: what decides a picture's bytes beside its source: the model's fingerprint and the options.
-        items: the sources.
-        grow: remove pictures whose sources are no longer among them.
+        items: the sources; the manifest's job states their list.
+        grow: go on with other sources than the folder was begun with; pictures of those that are gone are removed.
 
     Attributes:
         folder, images: of the run, and of its pictures.
@@ -76,7 +77,7 @@ class PictureFolder:
 
     Raises:
         IncompatibleError: the folder holds pictures of another job, the message names what differs; or, without
-            ``grow``, of images that are no longer there.
+            ``grow``, of other images. Folders of before do not state their list: only removed images are refused.
         StoreError: the folder holds something else, or cannot be written.
     """
 
@@ -85,7 +86,8 @@ class PictureFolder:
     ) -> None:
         self.folder = Path(folder)
         self.images = self.folder / "images"
-        self.job = json.loads(json.dumps(job, sort_keys=True))
+        listed = {"images_sha256": names_sha256(items)}
+        self.job = json.loads(json.dumps({**job, **listed}, sort_keys=True))
         self.damaged: list[str] = []
         self._known: dict[str, Picture] = {}
         self._failed: frozenset[str] = frozenset()
@@ -95,7 +97,9 @@ class PictureFolder:
             self.begin()
             return
         found = _read_manifest(self.folder / MANIFEST)
-        refuse_another(self.folder, found.job, self.job, "pictures")
+        if found.job.keys().isdisjoint(listed):
+            del self.job["images_sha256"]
+        refuse_another(self.folder, found.job, self.job, "pictures", grow=True)
         self._known = {picture.image: picture for picture in (*found.images, *self._read_journal())}
         self._failed = self._read_failures()
         removed = self._known.keys() - {item.name for item in items} if self._known else set()
@@ -105,6 +109,7 @@ class PictureFolder:
                 "first: they were removed or renamed; add --grow to remove their pictures, too, or choose another "
                 "output folder"
             )
+        refuse_another(self.folder, found.job, self.job, "pictures", grow=grow)
 
     def __enter__(self) -> PictureFolder:
         return self

@@ -117,8 +117,8 @@ def run_images(
         folder: of the run; must not hold the sources. Pictures are files below its ``images``.
         options: size and format.
         tar_size: write tar shards into the folder instead, each the pictures of so many sources.
-        grow: go on with other sources than an earlier run had. A folder takes more of them in any case, and loses the
-            pictures of those that are gone; tars that hold the same ones are kept.
+        grow: go on with other sources than an earlier run had: pictures, and tars, of the same ones are kept, those of
+            sources that are gone go.
         verify_sources: read every source again, also where size, time and number of its file say that it is unchanged.
             Those of a folder of pictures always are.
         threads: that decode, and that encode and write; all cores by default.

@@ -29,7 +29,8 @@ from gloam.runtime.bulk.ray_cluster import Cluster, closed, connected, one_line_
 from gloam.runtime.bulk.ray_worker import ShardReport, ShardWorker, Start, Work, look, readable
 from gloam.runtime.bulk.resume import Resuming
 from gloam.runtime.bulk.stages import Queues, worker_threads
-from gloam.runtime.descriptors.store import Job, ShardWriter
+from gloam.runtime.descriptors.shard_writer import ShardWriter
+from gloam.runtime.descriptors.store import Job
 from gloam.runtime.models.embedder import Embedder
 from gloam.runtime.output_folder import names_sha256
 

@@ -17,7 +17,8 @@ from gloam.data.sources import ImageItem
 from gloam.errors import ClusterError, DataError, GloamError, ImageError, IncompatibleError, StoreError
 from gloam.runtime.bulk.extract import ExtractOptions, ExtractSummary, ShardMaker, make_job
 from gloam.runtime.bulk.ray_cluster import import_ray
-from gloam.runtime.descriptors.store import Job, ShardWriter
+from gloam.runtime.descriptors.shard_writer import ShardWriter
+from gloam.runtime.descriptors.store import Job
 from gloam.runtime.models.embedder import Embedder
 
 TRIES = 5  # workers that one shard may cost

@@ -18,7 +18,6 @@ from gloam.heartbeat import Heartbeat, to_stderr
 from gloam.runtime.bulk.stages import Queues, RunSummary, read_ahead
 from gloam.runtime.output_folder import EarlierImage, SourceStamps
 
-SETTLED = 2_000_000_000  # ns: a file system may not tell two changes apart that are closer
 CHUNK = 64  # images that a thread looks at in a row
 
 
@@ -146,7 +145,7 @@ def lost(item: ImageItem, reason: str) -> IncompatibleError:
 def _settled(item: ImageItem, text: str, noted_ns: int) -> bool:
     """Whether an image's stamp is the noted one, and cannot hide a later change."""
     stamp = item.stamp() if text else None
-    return stamp is not None and stamp.text == text and stamp.changed_ns + SETTLED <= noted_ns
+    return stamp is not None and stamp.holds(text, noted_ns)
 
 
 def _same(

@@ -169,6 +169,24 @@ class Whitening:
         return sha256_json([self.sha256, dict(self.provenance)])
 
 
+@dataclass(frozen=True)
+class WrittenWhitening:
+    """A whitening and the file that it was written to."""
+
+    path: Path
+    whitening: Whitening
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready."""
+        found = self.whitening
+        return {
+            "whitening": str(self.path),
+            "input_dimension": found.input_dimension,
+            "dimension": found.dimension,
+            "sha256": found.sha256,
+        }
+
+
 def _known_suffix(path: str | Path) -> Path:
     file = Path(path)
     if file.suffix not in SUFFIXES:

@@ -84,7 +84,10 @@ class SiftFeatures:
             grey = cv2.resize(grey, size, interpolation=cv2.INTER_AREA)
         else:
             ratio = np.ones(2, np.float32)
-        sift = cv2.SIFT.create(nfeatures=self.max_keypoints, contrastThreshold=self.contrast_threshold)
+        # By default OpenCV doubles the image about its corner: keypoints a quarter of a pixel to the lower right.
+        sift = cv2.SIFT.create(
+            nfeatures=self.max_keypoints, contrastThreshold=self.contrast_threshold, enable_precise_upscale=True
+        )
         keypoints, descriptors = sift.detectAndCompute(grey, None)
         if descriptors is None:
             return LocalFeatures(np.zeros((0, 2), np.float32), np.zeros((0, 128), np.float32))
@@ -100,7 +103,9 @@ class SiftFeatures:
         path = scene.image_path(name)
         if not path.is_file():
             raise DataError(f"{path}: the image is missing")
-        return sha256_json(["sift, stored frame, plain", STEP, vars(self), cv2.__version__, sha256_file(path)])
+        return sha256_json(
+            ["sift, stored frame, plain, unbiased", STEP, vars(self), cv2.__version__, sha256_file(path)]
+        )
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import numpy as np
 
 from gloam.data.retrieval_sets.sets import RetrievalSet, read_retrieval_set
 from gloam.data.sources import ImageItem
+from gloam.data.sources.items import counts_left_out
 from gloam.data.town.config import REVISION
 from gloam.files import sha256_json
 from gloam.heartbeat import Say
@@ -24,7 +25,7 @@ def open_set(source: Mapping[str, Any], views: str | Path | None = None, say: Sa
     Args:
         source: ``kind`` (``json`` by default) and the arguments of its reader.
         views: folder that keeps rendered streets, to be shared by runs; None keeps none.
-        say: gets a line where streets are rendered.
+        say: gets a line where streets are rendered, or where a folder holds more than images.
 
     Raises:
         UsageError: an unknown kind, or arguments that its reader does not take.
@@ -34,7 +35,10 @@ def open_set(source: Mapping[str, Any], views: str | Path | None = None, say: Sa
     where = dict(source)
     kind = str(where.pop("kind", "json"))
     if kind != "town" or not where.get("seeds") or views is None:
-        return read_retrieval_set(kind, **where)
+        found = read_retrieval_set(kind, **where)
+        if say is not None and (left := counts_left_out(found.left_out)):
+            say(f"{where.get('path', kind)}: {left}")
+        return found
     path = Path(views) / f"views-{sha256_json([where, REVISION])[:16]}.npz"
     kept = read_arrays(path)
     if kept is None:

@@ -27,8 +27,9 @@ from gloam.training.embedders.config import MetricConfig
 from gloam.training.embedders.epochs import MetricRun
 from gloam.training.embedders.nights import NightCache
 from gloam.training.embedders.tuples.images import TupleImages
+from gloam.training.run_contents import RunContents
 from gloam.training.run_record import RunRecord
-from gloam.training.run_state import RunState
+from gloam.training.run_state import RunState, has_state
 
 WEIGHTS_FILE = "embedder.safetensors"
 NIGHTS_FOLDER = "nights"
@@ -135,14 +136,16 @@ def train_metric(
     place = Path(folder)
     cache = NightCache(night, nights if nights is not None else place / NIGHTS_FOLDER) if night is not None else None
     sets = [train] if real is None else [train, real]
+    contents = RunContents(place, say)
     identity = {
         "config": config.trajectory(),
-        "train": train.identity(),
-        "validation": validation.identity(),
-        "real": real.identity() if real is not None else None,
+        "train": _identity(train, contents),
+        "validation": _identity(validation, contents),
+        "real": _identity(real, contents) if real is not None else None,
         "night": night.fingerprint if night is not None and config.night.active else None,
         "weights": weights_sha256(model.state_dict()),
     }
+    contents.note(has_state(place))
     photometric = Photometric(config.photometric, clip=config.clahe_clip, grid=config.clahe_grid)
     if config.photometric == "none":
         photometric = Photometric()
@@ -219,6 +222,13 @@ def initial_model(config: MetricConfig, weights: str | Path | None = None) -> Em
             raise UsageError(f"{weights}: holds {model.name}, the recipe trains {config.network}; set network to it")
         return model
     return load_checkpoint(weights, config.network, **config.network_options).model
+
+
+def _identity(part: RetrievalSet, contents: RunContents) -> dict[str, Any]:
+    """Of a set, and of what its files hold."""
+    if part.pixels is not None:
+        return part.identity()
+    return {**part.identity(), "contents": contents.sha256(item.path for item in part.images)}
 
 
 def _check(

@@ -19,7 +19,7 @@ from gloam.data.pairs import read_pairs
 from gloam.data.retrieval_sets.sets import read_retrieval_set
 from gloam.errors import DataError, UsageError
 from gloam.runtime.descriptors.store import DescriptorStore
-from gloam.runtime.descriptors.whitening import SUFFIXES, Whitening
+from gloam.runtime.descriptors.whitening import SUFFIXES, Whitening, WrittenWhitening
 
 Descriptors = npt.NDArray[np.floating]
 Matrix = npt.NDArray[np.float64]
@@ -67,23 +67,14 @@ class WhiteningRequest:
 
 
 @dataclass(frozen=True)
-class LearnedWhitening:
-    """A whitening that was written."""
-
-    path: Path
-    whitening: Whitening
+class LearnedWhitening(WrittenWhitening):
+    """A whitening from a store."""
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready."""
         found = self.whitening
-        return {
-            "whitening": str(self.path),
-            "sha256": found.sha256,
-            "kind": found.name,
-            "input_dimension": found.input_dimension,
-            "dimension": found.dimension,
-            **{key: value for key, value in found.provenance.items() if key in ("images", "pairs", "space")},
-        }
+        learned = {key: value for key, value in found.provenance.items() if key in ("images", "pairs", "space")}
+        return {**super().to_dict(), "kind": found.name, **learned}
 
     def __str__(self) -> str:
         """A line for people."""

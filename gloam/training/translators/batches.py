@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +23,16 @@ from gloam.data.day_night.read import (
     Paired,
     Unpaired,
     check_images,
+    files_below,
     read_day_night,
     read_folders,
     read_paired_csv,
     read_paired_folders,
 )
+from gloam.data.sources.items import counts_left_out
 from gloam.errors import DataError, UsageError
+from gloam.heartbeat import Say
+from gloam.training.run_contents import RunContents
 from gloam.training.translators.data_config import DataConfig
 from gloam.training.translators.image_banks import ArrayBank, Bank, FileBank, hold_out, hold_out_pairs, town_banks
 
@@ -154,13 +159,22 @@ class Pool:
         return {"day": self.day.identity(), "night": self.night.identity(), "items": self.items}
 
 
-def open_batches(config: DataConfig, batch: int, seed: int, folder: Path | None = None) -> DomainBatches:
+def open_batches(
+    config: DataConfig,
+    batch: int,
+    seed: int,
+    folder: Path | None = None,
+    contents: RunContents | None = None,
+    say: Say | None = None,
+) -> DomainBatches:
     """Find, check and split the images, or render them.
 
     Args:
         batch: images of each domain per optimiser step, over all processes.
         seed: of sampling and crops.
         folder: where rendered town views are kept; None renders them at every call.
+        contents: of the run, by which images in files are known again.
+        say: gets a line where folders hold more than images.
 
     Raises:
         UsageError: an impossible batch or seed.
@@ -174,7 +188,7 @@ def open_batches(config: DataConfig, batch: int, seed: int, folder: Path | None 
     elif config.kind == "idx":
         pools = _idx_pools(config)
     else:
-        pools = _file_pools(config)
+        pools = _file_pools(config, contents or RunContents(), say)
     return DomainBatches(config, pools[0], pools[1], batch, seed)
 
 
@@ -213,8 +227,10 @@ def _idx_pools(config: DataConfig) -> list[Pool]:
     return pools
 
 
-def _file_pools(config: DataConfig) -> list[Pool]:
+def _file_pools(config: DataConfig, contents: RunContents, say: Say | None) -> list[Pool]:
     found, apart = _read(config)
+    if say is not None and (left := counts_left_out(found.left_out)):
+        say(f"{config.root or config.day}: {left}")
     transform = config.make_transform()
     least = max(transform.least_side, 1)
     items = [found.unpaired() if isinstance(found, Paired) else found]
@@ -229,13 +245,8 @@ def _file_pools(config: DataConfig) -> list[Pool]:
                 decode=config.check == "decode",
             )
     room = (config.cache_mb << 20) // 2
-    banks = [
-        (
-            FileBank(part.day, config.channels, config.max_side, room),
-            FileBank(part.night, config.channels, config.max_side, room),
-        )
-        for part in items
-    ]
+    made = partial(FileBank, channels=config.channels, max_side=config.max_side, cache=room, contents=contents)
+    banks = [(made(part.day), made(part.night)) for part in items]
     day, night = banks[0]
     if isinstance(found, Paired):
         index = [{item.path: i for i, item in enumerate(side)} for side in (items[0].day, items[0].night)]
@@ -257,10 +268,8 @@ def _read(config: DataConfig) -> tuple[Unpaired | Paired, Unpaired | None]:
         apart = read_folders(place, config.held_out_groups) if config.held_out_groups else None
         groups = config.groups
         if not groups and config.held_out_groups and place.is_dir():
-            groups = tuple(
-                sorted({p.name for p in place.iterdir() if p.is_dir() and p.name[0] != "."} - {*config.held_out_groups})
-            )
-            groups = tuple(name for name in groups if any(file.is_file() for file in (place / name).rglob("*")))
+            known = {name.split("/")[0] for name in files_below(place, {}) if "/" in name}
+            groups = tuple(sorted(known - {*config.held_out_groups}))
         return read_folders(place, groups), apart
     if kind == "lists":
         return read_day_night(_path(day), _path(night), root), None

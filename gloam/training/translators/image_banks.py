@@ -19,6 +19,7 @@ from gloam.data.town.unpaired_views import render_unpaired
 from gloam.errors import DataError, ImageError
 from gloam.files import sha256_bytes, sha256_json
 from gloam.training.kept_arrays import read_arrays, write_arrays
+from gloam.training.run_contents import RunContents
 
 Pixels = npt.NDArray[np.uint8]
 Rows = npt.NDArray[np.int64]
@@ -73,12 +74,17 @@ class ArrayBank:
 class FileBank:
     """Images in files; decoded ones are kept until ``cache`` bytes are used.
 
+    Args:
+        contents: of the run, by which the images are known again.
+
     Which ones are kept does not change what a batch holds. Once full the cache stays as it is: images are drawn
     uniformly, so no choice of what to drop would hit more often.
     """
 
-    def __init__(self, items: Sequence[ImageItem], channels: int, max_side: int, cache: int) -> None:
-        self.items, self.channels, self.max_side = list(items), channels, max_side
+    def __init__(
+        self, items: Sequence[ImageItem], channels: int, max_side: int, cache: int, contents: RunContents
+    ) -> None:
+        self.items, self.channels, self.max_side, self.contents = list(items), channels, max_side, contents
         self.names = [item.name for item in items]
         self._room, self._kept = cache, dict[int, Pixels]()
 
@@ -106,15 +112,13 @@ class FileBank:
     def part(self, rows: Rows) -> FileBank:
         """Some of the images, with what memory is left shared out by their number."""
         share = self._room * len(rows) // max(len(self), 1)
-        return FileBank([self.items[row] for row in rows], self.channels, self.max_side, share)
+        return FileBank([self.items[row] for row in rows], self.channels, self.max_side, share, self.contents)
 
     def identity(self) -> dict[str, Any]:
-        """Count, and hash of names and file sizes."""
-        digest = hashlib.sha256()
-        for item in self.items:
-            size = item.path.stat().st_size if item.path.is_file() else -1
-            digest.update(f"{item.name}\0{size}\n".encode("utf-8", "surrogateescape"))
-        return {"images": len(self), "sha256": digest.hexdigest()}
+        """Count, and hash of names and contents."""
+        names = "".join(f"{name}\0" for name in self.names).encode("utf-8", "surrogateescape")
+        found = [sha256_bytes(names), self.contents.sha256(item.path for item in self.items)]
+        return {"images": len(self), "sha256": sha256_json(found)}
 
 
 def with_channels(image: Pixels, channels: int) -> Pixels:

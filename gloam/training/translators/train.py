@@ -14,7 +14,9 @@ from torch import Tensor
 from gloam.files import sha256_json
 from gloam.heartbeat import Say, to_stderr
 from gloam.networks.checkpoints import save_checkpoint
+from gloam.training.run_contents import RunContents
 from gloam.training.run_record import PACKAGES, RunRecord, installed
+from gloam.training.run_state import has_state
 from gloam.training.translators.batches import open_batches
 from gloam.training.translators.config import TranslatorConfig
 from gloam.training.translators.fabric import FabricEngine, launch, make_fabric
@@ -134,8 +136,11 @@ def _run(
     make, _ = TRAINERS[config.trainer]
     trainer = make(config.options, engine, config.seed)  # a wrong network is refused before minutes of rendering
     judge = embedder_judge(config.judge) if config.judge is not None and fabric.global_rank == 0 else None
-    with fabric.rank_zero_first():
-        batches = open_batches(config.data, config.batch, config.seed, views)  # the first process renders for all
+    with fabric.rank_zero_first():  # the first process renders, and reads what may have changed, for all
+        once = say if fabric.global_rank == 0 else None
+        contents = RunContents(folder, once)
+        batches = open_batches(config.data, config.batch, config.seed, views, contents, once)
+        contents.note(has_state(folder))
     loop = Loop(config, folder, fabric, engine, trainer, batches, clock, say, judge)
     end = loop.run()
     fabric.barrier()

@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 
 from gloam.cli import main
-from gloam.runtime.descriptors.store import Job, Row, ShardWriter
+from gloam.runtime.descriptors.shard_writer import ShardWriter
+from gloam.runtime.descriptors.store import Job, Row
 
 PACK = Path(os.environ.get("GLOAM_DATA", "absent")) / "gt_formats"
 needs_pack = pytest.mark.skipif(not PACK.is_dir(), reason="GLOAM_DATA names no folder with gt_formats")

@@ -5,7 +5,8 @@ import pytest
 
 from gloam.cli import main
 from gloam.networks.checkpoints import load_checkpoint
-from gloam.runtime.descriptors.store import Job, Row, ShardWriter
+from gloam.runtime.descriptors.shard_writer import ShardWriter
+from gloam.runtime.descriptors.store import Job, Row
 from gloam.runtime.descriptors.whitening import Whitening
 from gloam.training.embedders.whitening import learn_lw, learn_pca
 from tests.training.embedders.synthetic import pattern_views

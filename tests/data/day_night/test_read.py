@@ -46,6 +46,21 @@ def test_folders_at_any_depth_and_groups(tmp_path):
         read_folders(tmp_path, ["cam2"])
 
 
+def test_what_is_not_used_of_folders_is_counted(tmp_path):
+    touch(tmp_path, "a/day/1.jpg", "a/day/notes.txt", "a/night/1.jpg", "a/night/Thumbs.db", "a/dusk/2.jpg", "b/3.jpg")
+    (tmp_path / "a/again").symlink_to(tmp_path / "a/day")
+    loops, beside = {"linked folder that leads back or is listed already": 1}, {"not an image": 2}
+    assert read_folders(tmp_path).left_out == {**beside, **loops, "in no folder day/ or night/": 2}
+    assert read_folders(tmp_path, ["a"]).left_out["in no folder day/ or night/"] == 1
+    assert read_day_night(tmp_path / "a/day", tmp_path / "a/night").left_out == beside
+    found = read_paired_folders(tmp_path / "a")
+    assert found.left_out == found.unpaired().left_out == beside
+    touch(tmp_path, "r/dusk/rear/1.jpg", "r/night/rear/2.jpg", "r/night/rear/poses.csv")
+    assert read_robotcar(tmp_path / "r").left_out == {"not an image": 1}
+    touch(tmp_path, "aachen/db/1.jpg", "aachen/db/1.json", "aachen/query/night/2.jpg")
+    assert read_aachen(tmp_path / "aachen").left_out == {"not an image": 1}
+
+
 def test_cyclegan_layout(tmp_path):
     touch(tmp_path, "trainA/1.png", "trainB/2.png", "testA/3.png")
     found = read_folders(tmp_path)
@@ -147,7 +162,12 @@ def test_transient_attributes_pair_within_webcams(tmp_path):
     ]  # fmt: skip
     table = tmp_path / "annotations" / "annotations.tsv"
     table.write_text("".join(f"{name}\t0.1,0.5\t{day},0.8\t{night},0.9\n" for name, day, night in rows))
-    pairs = [(day.name, night.name) for day, night in read_transient(tmp_path).pairs]
+    found = read_transient(tmp_path)
+    assert found.left_out == {
+        "neither day nor night by its attributes": 2,
+        "of a webcam without the other domain": 1,
+    }
+    pairs = [(day.name, night.name) for day, night in found.pairs]
     assert pairs == [
         ("cam1/d1.jpg", "cam1/n1.jpg"),
         ("cam1/d2.jpg", "cam1/n1.jpg"),

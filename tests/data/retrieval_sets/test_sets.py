@@ -171,6 +171,13 @@ def test_sfm_pickle_and_layout(tmp_path: Path) -> None:
     cid = CIDS[3]
     assert found.images[3].path == tmp_path / "ims" / cid[30:] / cid[28:30] / cid[26:28] / cid
     assert found.conditions == ("day", "night", *["unknown"] * 4)
+    (tmp_path / "other.txt").write_text("another\n")
+    with pytest.raises(DataError, match=r"other\.txt: names none of the set's 6 images") as error:
+        read_retrieval_set("sfm", path=path, images=tmp_path, day=tmp_path / "other.txt")
+    one_line(error)
+    (tmp_path / "both.txt").write_text(f"# ids\n{CIDS[1]}\n{CIDS[0]}\n")
+    with pytest.raises(DataError, match=rf"both\.txt:3: {CIDS[0]} is in the list of the day, too"):
+        read_retrieval_set("sfm", path=path, images=tmp_path, day=tmp_path / "day.txt", night=tmp_path / "both.txt")
     assert len(read_retrieval_set("nd", path=path, images=tmp_path, set_name="val")) == 6
     with pytest.raises(DataError, match="has no part 'test'; its parts are train, val") as error:
         read_retrieval_set("sfm", path=path, images=tmp_path, set_name="test")
@@ -210,7 +217,9 @@ def test_landmarks(tmp_path: Path, clean: bool) -> None:
     assert found.names == ["a/a/a/aaa0.jpg", "a/b/c/abc1.jpg", "b/b/b/bbb2.jpg"]
     assert found.clusters.tolist() == [0, 0, 1]
     assert found.queries.tolist() == [0, 1]
-    assert len(read_retrieval_set("gld_csv", path=tmp_path / "train.csv", images=tmp_path, singles="drop")) == 2
+    assert found.left_out == {}
+    without = read_retrieval_set("gld_csv", path=tmp_path / "train.csv", images=tmp_path, singles="drop")
+    assert (len(without), without.left_out) == (2, {"alone in its cluster": 1})
     with pytest.raises(DataError, match=r"1 clusters have one image, so no positive: 9 \(bbb2\)"):
         read_retrieval_set("gld_csv", path=tmp_path / "train.csv", images=tmp_path, singles="refuse")
 
@@ -257,6 +266,13 @@ def test_positives_by_distance_and_heading(tmp_path: Path) -> None:
     assert found.images[0].path == tmp_path / "sensors" / "records_data" / "00.jpg"
     with pytest.raises(DataError, match="all images are one cluster, which has no negatives; give side METRES"):
         read_retrieval_set("kapture", path=tmp_path, apart=200.0)
+
+
+def test_images_between_blocks_are_counted(tmp_path: Path) -> None:
+    a_scene(tmp_path, [(x, 0) for x in range(0, 60, 2)])
+    found = read_retrieval_set("kapture", path=tmp_path, side=20.0, apart=8.0)
+    assert found.left_out == {"in a gap between blocks": 30 - len(found)}
+    assert 0 < len(found) < 30
 
 
 def test_near_equals_a_plain_loop() -> None:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
+import numpy as np
 import pytest
 
 from gloam.data.scene import Pose
 from gloam.errors import DataError
-from gloam.eval.localization.ltvl import write_ltvl
 from gloam.eval.localization.scores import pose_errors, score, score_conditions
 
 STILL = (1.0, 0.0, 0.0, 0.0)
@@ -57,19 +55,6 @@ def test_unknown_queries_are_refused() -> None:
         score_conditions(pose_errors({}, TRUTH), {"dusk": ["dusk/0.jpg"]})
 
 
-def test_ltvl_lines(tmp_path: Path) -> None:
-    cameras = dict.fromkeys(ESTIMATED, "rear")
-    assert write_ltvl(tmp_path / "a.txt", ESTIMATED, cameras, "full") == 6
-    lines = (tmp_path / "a.txt").read_text().splitlines()
-    assert lines[0] == "day/0.jpg 1.0 0.0 0.0 0.0 -0.2 0.0 0.0"
-    assert lines == sorted(lines)
-    day = {key: value for key, value in ESTIMATED.items() if key.startswith("day")}
-    write_ltvl(tmp_path / "b.txt", day, cameras, "robotcar")
-    assert (tmp_path / "b.txt").read_text().startswith("rear/0.jpg ")
-    with pytest.raises(DataError, match=r"two queries are called '0\.jpg'"):
-        write_ltvl(tmp_path / "c.txt", ESTIMATED, cameras, "aachen")
-
-
 def test_medians_count_failures_as_infinite_and_means_leave_them_out() -> None:
     estimated = {"day/0.jpg": pose(0.1, TURNED), "day/1.jpg": pose(0.2, TURNED), "day/2.jpg": pose(3.0)}
     truth = {name: TRUTH[name] for name in TRUTH if name.startswith("day")}
@@ -88,3 +73,36 @@ def test_all_conditions_together_have_the_same_thresholds_and_one_needs_no_sum()
     parts = {name: [key for key in TRUTH if key.startswith(name)] for name in ("day", "night")}
     assert score_conditions(errors, parts, [(0.1, 1.0)])["all"].recalls == (0.0,)
     assert list(score_conditions(errors, {"day": parts["day"]})) == ["day"]
+
+
+def test_errors_are_of_every_query_of_the_truth_by_name() -> None:
+    errors = pose_errors({"b": pose(2.0), "c": None}, {"c": pose(0.0), "b": pose(0.5, TURNED), "a": pose(0.0)})
+    assert errors.names == ("a", "b", "c")
+    np.testing.assert_array_equal(np.isnan(errors.position), [True, False, True])
+    np.testing.assert_array_equal(np.isnan(errors.rotation), [True, False, True])
+    assert errors.rotation[1] == pytest.approx(2.0)
+    estimated = {f"x{number:02}": None for number in range(50)}
+    with pytest.raises(DataError, match=r"^50 estimated poses have no ground truth, first 'x00'$"):
+        pose_errors(estimated, TRUTH)
+
+
+def test_nothing_has_no_score() -> None:
+    with pytest.raises(DataError, match="no queries to score"):
+        score(pose_errors({}, {}))
+    with pytest.raises(DataError, match="no queries to score"):
+        score_conditions(pose_errors(ESTIMATED, TRUTH), {"day": []})
+
+
+def test_a_limit_is_within_and_every_condition_has_the_thresholds() -> None:
+    truth = {"a": pose(0.0), "b": pose(0.0)}
+    errors = pose_errors({"a": pose(0.5), "b": pose(1.0)}, truth)
+    assert score(errors, [(0.5, 0.0), (0.4999, 0.0), (1.0, 180.0)]).recalls == (0.5, 0.0, 1.0)
+    found = score_conditions(errors, {"a": ["a"], "b": ["b"], "both": ["b", "a"]}, [(0.5, 1.0)])
+    assert {name: item.recalls for name, item in found.items()} == {
+        "a": (1.0,),
+        "b": (0.0,),
+        "both": (0.5,),
+        "all": (0.5,),
+    }
+    assert (found["b"].mean_position, found["both"].median_position) == (1.0, 0.75)
+    assert list(score_conditions(errors, {})) == ["all"]

@@ -15,6 +15,7 @@ def model_and_path(data_pack, tmp_path_factory):
     return model, export(model, tmp_path_factory.mktemp("amos") / "model.onnx")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("photometric", [Photometric(), Photometric("clahe", clip=2.0)])
 def test_the_exported_model_describes_photographs_as_torch_does(data_pack, model_and_path, photometric):
     model, path = model_and_path

@@ -270,6 +270,7 @@ def test_int8_of_a_convolution_with_a_bias_is_taken(tmp_path: Path) -> None:
     assert loaded.count("QLinearConv") == 2
 
 
+@pytest.mark.slow
 def test_turing_is_built_for_where_it_can_be_and_is_said(exported: Path, tmp_path: Path) -> None:
     older = dataclasses.replace(ALL, architectures=("sm75", "sm80"))
     assert build_engine(exported, tmp_path / "e", older).card.key.architectures == ("sm75", "sm80")

@@ -178,12 +178,14 @@ def test_what_lies_between_float_convolutions_is_float(tmp_path, masked):
     """A sum rounded to int8 between them would cost cosine and gain nothing."""
     torch.manual_seed(0)
     profile = PaddingProfile.fixed((256,), (256,)) if masked else None
-    export_embedder(create_embedder("gem_resnet18", width=8), tmp_path / "m.onnx", profile=profile, provenance={})
-    model, convolutions = _named(onnx.load(tmp_path / "m.onnx"))
+    export_embedder(
+        create_embedder("gem_vgg16", stages=((8, 1), (16, 2))), tmp_path / "m.onnx", profile=profile, provenance={}
+    )
+    graph, convolutions = _named(onnx.load(tmp_path / "m.onnx"))
     feed = {"images": textured_image(np.random.default_rng(0), 256, 256)[None]}
     if masked:
         feed["sizes"] = np.array([[200, 256]], np.int32)
-    quantizer = _Quantizer(model, [feed] * 2, tmp_path)
+    quantizer = _Quantizer(graph, [feed] * 2, tmp_path)
 
     def quantised(excluded):
         return sum(node.op_type == "QuantizeLinear" for node in quantizer.quantize(excluded).graph.node)
@@ -325,12 +327,16 @@ def test_what_cannot_be_converted_is_one_line(exact, photographs, tmp_path):
     assert not (tmp_path / "x.onnx").exists()
 
 
-def test_the_command_converts_files_and_weights(exact, photographs, tmp_path, capsys):
+def test_the_command_converts_files(exact, photographs, tmp_path, capsys):
     out = tmp_path / "half.onnx"
     assert main(["export", str(exact), "-o", str(out), "--precision", "fp16", "--calibrate", str(photographs)]) == 0
     said = capsys.readouterr().out
     assert "fp16" in said
     assert "same nearest neighbour for 100% of them, mAP" in said
+
+
+@pytest.mark.slow
+def test_the_command_converts_weights(tmp_path, capsys):
     random = ["export", "--random-init", "0", "--network", "gem_resnet18", "--option", "width=8"]
     arguments = [*random, "-o", str(tmp_path / "r.onnx"), "--precision", "fp16", "--json"]
     assert main(arguments) == 0

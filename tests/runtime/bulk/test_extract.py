@@ -201,7 +201,7 @@ def test_options_that_exclude_each_other() -> None:
 
 
 def test_killed_at_random_moments_ends_with_the_same_bytes(tmp_path: Path) -> None:
-    write_images(tmp_path / "images", 400)
+    write_images(tmp_path / "images", 240)
     write_tiny_embedder(tmp_path / "tiny.onnx")
 
     def command(out: str) -> list[str]:
@@ -210,7 +210,7 @@ def test_killed_at_random_moments_ends_with_the_same_bytes(tmp_path: Path) -> No
 
     subprocess.run(command("whole"), check=True, capture_output=True)
     rng = random.Random(5)
-    for kill in range(1, 11):  # 50 shards; each kill waits for a few more, then for a random part of the next
+    for kill in range(1, 7):  # 30 shards; each kill waits for a few more, then for a random part of the next
         process = subprocess.Popen(command("out"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         while len(list((tmp_path / "out" / "shards").glob("*.parquet"))) < 4 * kill:
             assert process.poll() is None, "finished before it was killed"

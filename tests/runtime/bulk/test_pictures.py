@@ -105,7 +105,9 @@ def test_a_second_run_makes_only_what_is_new_changed_or_harmed(tmp_path: Path, i
     (tmp_path / "out" / "images" / "002.png").unlink()
     (tmp_path / "in" / "003.png").write_bytes((tmp_path / "in" / "000.png").read_bytes())
     write_images(tmp_path / "in" / "more", 1, seed=3)
-    summary = run_images(find_images(tmp_path / "in"), inversion, tmp_path / "out")
+    with pytest.raises(IncompatibleError, match=r"images were added, removed.* add --grow"):
+        run_images(find_images(tmp_path / "in"), inversion, tmp_path / "out")
+    summary = run_images(find_images(tmp_path / "in"), inversion, tmp_path / "out", grow=True)
     assert (summary.done, summary.reused) == (5, 1)
     after = content(tmp_path / "out")
     assert after["images/001.png"] == whole["images/001.png"]

@@ -24,6 +24,7 @@ from gloam.runtime.bulk.extract import ExtractOptions, Part, extract
 from gloam.runtime.bulk.pictures import PictureSummary, run_images
 from gloam.runtime.models.embedder import Embedder
 from gloam.runtime.models.formulas import LabInversion
+from gloam.runtime.output_folder import names_sha256
 from tests.runtime.bulk.test_extract import content, write_images
 from tests.runtime.bulk.test_tasks import pack
 from tests.tiny_models import write_tiny_embedder
@@ -327,13 +328,18 @@ def test_pictures_are_those_of_their_sources(tmp_path: Path, tar_size: int | Non
     assert (summary.done, summary.failed, summary.changed, summary.retried) == (7, 2, 2, 2)
     assert summary.reused == (2 if tar_size else 5)
     assert same()
-    (tmp_path / "in" / "0000.png").rename(tmp_path / "in" / "zzz.png")
-    before = times(tmp_path / "out")
-    with pytest.raises(IncompatibleError, match="--grow"):
-        run()
-    assert times(tmp_path / "out") == before
-    run(grow=True)
-    assert same()
+    for change in (
+        lambda: (tmp_path / "in" / "0000.png").rename(tmp_path / "in" / "zzz.png"),
+        lambda: picture(tmp_path / "in" / "0003a.png", 5),
+        (tmp_path / "in" / "0003a.png").unlink,
+    ):
+        change()
+        before = times(tmp_path / "out")
+        with pytest.raises(IncompatibleError, match=r"removed.* add --grow"):
+            run()
+        assert times(tmp_path / "out") == before
+        run(grow=True)
+        assert same()
     before = times(tmp_path / "out")
     assert run(grow=True).reused == 7
     assert times(tmp_path / "out") == before
@@ -368,6 +374,28 @@ def test_a_source_of_a_list_that_is_gone_keeps_its_picture(tmp_path: Path, tar_s
     assert times(tmp_path / "out") == before
     assert run_images(items, LabInversion(), tmp_path / "out", tar_size=tar_size, grow=True).failed == 1
     assert run_images(items, LabInversion(), tmp_path / "out", tar_size=tar_size).done == 3
+
+
+def test_a_folder_of_before_that_does_not_state_its_list_is_carried_on(tmp_path: Path) -> None:
+    def run(**options: bool) -> PictureSummary:
+        return run_images(find_images(tmp_path / "in"), LabInversion(), tmp_path / "out", **options)  # type: ignore[arg-type]
+
+    write_images(tmp_path / "in", 3)
+    run()
+    manifest = tmp_path / "out" / "manifest.json"
+    value = json.loads(manifest.read_text())
+    assert value["job"].pop("images_sha256") == names_sha256(find_images(tmp_path / "in"))
+    manifest.write_text(json.dumps(value))
+    before = manifest.read_bytes()
+    assert run().reused == 3
+    assert run(grow=True).reused == 3
+    assert json.loads(manifest.read_text()) == json.loads(before)
+    picture(tmp_path / "in" / "0003.png", 5)
+    assert run().reused == 3
+    (tmp_path / "in" / "0000.png").unlink()
+    with pytest.raises(IncompatibleError, match=r"1 images that are not in the source, '0000\.png' first.* add --grow"):
+        run()
+    assert run(grow=True).reused == 3
 
 
 def test_a_manifest_of_pictures_commands_no_file_elsewhere(tmp_path: Path) -> None:

@@ -27,7 +27,8 @@ from gloam.runtime.backends.placement import Placement
 from gloam.runtime.bulk import extract as pipeline
 from gloam.runtime.bulk.extract import ExtractOptions, Part, extract
 from gloam.runtime.bulk.stages import WAITING
-from gloam.runtime.descriptors.store import DescriptorStore, ShardWriter
+from gloam.runtime.descriptors.shard_writer import ShardWriter
+from gloam.runtime.descriptors.store import DescriptorStore
 from gloam.runtime.models.embedder import Embedder
 from tests.runtime.bulk.test_extract import content, write_images
 from tests.tiny_models import write_tiny_embedder

@@ -15,7 +15,8 @@ from gloam.cli.main import main
 from gloam.errors import DataError, StoreError
 from gloam.files import sealed_json
 from gloam.runtime.descriptors import store as module
-from gloam.runtime.descriptors.store import DescriptorStore, Job, Row, ShardWriter, shard_paths
+from gloam.runtime.descriptors.shard_writer import ShardWriter
+from gloam.runtime.descriptors.store import DescriptorStore, Job, Row, shard_paths
 from gloam.runtime.descriptors.verify import verify_store
 from tests.damage import flip, named_or_harmless
 from tests.runtime.sources import random_source

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,6 +17,7 @@ from PIL import Image
 from gloam.data.plain_opencv import plain_opencv
 from gloam.data.scene import Camera, Record, Scene
 from gloam.errors import DataError
+from gloam.runtime.localization import features
 from gloam.runtime.localization.features import STEP, KaptureFeatures, SiftFeatures
 
 CAMERA = Camera("PINHOLE", 400, 100, (300.0, 300.0, 200.0, 50.0))
@@ -39,39 +41,62 @@ def scene(root: Path, picture: np.ndarray, name: str = "a.png", orientation: int
     return made
 
 
-@pytest.mark.parametrize("suffix", ["png", "tif", "jpg"])
-@pytest.mark.parametrize("orientation", range(1, 9))
-def test_no_orientation_moves_a_keypoint(tmp_path: Path, orientation: int, suffix: str) -> None:
-    picture = blobs()
-    name = f"a.{suffix}"
-    source = SiftFeatures()
-    plain = source.features(scene(tmp_path / "plain", picture, name), name)
-    turned = source.features(scene(tmp_path / "turned", picture, name, orientation), name)
-    np.testing.assert_array_equal(turned.keypoints, plain.keypoints)
-    np.testing.assert_array_equal(turned.descriptors, plain.descriptors)
-    assert plain.keypoints[:, 0].max() > 300  # of a picture 400 wide and 100 high
-    assert plain.keypoints[:, 1].max() < 100
-
-
-def test_keypoints_of_a_reduced_picture_are_scaled_back_per_axis(tmp_path: Path) -> None:
-    given = scene(tmp_path, blobs())
-    grey = cv2.cvtColor(np.asarray(Image.open(given.image_path("a.png"))), cv2.COLOR_RGB2GRAY)
-    small = cv2.resize(grey, (150, 38), interpolation=cv2.INTER_AREA)  # 37.5 rows become 38: the axes differ
-    found = SiftFeatures(max_side=150).features(given, "a.png").keypoints
+def plain_sift(picture: np.ndarray, source: SiftFeatures) -> tuple[np.ndarray, np.ndarray]:
+    """Keypoints and root descriptors by the book, without a limit of the number, strongest first."""
+    grey = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
+    height, width = grey.shape
+    rows, columns = height, width
+    if source.max_side is not None and source.max_side < max(height, width):
+        rows, columns = (round(side * source.max_side / max(height, width)) for side in (height, width))
+        grey = cv2.resize(grey, (columns, rows), interpolation=cv2.INTER_AREA)
     with plain_opencv():
-        points, raw = cv2.SIFT.create(4096, contrastThreshold=0.02).detectAndCompute(small, None)
-    order = np.argsort([-point.response for point in points], kind="stable")
-    expected = (np.array([points[row].pt for row in order]) + 0.5) * [400 / 150, 100 / 38] - 0.5
-    np.testing.assert_allclose(found, expected, atol=1e-3)
-    rooted = np.sqrt(raw[order] / raw[order].sum(axis=1, keepdims=True))
-    np.testing.assert_allclose(SiftFeatures(max_side=150).features(given, "a.png").descriptors, rooted, atol=STEP / 2)
+        sift = cv2.SIFT.create(contrastThreshold=source.contrast_threshold, enable_precise_upscale=True)
+        points, raw = sift.detectAndCompute(grey, None)
+    order = sorted(range(len(points)), key=lambda row: -points[row].response)
+    places, descriptors = [], []
+    for row in order:
+        x, y = points[row].pt
+        places.append(((x + 0.5) * width / columns - 0.5, (y + 0.5) * height / rows - 0.5))
+        descriptors.append([math.sqrt(value / sum(raw[row])) for value in raw[row]])
+    return np.array(places) + source.pixel_shift, np.array(descriptors)
 
 
-def test_a_picture_of_the_largest_side_is_not_resized(tmp_path: Path) -> None:
-    given = scene(tmp_path, blobs())
-    native = SiftFeatures(max_side=None).features(given, "a.png")
-    for side in (400, 5000):
-        np.testing.assert_array_equal(SiftFeatures(max_side=side).features(given, "a.png").keypoints, native.keypoints)
+@pytest.mark.parametrize(
+    ("size", "source"),
+    [
+        ((400, 100), SiftFeatures(max_side=150)),  # 37.5 rows become 38: the axes differ
+        ((400, 100), SiftFeatures(max_side=400)),
+        ((400, 100), SiftFeatures(max_side=5000)),
+        ((101, 301), SiftFeatures(max_side=200, pixel_shift=0.5)),
+        ((301, 101), SiftFeatures(max_side=300, pixel_shift=-0.25)),
+        ((97, 203), SiftFeatures(max_side=None, pixel_shift=-0.5)),
+        ((203, 97), SiftFeatures(contrast_threshold=0.06)),
+        ((640, 480), SiftFeatures(max_side=333, contrast_threshold=0.04)),
+    ],
+    ids=lambda value: "x".join(map(str, value)) if isinstance(value, tuple) else f"max side {value.max_side}",
+)
+def test_features_equal_the_plain_twin(tmp_path: Path, size: tuple[int, int], source: SiftFeatures) -> None:
+    picture = blobs(*size)
+    found = source.features(scene(tmp_path, picture), "a.png")
+    places, descriptors = plain_sift(picture, source)
+    assert len(places) > 10
+    np.testing.assert_allclose(found.keypoints, places, atol=1e-3)
+    np.testing.assert_allclose(found.descriptors, descriptors, atol=STEP / 2 + 1e-6)
+    assert (found.keypoints.dtype, found.descriptors.dtype) == (np.float32, np.float32)
+    np.testing.assert_array_equal(found.descriptors / STEP, np.round(found.descriptors / STEP))
+
+
+def test_a_keypoint_lies_where_the_blob_is(tmp_path: Path) -> None:
+    """Pixel centres at integers, in every reduction."""
+    picture = np.full((300, 500, 3), 60, np.uint8)
+    cv2.circle(picture, (320, 90), 24, (255, 255, 255), -1, cv2.LINE_AA)
+    given = scene(tmp_path, cv2.GaussianBlur(picture, (0, 0), 12))
+    for side in (None, 250, 125):
+        points = SiftFeatures(max_side=side).features(given, "a.png").keypoints
+        assert len(points)
+        assert np.abs(points - [320, 90]).max() < 0.15
+        moved = SiftFeatures(max_side=side, pixel_shift=-0.5).features(given, "a.png").keypoints
+        np.testing.assert_allclose(moved - points, -0.5, atol=1e-3)
 
 
 def test_the_strongest_are_kept_and_descriptors_are_rooted(tmp_path: Path) -> None:
@@ -85,17 +110,26 @@ def test_the_strongest_are_kept_and_descriptors_are_rooted(tmp_path: Path) -> No
     assert np.median(squares.max(axis=1)) < 0.1
 
 
-def test_the_pixel_shift_is_added_to_both_axes(tmp_path: Path) -> None:
-    given = scene(tmp_path, blobs())
-    for side in (150, None):
-        plain = SiftFeatures(max_side=side).features(given, "a.png").keypoints
-        moved = SiftFeatures(max_side=side, pixel_shift=0.5).features(given, "a.png").keypoints
-        np.testing.assert_allclose(moved - plain, 0.5, atol=1e-3)
+def test_ties_beyond_the_limit_are_cut(tmp_path: Path) -> None:
+    given = scene(tmp_path, np.tile(blobs(128, 128), (2, 3, 1)))  # every blob inside a tile is there six times
+    for limit in (1, 7, 50):
+        found = SiftFeatures(max_keypoints=limit).features(given, "a.png")
+        assert len(found.keypoints) == len(found.descriptors) == limit
 
 
-def test_a_picture_without_texture_has_no_features(tmp_path: Path) -> None:
-    found = SiftFeatures().features(scene(tmp_path, np.full((100, 400, 3), 9, np.uint8)), "a.png")
+@pytest.mark.parametrize("side", [None, 200])
+def test_a_picture_without_texture_has_no_features(tmp_path: Path, side: int | None) -> None:
+    given = scene(tmp_path, np.full((100, 400, 3), 9, np.uint8))
+    found = SiftFeatures(max_side=side).features(given, "a.png")
     assert (found.keypoints.shape, found.descriptors.shape) == ((0, 2), (0, 128))
+    assert (found.keypoints.dtype, found.descriptors.dtype) == (np.float32, np.float32)
+
+
+def test_a_picture_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    given = scene(tmp_path, blobs())
+    given.image_path("a.png").write_bytes(b"no picture")
+    with pytest.raises(DataError, match=r"records_data/a\.png: not an image that can be decoded$"):
+        SiftFeatures().features(given, "a.png")
 
 
 def test_the_key_changes_with_content_and_every_parameter(tmp_path: Path) -> None:
@@ -110,6 +144,27 @@ def test_the_key_changes_with_content_and_every_parameter(tmp_path: Path) -> Non
         base.key(given, "b.png")
 
 
+SIFT_KEY = "55fd48b7cdf6c8b5042671036e2622f59680b223451b8ec29a8c0cba2d0b246e"
+KAPTURE_KEY = "75fd41f4387cec0bcf5af3017646a994fbc8eb191370e76764dc9ceff7d8c250"
+
+
+def test_keys_of_kept_features_stay_what_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The key of given content: what an earlier run kept is found again, and anything left out would change it."""
+    given = scene(tmp_path, blobs())
+    given.image_path("a.png").write_bytes(b"picture")
+    monkeypatch.setattr(cv2, "__version__", "1.2.3")
+    source = SiftFeatures()
+    assert source.key(given, "a.png") == SIFT_KEY
+    monkeypatch.setattr(cv2, "__version__", "1.2.4")
+    assert source.key(given, "a.png") != SIFT_KEY
+    monkeypatch.setattr(cv2, "__version__", "1.2.3")
+    monkeypatch.setattr(features, "STEP", STEP / 2)
+    assert source.key(given, "a.png") != SIFT_KEY
+    values = np.arange(6, dtype=np.float32).reshape(2, 3)
+    stored = KaptureFeatures(reader(values[:, :2], values))
+    assert stored.key(given, "any") == KAPTURE_KEY
+
+
 def reader(keypoints: np.ndarray, descriptors: np.ndarray) -> Any:
     return SimpleNamespace(keypoints=lambda name: keypoints, descriptors=lambda name: descriptors, feature_type="made")
 
@@ -122,9 +177,31 @@ def test_stored_features_are_normalised_and_keyed_by_both_files(tmp_path: Path) 
     np.testing.assert_array_equal(found.keypoints, points[:, :2])
     np.testing.assert_allclose(found.descriptors * np.linalg.norm(values, axis=1)[:, None], values, rtol=1e-5)
     others = [KaptureFeatures(reader(points + 1, values)), KaptureFeatures(reader(points, values + 1))]
-    assert len({item.key(empty, "a") for item in (source, *others)}) == 3
+    others.append(KaptureFeatures(SimpleNamespace(**vars(source.reader) | {"feature_type": "other"})))
+    assert len({item.key(empty, "a") for item in (source, *others)}) == 4
     with pytest.raises(DataError, match="5 keypoints but 4 descriptors"):
         KaptureFeatures(reader(points, values[:4])).features(empty, "a")
+
+
+def test_a_descriptor_of_zeros_stays_one(tmp_path: Path) -> None:
+    values = np.array([[3.0, 4.0], [0.0, 0.0]], np.float32)
+    found = KaptureFeatures(reader(np.ones((2, 2), np.float32), values)).features(Scene(tmp_path), "a")
+    assert found.descriptors.tolist() == [[np.float32(0.6), np.float32(0.8)], [0, 0]]
+    assert found.keypoints.flags.c_contiguous
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif", "jpg"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_no_orientation_moves_a_keypoint(tmp_path: Path, orientation: int, suffix: str) -> None:
+    picture = blobs()
+    name = f"a.{suffix}"
+    source = SiftFeatures()
+    plain = source.features(scene(tmp_path / "plain", picture, name), name)
+    turned = source.features(scene(tmp_path / "turned", picture, name, orientation), name)
+    np.testing.assert_array_equal(turned.keypoints, plain.keypoints)
+    np.testing.assert_array_equal(turned.descriptors, plain.descriptors)
+    assert plain.keypoints[:, 0].max() > 300  # of a picture 400 wide and 100 high
+    assert plain.keypoints[:, 1].max() < 100
 
 
 def test_keypoints_of_a_real_photograph_do_not_turn(data_pack: Callable[[str], Path], tmp_path: Path) -> None:

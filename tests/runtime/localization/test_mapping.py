@@ -4,68 +4,43 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import time
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
-from PIL import Image
 
-from gloam.data.kapture_io import write_scene
-from gloam.data.scene import Camera, Pose, Record, Scene, position_error
+from gloam.data.npz import read_npz, write_npz
+from gloam.data.scene import Pose, Record, Scene
 from gloam.errors import DataError
 from gloam.eval.localization.benchmark import run_localization
 from gloam.runtime.localization import mapping
 from gloam.runtime.localization.features import LocalFeatures
-from gloam.runtime.localization.mapping import PairMatcher, build_map, pairs_by_pose
-from gloam.runtime.localization.pose import localize_locally, localize_on_map
+from gloam.runtime.localization.mapping import (
+    PairMatcher,
+    build_map,
+    expect_inside,
+    expect_size,
+    pairs_by_pose,
+    stored_size_of,
+)
+from gloam.runtime.localization.pose import localize_locally
 from tests.damage import named_or_harmless
-
-CAMERA = Camera("PINHOLE", 640, 480, (500.0, 510.0, 320.0, 240.0))
-POINTS = np.random.default_rng(2).uniform([-2, -1.5, 5], [2, 1.5, 9], (120, 3))
-WORDS = np.random.default_rng(3).normal(size=(120, 32))
-WORDS = (WORDS / np.linalg.norm(WORDS, axis=1, keepdims=True)).astype(np.float32)
-POSES = {
-    f"{name}.png": Pose.from_matrix(
-        Pose((1.0, 0.02 * n, -0.03 * n, 0.01), (0, 0, 0)).rotation, (0.6 * n - 1, 0.1 * n, 0)
-    )
-    for n, name in enumerate("mabcq")
-}
-MAP = ["m.png", "a.png", "b.png", "c.png"]
-
-
-class Projected:
-    """Each image sees every point where the true geometry puts it, in an order of its own."""
-
-    def features(self, scene: Scene, name: str) -> LocalFeatures:
-        order = np.random.default_rng(ord(name[0])).permutation(len(POINTS))
-        local = POSES[name].transform(POINTS[order])
-        pixels = local[:, :2] / local[:, 2:] * np.array(CAMERA.params[:2]) + np.array(CAMERA.params[2:])
-        inside = ((pixels > 0) & (pixels < [640, 480])).all(axis=1)
-        return LocalFeatures(pixels[inside].astype(np.float32), WORDS[order[inside]])
-
-    def key(self, scene: Scene, name: str) -> str:
-        return f"projected {name}"
-
-
-def scenes(root: Path, poses: dict[str, Pose] | None = None, camera: Camera = CAMERA) -> tuple[Scene, Scene]:
-    records = {name: Record("c", n) for n, name in enumerate(MAP)}
-    known = {name: (poses or POSES)[name] for name in MAP}
-    return (
-        Scene(root / "m", {"c": camera}, records, known),
-        Scene(root / "q", {"c": CAMERA}, {"q.png": Record("c", 9)}, {}),
-    )
-
-
-def matcher(root: Path, cache: Path | None = None, **changed: object) -> PairMatcher:
-    return PairMatcher(Projected(), *scenes(root, **changed), cache=cache)  # type: ignore[arg-type]  # mixed
-
-
-def put(scene: Scene, name: str, size: tuple[int, int], orientation: int = 1) -> None:
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    scene.image_path(name).parent.mkdir(parents=True, exist_ok=True)
-    Image.new("RGB", size).save(scene.image_path(name), exif=exif)
+from tests.runtime.localization.exact_world import (
+    CAMERA,
+    MAP,
+    POINTS,
+    POSES,
+    Projected,
+    matcher,
+    put,
+    scenes,
+    seen,
+    true_matches,
+)
 
 
 def test_an_image_of_another_size_than_its_camera_is_refused_where_intrinsics_are_used(tmp_path: Path) -> None:
@@ -137,94 +112,278 @@ def test_what_is_kept_and_damaged_or_anothers_is_computed_again(tmp_path: Path) 
     assert (first.read_bytes(), second.read_bytes()) == content
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"seed": 1},
-        {"ratio": 0.8},
-        {"camera": dataclasses.replace(CAMERA, params=(505.0, 510.0, 320.0, 240.0))},
-        {
-            "poses": POSES
-            | {"a.png": Pose.from_matrix(Pose((1, 0, 0.1, 0), (0, 0, 0)).rotation, POSES["a.png"].translation)}
-        },
-        {"poses": POSES | {"a.png": dataclasses.replace(POSES["a.png"], translation=(9.0, 0.0, 0.0))}},
-    ],
-    ids=["seed", "ratio", "intrinsics", "rotation", "translation"],
-)
-def test_kept_matches_depend_on(tmp_path: Path, change: dict[str, object]) -> None:
-    cache = tmp_path / "cache"
-    matcher(tmp_path, cache).matches("a.png", "m.png")
-    fields = {key: change[key] for key in ("seed", "ratio") if key in change}
-    geometry = {key: value for key, value in change.items() if key not in fields}
-    other = dataclasses.replace(matcher(tmp_path, cache, **geometry), **fields)  # type: ignore[arg-type]  # mixed
-    other.matches("a.png", "m.png")
-    assert len(list((cache / "matches").rglob("*.npz"))) == 2
+def key_of_matches(given: PairMatcher, first: str = "a.png", second: str = "m.png") -> str:
+    """The key that matches are kept by: the name of their file."""
+    given.cache = given.mapping.root / "cache" / str(len(list(given.mapping.root.glob("cache/*"))))
+    given.matches(first, second)
+    (kept,) = (given.cache / "matches").rglob("*.npz")
+    assert kept.parent.name == kept.stem[:2]
+    return kept.stem
 
 
-def moved_world() -> dict[str, Pose]:
-    """The same camera centres' translations, all rotated by one turn of the world about the origin."""
-    turn = Pose((0.95, 0.0, 0.31, 0.0), (0.0, 0.0, 0.0)).rotation
-    return {name: Pose.from_matrix(pose.rotation @ turn, pose.translation) for name, pose in POSES.items()}
+def altered(given: PairMatcher, **changed: object) -> PairMatcher:
+    """The matcher with other fields, and nothing kept in memory."""
+    fields = {"_features": {}, "_keys": {}, "_cameras": {}, "_matches": {}}
+    return dataclasses.replace(given, **fields | changed)  # type: ignore[arg-type]  # mixed
 
 
-@pytest.mark.parametrize("method", ["2a", "2b"])
-@pytest.mark.parametrize("change", ["rotations", "intrinsics"])
-def test_a_used_workspace_gives_the_poses_of_a_fresh_one(tmp_path: Path, method: str, change: str) -> None:
-    altered = {
-        "rotations": {"poses": moved_world()},
-        "intrinsics": {"camera": dataclasses.replace(CAMERA, params=(520.0, 530.0, 320.0, 240.0))},
-    }[change]
-    answers = []
-    for given, workspace in (({}, "used"), (altered, "used"), (altered, "fresh")):
-        world, query = scenes(tmp_path, **given)  # type: ignore[arg-type]  # mixed
-        found = run_localization(
-            world,
-            query,
-            {"q.png": MAP},
-            Projected(),
-            [method],
-            workspace=tmp_path / workspace,
-            workers=1,
-            map_pairs=list(itertools.combinations(MAP, 2)),
+def other_camera(scene: Scene, name: str, **changed: object) -> Scene:
+    """The scene with a camera of its own for one image."""
+    cameras = scene.cameras | {"own": dataclasses.replace(CAMERA, **changed)}  # type: ignore[arg-type]  # mixed
+    return dataclasses.replace(scene, cameras=cameras, records=scene.records | {name: Record("own", 77)})
+
+
+def other_pose(scene: Scene, name: str, pose: Pose) -> Scene:
+    return dataclasses.replace(scene, poses=scene.poses | {name: pose})
+
+
+class Renamed(Projected):
+    """The same features under another key for one image."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def key(self, scene: Scene, name: str) -> str:
+        return super().key(scene, name) + (", other" if name == self.name else "")
+
+
+A, M = POSES["a.png"], POSES["m.png"]
+MAP_CHANGES = {
+    "seed": lambda given: altered(given, seed=1),
+    "ratio": lambda given: altered(given, ratio=0.8),
+    "features of the first": lambda given: altered(given, source=Renamed("a.png")),
+    "features of the second": lambda given: altered(given, source=Renamed("m.png")),
+    **{
+        f"{field} of {name}": lambda given, name=name, field=field, value=value: altered(
+            given, mapping=other_camera(given.mapping, name, **{field: value})
         )
-        answers.append(found.poses[method]["q.png"])
-    first, used, fresh = answers
-    assert first is not None
-    assert position_error(first, POSES["q.png"]) < 1e-2
-    assert used == fresh
-    assert used != first
+        for name in ("a.png", "m.png")
+        for field, value in (("width", 641), ("height", 481), ("params", (505.0, 510.0, 320.0, 240.0)))
+    },
+    "camera model": lambda given: altered(
+        given, mapping=other_camera(given.mapping, "a.png", model="SIMPLE_RADIAL", params=(500.0, 320.0, 240.0, 0.0))
+    ),
+    **{
+        f"{field} of {name}": lambda given, name=name, field=field, value=value: altered(
+            given,
+            mapping=other_pose(given.mapping, name, dataclasses.replace(given.mapping.poses[name], **{field: value})),
+        )
+        for name in ("a.png", "m.png")
+        for field, value in (("quaternion", (1.0, 0.0, 0.1, 0.0)), ("translation", (9.0, 0.0, 0.0)))
+    },
+    "no pose": lambda given: altered(given, mapping=dataclasses.replace(given.mapping, poses={"m.png": M})),
+}
+MAP_KEY = "b4379df25eb6928a950609fbbfbce7b86b9447a1e46728d25f282a4cdabf2071"
+QUERY_KEY = "947c32e1c99bbb7c11372cdb7d83080771fde06ec5d4b5933efbeff064a67906"
 
 
-def test_a_pose_uses_every_point_once_and_the_first_too(tmp_path: Path) -> None:
-    given = matcher(tmp_path)
-    world = build_map(given, list(itertools.combinations(MAP[:3], 2)))
-    assert (world.observed["m.png"] == 0).any() or (world.observed["a.png"] == 0).any()
-    found = localize_on_map(given, "q.png", ["c.png", *MAP[:3]], world)  # c is not of the map: passed over
-    assert found.pose is not None
-    assert position_error(found.pose, POSES["q.png"]) < 1e-2
-    pairs = {
-        (int(row), int(point))
-        for name in MAP[:3]
-        for row, column in given.matches("q.png", name)
-        if (point := world.observed[name][column]) >= 0
-    }
-    assert found.correspondences == len(pairs)
-    again = localize_on_map(given, "q.png", MAP[:3] * 2, world)
-    assert again == found
-    assert localize_on_map(given, "q.png", [], world).pose is None
-    assert (localize_on_map(given, "q.png", [], world).inliers, localize_locally(given, "q.png", MAP[:1]).inliers) == (
-        0,
-        0,
+@pytest.fixture
+def given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PairMatcher:
+    """A matcher under a solver of a fixed name."""
+    monkeypatch.setattr(mapping, "solver_version", lambda: "solver 1")
+    return matcher(tmp_path)
+
+
+def test_every_part_of_the_key_of_matches_changes_it(given: PairMatcher, monkeypatch: pytest.MonkeyPatch) -> None:
+    keys = {what: key_of_matches(change(given)) for what, change in MAP_CHANGES.items()}
+    keys["nothing"] = key_of_matches(altered(given))
+    monkeypatch.setattr(mapping, "solver_version", lambda: "solver 2")
+    keys["solver"] = key_of_matches(altered(given))
+    shared = {key: [what for what in keys if keys[what] == key] for key in keys.values()}
+    assert [names for names in shared.values() if len(names) > 1] == []
+
+
+def test_matches_are_found_again_under_the_key_of_given_content(given: PairMatcher) -> None:
+    """What an earlier run kept stays of use, and nothing that does not belong to a pair is in its key."""
+    assert key_of_matches(given) == MAP_KEY
+    assert key_of_matches(altered(given), "m.png", "a.png") == MAP_KEY
+    assert key_of_matches(altered(given), "q.png", "m.png") == QUERY_KEY
+    more = dataclasses.replace(given.mapping, records=given.mapping.records | {"z.png": Record("c", 50)})
+    elsewhere = other_pose(other_camera(more, "b.png", width=999), "c.png", M)
+    assert (
+        key_of_matches(altered(given, mapping=elsewhere, query=dataclasses.replace(given.query, records={}))) == MAP_KEY
     )
+    assert key_of_matches(altered(given, mapping=other_pose(given.mapping, "m.png", A)), "q.png", "m.png") == QUERY_KEY
 
 
-def test_a_mini_map_takes_two_images_or_none(tmp_path: Path) -> None:
+@pytest.mark.parametrize("pair", list(itertools.permutations(("m.png", "b.png", "q.png"), 2)))
+def test_verified_matches_are_the_true_ones_both_ways(tmp_path: Path, pair: tuple[str, str]) -> None:
+    found = matcher(tmp_path).matches(*pair)
+    assert sorted(found.tolist()) == true_matches(*pair)
+    assert len(found) > 40
+    assert found.dtype == np.uint32
+
+
+def test_an_image_has_no_matches_with_itself(tmp_path: Path) -> None:
+    assert matcher(tmp_path).matches("a.png", "a.png").shape == (0, 2)  # no baseline, so nothing to verify by
+
+
+class Confused(Projected):
+    """Some points of one image look like others."""
+
+    def features(self, scene: Scene, name: str) -> LocalFeatures:
+        found = super().features(scene, name)
+        if name != "b.png":
+            return found
+        return dataclasses.replace(found, descriptors=np.roll(found.descriptors, 1, axis=0))
+
+
+@pytest.mark.parametrize("other", ["m.png", "q.png"])
+def test_wrong_matches_are_not_verified(tmp_path: Path, other: str) -> None:
+    given = altered(matcher(tmp_path), source=Confused())
+    assert len(given.matches("b.png", other)) < len(true_matches("b.png", other)) / 3
+
+
+def test_matching_and_verification_get_what_belongs_to_the_pair(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = altered(matcher(tmp_path), ratio=0.7, seed=5)
+    given.mapping = other_camera(given.mapping, "a.png", params=(501.0, 510.0, 320.0, 240.0))
+    a, m, q = (given.features(name) for name in ("a.png", "m.png", "q.png"))
+    raw = np.array([[0, 1]], np.uint32)
+    asked: list[tuple[object, ...]] = []
+
+    def note(name: str) -> Callable[..., np.ndarray]:
+        def noted(*arguments: object, **named: object) -> np.ndarray:
+            asked.append((name, *arguments, *named.items()))
+            return raw
+
+        return noted
+
+    for name in ("match_mutual", "verify_by_pose", "verify_matches"):
+        monkeypatch.setattr(mapping, name, note(name))
+    given.matches("m.png", "a.png")
+    given.matches("q.png", "a.png")
+    own = dataclasses.replace(CAMERA, params=(501.0, 510.0, 320.0, 240.0))
+    expected = [
+        ("match_mutual", a.descriptors, m.descriptors, ("ratio", 0.7)),
+        ("verify_by_pose", own, A, a.keypoints, CAMERA, M, m.keypoints, raw),
+        ("match_mutual", a.descriptors, q.descriptors, ("ratio", 0.7)),
+        ("verify_matches", own, a.keypoints, CAMERA, q.keypoints, raw, 5),
+    ]
+    assert len(asked) == len(expected)
+    for was, wanted in zip(asked, expected, strict=True):
+        assert len(was) == len(wanted)
+        assert all(one is other or one == other for one, other in zip(was, wanted, strict=True))
+
+
+def test_an_image_belongs_to_one_dataset(tmp_path: Path) -> None:
+    world, query = scenes(tmp_path)
+    both = dataclasses.replace(query, records=query.records | {name: Record("c", 1) for name in ("m.png", "b.png")})
+    with pytest.raises(DataError, match=r"^mapping and query share the image name 'b\.png'; rename one of them$"):
+        PairMatcher(Projected(), world, both)
+    PairMatcher(Projected(), dataclasses.replace(world, root=both.root), both)  # one dataset in two roles
+    given = PairMatcher(Projected(), world, query)
+    assert (given.scene_of("q.png"), given.scene_of("m.png")) == (query, world)
+    with pytest.raises(DataError, match=r"^image 'x\.png' of the pair list is in neither dataset$"):
+        given.scene_of("x.png")
+
+
+def test_everything_is_computed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Counted(Projected):
+        asked: ClassVar[list[str]] = []
+
+        def features(self, scene: Scene, name: str) -> LocalFeatures:
+            self.asked.append(name)
+            time.sleep(0.03)  # another thread would ask for it meanwhile
+            return super().features(scene, name)
+
+        def key(self, scene: Scene, name: str) -> str:
+            self.asked.append(f"key of {name}")
+            return super().key(scene, name)
+
+    given = altered(matcher(tmp_path), source=Counted())
+    for name in MAP:
+        put(given.mapping, name, (640, 480))
+    read, size = [], mapping.stored_size
+    monkeypatch.setattr(mapping, "stored_size", lambda path: read.append(path.name) or size(path))
+    pairs = [*itertools.permutations(MAP, 2), ("q.png", "m.png")]
+    with ThreadPoolExecutor(4) as pool:
+        given.match_all(pairs, pool)
+        assert sorted(given._matches) == sorted({(min(pair), max(pair)) for pair in pairs})
+        given.match_all(pairs, pool)
+    for name in [*MAP, "q.png"]:
+        given.camera(name)
+        assert given.features(name) is given.features(name)
+    assert sorted(Counted.asked) == sorted([*MAP, "q.png", *(f"key of {name}" for name in [*MAP, "q.png"])])
+    assert sorted(read) == sorted(MAP)
+
+
+def test_work_is_handed_out_by_name_features_first(tmp_path: Path) -> None:
+    class Pool:
+        handed: ClassVar[list[list[object]]] = []
+
+        def map(self, function: Callable[[Any], object], items: Iterable[object]) -> Iterable[object]:
+            self.handed.append(list(items))
+            return map(function, self.handed[-1])
+
+    pairs = [("q.png", "m.png"), ("m.png", "b.png"), ("c.png", "c.png"), ("a.png", "m.png"), ("m.png", "a.png")]
+    matcher(tmp_path).match_all(pairs, Pool())  # type: ignore[arg-type]  # as much as is needed of one
+    names, wanted = Pool.handed
+    assert names == ["a.png", "b.png", "m.png", "q.png"]
+    assert wanted == [("a.png", "m.png"), ("b.png", "m.png"), ("m.png", "q.png")]
+
+
+def test_sizes_that_do_not_meet_are_named(tmp_path: Path) -> None:
+    for size in ((641, 480), (640, 479)):
+        with pytest.raises(DataError, match=rf"x\.png: the image is {size[0]}x{size[1]} but its camera .* is 640x480;"):
+            expect_size(CAMERA, size, Path("x.png"))
+    expect_size(CAMERA, (640, 480), Path("x.png"))
+    (tmp_path / "x.png").write_bytes(b"no picture")
+    with pytest.raises(DataError, match=r"x\.png: not an image .*; restore the image, or take it out of the dataset$"):
+        stored_size_of(tmp_path / "x.png")
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "refused"),
+    [
+        (-1.0, -1.0, False),
+        (641.0, 481.0, False),
+        (-1.01, 5.0, True),
+        (641.01, 5.0, True),
+        (5.0, -1.01, True),
+        (5.0, 481.01, True),
+        (5.0, np.nan, True),
+        (np.nan, 5.0, True),
+        (np.inf, 5.0, True),
+    ],
+)
+def test_keypoints_may_lie_a_pixel_beyond_the_frame(x: float, y: float, refused: bool) -> None:
+    points = np.array([[0.0, 0.0], [x, y], [640.5, 479.0]], np.float32)
+    if refused:
+        with pytest.raises(
+            DataError, match=rf"^here: a keypoint at \({x:g}, {y:g}\) lies outside its camera's 640x480"
+        ):
+            expect_inside(points, CAMERA, "here")
+    else:
+        expect_inside(points, CAMERA, "here")
+    expect_inside(points[:0], CAMERA, "here")
+
+
+def test_a_map_has_the_images_of_its_pairs_or_those_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = altered(matcher(tmp_path), seed=9)
+    asked = []
+    monkeypatch.setattr(mapping, "triangulate", lambda *arguments: asked.append(arguments))
+    build_map(given, [("m.png", "a.png"), ("a.png", "m.png"), ("b.png", "b.png"), ("b.png", "m.png")])
+    build_map(given, [("m.png", "a.png")], ["c.png", "m.png", "c.png", "a.png"])
+    (views, pairs, seed), (more, _, _) = asked
+    assert (list(views), list(more), seed) == (["a.png", "b.png", "m.png"], ["a.png", "c.png", "m.png"], 9)
+    assert list(pairs) == [("a.png", "m.png"), ("b.png", "m.png")]
+    assert pairs["a.png", "m.png"] is given.matches("a.png", "m.png")
+    assert (views["b.png"].camera, views["b.png"].pose) == (CAMERA, POSES["b.png"])
+    np.testing.assert_array_equal(views["b.png"].keypoints, Projected().features(given.mapping, "b.png").keypoints)
+    with pytest.raises(DataError, match=r"q: map image 'q\.png' has no pose in trajectories\.txt$"):
+        build_map(given, [("m.png", "q.png")])
+
+
+def test_a_map_of_exact_matches_has_the_true_points(tmp_path: Path) -> None:
     given = matcher(tmp_path)
-    assert localize_locally(given, "q.png", ["m.png"]).pose is None
-    assert localize_locally(given, "q.png", ["m.png", "m.png"]).pose is None
-    found = localize_locally(given, "q.png", ["m.png", "a.png"])
-    assert found.pose is not None
-    assert position_error(found.pose, POSES["q.png"]) < 1e-2
+    world = build_map(given, pairs_by_pose(given.mapping))
+    assert world.mean_error < 1e-2
+    for name in MAP:
+        rows = world.observed[name]
+        np.testing.assert_allclose(world.points[rows[rows >= 0]], POINTS[seen(name)[rows >= 0]], atol=2e-3)
+        assert (rows >= 0).sum() > 40
 
 
 def line(*places: tuple[float, float]) -> Scene:
@@ -249,11 +408,33 @@ def test_neighbours_are_near_and_look_alike() -> None:
     assert pairs_by_pose(given, max_angle=45) == [("0", "2")]
 
 
-def test_poses_of_an_earlier_scene_do_not_stay(tmp_path: Path) -> None:
-    world = scenes(tmp_path)[0]
-    write_scene(world)
-    assert (tmp_path / "m" / "sensors" / "trajectories.txt").is_file()
-    write_scene(dataclasses.replace(world, poses={}))
-    assert not (tmp_path / "m" / "sensors" / "trajectories.txt").exists()
-    write_scene(dataclasses.replace(world, poses={"unrecorded.png": POSES["q.png"]}))
-    assert not (tmp_path / "m" / "sensors" / "trajectories.txt").exists()
+def test_neighbours_are_the_nearest_within_limits_that_count() -> None:
+    assert pairs_by_pose(line((0, 0), (15, 0))) == [("0", "1")]
+    assert pairs_by_pose(line((0, 0), (15.001, 0))) == []
+    assert pairs_by_pose(line((0, 0), (1, 59.9))) == [("0", "1")]
+    assert pairs_by_pose(line((0, 5), (1, 5), (2, 6)), max_angle=0.0) == [("0", "1")]
+    assert pairs_by_pose(line((0, 0), (3, 0), (5, 0)), max_distance=2.0) == [("1", "2")]
+    assert pairs_by_pose(line((0, 0), (2, 0), (-2, 0)), k=1) == [("0", "1"), ("0", "2")]  # the earlier of equals
+    many = line(*((x, 0) for x in np.linspace(0, 14, 14)))
+    assert sum("0" in pair for pair in pairs_by_pose(many)) == 10
+    assert len(pairs_by_pose(many)) == 82
+    assert pairs_by_pose(many) == sorted(pairs_by_pose(many))
+    # Images that look elsewhere take none of the k places.
+    assert pairs_by_pose(line((0, 0), (1, 90), (2, 180), (3, 0)), k=1) == [("0", "3")]
+
+
+def test_what_is_kept_without_all_its_parts_is_computed_again(tmp_path: Path) -> None:
+    expected = matcher(tmp_path, tmp_path / "cache").matches("a.png", "m.png")
+    (path,) = (tmp_path / "cache" / "matches").rglob("*.npz")
+    whole = read_npz(path)
+    assert set(whole) == {"matches", "key"}
+    wrong = np.zeros_like(expected)
+    for damaged in (
+        {"matches": wrong},
+        {"matches": wrong, "key": np.array("another")},
+        {"matches": wrong, "key": whole["key"], "more": wrong},
+        {"other": wrong, "key": whole["key"]},
+    ):
+        write_npz(path, damaged)
+        np.testing.assert_array_equal(matcher(tmp_path, tmp_path / "cache").matches("a.png", "m.png"), expected)
+        assert read_npz(path).keys() == whole.keys()

@@ -4,6 +4,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from gloam.data.retrieval_sets.sets import RetrievalSet
 from gloam.data.sources import ImageItem
@@ -230,6 +231,28 @@ def test_sets_without_pairs_are_refused(tmp_path):
     none = dataclasses.replace(retrieval_set(), queries=np.empty(0, int), positives=np.empty(0, int))
     with pytest.raises(DataError, match="training set has no pairs"):
         train_metric(CONFIG, none, retrieval_set(1), tmp_path, night=create_classic("gamma"))
+
+
+def test_another_image_under_a_name_is_no_part_of_the_run(tmp_path):
+    sets = []
+    for seed in (0, 1):
+        found = retrieval_set(seed)
+        paths = [tmp_path / str(seed) / f"{row}.png" for row in range(len(found))]
+        paths[0].parent.mkdir()
+        for path, image in zip(paths, found.pixels, strict=True):
+            Image.fromarray(image).save(path)
+        items = tuple(ImageItem(path.name, path) for path in paths)
+        sets.append(dataclasses.replace(found, images=items, pixels=None))
+    config = dataclasses.replace(CONFIG, epochs=1, tuples=4, night=NightRule())
+    first = train_metric(config, *sets, tmp_path / "run")
+    assert train_metric(config, *sets, tmp_path / "run").weights_sha256 == first.weights_sha256
+    path = sets[1].images[5].path
+    Image.fromarray(255 - sets[1].image(5)).save(path)
+    with pytest.raises(StoreError, match=r"1/5\.png: changed since the run in"):
+        train_metric(config, *sets, tmp_path / "run")
+    (tmp_path / "run" / "images.json").unlink()
+    with pytest.raises(StoreError, match=r"belongs to a run with another validation\.contents"):
+        train_metric(config, *sets, tmp_path / "run")
 
 
 def test_initial_weights_of_another_network_are_refused(tmp_path):

@@ -90,6 +90,11 @@ def test_held_out_images_are_never_drawn(folders):
     batches = open_batches(groups, 4, 0)
     assert {name.split("/")[0] for name in draws(batches)} == {"cam1"}
     assert len(batches.held_out(99)[0]) == 5
+    (folders / "notes").mkdir()
+    (folders / "notes" / "readme.txt").write_text("no camera")
+    lines: list[str] = []
+    assert len(open_batches(groups, 4, 0, say=lines.append).held_out(99)[0]) == 5
+    assert lines == [f"{folders}: left out: 1 x not an image"]
     none = open_batches(DataConfig(kind="folders", root=str(folders), size=32, held_out_share=0.0), 4, 0)
     with pytest.raises(UsageError, match="no images are held out"):
         none.held_out(1)
@@ -201,8 +206,21 @@ def test_identity_changes_with_the_data_and_not_with_its_place(folders, tmp_path
     config = DataConfig(kind="folders", root=str(folders), size=32)
     before = open_batches(config, 2, 0).identity
     assert before == open_batches(DataConfig(kind="folders", root=f"{folders}/.", size=32, workers=1), 2, 0).identity
-    cv2.imwrite(str(folders / "cam1" / "day" / "0.png"), np.random.default_rng(0).integers(0, 256, (40, 50, 3)))
+    path = folders / "cam1" / "day" / "0.png"
+    content = path.read_bytes()
+    cv2.imwrite(str(path), np.random.default_rng(0).integers(0, 256, (40, 50, 3)))
     assert before != open_batches(config, 2, 0).identity
+    image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
+    image[0, 0] ^= 8
+    for level in range(10):  # until another image of the same number of bytes comes out
+        _, other = cv2.imencode(".png", image, [cv2.IMWRITE_PNG_COMPRESSION, level])
+        if len(other) <= len(content):
+            break
+    path.write_bytes(other.tobytes() + bytes(len(content) - len(other)))
+    assert path.stat().st_size == len(content)
+    assert before != open_batches(config, 2, 0).identity
+    path.write_bytes(content)
+    assert before == open_batches(config, 2, 0).identity
 
 
 @pytest.mark.parametrize(

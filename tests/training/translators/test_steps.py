@@ -1,6 +1,7 @@
 import dataclasses
 import errno
 import json
+import shutil
 
 import pytest
 import torch
@@ -217,6 +218,19 @@ def test_another_run_in_the_folder_is_refused(images, whole, changes, message):
         train(small_config(images, **changes), whole[0])
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_another_image_under_a_name_is_no_part_of_the_run(images, whole, tmp_path):
+    mine, run = shutil.copytree(images, tmp_path / "images"), shutil.copytree(whole[0], tmp_path / "run")
+    assert train(small_config(mine), run).step == STEPS  # the same images at another place
+    path = mine / "day" / "3.png"
+    content = bytearray(path.read_bytes())
+    path.write_bytes(content + b" ")
+    with pytest.raises(StoreError, match=r"day/3\.png: changed since the run in"):
+        train(small_config(mine), run)
+    (run / "images.json").unlink()  # the state alone knows as well
+    with pytest.raises(StoreError, match=r"belongs to a run with another content\.(train|held_out)\.day\.sha256"):
+        train(small_config(mine), run)
 
 
 def test_a_damaged_state_is_named_and_the_one_before_is_carried_on_from(images, whole, tmp_path):

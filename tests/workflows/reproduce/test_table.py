@@ -104,6 +104,7 @@ def test_a_row_is_described_and_scored_beside_the_papers(data, weights, out):
     assert {path: path.stat().st_mtime_ns for path in out.rglob("*.npy")} == before  # used again
 
 
+@pytest.mark.slow  # HOW is traced twice
 def test_a_row_of_local_features_is_searched_by_asmk(data, tmp_path, monkeypatch):
     monkeypatch.setattr("gloam.networks.embedders.how.SCALES", (1.0, 0.5))  # seven take a minute to trace
     torch.manual_seed(0)

@@ -1,0 +1,87 @@
+"""Changes that make no wrong program, one by one, and why; the benchmark of wrong programs does not draw them.
+
+A change is harmless where what it gives may as well be given: no caller, no contract and no figure can tell.
+"""
+
+from __future__ import annotations
+
+FEATURES = "gloam/runtime/localization/features.py"
+MAPPING = "gloam/runtime/localization/mapping.py"
+MATCHING = "gloam/runtime/localization/matching.py"
+APPROXIMATION = "gloam/eval/localization/approximation.py"
+SCORES = "gloam/eval/localization/scores.py"
+
+FLOOR = "a floor under a division, far below any sum that is not 0, whatever it is"
+SYMMETRIC = "an error is the same both ways"
+READ = "only its rotation is read"
+
+# Module, function, what stood, what was put: the reason.
+HARMLESS: dict[tuple[str, str, str, str], str] = {
+    (
+        FEATURES,
+        "SiftFeatures.features",
+        "max(grey.shape) > self.max_side",
+        "max(grey.shape) >= self.max_side",
+    ): "an image of that very side is brought to the size that it has",
+    (
+        FEATURES,
+        "SiftFeatures.features",
+        "np.maximum(descriptors[order].sum(1, keepdims=True), 1e-12)",
+        "np.maximum(descriptors[order].sum(1, keepdims=True), 2e-12)",
+    ): FLOOR,
+    (FEATURES, "KaptureFeatures.features", "np.maximum(norm, 1e-12)", "np.maximum(norm, 2e-12)"): FLOOR,
+    (
+        FEATURES,
+        "SiftFeatures.features",
+        "np.array([grey.shape[1] / size[0], grey.shape[0] / size[1]], np.float32)",
+        "np.array([grey.shape[1] / size[0], grey.shape[0] / size[1]])",
+    ): "the keypoints are float32 and stay so, rounded in the last bit",
+    (
+        MATCHING,
+        "match_mutual",
+        "np.full(len(second), -np.inf, np.float32)",
+        "np.full(len(second), -np.inf)",
+    ): "holds and compares the same float32 values in more memory",
+    (
+        MATCHING,
+        "match_mutual",
+        "np.zeros(len(second), np.int64)",
+        "np.ones(len(second), np.int64)",
+    ): "every entry is written before it is read",
+    (
+        MAPPING,
+        "PairMatcher.features",
+        "_load(path, 'keypoints', 'descriptors')",
+        "_load(path, 'descriptors', 'keypoints')",
+    ): "the names are a set",
+    (
+        APPROXIMATION,
+        "barycentric_weights",
+        "np.linalg.lstsq(system, np.append(d @ q, 1.0), rcond=None)",
+        "np.linalg.lstsq(system, np.append(d @ q, 1.0))",
+    ): "what numpy 2 takes by default; said for the reader",
+    (APPROXIMATION, "barycentric_weights", "k + 1", "k + 2"): "a column of zeros more, whose weight is left out",
+    (
+        APPROXIMATION,
+        "similarity_weights",
+        "np.clip(np.asarray(retrieved, np.float64) @ np.asarray(query, np.float64), 0, None)",
+        "np.clip(0, np.asarray(retrieved, np.float64) @ np.asarray(query, np.float64), None)",
+    ): "the larger of the two either way",
+    **{
+        (APPROXIMATION, "average_pose", "Pose((w, x, y, z), (0.0, 0.0, 0.0))", f"Pose((w, x, y, z), {place})"): READ
+        for place in ("(1.0, 0.0, 0.0)", "(0.0, 1.0, 0.0)", "(0.0, 0.0, 1.0)")
+    },
+    **{
+        (SCORES, "pose_errors", f"{error}(pose, truth[name])", f"{error}(truth[name], pose)"): SYMMETRIC
+        for error in ("position_error", "rotation_error")
+    },
+    **{
+        (
+            MAPPING,
+            "pairs_by_pose",
+            f"{error}(scene.poses[name], pose)",
+            f"{error}(pose, scene.poses[name])",
+        ): SYMMETRIC
+        for error in ("position_error", "rotation_error")
+    },
+}
