@@ -1,30 +1,92 @@
-"""Recall of the town's queries on one global map (2b) with SIFT; retrieval by untrained weights as control."""
+"""Recall of the town's queries on one global map (2b): by SIFT and by learned features, with the demo's retrieval."""
 
 from __future__ import annotations
 
+import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-from benchmarks.shared.result import Result
-from gloam.workflows.demo import DemoConfig, run_demo
+from benchmarks.shared.matching_models import extractor_of, learned_matcher
+from benchmarks.shared.result import KEPT, Result
+from gloam.data.pairs import read_pairs
+from gloam.data.town import TownConfig, TownDataset, write_town
+from gloam.eval.localization.benchmark import run_localization
+from gloam.eval.localization.scores import pose_errors, score_conditions
+from gloam.model_card import Photometric
+from gloam.runtime.localization.features import FeatureSource, ModelFeatures, SiftFeatures, pixel_origin
+from gloam.runtime.localization.matching import MutualMatcher
+from gloam.runtime.models.local_features import LocalExtractor
+from gloam.runtime.models.matcher import FeatureMatcher
+from gloam.workflows.demo import RATIO, DemoConfig, run_demo
 
-LIMIT = 0.95
 SEEDS = (7, 61)  # 7 is the demo's; 61 was never looked at while the town or the embedder were made
+DEMO_DAY = 0.95  # of the demo's own SIFT on either town
+JUDGED = "ALIKED-n16, mutual neighbours"
+LIMITS = {"day": 1.0, "night": 0.95, "night-rain": 0.80}  # recall at (0.25 m, 2 degrees)
+THRESHOLDS = ((0.05, 0.5), (0.1, 1.0), (0.25, 2.0), (0.5, 5.0), (5.0, 10.0))  # metres, degrees
+JUDGED_AT = THRESHOLDS.index((0.25, 2.0))
 
 
 def run() -> Result:
-    """The demo's own road, on both towns; the worse day recall at (0.25 m, 2 degrees) is judged."""
-    detail = {}
+    """The demo's own road on both towns, then every method on its retrieved images.
+
+    The value is the least recall, as a share of its bound, of the judged method on the demo's town.
+    """
+    kept = os.environ.get(KEPT)
     with tempfile.TemporaryDirectory(prefix="gloam-town-") as temporary:
-        for seed in SEEDS:
-            result = run_demo(Path(temporary) / str(seed), DemoConfig(seed=seed))
-            detail[str(seed)] = {
-                "retrieval by the trained embedder": result.data["localization"]["2b trained"],
-                "control: retrieval by untrained weights": result.data["localization"]["2b untrained"],
-                "night to day mAP": {
-                    name: scores["conditions"]["night"]["mAP"] for name, scores in result.data["retrieval"].items()
-                },
-                "seconds": result.data["seconds"],
-            }
-    worst = min(item["retrieval by the trained embedder"]["day"]["recalls"][0] for item in detail.values())
-    return Result(worst, "day recall", f">= {LIMIT}", worst >= LIMIT, detail)
+        folder = Path(kept) / "town_localization" if kept else Path(temporary)
+        detail = {str(seed): _town(folder / str(seed), seed, folder) for seed in SEEDS}
+    recalls = detail[str(SEEDS[0])]["methods"][JUDGED]["recalls"]
+    value = min(recalls[condition][JUDGED_AT] / limit for condition, limit in LIMITS.items())
+    days = min(item["retrieval by the trained embedder"]["day"]["recalls"][0] for item in detail.values())
+    bounds = ", ".join(f"{condition} {limit:g}" for condition, limit in LIMITS.items())
+    target = f">= 1 (recall at 0.25 m 2 degrees with {JUDGED}: {bounds}); day by SIFT >= {DEMO_DAY} on both towns"
+    return Result(value, "least share of a bound", target, value >= 1 and days >= DEMO_DAY, detail)
+
+
+def _town(folder: Path, seed: int, models: Path) -> dict[str, Any]:
+    result = run_demo(folder, DemoConfig(seed=seed))
+    town = write_town(folder / "town", TownConfig(seed=seed))
+    (listed,) = (folder / "trained").glob("*/pairs.txt")
+    retrieved: dict[str, list[str]] = {name: [] for name in town.query.names}
+    for pair in read_pairs(listed):
+        retrieved[pair.query].append(pair.mapping)
+    methods = {}
+    for name, source, rule in _methods(town, models):
+        found = run_localization(
+            town.mapping, town.query, retrieved, source, workspace=folder / "methods", workers=2, rule=rule
+        )
+        scores = score_conditions(pose_errors(found.poses["2b"], town.query.poses), town.conditions, THRESHOLDS)
+        methods[name] = {
+            "recalls": {condition: row.recalls for condition, row in scores.items()},
+            "localized": {condition: row.localized for condition, row in scores.items()},
+            "map": {"points": found.map_points, "reprojection_error_px": found.map_error},
+            "seconds": found.seconds,
+        }
+    return {
+        "retrieval by the trained embedder": result.data["localization"]["2b trained"],
+        "control: retrieval by untrained weights": result.data["localization"]["2b untrained"],
+        "night to day mAP": {
+            name: scores["conditions"]["night"]["mAP"] for name, scores in result.data["retrieval"].items()
+        },
+        "methods": methods,
+        "thresholds_m_deg": THRESHOLDS,
+        "seconds": result.data["seconds"],
+    }
+
+
+def _methods(town: TownDataset, models: Path) -> Iterator[tuple[str, FeatureSource, FeatureMatcher]]:
+    origin = pixel_origin([*town.mapping.cameras.values(), *town.query.cameras.values()])
+    assert origin is not None  # the town's principal points are in the middle
+    sift = SiftFeatures(max_keypoints=2048, pixel_shift=origin)
+    yield "SIFT", sift, MutualMatcher(RATIO)
+    clahe = SiftFeatures(max_keypoints=2048, pixel_shift=origin, photometric=Photometric("clahe"))
+    yield "SIFT on CLAHE pictures", clahe, MutualMatcher(RATIO)
+    for name, count in (("ALIKED-n16", 1024), ("XFeat", 2048)):
+        extractor = extractor_of(name, models, count)
+        assert isinstance(extractor, LocalExtractor)  # of every name but SIFT's
+        features = ModelFeatures(extractor, origin)
+        yield f"{name}, mutual neighbours", features, MutualMatcher()
+    yield "XFeat + LighterGlue", features, learned_matcher("XFeat", models)

@@ -26,7 +26,9 @@ from gloam.files import read_sealed, sealed_json, sha256_json, write_bytes
 from gloam.runtime.localization.colmap import AbsolutePoseOptions, Triangulation, solver_version
 from gloam.runtime.localization.features import FeatureSource
 from gloam.runtime.localization.mapping import PairMatcher, build_map, pairs_by_pose
+from gloam.runtime.localization.matching import MutualMatcher
 from gloam.runtime.localization.pose import Localized, localize_locally, localize_on_map
+from gloam.runtime.models.matcher import FeatureMatcher
 
 METHODS = (*APPROXIMATIONS, "2a", "2b")
 
@@ -78,7 +80,7 @@ def run_localization(
     descriptors: Descriptors | None = None,
     workspace: str | Path | None = None,
     workers: int | None = None,
-    ratio: float | None = None,
+    rule: FeatureMatcher = MutualMatcher(),  # noqa: B008  # frozen
     options: AbsolutePoseOptions | None = None,
     seed: int = 0,
 ) -> LocalizationResult:
@@ -95,7 +97,7 @@ def run_localization(
         descriptors: of queries and map images, for bdi and csi.
         workspace: folder of kept results; None keeps nothing.
         workers: threads; all cores by default.
-        ratio: Lowe's test in matching; None for learned features.
+        rule: by which two images' features are matched: a model's, or mutual neighbours, with Lowe's test for SIFT.
         options: of the absolute pose.
         seed: of every random choice.
 
@@ -115,7 +117,7 @@ def run_localization(
     if set(methods) - set(APPROXIMATIONS):
         solver_version()  # a missing solver is said before any feature is found
     folder = Path(workspace) if workspace is not None else None
-    matcher = PairMatcher(source, mapping, query, cache=folder, ratio=ratio, seed=seed)
+    matcher = PairMatcher(source, mapping, query, cache=folder, rule=rule, seed=seed)
     result = LocalizationResult()
     names = sorted(retrieved)
     with ThreadPoolExecutor(workers or len(os.sched_getaffinity(0)), thread_name_prefix="localize") as pool:
@@ -181,7 +183,7 @@ def _localized(
                 images,
                 map_key,
                 asdict(options),
-                matcher.ratio,
+                matcher.rule_key,
                 matcher.seed,
                 asdict(matcher.camera(name)),
                 # Matches and a mini-map depend on them; those of a map's other images are in the map's key.

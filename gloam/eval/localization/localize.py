@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -13,13 +13,29 @@ from gloam.data.kapture_io import read_global_features, read_local_features, rea
 from gloam.data.kapture_text import transform_problem
 from gloam.data.pairs import read_pairs
 from gloam.data.scene import Scene
-from gloam.errors import DataError, UsageError
+from gloam.errors import DataError, IncompatibleError, UsageError
 from gloam.eval.localization.benchmark import Descriptors, LocalizationResult, retrieve, run_localization
 from gloam.eval.localization.ltvl import Style, write_ltvl
 from gloam.files import write_json
-from gloam.runtime.localization.features import FeatureSource, KaptureFeatures, SiftFeatures
+from gloam.model_card import Photometric
+from gloam.runtime.backends.placement import Placement
+from gloam.runtime.backends.tensorrt.engine_card import is_engine
+from gloam.runtime.localization.colmap import AbsolutePoseOptions
+from gloam.runtime.localization.features import (
+    KaptureFeatures,
+    ModelFeatures,
+    OwnFeatures,
+    SiftFeatures,
+    pixel_origin,
+)
+from gloam.runtime.localization.matching import MutualMatcher
+from gloam.runtime.models.local_features import LocalExtractor
+from gloam.runtime.models.matcher import FeatureMatcher, Matcher
 
 SIFT_RATIO = 0.85  # Lowe's test
+MIN_INLIERS = AbsolutePoseOptions().min_inliers
+
+Features = SiftFeatures | ModelFeatures | KaptureFeatures | OwnFeatures
 
 
 @dataclass(frozen=True)
@@ -35,9 +51,17 @@ class LocalizeRequest:
         stores: descriptor stores of queries and map. One of these three is given.
         top_k: map images per query.
         methods: ``top1``, ``ewb``, ``bdi``, ``csi``, ``2a``, ``2b``.
-        features: ``sift``, or a folder of kapture local features.
-        max_keypoints: SIFT: strongest kept per image.
+        features: ``sift``, an exported model of local features, a folder of kapture local features, or the type of
+            those that both datasets hold.
+        matcher: ``mutual`` nearest neighbours, with Lowe's test for SIFT alone; or an exported matcher of the features.
+        max_keypoints: SIFT and models: strongest kept per image.
         pixel_shift: SIFT: added to keypoints, pixels; 0.5 where intrinsics follow COLMAP.
+        pixel_origin: models: where the intrinsics have the centre of the first pixel, 0 or 0.5; None as
+            :func:`gloam.runtime.localization.features.pixel_origin` tells, and 0, kapture's, where it cannot.
+        photometric: SIFT and models: normalisation of the light, instead of the model's own.
+        min_inliers: correspondences that agree with a pose, at least. It is no confidence: matches of learned features
+            agree with wrong poses too.
+        placement: where and how models run.
         map_pairs: pairs of map images for 2b; neighbours by known pose where None.
         workers: threads; all cores where None. Changes no result.
         seed: of every random choice.
@@ -57,8 +81,13 @@ class LocalizeRequest:
     top_k: int = 10
     methods: Sequence[str] = ("2b",)
     features: str = "sift"
+    matcher: str = "mutual"
     max_keypoints: int = 4096
     pixel_shift: float = 0.0
+    pixel_origin: float | None = None
+    photometric: Literal["none", "clahe"] | None = None
+    min_inliers: int = MIN_INLIERS
+    placement: Placement = field(default_factory=Placement)
     map_pairs: Path | None = None
     workers: int | None = None
     seed: int = 0
@@ -72,6 +101,14 @@ class LocalizeRequest:
             raise UsageError("give one of --pairs, --global-features and --stores: where map images come from")
         if self.pairs is not None and {"bdi", "csi"} & set(self.methods):
             raise UsageError("bdi and csi weigh by descriptors: give --global-features or --stores instead of --pairs")
+        if self.max_keypoints < 1:
+            raise UsageError("--max-keypoints must be 1 or more")
+        if self.min_inliers < 4:
+            raise UsageError("--min-inliers must be 4 or more; three points agree with some pose whatever they are")
+        if self.pixel_shift and self.features != "sift":
+            raise UsageError("--pixel-shift is SIFT's; a model's card states its origin, stored features are not moved")
+        if self.pixel_origin is not None and self.features == "sift":
+            raise UsageError("--pixel-origin is for models of local features; SIFT has --pixel-shift")
 
 
 @dataclass(frozen=True)
@@ -121,7 +158,10 @@ def localize(request: LocalizeRequest) -> Localization:
 
     Raises:
         DataError: a dataset, pair list or feature file that cannot be used, or an image that is in none.
-        IncompatibleError: stores whose descriptors may not be compared.
+        IncompatibleError: stores whose descriptors may not be compared, local features of two lengths, or a matcher of
+            other features.
+        ModelError: a model that cannot be read, or of another kind.
+        DeviceError: models cannot run where they are asked to.
         UsageError: methods and sources that do not go together.
         MissingExtraError: pycolmap is not installed.
     """
@@ -129,12 +169,8 @@ def localize(request: LocalizeRequest) -> Localization:
     mapping = read_scene(request.mapping, need_poses=True, need_cameras=True)
     query = read_scene(request.query, need_cameras=True)
     retrieved, descriptors = _retrieved(request, query, mapping)
-    ratio: float | None = None
-    features: FeatureSource
-    if request.features == "sift":
-        features, ratio = SiftFeatures(request.max_keypoints, pixel_shift=request.pixel_shift), SIFT_RATIO
-    else:
-        features = KaptureFeatures(read_local_features(request.features))
+    features = _features(request, mapping, query)
+    rule = _rule(request, features)
     map_pairs = None
     if request.map_pairs is not None:
         map_pairs = [(pair.query, pair.mapping) for pair in read_pairs(request.map_pairs)]
@@ -148,13 +184,17 @@ def localize(request: LocalizeRequest) -> Localization:
         descriptors=descriptors,
         workspace=request.output / "workspace",
         workers=request.workers,
-        ratio=ratio,
+        rule=rule,
+        options=AbsolutePoseOptions(min_inliers=request.min_inliers),
         seed=request.seed,
     )
     camera_ids = {name: record.camera_id for name, record in query.records.items()}
     summary: dict[str, Any] = {
         "seed": request.seed,
         "top_k": request.top_k,
+        "features": str(features.gives),
+        "matcher": rule.key if isinstance(rule, MutualMatcher) else f"{request.matcher}, {rule.key}",
+        "min_inliers": request.min_inliers,
         "seconds": result.seconds,
         "methods": {},
     }
@@ -174,6 +214,47 @@ def localize(request: LocalizeRequest) -> Localization:
         summary["map"] = {"points": result.map_points, "reprojection_error_px": result.map_error}
     write_json(request.output / "summary.json", summary)
     return Localization(request.output, result, summary)
+
+
+def _features(request: LocalizeRequest, mapping: Scene, query: Scene) -> Features:
+    """Where local features come from, by what was named."""
+    light = Photometric(request.photometric) if request.photometric else None
+    named = Path(request.features)
+    if request.features == "sift":
+        plain = SiftFeatures(request.max_keypoints, pixel_shift=request.pixel_shift)
+        return plain if light is None else replace(plain, photometric=light)
+    if named.is_file() or is_engine(named) or named.suffix == ".onnx":
+        extractor = LocalExtractor.load(named, request.placement, photometric=light)
+        if extractor.card.keypoints is not None:  # else refused below
+            extractor.strongest = min(request.max_keypoints, extractor.card.keypoints.count)
+        origin = request.pixel_origin
+        if origin is None:
+            origin = pixel_origin([*mapping.cameras.values(), *query.cameras.values()])
+        return ModelFeatures(extractor, origin or 0.0)
+    if light is not None:
+        raise UsageError("--photometric is for SIFT and models; stored features are as they are")
+    if named.is_dir():
+        return KaptureFeatures(read_local_features(named))
+    return OwnFeatures(
+        {
+            root: read_local_features(root, keypoints_type=request.features)
+            for root in dict.fromkeys((mapping.root, query.root))
+        }
+    )
+
+
+def _rule(request: LocalizeRequest, features: Features) -> FeatureMatcher:
+    """By what features are matched; one that is not theirs is refused before any image is read."""
+    if request.matcher == "mutual":
+        return MutualMatcher(SIFT_RATIO if isinstance(features, SiftFeatures) else None)
+    matcher = Matcher.load(request.matcher, request.placement)
+    gives, takes = features.gives, matcher.takes
+    if (gives.name, gives.dimension) != (takes.name, takes.dimension):
+        raise IncompatibleError(
+            f"{request.matcher}: is for {takes.name} features of {takes.dimension} values, but {request.features} has "
+            f"{gives.name} features of {gives.dimension}; give a matcher of those, or 'mutual'"
+        )
+    return matcher
 
 
 def _retrieved(
