@@ -48,13 +48,15 @@ class Descriptors:
 
 @dataclass
 class LocalizationResult:
-    """Poses per method and query, None where a query was not localized; inliers for 2a and 2b; seconds per stage."""
+    """Poses per method and query, None where a query was not localized; inliers and correspondences for 2a and 2b;
+    seconds per stage."""
 
     poses: dict[str, dict[str, Pose | None]] = field(default_factory=dict)
     inliers: dict[str, dict[str, int]] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     map_points: int = 0
     map_error: float = float("nan")
+    correspondences: dict[str, dict[str, int]] = field(default_factory=dict)
 
 
 def retrieve(
@@ -137,6 +139,7 @@ def run_localization(
                 found = _localized(method, matcher, names, retrieved, world, options, folder, pool)
                 result.poses[method] = {name: item.pose for name, item in found.items()}
                 result.inliers[method] = {name: item.inliers for name, item in found.items()}
+                result.correspondences[method] = {name: item.correspondences for name, item in found.items()}
             result.seconds[method] = time.perf_counter() - clock
     return result
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,11 +14,11 @@ import numpy as np
 from gloam.data.kapture_io import read_global_features, read_local_features, read_scene, write_scene
 from gloam.data.kapture_text import transform_problem
 from gloam.data.pairs import read_pairs
-from gloam.data.scene import Scene
+from gloam.data.scene import Pose, Scene
 from gloam.errors import DataError, IncompatibleError, UsageError
 from gloam.eval.localization.benchmark import Descriptors, LocalizationResult, retrieve, run_localization
 from gloam.eval.localization.ltvl import Style, write_ltvl
-from gloam.files import write_json
+from gloam.files import plain_cell, write_json, write_text
 from gloam.model_card import Photometric
 from gloam.runtime.backends.placement import Placement
 from gloam.runtime.backends.tensorrt.engine_card import is_engine
@@ -146,8 +148,8 @@ class Localization:
 def localize(request: LocalizeRequest) -> Localization:
     """Localize the queries of a kapture dataset in a map; the same call carries on where an earlier one stopped.
 
-    Writes a kapture dataset and an LTVL2020 file (``name qw qx qy qz tx ty tz``, metres) per method, and
-    ``summary.json``.
+    Writes a kapture dataset, an LTVL2020 file (``name qw qx qy qz tx ty tz``, metres) and ``queries.csv`` per method,
+    and ``summary.json``.
 
     Args:
         request: datasets, what is retrieved and by which methods.
@@ -208,12 +210,43 @@ def localize(request: LocalizeRequest) -> Localization:
         folder = request.output / method
         write_scene(Scene(folder, query.cameras, query.records, poses))
         write_ltvl(folder / "ltvl.txt", poses, camera_ids, request.ltvl_style)
+        _write_queries(folder / "queries.csv", method, result, poses, retrieved, request.min_inliers)
         localized = len(poses)
         summary["methods"][method] = {"queries": len(query.records), "localized": localized, "folder": str(folder)}
     if "2b" in methods:
         summary["map"] = {"points": result.map_points, "reprojection_error_px": result.map_error}
     write_json(request.output / "summary.json", summary)
     return Localization(request.output, result, summary)
+
+
+def _write_queries(
+    path: Path,
+    method: str,
+    result: LocalizationResult,
+    poses: Mapping[str, Pose],
+    retrieved: Mapping[str, Sequence[str]],
+    min_inliers: int,
+) -> None:
+    """A row for every query: what was found, and why there is no pose."""
+    inliers, correspondences = (found.get(method, {}) for found in (result.inliers, result.correspondences))
+    table = io.StringIO()
+    rows = csv.writer(table, lineterminator="\n")
+    rows.writerow(["image", "localized", "inliers", "correspondences", "reason"])
+    for name in sorted(result.poses[method]):
+        count = correspondences.get(name)
+        if name in poses:
+            reason = ""
+        elif not retrieved.get(name):
+            reason = "no map image was retrieved"
+        elif count is None:
+            reason = "no usable pose"
+        elif count < min_inliers:
+            reason = f"{count} correspondences with the map, {min_inliers} are needed"
+        else:
+            reason = f"no pose agrees with {min_inliers} correspondences"
+        found = "yes" if name in poses else "no"
+        rows.writerow([plain_cell(name), found, inliers.get(name, ""), "" if count is None else count, reason])
+    write_text(path, table.getvalue())
 
 
 def _features(request: LocalizeRequest, mapping: Scene, query: Scene) -> Features:

@@ -68,6 +68,7 @@ class Spied:
 
     def __init__(self) -> None:
         self.given: dict[str, Any] = {}
+        self.found: tuple[dict[str, dict[str, int]], dict[str, dict[str, int]]] = {}, {}
 
     def __call__(self, mapping: Scene, query: Scene, retrieved: Any, features: Any, methods: Any, **named: Any) -> Any:
         names = ("mapping", "query", "retrieved", "features", "methods")
@@ -76,7 +77,7 @@ class Spied:
         poses: dict[str, dict[str, Pose | None]] = {
             method: {"q.png": POSES["q.png"] if method != "2a" else None, "r.png": unusable} for method in methods
         }
-        return LocalizationResult(poses, {}, {"2b": 1.5}, 12, 0.25)
+        return LocalizationResult(poses, self.found[0], {"2b": 1.5}, 12, 0.25, self.found[1])
 
 
 @pytest.fixture
@@ -115,7 +116,41 @@ def test_poses_of_stored_features_go_to_a_folder_a_method(request_of: Any, tmp_p
     assert found.summary["map"]["points"] == found.result.map_points > 80
     assert json.loads((tmp_path / "out" / "summary.json").read_text()) == found.to_dict()
     assert (tmp_path / "out" / "workspace" / "poses").is_dir()
+    row = {query: text.split(",") for query, text in rows_of(tmp_path / "out" / "2b").items()}
+    assert row["q.png"][0] == "yes"
+    assert int(row["q.png"][1]) == found.result.inliers["2b"]["q.png"] > 40
+    assert int(row["q.png"][2]) == found.result.correspondences["2b"]["q.png"] >= int(row["q.png"][1])
+    assert row["r.png"] == ["no", "0", "0", "no map image was retrieved"]
+    assert rows_of(tmp_path / "out" / "top1") == {
+        "q.png": "yes,,,",
+        "r.png": "no,,,no map image was retrieved",
+    }
     assert f"2b    1 of 2 queries localized: {tmp_path / 'out' / '2b'}" in found.to_text()
+
+
+def rows_of(folder: Path) -> dict[str, str]:
+    """The rows of ``queries.csv`` by their image."""
+    header, *rows = (folder / "queries.csv").read_text().splitlines()
+    assert header == "image,localized,inliers,correspondences,reason"
+    return dict(row.split(",", 1) for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("correspondences", "reason"),
+    [
+        ({"r.png": 11}, '0,11,"11 correspondences with the map, 12 are needed"'),
+        ({"r.png": 12}, "0,12,no pose agrees with 12 correspondences"),
+        ({}, "0,,no usable pose"),
+    ],
+)
+def test_a_query_without_a_pose_has_its_reason(
+    request_of: Any, spied: Spied, tmp_path: Path, correspondences: dict[str, int], reason: str
+) -> None:
+    given = request_of()
+    given.pairs.write_text("q.png m.png\nr.png m.png\n")
+    spied.found = {"2b": {"r.png": 0}}, {"2b": correspondences}
+    localize(given)
+    assert rows_of(tmp_path / "out" / "2b")["r.png"] == f"no,{reason}"
 
 
 def test_what_is_asked_for_reaches_the_paradigms(request_of: Any, spied: Spied, tmp_path: Path) -> None:
