@@ -167,9 +167,7 @@ class KeypointRule(Written):
         if not 0 <= self.threshold <= 1e6:
             raise UsageError(f"a keypoint's score of at least {self.threshold:g}; the threshold is 0 or more")
         if self.frame != "stored" or not -1 <= self.origin <= 1:
-            raise UsageError(
-                f"keypoints in the frame {self.frame!r} from {self.origin:g}, which this gloam cannot read"
-            )
+            raise UsageError(f"keypoints in the frame {self.frame!r} from {self.origin:g}, unknown to this gloam")
 
 
 @dataclass(frozen=True)
@@ -223,7 +221,7 @@ class SelfTest(Written):
         sizes: valid (h, w) of each image; equal to height and width for ``dynamic``. Of a matcher the numbers of
             keypoints of each pair.
         output: flat float values in C order: ``[B, D]`` for descriptors, ``[B, D]`` of :func:`weighted_mean` for
-            local features, ``[B, 11 + 3 D]`` of :func:`keypoint_summary` for keypoints, ``[B, 8, 8, C]`` of
+            local features, ``[B, 10 + 3 D]`` of :func:`keypoint_summary` for keypoints, ``[B, 8, 8, C]`` of
             :func:`block_means` for images and ``[B, 8, 8]`` for maps, ``[B, 2, K]`` of :func:`matched_scores` for
             matches.
         tolerance: largest allowed absolute difference, by precision.
@@ -355,6 +353,8 @@ class ModelCard(Written):
                 return f"a self-test whose tolerance in {precision} is {value!r:.40}, which tells nothing"
         sized = self.embeds or self.keypoints is not None
         if sized and test.tolerance.get(self.precision, 0.0) >= np.abs(test.output).max():
+            if self.keypoints is not None:
+                return f"a self-test without a keypoint of score {self.keypoints.threshold:g}; lower the --threshold"
             return f"a self-test that zeros would pass, for its tolerance is {test.tolerance[self.precision]:g}"
         return None
 
@@ -616,7 +616,7 @@ def keypoint_summary(
         threshold: of a score.
 
     Returns:
-        float64 ``[B, 11 + 3 D]``: the largest score's share and the sum of the weights by the room; then weighted
+        float64 ``[B, 10 + 3 D]``: the largest score's share and the sum of the weights by the room; then weighted
         means: of x and y by 64 px, of sine and cosine of each at periods of 16 px and, of sines, 64 px; and of the
         descriptors, alone and times either sine of 64 px. All 0 where there is no keypoint.
     """
@@ -626,14 +626,14 @@ def keypoint_summary(
         x, y = keypoints[row, :number].astype(np.float64).T
         score, described = scores[row, :number].astype(np.float64), descriptors[row, :number].astype(np.float64)
         if not number:
-            rows.append(np.zeros(11 + 3 * descriptors.shape[2]))
+            rows.append(np.zeros(10 + 3 * descriptors.shape[2]))
             continue
         least = score.min() if number == scores.shape[1] else min(score.min(), threshold)
         most = score.max()
         weights = (score - least) / (most - least) if most > least else np.ones(number)
         slow = [np.sin(2 * np.pi * side / 64) for side in (x, y)]
         fast = [turn(2 * np.pi * side / 16) for side in (x, y) for turn in (np.sin, np.cos)]
-        values = np.stack([np.ones(number), x / 64, y / 64, *fast, *slow], 1)
+        values = np.stack([x / 64, y / 64, *fast, *slow], 1)
         means = (weights @ values) / weights.sum()
         bound = np.concatenate([(weights * factor) @ described for factor in (1, *slow)]) / weights.sum()
         rows.append(np.concatenate(([most / (1 + abs(most)), weights.sum() / scores.shape[1]], means, bound)))

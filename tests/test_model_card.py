@@ -8,15 +8,18 @@ import json
 import numpy as np
 import pytest
 
-from gloam.errors import IncompatibleError, ModelError
+from gloam.errors import IncompatibleError, ModelError, UsageError
 from gloam.model_card import (
+    KEYPOINT_OUTPUTS,
     FeatureRule,
+    KeypointRule,
     ModelCard,
     Photometric,
     SelfTest,
     TensorSpec,
     block_means,
     expect_same_space,
+    keypoint_summary,
     matcher_inputs,
     selftest_images,
 )
@@ -250,3 +253,71 @@ def test_the_shape_of_a_run_is_an_images_or_a_matchers_numbers_of_keypoints(card
     assert card.padded({"images": (2, 480, 640, 3)}) == (480, 640)
     assert card.padded({"images": (2, 480, 640)}) == (0, 0)
     assert str(takes) == "xfeat, 64-D, the first pixel's centre at 0"
+
+
+def keypoints_of(count: int = 300, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    draw = np.random.default_rng(seed)
+    points = draw.uniform(0, 200, (1, count, 2)).astype(np.float32)
+    scores = -np.sort(-draw.uniform(0.1, 1, (1, count)).astype(np.float32))
+    descriptors = draw.normal(size=(1, count, 16)).astype(np.float32)
+    descriptors /= np.linalg.norm(descriptors, axis=2, keepdims=True)
+    return points, scores, descriptors, np.array([count], np.int64)
+
+
+def test_a_summary_of_keypoints_knows_no_order_and_nothing_of_who_just_gets_in() -> None:
+    points, scores, descriptors, count = keypoints_of()
+    summary = keypoint_summary(points, scores, descriptors, count)
+    order = np.random.default_rng(1).permutation(300)
+    swapped = keypoint_summary(points[:, order], scores[:, order], descriptors[:, order], count)
+    assert summary == pytest.approx(swapped, abs=1e-12)
+    other = [item.copy() for item in (points, scores, descriptors)]
+    other[0][0, -1], other[2][0, -1] = (3, 190), -other[2][0, -1]  # another one of the same, least score
+    assert keypoint_summary(*other, count) == pytest.approx(summary, abs=1e-12)
+    padded = [np.concatenate((item, np.zeros_like(item)), 1) for item in (points, scores, descriptors)]
+    roomy = keypoint_summary(*padded, count, threshold=0.1)
+    assert roomy[0, 2:] == pytest.approx(summary[0, 2:], abs=2e-3)  # the weakest weighs its score above the threshold
+    assert not keypoint_summary(points, scores, descriptors, np.array([0])).any()
+
+
+@pytest.mark.parametrize("wrong", ["one", "half a pixel", "turned", "another's", "descriptor", "fewer", "scores"])
+def test_a_wrong_keypoint_moves_the_summary_by_more_than_the_tolerance(wrong: str) -> None:
+    points, scores, descriptors, count = (item.copy() for item in keypoints_of())
+    summary = keypoint_summary(points, scores, descriptors, count)
+    if wrong == "one":
+        points[0, 20] = 200 - points[0, 20]
+    elif wrong == "half a pixel":
+        points += 0.5
+    elif wrong == "turned":
+        points = points[..., ::-1]
+    elif wrong == "another's":
+        descriptors[0, [3, 30]] = descriptors[0, [30, 3]]
+    elif wrong == "descriptor":
+        descriptors[0, 10] = -descriptors[0, 10]
+    elif wrong == "fewer":
+        count -= 10
+    else:
+        scores = scores**2
+    assert np.abs(keypoint_summary(points, scores, descriptors, count) - summary).max() > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [({"count": 0}, "1 to 65536"), ({"threshold": -1.0}, "0 or more"), ({"origin": 2.0}, "unknown to this gloam")],
+)
+def test_keypoints_that_no_file_has_are_refused(change: dict[str, float], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        dataclasses.replace(KeypointRule(100), **change)
+
+
+def test_a_card_of_keypoints_names_its_four_outputs(card: ModelCard) -> None:
+    outputs = tuple(TensorSpec(name, "float32", ("batch", 9, 4), "") for name in KEYPOINT_OUTPUTS)
+    made = dataclasses.replace(card, kind="local_features", outputs=outputs, keypoints=KeypointRule(9, 0.2))
+    assert ModelCard.from_json(made.to_json()) == made
+    assert json.loads(made.to_json())["keypoints"] == {"count": 9, "threshold": 0.2, "frame": "stored", "origin": 0.0}
+    assert "keypoints" not in json.loads(card.to_json())
+    with pytest.raises(ModelError, match="whose outputs are not keypoints, scores, descriptors, count"):
+        dataclasses.replace(made, outputs=outputs[:3])
+    with pytest.raises(ModelError, match="a dimension of 8 beside an output of 4"):
+        dataclasses.replace(made, dimension=8)
+    with pytest.raises(ModelError, match=r"without a keypoint of score 0.2; lower the --threshold"):
+        dataclasses.replace(made, selftest=SelfTest((1, 2, 3), ((2, 3),), (0.0,) * 22))

@@ -28,7 +28,6 @@ METADATA_KEY = "gloam.checkpoint"
 # What a native file says of itself; a file without "kind" is an embedder of an earlier gloam.
 DESCRIPTION = {"network", "options", "provenance"}
 EMBEDDER_DESCRIPTION = DESCRIPTION | {"mean", "std"}
-TYPES = {"kind": str, "network": str, "options": dict, "provenance": dict, "mean": list, "std": list}
 NOUNS = {
     "embedder": "an embedder",
     "translator": "a translator",
@@ -36,6 +35,7 @@ NOUNS = {
     "local_features": "a network of local features",
     "matcher": "a matcher",
 }
+TYPES = {"kind": str, "network": str, "options": dict, "provenance": dict, "mean": list, "std": list}
 # A classifier's head and counters of training: no part of a descriptor.
 DROPPED = re.compile(r"^(fc|classifier)\.|\.num_batches_tracked$")
 RESNET_CHILDREN = {"conv1": "0", "bn1": "1", "layer1": "4", "layer2": "5", "layer3": "6", "layer4": "7"}

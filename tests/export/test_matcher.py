@@ -159,7 +159,7 @@ def test_what_cannot_be_is_one_line(exported: Path, tmp_path: Path, capsys: pyte
     with pytest.raises(ModelError, match="Linear: is no matcher"):
         export_matcher(torch.nn.Linear(1, 1), path)  # type: ignore[arg-type]  # the mistake
     spoilt = small("lighterglue")
-    spoilt.input_proj.bias.data[0] = float("nan")  # type: ignore[union-attr,operator]  # a LightGlue's
+    next(spoilt.parameters()).data.fill_(float("nan"))
     with pytest.raises(ModelError, match="not finite"):
         export_matcher(spoilt, path)
     for arguments, words in (

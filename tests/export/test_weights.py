@@ -41,6 +41,8 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         {"weights": WEIGHTS, "profile": "fixed", "sides": (256, 512), "max_side": 1024},
         "larger than the fixed profile's largest shape 512x512; give --max-side 512, or larger --sides",
     ),
+    ({"weights": EXPORTED, "precision": "fp16", "keypoints": 9}, "give --keypoints when its weights are exported"),
+    ({"weights": EXPORTED, "precision": "fp16", "threshold": 0.0}, "give --threshold when its weights are exported"),
     ({"weights": WEIGHTS, "profile": "fixed", "sides": (256,), "stretch": (257, 64)}, "--stretch: images of exactly"),
 ]
 

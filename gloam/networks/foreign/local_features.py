@@ -46,7 +46,8 @@ def fill_extractor(found: Recognised, chosen: Mapping[str, Any], file: Path) -> 
 
 
 def probe(model: LocalFeatureNetwork, file: Path) -> None:
-    """Extract from an image: what comes must be finite.
+    """Extract from an image: what comes must be finite, and so must be the weights, for a score that is none is no
+    keypoint.
 
     Raises:
         ModelError: it is not.
@@ -54,7 +55,7 @@ def probe(model: LocalFeatureNetwork, file: Path) -> None:
     ramp = torch.arange(64 * 96 * 3, dtype=torch.int64).reshape(1, 64, 96, 3)
     with torch.no_grad():
         outputs = model.extract_uint8(((ramp * 2654435761) % 251).to(torch.uint8), 32, 0.0)
-    if not all(bool(torch.isfinite(item).all()) for item in outputs):
+    if not all(bool(torch.isfinite(item).all()) for item in (*model.state_dict().values(), *outputs)):
         raise ModelError(f"{file}: the network gives local features that are not finite; are the weights whole?")
 
 

@@ -11,20 +11,11 @@ from torch.nn import functional
 
 from gloam.networks.local_features.base import LocalFeatureNetwork
 from gloam.networks.local_features.detect import at, peaks, pixels, strongest
+from gloam.networks.local_features.norm import InstanceNorm
 
 DOWN, UP = (16, 32, 64, 64, 64), (64, 64, 64)  # channels
 MULTIPLE = 16  # of the sides inside
 RADIUS = 2  # pixels around a maximum
-EPSILON = 1e-5
-
-
-class InstanceNorm(nn.Module):
-    """Of each channel of each image, by sums alone."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """``[B, C, H, W]`` to the same."""
-        centred = x - x.mean((2, 3), keepdim=True)
-        return centred / (centred.square().mean((2, 3), keepdim=True) + EPSILON).sqrt()
 
 
 def _block(inputs: int, outputs: int, first: bool = False) -> nn.Sequential:

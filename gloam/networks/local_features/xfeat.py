@@ -10,10 +10,10 @@ from torch.nn import functional
 
 from gloam.networks.local_features.base import LocalFeatureNetwork
 from gloam.networks.local_features.detect import cells_to_map, peaks, pixels, sample, strongest
+from gloam.networks.local_features.norm import InstanceNorm
 
 CELL = 32  # pixels of the coarsest level
 RADIUS = 2  # pixels around a maximum
-EPSILON = 1e-5
 
 
 class Layer(nn.Module):
@@ -44,6 +44,7 @@ class XFeat(LocalFeatureNetwork):
 
     def __init__(self) -> None:
         super().__init__({}, 64)
+        self.norm = InstanceNorm()
         self.skip1 = nn.Sequential(nn.AvgPool2d(4, 4), nn.Conv2d(1, 24, 1))
         self.block1 = nn.Sequential(Layer(1, 4), Layer(4, 8, stride=2), Layer(8, 8), Layer(8, 24, stride=2))
         self.block2 = nn.Sequential(Layer(24, 24), Layer(24, 24))
@@ -64,9 +65,7 @@ class XFeat(LocalFeatureNetwork):
             features ``[B, 64, h, w]`` at an eighth of the size, logits ``[B, 65, h, w]``, and reliability in [0, 1]
             ``[B, 1, h, w]``.
         """
-        grey = x.mean(1, keepdim=True)
-        centred = grey - grey.mean((2, 3), keepdim=True)
-        grey = centred / (centred.square().mean((2, 3), keepdim=True) + EPSILON).sqrt()
+        grey = self.norm(x.mean(1, keepdim=True))
         third = self.block3(self.block2(self.block1(grey) + self.skip1(grey)))
         fourth = self.block4(third)
         size = third.shape[2:]
@@ -94,7 +93,7 @@ class XFeat(LocalFeatureNetwork):
             for steps, side, cells in ((rows, height, height // 8), (columns, width, width // 8))
         )
         everywhere = torch.stack((across.expand(height, -1), down[:, None].expand(-1, width)), -1).reshape(1, -1, 2)
-        reliable = sample(reliability, everywhere.expand(len(images), -1, -1)).reshape(-1, height, width)
+        reliable = sample(reliability, everywhere.expand(images.shape[0], -1, -1)).reshape(-1, height, width)
         kept = peaks(heat, RADIUS) & (heat > threshold) & inside
         scores, places = strongest(torch.where(kept, heat * reliable, torch.zeros_like(heat)).flatten(1), count)
         points = pixels(places, width)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,9 +13,18 @@ import pytest
 from gloam.data.images import resize_image
 from gloam.data.photometric import clahe
 from gloam.errors import ImageError, ModelError, UsageError
-from gloam.model_card import LITERATURE, NATIVE, InputRule, ModelCard, Photometric, TensorSpec
+from gloam.model_card import (
+    KEYPOINT_OUTPUTS,
+    LITERATURE,
+    NATIVE,
+    InputRule,
+    KeypointRule,
+    ModelCard,
+    Photometric,
+    TensorSpec,
+)
 from gloam.padding import PaddingProfile
-from gloam.runtime.models.local_features import LocalExtractor, strongest_first
+from gloam.runtime.models.local_features import LocalExtractor, LocalFeatures, strongest_first
 
 
 class CellModel:
@@ -51,6 +61,37 @@ class CellModel:
         }
 
 
+class CornerModel:
+    """Two keypoints of an image, its second row and column and its last but one, the brighter first, and room for five;
+    the descriptor says which."""
+
+    fingerprint = "f"
+
+    def __init__(self, outputs: tuple[str, ...] = KEYPOINT_OUTPUTS) -> None:
+        self.shapes: list[tuple[int, ...]] = []
+        self.card = replace(
+            CellModel().card,
+            outputs=tuple(TensorSpec(name, "float32", (), "") for name in outputs),
+            keypoints=KeypointRule(5),
+            dimension=2,
+        )
+
+    def run(self, inputs: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
+        pixels = inputs["images"]
+        self.shapes.append(pixels.shape)
+        height, width = pixels.shape[1:3]
+        scores = pixels[0, [1, height - 2], [1, width - 2]].astype(np.float32).sum(1)
+        order = np.argsort(-scores)
+        points = np.array([(1, 1), (width - 2, height - 2)], np.float32)[order]
+        padding = ((0, 3), (0, 0))
+        return {
+            "keypoints": np.pad(points, padding)[None],
+            "scores": np.pad(scores[order], (0, 3))[None],
+            "descriptors": np.pad(np.eye(2, dtype=np.float32)[order], padding)[None],
+            "count": np.array([2]),
+        }
+
+
 def image(height: int, width: int, seed: int = 0) -> npt.NDArray[np.uint8]:
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
@@ -64,6 +105,49 @@ def test_the_strongest_come_first_and_no_more_than_asked_for() -> None:
     assert np.array_equal(found[0].descriptors, whole["features"][0][order])
     assert (np.diff(found[0].attention) <= 0).all()
     assert found[0].positions.max(0).tolist() == [79, 63]  # never outside the image
+
+
+def test_keypoints_are_those_of_the_image_as_given_and_no_more_than_there_are() -> None:
+    bright_end = np.zeros((64, 80, 3), np.uint8)
+    bright_end[62, 78] = 200
+    found = LocalExtractor(CornerModel())([bright_end])[0]  # type: ignore[arg-type]  # as much as is needed of one
+    assert type(found) is LocalFeatures
+    assert found.keypoints.tolist() == [[78, 62], [1, 1]]
+    assert found.scores.tolist() == [600, 0]
+    assert found.descriptors.tolist() == [[0, 1], [1, 0]]
+    assert (found.size, len(found)) == ((80, 64), 2)
+    one = LocalExtractor(CornerModel(), strongest=1)([bright_end])[0]  # type: ignore[arg-type]  # as above
+    assert one.keypoints.tolist() == [[78, 62]]
+
+
+def test_keypoints_of_a_reduced_image_are_given_in_its_own_pixels() -> None:
+    picture = np.zeros((96, 200, 3), np.uint8)
+    model = CornerModel()
+    found = LocalExtractor(model, input_rule=InputRule(100))([picture])[0]  # type: ignore[arg-type]  # as above
+    assert model.shapes == [(1, 48, 100, 3)]
+    assert found.keypoints.tolist() == [[2.5, 2.5], [98 * 2 + 0.5, 46 * 2 + 0.5]]  # centres, not corners
+    stretched = LocalExtractor(model, input_rule=InputRule(None, (50, 96), "area", True))  # type: ignore[arg-type]
+    assert stretched([picture])[0].keypoints.tolist() == [[5.5, 1], [48 * 4 + 1.5, 94]]
+    assert found.size == (200, 96)
+
+
+def test_a_batch_of_mixed_sizes_is_one_by_one() -> None:
+    pictures = [image(64, 80), image(40, 133, seed=1), image(33, 32, seed=2)]
+    extractor = LocalExtractor(CornerModel())  # type: ignore[arg-type]  # as above
+    for together, picture in zip(extractor(pictures), pictures, strict=True):
+        alone = extractor([picture])[0]
+        assert np.array_equal(together.keypoints, alone.keypoints)
+        assert together.size == alone.size == (picture.shape[1], picture.shape[0])
+    assert extractor([]) == []
+
+
+def test_images_that_do_not_fit_into_memory_are_named() -> None:
+    class Full(CornerModel):
+        def run(self, inputs: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
+            raise RuntimeError("Failed to allocate memory for requested buffer of size 9")
+
+    with pytest.raises(ImageError, match=r"^80x64 does not fit into memory; use a smaller --max-side$"):
+        LocalExtractor(Full())([image(64, 80)])  # type: ignore[arg-type]  # as above
 
 
 def test_equal_cells_keep_their_order() -> None:
