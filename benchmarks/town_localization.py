@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -54,9 +55,16 @@ def _town(folder: Path, seed: int, models: Path) -> dict[str, Any]:
     for pair in read_pairs(listed):
         retrieved[pair.query].append(pair.mapping)
     methods = {}
-    for name, source, rule in _methods(town, models):
+    for name, source, rule, verified in _methods(town, models):
         found = run_localization(
-            town.mapping, town.query, retrieved, source, workspace=folder / "methods", workers=2, rule=rule
+            town.mapping,
+            town.query,
+            retrieved,
+            source,
+            workspace=folder / "methods",
+            workers=2,
+            rule=rule,
+            verify_queries=verified,
         )
         scores = score_conditions(pose_errors(found.poses["2b"], town.query.poses), town.conditions, THRESHOLDS)
         methods[name] = {
@@ -77,16 +85,17 @@ def _town(folder: Path, seed: int, models: Path) -> dict[str, Any]:
     }
 
 
-def _methods(town: TownDataset, models: Path) -> Iterator[tuple[str, FeatureSource, FeatureMatcher]]:
+def _methods(town: TownDataset, models: Path) -> Iterator[tuple[str, FeatureSource, FeatureMatcher, bool]]:
+    """Name, features, matching, and whether queries' matches are verified one map image at a time."""
     origin = pixel_origin([*town.mapping.cameras.values(), *town.query.cameras.values()])
     assert origin is not None  # the town's principal points are in the middle
     sift = SiftFeatures(max_keypoints=2048, pixel_shift=origin)
-    yield "SIFT", sift, MutualMatcher(RATIO)
-    clahe = SiftFeatures(max_keypoints=2048, pixel_shift=origin, photometric=Photometric("clahe"))
-    yield "SIFT on CLAHE pictures", clahe, MutualMatcher(RATIO)
+    yield "SIFT", sift, MutualMatcher(RATIO), True
+    yield "SIFT on CLAHE pictures", replace(sift, photometric=Photometric("clahe")), MutualMatcher(RATIO), True
     for name, count in (("ALIKED-n16", 1024), ("XFeat", 2048)):
         extractor = extractor_of(name, models, count)
         assert isinstance(extractor, LocalExtractor)  # of every name but SIFT's
         features = ModelFeatures(extractor, origin)
-        yield f"{name}, mutual neighbours", features, MutualMatcher()
-    yield "XFeat + LighterGlue", features, learned_matcher("XFeat", models)
+        yield f"{name}, mutual neighbours", features, MutualMatcher(), False
+        yield f"{name}, mutual neighbours, queries verified", features, MutualMatcher(), True
+    yield "XFeat + LighterGlue", features, learned_matcher("XFeat", models), False

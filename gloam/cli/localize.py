@@ -55,6 +55,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--photometric", choices=("none", "clahe"), help="SIFT and models: of the light, instead of the model's own"
     )
     parser.add_argument(
+        "--query-matches",
+        choices=("verified", "raw"),
+        help="by a two-view geometry with each map image, or left to the pose's own RANSAC over all of them (default: "
+        "raw with a model's features, verified with others)",
+    )
+    parser.add_argument(
         "--min-inliers",
         type=int,
         default=12,

@@ -83,6 +83,7 @@ def run_localization(
     workspace: str | Path | None = None,
     workers: int | None = None,
     rule: FeatureMatcher = MutualMatcher(),  # noqa: B008  # frozen
+    verify_queries: bool = True,
     options: AbsolutePoseOptions | None = None,
     seed: int = 0,
 ) -> LocalizationResult:
@@ -100,6 +101,7 @@ def run_localization(
         workspace: folder of kept results; None keeps nothing.
         workers: threads; all cores by default.
         rule: by which two images' features are matched: a model's, or mutual neighbours, with Lowe's test for SIFT.
+        verify_queries: see :class:`gloam.runtime.localization.mapping.PairMatcher`.
         options: of the absolute pose.
         seed: of every random choice.
 
@@ -119,7 +121,7 @@ def run_localization(
     if set(methods) - set(APPROXIMATIONS):
         solver_version()  # a missing solver is said before any feature is found
     folder = Path(workspace) if workspace is not None else None
-    matcher = PairMatcher(source, mapping, query, cache=folder, rule=rule, seed=seed)
+    matcher = PairMatcher(source, mapping, query, cache=folder, rule=rule, seed=seed, verify_queries=verify_queries)
     result = LocalizationResult()
     names = sorted(retrieved)
     with ThreadPoolExecutor(workers or len(os.sched_getaffinity(0)), thread_name_prefix="localize") as pool:
@@ -181,7 +183,7 @@ def _localized(
         images = list(retrieved[name])
         key = sha256_json(
             [
-                [method, solver_version()],
+                [method, solver_version(), *([] if matcher.verify_queries else ["raw"])],
                 [matcher.key(image) for image in (name, *images)],
                 images,
                 map_key,

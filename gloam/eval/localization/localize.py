@@ -28,10 +28,8 @@ from gloam.runtime.localization.features import (
     ModelFeatures,
     OwnFeatures,
     SiftFeatures,
-    pixel_origin,
 )
 from gloam.runtime.localization.matching import MutualMatcher
-from gloam.runtime.models.local_features import LocalExtractor
 from gloam.runtime.models.matcher import FeatureMatcher, Matcher
 
 SIFT_RATIO = 0.85  # Lowe's test
@@ -63,6 +61,8 @@ class LocalizeRequest:
         photometric: SIFT and models: normalisation of the light, instead of the model's own.
         min_inliers: correspondences that agree with a pose, at least. It is no confidence: matches of learned features
             agree with wrong poses too.
+        query_matches: ``verified`` by a two-view geometry with each map image, or ``raw``, left to the pose's own
+            RANSAC over all of them; None for raw with a model's features, as hloc does, and verified with others.
         placement: where and how models run.
         map_pairs: pairs of map images for 2b; neighbours by known pose where None.
         workers: threads; all cores where None. Changes no result.
@@ -89,6 +89,7 @@ class LocalizeRequest:
     pixel_origin: float | None = None
     photometric: Literal["none", "clahe"] | None = None
     min_inliers: int = MIN_INLIERS
+    query_matches: Literal["verified", "raw"] | None = None
     placement: Placement = field(default_factory=Placement)
     map_pairs: Path | None = None
     workers: int | None = None
@@ -173,6 +174,7 @@ def localize(request: LocalizeRequest) -> Localization:
     retrieved, descriptors = _retrieved(request, query, mapping)
     features = _features(request, mapping, query)
     rule = _rule(request, features)
+    query_matches = request.query_matches or ("raw" if isinstance(features, ModelFeatures) else "verified")
     map_pairs = None
     if request.map_pairs is not None:
         map_pairs = [(pair.query, pair.mapping) for pair in read_pairs(request.map_pairs)]
@@ -187,6 +189,7 @@ def localize(request: LocalizeRequest) -> Localization:
         workspace=request.output / "workspace",
         workers=request.workers,
         rule=rule,
+        verify_queries=query_matches == "verified",
         options=AbsolutePoseOptions(min_inliers=request.min_inliers),
         seed=request.seed,
     )
@@ -196,6 +199,7 @@ def localize(request: LocalizeRequest) -> Localization:
         "top_k": request.top_k,
         "features": str(features.gives),
         "matcher": rule.key if isinstance(rule, MutualMatcher) else f"{request.matcher}, {rule.key}",
+        "query_matches": query_matches,
         "min_inliers": request.min_inliers,
         "seconds": result.seconds,
         "methods": {},
@@ -257,13 +261,14 @@ def _features(request: LocalizeRequest, mapping: Scene, query: Scene) -> Feature
         plain = SiftFeatures(request.max_keypoints, pixel_shift=request.pixel_shift)
         return plain if light is None else replace(plain, photometric=light)
     if named.is_file() or is_engine(named) or named.suffix == ".onnx":
-        extractor = LocalExtractor.load(named, request.placement, photometric=light)
-        if extractor.card.keypoints is not None:  # else refused below
-            extractor.strongest = min(request.max_keypoints, extractor.card.keypoints.count)
-        origin = request.pixel_origin
-        if origin is None:
-            origin = pixel_origin([*mapping.cameras.values(), *query.cameras.values()])
-        return ModelFeatures(extractor, origin or 0.0)
+        return ModelFeatures.load(
+            named,
+            [*mapping.cameras.values(), *query.cameras.values()],
+            request.placement,
+            max_keypoints=request.max_keypoints,
+            photometric=light,
+            origin=request.pixel_origin,
+        )
     if light is not None:
         raise UsageError("--photometric is for SIFT and models; stored features are as they are")
     if named.is_dir():

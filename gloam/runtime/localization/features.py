@@ -27,6 +27,7 @@ from gloam.data.scene import Camera, Scene
 from gloam.errors import DataError, ImageError, IncompatibleError, ModelError, UsageError
 from gloam.files import sha256_bytes, sha256_file, sha256_json
 from gloam.model_card import FeatureRule, Photometric
+from gloam.runtime.backends.placement import Placement
 from gloam.runtime.models.local_features import LocalExtractor, LocalFeatures, OrientedFeatures
 
 # RootSIFT's values are rounded to this step, finer than SIFT's own bytes. Products of two descriptors are then whole
@@ -144,6 +145,36 @@ class ModelFeatures:
             )
         object.__setattr__(self, "_slots", BoundedSemaphore(self.extractor.session.backend.runs_at_once))
 
+    @classmethod
+    def load(
+        cls,
+        path: str | Path,
+        cameras: Iterable[Camera],
+        placement: Placement | None = None,
+        *,
+        max_keypoints: int | None = None,
+        photometric: Photometric | None = None,
+        origin: float | None = None,
+    ) -> ModelFeatures:
+        """Load a model for a dataset.
+
+        Args:
+            path: ``.onnx`` file or engine.
+            cameras: of the dataset.
+            placement: where and how it runs.
+            max_keypoints: strongest kept per image; as many as the file gives by default.
+            photometric: normalisation of the light instead of the model's own.
+            origin: of the intrinsics; as :func:`pixel_origin` tells by default, and 0, kapture's, where it cannot.
+
+        Raises:
+            ModelError: unreadable, of another kind, or without keypoints.
+            UsageError: cameras of two origins.
+        """
+        extractor = LocalExtractor.load(path, placement, photometric=photometric)
+        if extractor.card.keypoints is not None and max_keypoints is not None:
+            extractor.strongest = min(max_keypoints, extractor.card.keypoints.count)
+        return cls(extractor, (pixel_origin(cameras) or 0.0) if origin is None else origin)
+
     @property
     def gives(self) -> FeatureRule:
         """What a matcher must be for."""
@@ -161,10 +192,15 @@ class ModelFeatures:
         return replace(found, keypoints=moved, origin=self.pixel_origin)
 
     def key(self, scene: Scene, name: str) -> str:
-        """Hash of the file's content, the model, what runs it, and the options."""
+        """Hash of the file's content and :attr:`identity`."""
+        return sha256_json(["model", self.identity, _content(scene, name)])
+
+    @property
+    def identity(self) -> list[Any]:
+        """The model, what runs it, and the options: all that features depend on beside the image."""
         own, backend = self.extractor, self.extractor.session.backend
         model = [own.session.fingerprint, own.space, backend.backend, backend.version, backend.device]
-        return sha256_json(["model", model, own.strongest, self.pixel_origin, _content(scene, name)])
+        return [*model, own.strongest, self.pixel_origin]
 
 
 @dataclass(frozen=True)

@@ -47,6 +47,8 @@ class PairMatcher:
         cache: folder for results; None keeps them in memory alone.
         rule: by which two images' features are matched.
         seed: of the verification.
+        verify_queries: whether a query's matches are verified by an estimated two-view geometry, one map image at a
+            time. Without it they are left to the pose's own RANSAC over all map images, which stands more outliers.
     """
 
     source: FeatureSource
@@ -55,6 +57,7 @@ class PairMatcher:
     cache: Path | None = None
     rule: FeatureMatcher = field(default_factory=MutualMatcher)
     seed: int = 0
+    verify_queries: bool = True
     _features: dict[str, LocalFeatures] = field(default_factory=dict, repr=False)
     _keys: dict[str, str] = field(default_factory=dict, repr=False)
     _cameras: dict[str, Camera] = field(default_factory=dict, repr=False)
@@ -121,7 +124,7 @@ class PairMatcher:
         return self.rule.ratio if isinstance(self.rule, MutualMatcher) else self.rule.key
 
     def matches(self, first: str, second: str) -> Matches:
-        """Verified matches, uint32 ``[m, 2]``, columns in the order asked for."""
+        """Matches, verified but for :attr:`verify_queries`, uint32 ``[m, 2]``, columns in the order asked for."""
         if first > second:
             return self.matches(second, first)[:, ::-1]
         self._match([(first, second)])
@@ -161,7 +164,7 @@ class PairMatcher:
             [
                 [*(self.key(name) for name in pair), self.rule_key, self.seed, solver_version()],
                 [list(vars(self.camera(name)).values()) for name in pair],
-                [list(vars(pose).values()) for pose in self._poses(pair)] or "estimated",
+                [list(vars(pose).values()) for pose in self._poses(pair)] or self._unposed,
             ]
         )
 
@@ -169,7 +172,12 @@ class PairMatcher:
         (first, second), (a, b) = (self.camera(name) for name in pair), (each.keypoints for each in both)
         if poses := self._poses(pair):
             return verify_by_pose(first, poses[0], a, second, poses[1], b, raw)
-        return verify_matches(first, a, second, b, raw, self.seed)
+        return verify_matches(first, a, second, b, raw, self.seed) if self.verify_queries else raw
+
+    @property
+    def _unposed(self) -> str:
+        """How the matches of a pair without two known poses are verified."""
+        return "estimated" if self.verify_queries else "raw"
 
     def _path(self, stage: str, key: str) -> Path | None:
         return None if self.cache is None else self.cache / stage / key[:2] / f"{key}.npz"

@@ -222,6 +222,7 @@ def test_every_part_of_the_key_of_a_pose_changes_it(solver: Solver, tmp_path: Pa
         {"method": "2a"},
         {"seed": 1},
         {"rule": MutualMatcher(0.8)},
+        {"verify_queries": False},
         {"retrieved": {"q.png": ["a.png", "m.png"]}},
         {"retrieved": {"q.png": ["m.png", "a.png", "b.png"]}},
         *({"source": Renamed(name)} for name in ("q.png", "m.png", "a.png")),

@@ -187,6 +187,7 @@ def test_what_is_found_reaches_the_files(request_of: Any, spied: Spied, tmp_path
         "top_k": 3,
         "features": "sift, 128-D, with scales and orientations, the first pixel's centre at 0",
         "matcher": "mutual neighbours, ratio 0.85",
+        "query_matches": "verified",
         "min_inliers": 12,
         "seconds": {"2b": 1.5},
         "methods": {
@@ -341,7 +342,7 @@ def models(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, Any]:
         placed[Path(path).name] = placement
         return Matcher(NearestModel("bright" if Path(path).name == "matcher.onnx" else "other"))  # type: ignore[arg-type]
 
-    monkeypatch.setattr(module.LocalExtractor, "load", extractor)
+    monkeypatch.setattr(LocalExtractor, "load", extractor)
     monkeypatch.setattr(module.Matcher, "load", matcher)
     return placed
 
@@ -355,6 +356,9 @@ def test_models_are_used_where_they_are_named(
     assert isinstance(used, ModelFeatures)
     assert (used.pixel_origin, used.extractor.strongest) == (0.5, COUNT)  # the world's principal point is in the middle
     assert (spied.given["rule"], spied.given["options"]) == (MutualMatcher(), AbsolutePoseOptions(min_inliers=20))
+    assert (spied.given["verify_queries"], found.summary["query_matches"]) == (False, "raw")
+    localize(request_of(features=features, query_matches="verified"))
+    assert spied.given["verify_queries"]
     assert found.summary["features"] == "bright, 8-D, the first pixel's centre at 0.5"
     assert (found.summary["matcher"], found.summary["min_inliers"]) == ("mutual neighbours, ratio None", 20)
     matcher = str(tmp_path / "matcher.onnx")
@@ -373,6 +377,9 @@ def test_models_are_used_where_they_are_named(
 def test_sift_on_pictures_whose_light_is_normalised(request_of: Any, spied: Spied) -> None:
     localize(request_of(photometric="clahe"))
     assert spied.given["features"] == SiftFeatures(4096, photometric=Photometric("clahe"))
+    assert spied.given["verify_queries"]
+    assert localize(request_of(query_matches="raw")).summary["query_matches"] == "raw"
+    assert not spied.given["verify_queries"]
 
 
 def test_a_matcher_of_other_features_is_refused_before_an_image_is_read(

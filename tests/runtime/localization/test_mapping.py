@@ -231,6 +231,15 @@ class Confused(Projected):
         return dataclasses.replace(found, descriptors=np.roll(found.descriptors, 1, axis=0))
 
 
+def test_a_querys_matches_may_stay_raw_and_are_kept_apart(tmp_path: Path) -> None:
+    given = altered(matcher(tmp_path), source=Confused())
+    raw = altered(given, verify_queries=False)
+    assert len(raw.matches("b.png", "q.png")) > 40 > len(given.matches("b.png", "q.png"))
+    np.testing.assert_array_equal(raw.matches("b.png", "m.png"), given.matches("b.png", "m.png"))  # known poses
+    assert key_of_matches(altered(raw), "q.png", "m.png") != key_of_matches(altered(given), "q.png", "m.png")
+    assert key_of_matches(altered(raw)) == key_of_matches(altered(given))
+
+
 @pytest.mark.parametrize("other", ["m.png", "q.png"])
 def test_wrong_matches_are_not_verified(tmp_path: Path, other: str) -> None:
     given = altered(matcher(tmp_path), source=Confused())
