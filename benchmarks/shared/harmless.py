@@ -49,12 +49,6 @@ HARMLESS: dict[tuple[str, str, str, str], str] = {
         "np.ones(len(second), np.int64)",
     ): "every entry is written before it is read",
     (
-        MAPPING,
-        "PairMatcher.features",
-        "_load(path, 'keypoints', 'descriptors')",
-        "_load(path, 'descriptors', 'keypoints')",
-    ): "the names are a set",
-    (
         APPROXIMATION,
         "barycentric_weights",
         "np.linalg.lstsq(system, np.append(d @ q, 1.0), rcond=None)",
