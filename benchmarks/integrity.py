@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.shared.faults.inputs import input_faults
+from benchmarks.shared.faults.later import later_faults
 from benchmarks.shared.faults.records import record_faults
 from benchmarks.shared.faults.scenarios import SCENARIOS, Scenario
 from benchmarks.shared.faults.stored import Fault, stored_faults
@@ -33,7 +34,7 @@ BAD = ("silent", "vague", "crash")
 
 def faults() -> list[Fault]:
     """All, in a fixed order; the place in it is a part of a fault's seed."""
-    return [*stored_faults(), *input_faults(), *record_faults()]
+    return [*stored_faults(), *input_faults(), *record_faults(), *later_faults()]
 
 
 def ran(scenario: Scenario, space: Workspace) -> tuple[list[Ran], Any]:

@@ -1,9 +1,12 @@
 """Would the tests notice? Wrong programs of localization, features and matching, and the tests that mirror them.
 
 One small change is made in the body of a function, in a copy of the package; then the quick tests that mirror the
-module run, without the data packs. A program is noticed where they fail, or take many times as long. The draw is by
-module and seed, so that a new module leaves the others' as they are. ``GLOAM_BENCH_ONLY`` names parts of the paths of
-the modules wanted; verdicts stay in ``GLOAM_BENCH_RUNS`` and hold for as long as neither package nor tests change.
+module run. A program is noticed where they fail, or take many times as long. The draw is by module and seed, so that a
+new module leaves the others' as they are. Networks are compared with their authors' programs on published weights:
+without ``GLOAM_DATA`` more of their wrong programs pass.
+
+It takes minutes on two cores. ``GLOAM_BENCH_ONLY`` names parts of the paths of the modules wanted; verdicts stay in
+``GLOAM_BENCH_RUNS`` and hold for as long as neither package nor tests change.
 """
 
 from __future__ import annotations
@@ -58,9 +61,10 @@ PYTEST = ("-x", "-q", "-n", "0", "-p", "no:cacheprovider", "--no-header", "--tb=
 
 @dataclass(frozen=True)
 class Subject:
-    """A module and the tests that mirror it, below the root."""
+    """A module as it stands and the tests that mirror it, below the root."""
 
     module: str
+    source: str
     tests: tuple[str, ...]
     drawn: tuple[Mutation, ...]
 
@@ -86,9 +90,9 @@ def mirror(module: str, root: Path = ROOT) -> tuple[str, ...]:
     return ()
 
 
-def draw(module: str, root: Path = ROOT, count: int = EACH) -> tuple[Mutation, ...]:
+def draw(module: str, source: str, count: int = EACH) -> tuple[Mutation, ...]:
     """Some of a module's changes, without the harmless ones; the same every time."""
-    every = [item for item in mutations((root / module).read_text(encoding="utf-8")) if not harmless(module, item)]
+    every = [item for item in mutations(source) if not harmless(module, item)]
     rows = np.random.default_rng([SEED, crc32(module.encode())]).permutation(len(every))[:count]
     return tuple(every[row] for row in sorted(rows))
 
@@ -140,7 +144,10 @@ def _copy(folder: Path) -> Path:
 
 def subjects(root: Path = ROOT) -> list[Subject]:
     """Modules that have anything to change, with what is drawn of each."""
-    made = [Subject(module, mirror(module, root), draw(module, root)) for module in modules(root)]
+    made = []
+    for module in modules(root):
+        source = (root / module).read_text(encoding="utf-8")
+        made.append(Subject(module, source, mirror(module, root), draw(module, source)))
     return [item for item in made if item.drawn]
 
 
@@ -180,7 +187,7 @@ def run() -> Result:
             kept = _kept(sha256_json([state, row]))
             if kept is not None and kept.is_file():
                 return {**row, "verdict": kept.read_text(encoding="utf-8"), "words": "kept"}
-            text = mutated((ROOT / subject.module).read_text(encoding="utf-8"), change.number)
+            text = mutated(subject.source, change.number)
             verdict, words = copies.run(subject.module, subject.tests, text, limits[subject.module])
             if kept is not None:
                 write_text(kept, verdict)
@@ -211,6 +218,7 @@ def summed(rows: Sequence[dict[str, Any]]) -> Result:
         "noticed": noticed,
         "hung": sum(row["words"] == HUNG for row in rows),
         "seed": SEED,
+        "data packs": "GLOAM_DATA" in os.environ,
         "modules": by_module,
         "survivors": [said(row) for row in rows if row["verdict"] == "survived"],
         "harmless, not drawn": [f"{key[0]}: {key[2]} -> {key[3]}: {reason}" for key, reason in HARMLESS.items()],
@@ -221,9 +229,10 @@ def summed(rows: Sequence[dict[str, Any]]) -> Result:
 
 
 def _state() -> str:
-    """Changes with the package and its tests."""
+    """Changes with the package, its tests, and whether they have the data packs."""
     files: Iterable[Path] = (path for part in ("gloam", "tests") for path in sorted((ROOT / part).rglob("*.py")))
-    return sha256_json([[path.relative_to(ROOT).as_posix(), sha256_file(path)] for path in files])
+    contents = [[path.relative_to(ROOT).as_posix(), sha256_file(path)] for path in files]
+    return sha256_json(["GLOAM_DATA" in os.environ, contents])
 
 
 def _kept(key: str) -> Path | None:

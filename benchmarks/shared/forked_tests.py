@@ -34,7 +34,6 @@ class ForkedTests:
         # A compiled file is known by its time in whole seconds and its size, which two programs may share: none is
         # written.
         environment = {**os.environ, "PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"}
-        environment.pop("GLOAM_DATA", None)
         self.copy = copy
         self._process = subprocess.Popen(
             [sys.executable, __file__],

@@ -5,31 +5,36 @@ A change is harmless where what it gives may as well be given: no caller, no con
 
 from __future__ import annotations
 
+IMAGES = "gloam/data/images.py"
 FEATURES = "gloam/runtime/localization/features.py"
 MAPPING = "gloam/runtime/localization/mapping.py"
+COLMAP = "gloam/runtime/localization/colmap.py"
 MATCHING = "gloam/runtime/localization/matching.py"
+BENCHMARK = "gloam/eval/localization/benchmark.py"
+DETECT = "gloam/networks/local_features/detect.py"
 APPROXIMATION = "gloam/eval/localization/approximation.py"
 SCORES = "gloam/eval/localization/scores.py"
 
-FLOOR = "a floor under a division, far below any sum that is not 0, whatever it is"
+DEFAULT = "what torch takes by default; said for the reader"
+SAMPLED = "functional.grid_sample(maps, grid[:, None], mode=mode{}{})"
+NARROWED = "never so: it tells the type checker what 2b has"
 SYMMETRIC = "an error is the same both ways"
 READ = "only its rotation is read"
 
 # Module, function, what stood, what was put: the reason.
 HARMLESS: dict[tuple[str, str, str, str], str] = {
     (
+        IMAGES,
+        "_to_rgb",
+        "if image.mode != 'RGB':",
+        "if True:",
+    ): "a conversion to the mode that it has loads the image, too",
+    (
         FEATURES,
         "SiftFeatures.features",
         "max(grey.shape) > self.max_side",
         "max(grey.shape) >= self.max_side",
     ): "an image of that very side is brought to the size that it has",
-    (
-        FEATURES,
-        "SiftFeatures.features",
-        "np.maximum(descriptors[order].sum(1, keepdims=True), 1e-12)",
-        "np.maximum(descriptors[order].sum(1, keepdims=True), 2e-12)",
-    ): FLOOR,
-    (FEATURES, "KaptureFeatures.features", "np.maximum(norm, 1e-12)", "np.maximum(norm, 2e-12)"): FLOOR,
     (
         FEATURES,
         "SiftFeatures.features",
@@ -49,6 +54,27 @@ HARMLESS: dict[tuple[str, str, str, str], str] = {
         "np.ones(len(second), np.int64)",
     ): "every entry is written before it is read",
     (
+        MATCHING,
+        "match_mutual",
+        "np.zeros(len(second), np.int64)",
+        "np.zeros(len(second))",
+    ): "row numbers are equal as floating-point numbers, too",
+    **{
+        (
+            COLMAP,
+            "verify_by_pose",
+            f"np.einsum('ni,ni->n', {product}, cross)",
+            f"np.einsum('ni,ni->n', cross, {product})",
+        ): "a product is the same both ways"
+        for product in ("np.cross(b, np.array([x, y, z]))", "np.cross(turned, np.array([x, y, z]))")
+    },
+    (
+        COLMAP,
+        "_write_database",
+        "database.write_camera(_camera(view.camera, number), use_camera_id=True)",
+        "database.write_camera(_camera(view.camera, number))",
+    ): "an empty database counts from 1, too, in the same order",
+    (
         APPROXIMATION,
         "barycentric_weights",
         "np.linalg.lstsq(system, np.append(d @ q, 1.0), rcond=None)",
@@ -64,6 +90,17 @@ HARMLESS: dict[tuple[str, str, str, str], str] = {
     **{
         (APPROXIMATION, "average_pose", "Pose((w, x, y, z), (0.0, 0.0, 0.0))", f"Pose((w, x, y, z), {place})"): READ
         for place in ("(1.0, 0.0, 0.0)", "(0.0, 1.0, 0.0)", "(0.0, 0.0, 1.0)")
+    },
+    (BENCHMARK, "_localized.one", "if world is None:", "if False:"): NARROWED,
+    (BENCHMARK, "_localized.one", "raise DataError('2b needs a map')", "pass"): NARROWED,
+    **{
+        (
+            DETECT,
+            "sample",
+            SAMPLED.format(", padding_mode='zeros'", ", align_corners=False"),
+            SAMPLED.format(*rest),
+        ): DEFAULT
+        for rest in ((", padding_mode='zeros'", ""), ("", ", align_corners=False"))
     },
     **{
         (SCORES, "pose_errors", f"{error}(pose, truth[name])", f"{error}(truth[name], pose)"): SYMMETRIC

@@ -51,8 +51,9 @@ _PAIRS = (
 NAMES = {"sorted": "list", **dict(_PAIRS), **{second: first for first, second in _PAIRS}}
 # Their arguments have one order, or any.
 WHOLE = ("isinstance", "getattr", "hasattr", "setattr", "require", "cast", "min", "max", "minimum", "maximum")
-# Keywords that change nothing where all is well.
-CHECKS = ("strict", "encoding", "copy", "thread_name_prefix")
+# Keywords that change nothing where all is well, or where there is no GPU.
+CHECKS = ("strict", "encoding", "copy", "thread_name_prefix", "device")
+FLOOR = 1e-6  # less than that keeps a division from 0, and twice as much does, too
 # Words for people and for the type checker; nothing of them is changed.
 TERSE = (ast.Constant, ast.Tuple, ast.Slice, ast.keyword, ast.UnaryOp)  # say little without what is around them
 LEFT_OUT = (ast.JoinedStr, ast.Raise, ast.Assert, ast.Import, ast.ImportFrom, ast.arguments)
@@ -216,7 +217,7 @@ def _constants(node: ast.Constant) -> Iterator[ast.AST]:
         yield ast.Constant(not value)
     elif isinstance(value, int):
         yield ast.Constant(value + 1)
-    elif isinstance(value, float):
+    elif isinstance(value, float) and not 0 < value < FLOOR:
         yield ast.Constant(2 * value or 1.0)
 
 

@@ -10,6 +10,7 @@ from gloam.cli.shared.backend_options import add_backend, placement
 from gloam.cli.shared.help_format import HelpFormatter
 from gloam.cli.shared.report import Report
 from gloam.cli.shared.request import filled
+from gloam.cli.shared.values import seed
 
 if TYPE_CHECKING:
     from gloam.runtime.search.asmk_images import LocalImages
@@ -29,8 +30,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     build.add_argument(
         "--codebook", type=Path, metavar="FILE", help="codebook to use; where it is missing, the learned one is kept"
     )
-    build.add_argument("--words", type=int, default=65536, help="visual words of a codebook to learn")
-    build.add_argument("--seed", type=int, default=0, help="of the codebook")
+    build.add_argument("--words", type=int, help="visual words of a codebook to learn (default: 65536)")
+    build.add_argument("--seed", type=seed, default=0, help="of the codebook")
     build.set_defaults(run=run_build)
     search = verbs.add_parser("search", help="rank the map for each query", formatter_class=HelpFormatter)
     search.add_argument("index", type=Path, metavar="INDEX.npz", help="what `gloam asmk build` wrote")

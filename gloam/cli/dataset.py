@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from gloam.cli.shared.report import Report
+from gloam.cli.shared.values import seed
 
 HELP = "build and check training sets for metric learning: images, clusters, and pairs"
 KINDS = ("auto", "folder", "csv", "pairs", "kapture", "town", "sfm", "nd", "gld_csv", "json")
@@ -48,7 +49,7 @@ def _add_build(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--night", type=Path, help="sfm, nd: list of ids taken by night")
     parser.add_argument("--pairs-per-image", type=int, help="pairs that an image is the query of (default 2)")
     parser.add_argument("--singles", choices=("refuse", "keep", "drop"), help="clusters of one image")
-    parser.add_argument("--seed", type=int, help="of drawn pairs (default 0)")
+    parser.add_argument("--seed", type=seed, help="of drawn pairs (default 0)")
     parser.add_argument("--positives", choices=("distance", "covisibility"), help="kapture: rule (default distance)")
     parser.add_argument("--distance", type=float, help="between positives, metres (default 10; town 8)")
     parser.add_argument("--heading", type=float, help="between positives' viewing directions, degrees (default 40)")

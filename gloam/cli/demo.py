@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 from gloam.cli.shared.report import Report
+from gloam.cli.shared.values import seed
 
 HELP = "render a town, extract, index, retrieve, localize day and night queries, write the report; needs no torch"
 KEPT = ("*/*",)
@@ -15,7 +16,7 @@ KEPT = ("*/*",)
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the verb."""
     parser.add_argument("-o", "--output", type=Path, default=Path("gloam-demo"), help="folder for everything it makes")
-    parser.add_argument("--seed", type=int, default=7, help="seed of the town that is localized")
+    parser.add_argument("--seed", type=seed, default=7, help="seed of the town that is localized")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes for rendering and poses")
     parser.add_argument("--top-k", type=int, default=5, help="map images retrieved per query")
     parser.add_argument(

@@ -8,7 +8,7 @@ from pathlib import Path
 from gloam.cli.shared.report import Report
 from gloam.cli.shared.request import filled
 from gloam.cli.shared.store_options import add_trust
-from gloam.cli.shared.values import INDEX_DEVICES, nbytes
+from gloam.cli.shared.values import INDEX_DEVICES, nbytes, seed
 
 HELP = "build a FAISS index from a store of descriptors, add to one, or merge several"
 KINDS = ("auto", "flat", "ivfpq", "hnsw")
@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     kind.add_argument(
         "--train-samples", type=int, help="vectors to train with (default: 100 000, or 39 a cell where that is more)"
     )
-    kind.add_argument("--seed", type=int, default=0, help="of the draw of those vectors")
+    kind.add_argument("--seed", type=seed, default=0, help="of the draw of those vectors")
     kind.add_argument(
         "--device", choices=INDEX_DEVICES, default="cpu", help="where k-means runs; auto: on GPUs if FAISS can"
     )

@@ -55,6 +55,7 @@ class Exported:
             "resize": card.resize,
             "translate": card.translate,
             **({} if card.takes is None else {"takes": to_json(card.takes)}),
+            "keypoints": None if card.keypoints is None else to_json(card.keypoints),
             "release_check": None if self.conversion is None else asdict(self.conversion),
             "notes": list(self.notes),
         }
@@ -70,6 +71,7 @@ class Exported:
                 *([] if card.takes is None else [f"takes       {card.takes}"]),
                 f"space       {card.space()}",
                 f"fingerprint {self.fingerprint}",
+                *_keypoint_lines(card),
                 *_front_lines(card),
                 *(() if self.conversion is None else _check_lines(self.conversion)),
                 *self.notes,
@@ -84,6 +86,18 @@ def _next(card: ModelCard, output: Path) -> str:
     if card.profile.kind == "fixed":
         return f"gloam engine {output} -o {output.with_suffix('')}"
     return f"gloam check {output} --backend openvino (ONNX Runtime has no bf16 on a CPU)"
+
+
+def _keypoint_lines(card: ModelCard) -> list[str]:
+    rule = card.keypoints
+    if rule is None:
+        return []
+    which = f" of a score above {rule.threshold:g}" if rule.threshold else ""
+    return [
+        f"keypoints   the {rule.count} strongest{which}, in pixels as the file stores them, the first one's centre at "
+        f"{rule.origin:g}",
+        f"licence     {card.provenance['licence']}",
+    ]
 
 
 def _front_lines(card: ModelCard) -> list[str]:

@@ -61,7 +61,7 @@ def export_keypoints(
             KEYPOINT_OUTPUTS,
             (
                 ("float32", (count, 2), "x, y in pixels of the image as it was given, the first pixel's centre at 0"),
-                ("float32", (count,), "score of each; the strongest first"),
+                ("float32", (count,), "score of each; in falling order where it was found"),
                 ("float32", (count, model.dimension), "unit length"),
                 ("int64", (), "how many of them there are; the rest is zeros"),
             ),

@@ -72,6 +72,16 @@ def test_an_indexed_folder_finds_itself(
     assert {len(rows) for rows in found.values()} == {2}
     assert main([*build, "-o", str(tmp_path / "again.npz")]) == 0  # with the kept codebook
     assert (tmp_path / "again.npz").read_bytes() == index.read_bytes()
+    kept = codebook.read_bytes()
+    for words, reason in (
+        (["-o", str(codebook)], "is the codebook; name another file for the index"),
+        (["-o", str(photos / "place0-0.png")], "place0-0.png: an index is written as .npz"),
+        (["-o", str(tmp_path / "more.npz"), "--words", "8"], "has 16 words, and --words 8 are asked for"),
+    ):
+        capsys.readouterr()
+        assert main([*(build if "--words" not in words else [*build[:5], "--codebook", str(codebook)]), *words]) == 2
+        assert reason in capsys.readouterr().err
+    assert codebook.read_bytes() == kept
 
 
 @pytest.mark.slow

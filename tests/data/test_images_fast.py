@@ -62,6 +62,8 @@ def test_an_image_is_never_unpacked_below_the_size_asked_for(scales: list[tuple[
     del scales[:]
     decode_image(jpeg(1000, 800, orientation=6), stretch=(200, 500), fast=True)  # 800 x 1000 after the turn
     assert scales[-1] == (500, 400)
+    decode_image(jpeg(1000, 132), max_side=250, min_side=1, fast=True)  # reduced, though one side is shorter than that
+    assert scales[-1][0] == 250
 
 
 @pytest.mark.parametrize("form", ["PNG", "WEBP"])

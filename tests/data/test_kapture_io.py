@@ -430,6 +430,7 @@ def test_features_are_found_by_type_and_layout(tmp_path: Path) -> None:
         assert open_features(root, "global_features", "any").feature_type == "any"
     many = {f"{number:02}.jpg": rows["a.jpg"] for number in range(12)}
     put_features(side / "global_features", "global_features", many, more=", L2")
+    (side / "global_features" / "folder.gfeat").mkdir()
     assert open_features(side, "global_features").names == sorted([*many, "a.jpg"])
 
 

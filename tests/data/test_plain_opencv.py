@@ -21,22 +21,25 @@ OLDER = {
     "GLIBC_TUNABLES": "glibc.cpu.hwcaps=-AVX512F,-AVX2,-FMA,-AVX2_Usable,-FMA_Usable",
 }
 PHOTOGRAPHS = """
-import hashlib, tempfile
+import dataclasses, hashlib, tempfile
 from pathlib import Path
 from gloam.data.town.dataset import scene_of, plan_shots, write_shot
-from gloam.data.town import Street, TownConfig
+from gloam.data.town import TownConfig, open_street
 from gloam.runtime.localization.features import SiftFeatures
 config = TownConfig(seed=5, length=30.0, width=128, height=96, texels=16, queries=1, spacing=12.0)
-street, shots, found = Street(config.seed, config.length, config.texels), plan_shots(config), hashlib.sha256()
-with tempfile.TemporaryDirectory() as folder:
-    for shot in shots:
-        write_shot(street, Path(folder), config, shot)
-    for split in ("mapping", "query"):
-        scene = scene_of(Path(folder), split, shots, config)
-        for name in scene.names:
-            features = SiftFeatures().features(scene, name)
-            found.update(repr(scene.poses[name]).encode() + scene.image_path(name).read_bytes())
-            found.update(features.keypoints.tobytes() + features.descriptors.tobytes())
+second = dict(look=2, conditions=("dusk", "night-rain"), spacing=20.0, motion_blur=3.0, defocus=2.0)
+found = hashlib.sha256()
+for config in (config, dataclasses.replace(config, **second)):
+  street, shots = open_street(config.seed, config.length, config.texels, config.look, config.optics), plan_shots(config)
+  with tempfile.TemporaryDirectory() as folder:
+      for shot in shots:
+          write_shot(street, Path(folder), config, shot)
+      for split in ("mapping", "query"):
+          scene = scene_of(Path(folder), split, shots, config)
+          for name in scene.names:
+              features = SiftFeatures().features(scene, name)
+              found.update(repr(scene.poses[name]).encode() + scene.image_path(name).read_bytes())
+              found.update(features.keypoints.tobytes() + features.descriptors.tobytes())
 print(found.hexdigest())
 """
 

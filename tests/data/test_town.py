@@ -12,7 +12,9 @@ import pytest
 
 from gloam.data.scene import Camera, Pose
 from gloam.data.town.atlas import Atlas
+from gloam.data.town.config import LOOKS
 from gloam.data.town.lighting import HOURS, LightMap, lamplight
+from gloam.data.town.looks import open_street
 from gloam.data.town.raycast import MIRROR, ray_directions
 from gloam.data.town.sampling import camera_pose, mapping_poses, query_poses
 from gloam.data.town.street import Street, pinhole
@@ -25,6 +27,11 @@ SMALL = pinhole(256, 192)
 @pytest.fixture(scope="module")
 def street() -> Street:
     return Street(7, length=40, texels=24)
+
+
+@pytest.fixture(scope="module", params=LOOKS)
+def any_street(request: pytest.FixtureRequest) -> Street:
+    return open_street(7, 40, 24, request.param)
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +76,12 @@ def plain_depth(surfaces: list[Surface], origin: np.ndarray, ray: np.ndarray) ->
             slope = np.ceil(slope * 4 - 0.5) / 4 if surface.gable_shape == "steps" else slope
             if surface.high[1] - v < slope * surface.gable:
                 continue
+        if surface.cutout is not None:
+            rows, columns = surface.cutout.shape
+            across = surface.high[0] - u if surface.flipped else u - surface.low[0]
+            row, column = (surface.high[1] - v) / surface.size[1] * rows, across / surface.size[0] * columns
+            if not surface.cutout[min(int(row), rows - 1), min(int(column), columns - 1)]:
+                continue
         best = t
         for opening in surface.openings:
             across = surface.high[0] - u if surface.flipped else u - surface.low[0]
@@ -83,20 +96,21 @@ def plain_depth(surfaces: list[Surface], origin: np.ndarray, ray: np.ndarray) ->
     return best
 
 
-def test_depth_equals_a_plain_ray_caster(street: Street, poses: tuple[Pose, Pose]) -> None:
+def test_depth_equals_a_plain_ray_caster(any_street: Street, poses: tuple[Pose, Pose]) -> None:
+    surfaces = any_street.scenery("day").plan.surfaces
     for pose in poses:
-        depth, rays = street.depth(pose, SMALL), ray_directions(SMALL, pose).astype(np.float64)
+        depth, rays = any_street.depth(pose, SMALL), ray_directions(SMALL, pose).astype(np.float64)
         pixels = [(r, c) for r in range(4, 192, 17) for c in range(3, 256, 19)]
-        plain = np.array([plain_depth(street.plan.surfaces, pose.center, rays[:, r, c]) for r, c in pixels])
+        plain = np.array([plain_depth(surfaces, pose.center, rays[:, r, c]) for r, c in pixels])
         fast = np.array([depth[r, c] for r, c in pixels])
         wrong = np.abs(plain - fast) > 1e-3 * np.maximum(plain, 1)
         assert wrong.mean() < 0.01  # a ray exactly along an edge may fall either way in float32
         assert np.median(np.abs(plain - fast)) < 1e-4
 
 
-def test_depth_carries_one_view_into_another(street: Street, poses: tuple[Pose, Pose]) -> None:
+def test_depth_carries_one_view_into_another(any_street: Street, poses: tuple[Pose, Pose]) -> None:
     first, second = poses
-    a, b = (street.render(pose, "day", SMALL) for pose in poses)
+    a, b = (any_street.render(pose, "day", SMALL) for pose in poses)
     rows, columns = np.mgrid[0:192, 0:256]
     points = first.center + (ray_directions(SMALL, first) * a.depth).reshape(3, -1).T
     seen = second.transform(points)
@@ -117,10 +131,13 @@ def test_depth_carries_one_view_into_another(street: Street, poses: tuple[Pose, 
     assert np.abs(warped - source).mean() < 0.7 * np.abs(warped - shifted).mean()  # three pixels off is much worse
 
 
-def test_mirrored_rays_hit_what_the_ground_reflects(street: Street, poses: tuple[Pose, Pose]) -> None:
+def test_mirrored_rays_hit_what_the_ground_reflects(any_street: Street, poses: tuple[Pose, Pose]) -> None:
     pose = poses[0]
-    plain, mirrored = street.caster.cast(SMALL, pose), street.caster.cast(SMALL, pose, mirrored=True)
-    kinds = np.array([surface.axis for surface in street.plan.surfaces])
+    plain, mirrored = (
+        any_street.scenery("day").caster.cast(SMALL, pose),
+        any_street.scenery("day").caster.cast(SMALL, pose, mirrored=True),
+    )
+    kinds = np.array([surface.axis for surface in any_street.scenery("day").plan.surfaces])
     both = (mirrored.surface >= 0) & (plain.surface >= 0)
     road = both & (kinds[plain.surface] == 2)
     assert (mirrored.depth[road] > plain.depth[road]).mean() > 0.99
@@ -129,20 +146,20 @@ def test_mirrored_rays_hit_what_the_ground_reflects(street: Street, poses: tuple
     assert points[2][road].min() > -0.05  # above the ground again
 
 
-def test_same_seed_same_pixels(street: Street, poses: tuple[Pose, Pose]) -> None:
-    again = Street(7, length=40, texels=24)
+def test_same_seed_same_pixels(any_street: Street, poses: tuple[Pose, Pose]) -> None:
+    again = type(any_street)(7, length=40, texels=24)
     for condition in HOURS:
-        first, second = (s.render(poses[0], condition, SMALL, noise_seed=3) for s in (street, again))
+        first, second = (s.render(poses[0], condition, SMALL, noise_seed=3) for s in (any_street, again))
         assert np.array_equal(first.image, second.image)
         assert np.array_equal(first.depth, second.depth)
-    other = street.render(poses[0], "night", SMALL, noise_seed=4)
-    assert not np.array_equal(other.image, street.render(poses[0], "night", SMALL, noise_seed=3).image)
+    other = any_street.render(poses[0], "night", SMALL, noise_seed=4)
+    assert not np.array_equal(other.image, any_street.render(poses[0], "night", SMALL, noise_seed=3).image)
 
 
-def test_resolution_of_textures_does_not_move_the_street(street: Street, poses: tuple[Pose, Pose]) -> None:
-    coarse = Street(7, length=40, texels=8)
-    assert np.array_equal(coarse.depth(poses[0], SMALL), street.depth(poses[0], SMALL))
-    assert coarse.plan.lamps == street.plan.lamps
+def test_resolution_of_textures_does_not_move_the_street(any_street: Street, poses: tuple[Pose, Pose]) -> None:
+    coarse = type(any_street)(7, length=40, texels=8)
+    assert np.array_equal(coarse.depth(poses[0], SMALL), any_street.depth(poses[0], SMALL))
+    assert coarse.plan.lamps == any_street.plan.lamps
 
 
 def patches(street: Street) -> np.ndarray:
@@ -220,8 +237,8 @@ def test_wet_ground_mirrors_and_the_rest_stays(
     wet, _ = street.radiance(poses[0], "night-rain", SMALL)
     monkeypatch.setitem(HOURS, "night-rain", dataclasses.replace(HOURS["night-rain"], wet=False))
     dry, _ = street.radiance(poses[0], "night-rain", SMALL)
-    surface = street.caster.cast(SMALL, poses[0]).surface
-    ground = street.ground[surface] & (surface >= 0)
+    surface = street.scenery("day").caster.cast(SMALL, poses[0]).surface
+    ground = street.scenery("day").ground[surface] & (surface >= 0)
     assert np.array_equal(wet[~ground], dry[~ground])
     gain = wet[ground].sum(1) / dry[ground].sum(1)
     assert np.quantile(gain, 0.05) < 0.7  # wet ground is darker where it mirrors the sky
@@ -259,11 +276,11 @@ def test_shadows_fall_away_from_the_sun(street: Street) -> None:
     assert 0.02 < (values > np.median(values) + 0.5).mean() + (values < np.median(values) - 0.5).mean() < 0.98
 
 
-def test_unknown_condition_and_camera_are_refused(street: Street, poses: tuple[Pose, Pose]) -> None:
+def test_unknown_condition_and_camera_are_refused(any_street: Street, poses: tuple[Pose, Pose]) -> None:
     with pytest.raises(UsageError, match="choose from day, dusk"):
-        street.render(poses[0], "noon", SMALL)
+        any_street.render(poses[0], "noon", SMALL)
     with pytest.raises(UsageError, match="PINHOLE only"):
-        street.render(poses[0], "day", Camera("SIMPLE_PINHOLE", 64, 48, (50, 32, 24)))
+        any_street.render(poses[0], "day", Camera("SIMPLE_PINHOLE", 64, 48, (50, 32, 24)))
 
 
 @pytest.mark.slow

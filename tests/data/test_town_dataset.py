@@ -16,10 +16,11 @@ from gloam.data.images import decode_image
 from gloam.data.kapture_io import read_conditions, read_scene
 from gloam.data.town import TownConfig, render_training_views, sample_places, write_town
 from gloam.data.town.covisibility import JUNK, POSITIVE, covisible_share, grade
-from gloam.data.town.dataset import camera_of, plan_shots
+from gloam.data.town.dataset import CHECKSUMS, camera_of, plan_shots
 from gloam.data.town.sampling import camera_pose
 from gloam.data.town.street import Street, pinhole
 from gloam.errors import StoreError, UsageError
+from tests.damage import flip
 
 TINY = TownConfig(
     seed=3,
@@ -102,6 +103,22 @@ def test_resume_renders_only_what_is_missing(town) -> None:  # type: ignore[no-u
     resumed = write_town(town.folder, TINY)
     (victim.parent / ".tmp-killed").unlink()
     assert (resumed.rendered, resumed.reused) == (1, 29)
+    assert contents(town.folder) == before
+
+
+def test_what_was_harmed_is_named_and_rendered_again(town) -> None:  # type: ignore[no-untyped-def]  # see the fixture
+    before = contents(town.folder)
+    first, second, third = (town.query.image_path(name) for name in town.conditions["night"])
+    flip(first)
+    swapped = second.read_bytes()
+    second.write_bytes(third.read_bytes())
+    third.write_bytes(swapped)
+    flip(town.folder / "ground_truth.json")
+    again = write_town(town.folder, TINY)
+    assert again.damaged == tuple(town.conditions["night"])
+    assert contents(town.folder) == before
+    (town.folder / CHECKSUMS).unlink()  # as one of before: what is there is kept
+    assert write_town(town.folder, TINY).reused == 30
     assert contents(town.folder) == before
 
 

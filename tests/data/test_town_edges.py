@@ -60,7 +60,7 @@ def test_painted_borders_are_edges_where_there_is_no_geometry(street):
     counts = []
     for x in np.arange(2.0, 29.0, 3.0):
         pose = camera_pose(float(x), 0.0, 6.0, 0.0, -89.0)
-        surfaces = street.caster.cast(pinhole(64, 48), pose).surface
+        surfaces = street.scenery("day").caster.cast(pinhole(64, 48), pose).surface
         counts.append((edge_map(street, pose, pinhole(64, 48)) > 0.5).mean() if len(np.unique(surfaces)) < 3 else 0)
     assert max(counts) > 0.02
 

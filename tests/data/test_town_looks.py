@@ -2,24 +2,35 @@
 
 from __future__ import annotations
 
+import argparse
+import dataclasses
 import hashlib
 import json
 from pathlib import Path
 
 import pytest
 
-from gloam.data.town import CONDITIONS, Street, TownConfig, write_town
+from gloam.cli import town as verb
+from gloam.data.town import CONDITIONS, LOOKS, TownConfig, open_street, write_town
+from gloam.data.town.render import RenderedTown, TownRequest
 from gloam.data.town.sampling import camera_pose
 from gloam.data.town.street import pinhole
 from gloam.errors import StoreError, UsageError
 
-# sha256 of a view's pixels, then of its depth: what a look renders once, it renders for ever.
-FIRST = {
-    "day": "88b1b780e0e288383b541c6364199ed9",
-    "dusk": "efda9d7969e9d1695228212f4def5061",
-    "night": "e3cf62d0835433b5591b2c74ec2783ec",
-    "night-rain": "36e1c8e5dba8e044583c23b9ef956701",
-    "depth": "f6786c10e340b28c3c0560e38b4df6e9",
+# sha256 of a view's pixels, then of its depth, by look: what a look renders once, it renders for ever.
+VIEWS = {
+    1: {
+        "day": ("88b1b780e0e288383b541c6364199ed9", "f6786c10e340b28c3c0560e38b4df6e9"),
+        "dusk": ("efda9d7969e9d1695228212f4def5061", "f6786c10e340b28c3c0560e38b4df6e9"),
+        "night": ("e3cf62d0835433b5591b2c74ec2783ec", "f6786c10e340b28c3c0560e38b4df6e9"),
+        "night-rain": ("36e1c8e5dba8e044583c23b9ef956701", "f6786c10e340b28c3c0560e38b4df6e9"),
+    },
+    2: {
+        "day": ("29304e605798879f7dfde8a8188d5d99", "3c62f04ba6f6755b17fa0b7ca6fcf90d"),
+        "dusk": ("884d04a18e56b7fa90b8280c8ddedd66", "4c785a1b390de20886933ddcba99f37c"),
+        "night": ("a86314ffa1c3785a5ba1f8e5003922e0", "c09dc8373e3f99b49e68f9d2d1c2fd49"),
+        "night-rain": ("7c1588e9bf0e6ba388a36cb79c871fde", "5be6d866e22ac8f4e7ed30820b84948f"),
+    },
 }
 FIRST_HASH = "55ec7a0302a827821b4a8a9b279053738c4f56da95bada395dcd752f53db2512"
 SMALL = TownConfig(seed=5, length=30.0, width=64, height=48, queries=1, texels=8, spacing=12.0, conditions=("day",))
@@ -29,12 +40,12 @@ def digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()[:32]
 
 
-def test_the_first_look_is_what_it_was() -> None:
-    street = Street(5, 30, 16)
+@pytest.mark.parametrize("look", LOOKS)
+def test_a_look_is_what_it_was(look: int) -> None:
+    street = open_street(5, 30, 16, look)
     for condition in CONDITIONS:
         view = street.render(camera_pose(9.0, 0.4, 1.6, 12.0, 3.0), condition, pinhole(128, 96), noise_seed=1)
-        assert digest(view.image.tobytes()) == FIRST[condition], condition
-        assert digest(view.depth.tobytes()) == FIRST["depth"]
+        assert (digest(view.image.tobytes()), digest(view.depth.tobytes())) == VIEWS[look][condition], condition
 
 
 def test_folders_of_the_first_look_stay_valid() -> None:
@@ -42,8 +53,10 @@ def test_folders_of_the_first_look_stay_valid() -> None:
 
 
 def test_an_unknown_look_is_refused() -> None:
-    with pytest.raises(UsageError, match=r"look 9: choose from 1"):
+    with pytest.raises(UsageError, match=r"look 9: choose from 1, 2"):
         TownConfig(look=9)
+    with pytest.raises(UsageError, match=r"look 0: choose from 1, 2"):
+        open_street(1, look=0)
 
 
 def test_a_folder_says_its_look_and_refuses_another(tmp_path: Path) -> None:
@@ -53,8 +66,30 @@ def test_a_folder_says_its_look_and_refuses_another(tmp_path: Path) -> None:
     assert stated["config"]["look"] == 1
     del stated["config"]["look"]  # as it was written before looks had numbers
     card.write_text(json.dumps(stated))
+    second = dataclasses.replace(SMALL, look=2)
+    with pytest.raises(StoreError, match=r"holds a town of look 1, not 2; choose another folder or give --look 1"):
+        write_town(tmp_path / "town", second)
     assert write_town(tmp_path / "town", SMALL).rendered == 0
-    stated["config"]["look"] = 2
-    card.write_text(json.dumps(stated))
+    assert write_town(tmp_path / "second", second).rendered > 0
+    assert json.loads((tmp_path / "second" / "town.json").read_text())["config"]["look"] == 2
     with pytest.raises(StoreError, match=r"holds a town of look 2, not 1; choose another folder or give --look 2"):
-        write_town(tmp_path / "town", SMALL)
+        write_town(tmp_path / "second", SMALL)
+    with pytest.raises(StoreError, match="another config"):
+        write_town(tmp_path / "second", dataclasses.replace(second, noise=3.0))
+
+
+def test_the_verb_passes_the_camera_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    parser = argparse.ArgumentParser()
+    verb.add_arguments(parser)
+    asked: list[TownRequest] = []
+
+    def keep(request: TownRequest) -> RenderedTown:
+        asked.append(request)
+        return RenderedTown(write_town(tmp_path / "town", SMALL), 0.0, None)
+
+    monkeypatch.setattr("gloam.data.town.render.render_town", keep)
+    verb.run(parser.parse_args(["out", "--look", "2", "--noise", "3", "--motion-blur", "4", "--defocus", "2"]))
+    assert asked[0].config == TownConfig(look=2, noise=3, motion_blur=4, defocus=2)
+    with pytest.raises(UsageError, match="give look 2"):
+        verb.run(parser.parse_args(["out", "--noise", "3"]))
+    assert verb.run(parser.parse_args(["out"])).data["look"] == asked[1].config.look == 1

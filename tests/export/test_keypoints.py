@@ -30,7 +30,7 @@ from gloam.runtime.backends.selftest import run_selftest
 from gloam.runtime.models.local_features import LocalExtractor, LocalFeatures
 from gloam.runtime.search.asmk_images import LocalImages
 
-KEYPOINTS = 200
+KEYPOINTS = 1500  # more than the pixels of the smallest image
 REAL = ("aliked/aliked-t16.pth", "aliked/aliked-n16.pth", "alike/alike-n.pth", "xfeat/xfeat_without_fine_matcher.pth",
         "disk/disk_depth_fp16.pth", "r2d2/r2d2_WASF_N16.pt")  # fmt: skip
 
@@ -178,9 +178,14 @@ def test_every_network_agrees_with_torch(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("file", REAL)
-def test_public_weights_are_exported_as_they_are(tmp_path: Path, file: str, data_pack: Callable[[str], Path]) -> None:
+def test_public_weights_are_exported_as_they_are(
+    tmp_path: Path, file: str, data_pack: Callable[[str], Path], capsys: pytest.CaptureFixture[str]
+) -> None:
     weights, path = data_pack("weights") / file, tmp_path / "model.onnx"
     assert main(["export", str(weights), "-o", str(path), "--keypoints", "500"]) == 0
+    said = capsys.readouterr().out
+    assert "keypoints   the 500 strongest" in said
+    assert "licence     " in said
     card = read_card(path)
     assert card.provenance["data"] == weights.name
     assert ("NC" in card.provenance["licence"]) == ("r2d2" in file)

@@ -248,6 +248,10 @@ class Engine:
     def get_tensor_dtype(self, name: str) -> Member:
         return Member("DataType", self.tensors[name]["type"], 0)
 
+    def get_tensor_shape(self, name: str) -> list[int]:
+        free = 1 if not self.tensors[name]["input"] else 3 if name == "images" else 1
+        return [-1] * free + self.tensors[name]["tail"][free - 1 :]
+
     def get_tensor_mode(self, name: str) -> Member:
         member: Member = self.module.enums["TensorIOMode"].INPUT
         if self.tensors[name]["input"]:

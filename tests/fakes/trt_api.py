@@ -60,6 +60,7 @@ METHODS: dict[str, dict[str, str]] = {
         "get_tensor_name": "index: typing.SupportsInt",
         "get_tensor_dtype": "name: str",
         "get_tensor_mode": "name: str",
+        "get_tensor_shape": "name: str",
         "get_tensor_profile_shape": "name: str, profile_index: typing.SupportsInt",
         "get_device_memory_size_for_profile_v2": "profile_index: typing.SupportsInt",
         "create_execution_context": "strategy: ExecutionContextAllocationStrategy",

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import pyarrow.parquet as pq
 
-from benchmarks.shared.faults.workspace import EXTRACT, FEATURES, LOCALIZE, TRAIN, TRANSLATE, Ran
+from benchmarks.shared.faults.workspace import EXTRACT, FEATURES, LOCALIZE, TOWN, TRAIN, TRANSLATE, Ran
 from gloam.files import sha256_file
 
 Found = Any
@@ -180,6 +180,7 @@ SCENARIOS = {
         files("features/**/*"),
         ("new",),
     ),
+    "town": Scenario((TOWN,), files("town/**/*.*"), ("town",)),
     "train": Scenario((TRAIN,), files("run/*.safetensors"), ("run",)),
 }
 

@@ -203,8 +203,7 @@ def _more_models(work: Path) -> None:
 
 def make_places(space: Workspace) -> None:
     """A town to localize in, and poses of its queries."""
-    town = ("--size", "192x144", "--queries", "2", "--length", "30", "--spacing", "6", "--conditions", "day,night")
-    space.do("town", "W/town", *town, "--workers", "1")
+    space.do(*TOWN)
     for part in ("query", "mapping"):
         space.do("extract", f"W/town/{part}", *EXTRACT, "-o", f"W/places-{part}")
     space.do("pairs", "--query", "W/places-query", "--map", "W/places-mapping", "-k", "4", "-o", "W/places.txt")
@@ -213,6 +212,10 @@ def make_places(space: Workspace) -> None:
         space.do("extract", f"W/town/{part}", *EXTRACT, *FEATURES, "-o", f"W/places-{part}")
 
 
+TOWN = (
+    *("town", "W/town", "--size", "192x144", "--queries", "2", "--length", "30", "--spacing", "6"),
+    *("--conditions", "day,night", "--workers", "1"),
+)
 FEATURES = ("--kapture", "W/features", "--feature-type", "places")
 LOCALIZE = (
     *("localize", "--mapping", "W/town/mapping", "--query", "W/town/query", "--pairs", "W/places.txt"),

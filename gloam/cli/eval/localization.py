@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from pathlib import Path
 
 from gloam.cli.shared.report import Report
@@ -42,4 +43,6 @@ def _threshold(text: str) -> tuple[float, float]:
         metres, degrees = (float(item) for item in text.replace(" ", "").split(","))
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is not METRES,DEGREES, e.g. 0.25,2") from None
+    if not (0 <= metres < math.inf and 0 <= degrees < math.inf):
+        raise argparse.ArgumentTypeError(f"{text!r}: metres and degrees are finite and not below 0")
     return metres, degrees

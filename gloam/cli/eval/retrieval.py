@@ -8,6 +8,7 @@ from pathlib import Path
 from gloam.cli.shared.report import Report
 from gloam.cli.shared.request import filled
 from gloam.cli.shared.store_options import add_trust
+from gloam.errors import UsageError
 
 HELP = "mAP, mP@k and recall@k by a benchmark's protocol, per condition, beside chance"
 
@@ -51,15 +52,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> Report:
     """Score, write the report where asked, print one row per set and condition."""
-    from gloam.eval.retrieval.recall_distance import DISTANCES
     from gloam.workflows.evaluation.retrieval import RetrievalOptions, evaluate_retrieval
     from gloam.workflows.reports.retrieval import write_retrieval_report
 
+    if arguments.report is None and (arguments.images is not None or arguments.map_images is not None):
+        raise UsageError("--images and --map-images are shown in a report; add --report DIR, or leave them out")
     options = filled(
         RetrievalOptions,
         arguments,
         order=arguments.order.split(",") if arguments.order else None,
-        distances=arguments.distances or DISTANCES,
         query_images=arguments.images,
     )
     evaluation = evaluate_retrieval(options)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from gloam.cli.shared.report import Report
 from gloam.cli.shared.request import filled
+from gloam.cli.shared.values import seed
 from gloam.errors import UsageError
 
 HELP = "FID, KID, PRD, SSIM, SIFT distance and cycle error of translated images, beside their controls"
@@ -40,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     size = parser.add_mutually_exclusive_group()
     size.add_argument("--max-side", type=int, default=512, help="longer side in pixels, 0 keeps native sizes")
     size.add_argument("--size", metavar="WxH", help="stretch every image to exactly this; pairs need equal sizes")
-    parser.add_argument("--seed", type=int, default=0, help="of subsets, clusterings and drawn pairs")
+    parser.add_argument("--seed", type=seed, default=0, help="of subsets, clusterings and drawn pairs")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where the features are computed")
 
 

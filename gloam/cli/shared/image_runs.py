@@ -41,7 +41,7 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
         help="write part-000000.tar, part-000001.tar, ... (WebDataset) instead of images/, for very many pictures; a "
         "tar is whole or absent",
     )
-    parser.add_argument("--tar-size", type=int, default=1000, help="sources per tar, the unit of resume")
+    parser.add_argument("--tar-size", type=int, help="sources per tar, the unit of resume (default: 1000)")
     add_resuming(parser)
     add_backend(parser)
     parser.add_argument("--decode-threads", type=int, help="threads that read and write (default: all cores)")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from gloam.cli.shared.report import Report
+from gloam.cli.shared.values import seed
 from gloam.errors import UsageError
 from gloam.heartbeat import to_stderr
 
@@ -40,7 +41,7 @@ def add_town_arguments(parser: argparse.ArgumentParser, recipe: str) -> None:
     parser.add_argument("--list", action="store_true", help="list the recipes and stop")
     parser.add_argument("--config", type=Path, metavar="FILE", help="YAML whose keys replace the recipe's")
     parser.add_argument("--epochs", type=int, help="epochs, instead of the recipe's")
-    parser.add_argument("--seed", type=int, help="seed of weights and sampling, instead of the recipe's")
+    parser.add_argument("--seed", type=seed, help="seed of weights and sampling, instead of the recipe's")
 
 
 def listed(arguments: argparse.Namespace, package: str) -> Report | None:

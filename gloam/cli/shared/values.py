@@ -9,6 +9,7 @@ from typing import Any
 
 from gloam.files import load_json
 
+MOST_SEED = 1 << 31
 INDEX_DEVICES = ("auto", "cpu", "cuda")  # where FAISS runs
 
 
@@ -31,6 +32,13 @@ def nbytes(text: str) -> int:
     number, prefix, binary = found.groups()
     unit = 1024 if binary else 1000
     return round(float(number) * float(unit ** (" kmgt".index(prefix or " "))))
+
+
+def seed(text: str) -> int:
+    """A seed: a whole number that every generator of random numbers takes."""
+    if not text.isdecimal() or int(text[:12]) >= MOST_SEED or len(text) > len(str(MOST_SEED)):
+        raise argparse.ArgumentTypeError(f"{text!r} is no seed; give a whole number from 0 to {MOST_SEED - 1}")
+    return int(text)
 
 
 def place(text: str) -> Path | str:

@@ -8,6 +8,7 @@ from typing import Any
 
 from gloam.cli.shared.recipe_arguments import add_recipe_arguments, changes, listed, trained
 from gloam.cli.shared.report import Report
+from gloam.cli.shared.values import seed
 
 HELP = "an embedder by metric learning on mined tuples, some of their images made night"
 KEPT = ("state/newest.json",)
@@ -42,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--nights", type=Path, metavar="FOLDER", help="where made nights are kept, to be shared by runs"
     )
-    parser.add_argument("--seed", type=int, help="seed of initial weights and of every choice")
+    parser.add_argument("--seed", type=seed, help="seed of initial weights and of every choice")
     parser.add_argument("--epochs", type=int, help="epochs, instead of the recipe's")
     parser.add_argument("--max-minutes", type=float, metavar="M", help="no epoch starts after this time")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), help="where to train")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from gloam.cli.shared.recipe_arguments import add_recipe_arguments, changes, listed
 from gloam.cli.shared.report import Report
+from gloam.cli.shared.values import seed
 from gloam.heartbeat import to_stderr
 
 HELP = "train a day-to-night image translator from a recipe"
@@ -31,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "losses.csv, held_out.csv, sample strips, TensorBoard events, report.html and train.json"
     )
     add_recipe_arguments(parser, "town_cyclegan", "data.root=/photos or options.cycle_weight=5")
-    parser.add_argument("--seed", type=int, help="seed of weights and sampling")
+    parser.add_argument("--seed", type=seed, help="seed of weights and sampling")
     parser.add_argument("--epochs", type=int, help="epochs; the learning rate falls in the same share of them")
     parser.add_argument(
         "--max-minutes", type=float, metavar="M", help="end after this time by the recipe's clock (cpu unless it says)"

@@ -84,8 +84,10 @@ def build_set(
 
     Raises:
         DataError: a source that cannot be read as that kind.
-        UsageError: options of another kind, or several sources where one is read.
+        UsageError: an output of another suffix, options of another kind, or several sources where one is read.
     """
+    if output.suffix != ".json":
+        raise UsageError(f"{output}: a set is written as .json")
     kind = kind_of(sources[0]) if kind == "auto" else kind
     if len(sources) > 1 and kind != "kapture":
         raise UsageError(f"several sources need --from kapture; a set of kind {kind} is read from one")

@@ -14,6 +14,7 @@ from gloam.data.day_night.read import image_problem
 from gloam.data.retrieval_sets.native import read_native, set_names
 from gloam.data.retrieval_sets.pairing import SHOWN
 from gloam.data.retrieval_sets.sets import RetrievalSet
+from gloam.errors import UsageError
 
 
 @dataclass(frozen=True)
@@ -209,7 +210,10 @@ def check_file(
 
     Raises:
         DataError: the file cannot be read as a retrieval set.
+        UsageError: ``negatives`` is below 1.
     """
+    if negatives < 1:
+        raise UsageError(f"--negatives {negatives}: a tuple has 1 or more")
     names = [set_name] if set_name else set_names(path)
     found = {}
     for name in names:

@@ -27,7 +27,13 @@ class Atlas:
         self.start = np.zeros((count, LEVELS, LEVELS), np.int32)
         parts: list[npt.NDArray[np.uint32]] = []
         total = 0
+        known: dict[int, int] = {}
         for index, texture in enumerate(textures):
+            first = known.setdefault(id(texture), index)
+            if first != index:  # the same picture hangs in several places
+                for table in (self.width, self.height, self.start):
+                    table[index] = table[first]
+                continue
             narrow = texture
             for across in range(LEVELS):
                 narrow = narrow if across == 0 else halved(narrow, 1)

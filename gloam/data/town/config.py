@@ -10,8 +10,38 @@ from gloam.errors import UsageError
 from gloam.files import sha256_json
 
 CONDITIONS = ("day", "dusk", "night", "night-rain")
-LOOKS = (1,)  # how a town is built and photographed; each renders the same bytes for ever
-REVISION = 2  # of look 1: raised whenever the same config renders other pixels, so that old folders are refused
+LOOKS = (1, 2)  # how a town is built and photographed; each renders the same bytes for ever
+REVISION = 2  # raised whenever the same config of look 1 renders other pixels, so that old folders are refused
+
+
+@dataclass(frozen=True)
+class Optics:
+    """What the camera does beyond the look's own.
+
+    Attributes:
+        noise: factor on the standard deviation of the sensor's noise; 0 for none.
+        motion_blur: length of the streak that a point leaves by night, pixels, in a direction of each photograph's
+            own; half of it at dusk, none by day.
+        defocus: diameter of the disc that a point becomes, pixels.
+    """
+
+    noise: float = 1.0
+    motion_blur: float = 0.0
+    defocus: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Refuse what no camera does.
+
+        Raises:
+            UsageError: naming the value.
+        """
+        for name, value, most in (
+            ("noise", self.noise, 100.0),
+            ("motion_blur", self.motion_blur, 100.0),
+            ("defocus", self.defocus, 50.0),
+        ):
+            if not 0 <= value <= most:
+                raise UsageError(f"{name} {value}: must be 0 to {most:g}")
 
 
 @dataclass(frozen=True)
@@ -29,7 +59,8 @@ class TownConfig:
         texels: texture resolution, texels per metre; 64 is one texel per pixel at 6.6 m.
         depth: also write a depth map beside each image.
         jpeg_quality: 1 to 100.
-        look: one of :data:`LOOKS`.
+        look: one of :data:`LOOKS`. The second changes between visits and is photographed as cameras do.
+        noise, motion_blur, defocus: of the camera, see :class:`Optics`; the second look's alone.
     """
 
     seed: int = 7
@@ -44,6 +75,9 @@ class TownConfig:
     depth: bool = False
     jpeg_quality: int = 95
     look: int = 1
+    noise: float = 1.0
+    motion_blur: float = 0.0
+    defocus: float = 0.0
 
     def __post_init__(self) -> None:
         """Refuse values that give no town.
@@ -72,9 +106,16 @@ class TownConfig:
         for fine, message in checks:
             if not fine:
                 raise UsageError(message)
+        if self.optics != Optics() and self.look == 1:
+            raise UsageError("noise, motion_blur and defocus are the second look's: give look 2")
         for condition in self.conditions:
             if condition not in CONDITIONS:
                 raise UsageError(f"condition {condition!r} is unknown; choose from {', '.join(CONDITIONS)}")
+
+    @property
+    def optics(self) -> Optics:
+        """What the camera does."""
+        return Optics(self.noise, self.motion_blur, self.defocus)
 
     def as_json(self) -> dict[str, Any]:
         """The config as JSON values."""
@@ -84,5 +125,6 @@ class TownConfig:
         """Hex sha256 over the config and the renderer's revision: equal hashes, equal pixels."""
         config = self.as_json()
         if self.look == 1:
-            del config["look"]  # folders from before looks had numbers are of look 1
+            for name in ("look", "noise", "motion_blur", "defocus"):  # folders from before there were looks stay valid
+                del config[name]
         return sha256_json({"config": config, "revision": REVISION})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import multiprocessing
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -19,12 +19,24 @@ from gloam.data.kapture_io import write_scene
 from gloam.data.scene import Camera, Pose, Record, Scene
 from gloam.data.town.config import REVISION, TownConfig
 from gloam.data.town.covisibility import covisible_share, grade
+from gloam.data.town.look2.queries import changing_query_poses
+from gloam.data.town.looks import open_street
 from gloam.data.town.sampling import mapping_poses, query_poses
 from gloam.data.town.street import Street, pinhole
 from gloam.errors import StoreError
-from gloam.files import read_json, write_bytes, write_json, write_text
+from gloam.files import (
+    read_json,
+    read_sealed,
+    sealed_json,
+    sha256_file,
+    write_bytes,
+    write_json,
+    write_text,
+    write_where_changed,
+)
 
 CAMERA = "cam0"
+CHECKSUMS = "checksums.json"  # of what was rendered, so that a later run keeps no picture that was harmed
 
 
 @dataclass(frozen=True)
@@ -34,6 +46,8 @@ class Shot:
     Attributes:
         split: ``mapping`` or ``query``; name: image name within it.
         condition, pose: of the photograph; timestamp: kapture's, also the seed of its noise.
+
+    The map is one visit, and the queries of each condition are another.
     """
 
     split: str
@@ -41,6 +55,11 @@ class Shot:
     condition: str
     pose: Pose
     timestamp: int
+
+    @property
+    def visit(self) -> str:
+        """Of the street, when the photograph was taken."""
+        return self.split
 
 
 @dataclass(frozen=True)
@@ -52,6 +71,7 @@ class TownDataset:
         mapping, query: the two kapture datasets; both with poses and intrinsics.
         conditions: query names by condition.
         rendered, reused: images that were rendered now, and that were there already.
+        damaged: names of images that were there, but not as they were rendered; they were rendered again.
     """
 
     folder: Path
@@ -61,6 +81,7 @@ class TownDataset:
     conditions: dict[str, list[str]]
     rendered: int
     reused: int
+    damaged: tuple[str, ...] = ()
 
     @property
     def ground_truth(self) -> Path:
@@ -76,7 +97,8 @@ def camera_of(config: TownConfig) -> Camera:
 def plan_shots(config: TownConfig) -> list[Shot]:
     """Every photograph of a town: mapping by day, then the query poses once for each condition."""
     mapping = mapping_poses(config.seed, config.length, config.spacing)
-    queries = query_poses(config.seed, config.length, config.queries, mapping)
+    place = query_poses if config.look == 1 else changing_query_poses
+    queries = place(config.seed, config.length, config.queries, mapping)
     shots = [
         Shot("mapping", f"mapping/{CAMERA}/{index:06d}.jpg", "day", pose, index) for index, pose in enumerate(mapping)
     ]
@@ -91,7 +113,8 @@ def write_town(folder: str | Path, config: TownConfig | None = None, workers: in
     """Render a town into ``folder``, or finish one that was begun there.
 
     Args:
-        folder: created where absent. Images of the same config that are there already are kept.
+        folder: created where absent. Images of the same config that are there as they were rendered are kept; what a
+            killed run, or an earlier gloam, has rendered has no checksums yet and is kept as it is.
         config: the town; the defaults where None.
         workers: processes that render; 1 renders in this one.
 
@@ -103,7 +126,9 @@ def write_town(folder: str | Path, config: TownConfig | None = None, workers: in
     root = Path(folder)
     shots = plan_shots(config)
     claim(root, config)
-    missing = [shot for shot in shots if not is_done(root, shot, config)]
+    sums = read_sums(root)
+    missing = [shot for shot in shots if not is_done(root, shot, config, sums)]
+    damaged = tuple(shot.name for shot in missing if image_path(root, shot).is_file())
     render_shots(root, config, missing, workers)
     scenes = {split: scene_of(root, split, shots, config) for split in ("mapping", "query")}
     conditions = {
@@ -113,11 +138,14 @@ def write_town(folder: str | Path, config: TownConfig | None = None, workers: in
         write_scene(scene)
     for condition, names in conditions.items():
         write_text(root / "query" / "conditions" / f"{condition}.txt", "\n".join(names) + "\n")
-    if missing or not (root / "ground_truth.json").is_file():
-        write_json(root / "ground_truth.json", retrieval_ground_truth(config, shots))
-    return TownDataset(
-        root, config, scenes["mapping"], scenes["query"], conditions, len(missing), len(shots) - len(missing)
-    )
+    truth = root / "ground_truth.json"
+    if missing or not is_whole(root, truth, sums):
+        write_json(truth, retrieval_ground_truth(config, shots))
+    files = [truth, *(path for shot in shots for path in files_of(root, shot, config))]
+    stated = {path.relative_to(root).as_posix(): sha256_file(path) for path in files}
+    write_where_changed(root / CHECKSUMS, sealed_json(stated))
+    reused = len(shots) - len(missing)
+    return TownDataset(root, config, scenes["mapping"], scenes["query"], conditions, len(missing), reused, damaged)
 
 
 def claim(root: Path, config: TownConfig) -> None:
@@ -142,6 +170,7 @@ def claim(root: Path, config: TownConfig) -> None:
             raise StoreError(
                 f"{root}: holds a town of another config; choose another folder or delete it ({path} says which)"
             )
+        return
     write_json(path, card)
 
 
@@ -161,9 +190,33 @@ def depth_path(root: Path, shot: Shot) -> Path:
     return (root / shot.split / "depth" / shot.name).with_suffix(".npy")
 
 
-def is_done(root: Path, shot: Shot, config: TownConfig) -> bool:
-    """Whether a photograph, and its depth where asked for, is there; files are whole or absent."""
-    return image_path(root, shot).is_file() and (not config.depth or depth_path(root, shot).is_file())
+def files_of(root: Path, shot: Shot, config: TownConfig) -> list[Path]:
+    """A photograph, and its depth where asked for."""
+    return [image_path(root, shot), *([depth_path(root, shot)] if config.depth else [])]
+
+
+def read_sums(root: Path) -> dict[str, str] | None:
+    """Checksums of what was rendered, by the path below the town; None where there are none yet. Those that are
+    damaged are none's, so that all is rendered again."""
+    try:
+        found = read_sealed(root / CHECKSUMS)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def is_whole(root: Path, path: Path, sums: Mapping[str, str] | None) -> bool:
+    """Whether a file of a town is there, and as it was written where that is known."""
+    if not path.is_file():
+        return False
+    return sums is None or sums.get(path.relative_to(root).as_posix()) == sha256_file(path)
+
+
+def is_done(root: Path, shot: Shot, config: TownConfig, sums: Mapping[str, str] | None) -> bool:
+    """Whether a photograph, and its depth where asked for, is there and whole."""
+    return all(is_whole(root, path, sums) for path in files_of(root, shot, config))
 
 
 def scene_of(root: Path, split: str, shots: list[Shot], config: TownConfig) -> Scene:
@@ -182,7 +235,7 @@ def render_shots(root: Path, config: TownConfig, shots: list[Shot], workers: int
     if not shots:
         return
     if workers <= 1 or len(shots) < 2:
-        street = Street(config.seed, config.length, config.texels)
+        street = open_street(config.seed, config.length, config.texels, config.look, config.optics)
         for shot in shots:
             write_shot(street, root, config, shot)
         return
@@ -203,14 +256,14 @@ def render_shots(root: Path, config: TownConfig, shots: list[Shot], workers: int
 def render_part(root: str, config: TownConfig, shots: list[Shot]) -> None:
     """One worker's share, on one thread."""
     cv2.setNumThreads(1)
-    street = Street(config.seed, config.length, config.texels)
+    street = open_street(config.seed, config.length, config.texels, config.look, config.optics)
     for shot in shots:
         write_shot(street, Path(root), config, shot)
 
 
 def write_shot(street: Street, root: Path, config: TownConfig, shot: Shot) -> None:
     """Render one photograph and write it; the depth map first, so that an image implies its depth."""
-    view = street.render(shot.pose, shot.condition, camera_of(config), noise_seed=shot.timestamp)
+    view = street.render(shot.pose, shot.condition, camera_of(config), shot.timestamp, shot.visit)
     if config.depth:
         buffer = io.BytesIO()
         np.save(buffer, view.depth)
@@ -221,12 +274,16 @@ def write_shot(street: Street, root: Path, config: TownConfig, shot: Shot) -> No
     write_bytes(image_path(root, shot), encoded.tobytes())
 
 
-def depth_maps(config: TownConfig, poses: list[Pose]) -> Iterator[Any]:
-    """Depth of each pose at a quarter of the town's resolution, float32 ``[h, w]``; enough to count what is seen."""
-    street = Street(config.seed, config.length, 8)
+def depth_maps(config: TownConfig, shots: list[Shot]) -> Iterator[Any]:
+    """Depth of photographs at a quarter of the town's resolution, float32 ``[h, w]``; enough to count what is seen.
+
+    What the map shows of things that stand there for that visit alone is no place to be found again: 0, like the sky.
+    """
+    street = open_street(config.seed, config.length, 8, config.look)
     camera = quarter_camera(config)
-    for pose in poses:
-        yield street.depth(pose, camera)
+    for shot in shots:
+        hits = street.scenery(shot.condition, shot.visit).caster.cast(camera, shot.pose)
+        yield np.where(street.lasting(hits.surface), hits.depth, 0) if shot.split == "mapping" else hits.depth
 
 
 def quarter_camera(config: TownConfig) -> Camera:
@@ -245,17 +302,21 @@ def retrieval_ground_truth(config: TownConfig, shots: list[Shot]) -> dict[str, A
     """
     mapping = [shot for shot in shots if shot.split == "mapping"]
     queries = [shot for shot in shots if shot.split == "query"]
-    poses = [shot.pose for shot in mapping] + [shot.pose for shot in queries if shot.condition == config.conditions[0]]
-    maps = dict(zip(poses, depth_maps(config, poses), strict=True))
+    # In the first look nothing changes between visits: one condition tells for all.
+    seen = [shot for shot in queries if config.look > 1 or shot.condition == config.conditions[0]]
+    maps = list(depth_maps(config, [*mapping, *seen]))
     camera = quarter_camera(config)
-    graded: dict[Pose, dict[str, list[int]]] = {}
-    for pose in poses[len(mapping) :]:
-        shares = [covisible_share(maps[pose], pose, maps[m.pose], m.pose, camera, stride=2) for m in mapping]
-        graded[pose] = grade(shares)
+    graded: dict[tuple[Pose, str], dict[str, list[int]]] = {}
+    for shot, depth in zip(seen, maps[len(mapping) :], strict=True):
+        shares = [
+            covisible_share(depth, shot.pose, other, m.pose, camera, stride=2)
+            for m, other in zip(mapping, maps, strict=False)
+        ]
+        graded[shot.pose, shot.condition] = grade(shares)
     return {
         "imlist": [shot.name for shot in mapping],
         "qimlist": [shot.name for shot in queries],
-        "gnd": [graded[shot.pose] for shot in queries],
+        "gnd": [graded[shot.pose, shot.condition if config.look > 1 else config.conditions[0]] for shot in queries],
         "conditions": {c: [shot.name for shot in queries if shot.condition == c] for c in config.conditions},
     }
 

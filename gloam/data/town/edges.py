@@ -17,6 +17,7 @@ from gloam.data.plain_opencv import plain_opencv
 from gloam.data.ridges import ridges
 from gloam.data.scene import Camera, Pose
 from gloam.data.town.raycast import Hits
+from gloam.data.town.scenery import Scenery
 from gloam.data.town.street import Street, pinhole
 from gloam.data.town.surfaces import Float32
 from gloam.data.town.unpaired_views import LENGTH, sample_poses, view_street
@@ -89,9 +90,10 @@ def edge_map(street: Street, pose: Pose, camera: Camera | None = None) -> Float3
         camera.height * SUPERSAMPLING,
         tuple(value * SUPERSAMPLING for value in camera.params),
     )
-    hits = street.caster.cast(fine, pose)
+    scenery = street.scenery("day")
+    hits = scenery.caster.cast(fine, pose)
     outlines = _outlines(hits)
-    painted = _painted(*_albedo(street, hits))
+    painted = _painted(*_albedo(scenery, hits))
     near = cv2.dilate(outlines, np.ones((HIDDEN, HIDDEN), np.uint8))
     fused = np.maximum(outlines, np.where(near > 0, 0, painted)).astype(np.float32)
     shape = (camera.height, SUPERSAMPLING, camera.width, SUPERSAMPLING)
@@ -100,29 +102,23 @@ def edge_map(street: Street, pose: Pose, camera: Camera | None = None) -> Float3
 
 def _outlines(hits: Hits) -> Float32:
     """Where neighbouring rays end on different surfaces or in different parts of an opening: 1 on one of the two."""
-    shape = hits.surface.shape
-    part = np.zeros(shape, np.int32)
-    footprint = np.zeros(shape, np.float32)
-    footprint.reshape(-1)[hits.pixels] = hits.footprint.max(axis=0)
-    inside = hits.recessed & (hits.footprint.max(axis=0) * SUPERSAMPLING < FINEST_OPENING)
-    part.reshape(-1)[hits.pixels] = np.where(inside, np.where(hits.reveal, 2, 1), 0)
-    labels = (hits.surface + 1) * 3 + part
-    edges = np.zeros(shape, np.float32)
+    labels = hits.parts(FINEST_OPENING / SUPERSAMPLING)
+    edges = np.zeros(labels.shape, np.float32)
     edges[:, :-1][labels[:, :-1] != labels[:, 1:]] = 1
     edges[:-1][labels[:-1] != labels[1:]] = 1
     return edges
 
 
-def _albedo(street: Street, hits: Hits) -> tuple[Float32, Float32]:
+def _albedo(scenery: Scenery, hits: Hits) -> tuple[Float32, Float32]:
     """What is painted on the surfaces, without light, nothing finer than :data:`GRAIN`.
 
     Returns:
         float32 ``[h, w, 3]`` in 0..1, and how many sub-pixels a sharp border is spread over, float32 ``[h, w]``.
     """
     index = hits.surface.ravel()[hits.pixels]
-    size = street.caster.size[index].T
-    blur = np.maximum(hits.footprint * SUPERSAMPLING, GRAIN) * street.resolution[:, index]
-    texel = street.atlas.sample(index, hits.left / size[0], hits.top / size[1], blur.astype(np.float32))
+    size = scenery.caster.size[index].T
+    blur = np.maximum(hits.footprint * SUPERSAMPLING, GRAIN) * scenery.resolution[:, index]
+    texel = scenery.atlas.sample(index, hits.left / size[0], hits.top / size[1], blur.astype(np.float32))
     picture = np.zeros((*hits.surface.shape, 3), np.float32)
     picture.reshape(-1, 3)[hits.pixels] = texel[:3].T / 255
     spread = np.ones(hits.surface.shape, np.float32)

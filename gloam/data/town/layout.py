@@ -30,6 +30,10 @@ class Builder:
     lamps: list[Lamp] = field(default_factory=list)
     buildings: list[tuple[float, ...]] = field(default_factory=list)
 
+    def width(self) -> float:
+        """Of the next house, metres."""
+        return float(self.rng.uniform(5.5, 9.5))
+
     def paint(self) -> Rng:
         """A generator for one texture: what it draws depends on the resolution, and must not move the layout."""
         return self.rng.spawn(1)[0]
@@ -68,6 +72,11 @@ class Builder:
             self.rng, style, self.alphabet, surface.size, self.texels, windows
         )
 
+    def lantern(self, x: float, y: float, height: float) -> float:
+        """What shines on top of a lamp post; returns the share of its power that it gives."""
+        self.box((x - 0.18, y - 0.18, height), (x + 0.18, y + 0.18, height + 0.32), glow=1.0)
+        return 1.0
+
     def box(self, low: tuple[float, float, float], high: tuple[float, float, float], glow: float = 0.0) -> None:
         """A closed box; ``glow`` is its emission, 0 to 1."""
         for axis in (0, 1, 2):
@@ -83,16 +92,17 @@ class Builder:
                 self.surfaces.append(Surface(axis, offset, facing, (low[u], low[v]), (high[u], high[v]), texture))
 
 
-def plan_street(seed: int, length: float, texels: int) -> Plan:
+def plan_street(seed: int, length: float, texels: int, kind: type[Builder] = Builder) -> Plan:
     """Lay out and paint a street.
 
     Args:
         seed: everything follows from it; other seeds share nothing.
         length: of the surveyed part, metres; it runs from x = 0 to x = length.
         texels: texels per metre.
+        kind: how its pieces are built.
     """
     rng = np.random.default_rng([seed, 101])
-    builder = Builder(rng, texels, glyphs(rng), [draw_style(rng) for _ in range(int(rng.integers(5, 8)))])
+    builder = kind(rng, texels, glyphs(rng), [draw_style(rng) for _ in range(int(rng.integers(5, 8)))])
     half = float(rng.uniform(5.6, 6.6))
     pavement = float(rng.uniform(1.6, 2.1))
     middle = length * float(rng.uniform(0.38, 0.62))
@@ -108,7 +118,8 @@ def plan_street(seed: int, length: float, texels: int) -> Plan:
         builder.front(0, offset, facing, (-half - 2.0, half + 2.0), style, True)
     lay_ground(builder, half, pavement, crossing, (start, end))
     furnish(builder, half, pavement, crossing, length)
-    return Plan(builder.surfaces, builder.lamps, length, half, np.array(builder.buildings), builder.alphabet)
+    buildings = np.array(builder.buildings)
+    return Plan(builder.surfaces, builder.lamps, length, half, half - pavement, crossing, buildings, builder.alphabet)
 
 
 def build_row(builder: Builder, row: int, half: float, low: float, high: float, crossing: tuple[float, float]) -> None:
@@ -116,7 +127,7 @@ def build_row(builder: Builder, row: int, half: float, low: float, high: float, 
     rng = builder.rng
     edges = [low]
     while high - edges[-1] > 11.0:
-        edges.append(snap(edges[-1] + float(rng.uniform(5.5, 9.5))))
+        edges.append(snap(edges[-1] + builder.width()))
     edges.append(high)
     previous: tuple[float, float, Style] | None = None
     for left, right in itertools.pairwise(edges):
@@ -224,9 +235,9 @@ def furnish(builder: Builder, half: float, pavement: float, crossing: tuple[floa
             continue
         y, height = row * (kerb + 0.35), float(rng.uniform(4.2, 5.0))
         builder.box((x - 0.06, y - 0.06, KERB), (x + 0.06, y + 0.06, height))
-        builder.box((x - 0.18, y - 0.18, height), (x + 0.18, y + 0.18, height + 0.32), glow=1.0)
+        share = builder.lantern(x, y, height)
         warm = (1.0, float(rng.uniform(0.6, 0.75)), float(rng.uniform(0.25, 0.42)))
-        builder.lamps.append(Lamp((x, y - row * 0.1, height - 0.1), warm, float(rng.uniform(7.0, 12.0))))
+        builder.lamps.append(Lamp((x, y - row * 0.1, height - 0.1), warm, share * float(rng.uniform(7.0, 12.0))))
     for x in np.arange(-8.0, length + 8.0, 4.5):
         if rng.random() < 0.55:
             place = float(x + rng.uniform(0, 3))

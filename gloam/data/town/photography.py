@@ -35,21 +35,26 @@ def glow(exposed: Float32, strength: float) -> Float32:
     return np.asarray(exposed + strength * halo, np.float32)
 
 
-def rain(rng: np.random.Generator, exposed: Float32) -> Float32:
-    """Falling drops: short slanted streaks that catch the light behind them, and a veil that lowers contrast."""
-    height, width = exposed.shape[:2]
-    streaks = np.zeros((height, width), np.float32)
+def streaks(rng: np.random.Generator, height: int, width: int) -> Float32:
+    """Drops as they fall, short and slanted, float32 ``[h, w]`` in [0, 1]."""
+    drops = np.zeros((height, width), np.float32)
     slant = rng.normal(0, 0.12)
     for _ in range(int(width * height / 900)):
         x, y = rng.uniform(0, width), rng.uniform(-10, height)
         length = rng.uniform(0.01, 0.05) * height
         end = (int(x + slant * length), int(y + length))
-        cv2.line(streaks, (int(x), int(y)), end, float(rng.uniform(0.1, 0.6)), 1, cv2.LINE_AA)
-    streaks = cv2.GaussianBlur(streaks, (0, 0), 0.7)[..., None]
+        cv2.line(drops, (int(x), int(y)), end, float(rng.uniform(0.1, 0.6)), 1, cv2.LINE_AA)
+    return np.asarray(cv2.GaussianBlur(drops, (0, 0), 0.7), np.float32)
+
+
+def rain(rng: np.random.Generator, exposed: Float32) -> Float32:
+    """Falling drops: short slanted streaks that catch the light behind them, and a veil that lowers contrast."""
+    height, width = exposed.shape[:2]
+    drops = streaks(rng, height, width)[..., None]
     small = cv2.resize(exposed, (max(width // 8, 1), max(height // 8, 1)), interpolation=cv2.INTER_AREA)
     behind = cv2.resize(cv2.GaussianBlur(np.minimum(small, 3), (0, 0), 2.5), (width, height))
     soft = cv2.GaussianBlur(exposed, (0, 0), width / 640)
-    return np.asarray(soft * 0.92 + behind * 0.10 + streaks * (0.05 + behind * 0.7), np.float32)
+    return np.asarray(soft * 0.92 + behind * 0.10 + drops * (0.05 + behind * 0.7), np.float32)
 
 
 def develop(radiance: Float32, depth: Float32, hour: Hour, rng: np.random.Generator) -> npt.NDArray[np.uint8]:

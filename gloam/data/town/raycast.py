@@ -43,6 +43,17 @@ class Hits:
     recessed: npt.NDArray[np.bool_]
     footprint: Float32
 
+    def parts(self, finest: float = np.inf) -> npt.NDArray[np.int32]:
+        """What a pixel shows, int32 ``[h, w]``: equal numbers, the same part of the same surface; 0 for sky.
+
+        Args:
+            finest: openings are parts where a pixel sees less than so many metres of the surface.
+        """
+        labels = (self.surface + 1) * 3
+        inside = self.recessed & (self.footprint.max(axis=0) < finest)
+        labels.reshape(-1)[self.pixels] += np.where(inside, np.where(self.reveal, 2, 1), 0)
+        return labels
+
 
 def ray_directions(camera: Camera, pose: Pose) -> Float32:
     """World directions of the pixels' rays, float32 ``[3, h, w]``, with unit length along the optical axis."""
@@ -91,21 +102,27 @@ class Caster:
         self.cells = np.concatenate(cells)
         self.openings = np.array(rectangles, np.float32)
 
-    def cast(self, camera: Camera, pose: Pose, mirrored: bool = False) -> Hits:
-        """Cast the rays of a view; ``mirrored`` casts those that the plane z = 0 reflects.
+    def cast(
+        self, camera: Camera, pose: Pose, mirrored: bool = False, only: npt.NDArray[np.bool_] | None = None
+    ) -> Hits:
+        """Cast the rays of a view.
 
         Mirrored rays start at the camera's mirror image below the ground, whose surfaces seen from below are culled,
         so that the depth at a pixel is that of the whole path.
+
+        Args:
+            camera, pose: of the view.
+            mirrored: cast the rays that the plane z = 0 reflects.
+            only: pixels ``[h, w]`` whose hits are wanted; all where None.
         """
         flip = MIRROR if mirrored else np.ones(3)
         origin = (pose.center * flip).astype(np.float32)
         rays = ray_directions(camera, pose) * flip.astype(np.float32)[:, None, None]
         depth = np.full((camera.height, camera.width), np.inf, np.float32)
         found = np.full((camera.height, camera.width), -1, np.int32)
-        seen = self.facing * (origin[self.axis] - self.offset) > 1e-4
-        view = (self.corners * flip) @ pose.rotation.T + np.asarray(pose.translation)
-        for index in np.flatnonzero(seen):
-            box = screen_box(view[index], camera)
+        seen = np.flatnonzero(self.facing * (origin[self.axis] - self.offset) > 1e-4)
+        view = (self.corners[seen] * flip) @ pose.rotation.T + np.asarray(pose.translation)
+        for index, box in zip(seen, screen_boxes(view, camera), strict=True):
             if box is None:
                 continue
             surface = self.surfaces[index]
@@ -118,8 +135,12 @@ class Caster:
                 inside &= (along >= surface.low[1]) & (along <= surface.high[1])
             if surface.gable:
                 inside &= surface.high[1] - along >= gable_cut(surface, across)
+            if surface.cutout is not None:
+                inside[inside] = solid(surface, across[inside], along[inside])
             depth[box][inside] = t[inside]
             found[box][inside] = index
+        if only is not None:
+            found[~only] = -1
         return self._resolve(camera, pose, origin, rays, depth, found, flip)
 
     def _resolve(
@@ -187,6 +208,26 @@ class Caster:
         return reveal, recessed
 
 
+def screen_boxes(polygons: npt.NDArray[np.float64], camera: Camera) -> list[tuple[slice, slice] | None]:
+    """:func:`screen_box` of each of ``[k, n, 3]``; at once for those that lie in front of the camera as a whole."""
+    z = polygons[..., 2]
+    front = z.min(axis=1) > NEAR
+    fx, fy, cx, cy = camera.params
+    depth = np.where(front[:, None], z, 1.0)
+    x, y = polygons[..., 0] / depth * fx + cx, polygons[..., 1] / depth * fy + cy
+    low = np.floor(np.stack([x.min(axis=1), y.min(axis=1)])) - 1
+    high = np.ceil(np.stack([x.max(axis=1), y.max(axis=1)])) + 1
+    size = np.array([[camera.width], [camera.height]])
+    x0, y0, x1, y1 = (v.tolist() for v in np.concatenate([np.clip(v, 0, size) for v in (low, high)]).astype(int))
+    boxes: list[tuple[slice, slice] | None] = []
+    for i in range(len(polygons)):
+        if not front[i]:
+            boxes.append(screen_box(polygons[i], camera))
+        else:
+            boxes.append((slice(y0[i], y1[i]), slice(x0[i], x1[i])) if x1[i] > x0[i] and y1[i] > y0[i] else None)
+    return boxes
+
+
 def screen_box(polygon: npt.NDArray[np.float64], camera: Camera) -> tuple[slice, slice] | None:
     """Rows and columns that a polygon in camera coordinates ``[n, 3]`` may cover, or None where it is out of view."""
     z = polygon[:, 2]
@@ -202,6 +243,17 @@ def screen_box(polygon: npt.NDArray[np.float64], camera: Camera) -> tuple[slice,
     x0, x1 = int(np.clip(np.floor(x.min()) - 1, 0, camera.width)), int(np.clip(np.ceil(x.max()) + 1, 0, camera.width))
     y0, y1 = int(np.clip(np.floor(y.min()) - 1, 0, camera.height)), int(np.clip(np.ceil(y.max()) + 1, 0, camera.height))
     return (slice(y0, y1), slice(x0, x1)) if x1 > x0 and y1 > y0 else None
+
+
+def solid(surface: Surface, across: Float32, along: Float32) -> npt.NDArray[np.bool_]:
+    """Whether a surface with a cutout is there at world coordinates along (u, v) within its rectangle."""
+    if surface.cutout is None:
+        return np.ones(across.shape, bool)
+    rows, columns = surface.cutout.shape
+    left = surface.high[0] - across if surface.flipped else across - surface.low[0]
+    column = (left * np.float32(columns / surface.size[0])).astype(np.int32)
+    row = ((surface.high[1] - along) * np.float32(rows / surface.size[1])).astype(np.int32)
+    return np.asarray(surface.cutout[np.clip(row, 0, rows - 1), np.clip(column, 0, columns - 1)])
 
 
 def gable_cut(surface: Surface, across: Float32) -> Float32:

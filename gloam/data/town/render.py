@@ -12,6 +12,8 @@ from gloam.data.town.contact_sheet import write_contact_sheet
 from gloam.data.town.dataset import TownDataset, default_workers, write_town
 from gloam.errors import UsageError
 
+SHOWN = 5  # damaged images that the report names
+
 
 @dataclass(frozen=True)
 class TownRequest:
@@ -62,6 +64,7 @@ class RenderedTown:
             "query_images": {condition: len(names) for condition, names in town.conditions.items()},
             "rendered": town.rendered,
             "reused": town.reused,
+            "damaged": list(town.damaged),
             "seconds": round(self.seconds, 2),
             "contact_sheet": str(self.contact_sheet) if self.contact_sheet else None,
         }
@@ -73,6 +76,7 @@ class RenderedTown:
         return (
             f"{town.folder}: {len(town.mapping.records)} mapping images, queries: {queries}\n"
             f"look {town.config.look}, {town.rendered} rendered, {town.reused} reused, {self.seconds:.1f} s"
+            + (f"\ndamaged, rendered again: {', '.join(town.damaged[:SHOWN])}" if town.damaged else "")
         )
 
 

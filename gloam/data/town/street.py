@@ -12,10 +12,11 @@ import numpy.typing as npt
 from gloam.data.plain_opencv import plain_opencv
 from gloam.data.scene import Camera, Pose
 from gloam.data.town.atlas import Atlas
-from gloam.data.town.layout import plan_street
-from gloam.data.town.lighting import HOURS, Hour, LightMap
+from gloam.data.town.layout import Builder, plan_street
+from gloam.data.town.lighting import HOURS, Hour
 from gloam.data.town.photography import develop
-from gloam.data.town.raycast import Caster, Hits, ray_directions
+from gloam.data.town.raycast import Hits, ray_directions
+from gloam.data.town.scenery import Scenery
 from gloam.data.town.surfaces import Float32
 from gloam.data.town.textures import noise
 from gloam.errors import UsageError
@@ -42,7 +43,7 @@ def pinhole(width: int = 512, height: int = 384, focal: float | None = None) -> 
 
 
 class Street:
-    """A street of one seed.
+    """A street of one seed, in the first look: the same at every hour and every visit.
 
     Args:
         seed: of layout, textures, signs, lamps and weather; streets of other seeds share nothing.
@@ -50,17 +51,15 @@ class Street:
         texels: texels per metre of the finest textures. 64 suits 512 pixels of width, 32 suits 256.
     """
 
+    hours = HOURS
+    mirrored = 1.5  # wet ground mirrors no more radiance than this
+    builder: type[Builder] = Builder
+
     @plain_opencv()
     def __init__(self, seed: int, length: float = 60.0, texels: int = 64) -> None:
-        self.seed, self.length = seed, length
-        self.plan = plan_street(seed, length, texels)
-        self.caster = Caster(self.plan.surfaces)
+        self.seed, self.length, self.texels = seed, length, texels
+        self.plan = plan_street(seed, length, texels, self.builder)
         self.atlas = Atlas([surface.texture for surface in self.plan.surfaces])
-        self.tint = np.array([surface.tint for surface in self.plan.surfaces], np.float32).T
-        self.ground = np.array([surface.axis == 2 and surface.offset < 0.3 for surface in self.plan.surfaces])
-        self.resolution = np.array(
-            [(s.texture.shape[1] / s.size[0], s.texture.shape[0] / s.size[1]) for s in self.plan.surfaces], np.float32
-        ).T
         rng = np.random.default_rng([seed, 202])
         azimuth, elevation = rng.uniform(0, 2 * np.pi), np.radians(rng.uniform(35, 55))
         flat = np.cos(elevation)
@@ -70,11 +69,19 @@ class Street:
         self.clouds = np.ascontiguousarray(clouds[:, :1024])
         self.puddles = noise(rng, 512, 512, 60, 5)
         self.ripples = np.stack([noise(rng, 256, 256, 10, 3) for _ in range(2)])
-        self._light: dict[str, LightMap] = {}
+        self._scenery = Scenery(self.plan, self.atlas, self.sun)
+
+    def scenery(self, condition: str, visit: str = "") -> Scenery:
+        """What stands there when a photograph is taken."""
+        return self._scenery
+
+    def lasting(self, surface: npt.NDArray[np.int32]) -> npt.NDArray[np.bool_]:
+        """Whether surfaces, by their index in a scenery, are there at every visit; sky, -1, is."""
+        return np.ones(surface.shape, bool)
 
     @plain_opencv()
     def render(
-        self, pose: Pose, condition: str = "day", camera: Camera | None = None, noise_seed: int = 0
+        self, pose: Pose, condition: str = "day", camera: Camera | None = None, noise_seed: int = 0, visit: str = ""
     ) -> RenderedView:
         """Take a photograph.
 
@@ -83,52 +90,46 @@ class Street:
             condition: ``day``, ``dusk``, ``night`` or ``night-rain``.
             camera: PINHOLE; 512x384 with f = 420 px where None.
             noise_seed: of exposure error, rain and sensor noise.
+            visit: photographs of one condition and visit show the same cars, people and bins; in the first look all do.
 
         Raises:
             UsageError: an unknown condition, or a camera that is not PINHOLE.
         """
         camera = camera or pinhole()
-        if condition not in HOURS:
-            raise UsageError(f"condition {condition!r} is unknown; choose from {', '.join(HOURS)}")
+        if condition not in self.hours:
+            raise UsageError(f"condition {condition!r} is unknown; choose from {', '.join(self.hours)}")
         if camera.model != "PINHOLE":
             raise UsageError(f"camera model {camera.model!r}: the town renders PINHOLE only")
-        hour = HOURS[condition]
-        radiance, depth = self.radiance(pose, condition, camera)
+        radiance, depth = self.radiance(pose, condition, camera, visit)
         rng = np.random.default_rng([self.seed, zlib.crc32(condition.encode()), noise_seed])
-        return RenderedView(develop(radiance, depth, hour, rng), depth)
+        return RenderedView(self._develop(radiance, depth, self.hours[condition], rng), depth)
 
-    def depth(self, pose: Pose, camera: Camera | None = None) -> Float32:
+    def depth(self, pose: Pose, camera: Camera | None = None, condition: str = "day", visit: str = "") -> Float32:
         """Depth alone, float32 ``[h, w]``, as in :class:`RenderedView`."""
-        return self.caster.cast(camera or pinhole(), pose).depth
+        return self.scenery(condition, visit).caster.cast(camera or pinhole(), pose).depth
 
-    def radiance(self, pose: Pose, condition: str, camera: Camera) -> tuple[Float32, Float32]:
+    def radiance(self, pose: Pose, condition: str, camera: Camera, visit: str = "") -> tuple[Float32, Float32]:
         """Linear radiance ``[h, w, 3]`` and depth ``[h, w]`` before the camera adds anything of its own."""
-        hour = HOURS[condition]
-        hits = self.caster.cast(camera, pose)
+        hour, scenery = self.hours[condition], self.scenery(condition, visit)
+        hits = scenery.caster.cast(camera, pose)
         picture = self._sky(ray_directions(camera, pose), hour)
-        shaded = self._shade(hits, condition)
-        if hour.wet:
-            self._reflect(shaded, hits, pose, condition, camera)
-        picture.reshape(-1, 3)[hits.pixels] = shaded.T
+        mirror = self._mirror(pose, hour, camera, scenery) if hour.wet else None
+        picture.reshape(-1, 3)[hits.pixels] = self._shade(hits, pose, hour, camera, scenery, mirror).T
         return picture, hits.depth
 
-    def _shade(self, hits: Hits, condition: str) -> Float32:
-        """Radiance of the pixels that hit something, float32 ``[3, n]``."""
-        hour = HOURS[condition]
-        if condition not in self._light:
-            self._light[condition] = LightMap(self.plan, hour, self.sun)
-        index = hits.surface.ravel()[hits.pixels]
-        size = self.caster.size[index].T
-        blur = hits.footprint * self.resolution[:, index]
-        texel = self.atlas.sample(index, hits.left / size[0], hits.top / size[1], blur) / np.float32(255)
-        light = self._light[condition].sample(index, hits.left, hits.top)
-        light *= np.where(hits.reveal, np.float32(0.5), np.where(hits.recessed, np.float32(0.8), np.float32(1)))
-        albedo = np.square(texel[:3])
-        radiance = albedo * light
-        if hour.emission:
-            emitted = np.square(texel[3]) * np.float32(hour.emission)
-            radiance += self.tint[:, index] * emitted * (np.float32(0.12) + albedo)
-        return np.asarray(radiance, np.float32)
+    def _develop(
+        self, radiance: Float32, depth: Float32, hour: Hour, rng: np.random.Generator
+    ) -> npt.NDArray[np.uint8]:
+        return develop(radiance, depth, hour, rng)
+
+    def _shade(
+        self, hits: Hits, pose: Pose, hour: Hour, camera: Camera, scenery: Scenery, mirror: Float32 | None
+    ) -> Float32:
+        """Radiance of the pixels that hit something, float32 ``[3, n]``; wet ground shows what ``mirror`` shows."""
+        shaded = scenery.shade(hits, hour)
+        if mirror is not None:
+            self._reflect(shaded, hits, pose, camera, scenery, mirror)
+        return shaded
 
     def _sky(self, rays: Float32, hour: Hour) -> Float32:
         """Radiance of the sky, float32 ``[h, w, 3]``."""
@@ -149,23 +150,31 @@ class Street:
         lit = np.asarray(hour.horizon, np.float32) * 0.6 + np.asarray(hour.zenith, np.float32) * 0.4
         return np.asarray(colour * (1 - cover) + lit.mean() * 1.15 * cover, np.float32)
 
-    def _reflect(self, shaded: Float32, hits: Hits, pose: Pose, condition: str, camera: Camera) -> None:
-        """Add to wet ground what it mirrors, torn by ripples and drawn out downwards; changes ``shaded``."""
-        index = hits.surface.ravel()[hits.pixels]
-        wet = np.flatnonzero(self.ground[index])
-        if not wet.size:
-            return
-        hour = HOURS[condition]
+    def _mirror(self, pose: Pose, hour: Hour, camera: Camera, scenery: Scenery) -> Float32:
+        """What wet ground mirrors, drawn out downwards, float32 at half the camera's resolution."""
         width, height = max(camera.width // 2, 8), max(camera.height // 2, 8)
         ratio = np.array([width / camera.width, height / camera.height] * 2)
         half = Camera("PINHOLE", width, height, tuple(np.array(camera.params) * ratio))
         image = self._sky(ray_directions(half, pose) * np.array([1, 1, -1], np.float32)[:, None, None], hour)
-        mirrored = self.caster.cast(half, pose, mirrored=True)
-        image.reshape(-1, 3)[mirrored.pixels] = self._shade(mirrored, condition).T
-        image = cv2.GaussianBlur(np.minimum(image, 1.5), (0, 0), sigmaX=width / 250, sigmaY=height / 32)
+        mirrored = scenery.caster.cast(half, pose, mirrored=True)
+        image.reshape(-1, 3)[mirrored.pixels] = scenery.shade(mirrored, hour).T
+        smooth = cv2.GaussianBlur(np.minimum(image, self.mirrored), (0, 0), sigmaX=width / 250, sigmaY=height / 32)
+        return np.asarray(smooth, np.float32)
+
+    def _reflect(
+        self, shaded: Float32, hits: Hits, pose: Pose, camera: Camera, scenery: Scenery, image: Float32
+    ) -> None:
+        """Add to wet ground what it mirrors, torn by ripples; changes ``shaded``."""
+        index = hits.surface.ravel()[hits.pixels]
+        wet = np.flatnonzero(scenery.ground[index])
+        if not wet.size:
+            return
+        ratio = image.shape[1] / camera.width, image.shape[0] / camera.height
         rows, columns = np.divmod(hits.pixels[wet], camera.width)
         left, top = hits.left[wet], hits.top[wet]
-        ripple = self.ripples[:, (top * 60).astype(int) % 256, (left * 60).astype(int) % 256] * np.float32(width / 200)
+        ripple = self.ripples[:, (top * 60).astype(int) % 256, (left * 60).astype(int) % 256] * np.float32(
+            image.shape[1] / 200
+        )
         x, y = np.zeros((2, camera.height, camera.width), np.float32)
         x[rows, columns] = columns * ratio[0] + ripple[0]
         y[rows, columns] = rows * ratio[1] + ripple[1] * 2

@@ -42,6 +42,8 @@ class Surface:
         gable: height of the part above the eaves that ``gable_shape`` cuts, metres; 0 for none.
         gable_shape: ``triangle`` or ``steps``.
         tint: RGB factor of what the surface emits.
+        cutout: bool ``[h, w]`` over the rectangle, laid out like the texture: rays pass where it is False; None where
+            the whole rectangle is solid.
     """
 
     axis: int
@@ -54,6 +56,7 @@ class Surface:
     gable: float = 0.0
     gable_shape: str = "triangle"
     tint: tuple[float, float, float] = (1.0, 0.78, 0.45)
+    cutout: npt.NDArray[np.bool_] | None = None
 
     @property
     def u_axis(self) -> int:
@@ -114,6 +117,8 @@ class Plan:
         surfaces, lamps: what is there.
         length: of the main street, metres.
         half_width: from the middle of the road to the facades, metres.
+        kerb: from the middle of the road to the kerbs, metres.
+        crossing: where the side street begins and ends along the main street, metres.
         buildings: (x position, width, height, style) of each building of the two rows, float ``[n, 5]`` with the side.
         alphabet: the street's glyphs, uint8 ``[n, h, w]``.
     """
@@ -122,5 +127,7 @@ class Plan:
     lamps: list[Lamp]
     length: float
     half_width: float
+    kerb: float
+    crossing: tuple[float, float]
     buildings: npt.NDArray[np.float64]
     alphabet: npt.NDArray[np.uint8]

@@ -44,6 +44,8 @@ class AsmkSearch:
     def __post_init__(self) -> None:
         if self.output is None and self.ground_truth is None:
             raise UsageError("give -o FILE.json, --ground-truth FILE, or both")
+        if self.set is not None and self.ground_truth is None:
+            raise UsageError(f"--set {self.set} is of a ground truth; add --ground-truth FILE, or leave it out")
         if self.k < 1:
             raise UsageError(f"-k {self.k}: must be at least 1")
 

@@ -32,6 +32,7 @@ from gloam.heartbeat import Heartbeat, Say
 from gloam.model_card import METADATA_KEY, ModelCard, SelfTest
 from gloam.padding import reflect_to
 from gloam.runtime.backends.onnx_file import read_card
+from gloam.runtime.backends.open import open_session
 from gloam.runtime.backends.ort import OrtSession
 from gloam.runtime.backends.placement import Placement
 from gloam.runtime.backends.selftest import run_selftest
@@ -218,9 +219,8 @@ class _Checker:
         self.truth = self._answers(self.original)
 
     def _open(self, file: Path) -> Any:
-        if self.embeds:
-            return Embedder.load(file, Placement(backend="onnxruntime"))
-        return ImageModel.load(file, self.card.kind, Placement(backend="onnxruntime"))
+        session = open_session(file, Placement(backend="onnxruntime"))  # as it is: what it gives is judged here
+        return Embedder(session) if self.embeds else ImageModel(session)
 
     def _answers(self, model: Any, most: int | None = None) -> list[npt.NDArray[np.float32]]:
         images = self.images[:most]

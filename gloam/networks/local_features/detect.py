@@ -106,7 +106,8 @@ def differentiable_keypoints(scores: Tensor, count: int, threshold: float, radiu
         radius: of the neighbourhood, pixels; as many rows and columns at the border hold no maximum.
 
     Returns:
-        keypoints ``[B, count, 2]``, their scores ``[B, count]``, bilinear, and whether they are any, bool.
+        keypoints ``[B, count, 2]``, the strongest maximum first; scores ``[B, count]`` at the places they moved to,
+        bilinear; and whether each is one, bool.
     """
     width = scores.shape[2]
     maxima = without_border(local_maxima(scores, radius), radius)

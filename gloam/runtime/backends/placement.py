@@ -31,7 +31,7 @@ class Placement:
             :class:`gloam.runtime.backends.openvino.OpenVinoSession`.
 
     Raises:
-        UsageError: an unknown device, backend or precision.
+        UsageError: an unknown device, backend or precision, or numbers below 1.
     """
 
     device: str = "cpu"
@@ -48,6 +48,9 @@ class Placement:
         ):
             if value is not None and value not in known:
                 raise UsageError(f"unknown {word} {value!r}; choose one of {', '.join(known)}")
+        for word, number in (("threads", self.threads), ("requests", self.requests)):
+            if number is not None and number < 1:
+                raise UsageError(f"{number} {word}: 1 or more are needed")
 
     @property
     def chosen(self) -> bool:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,10 +13,13 @@ import numpy.typing as npt
 from gloam.errors import GloamError, ModelError, StoreError
 from gloam.files import sha256_json, user_cache, write_json
 from gloam.model_card import FeatureRule, ModelCard, SelfTest, selftest_digest, selftest_images
+from gloam.runtime.backends.open import open_session
+from gloam.runtime.backends.placement import Placement
 from gloam.runtime.backends.processor import find_processor
 from gloam.runtime.backends.session import Session
 
 FEATURES = 67  # different ones in a matcher's self-test; a prime, so that the second image's order has them all
+WEIGHTS = (".safetensors", ".pth", ".pt")
 
 
 def run_selftest(session: Session) -> tuple[float, float]:
@@ -99,6 +103,8 @@ def selftest_features(
 
 def _difference(session: Session, test: SelfTest) -> float:
     card = session.card
+    if card.kind == "local_features" and len(card.outputs) < 2:
+        raise ModelError(f"{card.name}: the card of local features states no attention; export the model again")
     inputs = selftest_inputs(card, test)
     try:
         outputs = session.run(inputs)
@@ -116,6 +122,30 @@ def _difference(session: Session, test: SelfTest) -> float:
         raise ModelError(f"{card.name}: the self-test gave {found.size} values, {expected.size} are stored")
     difference = np.abs(found.reshape(-1) - expected)
     return float(difference.max()) if np.isfinite(difference).all() else float("inf")
+
+
+def open_tested(path: str | Path, placement: Placement | None, expect: Callable[[ModelCard, str], None]) -> Session:
+    """Load a model, as all do that run one: its self-test must pass here, see :func:`expect_selftest`.
+
+    Args:
+        path: ``.onnx`` file, engine folder, or ``.engine`` file.
+        placement: where and how it runs; on the CPU by default.
+        expect: refuses a card of a kind that the caller does not run; gets the card and the file.
+
+    Raises:
+        ModelError: unreadable, a checkpoint that was never exported, of another kind, or its self-test failed.
+        DeviceError: the device is not active.
+        UsageError: an unknown device, backend or precision.
+    """
+    file = Path(path)
+    if file.suffix in WEIGHTS:
+        raise ModelError(
+            f"{file}: weights, where an exported model is needed; run `gloam export {file} -o {file.stem}.onnx`"
+        )
+    session = open_session(path, placement)
+    expect(session.card, str(path))
+    expect_selftest(session, str(path))
+    return session
 
 
 def expect_selftest(session: Session, where: str) -> None:

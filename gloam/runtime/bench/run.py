@@ -117,7 +117,8 @@ def run_bench(request: BenchRequest) -> BenchRun:
     if "bf16" in request.allow and request.only.cpu_precision is None:
         bench.here(replace(request.only, cpu_precision="bf16"))  # allowed by name, so refused where it cannot be had
     choices, notes = bench.here(request.only)
-    images = read_images(request)
+    images, unread = read_images(request)
+    notes = [*notes, *unread]
     found = bench.compare_choices(request.model, images, choices, request.rounds)
     profile = None
     if request.tune:
@@ -126,8 +127,8 @@ def run_bench(request: BenchRequest) -> BenchRun:
     return BenchRun(request, found, [image.shape[:2] for image in images], [*notes, *found.notes], profile)
 
 
-def read_images(request: BenchRequest) -> list[npt.NDArray[np.uint8]]:
-    """The photographs that were given, or made ones that the model takes.
+def read_images(request: BenchRequest) -> tuple[list[npt.NDArray[np.uint8]], list[str]]:
+    """The photographs that were given, or made ones that the model takes; and a line for each that cannot be used.
 
     Raises:
         DataError: none of the images can be read and run.
@@ -135,22 +136,23 @@ def read_images(request: BenchRequest) -> list[npt.NDArray[np.uint8]]:
     card = read_card(request.model)
     profile = card.profile
     rule = card.reads if request.max_side is None and card.embeds else InputRule.of(request.max_side)
+    if request.count < 1:
+        raise UsageError("--count must be 1 or more")
     if request.images is None:
         fixed = profile.kind == "fixed"
         made = bench.generated_images((max(profile.heights), max(profile.widths)) if fixed else None)
-        return [resize_image(image, rule) for image in made]
-    if request.count < 1:
-        raise UsageError("--count must be 1 or more")
+        return [resize_image(image, rule) for image in made], []
     items = find_images(request.images)
-    images = []
+    images, unread = [], []
     for at in np.linspace(0, len(items) - 1, min(len(items), request.count)).astype(int):
         try:
-            if items[at].problem is None:
-                image = decode_image(items[at].read(), max_side=rule.max_side, stretch=rule.stretch)
-                profile.shape_for(image.shape[0], image.shape[1])
-                images.append(image)
-        except ImageError:
-            continue
+            if items[at].problem is not None:
+                raise ImageError(items[at].problem)
+            image = decode_image(items[at].read(), max_side=rule.max_side, stretch=rule.stretch)
+            profile.shape_for(image.shape[0], image.shape[1])
+            images.append(image)
+        except ImageError as error:
+            unread.append(f"left out: {items[at].name}: {error}")
     if not images:
         raise DataError(f"{request.images}: none of the images can be read and run; try others, or --max-side")
-    return images
+    return images, unread

@@ -14,7 +14,6 @@ from gloam.model_card import NATIVE, InputRule, Photometric
 from gloam.record import to_json
 from gloam.runtime.backends.onnx_file import read_card
 from gloam.runtime.backends.placement import Placement
-from gloam.runtime.backends.selftest import expect_selftest
 from gloam.runtime.bulk.extract import WHOLE, ExtractOptions, ExtractSummary, Part, extract
 from gloam.runtime.bulk.ray_cluster import Cluster, import_ray
 from gloam.runtime.bulk.ray_run import RaySummary, extract_on_ray
@@ -48,14 +47,12 @@ class EmbedderLoader:
     def __call__(self) -> Embedder:
         """Load it; its self-test must pass here."""
         alone = replace(self.placement, requests=1)  # images pass a translator one by one
-        embedder = Embedder.load(
+        return Embedder.load(
             self.model,
             self.placement,
             photometric=Photometric(self.photometric) if self.photometric else None,
             translator=None if self.translate is None else load_translator(self.translate, alone),
         )
-        expect_selftest(embedder.session, str(self.model))
-        return embedder
 
 
 @dataclass(frozen=True)

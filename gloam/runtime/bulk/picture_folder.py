@@ -263,5 +263,7 @@ def _read_manifest(path: Path) -> PictureManifest:
     except OSError as error:
         raise StoreError(f"{path}: cannot be read ({error.strerror or error})") from error
     except (ValueError, KeyError, TypeError, UsageError) as error:
-        raise StoreError(f"{path}: not the manifest of a folder of pictures; choose another output folder") from error
+        raise StoreError(
+            f"{path}: not the manifest of a folder of pictures ({error}); choose another output folder"
+        ) from error
     raise StoreError(f"{path}: a folder of schema {schema!r}, this gloam reads {SCHEMA}; choose another output folder")

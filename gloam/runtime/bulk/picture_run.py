@@ -16,6 +16,8 @@ from gloam.runtime.bulk.pictures import PictureOptions, PictureSummary, run_imag
 from gloam.runtime.models.image_model import ImageOperation
 from gloam.runtime.output_folder import refuse_nesting
 
+TAR_SIZE = 1000
+
 
 @dataclass(frozen=True)
 class PictureRequest:
@@ -28,7 +30,7 @@ class PictureRequest:
         max_side: longer side, pixels; 0 keeps native sizes. None: 1024, or native beside intrinsics.
         format: ``png`` or ``jpg``.
         tar: write tar shards, each the pictures of ``tar_size`` sources, instead of files.
-        tar_size: sources per tar.
+        tar_size: sources per tar; :data:`TAR_SIZE` by default.
         contact_sheet: write a picture of sources beside their pictures, too.
         grow, verify_sources, threads, metrics_port, progress: see :func:`run_images`.
 
@@ -42,7 +44,7 @@ class PictureRequest:
     max_side: int | None = None
     format: Literal["png", "jpg"] = "png"
     tar: bool = False
-    tar_size: int = 1000
+    tar_size: int | None = None
     contact_sheet: bool = False
     grow: bool = False
     verify_sources: bool = False
@@ -54,6 +56,8 @@ class PictureRequest:
         self.options()
         if self.tar and self.contact_sheet:
             raise UsageError("--contact-sheet shows pictures in a folder; leave out --tar, or --contact-sheet")
+        if self.tar_size is not None and not self.tar:
+            raise UsageError("--tar-size is of tars; add --tar, or leave it out")
         refuse_nesting(self.source, self.output)
 
     def options(self) -> PictureOptions:
@@ -143,7 +147,7 @@ def run_pictures(request: PictureRequest, load: Callable[[], ImageOperation]) ->
         operation,
         request.output,
         request.options(),
-        tar_size=request.tar_size if request.tar else None,
+        tar_size=(TAR_SIZE if request.tar_size is None else request.tar_size) if request.tar else None,
         grow=request.grow,
         verify_sources=request.verify_sources,
         threads=request.threads,

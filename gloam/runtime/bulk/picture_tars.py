@@ -232,5 +232,7 @@ def _read_job(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise StoreError(f"{path}: cannot be read ({error.strerror or error})") from error
     except (ValueError, KeyError, TypeError) as error:
-        raise StoreError(f"{path}: not the manifest of a folder of pictures; choose another output folder") from error
+        raise StoreError(
+            f"{path}: not the manifest of a folder of pictures ({error}); choose another output folder"
+        ) from error
     raise StoreError(f"{path}: tars of schema {value['schema']!r}, this gloam reads {SCHEMA}; choose another folder")

@@ -130,7 +130,7 @@ def run_images(
         UsageError: the pictures would land among their sources.
         IncompatibleError, StoreError: see :class:`PictureFolder` and :class:`PictureTars`; finished work is kept.
     """
-    options = options or PictureOptions()
+    options, threads = options or PictureOptions(), worker_threads(threads)
     if not items:
         raise DataError("no images to work on")
     job = {"model": operation.name, "fingerprint": operation.fingerprint, **options.stated()}
@@ -146,7 +146,7 @@ def run_images(
     summary = PictureSummary(images=len(items))
     run = _Run(items, operation, place, options, summary, Resuming(grow, verify_sources, progress))
     with place:
-        run.all(worker_threads(threads), metrics_port, progress)
+        run.all(threads, metrics_port, progress)
     summary.backend = operation.backend
     if not summary.done:
         raise DataError(f"none of {len(items)} images could be used; the reasons are in {folder}/failures.csv")

@@ -13,6 +13,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass, field
 from typing import Any, Generic, TypeVar
 
+from gloam.errors import UsageError
 from gloam.runtime.backends.facts import BackendFacts
 from gloam.runtime.backends.processor import usable_cores
 
@@ -282,5 +283,11 @@ def _done(flight: _Flight, work: Callable[[Task], Found], task: Task) -> Future[
 
 
 def worker_threads(wanted: int | None) -> int:
-    """So many threads, or one per core."""
+    """So many threads, or one per core.
+
+    Raises:
+        UsageError: a number below 0.
+    """
+    if wanted is not None and wanted < 0:
+        raise UsageError(f"{wanted} threads: 1 or more are needed, or 0 for one per core")
     return wanted or usable_cores()

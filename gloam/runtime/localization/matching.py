@@ -29,7 +29,8 @@ def match_mutual(
 
     Args:
         first, second: float32 ``[n, D]`` and ``[m, D]``, unit length.
-        ratio: Lowe's test on Euclidean distances, both ways round; None accepts every mutual pair.
+        ratio: Lowe's test on Euclidean distances, of each row of ``first`` to its two nearest of ``second``, so that
+            the order of the two counts; None accepts every mutual pair.
         block: rows of ``first`` per block.
 
     Returns:

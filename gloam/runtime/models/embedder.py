@@ -13,8 +13,8 @@ from gloam.data.images import MIN_SIDE, fitted, resize_image
 from gloam.data.photometric import apply_photometric
 from gloam.errors import ImageError, ModelError
 from gloam.model_card import InputRule, ModelCard, Photometric
-from gloam.runtime.backends.open import open_session
 from gloam.runtime.backends.placement import Placement
+from gloam.runtime.backends.selftest import open_tested
 from gloam.runtime.backends.session import Session, run_together
 from gloam.runtime.models.image_model import GPU_BATCH as TRANSLATOR_BATCH
 from gloam.runtime.models.image_model import ImageOperation
@@ -55,8 +55,7 @@ class Embedder:
         translator: ImageOperation | None = None,
         input_rule: InputRule | None = None,
     ) -> None:
-        if not session.card.embeds:
-            session.card.expect_kind("embedder", session.card.name)
+        _expect_embedder(session.card, session.card.name)
         self.session = session
         self.translator = translator
         self.card: ModelCard = session.card if photometric is None else session.card.with_photometric(photometric)
@@ -99,13 +98,10 @@ class Embedder:
             input_rule: sizes instead of the card's.
 
         Raises:
-            ModelError: unreadable, or of another kind.
+            ModelError: unreadable, of another kind, or its self-test fails here.
             UsageError: an input rule for a model that resizes images itself.
         """
-        session = open_session(path, placement)
-        if not session.card.embeds:
-            session.card.expect_kind("embedder", str(path))
-        return cls(session, photometric, translator, input_rule)
+        return cls(open_tested(path, placement, _expect_embedder), photometric, translator, input_rule)
 
     def reading(self, rule: InputRule) -> Embedder:
         """The same embedder for images of other sizes: another space, unless the rule is the one that holds.
@@ -205,6 +201,11 @@ class Embedder:
                 f"says {self.dimension} of each; export the model again"
             )
         return descriptors
+
+
+def _expect_embedder(card: ModelCard, where: str) -> None:
+    if not card.embeds:
+        card.expect_kind("embedder", where)
 
 
 def _fused_translator(card: ModelCard) -> dict[str, str] | None:

@@ -13,9 +13,8 @@ import numpy.typing as npt
 from gloam.errors import GloamError, ImageError, ModelError
 from gloam.padding import crop_back, reflect_to
 from gloam.runtime.backends.facts import BackendFacts
-from gloam.runtime.backends.open import open_session
 from gloam.runtime.backends.placement import Placement
-from gloam.runtime.backends.selftest import expect_selftest
+from gloam.runtime.backends.selftest import open_tested
 from gloam.runtime.backends.session import Session, run_together
 
 Pixels = npt.NDArray[np.uint8]
@@ -73,24 +72,6 @@ class ImageModel:
             raise ModelError(f"{self.card.name}: the model card does not state the padding rule; export it again")
         self.channels = int(self.card.inputs[0].shape[3])
         self.batch_size = min(1 if session.backend.on_cpu else GPU_BATCH, self.card.profile.batch[1])
-
-    @classmethod
-    def load(cls, path: str | Path, kind: str, placement: Placement | None = None) -> ImageModel:
-        """Load an ``.onnx`` file or a TensorRT engine of one kind.
-
-        Args:
-            path: the model.
-            kind: that its card must state.
-            placement: where and how it runs; on the CPU by default.
-
-        Raises:
-            ModelError: unreadable, of another kind, or a checkpoint that was never exported.
-        """
-        file = Path(path)
-        refuse_weights(file)
-        session = open_session(file, placement)
-        session.card.expect_kind(kind, str(file))
-        return cls(session)
 
     def check(self, image: Pixels) -> None:
         """Whether an image can be run.
@@ -163,18 +144,6 @@ def run_images(session: Session, inputs: dict[str, npt.NDArray[Any]]) -> dict[st
         raise ModelError(f"{session.card.name}: the model failed on {size} ({reason})") from error
 
 
-def refuse_weights(file: Path) -> None:
-    """Refuse a checkpoint where an exported model is needed.
-
-    Raises:
-        ModelError: it is one.
-    """
-    if file.suffix in (".safetensors", ".pth", ".pt"):
-        raise ModelError(
-            f"{file}: weights, where an exported model is needed; run `gloam export {file} -o {file.stem}.onnx`"
-        )
-
-
 def to_uint8(values: npt.NDArray[np.floating[Any]]) -> Pixels:
     """Values on 0..255 to the nearest uint8.
 
@@ -243,9 +212,7 @@ class ModelOperation:
         Raises:
             ModelError: unreadable, of another kind, or its self-test fails here.
         """
-        session = ImageModel.load(path, cls.kind, placement).session
-        expect_selftest(session, str(path))
-        return cls(session)
+        return cls(open_tested(path, placement, lambda card, where: card.expect_kind(cls.kind, where)))
 
     def check(self, image: Pixels) -> None:
         """Raise ImageError where an image cannot be run (no image, or too large for a fixed profile)."""

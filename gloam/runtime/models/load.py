@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from gloam.errors import ModelError
-from gloam.runtime.backends.open import open_session
+from gloam.model_card import ModelCard
 from gloam.runtime.backends.placement import Placement
+from gloam.runtime.backends.selftest import open_tested
 from gloam.runtime.models.edge_detector import EdgeDetector
 from gloam.runtime.models.embedder import Embedder
-from gloam.runtime.models.image_model import refuse_weights
 from gloam.runtime.models.local_features import LocalExtractor
 from gloam.runtime.models.matcher import Matcher
 from gloam.runtime.models.translator import Translator
@@ -34,7 +34,10 @@ def load(
     cpu_precision: str | None = None,
     requests: int | None = None,
 ) -> Model:
-    """Load an ``.onnx`` file or a TensorRT engine.
+    """Load an ``.onnx`` file or a TensorRT engine; its self-test must pass here.
+
+    The self-test runs once for a file, backend and processor, about as long as a few images take; that it passed stands
+    in ``$XDG_CACHE_HOME/gloam``. ``gloam check`` says by how much a model fails that is refused here.
 
     Args:
         path: the model.
@@ -48,15 +51,17 @@ def load(
         the features of two images instead.
 
     Raises:
-        ModelError: unreadable, a checkpoint that was never exported, or of a kind that nothing here runs.
+        ModelError: unreadable, a checkpoint that was never exported, of a kind that nothing here runs, or its self-test
+            fails.
         DeviceError: the device is not active.
         UsageError: an unknown device, backend or precision.
     """
-    refuse_weights(Path(path))
-    session = open_session(path, Placement(device, threads, backend, cpu_precision, requests))
-    kind = KINDS.get(session.card.kind)
-    if kind is None:
+    session = open_tested(path, Placement(device, threads, backend, cpu_precision, requests), _expect_known)
+    return KINDS[session.card.kind](session)
+
+
+def _expect_known(card: ModelCard, where: str) -> None:
+    if card.kind not in KINDS:
         raise ModelError(
-            f"{path}: a model of kind '{session.card.kind}', which cannot be run here; give one of {', '.join(KINDS)}"
+            f"{where}: a model of kind '{card.kind}', which cannot be run here; give one of {', '.join(KINDS)}"
         )
-    return kind(session)

@@ -14,22 +14,23 @@ from gloam.data.images import MIN_SIDE, resize_image
 from gloam.data.photometric import apply_photometric
 from gloam.errors import ImageError, UsageError
 from gloam.model_card import InputRule, ModelCard, Photometric
-from gloam.runtime.backends.open import open_session
 from gloam.runtime.backends.placement import Placement
+from gloam.runtime.backends.selftest import open_tested
 from gloam.runtime.backends.session import Session
-from gloam.runtime.models.image_model import refuse_weights, run_images
+from gloam.runtime.models.image_model import run_images
 
 STRONGEST = 1000  # HOW's features of an image, as it is evaluated
 
 
 @dataclass(frozen=True, eq=False)
 class LocalFeatures:
-    """Keypoints of one image and what describes them, the strongest first.
+    """Keypoints of one image and what describes them, in the order in which the network prefers them.
 
     Attributes:
         keypoints: float32 ``[n, 2]``, x and y in pixels of the image as it was given, the centre of the first pixel
             at the card's ``keypoints.origin``, which is 0: COLMAP counts from 0.5.
-        scores: float32 ``[n]``.
+        scores: float32 ``[n]``; ALIKED's and ALIKE's are of the place that a keypoint was moved to, and the order is by
+            the pixel that it was found at.
         descriptors: float32 ``[n, D]``, of unit length.
         size: (width, height) of the image as it was given, pixels.
         name: of the network that gave them, or ``sift``; what a matcher is for.
@@ -103,7 +104,7 @@ class LocalExtractor:
         photometric: Photometric | None = None,
         input_rule: InputRule | None = None,
     ) -> None:
-        session.card.expect_kind("local_features", session.card.name)
+        _expect_local(session.card, session.card.name)
         if strongest is not None and strongest < 1:
             raise UsageError(f"local features: {strongest} of each image are asked for; ask for 1 or more")
         self.session = session
@@ -134,12 +135,9 @@ class LocalExtractor:
             strongest, photometric, input_rule: see :class:`LocalExtractor`.
 
         Raises:
-            ModelError: unreadable, or of another kind.
+            ModelError: unreadable, of another kind, or its self-test fails here.
         """
-        refuse_weights(Path(path))
-        session = open_session(path, placement)
-        session.card.expect_kind("local_features", str(path))
-        return cls(session, strongest, photometric, input_rule)
+        return cls(open_tested(path, placement, _expect_local), strongest, photometric, input_rule)
 
     def __call__(self, images: Sequence[npt.NDArray[np.uint8]]) -> list[LocalFeatures]:
         """Extract from images that are brought to the sizes of the model's input rule, as decoding would.
@@ -190,16 +188,19 @@ class LocalExtractor:
                 name=self.card.name,
             )
         keypoints, scores, descriptors, count = outputs
-        valid = int(count[0])
-        rows = strongest_first(scores[0][:valid], self.strongest)
+        first = slice(min(int(count[0]), self.strongest))  # in the file's order, so as if it gave no more than these
         return LocalFeatures(
-            given(keypoints[0][rows]),
-            floats(scores[0][rows]),
-            floats(descriptors[0][rows]),
+            given(keypoints[0][first]),
+            floats(scores[0][first]),
+            floats(descriptors[0][first]),
             size,
             name=self.card.name,
             origin=self.card.keypoints.origin,
         )
+
+
+def _expect_local(card: ModelCard, where: str) -> None:
+    card.expect_kind("local_features", where)
 
 
 def strongest_first(attention: npt.NDArray[np.floating], count: int) -> npt.NDArray[np.int64]:

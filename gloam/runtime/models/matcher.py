@@ -12,10 +12,9 @@ import numpy.typing as npt
 from gloam.errors import DataError, GloamError, IncompatibleError, ModelError, UsageError
 from gloam.model_card import FeatureRule
 from gloam.runtime.backends.facts import BackendFacts
-from gloam.runtime.backends.open import open_session
 from gloam.runtime.backends.placement import Placement
+from gloam.runtime.backends.selftest import open_tested
 from gloam.runtime.backends.session import Session, run_together
-from gloam.runtime.models.image_model import refuse_weights
 from gloam.runtime.models.local_features import LocalFeatures, OrientedFeatures
 
 LEAST = 2  # keypoints of an image; one has no other to be told from
@@ -93,11 +92,9 @@ class Matcher:
             batch_size, min_score: see :class:`Matcher`.
 
         Raises:
-            ModelError: unreadable, or of another kind.
+            ModelError: unreadable, of another kind, or its self-test fails.
         """
-        refuse_weights(Path(path))
-        session = open_session(path, placement)
-        session.card.expect_kind("matcher", str(path))
+        session = open_tested(path, placement, lambda card, where: card.expect_kind("matcher", where))
         return cls(session, batch_size, min_score)
 
     @property

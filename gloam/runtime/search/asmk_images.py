@@ -12,11 +12,10 @@ import numpy.typing as npt
 
 from gloam.data.images import decode_image
 from gloam.data.sources import ImageItem, find_images
-from gloam.errors import DataError, ImageError, ModelError, require
+from gloam.errors import DataError, ImageError, ModelError, UsageError, require
 from gloam.heartbeat import progress_bar
 from gloam.model_card import InputRule, expect_same_space
 from gloam.runtime.backends.placement import Placement
-from gloam.runtime.backends.selftest import expect_selftest
 from gloam.runtime.models.local_features import STRONGEST, LocalExtractor
 from gloam.runtime.search.asmk import WORDS, AsmkIndex, Codebook
 
@@ -87,7 +86,6 @@ class LocalImages:
                 f"{self.model}: gives keypoints for poses, not features for ASMK; export a HOW network with "
                 "--local-features"
             )
-        expect_selftest(extractor.session, str(self.model))
         return Extracted(extractor, find_images(self.source, self.root))
 
 
@@ -100,14 +98,16 @@ class AsmkRequest:
         output: ``.npz`` file to write.
         train: source of the images that a codebook is learned from; the map's by default.
         codebook: file to read, or to keep the learned one in.
-        words, seed: of a codebook to learn.
+        words: of a codebook to learn, :data:`~gloam.runtime.search.asmk.WORDS` by default; of one that is read, what
+            it must have.
+        seed: of a codebook to learn.
     """
 
     images: LocalImages
     output: Path
     train: Path | None = None
     codebook: Path | None = None
-    words: int = WORDS
+    words: int | None = None
     seed: int = 0
 
 
@@ -198,6 +198,7 @@ def build_asmk(request: AsmkRequest) -> BuiltAsmk:
     Raises:
         DataError: no image gave features, or fewer than words.
         ModelError, IncompatibleError: the model or the codebook is damaged, or the codebook is of other features.
+        UsageError: an output that is no ``.npz`` file, or the codebook itself; or another number of words.
         StoreError: not writable.
     """
     failures: dict[str, str] = {}
@@ -205,11 +206,17 @@ def build_asmk(request: AsmkRequest) -> BuiltAsmk:
     given = codebook is not None and codebook.is_file()
     training = None if given or train is None else replace(request.images, source=train).open()
     images = request.images.open()
+    _expect_files(request)
     if codebook is not None and given:
         learned = Codebook.load(codebook)
+        if request.words not in (None, learned.words):
+            raise UsageError(
+                f"{codebook}: has {learned.words} words, and --words {request.words} are asked for; leave --words out, "
+                "or name another codebook"
+            )
     else:
         training = training or images
-        learned = learn_codebook(training, request.words, request.seed)
+        learned = learn_codebook(training, request.words or WORDS, request.seed)
         failures |= training.failures
         if codebook is not None:
             learned.save(codebook)
@@ -217,6 +224,15 @@ def build_asmk(request: AsmkRequest) -> BuiltAsmk:
     index.save(request.output)
     source = None if given else str(train or "the map itself")
     return BuiltAsmk(request.output, len(index), learned.words, source, failures | images.failures)
+
+
+def _expect_files(request: AsmkRequest) -> None:
+    if request.output.suffix != ".npz":
+        raise UsageError(f"{request.output}: an index is written as .npz")
+    if request.codebook is not None and request.codebook.resolve() == request.output.resolve():
+        raise UsageError(f"{request.output}: is the codebook; name another file for the index")
+    if request.words is not None and request.words < 1:
+        raise UsageError(f"--words {request.words}: a codebook has 1 or more")
 
 
 def search_images(images: Extracted, index: AsmkIndex) -> dict[str, npt.NDArray[np.float64]]:

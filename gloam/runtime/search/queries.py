@@ -15,7 +15,6 @@ from gloam.data.sources import find_images
 from gloam.errors import ImageError
 from gloam.model_card import Photometric, expect_same_space
 from gloam.runtime.backends.placement import Placement
-from gloam.runtime.backends.selftest import expect_selftest
 from gloam.runtime.descriptors.reading import stated_rule
 from gloam.runtime.descriptors.source import search_space
 from gloam.runtime.descriptors.store import DescriptorStore
@@ -101,7 +100,6 @@ def describe_queries(source: Path, model: Path, card: IndexCard, placement: Plac
         replace(placement or Placement(), requests=1),
         photometric=Photometric(**photometric) if photometric else None,
     )
-    expect_selftest(embedder.session, str(model))
     rule = stated_rule(card.options)
     if rule is not None and embedder.card.resize is None:
         embedder = embedder.reading(rule)

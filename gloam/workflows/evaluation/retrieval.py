@@ -39,7 +39,7 @@ class RetrievalOptions:
         conditions, map_conditions: folders of ``<condition>.txt``, of the queries and of the map.
         order: ``tokyo``: lightings of a scene's three images in the order of their names.
         query_positions, map_positions: ``distance``: kapture datasets or tables.
-        distances: ``distance``: metres.
+        distances: ``distance``: metres; :data:`DISTANCES` by default.
         query_images, map_images: folders, for the report's gallery.
         trust: see :meth:`gloam.runtime.descriptors.store.DescriptorStore.open`.
     """
@@ -55,7 +55,7 @@ class RetrievalOptions:
     order: Sequence[str] | None = None
     query_positions: Path | None = None
     map_positions: Path | None = None
-    distances: Sequence[float] = DISTANCES
+    distances: Sequence[float] | None = None
     query_images: Path | None = None
     map_images: Path | None = None
     trust: bool = False
@@ -75,6 +75,14 @@ class RetrievalOptions:
             raise UsageError(f"--set belongs to the protocol sets; the protocol {self.protocol} scores all of its own")
         if self.order is not None and self.protocol != "tokyo":
             raise UsageError("--order belongs to the protocol tokyo")
+        of_distance = (self.query_positions, self.map_positions, self.distances)
+        if self.protocol != "distance" and any(value is not None for value in of_distance):
+            raise UsageError(
+                "--query-positions, --map-positions and --distances belong to the protocol distance; leave them out"
+            )
+        given = [folder.resolve() for folder in (self.map, *self.distractors)]
+        if len(set(given)) < len(given):
+            raise UsageError("--distractors names the map, or a store twice; its images would be found as wrong ones")
         if self.map_conditions is not None and self.conditions is None:
             raise UsageError("--map-conditions needs --conditions, the lists of the queries")
 
@@ -108,7 +116,7 @@ def evaluate_retrieval(options: RetrievalOptions) -> RetrievalEvaluation:
         assert options.query_positions is not None
         assert options.map_positions is not None
         places = read_positions(options.query_positions), read_positions(options.map_positions)
-        found = recall_within(query, database, *places, distances=options.distances, conditions=groups)
+        found = recall_within(query, database, *places, distances=options.distances or DISTANCES, conditions=groups)
         return replace(blank, distance=found)
     asked, shown = every_name(query), every_name(database)
     truths = {name: fit_names(truth, asked, shown) for name, truth in read_truths(options, query, database).items()}

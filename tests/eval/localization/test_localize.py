@@ -215,6 +215,9 @@ def test_pairs_are_taken_by_score_and_else_as_they_stand(request_of: Any, spied:
     path.write_text("q.png, m.png, 0.1\nr.png, m.png, 0.2\nq.png, a.png, 0.9\nq.png, b.png, 0.5\nq.png, c.png, 0.5\n")
     localize(request_of(pairs=path, top_k=3))
     assert spied.given["retrieved"] == {"q.png": ["a.png", "b.png", "c.png"], "r.png": ["m.png"]}
+    path.write_text("q.png, m.png, 0\nq.png b.png\nq.png, a.png, 0.5\nq.png, c.png, -0.5\n")  # none given counts 0
+    localize(request_of(pairs=path))
+    assert spied.given["retrieved"]["q.png"] == ["a.png", "m.png", "b.png", "c.png"]
     path.write_text("q.png c.png\nq.png m.png\n")
     localize(request_of(pairs=path))
     assert spied.given["retrieved"] == {"q.png": ["c.png", "m.png"], "r.png": []}

@@ -136,6 +136,8 @@ def test_a_point_may_lie_four_pixels_from_its_line(
     points[moved] = points[moved] + np.array([0.0, pixels])
     found = verify_by_pose(first, AHEAD, points[0], second, BESIDE, points[1], ONE)
     assert found.tolist() == (ONE.tolist() if kept else [])
+    exact = [project(camera, pose, point) for camera, pose in ((first, AHEAD), (second, BESIDE))]
+    assert len(verify_by_pose(first, AHEAD, exact[0], second, BESIDE, exact[1], ONE, max_error=1e-6)) == 1
     wider = abs(pixels) * 1.05 * (2 if first is FINE else 1)
     assert len(verify_by_pose(first, AHEAD, points[0], second, BESIDE, points[1], ONE, max_error=wider)) == 1
     assert len(verify_by_pose(first, AHEAD, points[0], second, BESIDE, points[1], ONE, max_error=wider / 2)) == 0
@@ -208,6 +210,26 @@ def test_the_options_of_a_verification_and_a_pose_reach_the_solver(
     ransac = estimation.ransac
     assert (ransac.max_error, ransac.min_inlier_ratio, ransac.confidence) == (3.0, 0.2, 0.9)
     assert (ransac.min_num_trials, ransac.max_num_trials, ransac.random_seed) == (50, 70, 8)
+    assert absolute_pose(a[:19], world[:19], PLAIN, options) is None
+    assert absolute_pose(a[:0], world[:0], PLAIN) is None
+    assert len(asked) == 2  # the solver is not asked about too few
+
+
+def test_the_options_of_a_triangulation_make_it_repeatable(monkeypatch: pytest.MonkeyPatch, world: np.ndarray) -> None:
+    import pycolmap
+
+    seeds, asked, plain = [], [], pycolmap.triangulate_points
+    monkeypatch.setattr(pycolmap, "set_random_seed", seeds.append)
+    monkeypatch.setattr(
+        pycolmap, "triangulate_points", lambda *given, **named: asked.append(named) or plain(*given, **named)
+    )
+    views = {name: View(PLAIN, pose, project(PLAIN, pose, world)) for name, pose in zip("ab", poses(2), strict=True)}
+    identity = np.stack([np.arange(150)] * 2, 1).astype(np.uint32)
+    triangulate(views, {("a", "b"): identity}, seed=5)
+    (named,) = asked
+    options = named["options"]
+    assert (options.num_threads, options.random_seed, options.triangulation.random_seed) == (1, 5, 5)
+    assert (options.triangulation.ignore_two_view_tracks, named["clear_points"], seeds) == (False, True, [5])
 
 
 def test_a_pose_has_the_inliers_that_agree(camera: Camera, world: np.ndarray) -> None:

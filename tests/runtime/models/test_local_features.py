@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,8 @@ from gloam.model_card import (
     TensorSpec,
 )
 from gloam.padding import PaddingProfile
+from gloam.runtime.backends.placement import Placement
+from gloam.runtime.models import local_features
 from gloam.runtime.models.local_features import LocalExtractor, LocalFeatures, strongest_first
 
 
@@ -120,6 +123,17 @@ def test_keypoints_are_those_of_the_image_as_given_and_no_more_than_there_are() 
     assert one.keypoints.tolist() == [[78, 62]]
 
 
+def test_fewer_keypoints_are_the_first_of_the_file_whatever_they_score_where_they_moved_to() -> None:
+    class Moved(CornerModel):
+        def run(self, inputs: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
+            return {**super().run(inputs), "scores": np.array([[0.4, 0.5, 0, 0, 0]], np.float32)}
+
+    bright_end = np.zeros((64, 80, 3), np.uint8)
+    bright_end[62, 78] = 200
+    one = LocalExtractor(Moved(), strongest=1)([bright_end])[0]  # type: ignore[arg-type]  # as above
+    assert (one.keypoints.tolist(), one.scores.tolist()) == ([[78, 62]], [pytest.approx(0.4)])
+
+
 def test_keypoints_of_a_reduced_image_are_given_in_its_own_pixels() -> None:
     picture = np.zeros((96, 200, 3), np.uint8)
     model = CornerModel()
@@ -194,3 +208,52 @@ def test_bad_input_is_one_line() -> None:
         LocalExtractor(CellModel(), strongest=0)  # type: ignore[arg-type]  # as above
     with pytest.raises(ModelError, match="'local_features' is needed here"):
         LocalExtractor(CellModel("embedder"))  # type: ignore[arg-type]  # as above
+
+
+def test_shapes_that_are_no_image_are_named_and_the_smallest_is_one() -> None:
+    extractor = LocalExtractor(CellModel())  # type: ignore[arg-type]  # as above
+    for shape in ((64, 64), (64, 64, 4), (1, 64, 64, 3)):
+        with pytest.raises(ImageError, match=r"must be uint8 \[H, W, 3\], not uint8 \[" + ", ".join(map(str, shape))):
+            extractor([np.zeros(shape, np.uint8)])
+    assert len(extractor([image(32, 32)])[0]) == 16
+    with pytest.raises(ImageError, match="64x31 is too small"):
+        extractor([image(31, 64)])
+
+
+def test_features_are_float32_and_of_equal_ones_the_first_are_kept() -> None:
+    class Doubled(CellModel):
+        def run(self, inputs: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
+            given = super().run(inputs)
+            wide = {name: given[name].astype(np.float64) for name in ("features", "attention")}
+            return {**given, **wide, "positions": given["positions"] - 103}  # beyond the border
+
+    for rule in (NATIVE, InputRule(100)):
+        found = LocalExtractor(Doubled(), input_rule=rule)([image(96, 200)])[0]  # type: ignore[arg-type]  # as above
+        kept = {found.keypoints.dtype, found.scores.dtype, found.descriptors.dtype}
+        assert kept == {np.dtype(np.float32)}
+        assert found.keypoints.min(0).tolist() == [0, 0]
+    assert strongest_first(np.ones(100), 60).tolist() == list(range(60))
+    one = LocalExtractor(CellModel(), strongest=1)  # type: ignore[arg-type]  # as above
+    assert (one.dimension, len(one([image(64, 64)])[0])) == (3, 1)
+
+
+def test_what_a_file_is_loaded_with_is_passed_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[tuple[Any, ...]] = []
+    sessions = [CellModel(), CellModel(), CellModel("embedder")]
+
+    def open_tested(path: Path, placement: Placement | None, expect: Callable[[ModelCard, str], None]) -> CellModel:
+        opened.append((path, placement))
+        session = sessions.pop(0)
+        expect(session.card, str(path))
+        return session
+
+    monkeypatch.setattr(local_features, "open_tested", open_tested)
+    path, placement, lit, rule = tmp_path / "a.onnx", Placement("cpu"), Photometric("clahe"), InputRule(100)
+    made = LocalExtractor.load(path, placement, strongest=7, photometric=lit, input_rule=rule)
+    assert opened == [(path, placement)]
+    assert (made.strongest, made.card.photometric, made.input_rule) == (7, lit, rule)
+    plain = LocalExtractor.load(path)
+    assert (plain.strongest, plain.card.photometric, plain.input_rule) == (1000, Photometric("none"), LITERATURE)
+    assert plain.space == CellModel().card.space() != made.space
+    with pytest.raises(ModelError, match=rf"{path}.*'local_features' is needed here"):
+        LocalExtractor.load(path)

@@ -242,11 +242,12 @@ class RuntimeCache:
 
 @dataclass(frozen=True)
 class Tensor:
-    """An input or output of an engine; ``dtype`` as numpy knows it."""
+    """An input or output of an engine; ``dtype`` as numpy knows it, -1 in ``shape`` for a free axis."""
 
     name: str
     dtype: np.dtype[Any]
     is_input: bool
+    shape: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -257,13 +258,18 @@ class EngineProfile:
         index: of the profile.
         shape: (H, W) of the images.
         batch: smallest, preferred and largest number of images.
-        inputs: largest shape of each input.
+        ranges: smallest, preferred and largest shape of each input.
     """
 
     index: int
     shape: tuple[int, int]
     batch: tuple[int, int, int]
-    inputs: Mapping[str, tuple[int, ...]]
+    ranges: Mapping[str, tuple[tuple[int, ...], ...]]
+
+    @property
+    def inputs(self) -> dict[str, tuple[int, ...]]:
+        """Largest shape of each input."""
+        return {name: shapes[2] for name, shapes in self.ranges.items()}
 
 
 def engine_tensors(trt: Any, engine: Any, where: str) -> tuple[Tensor, ...]:
@@ -282,7 +288,8 @@ def engine_tensors(trt: Any, engine: Any, where: str) -> tuple[Tensor, ...]:
             raise ModelError(
                 f"{where}: {name!r} is of type {kind}, which has no numpy type; export the model with fp32 outputs"
             ) from error
-        found.append(Tensor(name, dtype, engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT))
+        shape = tuple(int(side) for side in engine.get_tensor_shape(name))
+        found.append(Tensor(name, dtype, engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT, shape))
     return tuple(found)
 
 
@@ -291,17 +298,13 @@ def engine_profiles(engine: Any, tensors: tuple[Tensor, ...], card: ModelCard) -
     profiles = []
     for index in range(engine.num_optimization_profiles):
         ranges = {
-            tensor.name: [tuple(shape) for shape in engine.get_tensor_profile_shape(tensor.name, index)]
+            tensor.name: tuple(
+                tuple(int(side) for side in shape) for shape in engine.get_tensor_profile_shape(tensor.name, index)
+            )
             for tensor in tensors
             if tensor.is_input
         }
-        least, preferred, most = ranges[card.inputs[0].name]
-        profiles.append(
-            EngineProfile(
-                index,
-                card.padded({name: shapes[2] for name, shapes in ranges.items()}),
-                (int(least[0]), int(preferred[0]), int(most[0])),
-                {name: tuple(int(side) for side in shapes[2]) for name, shapes in ranges.items()},
-            )
-        )
+        least, preferred, most = (int(shape[0]) for shape in ranges[card.inputs[0].name])
+        padded = card.padded({name: shapes[2] for name, shapes in ranges.items()})
+        profiles.append(EngineProfile(index, padded, (least, preferred, most), ranges))
     return tuple(profiles)

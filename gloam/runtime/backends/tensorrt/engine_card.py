@@ -9,16 +9,19 @@ architectures, shapes and build options. The key is an engine's identity: plans 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+
 from gloam.errors import DeviceError, ModelError, UsageError
-from gloam.files import read_json, sha256_bytes, sha256_json, write_json
+from gloam.files import read_sealed, sealed_json, sha256_bytes, sha256_json, write_bytes
 from gloam.model_card import ModelCard, SelfTest
 from gloam.record import Written, fill_dataclass, sparse, to_json
 from gloam.runtime.backends.cuda.device import GpuInfo
+from gloam.runtime.backends.tensorrt.api import EngineProfile, Tensor
 
 SCHEMA = 1
 PLAN = "model.engine"  # of an engine folder; the card stands beside it under the same name
@@ -146,10 +149,62 @@ class EngineCard(Written):
                 f"{self.key.build_again}"
             )
 
+    def expect_tensors(self, tensors: Sequence[Tensor], where: str) -> None:
+        """Refuse an engine whose inputs and outputs are not those of the model.
+
+        Args:
+            tensors: of the engine, as the runtime says.
+            where: begins the message.
+
+        Raises:
+            ModelError: names the first that differs in its name, direction, type or shape.
+        """
+        found = {tensor.name: tensor for tensor in tensors}
+        wanted = {spec.name: (spec, spec in self.model.inputs) for spec in (*self.model.inputs, *self.model.outputs)}
+        for name, tensor in found.items():
+            if name not in wanted:
+                what = "an input" if tensor.is_input else "an output"
+                raise ModelError(f"{where}: {name!r} is {what} of the engine, absent in the card; {BUILD_AGAIN}")
+        for name, (spec, goes_in) in wanted.items():
+            dtype = np.dtype(spec.dtype)
+            if name not in found or found[name].dtype != dtype:
+                kind = found[name].dtype if name in found else "absent"
+                raise ModelError(f"{where}: {name!r} is {kind} in the engine, {dtype} in the card; {BUILD_AGAIN}")
+            if found[name].is_input != goes_in:
+                ways = ("an input", "an output") if goes_in else ("an output", "an input")
+                raise ModelError(f"{where}: {name!r} is {ways[1]} of the engine, {ways[0]} in the card; {BUILD_AGAIN}")
+            if not _same_shape(found[name].shape, spec.shape):
+                sides, stated = (", ".join(map(str, shape)) for shape in (found[name].shape, spec.shape))
+                raise ModelError(f"{where}: {name!r} is [{sides}] in the engine, [{stated}] in the card; {BUILD_AGAIN}")
+
+    def expect_profiles(self, profiles: Sequence[EngineProfile], where: str) -> None:
+        """Refuse an engine whose optimisation profiles are not those of the key.
+
+        Raises:
+            ModelError: names the first shape and input that differs.
+        """
+        key = self.key
+        wanted = [(height, width) for height in key.heights for width in key.widths]
+        if sorted(profile.shape for profile in profiles) != sorted(wanted):
+            built, stated = (
+                ", ".join(f"{width}x{height}" for height, width in sorted(shapes))
+                for shapes in ([profile.shape for profile in profiles], wanted)
+            )
+            raise ModelError(f"{where}: the engine takes {built}, its card states {stated}; {key.build_again}")
+        for profile in profiles:
+            for spec in self.model.inputs:
+                stated_range = tuple(spec.sized(batch, *profile.shape, where) for batch in key.batch)
+                if profile.ranges[spec.name] != stated_range:
+                    raise ModelError(
+                        f"{where}: {spec.name!r} goes from {list(profile.ranges[spec.name][0])} to "
+                        f"{list(profile.ranges[spec.name][2])} in the engine, from {list(stated_range[0])} to "
+                        f"{list(stated_range[2])} in the card; {key.build_again}"
+                    )
+
     def write(self, plan: Path) -> None:
         """Write the card beside a plan, atomically."""
         stated = {"schema": SCHEMA, "key_sha256": self.key.digest()}
-        write_json(card_path(plan), stated | to_json(self))
+        write_bytes(card_path(plan), sealed_json(stated | to_json(self)))
 
 
 def is_engine(path: str | Path) -> bool:
@@ -188,11 +243,11 @@ def read_engine_card(plan: Path) -> EngineCard:
     """
     file = card_path(plan)
     try:
-        value = read_json(file)
+        value = read_sealed(file)
     except FileNotFoundError as error:
         raise ModelError(f"{plan}: {file.name}, the engine's card, is not beside it; {BUILD_AGAIN}") from error
     except (OSError, ValueError) as error:
-        raise ModelError(f"{file}: the engine's card is not readable; {BUILD_AGAIN}") from error
+        raise ModelError(f"{file}: the engine's card is not readable ({error}); {BUILD_AGAIN}") from error
     try:
         if value["schema"] != SCHEMA:
             raise ModelError(f"{file}: engine card of schema {value['schema']!r}, this gloam reads {SCHEMA}")
@@ -222,6 +277,13 @@ def read_plan(plan: Path, card: EngineCard) -> bytes:
     if sha256_bytes(content) != card.plan_sha256:
         raise ModelError(f"{plan}: not the engine that its card describes (another sha256); {card.key.build_again}")
     return content
+
+
+def _same_shape(found: tuple[int, ...], stated: tuple[int | str, ...]) -> bool:
+    """Whether an engine's shape is one that the card states; an axis that is free in either of them fits."""
+    return len(found) == len(stated) and all(
+        side == wanted or side < 0 or isinstance(wanted, str) for side, wanted in zip(found, stated, strict=True)
+    )
 
 
 def _version(text: str) -> tuple[int, ...]:

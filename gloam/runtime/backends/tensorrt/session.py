@@ -21,7 +21,6 @@ from gloam.runtime.backends.tensorrt.api import (
     EngineLog,
     EngineProfile,
     RuntimeCache,
-    Tensor,
     engine_profiles,
     engine_tensors,
     load_rtx,
@@ -30,7 +29,6 @@ from gloam.runtime.backends.tensorrt.api import (
     start_library,
 )
 from gloam.runtime.backends.tensorrt.engine_card import (
-    BUILD_AGAIN,
     kernels_path,
     plan_path,
     read_engine_card,
@@ -109,8 +107,10 @@ class TensorRTSession:
             self.card: ModelCard = engine_card.session_card()
             self._tensors = engine_tensors(trt, engine, self._where)
             self._inputs = {tensor.name: tensor for tensor in self._tensors if tensor.is_input}
-            self._expect_names()
-            self._profiles = {profile.shape: profile for profile in engine_profiles(engine, self._tensors, self.card)}
+            engine_card.expect_tensors(self._tensors, self._where)
+            profiles = engine_profiles(engine, self._tensors, self.card)
+            engine_card.expect_profiles(profiles, self._where)
+            self._profiles = {profile.shape: profile for profile in profiles}
             kernels = kernels_path(plan, self.device.info)
             self._compiled = RuntimeCache(trt, engine, kernels) if rtx else None
             runner = Runner(trt, engine, self._tensors, self.device, self._log, self._compiled)
@@ -181,14 +181,6 @@ class TensorRTSession:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-    def _expect_names(self) -> None:
-        wanted = {spec.name: np.dtype(spec.dtype) for spec in (*self.card.inputs, *self.card.outputs)}
-        found: dict[str, Tensor] = {tensor.name: tensor for tensor in self._tensors}
-        for name, dtype in wanted.items():
-            if name not in found or found[name].dtype != dtype:
-                kind = found[name].dtype if name in found else "absent"
-                raise ModelError(f"{self._where}: {name!r} is {kind} in the engine, {dtype} in the card; {BUILD_AGAIN}")
 
     def _profile_of(self, inputs: Mapping[str, Array]) -> tuple[EngineProfile, int]:
         """The profile of the images' padded shape, and the number of images."""

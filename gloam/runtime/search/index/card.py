@@ -38,6 +38,7 @@ READABLE = (1, 2)  # 1 had one file, and no search settings, recall or sizes
 INDEX, NAMES, CARD = "index.faiss", "names.txt", "index.json"
 BEGUN = "begun.json"  # names of the files that are being written, so that what a kill leaves of them is known as ours
 OURS = re.compile(r"(index(-\d+)?(\.\d+)?\.faiss|names(\.\d+)?\.txt)")
+MOST_SEARCHED = 1 << 12  # of a search parameter (cells visited, candidates kept), where there are fewer vectors
 READING = ("max_side", "stretch", "photometric", "fast_decode")  # options that decide how an image was read
 
 
@@ -108,6 +109,8 @@ def read_index_card(folder: Path) -> IndexCard:
             raise ValueError("files and checksums do not belong together")
         if not card.files or card.count < 1 or card.metric != "cosine":
             raise ValueError(f"{card.count} vectors in {len(card.files)} files by metric {card.metric!r}")
+        if wild := [name for name, value in card.search.items() if not 1 <= value <= max(card.count, MOST_SEARCHED)]:
+            raise ValueError(f"a search of {wild[0]} {card.search[wild[0]]}")
         if elsewhere := [name for name in card.sha256 if bad_name(name) or "/" in name or name in (".", CARD)]:
             raise ValueError(f"{elsewhere[0]!r} is no file of an index")
         return card

@@ -70,7 +70,7 @@ def inverted_file(faiss: ModuleType, index: Any) -> Any | None:
 
 def reason(error: Exception) -> str:
     """The last line of one of FAISS's errors, which says what failed."""
-    return str(error).strip().splitlines()[-1][-160:]
+    return (str(error).strip().splitlines() or [type(error).__name__])[-1][-160:]
 
 
 def _refusal(faiss: ModuleType, device: str) -> str | None:

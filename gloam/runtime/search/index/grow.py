@@ -31,7 +31,7 @@ from gloam.runtime.search.index.card import (
     sums_and_sizes,
     write_names,
 )
-from gloam.runtime.search.index.gpu import reason
+from gloam.runtime.search.index.read import read_part
 
 
 def add_to_index(store: DescriptorSource, folder: str | Path) -> IndexCard:
@@ -72,10 +72,7 @@ def add_to_index(store: DescriptorSource, folder: str | Path) -> IndexCard:
         return card
     expect_new_names(set(names), store.names, str(place))
     sharded = len(card.files) > 1
-    try:
-        index = faiss.read_index(str(place / card.files[-1]))
-    except RuntimeError as error:
-        raise StoreError(f"{place / card.files[-1]}: FAISS cannot read it ({reason(error)}); build again") from error
+    index = read_part(faiss, place / card.files[-1], card)
     if sharded:
         index.reset()
     elif index.ntotal != len(names):

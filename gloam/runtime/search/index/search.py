@@ -17,6 +17,7 @@ from gloam.model_card import expect_same_space
 from gloam.runtime.descriptors.source import DescriptorSource
 from gloam.runtime.search.index.card import IndexCard, check_files, read_index_card, read_names
 from gloam.runtime.search.index.gpu import reason, searched_on
+from gloam.runtime.search.index.read import expect_neighbours, read_part
 from gloam.runtime.search.index.recall import NEIGHBOURS
 
 TUNED = 128_000  # since 1.15, FAISS multiplies matrices where the queries have more values than this
@@ -99,16 +100,7 @@ class DescriptorIndex:
         check_files(place, card, sizes_only=mmap or trust)
         names = read_names(place, card)
         flags = getattr(faiss, "IO_FLAG_MMAP_IFC", faiss.IO_FLAG_MMAP) if mmap else 0
-        parts = []
-        for name in card.files:
-            try:
-                parts.append(faiss.read_index(str(place / name), flags))
-            except RuntimeError as error:
-                raise StoreError(f"{place / name}: FAISS cannot read it ({reason(error)}); build it again") from error
-            if parts[-1].d != card.dimension:
-                raise StoreError(
-                    f"{place / name}: vectors of {parts[-1].d} values, {card.dimension} are stated; build again"
-                )
+        parts = [read_part(faiss, place / name, card, flags) for name in card.files]
         total = sum(part.ntotal for part in parts)
         if not total == len(names) == card.count:
             raise StoreError(f"{place}: {total} vectors for {len(names)} names; build the index again")
@@ -159,8 +151,9 @@ class DescriptorIndex:
             try:
                 with _quick_products(self._faiss):
                     found, labels = self._neighbours(rows, wide)
-            except RuntimeError as error:
+            except (RuntimeError, MemoryError) as error:
                 raise StoreError(f"{self.folder}: FAISS cannot search it ({reason(error)})") from error
+            expect_neighbours(found, labels, len(self.names), self.folder)
             found, labels = found[:, :k], labels[:, :k]
             scores[start : start + len(rows)] = np.where(labels >= 0, found, -np.inf)
             names += self._labelled[labels].tolist()

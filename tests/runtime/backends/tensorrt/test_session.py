@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
+import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +23,10 @@ from gloam.runtime.backends.cuda.driver import Driver
 from gloam.runtime.backends.open import open_session
 from gloam.runtime.backends.ort import OrtSession
 from gloam.runtime.backends.placement import Placement
-from gloam.runtime.backends.tensorrt.engine_card import read_engine_card
+from gloam.runtime.backends.tensorrt.engine_card import EngineCard, read_engine_card, read_plan
 from gloam.runtime.backends.tensorrt.session import TensorRTSession
 from gloam.runtime.models.embedder import Embedder
+from tests.damage import named_or_harmless
 from tests.fakes.cuda import FakeDevice, expected_sums
 from tests.fakes.tensorrt import ONNX_TYPES, FakeTensorRT
 from tests.runtime.backends.tensorrt.batches import Batch, batch, right
@@ -179,8 +182,10 @@ def test_bad_engines_are_refused_in_one_line(engine: Path, onnx_file: Path) -> N
     card.write_text(text[: len(text) // 2])
     refused("card is not readable")
     card.write_text(text.replace('"NVIDIA Fake"', '"NVIDIA Other"'))
+    refused("damaged or changed after it was written")
+    card.write_text(json.dumps(json.loads(text)).replace('"NVIDIA Fake"', '"NVIDIA Other"'))
     refused("changed after the build")
-    card.write_text(text.replace('"schema": 1,\n}', '"schema": 9}').replace('"schema": 1', '"schema": 9'))
+    card.write_text(json.dumps(json.loads(text) | {"schema": 9}))
     refused("schema 9")
     card.unlink()
     refused("card, is not beside it")
@@ -204,6 +209,47 @@ def test_an_engine_of_other_types_than_the_cards_is_refused(
     with pytest.raises(ModelError, match=reason) as caught:
         TensorRTSession(tmp_path / "e")
     one_line(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda plan: plan["tensors"][-1].update(tail=[7]), r"'descriptors' is \[-1, 7\] in the engine, \[batch, "),
+        (lambda plan: plan["tensors"][-1].update(tail=[2, 3]), r"'descriptors' is \[-1, 2, 3\] in the engine"),
+        (lambda plan: plan["tensors"][-1].update(name="logits"), "'logits' is an output of the engine, absent in the "),
+        (lambda plan: plan["tensors"][0].update(tail=[0, 0, 1]), r"'images' is \[-1, -1, -1, 1\] in the engine"),
+        (lambda plan: plan["tensors"][0].update(type="INT8"), "'images' is int8 in the engine, uint8 in the card"),
+        (lambda plan: plan["tensors"][1].update(input=False), "'sizes' is an output of the engine, an input in"),
+        (lambda plan: plan["tensors"].pop(1), "'sizes' is absent in the engine, int32 in the card"),
+        (lambda plan: plan["profiles"].pop(), r"takes 256x256, 512x256, 256x512, its card states .*, 512x512"),
+        (lambda plan: plan["profiles"][0]["images"][2].__setitem__(0, 9), r"'images' goes from \[1, .* to \[9, 256"),
+        (lambda plan: plan["profiles"][0]["sizes"][2].__setitem__(0, 9), r"'sizes' goes from .* to \[9, 2\] in the "),
+    ],
+)
+def test_an_engine_of_other_tensors_than_the_cards_is_refused(
+    engine: Path, change: Callable[[dict[str, Any]], Any], reason: str
+) -> None:
+    plan, card = engine / "model.engine", engine / "model.json"
+    value = json.loads(plan.read_bytes()[:-4])
+    change(value)
+    content = json.dumps(value).encode()
+    content += zlib.crc32(content).to_bytes(4, "big")
+    plan.write_bytes(content)
+    stated = {"plan_sha256": sha256_bytes(content), "plan_bytes": len(content)}
+    card.write_text(json.dumps(json.loads(card.read_text()) | stated))
+    with pytest.raises(ModelError, match=reason) as caught:
+        TensorRTSession(engine)
+    assert str(plan) in one_line(caught.value)
+
+
+def test_a_flipped_bit_of_an_engines_files_is_named(engine: Path) -> None:
+    def read() -> EngineCard:
+        card = read_engine_card(engine / "model.engine")
+        read_plan(engine / "model.engine", card)
+        return card
+
+    assert named_or_harmless(engine / "model.json", read, 40) >= 39  # the last byte may be another blank
+    assert named_or_harmless(engine / "model.engine", read, 10) == 10
 
 
 def test_engines_of_another_machine_are_refused_unless_built_to_be_compatible(

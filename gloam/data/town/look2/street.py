@@ -1,0 +1,114 @@
+"""Street of the second look: photographed as cameras do, by several rays a pixel where an edge is."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+
+from gloam.data.plain_opencv import plain_opencv
+from gloam.data.scene import Camera, Pose
+from gloam.data.town.atlas import Atlas
+from gloam.data.town.config import Optics
+from gloam.data.town.lighting import Hour
+from gloam.data.town.look2.builder import RepeatingBuilder
+from gloam.data.town.look2.changes import plan_visit
+from gloam.data.town.look2.hours import HOURS
+from gloam.data.town.look2.photography import SHORT, develop
+from gloam.data.town.raycast import Hits, ray_directions
+from gloam.data.town.scenery import Scenery
+from gloam.data.town.street import Street
+from gloam.data.town.surfaces import Float32
+
+RAYS = ((0.375, 0.125), (0.125, -0.375), (-0.375, -0.125), (-0.125, 0.375))  # of a pixel on an edge, from its centre
+
+
+class NightStreet(Street):
+    """A street of one seed in the second look.
+
+    Args:
+        seed, length, texels: as of :class:`Street`; the houses are those of no street of the first look.
+        optics: noise, motion blur and defocus of the camera.
+    """
+
+    hours = HOURS
+    builder = RepeatingBuilder
+    mirrored = 12.0
+
+    @plain_opencv()
+    def __init__(self, seed: int, length: float = 60.0, texels: int = 64, optics: Optics | None = None) -> None:
+        super().__init__(seed, length, texels)
+        self.optics = optics or Optics()
+        self._visits: dict[tuple[str, str], Scenery] = {}
+
+    def scenery(self, condition: str, visit: str = "") -> Scenery:
+        """The street at one visit, drawn when it is first asked for; its own surfaces follow the street's."""
+        found = self._visits.get((condition, visit))
+        if found is None:
+            with plain_opencv():
+                drawn = plan_visit(self.plan, self.seed, condition, visit, self.texels)
+                plan = replace(self.plan, surfaces=[*self.plan.surfaces, *drawn.surfaces], lamps=drawn.lamps)
+                own = Atlas([surface.texture for surface in drawn.surfaces])
+                found = Scenery(plan, TwoAtlases(self.atlas, own), self.sun)
+            self._visits[condition, visit] = found
+        return found
+
+    def lasting(self, surface: npt.NDArray[np.int32]) -> npt.NDArray[np.bool_]:
+        """As of :class:`Street`."""
+        return surface < len(self.plan.surfaces)
+
+    def radiance(self, pose: Pose, condition: str, camera: Camera, visit: str = "") -> tuple[Float32, Float32]:
+        """As of :class:`Street`; a pixel on an edge is the mean of several rays, its depth that of its centre's."""
+        hour, scenery = self.hours[condition], self.scenery(condition, visit)
+        sky = self._sky(ray_directions(camera, pose), hour)
+        mirror = self._mirror(pose, hour, camera, scenery) if hour.wet else None
+        hits = scenery.caster.cast(camera, pose)
+        picture = sky.copy()
+        picture.reshape(-1, 3)[hits.pixels] = self._shade(hits, pose, hour, camera, scenery, mirror).T
+        edge = on_edge(hits)
+        total = np.zeros((int(edge.sum()), 3), np.float32)
+        fx, fy, cx, cy = camera.params
+        for x, y in RAYS:
+            aside = Camera("PINHOLE", camera.width, camera.height, (fx, fy, cx - x, cy - y))
+            rays = scenery.caster.cast(aside, pose, only=edge)
+            beside = sky.copy()
+            beside.reshape(-1, 3)[rays.pixels] = self._shade(rays, pose, hour, aside, scenery, mirror).T
+            total += beside[edge]
+        picture[edge] = total / np.float32(len(RAYS))
+        return picture, hits.depth
+
+    def _develop(
+        self, radiance: Float32, depth: Float32, hour: Hour, rng: np.random.Generator
+    ) -> npt.NDArray[np.uint8]:
+        name = next(name for name, item in self.hours.items() if item == hour)
+        return develop(radiance, depth, hour, SHORT.get(name, 1.0), self.optics, rng)
+
+
+class TwoAtlases:
+    """The textures of the street, which all visits share, and after them those of one visit."""
+
+    def __init__(self, shared: Atlas, own: Atlas) -> None:
+        self.shared, self.own = shared, own
+
+    def sample(self, index: npt.NDArray[np.int32], across: Float32, down: Float32, blur: Float32) -> Float32:
+        """As :meth:`Atlas.sample`."""
+        result = np.zeros((4, index.size), np.float32)
+        count = len(self.shared.width)
+        for atlas, first, mask in ((self.shared, 0, index < count), (self.own, count, index >= count)):
+            chosen = np.flatnonzero(mask)
+            if chosen.size:
+                result[:, chosen] = atlas.sample(index[chosen] - first, across[chosen], down[chosen], blur[:, chosen])
+        return result
+
+
+def on_edge(hits: Hits) -> npt.NDArray[np.bool_]:
+    """Pixels beside which another surface, or another part of an opening, begins; bool ``[h, w]``."""
+    parts = hits.parts()
+    edge = np.zeros(parts.shape, bool)
+    across, down = parts[:, 1:] != parts[:, :-1], parts[1:] != parts[:-1]
+    edge[:, 1:] |= across
+    edge[:, :-1] |= across
+    edge[1:] |= down
+    edge[:-1] |= down
+    return edge
