@@ -56,7 +56,6 @@ def run() -> Result:
         "best": best,
         "combinations": rows,
         "right by mutual neighbours, times SIFT": {name: round(times, 2) for name, times in learned.items()},
-        "pictures": str(pictures),
     }
     target = f">= {TARGET:g}, and every learned extractor >= {TIMES_SIFT} times SIFT by mutual neighbours"
     return Result(rows[best]["right"], "matches within 3 px, mean of six pairs", target, met, detail)

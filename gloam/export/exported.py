@@ -54,8 +54,8 @@ class Exported:
             "precision": card.precision,
             "resize": card.resize,
             "translate": card.translate,
-            **({} if card.takes is None else {"takes": to_json(card.takes)}),
             "keypoints": None if card.keypoints is None else to_json(card.keypoints),
+            "takes": None if card.takes is None else to_json(card.takes),
             "release_check": None if self.conversion is None else asdict(self.conversion),
             "notes": list(self.notes),
         }

@@ -26,7 +26,7 @@ from gloam.runtime.backends.onnx_file import read_card
 from gloam.runtime.backends.openvino import OpenVinoSession
 from gloam.runtime.backends.ort import OrtSession
 from gloam.runtime.backends.selftest import run_selftest, selftest_features
-from gloam.runtime.models.local_features import OrientedFeatures
+from gloam.runtime.models.local_features import LocalExtractor, OrientedFeatures
 from gloam.runtime.models.matcher import Matcher
 from tests.damage import without_checksum
 
@@ -165,12 +165,13 @@ def test_what_cannot_be_is_one_line(exported: Path, tmp_path: Path, capsys: pyte
     for arguments, words in (
         (["export", str(exported), "--precision", "fp16", "-o", str(path)], "models of kind 'matcher' stay in float32"),
         (["engine", str(exported), "-o", str(tmp_path / "engine")], "export it with `gloam export --profile fixed`"),
-        (["translate", str(tmp_path), "-o", f"{path}-images", "--model", str(exported)], "'translator' is needed here"),
     ):
         assert main(arguments) != 0
         error = capsys.readouterr().err
         assert words in error
         assert error.count("\n") == 1
+    with pytest.raises(ModelError, match="'local_features' is needed here"):
+        LocalExtractor.load(exported)
     weights = tmp_path / "lighterglue.safetensors"
     save_checkpoint(weights, small("lighterglue"), {})
     for more, words in (

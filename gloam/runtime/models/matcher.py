@@ -92,7 +92,7 @@ class Matcher:
             batch_size, min_score: see :class:`Matcher`.
 
         Raises:
-            ModelError: unreadable, of another kind, or its self-test fails.
+            ModelError: unreadable, a checkpoint, of another kind, or its self-test fails here.
         """
         session = open_tested(path, placement, lambda card, where: card.expect_kind("matcher", where))
         return cls(session, batch_size, min_score)

@@ -304,7 +304,7 @@ def engine_profiles(engine: Any, tensors: tuple[Tensor, ...], card: ModelCard) -
             for tensor in tensors
             if tensor.is_input
         }
-        least, preferred, most = (int(shape[0]) for shape in ranges[card.inputs[0].name])
-        padded = card.padded({name: shapes[2] for name, shapes in ranges.items()})
-        profiles.append(EngineProfile(index, padded, (least, preferred, most), ranges))
+        least, preferred, most = ranges[card.inputs[0].name]
+        shape = card.padded({name: shapes[2] for name, shapes in ranges.items()})
+        profiles.append(EngineProfile(index, shape, (least[0], preferred[0], most[0]), ranges))
     return tuple(profiles)
