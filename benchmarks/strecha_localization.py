@@ -15,6 +15,7 @@ from benchmarks.shared.result import Result, data_pack
 from gloam.data.scene import Camera, Pose, Record, Scene, position_error, rotation_error
 from gloam.eval.localization.benchmark import run_localization
 from gloam.runtime.localization.features import SiftFeatures
+from gloam.runtime.localization.matching import MutualMatcher
 
 LIMIT, END_LIMIT = 0.01, 0.02  # of the scene's size; an end camera is seen from one side alone
 RATIO = 0.85
@@ -57,7 +58,7 @@ def run() -> Result:
                 ("2b", "top1"),
                 map_pairs=list(itertools.combinations(others, 2)),
                 workspace=folder / "workspace",
-                ratio=RATIO,
+                rule=MutualMatcher(RATIO),
             )
             pose = result.poses["2b"][left_out]
             share = float("inf") if pose is None else position_error(pose, scene.poses[left_out]) / size

@@ -75,12 +75,6 @@ HARMLESS: dict[tuple[str, str, str, str], str] = {
         "database.write_camera(_camera(view.camera, number))",
     ): "an empty database counts from 1, too, in the same order",
     (
-        MAPPING,
-        "PairMatcher.features",
-        "_load(path, 'keypoints', 'descriptors')",
-        "_load(path, 'descriptors', 'keypoints')",
-    ): "the names are a set",
-    (
         APPROXIMATION,
         "barycentric_weights",
         "np.linalg.lstsq(system, np.append(d @ q, 1.0), rcond=None)",

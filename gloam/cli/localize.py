@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from gloam.cli.shared.backend_options import add_backend, placement
 from gloam.cli.shared.report import Report
 from gloam.cli.shared.request import filled
 from gloam.cli.shared.store_options import add_trust
@@ -29,20 +30,57 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--method", action="append", choices=METHODS, help="repeat for several (default: 2b): 1 = top1, ewb, bdi, csi"
     )
-    parser.add_argument("--features", default="sift", help="'sift', or a folder of kapture local features")
-    parser.add_argument("--max-keypoints", type=int, default=4096, help="SIFT: strongest kept per image")
+    parser.add_argument(
+        "--features",
+        default="sift",
+        metavar="sift|MODEL|FOLDER|TYPE",
+        help="'sift', an exported model of local features, a folder of kapture local features, or the type of those "
+        "that both datasets hold",
+    )
+    parser.add_argument(
+        "--matcher",
+        default="mutual",
+        metavar="mutual|MODEL",
+        help="'mutual' nearest neighbours, with Lowe's test for SIFT alone, or an exported matcher of the features",
+    )
+    parser.add_argument("--max-keypoints", type=int, default=4096, help="SIFT and models: strongest kept per image")
     parser.add_argument("--pixel-shift", type=float, default=0.0, help="SIFT: 0.5 where intrinsics follow COLMAP")
+    parser.add_argument(
+        "--pixel-origin",
+        type=float,
+        choices=(0.0, 0.5),
+        help="models: where the intrinsics have the centre of the first pixel, 0 (kapture, OpenCV) or 0.5 (COLMAP); by "
+        "default told from principal points in the middle of an image, else 0",
+    )
+    parser.add_argument(
+        "--photometric", choices=("none", "clahe"), help="SIFT and models: of the light, instead of the model's own"
+    )
+    parser.add_argument(
+        "--query-matches",
+        choices=("verified", "raw"),
+        help="by a two-view geometry with each map image, or left to the pose's own RANSAC over all of them (default: "
+        "raw with a model's features, verified with others)",
+    )
+    parser.add_argument(
+        "--min-inliers",
+        type=int,
+        default=12,
+        help="correspondences that agree with a pose, at least; no confidence with learned features, whose matches "
+        "agree with wrong poses too",
+    )
     parser.add_argument("--map-pairs", type=Path, help="pairs of map images for 2b (default: neighbours by known pose)")
     parser.add_argument("--workers", type=int, help="threads (default: all cores); changes no result")
     parser.add_argument("--seed", type=seed, default=0, help="of every random choice")
     parser.add_argument(
         "--ltvl-style", choices=("aachen", "robotcar", "full"), default="full", help="names in ltvl.txt"
     )
+    add_backend(parser)
 
 
 def run(arguments: argparse.Namespace) -> Report:
     """Read the datasets, localize, write a kapture dataset and an LTVL2020 file per method."""
     from gloam.eval.localization.localize import LocalizeRequest, localize
 
-    found = localize(filled(LocalizeRequest, arguments, methods=arguments.method or ("2b",)))
+    request = filled(LocalizeRequest, arguments, methods=arguments.method or ("2b",), placement=placement(arguments))
+    found = localize(request)
     return Report(found.to_dict(), found.to_text())

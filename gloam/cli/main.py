@@ -44,6 +44,7 @@ VERBS = (
     "pairs",
     "store",
     "asmk",
+    "features",
     "localize",
     "eval",
     "dataset",

@@ -346,6 +346,7 @@ class LocalFeatureReader:
         self.feature_type = keypoints.feature_type
         self.names = sorted(set(keypoints.names) & set(descriptors.names))
         self.folders = (keypoints.folder, descriptors.folder)
+        self.dimension = descriptors.dsize
         self._keypoints = keypoints
         self._descriptors = descriptors
 

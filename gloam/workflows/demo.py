@@ -33,6 +33,7 @@ from gloam.runtime.backends.selftest import run_selftest
 from gloam.runtime.bulk.extract import ExtractOptions, extract
 from gloam.runtime.descriptors.store import DescriptorStore
 from gloam.runtime.localization.features import SiftFeatures
+from gloam.runtime.localization.matching import MutualMatcher
 from gloam.runtime.models.embedder import Embedder
 from gloam.runtime.search.index import build_index
 from gloam.runtime.search.pairs import retrieve_pairs
@@ -230,7 +231,7 @@ def _localize(root: Path, name: str, town: TownDataset, retrieval: Retrieval, co
         descriptors=Descriptors(rows),
         workspace=root / "localization",
         workers=config.workers,
-        ratio=RATIO,
+        rule=MutualMatcher(RATIO),
     )
     cameras = {image: record.camera_id for image, record in town.query.records.items()}
     for method, poses in result.poses.items():

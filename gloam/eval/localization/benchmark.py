@@ -26,7 +26,9 @@ from gloam.files import read_sealed, sealed_json, sha256_json, write_bytes
 from gloam.runtime.localization.colmap import AbsolutePoseOptions, Triangulation, solver_version
 from gloam.runtime.localization.features import FeatureSource
 from gloam.runtime.localization.mapping import PairMatcher, build_map, pairs_by_pose
+from gloam.runtime.localization.matching import MutualMatcher
 from gloam.runtime.localization.pose import Localized, localize_locally, localize_on_map
+from gloam.runtime.models.matcher import FeatureMatcher
 
 METHODS = (*APPROXIMATIONS, "2a", "2b")
 
@@ -46,13 +48,15 @@ class Descriptors:
 
 @dataclass
 class LocalizationResult:
-    """Poses per method and query, None where a query was not localized; inliers for 2a and 2b; seconds per stage."""
+    """Poses per method and query, None where a query was not localized; inliers and correspondences for 2a and 2b;
+    seconds per stage."""
 
     poses: dict[str, dict[str, Pose | None]] = field(default_factory=dict)
     inliers: dict[str, dict[str, int]] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     map_points: int = 0
     map_error: float = float("nan")
+    correspondences: dict[str, dict[str, int]] = field(default_factory=dict)
 
 
 def retrieve(
@@ -78,7 +82,8 @@ def run_localization(
     descriptors: Descriptors | None = None,
     workspace: str | Path | None = None,
     workers: int | None = None,
-    ratio: float | None = None,
+    rule: FeatureMatcher = MutualMatcher(),  # noqa: B008  # frozen
+    verify_queries: bool = True,
     options: AbsolutePoseOptions | None = None,
     seed: int = 0,
 ) -> LocalizationResult:
@@ -95,7 +100,8 @@ def run_localization(
         descriptors: of queries and map images, for bdi and csi.
         workspace: folder of kept results; None keeps nothing.
         workers: threads; all cores by default.
-        ratio: Lowe's test in matching; None for learned features.
+        rule: by which two images' features are matched: a model's, or mutual neighbours, with Lowe's test for SIFT.
+        verify_queries: see :class:`gloam.runtime.localization.mapping.PairMatcher`.
         options: of the absolute pose.
         seed: of every random choice.
 
@@ -115,7 +121,7 @@ def run_localization(
     if set(methods) - set(APPROXIMATIONS):
         solver_version()  # a missing solver is said before any feature is found
     folder = Path(workspace) if workspace is not None else None
-    matcher = PairMatcher(source, mapping, query, cache=folder, ratio=ratio, seed=seed)
+    matcher = PairMatcher(source, mapping, query, cache=folder, rule=rule, seed=seed, verify_queries=verify_queries)
     result = LocalizationResult()
     names = sorted(retrieved)
     with ThreadPoolExecutor(workers or len(os.sched_getaffinity(0)), thread_name_prefix="localize") as pool:
@@ -135,6 +141,7 @@ def run_localization(
                 found = _localized(method, matcher, names, retrieved, world, options, folder, pool)
                 result.poses[method] = {name: item.pose for name, item in found.items()}
                 result.inliers[method] = {name: item.inliers for name, item in found.items()}
+                result.correspondences[method] = {name: item.correspondences for name, item in found.items()}
             result.seconds[method] = time.perf_counter() - clock
     return result
 
@@ -176,12 +183,12 @@ def _localized(
         images = list(retrieved[name])
         key = sha256_json(
             [
-                [method, solver_version()],
+                [method, solver_version(), *([] if matcher.verify_queries else ["raw"])],
                 [matcher.key(image) for image in (name, *images)],
                 images,
                 map_key,
                 asdict(options),
-                matcher.ratio,
+                matcher.rule_key,
                 matcher.seed,
                 asdict(matcher.camera(name)),
                 # Matches and a mini-map depend on them; those of a map's other images are in the map's key.

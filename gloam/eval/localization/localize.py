@@ -2,24 +2,40 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from gloam.data.kapture_io import read_global_features, read_local_features, read_scene, write_scene
 from gloam.data.kapture_text import transform_problem
 from gloam.data.pairs import read_pairs
-from gloam.data.scene import Scene
-from gloam.errors import DataError, UsageError
+from gloam.data.scene import Pose, Scene
+from gloam.errors import DataError, IncompatibleError, UsageError
 from gloam.eval.localization.benchmark import Descriptors, LocalizationResult, retrieve, run_localization
 from gloam.eval.localization.ltvl import Style, write_ltvl
-from gloam.files import write_json
-from gloam.runtime.localization.features import FeatureSource, KaptureFeatures, SiftFeatures
+from gloam.files import plain_cell, write_json, write_text
+from gloam.model_card import Photometric
+from gloam.runtime.backends.placement import Placement
+from gloam.runtime.backends.tensorrt.engine_card import is_engine
+from gloam.runtime.localization.colmap import AbsolutePoseOptions
+from gloam.runtime.localization.features import (
+    KaptureFeatures,
+    ModelFeatures,
+    OwnFeatures,
+    SiftFeatures,
+)
+from gloam.runtime.localization.matching import MutualMatcher
+from gloam.runtime.models.matcher import FeatureMatcher, Matcher
 
 SIFT_RATIO = 0.85  # Lowe's test
+MIN_INLIERS = AbsolutePoseOptions().min_inliers
+
+Features = SiftFeatures | ModelFeatures | KaptureFeatures | OwnFeatures
 
 
 @dataclass(frozen=True)
@@ -35,9 +51,19 @@ class LocalizeRequest:
         stores: descriptor stores of queries and map. One of these three is given.
         top_k: map images per query.
         methods: ``top1``, ``ewb``, ``bdi``, ``csi``, ``2a``, ``2b``.
-        features: ``sift``, or a folder of kapture local features.
-        max_keypoints: SIFT: strongest kept per image.
+        features: ``sift``, an exported model of local features, a folder of kapture local features, or the type of
+            those that both datasets hold.
+        matcher: ``mutual`` nearest neighbours, with Lowe's test for SIFT alone; or an exported matcher of the features.
+        max_keypoints: SIFT and models: strongest kept per image.
         pixel_shift: SIFT: added to keypoints, pixels; 0.5 where intrinsics follow COLMAP.
+        pixel_origin: models: where the intrinsics have the centre of the first pixel, 0 or 0.5; None as
+            :func:`gloam.runtime.localization.features.pixel_origin` tells, and 0, kapture's, where it cannot.
+        photometric: SIFT and models: normalisation of the light, instead of the model's own.
+        min_inliers: correspondences that agree with a pose, at least. It is no confidence: matches of learned features
+            agree with wrong poses too.
+        query_matches: ``verified`` by a two-view geometry with each map image, or ``raw``, left to the pose's own
+            RANSAC over all of them; None for raw with a model's features, as hloc does, and verified with others.
+        placement: where and how models run.
         map_pairs: pairs of map images for 2b; neighbours by known pose where None.
         workers: threads; all cores where None. Changes no result.
         seed: of every random choice.
@@ -57,8 +83,14 @@ class LocalizeRequest:
     top_k: int = 10
     methods: Sequence[str] = ("2b",)
     features: str = "sift"
+    matcher: str = "mutual"
     max_keypoints: int = 4096
     pixel_shift: float = 0.0
+    pixel_origin: float | None = None
+    photometric: Literal["none", "clahe"] | None = None
+    min_inliers: int = MIN_INLIERS
+    query_matches: Literal["verified", "raw"] | None = None
+    placement: Placement = field(default_factory=Placement)
     map_pairs: Path | None = None
     workers: int | None = None
     seed: int = 0
@@ -77,6 +109,14 @@ class LocalizeRequest:
             raise UsageError("give one of --pairs, --global-features and --stores: where map images come from")
         if self.pairs is not None and {"bdi", "csi"} & set(self.methods):
             raise UsageError("bdi and csi weigh by descriptors: give --global-features or --stores instead of --pairs")
+        if self.max_keypoints < 1:
+            raise UsageError("--max-keypoints must be 1 or more")
+        if self.min_inliers < 4:
+            raise UsageError("--min-inliers must be 4 or more; three points agree with some pose whatever they are")
+        if self.pixel_shift and self.features != "sift":
+            raise UsageError("--pixel-shift is SIFT's; a model's card states its origin, stored features are not moved")
+        if self.pixel_origin is not None and self.features == "sift":
+            raise UsageError("--pixel-origin is for models of local features; SIFT has --pixel-shift")
 
 
 @dataclass(frozen=True)
@@ -114,8 +154,8 @@ class Localization:
 def localize(request: LocalizeRequest) -> Localization:
     """Localize the queries of a kapture dataset in a map; the same call carries on where an earlier one stopped.
 
-    Writes a kapture dataset and an LTVL2020 file (``name qw qx qy qz tx ty tz``, metres) per method, and
-    ``summary.json``.
+    Writes a kapture dataset, an LTVL2020 file (``name qw qx qy qz tx ty tz``, metres) and ``queries.csv`` per method,
+    and ``summary.json``.
 
     Args:
         request: datasets, what is retrieved and by which methods.
@@ -126,7 +166,10 @@ def localize(request: LocalizeRequest) -> Localization:
 
     Raises:
         DataError: a dataset, pair list or feature file that cannot be used, or an image that is in none.
-        IncompatibleError: stores whose descriptors may not be compared.
+        IncompatibleError: stores whose descriptors may not be compared, local features of two lengths, or a matcher of
+            other features.
+        ModelError: a model that cannot be read, or of another kind.
+        DeviceError: models cannot run where they are asked to.
         UsageError: methods and sources that do not go together.
         MissingExtraError: pycolmap is not installed.
     """
@@ -134,12 +177,9 @@ def localize(request: LocalizeRequest) -> Localization:
     mapping = read_scene(request.mapping, need_poses=True, need_cameras=True)
     query = read_scene(request.query, need_cameras=True)
     retrieved, descriptors = _retrieved(request, query, mapping)
-    ratio: float | None = None
-    features: FeatureSource
-    if request.features == "sift":
-        features, ratio = SiftFeatures(request.max_keypoints, pixel_shift=request.pixel_shift), SIFT_RATIO
-    else:
-        features = KaptureFeatures(read_local_features(request.features))
+    features = _features(request, mapping, query)
+    rule = _rule(request, features)
+    query_matches = request.query_matches or ("raw" if isinstance(features, ModelFeatures) else "verified")
     map_pairs = None
     if request.map_pairs is not None:
         map_pairs = [(pair.query, pair.mapping) for pair in read_pairs(request.map_pairs)]
@@ -153,13 +193,19 @@ def localize(request: LocalizeRequest) -> Localization:
         descriptors=descriptors,
         workspace=request.output / "workspace",
         workers=request.workers,
-        ratio=ratio,
+        rule=rule,
+        verify_queries=query_matches == "verified",
+        options=AbsolutePoseOptions(min_inliers=request.min_inliers),
         seed=request.seed,
     )
     camera_ids = {name: record.camera_id for name, record in query.records.items()}
     summary: dict[str, Any] = {
         "seed": request.seed,
         "top_k": request.top_k,
+        "features": str(features.gives),
+        "matcher": rule.key if isinstance(rule, MutualMatcher) else f"{request.matcher}, {rule.key}",
+        "query_matches": query_matches,
+        "min_inliers": request.min_inliers,
         "seconds": result.seconds,
         "methods": {},
     }
@@ -173,12 +219,85 @@ def localize(request: LocalizeRequest) -> Localization:
         folder = request.output / method
         write_scene(Scene(folder, query.cameras, query.records, poses))
         write_ltvl(folder / "ltvl.txt", poses, camera_ids, request.ltvl_style)
+        _write_queries(folder / "queries.csv", method, result, poses, retrieved, request.min_inliers)
         localized = len(poses)
         summary["methods"][method] = {"queries": len(query.records), "localized": localized, "folder": str(folder)}
     if "2b" in methods:
         summary["map"] = {"points": result.map_points, "reprojection_error_px": result.map_error}
     write_json(request.output / "summary.json", summary)
     return Localization(request.output, result, summary)
+
+
+def _write_queries(
+    path: Path,
+    method: str,
+    result: LocalizationResult,
+    poses: Mapping[str, Pose],
+    retrieved: Mapping[str, Sequence[str]],
+    min_inliers: int,
+) -> None:
+    """A row for every query: what was found, and why there is no pose."""
+    inliers, correspondences = (found.get(method, {}) for found in (result.inliers, result.correspondences))
+    table = io.StringIO()
+    rows = csv.writer(table, lineterminator="\n")
+    rows.writerow(["image", "localized", "inliers", "correspondences", "reason"])
+    for name in sorted(result.poses[method]):
+        count = correspondences.get(name)
+        if name in poses:
+            reason = ""
+        elif not retrieved.get(name):
+            reason = "no map image was retrieved"
+        elif count is None:
+            reason = "no usable pose"
+        elif count < min_inliers:
+            reason = f"{count} correspondences with the map, {min_inliers} are needed"
+        else:
+            reason = f"no pose agrees with {min_inliers} correspondences"
+        found = "yes" if name in poses else "no"
+        rows.writerow([plain_cell(name), found, inliers.get(name, ""), "" if count is None else count, reason])
+    write_text(path, table.getvalue())
+
+
+def _features(request: LocalizeRequest, mapping: Scene, query: Scene) -> Features:
+    """Where local features come from, by what was named."""
+    light = Photometric(request.photometric) if request.photometric else None
+    named = Path(request.features)
+    if request.features == "sift":
+        plain = SiftFeatures(request.max_keypoints, pixel_shift=request.pixel_shift)
+        return plain if light is None else replace(plain, photometric=light)
+    if named.is_file() or is_engine(named) or named.suffix == ".onnx":
+        return ModelFeatures.load(
+            named,
+            [*mapping.cameras.values(), *query.cameras.values()],
+            request.placement,
+            max_keypoints=request.max_keypoints,
+            photometric=light,
+            origin=request.pixel_origin,
+        )
+    if light is not None:
+        raise UsageError("--photometric is for SIFT and models; stored features are as they are")
+    if named.is_dir():
+        return KaptureFeatures(read_local_features(named))
+    return OwnFeatures(
+        {
+            root: read_local_features(root, keypoints_type=request.features)
+            for root in dict.fromkeys((mapping.root, query.root))
+        }
+    )
+
+
+def _rule(request: LocalizeRequest, features: Features) -> FeatureMatcher:
+    """By what features are matched; one that is not theirs is refused before any image is read."""
+    if request.matcher == "mutual":
+        return MutualMatcher(SIFT_RATIO if isinstance(features, SiftFeatures) else None)
+    matcher = Matcher.load(request.matcher, request.placement)
+    gives, takes = features.gives, matcher.takes
+    if (gives.name, gives.dimension) != (takes.name, takes.dimension):
+        raise IncompatibleError(
+            f"{request.matcher}: is for {takes.name} features of {takes.dimension} values, but {request.features} has "
+            f"{gives.name} features of {gives.dimension}; give a matcher of those, or 'mutual'"
+        )
+    return matcher
 
 
 def _retrieved(

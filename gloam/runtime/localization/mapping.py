@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -13,7 +15,7 @@ import numpy.typing as npt
 
 from gloam.data.images import stored_size
 from gloam.data.npz import read_npz, write_npz
-from gloam.data.scene import Camera, Scene, position_error, rotation_error
+from gloam.data.scene import Camera, Pose, Scene, position_error, rotation_error
 from gloam.errors import DataError, ImageError
 from gloam.files import sha256_json
 from gloam.runtime.localization.colmap import (
@@ -24,8 +26,10 @@ from gloam.runtime.localization.colmap import (
     verify_by_pose,
     verify_matches,
 )
-from gloam.runtime.localization.features import FeatureSource, LocalFeatures
-from gloam.runtime.localization.matching import match_mutual
+from gloam.runtime.localization.features import FeatureSource, from_arrays, to_arrays
+from gloam.runtime.localization.matching import MutualMatcher
+from gloam.runtime.models.local_features import LocalFeatures
+from gloam.runtime.models.matcher import FeatureMatcher, Matcher
 
 KEY = "key"  # of what is kept, inside its file, so that a file under another's name is not taken for it
 MARGIN = 1.0  # pixels that a refined keypoint may lie beyond the frame
@@ -41,25 +45,34 @@ class PairMatcher:
         source: where features come from.
         mapping, query: the two datasets; an image name belongs to one of them.
         cache: folder for results; None keeps them in memory alone.
-        ratio: of :func:`match_mutual`.
+        rule: by which two images' features are matched.
         seed: of the verification.
+        verify_queries: whether a query's matches are verified by an estimated two-view geometry, one map image at a
+            time. Without it they are left to the pose's own RANSAC over all map images, which stands more outliers.
     """
 
     source: FeatureSource
     mapping: Scene
     query: Scene
     cache: Path | None = None
-    ratio: float | None = None
+    rule: FeatureMatcher = field(default_factory=MutualMatcher)
     seed: int = 0
+    verify_queries: bool = True
     _features: dict[str, LocalFeatures] = field(default_factory=dict, repr=False)
     _keys: dict[str, str] = field(default_factory=dict, repr=False)
     _cameras: dict[str, Camera] = field(default_factory=dict, repr=False)
     _matches: dict[tuple[str, str], Matches] = field(default_factory=dict, repr=False)
+    _turn: AbstractContextManager[object] = field(default_factory=nullcontext, init=False, repr=False)
+    _batch: int = field(default=1, init=False, repr=False)
 
     def __post_init__(self) -> None:
         shared = set(self.mapping.records) & set(self.query.records)
         if shared and self.mapping.root != self.query.root:
             raise DataError(f"mapping and query share the image name {min(shared)!r}; rename one of them")
+        if isinstance(self.rule, Matcher):
+            # A network's session spreads a batch over its own threads: one batch at a time, others verify meanwhile.
+            self._turn = Lock()
+            self._batch = self.rule.batch_size * self.rule.backend.runs_at_once
 
     def scene_of(self, name: str) -> Scene:
         """The dataset that an image belongs to."""
@@ -94,53 +107,77 @@ class PairMatcher:
     def features(self, name: str) -> LocalFeatures:
         """Features of an image; a DataError where they lie beyond its camera's frame."""
         if name not in self._features:
+            camera = self.camera(name)
             path = self._path("features", self.key(name))
-            stored = _load(path, "keypoints", "descriptors")
-            if stored is not None:
-                features = LocalFeatures(stored["keypoints"], stored["descriptors"])
-            else:
+            try:
+                features = from_arrays(_load(path) or {})
+            except KeyError:  # never kept, damaged, or by a gloam that kept less
                 features = self.source.features(self.scene_of(name), name)
-                _save(path, keypoints=features.keypoints, descriptors=features.descriptors)
-            expect_inside(features.keypoints, self.camera(name), f"{self.scene_of(name).root}: image {name!r}")
+                _save(path, **to_arrays(features))
+            expect_inside(features.keypoints, camera, f"{self.scene_of(name).root}: image {name!r}")
             self._features[name] = features
         return self._features[name]
 
+    @property
+    def rule_key(self) -> float | str | None:
+        """Identity of the matching. Mutual neighbours are known by their ratio, as what an earlier gloam kept."""
+        return self.rule.ratio if isinstance(self.rule, MutualMatcher) else self.rule.key
+
     def matches(self, first: str, second: str) -> Matches:
-        """Verified matches, uint32 ``[m, 2]``, columns in the order asked for."""
+        """Matches, verified but for :attr:`verify_queries`, uint32 ``[m, 2]``, columns in the order asked for."""
         if first > second:
             return self.matches(second, first)[:, ::-1]
-        pair = (first, second)
-        if pair not in self._matches:
-            cameras = [self.camera(name) for name in pair]
-            # Two map images have known poses, which verify better than any estimate; a query's is what we look for.
-            poses = [self.mapping.poses[name] for name in pair if name in self.mapping.poses]
-            key = sha256_json(
-                [
-                    [self.key(first), self.key(second), self.ratio, self.seed, solver_version()],
-                    [list(vars(camera).values()) for camera in cameras],
-                    [list(vars(pose).values()) for pose in poses] if len(poses) == 2 else "estimated",
-                ]
-            )
-            path = self._path("matches", key)
-            stored = _load(path, "matches")
-            if stored is not None:
-                verified = stored["matches"]
-            else:
-                a, b = self.features(first), self.features(second)
-                raw = match_mutual(a.descriptors, b.descriptors, ratio=self.ratio)
-                if len(poses) == 2:
-                    verified = verify_by_pose(cameras[0], poses[0], a.keypoints, cameras[1], poses[1], b.keypoints, raw)
-                else:
-                    verified = verify_matches(cameras[0], a.keypoints, cameras[1], b.keypoints, raw, self.seed)
-                _save(path, matches=verified)
-            self._matches[pair] = verified
-        return self._matches[pair]
+        self._match([(first, second)])
+        return self._matches[first, second]
 
     def match_all(self, pairs: Iterable[tuple[str, str]], pool: ThreadPoolExecutor) -> None:
         """Match many pairs in threads; features first, so that none is computed twice."""
         wanted = sorted({(min(pair), max(pair)) for pair in pairs if pair[0] != pair[1]})
         list(pool.map(self.features, sorted({name for pair in wanted for name in pair})))
-        list(pool.map(lambda pair: self.matches(*pair), wanted))
+        list(pool.map(self._match, [wanted[row : row + self._batch] for row in range(0, len(wanted), self._batch)]))
+
+    def _match(self, pairs: Sequence[tuple[str, str]]) -> None:
+        """Match pairs that are not yet matched, the names of each in order."""
+        paths = {pair: self._path("matches", self._match_key(pair)) for pair in pairs if pair not in self._matches}
+        fresh = []
+        for pair, path in paths.items():
+            stored = _load(path, "matches")
+            if stored is None:
+                fresh.append(pair)
+            else:
+                self._matches[pair] = stored["matches"]
+        features = [(self.features(first), self.features(second)) for first, second in fresh]
+        with self._turn:
+            found = self.rule.match_pairs(features) if fresh else []
+        for pair, both, (raw, _) in zip(fresh, features, found, strict=True):
+            verified = self._verified(pair, both, raw)
+            _save(paths[pair], matches=verified)
+            self._matches[pair] = verified
+
+    def _poses(self, pair: tuple[str, str]) -> list[Pose]:
+        """Two map images have known poses, which verify better than any estimate; a query's is what we look for."""
+        poses = [self.mapping.poses[name] for name in pair if name in self.mapping.poses]
+        return poses if len(poses) == 2 else []
+
+    def _match_key(self, pair: tuple[str, str]) -> str:
+        return sha256_json(
+            [
+                [*(self.key(name) for name in pair), self.rule_key, self.seed, solver_version()],
+                [list(vars(self.camera(name)).values()) for name in pair],
+                [list(vars(pose).values()) for pose in self._poses(pair)] or self._unposed,
+            ]
+        )
+
+    def _verified(self, pair: tuple[str, str], both: tuple[LocalFeatures, LocalFeatures], raw: Matches) -> Matches:
+        (first, second), (a, b) = (self.camera(name) for name in pair), (each.keypoints for each in both)
+        if poses := self._poses(pair):
+            return verify_by_pose(first, poses[0], a, second, poses[1], b, raw)
+        return verify_matches(first, a, second, b, raw, self.seed) if self.verify_queries else raw
+
+    @property
+    def _unposed(self) -> str:
+        """How the matches of a pair without two known poses are verified."""
+        return "estimated" if self.verify_queries else "raw"
 
     def _path(self, stage: str, key: str) -> Path | None:
         return None if self.cache is None else self.cache / stage / key[:2] / f"{key}.npz"
@@ -239,15 +276,17 @@ def _view(matcher: PairMatcher, name: str) -> View:
     return View(matcher.camera(name), scene.poses[name], matcher.features(name).keypoints)
 
 
-def _load(path: Path | None, *names: str) -> Mapping[str, npt.NDArray[Any]] | None:
-    """Arrays that were kept; None where there are none, or they are damaged or another's: computed again."""
+def _load(path: Path | None, *names: str) -> dict[str, npt.NDArray[Any]] | None:
+    """Arrays that were kept, those named or whichever; None where there are none, or they are damaged or another's:
+    computed again."""
     if path is None or not path.is_file():
         return None
     try:
         stored = read_npz(path)
     except (OSError, ValueError):
         return None
-    return stored if stored.keys() == {*names, KEY} and str(stored[KEY]) == path.stem else None
+    own = KEY in stored and str(stored.pop(KEY)) == path.stem
+    return stored if own and (not names or stored.keys() == set(names)) else None
 
 
 def _save(path: Path | None, **arrays: npt.NDArray[Any]) -> None:

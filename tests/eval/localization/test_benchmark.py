@@ -24,10 +24,11 @@ from gloam.eval.localization.approximation import METHODS as APPROXIMATIONS
 from gloam.eval.localization.approximation import approximate
 from gloam.eval.localization.benchmark import Descriptors, LocalizationResult, retrieve, run_localization
 from gloam.files import read_sealed, sealed_json
-from gloam.runtime.localization import mapping
+from gloam.runtime.localization import matching
 from gloam.runtime.localization.colmap import AbsolutePoseOptions, Triangulation
 from gloam.runtime.localization.features import KaptureFeatures
 from gloam.runtime.localization.mapping import PairMatcher, pairs_by_pose
+from gloam.runtime.localization.matching import MutualMatcher
 from gloam.runtime.localization.pose import Localized
 from tests.runtime.localization.exact_world import CAMERA, MAP, POINTS, POSES, Projected, scenes
 
@@ -140,17 +141,17 @@ def solver(monkeypatch: pytest.MonkeyPatch) -> Solver:
 
 def test_solvers_get_what_they_are_to_solve(solver: Solver, tmp_path: Path) -> None:
     options, own = AbsolutePoseOptions(max_error=2.0), [("m.png", "c.png")]
-    given: dict[str, Any] = {"options": options, "ratio": 0.8, "seed": 3, "workspace": tmp_path / "kept"}
+    given: dict[str, Any] = {"options": options, "rule": MutualMatcher(0.8), "seed": 3, "workspace": tmp_path / "kept"}
     exact(tmp_path, ("2b",), map_pairs=own, retrieved={"q.png": ["a.png", "b.png"]}, **given)
     (_, of_queries), (_, of_map), (_, matcher, pairs), (name, *asked) = solver.asked
     assert (of_queries, of_map, pairs) == ([("q.png", "a.png"), ("q.png", "b.png")], own, own)
-    assert (matcher.cache, matcher.ratio, matcher.seed) == (tmp_path / "kept", 0.8, 3)
+    assert (matcher.cache, matcher.rule, matcher.seed) == (tmp_path / "kept", MutualMatcher(0.8), 3)
     assert (matcher.mapping.root, matcher.query.root) == (tmp_path / "m", tmp_path / "q")
     assert (name, asked) == ("localize_on_map", [matcher, "q.png", ["a.png", "b.png"], WORLD, options])
     exact(tmp_path, ("2a",), retrieved={"q.png": ["a.png", "b.png"]})
     name, matcher, *asked = solver.asked[-1]
     assert (name, asked) == ("localize_locally", ["q.png", ["a.png", "b.png"], AbsolutePoseOptions()])
-    assert (matcher.cache, matcher.ratio, matcher.seed) == (None, None, 0)
+    assert (matcher.cache, matcher.rule, matcher.seed) == (None, MutualMatcher(), 0)
     assert solver.asked[-2] == ("match", [("q.png", "a.png"), ("q.png", "b.png")])
     exact(tmp_path, ("2b",))
     assert solver.asked[-2][2] == pairs_by_pose(scenes(tmp_path)[0])
@@ -220,7 +221,8 @@ def test_every_part_of_the_key_of_a_pose_changes_it(solver: Solver, tmp_path: Pa
         {},
         {"method": "2a"},
         {"seed": 1},
-        {"ratio": 0.8},
+        {"rule": MutualMatcher(0.8)},
+        {"verify_queries": False},
         {"retrieved": {"q.png": ["a.png", "m.png"]}},
         {"retrieved": {"q.png": ["m.png", "a.png", "b.png"]}},
         *({"source": Renamed(name)} for name in ("q.png", "m.png", "a.png")),
@@ -362,8 +364,8 @@ def test_a_second_run_reuses_and_damage_is_mended(
         path.write_bytes(path.read_bytes()[:100])
     next((tmp_path / "poses").rglob("*.json")).write_text("{")
     calls = []
-    plain = mapping.match_mutual
-    monkeypatch.setattr(mapping, "match_mutual", lambda *a, **k: calls.append(1) or plain(*a, **k))
+    plain = matching.match_mutual
+    monkeypatch.setattr(matching, "match_mutual", lambda *a, **k: calls.append(1) or plain(*a, **k))
     second = run_localization(**given, workspace=tmp_path)  # type: ignore[arg-type]  # mixed values by name
     assert second.poses == first.poses
     assert len(calls) == 2

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from gloam.data.kapture_io import read_scene, write_global_features, write_scene
 from gloam.data.scene import Pose, Record, Scene, position_error
@@ -17,9 +19,16 @@ from gloam.errors import DataError, IncompatibleError, StoreError, UsageError
 from gloam.eval.localization import localize as module
 from gloam.eval.localization.benchmark import LocalizationResult, retrieve
 from gloam.eval.localization.localize import LocalizeRequest, localize
+from gloam.model_card import Photometric
+from gloam.runtime.backends.placement import Placement
 from gloam.runtime.descriptors.shard_writer import ShardWriter
 from gloam.runtime.descriptors.store import DescriptorStore, Job, Row
-from gloam.runtime.localization.features import KaptureFeatures, SiftFeatures
+from gloam.runtime.localization.colmap import AbsolutePoseOptions
+from gloam.runtime.localization.features import KaptureFeatures, ModelFeatures, SiftFeatures
+from gloam.runtime.localization.matching import MutualMatcher
+from gloam.runtime.models.local_features import LocalExtractor
+from gloam.runtime.models.matcher import Matcher
+from tests.runtime.localization.bright_points import COUNT, BrightModel, NearestModel
 from tests.runtime.localization.exact_world import MAP, POSES, Projected, scenes
 
 QUERIES = ["q.png", "r.png"]
@@ -59,6 +68,7 @@ class Spied:
 
     def __init__(self) -> None:
         self.given: dict[str, Any] = {}
+        self.found: tuple[dict[str, dict[str, int]], dict[str, dict[str, int]]] = {}, {}
 
     def __call__(self, mapping: Scene, query: Scene, retrieved: Any, features: Any, methods: Any, **named: Any) -> Any:
         names = ("mapping", "query", "retrieved", "features", "methods")
@@ -67,7 +77,7 @@ class Spied:
         poses: dict[str, dict[str, Pose | None]] = {
             method: {"q.png": POSES["q.png"] if method != "2a" else None, "r.png": unusable} for method in methods
         }
-        return LocalizationResult(poses, {}, {"2b": 1.5}, 12, 0.25)
+        return LocalizationResult(poses, self.found[0], {"2b": 1.5}, 12, 0.25, self.found[1])
 
 
 @pytest.fixture
@@ -106,13 +116,52 @@ def test_poses_of_stored_features_go_to_a_folder_a_method(request_of: Any, tmp_p
     assert found.summary["map"]["points"] == found.result.map_points > 80
     assert json.loads((tmp_path / "out" / "summary.json").read_text()) == found.to_dict()
     assert (tmp_path / "out" / "workspace" / "poses").is_dir()
+    row = {query: text.split(",") for query, text in rows_of(tmp_path / "out" / "2b").items()}
+    assert row["q.png"][0] == "yes"
+    assert int(row["q.png"][1]) == found.result.inliers["2b"]["q.png"] > 40
+    assert int(row["q.png"][2]) == found.result.correspondences["2b"]["q.png"] >= int(row["q.png"][1])
+    assert row["r.png"] == ["no", "0", "0", "no map image was retrieved"]
+    assert rows_of(tmp_path / "out" / "top1") == {
+        "q.png": "yes,,,",
+        "r.png": "no,,,no map image was retrieved",
+    }
     assert f"2b    1 of 2 queries localized: {tmp_path / 'out' / '2b'}" in found.to_text()
+
+
+def rows_of(folder: Path) -> dict[str, str]:
+    """The rows of ``queries.csv`` by their image."""
+    header, *rows = (folder / "queries.csv").read_text().splitlines()
+    assert header == "image,localized,inliers,correspondences,reason"
+    return dict(row.split(",", 1) for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("correspondences", "reason"),
+    [
+        ({"r.png": 11}, '0,11,"11 correspondences with the map, 12 are needed"'),
+        ({"r.png": 12}, "0,12,no pose agrees with 12 correspondences"),
+        ({}, "0,,no usable pose"),
+    ],
+)
+def test_a_query_without_a_pose_has_its_reason(
+    request_of: Any, spied: Spied, tmp_path: Path, correspondences: dict[str, int], reason: str
+) -> None:
+    given = request_of()
+    given.pairs.write_text("q.png m.png\nr.png m.png\n")
+    spied.found = {"2b": {"r.png": 0}}, {"2b": correspondences}
+    localize(given)
+    assert rows_of(tmp_path / "out" / "2b")["r.png"] == f"no,{reason}"
 
 
 def test_what_is_asked_for_reaches_the_paradigms(request_of: Any, spied: Spied, tmp_path: Path) -> None:
     localize(request_of())
     given = spied.given
-    assert (given["methods"], given["ratio"], given["seed"], given["map_pairs"]) == (("2b",), 0.85, 0, None)
+    assert (given["methods"], given["rule"], given["seed"], given["map_pairs"]) == (
+        ("2b",),
+        MutualMatcher(0.85),
+        0,
+        None,
+    )
     assert (given["features"], given["workers"], given["descriptors"]) == (SiftFeatures(4096), None, None)
     assert given["workspace"] == tmp_path / "out" / "workspace"
     assert (sorted(given["mapping"].records), sorted(given["query"].records)) == (sorted(MAP), QUERIES)
@@ -126,7 +175,7 @@ def test_what_is_asked_for_reaches_the_paradigms(request_of: Any, spied: Spied, 
     assert (given["map_pairs"], given["methods"]) == ([("m.png", "b.png"), ("a.png", "c.png")], ("2a", "2b"))
     localize(request_of(features=str(write_features(tmp_path / "made"))))
     assert isinstance(spied.given["features"], KaptureFeatures)
-    assert spied.given["ratio"] is None
+    assert spied.given["rule"] == MutualMatcher()
 
 
 def test_what_is_found_reaches_the_files(request_of: Any, spied: Spied, tmp_path: Path) -> None:
@@ -136,6 +185,10 @@ def test_what_is_found_reaches_the_files(request_of: Any, spied: Spied, tmp_path
     assert found.to_dict() == {
         "seed": 2,
         "top_k": 3,
+        "features": "sift, 128-D, with scales and orientations, the first pixel's centre at 0",
+        "matcher": "mutual neighbours, ratio 0.85",
+        "query_matches": "verified",
+        "min_inliers": 12,
         "seconds": {"2b": 1.5},
         "methods": {
             "2b": {"queries": 2, "localized": 1, "folder": str(out / "2b")},
@@ -264,3 +317,132 @@ def test_what_does_not_go_together_is_refused(wrong: dict[str, Any]) -> None:
     LocalizeRequest(**plain, top_k=1)
     with pytest.raises(UsageError, match=r"--top-k must be 1|give one of --pairs|instead of --pairs"):
         LocalizeRequest(**plain | wrong)
+
+
+def dress(request: LocalizeRequest) -> None:
+    """Images of the datasets on disk: a few bright pixels on black."""
+    for root, names in ((request.mapping, MAP), (request.query, QUERIES)):
+        for name in names:
+            pixels = np.zeros((480, 640, 3), np.uint8)
+            pixels[100:200:10, 50] = np.arange(205, 255, 5, dtype=np.uint8)[:, None]
+            path = root / "sensors" / "records_data" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels).save(path)
+
+
+@pytest.fixture
+def models(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, Any]:
+    """Files that are taken for models: bright pixels, and matchers for them and for others."""
+    placed: dict[str, Any] = {}
+    for name in ("bright.onnx", "matcher.onnx", "other.onnx"):
+        (tmp_path / name).write_bytes(b"model")
+
+    def extractor(path: Path, placement: Placement, *, photometric: Photometric | None = None) -> LocalExtractor:
+        placed[Path(path).name] = placement
+        return LocalExtractor(BrightModel(), photometric=photometric)  # type: ignore[arg-type]  # as much as is needed
+
+    def matcher(path: str, placement: Placement) -> Matcher:
+        placed[Path(path).name] = placement
+        return Matcher(NearestModel("bright" if Path(path).name == "matcher.onnx" else "other"))  # type: ignore[arg-type]
+
+    monkeypatch.setattr(LocalExtractor, "load", extractor)
+    monkeypatch.setattr(module.Matcher, "load", matcher)
+    return placed
+
+
+def test_models_are_used_where_they_are_named(
+    request_of: Any, spied: Spied, models: dict[str, Any], tmp_path: Path
+) -> None:
+    features, where = str(tmp_path / "bright.onnx"), Placement(threads=1)
+    found = localize(request_of(features=features, placement=where, min_inliers=20))
+    used = spied.given["features"]
+    assert isinstance(used, ModelFeatures)
+    assert (used.pixel_origin, used.extractor.strongest) == (0.5, COUNT)  # the world's principal point is in the middle
+    assert (spied.given["rule"], spied.given["options"]) == (MutualMatcher(), AbsolutePoseOptions(min_inliers=20))
+    assert (spied.given["verify_queries"], found.summary["query_matches"]) == (False, "raw")
+    localize(request_of(features=features, query_matches="verified"))
+    assert spied.given["verify_queries"]
+    assert found.summary["features"] == "bright, 8-D, the first pixel's centre at 0.5"
+    assert (found.summary["matcher"], found.summary["min_inliers"]) == ("mutual neighbours, ratio None", 20)
+    matcher = str(tmp_path / "matcher.onnx")
+    found = localize(
+        request_of(features=features, matcher=matcher, max_keypoints=7, pixel_origin=0.0, photometric="clahe")
+    )
+    used = spied.given["features"]
+    assert (used.pixel_origin, used.extractor.strongest, used.extractor.card.photometric.name) == (0.0, 7, "clahe")
+    assert spied.given["rule"].takes.name == "bright"
+    assert found.summary["matcher"] == f"{matcher}, m 0"
+    assert (models["bright.onnx"], models["matcher.onnx"]) == (Placement(), Placement())
+    localize(request_of(features=features, matcher=matcher, placement=where))
+    assert models == {"bright.onnx": where, "matcher.onnx": where}
+
+
+def test_sift_on_pictures_whose_light_is_normalised(request_of: Any, spied: Spied) -> None:
+    localize(request_of(photometric="clahe"))
+    assert spied.given["features"] == SiftFeatures(4096, photometric=Photometric("clahe"))
+    assert spied.given["verify_queries"]
+    assert localize(request_of(query_matches="raw")).summary["query_matches"] == "raw"
+    assert not spied.given["verify_queries"]
+
+
+def test_a_matcher_of_other_features_is_refused_before_an_image_is_read(
+    request_of: Any, spied: Spied, models: dict[str, Any], tmp_path: Path
+) -> None:
+    for features, has in ((str(tmp_path / "bright.onnx"), "bright features of 8"), ("sift", "sift features of 128")):
+        with pytest.raises(IncompatibleError) as caught:
+            localize(request_of(features=features, matcher=str(tmp_path / "other.onnx")))
+        assert str(caught.value) == (
+            f"{tmp_path / 'other.onnx'}: is for other features of 8 values, but {features} has {has}; give a matcher "
+            "of those, or 'mutual'"
+        )
+    assert spied.given == {}
+
+
+def test_images_to_poses_by_models(request_of: Any, models: dict[str, Any], tmp_path: Path) -> None:
+    """Nothing can be triangulated from pictures that are all alike: no pose, and no error either."""
+    request = request_of(
+        features=str(tmp_path / "bright.onnx"), matcher=str(tmp_path / "matcher.onnx"), methods=("2a",)
+    )
+    dress(request)
+    found = localize(request)
+    assert found.result.poses["2a"] == {"q.png": None, "r.png": None}
+    assert len(list((request.output / "workspace" / "features").rglob("*.npz"))) == 1  # alike, so extracted once
+
+
+def test_the_type_of_features_that_both_datasets_hold(request_of: Any, tmp_path: Path) -> None:
+    request = request_of(features="made", workers=1)
+    for root in (request.mapping, request.query):
+        for kind in ("keypoints", "descriptors"):
+            shutil.copytree(write_features(root / "made") / kind, root / "reconstruction" / kind / "made")
+            shutil.rmtree(root / "made")
+    found = localize(request)
+    pose = found.result.poses["2b"]["q.png"]
+    assert pose is not None
+    assert position_error(pose, POSES["q.png"]) < 1e-2
+    header = request.query / "reconstruction" / "descriptors" / "made" / "descriptors.txt"
+    header.write_text(header.read_text().replace("32", "16"))
+    with pytest.raises(IncompatibleError, match=r"/q: descriptors 'made' of 16 values, those of the map .*/m have 32;"):
+        localize(request)
+    with pytest.raises(DataError, match=r"/m: need one type of keypoints, found none"):
+        localize(request_of(features="unmade"))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"features": "m.onnx", "pixel_shift": 0.5}, "--pixel-shift is SIFT's"),
+        ({"features": "made", "pixel_shift": 0.5}, "--pixel-shift is SIFT's"),
+        ({"pixel_origin": 0.5}, "--pixel-origin is for models"),
+        ({"min_inliers": 3}, "--min-inliers must be 4 or more"),
+        ({"max_keypoints": 0}, "--max-keypoints must be 1 or more"),
+    ],
+)
+def test_options_of_other_features_are_refused(wrong: dict[str, Any], message: str) -> None:
+    plain: dict[str, Any] = {"mapping": Path("m"), "query": Path("q"), "output": Path("o"), "pairs": Path("p")}
+    with pytest.raises(UsageError, match=f"^{message}"):
+        LocalizeRequest(**plain | wrong)
+
+
+def test_stored_features_have_no_light_to_normalise(request_of: Any) -> None:
+    with pytest.raises(UsageError, match=r"^--photometric is for SIFT and models; stored features are as they are$"):
+        localize(request_of(features="made", photometric="clahe"))

@@ -8,8 +8,8 @@ import numpy as np
 from PIL import Image
 
 from gloam.data.scene import Camera, Pose, Record, Scene
-from gloam.runtime.localization.features import LocalFeatures
 from gloam.runtime.localization.mapping import PairMatcher
+from gloam.runtime.models.local_features import LocalFeatures
 
 CAMERA = Camera("PINHOLE", 640, 480, (500.0, 510.0, 320.0, 240.0))
 POINTS = np.random.default_rng(2).uniform([-2, -1.5, 5], [2, 1.5, 9], (120, 3))
@@ -48,7 +48,8 @@ class Projected:
 
     def features(self, scene: Scene, name: str) -> LocalFeatures:
         points = seen(name)
-        return LocalFeatures(project(POSES[name], POINTS[points]).astype(np.float32), WORDS[points])
+        pixels = project(POSES[name], POINTS[points]).astype(np.float32)
+        return LocalFeatures(pixels, np.ones(len(points), np.float32), WORDS[points], (640, 480), name="projected")
 
     def key(self, scene: Scene, name: str) -> str:
         return f"projected {name}"

@@ -15,10 +15,9 @@ import pytest
 
 from gloam.data.npz import read_npz, write_npz
 from gloam.data.scene import Pose, Record, Scene
-from gloam.errors import DataError
+from gloam.errors import DataError, IncompatibleError
 from gloam.eval.localization.benchmark import run_localization
 from gloam.runtime.localization import mapping
-from gloam.runtime.localization.features import LocalFeatures
 from gloam.runtime.localization.mapping import (
     PairMatcher,
     build_map,
@@ -27,8 +26,12 @@ from gloam.runtime.localization.mapping import (
     pairs_by_pose,
     stored_size_of,
 )
+from gloam.runtime.localization.matching import MutualMatcher
 from gloam.runtime.localization.pose import localize_locally
+from gloam.runtime.models.local_features import LocalFeatures
+from gloam.runtime.models.matcher import Matcher
 from tests.damage import named_or_harmless
+from tests.runtime.localization.bright_points import DIMENSION, NearestModel
 from tests.runtime.localization.exact_world import (
     CAMERA,
     MAP,
@@ -85,7 +88,7 @@ def test_matches_come_in_the_order_asked_for_and_are_kept(tmp_path: Path, monkey
     assert sorted(given._matches) == [("a.png", "m.png")]
     assert len(list((tmp_path / "cache" / "features").rglob("*.npz"))) == 2
     monkeypatch.setattr(Projected, "features", None)
-    monkeypatch.setattr(mapping, "match_mutual", None)
+    monkeypatch.setattr(MutualMatcher, "match_pairs", None)
     again = matcher(tmp_path, tmp_path / "cache")
     np.testing.assert_array_equal(again.matches("a.png", "m.png"), forward)
     np.testing.assert_array_equal(again.features("a.png").keypoints, a.keypoints)
@@ -150,7 +153,7 @@ class Renamed(Projected):
 A, M = POSES["a.png"], POSES["m.png"]
 MAP_CHANGES = {
     "seed": lambda given: altered(given, seed=1),
-    "ratio": lambda given: altered(given, ratio=0.8),
+    "ratio": lambda given: altered(given, rule=MutualMatcher(0.8)),
     "features of the first": lambda given: altered(given, source=Renamed("a.png")),
     "features of the second": lambda given: altered(given, source=Renamed("m.png")),
     **{
@@ -228,6 +231,15 @@ class Confused(Projected):
         return dataclasses.replace(found, descriptors=np.roll(found.descriptors, 1, axis=0))
 
 
+def test_a_querys_matches_may_stay_raw_and_are_kept_apart(tmp_path: Path) -> None:
+    given = altered(matcher(tmp_path), source=Confused())
+    raw = altered(given, verify_queries=False)
+    assert len(raw.matches("b.png", "q.png")) > 40 > len(given.matches("b.png", "q.png"))
+    np.testing.assert_array_equal(raw.matches("b.png", "m.png"), given.matches("b.png", "m.png"))  # known poses
+    assert key_of_matches(altered(raw), "q.png", "m.png") != key_of_matches(altered(given), "q.png", "m.png")
+    assert key_of_matches(altered(raw)) == key_of_matches(altered(given))
+
+
 @pytest.mark.parametrize("other", ["m.png", "q.png"])
 def test_wrong_matches_are_not_verified(tmp_path: Path, other: str) -> None:
     given = altered(matcher(tmp_path), source=Confused())
@@ -237,11 +249,17 @@ def test_wrong_matches_are_not_verified(tmp_path: Path, other: str) -> None:
 def test_matching_and_verification_get_what_belongs_to_the_pair(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    given = altered(matcher(tmp_path), ratio=0.7, seed=5)
-    given.mapping = other_camera(given.mapping, "a.png", params=(501.0, 510.0, 320.0, 240.0))
-    a, m, q = (given.features(name) for name in ("a.png", "m.png", "q.png"))
     raw = np.array([[0, 1]], np.uint32)
     asked: list[tuple[object, ...]] = []
+
+    class Noted(MutualMatcher):
+        def match_pairs(self, pairs: Any) -> Any:
+            asked.extend(("matched", *pair) for pair in pairs)
+            return [(raw, np.ones(1, np.float32))] * len(pairs)
+
+    given = altered(matcher(tmp_path), rule=Noted(), seed=5)
+    given.mapping = other_camera(given.mapping, "a.png", params=(501.0, 510.0, 320.0, 240.0))
+    a, m, q = (given.features(name) for name in ("a.png", "m.png", "q.png"))
 
     def note(name: str) -> Callable[..., np.ndarray]:
         def noted(*arguments: object, **named: object) -> np.ndarray:
@@ -250,21 +268,90 @@ def test_matching_and_verification_get_what_belongs_to_the_pair(
 
         return noted
 
-    for name in ("match_mutual", "verify_by_pose", "verify_matches"):
+    for name in ("verify_by_pose", "verify_matches"):
         monkeypatch.setattr(mapping, name, note(name))
     given.matches("m.png", "a.png")
     given.matches("q.png", "a.png")
     own = dataclasses.replace(CAMERA, params=(501.0, 510.0, 320.0, 240.0))
     expected = [
-        ("match_mutual", a.descriptors, m.descriptors, ("ratio", 0.7)),
+        ("matched", a, m),
         ("verify_by_pose", own, A, a.keypoints, CAMERA, M, m.keypoints, raw),
-        ("match_mutual", a.descriptors, q.descriptors, ("ratio", 0.7)),
+        ("matched", a, q),
         ("verify_matches", own, a.keypoints, CAMERA, q.keypoints, raw, 5),
     ]
     assert len(asked) == len(expected)
     for was, wanted in zip(asked, expected, strict=True):
         assert len(was) == len(wanted)
         assert all(one is other or one == other for one, other in zip(was, wanted, strict=True))
+
+
+class Words(Projected):
+    """With descriptors of the length that the matcher of the tests takes."""
+
+    def features(self, scene: Scene, name: str) -> LocalFeatures:
+        found = super().features(scene, name)
+        short = found.descriptors[:, :DIMENSION]
+        short = short / np.linalg.norm(short, axis=1, keepdims=True)
+        return dataclasses.replace(found, descriptors=short, name="bright")
+
+
+def test_a_model_matches_in_batches_one_at_a_time(tmp_path: Path) -> None:
+    class Busy(NearestModel):
+        now, most = 0, 0
+
+        def run(self, inputs: Any) -> Any:
+            Busy.now += 1
+            Busy.most = max(Busy.most, Busy.now)
+            time.sleep(0.01)
+            Busy.now -= 1
+            return super().run(inputs)
+
+    session, pairs = Busy(), [*itertools.combinations(MAP, 2), ("q.png", "m.png")]
+    learned, plain = (
+        altered(matcher(tmp_path), source=Words(), rule=rule)
+        for rule in (Matcher(session, batch_size=3), MutualMatcher())  # type: ignore[arg-type]  # as much as is needed
+    )
+    with ThreadPoolExecutor(4) as pool:
+        learned.match_all(pairs, pool)
+    assert (sorted(session.batches), Busy.most) == ([1, 3, 3], 1)
+    for pair in pairs:
+        np.testing.assert_array_equal(learned.matches(*pair), plain.matches(*pair))
+        assert len(plain.matches(*pair)) > 30
+    assert sum(session.batches) == 7  # nothing twice
+
+
+def test_matches_are_kept_by_the_matcher(tmp_path: Path) -> None:
+    class Another(NearestModel):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fingerprint = "n"
+
+    rules = [
+        MutualMatcher(),
+        MutualMatcher(0.9),
+        *(Matcher(session, min_score=least) for session in (NearestModel(), Another()) for least in (0, 0.1)),  # type: ignore[arg-type]  # as above
+    ]
+    keys = {key_of_matches(altered(matcher(tmp_path), source=Words(), rule=rule)) for rule in rules}
+    assert len(keys) == len(rules)
+
+
+def test_a_matcher_of_other_features_is_refused(tmp_path: Path) -> None:
+    rule = Matcher(NearestModel("other"))  # type: ignore[arg-type]  # as above
+    given = altered(matcher(tmp_path), source=Words(), rule=rule)
+    with pytest.raises(IncompatibleError, match=r"^other: is for other features of 8 values, but these are bright"):
+        given.matches("a.png", "m.png")
+
+
+def test_features_of_two_lengths_are_refused(tmp_path: Path) -> None:
+    class Short(Words):
+        def features(self, scene: Scene, name: str) -> LocalFeatures:
+            return (super() if name == "q.png" else super(Words, self)).features(scene, name)
+
+    given = altered(matcher(tmp_path), source=Short())
+    with pytest.raises(
+        IncompatibleError, match=r"^descriptors of 32 values cannot be matched with those of 8; extract"
+    ):
+        given.matches("q.png", "m.png")
 
 
 def test_an_image_belongs_to_one_dataset(tmp_path: Path) -> None:
@@ -321,7 +408,7 @@ def test_work_is_handed_out_by_name_features_first(tmp_path: Path) -> None:
     matcher(tmp_path).match_all(pairs, Pool())  # type: ignore[arg-type]  # as much as is needed of one
     names, wanted = Pool.handed
     assert names == ["a.png", "b.png", "m.png", "q.png"]
-    assert wanted == [("a.png", "m.png"), ("b.png", "m.png"), ("m.png", "q.png")]
+    assert wanted == [[("a.png", "m.png")], [("b.png", "m.png")], [("m.png", "q.png")]]
 
 
 def test_sizes_that_do_not_meet_are_named(tmp_path: Path) -> None:
