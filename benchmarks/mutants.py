@@ -151,20 +151,26 @@ def subjects(root: Path = ROOT) -> list[Subject]:
     return [item for item in made if item.drawn]
 
 
-def patience(copies: Copies, subject: Subject) -> float:
-    """Seconds after which the tests of a module hang.
+def patience(copies: Copies, subjects: Sequence[Subject], pool: ThreadPoolExecutor) -> dict[tuple[str, ...], float]:
+    """Seconds after which the tests of modules hang, by the tests.
 
     Raises:
-        RuntimeError: they fail as they are, or pass without the module.
+        RuntimeError: some fail as they are, or pass without their module.
     """
-    clock = time.perf_counter()
-    verdict, words = copies.run(subject.module, subject.tests, None)
-    seconds = time.perf_counter() - clock
-    if verdict != "survived":
-        raise RuntimeError(f"{subject.module}: its tests fail without any change: {words}")
-    if copies.run(subject.module, subject.tests, "raise ImportError\n")[0] != "noticed":
-        raise RuntimeError(f"{subject.module}: {', '.join(subject.tests)} do not use it")
-    return PATIENCE[0] * seconds + PATIENCE[1]
+
+    def one(subject: Subject) -> tuple[tuple[str, ...], float]:
+        clock = time.perf_counter()
+        verdict, words = copies.run(subject.module, subject.tests, None)
+        if verdict != "survived":
+            raise RuntimeError(f"{subject.module}: its tests fail without any change: {words}")
+        return subject.tests, PATIENCE[0] * (time.perf_counter() - clock) + PATIENCE[1]
+
+    def used(subject: Subject) -> None:
+        if copies.run(subject.module, subject.tests, "raise ImportError\n")[0] != "noticed":
+            raise RuntimeError(f"{subject.module}: {', '.join(subject.tests)} do not use it")
+
+    list(pool.map(used, subjects))
+    return dict(pool.map(one, {subject.tests: subject for subject in subjects}.values()))
 
 
 def run() -> Result:
@@ -177,8 +183,7 @@ def run() -> Result:
         closing(Copies(Path(temporary), workers)) as copies,
         ThreadPoolExecutor(workers) as pool,
     ):
-        tested = [subject for subject in chosen if subject.tests]
-        limits = dict(pool.map(lambda item: (item.module, patience(copies, item)), tested))
+        limits = patience(copies, [subject for subject in chosen if subject.tests], pool)
 
         def one(subject: Subject, change: Mutation) -> dict[str, Any]:
             row = {"module": subject.module, **asdict(change)}
@@ -188,7 +193,7 @@ def run() -> Result:
             if kept is not None and kept.is_file():
                 return {**row, "verdict": kept.read_text(encoding="utf-8"), "words": "kept"}
             text = mutated(subject.source, change.number)
-            verdict, words = copies.run(subject.module, subject.tests, text, limits[subject.module])
+            verdict, words = copies.run(subject.module, subject.tests, text, limits[subject.tests])
             if kept is not None:
                 write_text(kept, verdict)
             if verdict == "survived":

@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from gloam.errors import DataError, StoreError
+from gloam.errors import DataError, StoreError, UsageError
 
 CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 MOST_OF_PART, MOST_OF_NAME = 255, 2048  # bytes of a file's name, characters of a path below its folder
@@ -104,6 +104,19 @@ def temporary_folder(parent: Path, label: str = "") -> Iterator[Path]:
     finally:
         shutil.rmtree(path, ignore_errors=True)
         os.close(descriptor)
+
+
+def expect_output(path: str | Path, suffix: str, what: str) -> None:
+    """Refuse a file to write whose name is of another kind: it would take the place of a photograph or of weights. A
+    device or a pipe may have any name.
+
+    Raises:
+        UsageError: it is.
+    """
+    target = Path(path)
+    special = target.exists() and not target.is_file() and not target.is_dir()
+    if target.suffix != suffix and not special:
+        raise UsageError(f"{target}: {what} is written as {suffix}")
 
 
 def clear_again(folder: Path) -> None:

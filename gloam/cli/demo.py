@@ -17,6 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the verb."""
     parser.add_argument("-o", "--output", type=Path, default=Path("gloam-demo"), help="folder for everything it makes")
     parser.add_argument("--seed", type=seed, default=7, help="seed of the town that is localized")
+    parser.add_argument("--look", type=int, default=1, help="of the town, see `gloam town` (default 1)")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes for rendering and poses")
     parser.add_argument("--top-k", type=int, default=5, help="map images retrieved per query")
     parser.add_argument(
@@ -28,8 +29,10 @@ def run(arguments: argparse.Namespace) -> Report:
     """Run the demo and print its tables."""
     # Images are what runs on threads; BLAS's own, which NumPy starts when it is first imported, would spin beside them.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    from gloam.data.town.config import TownConfig
     from gloam.workflows.demo import DemoConfig, run_demo
 
-    config = DemoConfig(arguments.seed, arguments.workers, arguments.top_k, train=arguments.train)
+    town = TownConfig(look=arguments.look)
+    config = DemoConfig(arguments.seed, arguments.workers, arguments.top_k, town, arguments.train)
     result = run_demo(arguments.output, config, say=None if arguments.json else print)
     return Report(result.data, result.text)

@@ -144,6 +144,8 @@ def run(arguments: argparse.Namespace) -> Report:
 def _refuse_combinations(arguments: argparse.Namespace) -> None:
     if (arguments.shard_index is None) != (arguments.num_shards is None):
         raise UsageError("--shard-index and --num-shards go together")
+    if arguments.feature_type is not None and arguments.kapture is None:
+        raise UsageError("--feature-type names features of a kapture dataset; add --kapture DIR, or leave it out")
     if arguments.shard_index is not None and (arguments.kapture or arguments.hloc):
         raise UsageError("--kapture and --hloc need the whole store; give them to `gloam extract --finish`")
     of_ray = [

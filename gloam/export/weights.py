@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from gloam.errors import ModelError, UsageError, require_all
 from gloam.export.exported import Exported
 from gloam.export.precision import PRECISIONS
+from gloam.files import expect_output
 
 if TYPE_CHECKING:
     from gloam.export.precision.convert import Conversion
@@ -146,10 +147,12 @@ def export_weights(request: ExportRequest, say: Say | None = None) -> Exported:
     check = () if request.precision == "fp32" else ("onnxruntime",)
     require_all((*(("onnx",) if finished else PACKAGES), *check), "export a model")
     if finished and request.weights is not None:
+        expect_output(request.output, ".onnx", "a model")
         return _finished(request.weights, None, request, [], say)
     from gloam.padding import PaddingProfile
 
     loaded = _random(request) if request.weights is None else _from_file(request)
+    expect_output(request.output, ".onnx", "a model")
     if loaded.kind == "embedder" and request.ensemble:
         loaded = _ensemble(loaded, request.ensemble)
     _expect_options(loaded, request)

@@ -8,6 +8,8 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import zipfile
+import zlib
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -245,11 +247,35 @@ def load_plain(path: str | Path) -> Any:
     file = Path(path)
     if not file.is_file():
         raise ModelError(f"{file}: no such weights file")
+    _expect_whole_records(file)
     try:
         return torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises pickle, zip, runtime and value errors alike
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ModelError(f"{file}: cannot be loaded as plain weights ({reason[:160]})") from error
+
+
+def _expect_whole_records(file: Path) -> None:
+    """Refuse a torch file of which some record is not as it was written, which torch does not look at. Files that were
+    written without checksums have none that is right, and are read as they are."""
+    try:
+        with zipfile.ZipFile(file) as records:
+            names = [entry.filename for entry in records.infolist() if entry.file_size]
+            damaged = [name for name in names if not _is_whole(records, name)]
+    except (zipfile.BadZipFile, OSError, NotImplementedError):  # of the older format, or for torch to refuse
+        return
+    if 0 < len(damaged) < len(names):
+        raise ModelError(f"{file}: damaged, the checksum of {damaged[0]} differs; fetch it again")
+
+
+def _is_whole(records: zipfile.ZipFile, name: str) -> bool:
+    try:
+        with records.open(name) as handle:
+            while handle.read(1 << 20):
+                pass
+        return True
+    except (zipfile.BadZipFile, zlib.error, EOFError):
+        return False
 
 
 def _load_native(file: Path, kind: str, create: Callable[..., Model]) -> Checkpoint[Model]:

@@ -159,6 +159,7 @@ def run_demo(folder: str | Path, config: DemoConfig | None = None, say: Say | No
     clock.tell("report", str(report))
     data = {
         "seed": config.seed,
+        "look": config.town.look,
         "report": str(report),
         "seconds": clock.seconds,
         "retrieval": {name: item.scores.to_dict() for name, item in retrievals.items()},
@@ -343,7 +344,8 @@ def _report_data(
         map_xy=np.array([pose.center[:2] for pose in town.mapping.poses.values()]),
         gallery=gallery,
         identity={
-            "town": f"seed {config.seed}, {len(town.mapping.names)} map images, {len(town.query.names)} queries",
+            "town": f"seed {config.seed}, look {config.town.look}, {len(town.mapping.names)} map images, "
+            f"{len(town.query.names)} queries",
             "embedder": f"{cards['trained'].name}, {cards['trained'].dimension}-D",
             "space": cards["trained"].space(),
             "model file": sha256_file(retrievals["trained"].model),

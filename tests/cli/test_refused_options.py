@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from gloam.cli.main import main
+from tests.tiny_models import write_tiny_embedder
 
 REFUSED = [
     ("translate {in} --model none --tar-size 3 -o {out}", "--tar-size is of tars; add --tar"),
@@ -17,6 +18,10 @@ REFUSED = [
     ("asmk search i.npz {in} --model m.onnx --set x -o {out}.json", "--set x is of a ground truth; add --ground-truth"),
     ("bench m.onnx --threads -2", "-2 threads: 1 or more are needed"),
     ("dataset build {in} -o {in}/a.png", "a.png: a set is written as .json"),
+    ("export --random-init 0 --network gem_resnet18 --option width=8 -o {in}/a.png", "a.png: a model is written as"),
+    ("localize --mapping {in} --query x --pairs p -o {in}/out", "lies inside"),
+    ("localize --mapping m --query x --pairs p -o {out} --workers -3", "--workers -3: must be 1 or more"),
+    ("extract {in} --model m.onnx -o {out} --feature-type x", "--feature-type names features of a kapture dataset"),
     ("dataset check {in}/set.json --negatives 0", "--negatives 0: a tuple has 1 or more"),
     ("dataset build {in} -o {out}.json --seed -1", "'-1' is no seed; give a whole number from 0 to 2147483647"),
     ("town {out} --seed 2147483648", "'2147483648' is no seed"),
@@ -29,6 +34,30 @@ REFUSED = [
     ("eval retrieval --query a --map b --ground-truth t --distractors ./b", "--distractors names the map, or a store"),
     ("eval retrieval --query a --map b --ground-truth t --distractors c c", "--distractors names the map, or a store"),
 ]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("pairs --query a --map b -o {0}/manifest.json", "lies inside a store or an index"),
+        ("index {0} -o {0}", "holds a store or pictures; choose another output folder"),
+        ("pairs --query {0} --map {0} -k 2 --min-score nan -o {1}", "--min-score nan: a cosine is from -1 to 1"),
+        ("store verify {2}", "not a descriptor store but a folder of pictures"),
+    ],
+)
+def test_a_store_is_no_place_for_other_outputs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], words: str, message: str
+) -> None:
+    Image.new("RGB", (40, 40)).save(tmp_path / "a.png")
+    write_tiny_embedder(tmp_path / "m.onnx")
+    source, model = str(tmp_path / "a.png"), str(tmp_path / "m.onnx")
+    assert main(["extract", source, "--model", model, "-o", str(tmp_path / "store")]) == 0
+    assert main(["translate", source, "--model", "none", "-o", str(tmp_path / "night")]) == 0
+    before = {path: path.read_bytes() for path in (tmp_path / "store").rglob("*") if path.is_file()}
+    capsys.readouterr()
+    assert main(words.format(tmp_path / "store", tmp_path / "p.txt", tmp_path / "night").split()) == 2
+    assert message in capsys.readouterr().err.strip().splitlines()[-1]
+    assert {path: path.read_bytes() for path in (tmp_path / "store").rglob("*") if path.is_file()} == before
 
 
 @pytest.mark.parametrize(("words", "message"), REFUSED)

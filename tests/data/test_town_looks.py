@@ -26,10 +26,10 @@ VIEWS = {
         "night-rain": ("36e1c8e5dba8e044583c23b9ef956701", "f6786c10e340b28c3c0560e38b4df6e9"),
     },
     2: {
-        "day": ("29304e605798879f7dfde8a8188d5d99", "3c62f04ba6f6755b17fa0b7ca6fcf90d"),
-        "dusk": ("884d04a18e56b7fa90b8280c8ddedd66", "4c785a1b390de20886933ddcba99f37c"),
-        "night": ("a86314ffa1c3785a5ba1f8e5003922e0", "c09dc8373e3f99b49e68f9d2d1c2fd49"),
-        "night-rain": ("7c1588e9bf0e6ba388a36cb79c871fde", "5be6d866e22ac8f4e7ed30820b84948f"),
+        "day": ("e33af5a76dee0cd60c3de2c7aacaa95c", "20405702e97756da8dd5596bceb16e25"),
+        "dusk": ("262875ce1b152d05d1408a577b314383", "88cefad987e464e2b7cddc0ae8683639"),
+        "night": ("c3ce2033f7047c8f27cb9fbbab7853b2", "00c3e76b0aece8ee4c6b45150d927a32"),
+        "night-rain": ("eba1376108ccbd128cbbeaec741c699f", "60efdb2d8f7b511ae24a034aebd1f190"),
     },
 }
 FIRST_HASH = "55ec7a0302a827821b4a8a9b279053738c4f56da95bada395dcd752f53db2512"

@@ -13,6 +13,7 @@ from gloam.data.retrieval_sets.sets import read_retrieval_set
 from gloam.data.sources.items import counts_left_out
 from gloam.data.text import table_rows
 from gloam.errors import DataError, UsageError
+from gloam.files import expect_output
 
 POSED = ("positives", "distance", "heading", "shared_points", "apart", "side", "one_world")
 TAKES: dict[str, tuple[str, ...]] = {  # options that a kind has beside its source
@@ -86,8 +87,7 @@ def build_set(
         DataError: a source that cannot be read as that kind.
         UsageError: an output of another suffix, options of another kind, or several sources where one is read.
     """
-    if output.suffix != ".json":
-        raise UsageError(f"{output}: a set is written as .json")
+    expect_output(output, ".json", "a set")
     kind = kind_of(sources[0]) if kind == "auto" else kind
     if len(sources) > 1 and kind != "kapture":
         raise UsageError(f"several sources need --from kapture; a set of kind {kind} is read from one")

@@ -24,6 +24,7 @@ def read_town(
     views_per_place: int = 6,
     conditions: Sequence[str] = ("day",),
     size: tuple[int, int] = (128, 96),
+    look: int = 1,
     pairs_per_image: int = 2,
     side: float = 12.0,
     apart: float = 6.0,
@@ -37,7 +38,7 @@ def read_town(
         seeds: of streets to render instead; streets of other seeds share nothing.
         places, views_per_place: of each street; a place is a cluster.
         conditions: the views of a place have them by turns.
-        size: width and height, pixels.
+        size: width and height, pixels; look: of the streets.
         pairs_per_image: pairs that an image is the query of.
 
     Raises:
@@ -47,7 +48,9 @@ def read_town(
     if (folder is None) == (not seeds):
         raise UsageError("retrieval set of the town: give a folder, or the seeds of streets to render")
     if folder is None:
-        return join_sets([_street(seed, places, views_per_place, conditions, size, pairs_per_image) for seed in seeds])
+        return join_sets(
+            [_street(seed, places, views_per_place, conditions, size, look, pairs_per_image) for seed in seeds]
+        )
     root = Path(folder)
     for part in ("mapping", "query"):
         if not (root / part / "sensors" / "records_camera.txt").is_file():
@@ -68,9 +71,15 @@ def read_town(
 
 
 def _street(
-    seed: int, places: int, views: int, conditions: Sequence[str], size: tuple[int, int], pairs_per_image: int
+    seed: int,
+    places: int,
+    views: int,
+    conditions: Sequence[str],
+    size: tuple[int, int],
+    look: int,
+    pairs_per_image: int,
 ) -> RetrievalSet:
-    rendered = render_training_views(seed, places, views, conditions, size)
+    rendered = render_training_views(seed, places, views, conditions, size, look)
     names = [
         f"street{seed}/place{place:04d}/{condition}-{row % views:02d}"
         for row, (place, condition) in enumerate(zip(rendered.places, rendered.conditions, strict=True))

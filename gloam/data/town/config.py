@@ -11,7 +11,9 @@ from gloam.files import sha256_json
 
 CONDITIONS = ("day", "dusk", "night", "night-rain")
 LOOKS = (1, 2)  # how a town is built and photographed; each renders the same bytes for ever
-REVISION = 2  # raised whenever the same config of look 1 renders other pixels, so that old folders are refused
+# Raised whenever the same config renders other pixels, so that old folders are refused, not mixed.
+REVISION = 2
+REVISIONS = {1: REVISION, 2: 3}  # by look
 
 
 @dataclass(frozen=True)
@@ -127,4 +129,4 @@ class TownConfig:
         if self.look == 1:
             for name in ("look", "noise", "motion_blur", "defocus"):  # folders from before there were looks stay valid
                 del config[name]
-        return sha256_json({"config": config, "revision": REVISION})
+        return sha256_json({"config": config, "revision": REVISIONS[self.look]})

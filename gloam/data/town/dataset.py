@@ -17,7 +17,7 @@ import numpy as np
 
 from gloam.data.kapture_io import write_scene
 from gloam.data.scene import Camera, Pose, Record, Scene
-from gloam.data.town.config import REVISION, TownConfig
+from gloam.data.town.config import REVISIONS, TownConfig
 from gloam.data.town.covisibility import covisible_share, grade
 from gloam.data.town.look2.queries import changing_query_poses
 from gloam.data.town.looks import open_street
@@ -155,7 +155,7 @@ def claim(root: Path, config: TownConfig) -> None:
         StoreError: it describes another one.
     """
     path = root / "town.json"
-    card = {"config": config.as_json(), "revision": REVISION, "content_hash": config.content_hash()}
+    card = {"config": config.as_json(), "revision": REVISIONS[config.look], "content_hash": config.content_hash()}
     if path.is_file():
         try:
             found = read_json(path)

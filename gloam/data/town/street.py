@@ -102,7 +102,7 @@ class Street:
             raise UsageError(f"camera model {camera.model!r}: the town renders PINHOLE only")
         radiance, depth = self.radiance(pose, condition, camera, visit)
         rng = np.random.default_rng([self.seed, zlib.crc32(condition.encode()), noise_seed])
-        return RenderedView(self._develop(radiance, depth, self.hours[condition], rng), depth)
+        return RenderedView(self._develop(radiance, depth, condition, rng), depth)
 
     def depth(self, pose: Pose, camera: Camera | None = None, condition: str = "day", visit: str = "") -> Float32:
         """Depth alone, float32 ``[h, w]``, as in :class:`RenderedView`."""
@@ -118,9 +118,9 @@ class Street:
         return picture, hits.depth
 
     def _develop(
-        self, radiance: Float32, depth: Float32, hour: Hour, rng: np.random.Generator
+        self, radiance: Float32, depth: Float32, condition: str, rng: np.random.Generator
     ) -> npt.NDArray[np.uint8]:
-        return develop(radiance, depth, hour, rng)
+        return develop(radiance, depth, self.hours[condition], rng)
 
     def _shade(
         self, hits: Hits, pose: Pose, hour: Hour, camera: Camera, scenery: Scenery, mirror: Float32 | None

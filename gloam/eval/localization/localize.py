@@ -100,6 +100,11 @@ class LocalizeRequest:
     def __post_init__(self) -> None:
         if self.top_k < 1:
             raise UsageError("--top-k must be 1 or more")
+        if self.workers is not None and self.workers < 0:
+            raise UsageError(f"--workers {self.workers}: must be 1 or more, or 0 for all cores")
+        for part in (self.mapping, self.query):
+            if self.output.resolve().is_relative_to(part.resolve()):
+                raise UsageError(f"{self.output}: lies inside {part}; choose an output folder elsewhere")
         if sum(source is not None for source in (self.pairs, self.global_features, self.stores)) != 1:
             raise UsageError("give one of --pairs, --global-features and --stores: where map images come from")
         if self.pairs is not None and {"bdi", "csi"} & set(self.methods):

@@ -13,7 +13,11 @@ from gloam.networks.local_features.base import LocalFeatureNetwork
 from gloam.networks.local_features.detect import differentiable_keypoints, sample
 
 CELL = 32  # pixels of the coarsest level
-VARIANTS = {"t": ((8, 16, 32, 64), 64), "n": ((16, 32, 64, 128), 128)}  # channels of the four levels, dimension
+VARIANTS = {  # channels of the four levels, and dimension
+    "t": ((8, 16, 32, 64), 64),
+    "s": ((8, 16, 48, 96), 96),
+    "n": ((16, 32, 64, 128), 128),
+}
 
 
 def _plain(inputs: int, outputs: int) -> nn.Module:
@@ -56,18 +60,6 @@ class ResidualBlock(Block):
         return z
 
 
-def to_multiple(images: Tensor) -> tuple[Tensor, int, int]:
-    """Images ``[B, C, H, W]`` whose border pixels are repeated to multiples of 32, half on each side; and how many rows
-    and columns that are on top and left."""
-    height, width = images.shape[2:]
-    # Not -(-height // CELL): an exported division rounds towards zero.
-    high, wide = (height + CELL - 1) // CELL * CELL, (width + CELL - 1) // CELL * CELL
-    top, left = (high - height) // 2, (wide - width) // 2
-    rows = (torch.arange(high, device=images.device) - top).clamp(0, height - 1)
-    columns = (torch.arange(wide, device=images.device) - left).clamp(0, width - 1)
-    return images.index_select(2, rows).index_select(3, columns), top, left
-
-
 def pyramid(
     model: nn.Module, x: Tensor, pool: Callable[[Tensor, int, int], Tensor], gate: Callable[[Tensor], Tensor]
 ) -> Tensor:
@@ -83,10 +75,10 @@ def pyramid(
 
 
 class ALIKE(LocalFeatureNetwork):
-    """0.08 M (t) or 0.33 M (n) parameters.
+    """0.08 M (t), 0.18 M (s) or 0.33 M (n) parameters. Images are continued by zeros to multiples of 32 px.
 
     Args:
-        variant: ``t`` or ``n``.
+        variant: ``t``, ``s`` or ``n``; the authors' l has another head.
     """
 
     name: ClassVar[str] = "alike"
@@ -110,9 +102,9 @@ class ALIKE(LocalFeatureNetwork):
     def maps(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Images ``[B, 3, H, W]`` to scores ``[B, H, W]`` and unit features ``[B, D, H, W]``."""
         height, width = images.shape[2:]
-        x, top, left = to_multiple(images)
-        heads = self.convhead2(pyramid(self, x, functional.max_pool2d, functional.relu))
-        heads = heads[:, :, top : top + height, left : left + width]
+        high, wide = ((side + CELL - 1) // CELL * CELL for side in (height, width))
+        x = functional.pad(images, (0, wide - width, 0, high - height))
+        heads = self.convhead2(pyramid(self, x, functional.max_pool2d, functional.relu))[:, :, :height, :width]
         return heads[:, -1].sigmoid(), functional.normalize(heads[:, :-1], dim=1)
 
     def forward(self, images: Tensor, count: int, threshold: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:

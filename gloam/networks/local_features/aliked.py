@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from gloam.networks.local_features.alike import Block, ResidualBlock, pyramid, to_multiple
+from gloam.networks.local_features.alike import CELL, Block, ResidualBlock, pyramid
 from gloam.networks.local_features.base import LocalFeatureNetwork
 from gloam.networks.local_features.detect import differentiable_keypoints, sample
 
@@ -74,6 +74,18 @@ class DescriptorHead(nn.Module):
         sampled = functional.selu(self.sf_conv(sampled[..., None])[..., 0])
         rows = sampled.reshape(batch, dimension, count, self.positions).permute(0, 2, 3, 1)
         return rows.reshape(batch, count, -1) @ self.agg_weights.flatten(0, 1)
+
+
+def to_multiple(images: Tensor) -> tuple[Tensor, int, int]:
+    """Images ``[B, C, H, W]`` whose border pixels are repeated to multiples of 32, half on each side; and how many rows
+    and columns that are on top and left."""
+    height, width = images.shape[2:]
+    # Not -(-height // CELL): an exported division rounds towards zero.
+    high, wide = (height + CELL - 1) // CELL * CELL, (width + CELL - 1) // CELL * CELL
+    top, left = (high - height) // 2, (wide - width) // 2
+    rows = (torch.arange(high, device=images.device) - top).clamp(0, height - 1)
+    columns = (torch.arange(wide, device=images.device) - left).clamp(0, width - 1)
+    return images.index_select(2, rows).index_select(3, columns), top, left
 
 
 class ALIKED(LocalFeatureNetwork):

@@ -285,6 +285,8 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     try:
         manifest: dict[str, Any] = read_sealed(path)
         schema = manifest["schema"]
+        if isinstance(manifest.get("job"), dict) and "format" in manifest["job"]:
+            raise StoreError(f"{folder}: not a descriptor store but a folder of pictures")
         if schema == SCHEMA:
             fill_dataclass(Job, manifest["job"], "job")
             shards, complete, sums = manifest["shards"], manifest["complete"], manifest["sha256"]

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from gloam.data.images import decode_image
 from gloam.data.sources import ImageItem, find_images
 from gloam.errors import DataError, ImageError, ModelError, UsageError, require
+from gloam.files import expect_output
 from gloam.heartbeat import progress_bar
 from gloam.model_card import InputRule, expect_same_space
 from gloam.runtime.backends.placement import Placement
@@ -227,8 +228,7 @@ def build_asmk(request: AsmkRequest) -> BuiltAsmk:
 
 
 def _expect_files(request: AsmkRequest) -> None:
-    if request.output.suffix != ".npz":
-        raise UsageError(f"{request.output}: an index is written as .npz")
+    expect_output(request.output, ".npz", "an index")
     if request.codebook is not None and request.codebook.resolve() == request.output.resolve():
         raise UsageError(f"{request.output}: is the codebook; name another file for the index")
     if request.words is not None and request.words < 1:

@@ -14,6 +14,7 @@ from gloam.data.pairs import Pair, PairFormat, write_pairs
 from gloam.errors import IncompatibleError, UsageError
 from gloam.runtime.descriptors.source import DescriptorSource, expect_searchable, finite_blocks, input_rule_of
 from gloam.runtime.descriptors.store import DescriptorStore
+from gloam.runtime.output_folder import MANIFEST
 from gloam.runtime.search.pair_masks import PairMask
 from gloam.runtime.search.pair_rules import PairRules
 
@@ -44,6 +45,10 @@ class PairsRequest:
     exclude_self: bool = False
     min_score: float | None = None
     trust: bool = False
+
+    def __post_init__(self) -> None:
+        if any((self.output.parent / name).is_file() for name in (MANIFEST, "index.json")):
+            raise UsageError(f"{self.output}: lies inside a store or an index; choose another folder for the list")
 
 
 @dataclass(frozen=True)
@@ -124,6 +129,8 @@ def retrieve_pairs(
     """
     if k < 1 or block < 1:
         raise UsageError(f"pairs per query ({k}) and block ({block}) must be at least 1")
+    if min_score is not None and not -1 <= min_score <= 1:
+        raise UsageError(f"--min-score {min_score:g}: a cosine is from -1 to 1")
     expect_searchable(map_store.space, query_store, "queries", input_rule_of(map_store))
     if query_store.dimension != map_store.dimension or map_store.metric != "cosine":
         raise IncompatibleError(

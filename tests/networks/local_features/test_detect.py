@@ -110,3 +110,13 @@ def test_what_is_not_found_is_zero() -> None:
     points, count = detect.only_found(found, torch.ones(1, 2, 3), torch.full((1, 2), torch.nan))
     assert points.tolist() == [[[1, 1, 1], [0, 0, 0]]]
     assert count[0, 1] == 0
+
+
+def test_values_at_flat_places_are_those_of_each_image() -> None:
+    maps = torch.from_numpy(np.random.default_rng(0).random((2, 3, 4, 5)).astype(np.float32))
+    places = torch.tensor([[0, 19, 7, 7], [5, 1, 18, 0]])
+    found = detect.at(maps, places)
+    assert found.shape == (2, 4, 3)
+    for image, row in enumerate(places.tolist()):
+        for number, place in enumerate(row):
+            assert torch.equal(found[image, number], maps[image, :, place // 5, place % 5])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,6 +26,7 @@ COUNTS = [  # parameters and tensors of the public files, counters of batches le
     ("aliked", {"variant": "n16"}, 677_356, 68),
     ("aliked", {"variant": "n32"}, 979_500, 68),
     ("alike", {"variant": "t"}, 82_728, 51),
+    ("alike", {"variant": "s"}, 175_992, 51),
     ("alike", {"variant": "n"}, 329_168, 51),
     ("xfeat", {}, 657_910, 77),
     ("disk", {}, 1_092_369, 26),
@@ -87,6 +89,20 @@ def test_a_deformable_convolution_against_a_loop() -> None:
                 value = corners @ [1 - across + left, across - left] @ [1 - y + top, y - top]
                 expected[:, row, column] += weight[:, :, tap // 3, tap % 3] @ value
     assert found == pytest.approx(expected, abs=1e-4)
+
+
+@pytest.mark.parametrize(("name", "variant"), [("alike", "t"), ("aliked", "t16")])
+def test_images_are_continued_to_multiples_of_32_as_published(name: str, variant: str) -> None:
+    torch.manual_seed(0)
+    model: Any = create_extractor(name, variant=variant).eval()
+    image = torch.rand(1, 3, 41, 70)
+    if name == "alike":  # zeros at the right and bottom
+        whole, top, left = functional.pad(image, (0, 26, 0, 23)), 0, 0
+    else:  # the border's pixels, half on each side
+        whole, top, left = functional.pad(image, (13, 13, 11, 12), mode="replicate"), 11, 13
+    with torch.no_grad():
+        for found, expected in zip(model.maps(image), model.maps(whole), strict=True):
+            assert torch.allclose(found, expected[..., top : top + 41, left : left + 70], atol=1e-6)
 
 
 def test_scales_of_r2d2_are_looked_at_between_256_and_1024_px() -> None:

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from gloam.networks.local_features import create_extractor
-from gloam.networks.local_features.alike import to_multiple
+from gloam.networks.local_features.aliked import to_multiple
 from gloam.networks.local_features.base import LocalFeatureNetwork
 from gloam.networks.local_features.norm import InstanceNorm
 from gloam.networks.local_features.r2d2 import R2D2
@@ -77,7 +77,7 @@ def test_alike() -> None:
     size = (47, 83)
     model = alive("alike", variant="t")
     layers, given = Layers(model), images(*size)
-    x, top, left = to_multiple(given)
+    x = functional.pad(given, (0, -size[1] % 32, 0, -size[0] % 32))
     full = x.shape[2:]
     levels = []
     for level, step in enumerate((1, 2, 4, 4), 1):
@@ -88,7 +88,7 @@ def test_alike() -> None:
         x = functional.relu(y + layers.conv(f"{name}.downsample", x) if level > 1 else y)
         part = functional.relu(layers.conv(f"conv{level}", x))
         levels.append(functional.interpolate(part, full, mode="bilinear", align_corners=True) if level > 1 else part)
-    heads = layers.conv("convhead2", torch.cat(levels, 1))[..., top : top + size[0], left : left + size[1]]
+    heads = layers.conv("convhead2", torch.cat(levels, 1))[..., : size[0], : size[1]]
     features = heads[:, :-1] / heads[:, :-1].norm(dim=1, keepdim=True)
     with torch.no_grad():
         equal(model.maps(given), (1 / (1 + (-heads[:, -1]).exp()), features))  # type: ignore[operator]  # its own method

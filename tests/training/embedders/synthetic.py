@@ -39,7 +39,7 @@ def pattern_places(seed, places=8, views=2, conditions=("day", "night"), width=6
     return PlaceImages(np.stack(images), np.array(labels), tuple(lights), tuple(names))
 
 
-def pattern_views(seed, places, views_per_place, conditions, size):
+def pattern_views(seed, places, views_per_place, conditions, size, look=1):
     """Stands in for ``render_training_views``, which takes seconds a street."""
     found = pattern_places(seed, places, -(-views_per_place // len(conditions)), conditions, *size)
     return TrainingViews(list(found.images), found.places, list(found.conditions), [])

@@ -21,7 +21,7 @@ REPEATED = 0.45  # share of the fronts that copy an earlier one of the same widt
 class RepeatingBuilder(Builder):
     """Builds the street of the second look."""
 
-    fronts: dict[float, list[Surface]] = field(default_factory=dict)
+    fronts: dict[tuple[float, bool], list[Surface]] = field(default_factory=dict)
 
     def width(self) -> float:
         """One of :data:`WIDTHS`."""
@@ -31,7 +31,7 @@ class RepeatingBuilder(Builder):
         self, axis: int, offset: float, facing: int, span: tuple[float, float], style: Style, shop: bool
     ) -> Surface:
         """A street front, at times the copy of one that stands elsewhere in the street."""
-        known = self.fronts.setdefault(span[1] - span[0], [])
+        known = self.fronts.setdefault((span[1] - span[0], shop), [])
         if known and self.rng.random() < REPEATED:
             model = known[int(self.rng.integers(len(known)))]
             low, high = (span[0], 0.0), (span[1], model.high[1])

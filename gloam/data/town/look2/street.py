@@ -11,7 +11,6 @@ from gloam.data.plain_opencv import plain_opencv
 from gloam.data.scene import Camera, Pose
 from gloam.data.town.atlas import Atlas
 from gloam.data.town.config import Optics
-from gloam.data.town.lighting import Hour
 from gloam.data.town.look2.builder import RepeatingBuilder
 from gloam.data.town.look2.changes import plan_visit
 from gloam.data.town.look2.hours import HOURS
@@ -79,10 +78,9 @@ class NightStreet(Street):
         return picture, hits.depth
 
     def _develop(
-        self, radiance: Float32, depth: Float32, hour: Hour, rng: np.random.Generator
+        self, radiance: Float32, depth: Float32, condition: str, rng: np.random.Generator
     ) -> npt.NDArray[np.uint8]:
-        name = next(name for name, item in self.hours.items() if item == hour)
-        return develop(radiance, depth, hour, SHORT.get(name, 1.0), self.optics, rng)
+        return develop(radiance, depth, self.hours[condition], SHORT.get(condition, 1.0), self.optics, rng)
 
 
 class TwoAtlases:

@@ -32,6 +32,7 @@ from gloam.files import (
 )
 from gloam.record import fill_dataclass
 from gloam.runtime.descriptors.reading import marked, space_of
+from gloam.runtime.output_folder import MANIFEST
 
 SCHEMA = 2
 READABLE = (1, 2)  # 1 had one file, and no search settings, recall or sizes
@@ -182,6 +183,8 @@ def new_files(folder: Path, shards: int, *, after: int = 0) -> Iterator[NewFiles
     """
     if os.path.lexists(folder) and not os.path.isdir(folder):
         raise StoreError(f"{folder}: is a file, where an index needs a folder; choose another output folder")
+    if (folder / MANIFEST).is_file():
+        raise StoreError(f"{folder}: holds a store or pictures; choose another output folder")
     remove_strays(folder)
     numbers = range(after, after + shards)
     stems = ["index"] if shards == 1 and not after else [f"index-{number:05d}" for number in numbers]
