@@ -17,10 +17,11 @@ import os
 import signal
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Iterator, Sequence
 from types import FrameType
-from typing import Literal, NoReturn
+from typing import Any, Literal, NoReturn
 
 from gloam import __version__
 from gloam.cli.shared.help_format import HelpFormatter
@@ -28,6 +29,7 @@ from gloam.cli.shared.report import Report
 from gloam.errors import GloamError, missing_package
 from gloam.files import TEMPORARY_PREFIX, printable, printable_lines
 
+ASKED = 5  # times, a second apart, that processes of a verb are asked to end
 VERBS = (
     "demo",
     "train",
@@ -153,8 +155,7 @@ def _ended_by_signals() -> Iterator[None]:
         if os.getpid() != own:  # forked
             os._exit(128 + number)
         if "multiprocessing" in sys.modules:
-            for child in sys.modules["multiprocessing"].active_children():
-                child.terminate()  # SIGINT is ignored by what a shell has put in the background
+            _end_processes(sys.modules["multiprocessing"].active_children())
         raise Ended(number)
 
     if threading.current_thread() is not threading.main_thread():
@@ -168,6 +169,18 @@ def _ended_by_signals() -> Iterator[None]:
     finally:
         for number in asked:
             signal.signal(number, signal.SIG_DFL)
+
+
+def _end_processes(processes: list[Any]) -> None:
+    """End processes by SIGTERM, for SIGINT is ignored by what a shell has put in the background; one that was only being
+    forked loses it, and is told again."""
+    for _ in range(ASKED):
+        for process in processes:
+            process.terminate()
+        patience = time.monotonic() + 1
+        for process in processes:
+            process.join(max(0.0, patience - time.monotonic()))
+        processes = [process for process in processes if process.is_alive()]
 
 
 if __name__ == "__main__":

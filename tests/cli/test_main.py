@@ -195,6 +195,24 @@ def test_the_processes_of_a_verb_end_with_it() -> None:
     assert errors == "gloam doctor: interrupted; such a run keeps nothing before its end; run it again\n"
 
 
+def test_a_process_that_loses_the_first_signal_is_told_again() -> None:
+    class Deaf:
+        told = 0
+
+        def terminate(self) -> None:
+            self.told += 1
+
+        def join(self, seconds: float) -> None:
+            assert 0 <= seconds <= 1
+
+        def is_alive(self) -> bool:
+            return self.told < 3
+
+    process = Deaf()
+    cli._end_processes([process])
+    assert process.told == 3
+
+
 def test_a_verb_called_from_python_leaves_signals_as_they_were(monkeypatch: pytest.MonkeyPatch) -> None:
     before = signal.getsignal(signal.SIGTERM)
     seen = []

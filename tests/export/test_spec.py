@@ -48,6 +48,7 @@ def frozen(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Tensor, "reshape", flattened)
+        patch.setattr("gloam.export.local_features.FEWEST", 1)
         patch.setattr("gloam.export.spec.expect_proved", lambda session, path: None)  # it would not be written
         export_local_features(create_embedder("how_resnet18", width=4), path, scales=(0.25,))
     return path

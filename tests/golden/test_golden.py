@@ -10,7 +10,11 @@ import pytest
 from tests.golden import record
 
 QUICK = "gem_vgg16"  # of the families
-LATER = (", 'store'", ", 'tensorrt-rtx'")  # choices that came later; a message that lists all has them now
+LATER = (
+    ", 'store'",
+    ", 'features'",
+    ", 'tensorrt-rtx'",
+)  # choices that came later; a message that lists all has them now
 
 
 def plain(value: Any) -> Any:
