@@ -172,8 +172,10 @@ def _ended_by_signals() -> Iterator[None]:
 
 
 def _end_processes(processes: list[Any]) -> None:
-    """End processes by SIGTERM, for SIGINT is ignored by what a shell has put in the background. One that was being forked
-    loses it, and is told again."""
+    """End processes by SIGTERM, for SIGINT is ignored by what a shell has put in the background.
+
+    One that was only being forked loses it, and is told again.
+    """
     for _ in range(ASKED):
         for process in processes:
             process.terminate()
