@@ -23,9 +23,9 @@ from benchmarks.shared.result import Result
 from gloam.data.sources import find_images
 from gloam.runtime.bulk import extract as pipeline
 from gloam.runtime.bulk.extract import ExtractOptions
-from gloam.runtime.bulk.ray_cluster import Cluster, import_ray
-from gloam.runtime.bulk.ray_run import extract_on_ray
-from gloam.runtime.bulk.ray_worker import ShardReport
+from gloam.runtime.bulk.on_ray.cluster import Cluster, import_ray
+from gloam.runtime.bulk.on_ray.run import extract_on_ray
+from gloam.runtime.bulk.on_ray.worker import ShardReport
 from gloam.runtime.models.embedder import Embedder
 
 BATCH = 16  # images

@@ -15,7 +15,7 @@ from gloam.errors import UsageError
 from gloam.runtime.backends.placement import ON_GPU
 
 if TYPE_CHECKING:
-    from gloam.runtime.bulk.ray_cluster import Cluster
+    from gloam.runtime.bulk.on_ray.cluster import Cluster
 
 HELP = "describe a folder, list, kapture dataset, tar or Parquet shards or URL of images into a resumable store"
 KEPT = ("shards/*.npy",)
@@ -166,7 +166,7 @@ def _refuse_combinations(arguments: argparse.Namespace) -> None:
 
 
 def _cluster(arguments: argparse.Namespace) -> Cluster:
-    from gloam.runtime.bulk.ray_cluster import Cluster
+    from gloam.runtime.bulk.on_ray.cluster import Cluster
 
     gpus = arguments.gpus_per_worker
     return Cluster(

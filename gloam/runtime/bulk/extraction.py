@@ -15,8 +15,8 @@ from gloam.record import to_json
 from gloam.runtime.backends.onnx_file import read_card
 from gloam.runtime.backends.placement import Placement
 from gloam.runtime.bulk.extract import WHOLE, ExtractOptions, ExtractSummary, Part, extract
-from gloam.runtime.bulk.ray_cluster import Cluster, import_ray
-from gloam.runtime.bulk.ray_run import RaySummary, extract_on_ray
+from gloam.runtime.bulk.on_ray.cluster import Cluster, import_ray
+from gloam.runtime.bulk.on_ray.run import RaySummary, extract_on_ray
 from gloam.runtime.descriptors.reading import stated_rule
 from gloam.runtime.descriptors.shard_writer import ShardWriter
 from gloam.runtime.models.embedder import Embedder

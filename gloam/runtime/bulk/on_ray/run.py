@@ -25,8 +25,8 @@ from gloam.heartbeat import progress_bar
 from gloam.runtime.backends.facts import BackendFacts
 from gloam.runtime.bulk.extract import ExtractOptions, ExtractSummary, complete, stale_shards
 from gloam.runtime.bulk.metrics import served_metrics
-from gloam.runtime.bulk.ray_cluster import Cluster, closed, connected, one_line_errors
-from gloam.runtime.bulk.ray_worker import ShardReport, ShardWorker, Start, Work, look, readable
+from gloam.runtime.bulk.on_ray.cluster import Cluster, closed, connected, one_line_errors
+from gloam.runtime.bulk.on_ray.worker import ShardReport, ShardWorker, Start, Work, look, readable
 from gloam.runtime.bulk.resume import Resuming
 from gloam.runtime.bulk.stages import Queues, worker_threads
 from gloam.runtime.descriptors.shard_writer import ShardWriter

@@ -11,7 +11,7 @@ import pytest
 
 from gloam.cli.main import main
 from gloam.errors import ClusterError, GloamError, MissingExtraError, UsageError
-from gloam.runtime.bulk.ray_cluster import Cluster, connected
+from gloam.runtime.bulk.on_ray.cluster import Cluster, connected
 
 
 @pytest.mark.parametrize(
@@ -92,7 +92,7 @@ def test_without_ray_the_extra_is_named(
 
 def test_nothing_imports_ray_before_it_is_asked_for() -> None:
     code = (
-        "import sys; import gloam.runtime.bulk.extract, gloam.runtime.bulk.ray_run, gloam.cli.main;"
+        "import sys; import gloam.runtime.bulk.extract, gloam.runtime.bulk.on_ray.run, gloam.cli.main;"
         "gloam.cli.main.build_parser(); sys.exit('ray' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -16,7 +16,7 @@ from gloam import __version__
 from gloam.data.sources import ImageItem
 from gloam.errors import ClusterError, DataError, GloamError, ImageError, IncompatibleError, StoreError
 from gloam.runtime.bulk.extract import ExtractOptions, ExtractSummary, ShardMaker, make_job
-from gloam.runtime.bulk.ray_cluster import import_ray
+from gloam.runtime.bulk.on_ray.cluster import import_ray
 from gloam.runtime.descriptors.shard_writer import ShardWriter
 from gloam.runtime.descriptors.store import Job
 from gloam.runtime.models.embedder import Embedder

@@ -28,11 +28,12 @@ from gloam.errors import (
 from gloam.model_card import Photometric
 from gloam.padding import PaddingProfile
 from gloam.runtime.backends.placement import Placement
-from gloam.runtime.bulk import ray_run, ray_worker
 from gloam.runtime.bulk.extract import ExtractOptions, Part, extract
-from gloam.runtime.bulk.ray_cluster import Cluster
-from gloam.runtime.bulk.ray_run import RaySummary, extract_on_ray
-from gloam.runtime.bulk.ray_worker import TRIES, ShardReport, ShardWorker
+from gloam.runtime.bulk.on_ray import run as ray_run
+from gloam.runtime.bulk.on_ray import worker as ray_worker
+from gloam.runtime.bulk.on_ray.cluster import Cluster
+from gloam.runtime.bulk.on_ray.run import RaySummary, extract_on_ray
+from gloam.runtime.bulk.on_ray.worker import TRIES, ShardReport, ShardWorker
 from gloam.runtime.models.embedder import Embedder
 from gloam.runtime.models.formulas import create_classic
 from tests.fakes.ray import FakeRay

@@ -1,0 +1,1 @@
+"""Bulk extraction given out to the workers of a Ray cluster."""
