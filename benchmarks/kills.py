@@ -203,7 +203,9 @@ def _training_jobs(root: Path, town: Path) -> Iterator[Job]:
     config = translator_recipe(root / "translator.yaml", domains)
     words = ("train", "translator", "--recipe", "cyclegan", "--config", str(config), "-o", "OUT")
     yield Job("train translator", words, left_out=TIMED)
-    quietly("dataset", "build", str(town / "mapping"), "-o", str(sets))
+    quietly(
+        "dataset", "build", str(town / "mapping"), "-o", str(sets), "--side", "8", "--apart", "2", "--distance", "4"
+    )
     small = ("network_options.width=8", "epochs=2", "tuples=8", "batch=2", "negatives=2", "workers=0", "threads=1")
     assigned = [part for item in (*small, "network=gem_resnet18", "maker=gamma") for part in ("--set", item)]
     given = ("--train", str(sets), "--validation", str(sets))

@@ -30,7 +30,7 @@ class Table:
 
     Args:
         path: of the file.
-        resumed_step: rows of later steps are dropped.
+        resumed_step: rows of later steps are dropped; -1 where no state is carried on, so all of them.
     """
 
     def __init__(self, path: Path, resumed_step: int) -> None:
@@ -93,7 +93,7 @@ class Monitor:
 
     Args:
         folder: of the run.
-        resumed_step: what was written of later steps is dropped.
+        resumed_step: what was written of later steps is dropped; all where it is -1.
         tensorboard: write event files too.
 
     Attributes:
@@ -114,7 +114,7 @@ class Monitor:
         self._events: Any = None
         if tensorboard:
             writer = require("torch.utils.tensorboard", "train", "write TensorBoard events").SummaryWriter
-            self._events = writer(str(folder / EVENTS_FOLDER), purge_step=resumed_step + 1 if resumed_step else None)
+            self._events = writer(str(folder / EVENTS_FOLDER), purge_step=resumed_step + 1)
 
     def losses(self, step: int, epoch: int, seconds: float, rate: float, values: Mapping[str, float]) -> None:
         """A row of mean losses since the row before.

@@ -143,7 +143,7 @@ class Loop:
         self._move()
         resumed = self._resume()
         if self.first:
-            self.monitor = Monitor(self.folder, self.step, self.config.tensorboard)
+            self.monitor = Monitor(self.folder, self.step if resumed else -1, self.config.tensorboard)
         try:
             if resumed and self.step < self.steps:
                 self.say(f"carrying on after step {self.step} of {self.steps}")

@@ -53,6 +53,9 @@ def test_a_monitor_writes_curves_strips_and_events(tmp_path):
     Monitor(tmp_path, 10, tensorboard=False)  # resumed after step 10
     assert [strip_step(path) for path in strips(tmp_path)] == [10]
     assert [row["step"] for row in read_table(tmp_path / "held_out.csv")] == [10]
+    Monitor(tmp_path, -1, tensorboard=False)  # begun again: a run that was killed before its first state
+    assert not strips(tmp_path)
+    assert not (tmp_path / "held_out.csv").exists()
 
 
 def test_cycle_error_is_of_the_pictures_that_are_there():
