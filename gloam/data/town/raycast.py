@@ -65,7 +65,7 @@ def ray_directions(camera: Camera, pose: Pose) -> Float32:
     return rays_through(pose, x[None, :], y[:, None])
 
 
-def rays_through(pose: Pose, x: npt.NDArray[np.float64], y: npt.NDArray[np.float64]) -> Float32:
+def rays_through(pose: Pose, x: npt.NDArray[np.floating], y: npt.NDArray[np.floating]) -> Float32:
     """World directions float32 ``[3, ...]`` of rays through camera coordinates (x, y, 1), whose shapes broadcast."""
     right, down, forward = (axis[:, None, None] for axis in pose.rotation)
     return np.asarray(right * x + down * y + forward, np.float32)
