@@ -12,7 +12,6 @@ from gloam.data.retrieval_sets.pairing import pairs_within
 from gloam.data.retrieval_sets.posed import read_kapture
 from gloam.data.retrieval_sets.sets import RetrievalSet, join_sets
 from gloam.data.sources import ImageItem
-from gloam.data.town.config import LOOKS
 from gloam.data.town.training_views import render_training_views
 from gloam.errors import DataError, UsageError
 
@@ -25,7 +24,7 @@ def read_town(
     views_per_place: int = 6,
     conditions: Sequence[str] = ("day",),
     size: tuple[int, int] = (128, 96),
-    look: int | Sequence[int] = 1,
+    look: int = 1,
     pairs_per_image: int = 2,
     side: float = 12.0,
     apart: float = 6.0,
@@ -39,26 +38,19 @@ def read_town(
         seeds: of streets to render instead; streets of other seeds share nothing.
         places, views_per_place: of each street; a place is a cluster.
         conditions: the views of a place have them by turns.
-        size: width and height, pixels.
-        look: of the streets; of several looks, every seed's street is rendered in each: they share nothing.
+        size: width and height, pixels; look: of the streets.
         pairs_per_image: pairs that an image is the query of.
 
     Raises:
-        UsageError: neither a folder nor seeds, or both, or an unknown look.
+        UsageError: neither a folder nor seeds, or both.
         DataError: the folder holds no town.
     """
     if (folder is None) == (not seeds):
         raise UsageError("retrieval set of the town: give a folder, or the seeds of streets to render")
     if folder is None:
-        looks = tuple(look) if isinstance(look, Sequence) else (look,)
-        if not looks or any(one not in LOOKS for one in looks) or len(set(looks)) < len(looks):
-            raise UsageError(f"look {look}: choose from {', '.join(map(str, LOOKS))}")
-        parts = []
-        for one in looks:
-            for seed in seeds:
-                street = f"street{seed}" if len(looks) == 1 else f"look{one}-street{seed}"
-                parts.append(_street(street, seed, places, views_per_place, conditions, size, one, pairs_per_image))
-        return join_sets(parts)
+        return join_sets(
+            [_street(seed, places, views_per_place, conditions, size, look, pairs_per_image) for seed in seeds]
+        )
     root = Path(folder)
     for part in ("mapping", "query"):
         if not (root / part / "sensors" / "records_camera.txt").is_file():
@@ -79,7 +71,6 @@ def read_town(
 
 
 def _street(
-    street: str,
     seed: int,
     places: int,
     views: int,
@@ -90,7 +81,7 @@ def _street(
 ) -> RetrievalSet:
     rendered = render_training_views(seed, places, views, conditions, size, look)
     names = [
-        f"{street}/place{place:04d}/{condition}-{row % views:02d}"
+        f"street{seed}/place{place:04d}/{condition}-{row % views:02d}"
         for row, (place, condition) in enumerate(zip(rendered.places, rendered.conditions, strict=True))
     ]
     queries, positives = pairs_within(rendered.places, pairs_per_image, seed)

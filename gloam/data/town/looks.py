@@ -10,11 +10,9 @@ from gloam.data.town.street import Street
 from gloam.errors import UsageError
 
 
-def street_names(seeds: Iterable[int], look: int | Iterable[int] = 1) -> str:
+def street_names(seeds: Iterable[int], look: int = 1) -> str:
     """Streets in words, for what is made of their images."""
-    looks = [look] if isinstance(look, int) else list(look)
-    words = f"procedural streets {', '.join(map(str, seeds))}"
-    return words if looks == [1] else f"{words}, look {' and '.join(map(str, looks))}"
+    return f"procedural streets {', '.join(map(str, seeds))}" + ("" if look == 1 else f", look {look}")
 
 
 def open_street(

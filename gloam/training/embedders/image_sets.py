@@ -40,9 +40,8 @@ def open_set(source: Mapping[str, Any], views: str | Path | None = None, say: Sa
         if say is not None and (left := counts_left_out(found.left_out)):
             say(f"{where.get('path', kind)}: {left}")
         return found
-    looks = where.get("look", 1)
-    revisions = [found for look, found in REVISIONS.items() if look in (looks if isinstance(looks, list) else [looks])]
-    path = Path(views) / f"views-{sha256_json([where, *revisions])[:16]}.npz"
+    revision = next((found for look, found in REVISIONS.items() if look == where.get("look", 1)), None)
+    path = Path(views) / f"views-{sha256_json([where, revision])[:16]}.npz"
     kept = read_arrays(path)
     if kept is None:
         if say is not None:
