@@ -17,7 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the verb."""
     parser.add_argument("-o", "--output", type=Path, default=Path("gloam-demo"), help="folder for everything it makes")
     parser.add_argument("--seed", type=seed, default=7, help="seed of the town that is localized")
-    parser.add_argument("--look", type=int, default=1, help="of the town, see `gloam town` (default 1)")
+    parser.add_argument("--look", type=int, default=2, help="of the town, see `gloam town` (default 2)")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes for rendering and poses")
     parser.add_argument("--top-k", type=int, default=5, help="map images retrieved per query")
     parser.add_argument(

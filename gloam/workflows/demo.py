@@ -28,7 +28,7 @@ from gloam.eval.retrieval.ground_truth import read_ground_truth
 from gloam.eval.retrieval.scores import RetrievalScores
 from gloam.eval.retrieval.streamed import evaluate_stores
 from gloam.files import sha256_file, write_json
-from gloam.model_card import ModelCard
+from gloam.model_card import ModelCard, Photometric
 from gloam.runtime.backends.selftest import run_selftest
 from gloam.runtime.bulk.extract import ExtractOptions, extract
 from gloam.runtime.descriptors.store import DescriptorStore
@@ -50,6 +50,12 @@ from gloam.workflows.reports.page import (
 )
 
 METHODS = ("2b", "2a", "top1")
+SIFT = SiftFeatures(max_keypoints=2048, pixel_shift=0.5)
+# By look of the town. In the second, light that is made even first localizes more by night and no less by day.
+FEATURES = {
+    1: ("SIFT", SIFT),
+    2: ("SIFT on CLAHE", dataclasses.replace(SIFT, photometric=Photometric("clahe"))),
+}
 RATIO = 0.85  # Lowe's test for SIFT
 NAMES = {
     "trained": "trained",
@@ -69,7 +75,7 @@ class DemoConfig:
         seed: of the town that is localized; reserved, so that no training street can be it.
         workers: processes for rendering, threads for localization.
         top_k: map images retrieved per query.
-        town: sizes of the town; the seed above replaces its own.
+        town: sizes and look of the town; the seed above replaces its own.
         train: train the embedder anew as well, for a table of its own.
         recipe: of that training.
         changes: keys of the recipe replaced.
@@ -78,7 +84,7 @@ class DemoConfig:
     seed: int = 7
     workers: int = 2
     top_k: int = 5
-    town: TownConfig = dataclasses.field(default_factory=TownConfig)
+    town: TownConfig = dataclasses.field(default_factory=lambda: TownConfig(look=2))
     train: bool = False
     recipe: str = "town"
     changes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
@@ -124,16 +130,16 @@ def run_demo(folder: str | Path, config: DemoConfig | None = None, say: Say | No
     config = config or DemoConfig()
     require_all(NEEDS, "run the demo")
     if config.train:
-        recipe = read_demo_recipe(config.recipe, config.changes, config.seed)
+        training = read_demo_recipe(config.recipe, config.changes, config.seed, config.town.look)
     root = Path(folder)
     clock = _Clock(say)
-    models = dict(SHIPPED)
+    models = dict(SHIPPED[config.town.look])
     if config.seed in Embedder.load(models["trained"]).card.provenance["street_seeds"]:
         raise UsageError(f"street seed {config.seed} is one that the embedder was trained on; choose another")
     town = write_town(root / "town", dataclasses.replace(config.town, seed=config.seed), config.workers)
     clock.tell("town", f"{town.rendered} images rendered, {town.reused} reused")
     if config.train:
-        made = train_demo_embedder(root / "training", recipe, config.recipe, config.changes, clock.tell)
+        made = train_demo_embedder(root / "training", training, clock.tell)
         models |= {f"{name} anew": path for name, path in made.items()}
     _self_test(models.values())
     retrievals = {name: _retrieve(root / name, town, model, config) for name, model in models.items()}
@@ -152,7 +158,7 @@ def run_demo(folder: str | Path, config: DemoConfig | None = None, say: Say | No
     tables = [
         table
         for anew in (("", " anew") if config.train else ("",))
-        for table in (_retrieval_table(retrievals, anew), *_localization_tables(scores, anew))
+        for table in (_retrieval_table(retrievals, anew), *_localization_tables(scores, anew, config.town.look))
     ]
     report = root / "report.html"
     write_report(_report_data(config, town, retrievals, results, errors, tables), report)
@@ -226,7 +232,7 @@ def _localize(root: Path, name: str, town: TownDataset, retrieval: Retrieval, co
         town.mapping,
         town.query,
         {query: [image for image, _ in images] for query, images in retrieval.pairs.items()},
-        SiftFeatures(max_keypoints=2048, pixel_shift=0.5),
+        FEATURES[config.town.look][1],
         METHODS if name == "trained" else ("2b",),
         descriptors=Descriptors(rows),
         workspace=root / "localization",
@@ -266,10 +272,12 @@ def _retrieval_table(retrievals: Mapping[str, Retrieval], anew: str) -> Table:
     )
 
 
-def _localization_tables(scores: Mapping[tuple[str, str], Mapping[str, ConditionScores]], anew: str) -> list[Table]:
+def _localization_tables(
+    scores: Mapping[tuple[str, str], Mapping[str, ConditionScores]], anew: str, look: int
+) -> list[Table]:
     by, control = ("embedder trained anew", ", made anew") if anew else ("trained embedder", "")
     titles = {
-        (f"trained{anew}", "2b"): f"Localization on one global map (2b), SIFT, retrieval by the {by}",
+        (f"trained{anew}", "2b"): f"Localization on one global map (2b), {FEATURES[look][0]}, retrieval by the {by}",
         (f"untrained{anew}", "2b"): f"Control: the same map (2b), retrieval by untrained weights{control}",
     }
     if not anew:
@@ -350,7 +358,7 @@ def _report_data(
             "space": cards["trained"].space(),
             "model file": sha256_file(retrievals["trained"].model),
             "retrieved per query": str(config.top_k),
-            "local features": "RootSIFT, at most 2048",
+            "local features": f"{FEATURES[config.town.look][0]} (RootSIFT), at most {SIFT.max_keypoints}",
         },
         method="2b",
     )

@@ -23,6 +23,7 @@ from gloam.data.town.look2.queries import KINDS, ROOM, changing_query_poses
 from gloam.data.town.look2.street import RAYS, NightStreet, on_edge
 from gloam.data.town.sampling import camera_pose, mapping_poses
 from gloam.data.town.street import pinhole
+from gloam.data.town.unpaired_views import render_unpaired, sample_poses
 from gloam.errors import UsageError
 from gloam.eval.photometry import photometry
 from gloam.workflows.demo import DemoConfig, DemoResult
@@ -177,9 +178,7 @@ def test_rays_beside_a_pixel_s_centre_are_those_of_a_camera_that_is_moved(street
     depth, surface = np.zeros((2, edge.size * len(RAYS)), np.float32)
     light = np.zeros((edge.size * len(RAYS), 3), np.float32)
     depth[:], surface[:] = rays.depth.ravel(), rays.surface.ravel()
-    light[rays.pixels] = street._shade(
-        rays, HOURS[condition], SMALL, scenery, mirror, edge[rays.pixels // len(RAYS)]
-    ).T
+    light[rays.pixels] = street._shade(rays, HOURS[condition], SMALL, scenery, mirror, edge[rays.pixels // len(RAYS)]).T
     for ray, (right, below) in enumerate(RAYS):
         moved = Camera("PINHOLE", SMALL.width, SMALL.height, (fx, fy, cx - right, cy - below))
         hits = scenery.caster.cast(moved, POSE)
@@ -268,6 +267,14 @@ def test_training_views_keep_out_of_cars_and_know_their_look() -> None:
         read_town(seeds=[11], places=2, look=3)
 
 
+def test_unpaired_views_keep_out_of_cars_too() -> None:
+    first, second = (render_unpaired(11, 2, ("night",), (64, 48), look=look)["night"] for look in (1, 2))
+    assert not np.array_equal(first[0], second[0])
+    assert max(abs(pose.center[1]) for pose in sample_poses(11, 40, "night", 40.0, ROOM)) <= ROOM
+    with pytest.raises(UsageError, match="look 3: choose from 1, 2"):
+        render_unpaired(11, 2, look=3)
+
+
 def test_the_demo_takes_a_look(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     asked: list[DemoConfig] = []
 
@@ -279,6 +286,7 @@ def test_the_demo_takes_a_look(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
     parser = argparse.ArgumentParser()
     demo_verb.add_arguments(parser)
     parser.set_defaults(json=True)
-    for options in ([], ["--look", "2"]):
+    for options in ([], ["--look", "1"]):
         demo_verb.run(parser.parse_args(["-o", str(tmp_path), *options]))
-    assert [config.town.look for config in asked] == [1, 2]
+    assert [config.town.look for config in asked] == [2, 1]
+    assert DemoConfig().town.look == 2

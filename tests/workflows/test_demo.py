@@ -11,9 +11,17 @@ from gloam.data.town import TownConfig
 from gloam.errors import UsageError
 from gloam.runtime.models.embedder import Embedder
 from gloam.workflows import demo
-from gloam.workflows.demo_embedder import RECIPE, SEED, SHIPPED, read_demo_recipe, train_demo_embedder
+from gloam.workflows.demo_embedder import (
+    INPUT_RULES,
+    LOOK,
+    RECIPE,
+    SEED,
+    SHIPPED,
+    read_demo_recipe,
+    train_demo_embedder,
+)
 
-TOWN = TownConfig(width=256, height=192, length=36.0, queries=2)
+TOWN = TownConfig(width=256, height=192, length=36.0, queries=2, texels=16, look=2)
 STREET = {"kind": "town", "places": 6, "views_per_place": 4, "conditions": ["day", "dusk", "night", "night-rain"]}
 CHANGES = {
     "network_options": {"width": 8},
@@ -44,7 +52,8 @@ def test_every_stage_and_a_second_run_that_reuses_it(tmp_path: Path, small: demo
         {"2b trained anew", "2b untrained anew"} if small.train else set()
     )
     assert ("trained anew" in first.text) is small.train
-    assert json.loads((tmp_path / "demo.json").read_text())["seed"] == 7
+    written = json.loads((tmp_path / "demo.json").read_text())
+    assert (written["seed"], written["look"]) == (7, 2)
     assert first.report.read_text(encoding="utf-8").startswith("<!doctype html>")
     assert {path.name for path in (tmp_path / "poses").iterdir()} >= {"2b-trained.txt", "2b-untrained.txt"}
 
@@ -64,21 +73,37 @@ def test_the_judged_street_is_never_a_training_street(tmp_path: Path, seed: int,
 
 
 def test_the_shipped_files_say_what_made_them() -> None:
-    cards = {name: Embedder.load(path).card for name, path in SHIPPED.items()}
-    assert cards["trained"].provenance["recipe"] == "town"
-    assert "random" in cards["untrained"].provenance["recipe"]
-    for card in cards.values():
-        assert card.provenance["licence"] == "Apache-2.0"
-        assert card.provenance["command"] == "gloam demo --train"
-        assert {101, 201} <= set(card.provenance["street_seeds"])
-    assert cards["trained"].space() != cards["untrained"].space()
+    spaces = set()
+    for look, files in SHIPPED.items():
+        cards = {name: Embedder.load(path).card for name, path in files.items()}
+        assert cards["trained"].provenance["recipe"] == "town"
+        assert "random" in cards["untrained"].provenance["recipe"]
+        for name, card in cards.items():
+            assert card.provenance["licence"] == "Apache-2.0"
+            assert card.provenance["command"] == "gloam demo --train"
+            assert {101, 201} <= set(card.provenance["street_seeds"])
+            assert card.provenance["data"].endswith(", look 2") == (look == 2)
+            assert card.input_rule == INPUT_RULES[look]
+            assert files[name].stat().st_size < 3_000_000
+            spaces.add(card.space())
+    assert len(spaces) == 4
+
+
+@pytest.mark.parametrize("look", [1, 2])
+def test_the_embedder_is_trained_in_the_look_that_it_is_judged_in(look: int) -> None:
+    for changes in ({}, CHANGES):
+        training = read_demo_recipe(RECIPE, changes, SEED, look)
+        for part in ("train", "validation"):
+            assert training.changes["data"][part] == vars(training.config.data)[part]
+            assert training.changes["data"][part]["look"] == look
+        assert training.config.data.reserved_seeds == (SEED,)
 
 
 @pytest.mark.slow
 def test_training_anew_makes_a_model_of_the_same_worth(tmp_path: Path) -> None:
     """Weights differ from one processor to the next, for training amplifies last bits; what they are worth does not."""
-    config = read_demo_recipe(RECIPE, {}, SEED)
-    made = train_demo_embedder(tmp_path, config, RECIPE, {}, lambda stage, what: None)
-    shipped, anew = (Embedder.load(path).card.provenance for path in (SHIPPED["trained"], made["trained"]))
+    training = read_demo_recipe(RECIPE, {}, SEED, LOOK)
+    made = train_demo_embedder(tmp_path, training, lambda stage, what: None)
+    shipped, anew = (Embedder.load(path).card.provenance for path in (SHIPPED[LOOK]["trained"], made["trained"]))
     assert anew["config_sha256"] == shipped["config_sha256"]
     assert abs(anew["validation_mAP"] - shipped["validation_mAP"]) < 0.15
