@@ -48,8 +48,8 @@ class Descriptors:
 
 @dataclass
 class LocalizationResult:
-    """Poses per method and query, None where a query was not localized; inliers and correspondences for 2a and 2b;
-    seconds per stage."""
+    """Poses per method and query, None where a query was not localized; inliers, correspondences and covariances, see
+    :class:`gloam.runtime.localization.pose.Localized`, for 2a and 2b; seconds per stage."""
 
     poses: dict[str, dict[str, Pose | None]] = field(default_factory=dict)
     inliers: dict[str, dict[str, int]] = field(default_factory=dict)
@@ -57,6 +57,7 @@ class LocalizationResult:
     map_points: int = 0
     map_error: float = float("nan")
     correspondences: dict[str, dict[str, int]] = field(default_factory=dict)
+    covariances: dict[str, dict[str, npt.NDArray[np.float64] | None]] = field(default_factory=dict)
 
 
 def retrieve(
@@ -142,6 +143,7 @@ def run_localization(
                 result.poses[method] = {name: item.pose for name, item in found.items()}
                 result.inliers[method] = {name: item.inliers for name, item in found.items()}
                 result.correspondences[method] = {name: item.correspondences for name, item in found.items()}
+                result.covariances[method] = {name: item.covariance for name, item in found.items()}
             result.seconds[method] = time.perf_counter() - clock
     return result
 
@@ -206,7 +208,8 @@ def _localized(
         else:
             found = localize_locally(matcher, name, images, options)
         if path is not None:
-            write_bytes(path, sealed_json({**asdict(found), "key": key}))
+            covariance = None if found.covariance is None else found.covariance.tolist()
+            write_bytes(path, sealed_json({**asdict(found), "covariance": covariance, "key": key}))
         return found
 
     return dict(zip(names, pool.map(one, names), strict=True))
@@ -217,13 +220,14 @@ def _read_pose(path: Path | None) -> Localized | None:
         return None
     try:
         value = read_sealed(path)
-        pose = value["pose"]
+        pose, covariance = value["pose"], value["covariance"]
         if value["key"] != path.stem:
             return None  # under another's name
         return Localized(
             None if pose is None else Pose(tuple(pose["quaternion"]), tuple(pose["translation"])),
             value["inliers"],
             value["correspondences"],
+            None if covariance is None else np.array(covariance, np.float64).reshape(6, 6),
         )
     except (OSError, ValueError, KeyError, TypeError):
-        return None  # damaged: computed again and written over
+        return None  # damaged, or by a gloam that kept less: computed again and written over

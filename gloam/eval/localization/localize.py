@@ -30,6 +30,7 @@ from gloam.runtime.localization.features import (
     SiftFeatures,
 )
 from gloam.runtime.localization.matching import MutualMatcher
+from gloam.runtime.localization.pose import standard_deviations, why_not
 from gloam.runtime.models.matcher import FeatureMatcher, Matcher
 
 SIFT_RATIO = 0.85  # Lowe's test
@@ -236,25 +237,21 @@ def _write_queries(
     retrieved: Mapping[str, Sequence[str]],
     min_inliers: int,
 ) -> None:
-    """A row for every query: what was found, and why there is no pose."""
+    """A row for every query: what was found, how far off it may be, and why there is no pose."""
     inliers, correspondences = (found.get(method, {}) for found in (result.inliers, result.correspondences))
+    covariances = result.covariances.get(method, {})
     table = io.StringIO()
     rows = csv.writer(table, lineterminator="\n")
-    rows.writerow(["image", "localized", "inliers", "correspondences", "reason"])
+    rows.writerow(["image", "localized", "inliers", "correspondences", "position_std_m", "rotation_std_deg", "reason"])
     for name in sorted(result.poses[method]):
-        count = correspondences.get(name)
-        if name in poses:
-            reason = ""
-        elif not retrieved.get(name):
-            reason = "no map image was retrieved"
-        elif count is None:
-            reason = "no usable pose"
-        elif count < min_inliers:
-            reason = f"{count} correspondences with the map, {min_inliers} are needed"
-        else:
-            reason = f"no pose agrees with {min_inliers} correspondences"
+        count, covariance = correspondences.get(name), covariances.get(name)
         found = "yes" if name in poses else "no"
-        rows.writerow([plain_cell(name), found, inliers.get(name, ""), "" if count is None else count, reason])
+        counts = [inliers.get(name, ""), "" if count is None else count]
+        expected = ["", ""]
+        if name in poses and covariance is not None:
+            expected = [f"{value:.4g}" for value in standard_deviations(covariance)]
+        reason = "" if name in poses else why_not(count, retrieved.get(name, ()), min_inliers)
+        rows.writerow([plain_cell(name), found, *counts, *expected, reason])
     write_text(path, table.getvalue())
 
 

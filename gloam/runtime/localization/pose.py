@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -22,11 +22,44 @@ class Localized:
         pose: None where it was not localized.
         inliers: correspondences that agree with the pose.
         correspondences: unique pairs of a keypoint and a map point.
+        covariance: float64 ``[6, 6]``, rotation before translation, radians and metres in the camera's own axes, see
+            :func:`gloam.runtime.localization.colmap.pose_covariance`; None without a pose, or one that is not fixed.
     """
 
     pose: Pose | None
     inliers: int
     correspondences: int
+    covariance: npt.NDArray[np.float64] | None = field(default=None, compare=False)
+
+
+def standard_deviations(covariance: npt.NDArray[np.float64]) -> tuple[float, float]:
+    """What a pose's covariance says of the errors to be expected.
+
+    Args:
+        covariance: ``[6, 6]``, as in :class:`Localized`.
+
+    Returns:
+        of the camera's centre, metres, and of the rotation, degrees: roots of the sums over the three axes.
+    """
+    rotation, position = (float(np.sqrt(np.trace(covariance[part, part]))) for part in (slice(3), slice(3, 6)))
+    return position, float(np.degrees(rotation))
+
+
+def why_not(correspondences: int | None, retrieved: Sequence[str], min_inliers: int) -> str:
+    """Why a query has no pose.
+
+    Args:
+        correspondences: of the query; None where none are counted.
+        retrieved: its map images.
+        min_inliers: that a pose needs.
+    """
+    if not retrieved:
+        return "no map image was retrieved"
+    if correspondences is None:
+        return "no usable pose"
+    if correspondences < min_inliers:
+        return f"{correspondences} correspondences with the map, {min_inliers} are needed"
+    return f"no pose agrees with {min_inliers} correspondences"
 
 
 def localize_on_map(
@@ -59,7 +92,7 @@ def localize_on_map(
     answer = absolute_pose(keypoints[unique[:, 0]], world.points[unique[:, 1]], camera, options, matcher.seed)
     if answer is None:
         return Localized(None, 0, len(unique))
-    return Localized(answer[0], answer[1], len(unique))
+    return Localized(answer.pose, int(answer.inliers.sum()), len(unique), answer.covariance)
 
 
 def localize_locally(

@@ -69,6 +69,7 @@ class Spied:
     def __init__(self) -> None:
         self.given: dict[str, Any] = {}
         self.found: tuple[dict[str, dict[str, int]], dict[str, dict[str, int]]] = {}, {}
+        self.covariances: dict[str, dict[str, Any]] = {}
 
     def __call__(self, mapping: Scene, query: Scene, retrieved: Any, features: Any, methods: Any, **named: Any) -> Any:
         names = ("mapping", "query", "retrieved", "features", "methods")
@@ -77,7 +78,7 @@ class Spied:
         poses: dict[str, dict[str, Pose | None]] = {
             method: {"q.png": POSES["q.png"] if method != "2a" else None, "r.png": unusable} for method in methods
         }
-        return LocalizationResult(poses, self.found[0], {"2b": 1.5}, 12, 0.25, self.found[1])
+        return LocalizationResult(poses, self.found[0], {"2b": 1.5}, 12, 0.25, self.found[1], self.covariances)
 
 
 @pytest.fixture
@@ -120,10 +121,12 @@ def test_poses_of_stored_features_go_to_a_folder_a_method(request_of: Any, tmp_p
     assert row["q.png"][0] == "yes"
     assert int(row["q.png"][1]) == found.result.inliers["2b"]["q.png"] > 40
     assert int(row["q.png"][2]) == found.result.correspondences["2b"]["q.png"] >= int(row["q.png"][1])
-    assert row["r.png"] == ["no", "0", "0", "no map image was retrieved"]
+    assert 0 < float(row["q.png"][3]) < 1e-2  # metres; stored as float32, keypoints are off by no more
+    assert 0 < float(row["q.png"][4]) < 1e-1
+    assert row["r.png"] == ["no", "0", "0", "", "", "no map image was retrieved"]
     assert rows_of(tmp_path / "out" / "top1") == {
-        "q.png": "yes,,,",
-        "r.png": "no,,,no map image was retrieved",
+        "q.png": "yes,,,,,",
+        "r.png": "no,,,,,no map image was retrieved",
     }
     assert f"2b    1 of 2 queries localized: {tmp_path / 'out' / '2b'}" in found.to_text()
 
@@ -131,16 +134,16 @@ def test_poses_of_stored_features_go_to_a_folder_a_method(request_of: Any, tmp_p
 def rows_of(folder: Path) -> dict[str, str]:
     """The rows of ``queries.csv`` by their image."""
     header, *rows = (folder / "queries.csv").read_text().splitlines()
-    assert header == "image,localized,inliers,correspondences,reason"
+    assert header == "image,localized,inliers,correspondences,position_std_m,rotation_std_deg,reason"
     return dict(row.split(",", 1) for row in rows)
 
 
 @pytest.mark.parametrize(
     ("correspondences", "reason"),
     [
-        ({"r.png": 11}, '0,11,"11 correspondences with the map, 12 are needed"'),
-        ({"r.png": 12}, "0,12,no pose agrees with 12 correspondences"),
-        ({}, "0,,no usable pose"),
+        ({"r.png": 11}, '0,11,,,"11 correspondences with the map, 12 are needed"'),
+        ({"r.png": 12}, "0,12,,,no pose agrees with 12 correspondences"),
+        ({}, "0,,,,no usable pose"),
     ],
 )
 def test_a_query_without_a_pose_has_its_reason(
@@ -149,7 +152,9 @@ def test_a_query_without_a_pose_has_its_reason(
     given = request_of()
     given.pairs.write_text("q.png m.png\nr.png m.png\n")
     spied.found = {"2b": {"r.png": 0}}, {"2b": correspondences}
+    spied.covariances = {"2b": dict.fromkeys(QUERIES, np.diag([1.0, 1, 2, 4, 4, 8]) * 1e-6)}
     localize(given)
+    assert rows_of(tmp_path / "out" / "2b")["q.png"] == "yes,,,0.004,0.1146,"
     assert rows_of(tmp_path / "out" / "2b")["r.png"] == f"no,{reason}"
 
 
