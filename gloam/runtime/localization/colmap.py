@@ -108,6 +108,22 @@ def _camera(camera: Camera, camera_id: int = 1) -> Any:
     return built
 
 
+def expect_camera(camera: Camera) -> None:
+    """Refuse intrinsics that no image can have.
+
+    Raises:
+        DataError: an unknown camera model, another count of parameters, or values that are no intrinsics.
+    """
+    values = (camera.width, camera.height, *camera.params)
+    if not (np.isfinite(values).all() and min(camera.width, camera.height) > 0 and _focal(camera) > 0):
+        numbers = ", ".join(f"{value:g}" for value in values)
+        raise DataError(f"camera {camera.model} {numbers}: sizes and focal lengths must be finite and above 0")
+
+
+def _focal(camera: Camera) -> float:
+    return float(_camera(camera).mean_focal_length())
+
+
 def verify_matches(
     first: Camera, first_points: Points2D, second: Camera, second_points: Points2D, matches: Pairs, seed: int = 0
 ) -> Pairs:
@@ -177,7 +193,7 @@ def verify_by_pose(
     worst = np.zeros(len(matches))
     for lines, camera in ((a @ essential.T, second), (b @ essential, first)):
         slope = np.maximum(np.linalg.norm(lines[:, :2], axis=1), 1e-12)
-        worst = np.maximum(worst, np.abs(algebraic) / slope * _camera(camera).mean_focal_length())
+        worst = np.maximum(worst, np.abs(algebraic) / slope * _focal(camera))
     # In front of both cameras: the depths of the midpoint's two rays are positive.
     turned = a @ rotation.T
     cross = np.cross(turned, b)

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
-from gloam.data.scene import Pose
+from gloam.data.scene import Camera, Pose
 from gloam.runtime.localization.colmap import AbsolutePoseOptions, Triangulation, absolute_pose
-from gloam.runtime.localization.mapping import PairMatcher, build_map
+from gloam.runtime.localization.mapping import Matches, PairMatcher, build_map
 
 
 @dataclass(frozen=True)
@@ -78,18 +78,36 @@ def localize_on_map(
         world: the map.
         options: of the pose.
     """
+    matched = ((matcher.matches(query, name), world.observed[name]) for name in retrieved if name in world.observed)
     keypoints = matcher.features(query).keypoints
+    return pose_by_matches(keypoints, matched, world.points, matcher.camera(query), options, matcher.seed)
+
+
+def pose_by_matches(
+    keypoints: npt.NDArray[np.float32],
+    matched: Iterable[tuple[Matches, npt.NDArray[np.int64]]],
+    points: npt.NDArray[np.float64],
+    camera: Camera,
+    options: AbsolutePoseOptions | None = None,
+    seed: int = 0,
+) -> Localized:
+    """Absolute pose of an image from its matches with map images, each point of the map counted once a keypoint.
+
+    Args:
+        keypoints: of the image, ``[n, 2]``, pixels.
+        matched: for each map image, matches uint32 ``[m, 2]`` of keypoints of the image and of the map image, and the
+            point of each keypoint of the map image, or -1.
+        points: of the map, ``[P, 3]``, metres.
+        camera: of the image.
+        options, seed: of the pose.
+    """
     found: list[npt.NDArray[np.int64]] = [np.zeros((0, 2), np.int64)]
-    for name in retrieved:
-        if name not in world.observed:
-            continue
-        pairs = matcher.matches(query, name).astype(np.int64)
-        points = world.observed[name][pairs[:, 1]]
-        seen = points >= 0
-        found.append(np.stack([pairs[seen, 0], points[seen]], axis=1))
+    for matches, observed in matched:
+        rows, of_points = matches[:, 0].astype(np.int64), observed[matches[:, 1]]
+        seen = of_points >= 0
+        found.append(np.stack([rows[seen], of_points[seen]], axis=1))
     unique = np.unique(np.concatenate(found), axis=0)
-    camera = matcher.camera(query)
-    answer = absolute_pose(keypoints[unique[:, 0]], world.points[unique[:, 1]], camera, options, matcher.seed)
+    answer = absolute_pose(keypoints[unique[:, 0]], points[unique[:, 1]], camera, options, seed)
     if answer is None:
         return Localized(None, 0, len(unique))
     return Localized(answer.pose, int(answer.inliers.sum()), len(unique), answer.covariance)

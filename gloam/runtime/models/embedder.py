@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from gloam.model_card import InputRule, ModelCard, Photometric
 from gloam.runtime.backends.placement import Placement
 from gloam.runtime.backends.selftest import open_tested
 from gloam.runtime.backends.session import Session, run_together
+from gloam.runtime.descriptors.reading import stated_rule
 from gloam.runtime.models.image_model import GPU_BATCH as TRANSLATOR_BATCH
 from gloam.runtime.models.image_model import ImageOperation
 
@@ -102,6 +103,23 @@ class Embedder:
             UsageError: an input rule for a model that resizes images itself.
         """
         return cls(open_tested(path, placement, _expect_embedder), photometric, translator, input_rule)
+
+    @classmethod
+    def load_reading(cls, path: str | Path, options: Mapping[str, Any], placement: Placement | None = None) -> Embedder:
+        """Load an embedder that reads images as those of a store or an index were read.
+
+        Args:
+            path: ``.onnx`` file or engine.
+            options: of the store or index.
+            placement: where and how it runs.
+
+        Raises:
+            ModelError: see :meth:`load`.
+        """
+        photometric = options.get("photometric")
+        embedder = cls.load(path, placement, photometric=Photometric(**photometric) if photometric else None)
+        rule = stated_rule(options)
+        return embedder if rule is None or embedder.card.resize is not None else embedder.reading(rule)
 
     def reading(self, rule: InputRule) -> Embedder:
         """The same embedder for images of other sizes: another space, unless the rule is the one that holds.
