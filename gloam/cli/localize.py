@@ -69,6 +69,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "agree with wrong poses too",
     )
     parser.add_argument("--map-pairs", type=Path, help="pairs of map images for 2b (default: neighbours by known pose)")
+    parser.add_argument(
+        "--save-map",
+        type=Path,
+        metavar="FOLDER",
+        help="write the map of 2b with all that gloam.Localizer needs: --stores, and features of sift or a model",
+    )
     parser.add_argument("--workers", type=int, help="threads (default: all cores); changes no result")
     parser.add_argument("--seed", type=seed, default=0, help="of every random choice")
     parser.add_argument(

@@ -29,6 +29,7 @@ from gloam.runtime.localization.features import (
     OwnFeatures,
     SiftFeatures,
 )
+from gloam.runtime.localization.map_folder import EmbedderRecord, write_map
 from gloam.runtime.localization.matching import MutualMatcher
 from gloam.runtime.localization.pose import standard_deviations, why_not
 from gloam.runtime.models.matcher import FeatureMatcher, Matcher
@@ -70,6 +71,8 @@ class LocalizeRequest:
         seed: of every random choice.
         ltvl_style: names in ``ltvl.txt``.
         trust: see :meth:`gloam.runtime.descriptors.store.DescriptorStore.open`.
+        save_map: folder for the map of 2b with all that :class:`gloam.Localizer` needs of it; SIFT's or a model's
+            features, and retrieval by ``stores``.
 
     Raises:
         UsageError: what does not go together.
@@ -97,19 +100,23 @@ class LocalizeRequest:
     seed: int = 0
     ltvl_style: Style = "full"
     trust: bool = False
+    save_map: Path | None = None
 
     def __post_init__(self) -> None:
         if self.top_k < 1:
             raise UsageError("--top-k must be 1 or more")
         if self.workers is not None and self.workers < 0:
             raise UsageError(f"--workers {self.workers}: must be 1 or more, or 0 for all cores")
-        for part in (self.mapping, self.query):
-            if self.output.resolve().is_relative_to(part.resolve()):
-                raise UsageError(f"{self.output}: lies inside {part}; choose an output folder elsewhere")
+        for output in (self.output, *([] if self.save_map is None else [self.save_map])):
+            for part in (self.mapping, self.query):
+                if output.resolve().is_relative_to(part.resolve()):
+                    raise UsageError(f"{output}: lies inside {part}; choose an output folder elsewhere")
         if sum(source is not None for source in (self.pairs, self.global_features, self.stores)) != 1:
             raise UsageError("give one of --pairs, --global-features and --stores: where map images come from")
         if self.pairs is not None and {"bdi", "csi"} & set(self.methods):
             raise UsageError("bdi and csi weigh by descriptors: give --global-features or --stores instead of --pairs")
+        if self.save_map is not None and (self.stores is None or "2b" not in self.methods):
+            raise UsageError("--save-map saves the map of method 2b, and retrieves by --stores")
         if self.max_keypoints < 1:
             raise UsageError("--max-keypoints must be 1 or more")
         if self.min_inliers < 4:
@@ -148,6 +155,8 @@ class Localization:
             lines.append(
                 f"map   {self.result.map_points} points, mean reprojection error {self.result.map_error:.2f} px"
             )
+        if "saved_map" in self.summary:
+            lines.append(f"saved {self.summary['saved_map']}: open it by gloam.Localizer.open")
         lines.append(f"next: gloam eval localization --results {self.output} --ground-truth KAPTURE")
         return "\n".join(lines)
 
@@ -156,7 +165,7 @@ def localize(request: LocalizeRequest) -> Localization:
     """Localize the queries of a kapture dataset in a map; the same call carries on where an earlier one stopped.
 
     Writes a kapture dataset, an LTVL2020 file (``name qw qx qy qz tx ty tz``, metres) and ``queries.csv`` per method,
-    and ``summary.json``.
+    ``summary.json``, and the map where it is asked for.
 
     Args:
         request: datasets, what is retrieved and by which methods.
@@ -179,6 +188,8 @@ def localize(request: LocalizeRequest) -> Localization:
     query = read_scene(request.query, need_cameras=True)
     retrieved, descriptors = _retrieved(request, query, mapping)
     features = _features(request, mapping, query)
+    if request.save_map is not None and not isinstance(features, SiftFeatures | ModelFeatures):
+        raise UsageError("--save-map needs --features sift or an exported model; a new image has no stored features")
     rule = _rule(request, features)
     query_matches = request.query_matches or ("raw" if isinstance(features, ModelFeatures) else "verified")
     map_pairs = None
@@ -225,8 +236,28 @@ def localize(request: LocalizeRequest) -> Localization:
         summary["methods"][method] = {"queries": len(query.records), "localized": localized, "folder": str(folder)}
     if "2b" in methods:
         summary["map"] = {"points": result.map_points, "reprojection_error_px": result.map_error}
+    if request.save_map is not None:
+        summary["saved_map"] = str(request.save_map)
+        _save_map(request.save_map, request, result, descriptors)
     write_json(request.output / "summary.json", summary)
     return Localization(request.output, result, summary)
+
+
+def _save_map(
+    folder: Path, request: LocalizeRequest, result: LocalizationResult, descriptors: Descriptors | None
+) -> None:
+    from gloam.runtime.descriptors.store import DescriptorStore
+
+    assert request.stores is not None  # such a request is refused
+    assert descriptors is not None  # of the stores
+    matcher, world = result.matcher, result.world
+    assert matcher is not None
+    assert world is not None  # of 2b
+    store = DescriptorStore.open(request.stores[1], trust=request.trust)
+    matrix = np.stack([descriptors.of(name) for name in matcher.mapping.names])
+    embedder = EmbedderRecord(store.space, store.fingerprint, store.manifest["job"]["options"])
+    options = AbsolutePoseOptions(min_inliers=request.min_inliers)
+    write_map(folder, matcher, world, matrix, embedder, request.top_k, options)
 
 
 def _write_queries(

@@ -104,22 +104,21 @@ class Embedder:
         """
         return cls(open_tested(path, placement, _expect_embedder), photometric, translator, input_rule)
 
-    @classmethod
-    def load_reading(cls, path: str | Path, options: Mapping[str, Any], placement: Placement | None = None) -> Embedder:
-        """Load an embedder that reads images as those of a store or an index were read.
+    def reading_as(self, options: Mapping[str, Any]) -> Embedder:
+        """The same embedder for images that are read as those of a store or an index were read.
 
         Args:
-            path: ``.onnx`` file or engine.
             options: of the store or index.
-            placement: where and how it runs.
 
         Raises:
-            ModelError: see :meth:`load`.
+            ModelError: another normalisation, where the graph does its own.
         """
-        photometric = options.get("photometric")
-        embedder = cls.load(path, placement, photometric=Photometric(**photometric) if photometric else None)
-        rule = stated_rule(options)
-        return embedder if rule is None or embedder.card.resize is not None else embedder.reading(rule)
+        light, rule = options.get("photometric"), stated_rule(options)
+        photometric = Photometric(**light) if light else self.card.photometric
+        own = self
+        if photometric != self.card.photometric:
+            own = type(self)(self.session, photometric, self.translator, self.input_rule)
+        return own if rule is None or own.card.resize is not None else own.reading(rule)
 
     def reading(self, rule: InputRule) -> Embedder:
         """The same embedder for images of other sizes: another space, unless the rule is the one that holds.

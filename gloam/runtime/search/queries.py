@@ -94,7 +94,7 @@ def describe_queries(source: Path, model: Path, card: IndexCard, placement: Plac
         IncompatibleError: the model is of another space.
         ModelError: its self-test fails here.
     """
-    embedder = Embedder.load_reading(model, card.options, replace(placement or Placement(), requests=1))
+    embedder = Embedder.load(model, replace(placement or Placement(), requests=1)).reading_as(card.options)
     rule = embedder.input_rule
     expect_same_space(card.space, embedder.space, str(model))
     names, rows, failures = [], [], {}

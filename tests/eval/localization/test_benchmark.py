@@ -198,6 +198,16 @@ class Renamed(Projected):
         return super().key(scene, name) + (", other" if name == self.name else "")
 
 
+class Alias(Projected):
+    """The query's features under another name of the image."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def key(self, scene: Scene, name: str) -> str:
+        return super().key(scene, "q.png" if name == self.name else name)
+
+
 def changed_scene(scene: Scene, name: str, pose: Pose | None = None, **camera: Any) -> Scene:
     """The scene with another pose, or a camera of its own, for one image."""
     cameras = scene.cameras | {"own": dataclasses.replace(CAMERA, **camera)}
@@ -228,6 +238,14 @@ def test_every_part_of_the_key_of_a_pose_changes_it(solver: Solver, tmp_path: Pa
         {"rule": MutualMatcher(0.8)},
         {"verify_queries": False},
         {"retrieved": {"q.png": ["a.png", "m.png"]}},
+        *(
+            {
+                "query": dataclasses.replace(query, records={name: query.records["q.png"]}),
+                "retrieved": {name: ["m.png", "a.png"]},
+                "source": Alias(name),
+            }
+            for name in ("d.png", "A.png")  # the same image, matched before one of them, and before both
+        ),
         {"retrieved": {"q.png": ["m.png", "a.png", "b.png"]}},
         *({"source": Renamed(name)} for name in ("q.png", "m.png", "a.png")),
         *({"query": changed_scene(query, "q.png", **camera)} for camera in cameras),
