@@ -9,7 +9,7 @@ from gloam.cli.shared.backend_options import add_backend, placement
 from gloam.cli.shared.report import Report
 from gloam.cli.shared.request import filled
 from gloam.cli.shared.store_options import add_trust
-from gloam.cli.shared.values import seed
+from gloam.cli.shared.values import number_or_all, seed
 
 HELP = "localize the queries of a kapture dataset in a map: pose approximation, local or global structure from motion"
 KEPT = ("*/*",)
@@ -74,6 +74,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         metavar="FOLDER",
         help="write the map of 2b with all that gloam.Localizer needs: --stores, and features of sift or a model",
+    )
+    parser.add_argument(
+        "--match-pictures",
+        type=number_or_all,
+        default=0,
+        metavar="N|all",
+        help="draw so many queries, evenly chosen, beside the map image that each agrees with best, with lines of "
+        "inliers and other matches, into matches/ of 2a and 2b",
     )
     parser.add_argument("--workers", type=int, help="threads (default: all cores); changes no result")
     parser.add_argument("--seed", type=seed, default=0, help="of every random choice")

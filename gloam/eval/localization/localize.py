@@ -18,6 +18,7 @@ from gloam.data.scene import Pose, Scene
 from gloam.errors import DataError, IncompatibleError, UsageError
 from gloam.eval.localization.benchmark import Descriptors, LocalizationResult, retrieve, run_localization
 from gloam.eval.localization.ltvl import Style, write_ltvl
+from gloam.eval.localization.match_pictures import write_match_pictures
 from gloam.files import plain_cell, write_json, write_text
 from gloam.model_card import Photometric
 from gloam.runtime.backends.placement import Placement
@@ -31,7 +32,7 @@ from gloam.runtime.localization.features import (
 )
 from gloam.runtime.localization.map_folder import EmbedderRecord, write_map
 from gloam.runtime.localization.matching import MutualMatcher
-from gloam.runtime.localization.pose import standard_deviations, why_not
+from gloam.runtime.localization.pose import mini_map, standard_deviations, why_not
 from gloam.runtime.models.matcher import FeatureMatcher, Matcher
 
 SIFT_RATIO = 0.85  # Lowe's test
@@ -73,6 +74,8 @@ class LocalizeRequest:
         trust: see :meth:`gloam.runtime.descriptors.store.DescriptorStore.open`.
         save_map: folder for the map of 2b with all that :class:`gloam.Localizer` needs of it; SIFT's or a model's
             features, and retrieval by ``stores``.
+        match_pictures: queries to draw beside their best map image, into ``matches/`` of 2a and 2b; a number, evenly
+            chosen, or ``all``.
 
     Raises:
         UsageError: what does not go together.
@@ -101,6 +104,7 @@ class LocalizeRequest:
     ltvl_style: Style = "full"
     trust: bool = False
     save_map: Path | None = None
+    match_pictures: int | Literal["all"] = 0
 
     def __post_init__(self) -> None:
         if self.top_k < 1:
@@ -117,6 +121,10 @@ class LocalizeRequest:
             raise UsageError("bdi and csi weigh by descriptors: give --global-features or --stores instead of --pairs")
         if self.save_map is not None and (self.stores is None or "2b" not in self.methods):
             raise UsageError("--save-map saves the map of method 2b, and retrieves by --stores")
+        if self.match_pictures and not {"2a", "2b"} & set(self.methods):
+            raise UsageError("--match-pictures draws the matches of methods 2a and 2b")
+        if self.match_pictures != "all" and self.match_pictures < 0:
+            raise UsageError("--match-pictures must be 0 or more, or 'all'")
         if self.max_keypoints < 1:
             raise UsageError("--max-keypoints must be 1 or more")
         if self.min_inliers < 4:
@@ -165,7 +173,7 @@ def localize(request: LocalizeRequest) -> Localization:
     """Localize the queries of a kapture dataset in a map; the same call carries on where an earlier one stopped.
 
     Writes a kapture dataset, an LTVL2020 file (``name qw qx qy qz tx ty tz``, metres) and ``queries.csv`` per method,
-    ``summary.json``, and the map where it is asked for.
+    ``summary.json``, and the map and pictures of matches where they are asked for.
 
     Args:
         request: datasets, what is retrieved and by which methods.
@@ -233,6 +241,8 @@ def localize(request: LocalizeRequest) -> Localization:
         write_ltvl(folder / "ltvl.txt", poses, camera_ids, request.ltvl_style)
         _write_queries(folder / "queries.csv", method, result, poses, retrieved, request.min_inliers)
         localized = len(poses)
+        if request.match_pictures and method in ("2a", "2b"):
+            _draw_matches(folder / "matches", method, request, result, poses, retrieved)
         summary["methods"][method] = {"queries": len(query.records), "localized": localized, "folder": str(folder)}
     if "2b" in methods:
         summary["map"] = {"points": result.map_points, "reprojection_error_px": result.map_error}
@@ -241,6 +251,36 @@ def localize(request: LocalizeRequest) -> Localization:
         _save_map(request.save_map, request, result, descriptors)
     write_json(request.output / "summary.json", summary)
     return Localization(request.output, result, summary)
+
+
+def _draw_matches(
+    folder: Path,
+    method: str,
+    request: LocalizeRequest,
+    result: LocalizationResult,
+    poses: Mapping[str, Pose],
+    retrieved: Mapping[str, Sequence[str]],
+) -> None:
+    matcher, world = result.matcher, result.world
+    assert matcher is not None  # of every run
+    correspondences = result.correspondences[method]
+    remarks = {
+        name: f"localized: {result.inliers[method][name]} of all {count} correspondences agree"
+        if name in poses
+        else why_not(count, retrieved[name], request.min_inliers)
+        for name, count in correspondences.items()
+    }
+    write_match_pictures(
+        folder,
+        matcher,
+        retrieved,
+        poses,
+        (lambda name: world) if method == "2b" else (lambda name: mini_map(matcher, retrieved[name])),
+        AbsolutePoseOptions().max_error,
+        count=None if request.match_pictures == "all" else request.match_pictures,
+        remarks=remarks,
+        workers=request.workers,
+    )
 
 
 def _save_map(

@@ -117,8 +117,11 @@ def localize_locally(
     matcher: PairMatcher, query: str, retrieved: Sequence[str], options: AbsolutePoseOptions | None = None
 ) -> Localized:
     """Paradigm 2a: triangulate a mini-map of the retrieved images alone, then the absolute pose on it."""
+    world = mini_map(matcher, retrieved)
+    return Localized(None, 0, 0) if world is None else localize_on_map(matcher, query, retrieved, world, options)
+
+
+def mini_map(matcher: PairMatcher, retrieved: Sequence[str]) -> Triangulation | None:
+    """The map of the retrieved images alone; None of one view, or views of different places: nothing to triangulate."""
     pairs = list(itertools.combinations(dict.fromkeys(retrieved), 2))
-    if not any(len(matcher.matches(*pair)) for pair in pairs):
-        return Localized(None, 0, 0)  # one view, or views of different places: nothing to triangulate
-    world = build_map(matcher, pairs)
-    return localize_on_map(matcher, query, retrieved, world, options)
+    return build_map(matcher, pairs) if any(len(matcher.matches(*pair)) for pair in pairs) else None

@@ -19,6 +19,7 @@ from gloam.errors import DataError, IncompatibleError, StoreError, UsageError
 from gloam.eval.localization import localize as module
 from gloam.eval.localization.benchmark import LocalizationResult, retrieve
 from gloam.eval.localization.localize import LocalizeRequest, localize
+from gloam.eval.localization.match_pictures import INLIER
 from gloam.model_card import Photometric
 from gloam.runtime.backends.placement import Placement
 from gloam.runtime.descriptors.shard_writer import ShardWriter
@@ -129,6 +130,19 @@ def test_poses_of_stored_features_go_to_a_folder_a_method(request_of: Any, tmp_p
         "r.png": "no,,,,,no map image was retrieved",
     }
     assert f"2b    1 of 2 queries localized: {tmp_path / 'out' / '2b'}" in found.to_text()
+
+
+@pytest.mark.parametrize("method", ["2a", "2b"])
+def test_matches_are_drawn_where_it_is_asked_for(request_of: Any, tmp_path: Path, method: str) -> None:
+    features = str(write_features(tmp_path / "made"))
+    given = request_of(features=features, methods=(method, "top1"), workers=1)
+    localize(given)
+    assert not list((tmp_path / "out").rglob("*.png"))
+    localize(dataclasses.replace(given, match_pictures="all"))
+    (drawn,) = (tmp_path / "out").rglob("*.png")
+    assert drawn == tmp_path / "out" / method / "matches" / "q.png.png"
+    with Image.open(drawn) as picture:
+        assert (np.asarray(picture) == INLIER).all(axis=2).sum() > 1000
 
 
 def rows_of(folder: Path) -> dict[str, str]:
