@@ -30,7 +30,7 @@ from gloam.runtime.localization.features import (
     OwnFeatures,
     SiftFeatures,
 )
-from gloam.runtime.localization.map_folder import EmbedderRecord, write_map
+from gloam.runtime.localization.map_folder import EmbedderRecord, expect_room, write_map
 from gloam.runtime.localization.matching import MutualMatcher
 from gloam.runtime.localization.pose import mini_map, standard_deviations, why_not
 from gloam.runtime.models.matcher import FeatureMatcher, Matcher
@@ -121,6 +121,8 @@ class LocalizeRequest:
             raise UsageError("bdi and csi weigh by descriptors: give --global-features or --stores instead of --pairs")
         if self.save_map is not None and (self.stores is None or "2b" not in self.methods):
             raise UsageError("--save-map saves the map of method 2b, and retrieves by --stores")
+        if self.save_map is not None and self.save_map.resolve() == self.output.resolve():
+            raise UsageError(f"{self.save_map}: is the output folder; give the map a folder of its own")
         if self.match_pictures and not {"2a", "2b"} & set(self.methods):
             raise UsageError("--match-pictures draws the matches of methods 2a and 2b")
         if self.match_pictures != "all" and self.match_pictures < 0:
@@ -198,6 +200,8 @@ def localize(request: LocalizeRequest) -> Localization:
     features = _features(request, mapping, query)
     if request.save_map is not None and not isinstance(features, SiftFeatures | ModelFeatures):
         raise UsageError("--save-map needs --features sift or an exported model; a new image has no stored features")
+    if request.save_map is not None:
+        expect_room(request.save_map)  # said before the work
     rule = _rule(request, features)
     query_matches = request.query_matches or ("raw" if isinstance(features, ModelFeatures) else "verified")
     map_pairs = None

@@ -200,7 +200,7 @@ def _called(image: str | Path | bytes | Pixels) -> str:
 def _embedder(world: LocalizationMap, given: str | Path | Embedder, placement: Placement | None) -> Embedder:
     wanted = world.card.embedder
     loaded = given if isinstance(given, Embedder) else Embedder.load(given, placement)
-    another = _another(world, "embedder", (loaded.card.name, loaded.space), ("another", wanted.space))
+    another = _another(world, "embedder", (loaded.card.name, loaded.space), ("an embedder", wanted.space))
     try:
         own = loaded.reading_as(wanted.options)
     except ModelError as error:
@@ -250,7 +250,8 @@ def _rule(world: LocalizationMap, given: str | Path | Matcher | None, placement:
 
 
 def _another(world: LocalizationMap, what: str, found: tuple[str, str], wanted: tuple[str, str]) -> IncompatibleError:
+    """Names and spaces of both."""
     return IncompatibleError(
-        f"{world.folder}: {what} {found[0]} (space {found[1][:12]}) is not the map's, which is {wanted[0]} (space "
-        f"{wanted[1][:12]}); give the model that the map was made with"
+        f"{world.folder}: {what} {found[0]} of space {found[1][:12]} is not the map's, {wanted[0]} of space "
+        f"{wanted[1][:12]}; give the model that the map was made with"
     )

@@ -222,7 +222,8 @@ def write_map(
         StoreError: the folder holds something else, or cannot be written.
     """
     own = _own_settings(matcher)
-    _clear(folder)
+    for name in sorted(expect_room(folder), key=lambda name: name != CARD):  # first what makes it a map
+        remove(folder / name)
     scene, images = matcher.mapping, []
     cameras: dict[Camera, int] = {}
     for name in scene.names:
@@ -305,18 +306,25 @@ def _own_settings(matcher: PairMatcher) -> dict[str, Any]:
     }
 
 
-def _clear(folder: Path) -> None:
-    """Make room for a map: what is there must be one, or what a killed run has left of one."""
+def expect_room(folder: Path) -> list[str]:
+    """Refuse a folder that holds something else than a map, or what a killed run has left of one.
+
+    Returns:
+        the files that are there.
+
+    Raises:
+        StoreError: it does, or is a file.
+    """
     clear_again(folder)
-    with contextlib.suppress(FileNotFoundError):
-        try:
-            found = [name for name in os.listdir(folder) if not name.startswith(TEMPORARY_PREFIX)]
-        except NotADirectoryError as error:
-            raise StoreError(f"{folder}: is a file; choose a folder for the map") from error
-        if any(Path(name).suffix != ".npy" and name != CARD for name in found):
-            raise StoreError(f"{folder}: is not empty and holds no map; choose another folder")
-        for name in sorted(found, key=lambda name: name != CARD):  # first what makes it a map
-            remove(folder / name)
+    try:
+        found = [name for name in os.listdir(folder) if not name.startswith(TEMPORARY_PREFIX)]
+    except FileNotFoundError:
+        return []
+    except NotADirectoryError as error:
+        raise StoreError(f"{folder}: is a file; choose a folder for the map") from error
+    if any(Path(name).suffix != ".npy" and name != CARD for name in found):
+        raise StoreError(f"{folder}: is not empty and holds no map; choose another folder")
+    return found
 
 
 def _path(folder: Path, name: str) -> Path:

@@ -280,18 +280,22 @@ def test_models_that_are_not_the_maps_are_refused_and_both_named(
         (
             {"embedder": SHIPPED["trained"]},
             IncompatibleError,
-            r"embedder \S+ \(space \w{12}\) is not the map's, which is",
+            r"embedder \S+ of space \w{12} is not the map's, an embedder of",
         ),
         ({"extractor": None}, UsageError, r"the map's features are by other; give that model as extractor"),
         (
             {"extractor": LocalExtractor(SiftModel("others"))},  # type: ignore[arg-type]  # as above
             IncompatibleError,
-            r"extractor other \(space \w{12}\) is not the map's, which is other \(space \w{12}\); give the model",
+            r"extractor other of space \w{12} is not the map's, other of space \w{12}; give the model",
         ),
         *(
             [
                 ({"matcher": None}, UsageError, r"the map matches by other; give that model as matcher"),
-                ({"matcher": nearest("others")}, IncompatibleError, r"matcher other \(space \w{12}\) is not the map's"),
+                (
+                    {"matcher": nearest("others")},
+                    IncompatibleError,
+                    r"matcher other of space \w{12} is not the map's, other of",
+                ),
             ]
             if learned
             else [
@@ -365,6 +369,7 @@ def test_a_query_that_is_in_the_map_is_not_its_own_neighbour(place: Place, local
         ({"methods": ("2a", "top1")}, "the map of method 2b"),
         ({"save_map": Path("m/inside")}, "lies inside m"),
         ({"save_map": Path("q")}, "lies inside q"),
+        ({"save_map": Path("x/../o")}, "is the output folder; give the map a folder of its own"),
     ],
 )
 def test_maps_that_cannot_be_saved_are_refused_first(given: dict[str, Any], message: str) -> None:
@@ -397,6 +402,9 @@ def test_a_map_of_stored_features_cannot_be_saved(place: Place, tmp_path: Path) 
     with pytest.raises(UsageError, match=r"^--save-map needs --features sift or an exported model"):
         localize(request)
     assert not (tmp_path / "map").exists()
+    with pytest.raises(StoreError, match="is not empty and holds no map"):
+        localize(dataclasses.replace(request, features="sift", save_map=place.folder))
+    assert not (tmp_path / "out").exists()  # before any work
 
 
 def test_what_the_documentation_shows_runs(
