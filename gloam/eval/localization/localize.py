@@ -18,7 +18,7 @@ from gloam.data.scene import Pose, Scene
 from gloam.errors import DataError, IncompatibleError, UsageError
 from gloam.eval.localization.benchmark import Descriptors, LocalizationResult, retrieve, run_localization
 from gloam.eval.localization.ltvl import Style, write_ltvl
-from gloam.eval.localization.match_pictures import write_match_pictures
+from gloam.eval.localization.match_pictures import draw_result
 from gloam.files import plain_cell, write_json, write_text
 from gloam.model_card import Photometric
 from gloam.runtime.backends.placement import Placement
@@ -32,7 +32,7 @@ from gloam.runtime.localization.features import (
 )
 from gloam.runtime.localization.map_folder import EmbedderRecord, expect_room, write_map
 from gloam.runtime.localization.matching import MutualMatcher
-from gloam.runtime.localization.pose import mini_map, standard_deviations, why_not
+from gloam.runtime.localization.pose import standard_deviations, why_not
 from gloam.runtime.models.matcher import FeatureMatcher, Matcher
 
 SIFT_RATIO = 0.85  # Lowe's test
@@ -246,7 +246,11 @@ def localize(request: LocalizeRequest) -> Localization:
         _write_queries(folder / "queries.csv", method, result, poses, retrieved, request.min_inliers)
         localized = len(poses)
         if request.match_pictures and method in ("2a", "2b"):
-            _draw_matches(folder / "matches", method, request, result, poses, retrieved)
+            count = None if request.match_pictures == "all" else request.match_pictures
+            limit = request.min_inliers
+            draw_result(
+                folder / "matches", method, result, poses, retrieved, limit, count=count, workers=request.workers
+            )
         summary["methods"][method] = {"queries": len(query.records), "localized": localized, "folder": str(folder)}
     if "2b" in methods:
         summary["map"] = {"points": result.map_points, "reprojection_error_px": result.map_error}
@@ -255,36 +259,6 @@ def localize(request: LocalizeRequest) -> Localization:
         _save_map(request.save_map, request, result, descriptors)
     write_json(request.output / "summary.json", summary)
     return Localization(request.output, result, summary)
-
-
-def _draw_matches(
-    folder: Path,
-    method: str,
-    request: LocalizeRequest,
-    result: LocalizationResult,
-    poses: Mapping[str, Pose],
-    retrieved: Mapping[str, Sequence[str]],
-) -> None:
-    matcher, world = result.matcher, result.world
-    assert matcher is not None  # of every run
-    correspondences = result.correspondences[method]
-    remarks = {
-        name: f"localized: {result.inliers[method][name]} of all {count} correspondences agree"
-        if name in poses
-        else why_not(count, retrieved[name], request.min_inliers)
-        for name, count in correspondences.items()
-    }
-    write_match_pictures(
-        folder,
-        matcher,
-        retrieved,
-        poses,
-        (lambda name: world) if method == "2b" else (lambda name: mini_map(matcher, retrieved[name])),
-        AbsolutePoseOptions().max_error,
-        count=None if request.match_pictures == "all" else request.match_pictures,
-        remarks=remarks,
-        workers=request.workers,
-    )
 
 
 def _save_map(

@@ -14,10 +14,12 @@ import numpy.typing as npt
 from gloam.data.images import decode_image
 from gloam.data.scene import Pose
 from gloam.errors import ImageError
+from gloam.eval.localization.benchmark import LocalizationResult
 from gloam.files import inside, write_bytes
 from gloam.runtime.bulk.pictures import encode
-from gloam.runtime.localization.colmap import Triangulation, project
+from gloam.runtime.localization.colmap import AbsolutePoseOptions, Triangulation, project
 from gloam.runtime.localization.mapping import Matches, PairMatcher
+from gloam.runtime.localization.pose import mini_map, why_not
 from gloam.runtime.output_folder import remove
 
 SIDE = 800  # longer side of either image in a picture, pixels; larger ones are reduced
@@ -136,6 +138,49 @@ def _caption(canvas: Picture, text: str, corner: tuple[int, int], width: int) ->
     cuts = (whole, *(f"...{whole[cut:]}" for cut in range(4, len(whole))))
     shown = next((cut for cut in cuts if cv2.getTextSize(cut, *FONT, 1)[0][0] <= width - 8), "")
     cv2.putText(canvas, shown, (corner[0] + 4, corner[1] + LINE - 6), *FONT, (0, 0, 0), 1, cv2.LINE_AA)
+
+
+def draw_result(
+    folder: Path,
+    method: str,
+    result: LocalizationResult,
+    poses: Mapping[str, Pose],
+    retrieved: Mapping[str, Sequence[str]],
+    min_inliers: int,
+    *,
+    count: int | None = None,
+    workers: int | None = None,
+) -> list[Path]:
+    """:func:`write_match_pictures` of what was found by 2a or 2b.
+
+    Args:
+        folder: of the pictures.
+        method: ``2a`` or ``2b``.
+        result: of the run.
+        poses: of the localized queries.
+        retrieved: map images of every query, best first.
+        min_inliers: that a pose needed.
+        count, workers: see :func:`write_match_pictures`.
+    """
+    matcher, world = result.matcher, result.world
+    assert matcher is not None  # of every run
+    remarks = {
+        name: f"localized: {result.inliers[method][name]} of all {found} correspondences agree"
+        if name in poses
+        else why_not(found, retrieved[name], min_inliers)
+        for name, found in result.correspondences[method].items()
+    }
+    return write_match_pictures(
+        folder,
+        matcher,
+        retrieved,
+        poses,
+        (lambda name: world) if method == "2b" else (lambda name: mini_map(matcher, retrieved[name])),
+        AbsolutePoseOptions().max_error,
+        count=count,
+        remarks=remarks,
+        workers=workers,
+    )
 
 
 def write_match_pictures(
