@@ -41,7 +41,7 @@ def standard_deviations(covariance: npt.NDArray[np.float64]) -> tuple[float, flo
     Returns:
         of the camera's centre, metres, and of the rotation, degrees: roots of the sums over the three axes.
     """
-    rotation, position = (float(np.sqrt(np.trace(covariance[part, part]))) for part in (slice(3), slice(3, 6)))
+    rotation, position = (float(np.sqrt(np.trace(covariance[part, part]))) for part in (slice(3), slice(3, None)))
     return position, float(np.degrees(rotation))
 
 

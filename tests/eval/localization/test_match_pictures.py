@@ -182,6 +182,11 @@ def test_pictures_of_queries_are_evenly_chosen_and_earlier_ones_go(tmp_path: Pat
     picture = decode_image(written[0])
     assert picture.shape[1] == 2 * CAMERA.width + GAP
     assert (picture == INLIER).all(axis=2).any()
+    drawn = {}
+    for remarks in (None, {}, {names[0]: "this one"}, {names[4]: "that one"}):
+        write_match_pictures(tmp_path / "out", given, **{**asked, "remarks": remarks}, count=1)
+        drawn[str(remarks)] = written[0].read_bytes()
+    assert len(set(drawn.values())) == 2  # with the remark of this query, and without
     write_match_pictures(tmp_path / "out", given, **{**asked, "poses": {}}, count=1)
     assert not (decode_image(written[0]) == INLIER).all(axis=2).any()
 

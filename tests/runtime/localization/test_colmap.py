@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import subprocess
 import sys
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +18,7 @@ from gloam.runtime.localization.colmap import (
     AbsolutePoseOptions,
     View,
     absolute_pose,
+    expect_camera,
     pose_covariance,
     solver_version,
     triangulate,
@@ -303,9 +306,34 @@ def test_a_covariance_knows_no_origin_and_any_unit(camera: Camera) -> None:
     assert np.trace(pose_covariance(twice, world, truth, camera)) > 2 * np.trace(plain)
 
 
+@pytest.mark.parametrize(
+    ("changed", "fine"),
+    [
+        ({}, True),
+        ({"width": 0}, False),
+        ({"height": 0}, False),
+        ({"width": -640}, False),
+        ({"params": (0.0, 0.0, 320.0, 240.0)}, False),
+        ({"params": (500.0, float("inf"), 320.0, 240.0)}, False),
+        ({"params": (500.0, 510.0, float("nan"), 240.0)}, False),
+        ({"params": (500.0, 510.0, -3.0, 0.0)}, True),  # a cut of an image
+    ],
+)
+def test_intrinsics_are_positive_and_finite(changed: dict[str, Any], fine: bool) -> None:
+    camera = dataclasses.replace(PLAIN, **changed)
+    if fine:
+        expect_camera(camera)
+    else:
+        with pytest.raises(DataError, match=r"^camera PINHOLE .*: sizes and focal lengths must be finite and above 0$"):
+            expect_camera(camera)
+
+
+@pytest.mark.filterwarnings("error")
 def test_what_does_not_fix_a_pose_has_no_covariance(world: np.ndarray) -> None:
     truth = poses(1)[0]
-    for places in (world[:3], np.repeat(world[:1], 20, axis=0), np.linspace(world[0], world[1], 20)):
+    # Straight ahead of the camera, whose turn about that line moves nothing.
+    ahead = (np.outer(np.linspace(2, 9, 20), [0, 0, 1]) - np.array(truth.translation)) @ truth.rotation
+    for places in (world[:3], np.repeat(world[:1], 20, axis=0), np.linspace(world[0], world[1], 20), ahead):
         assert pose_covariance(project(PLAIN, truth, places), places, truth, PLAIN) is None
     behind = world * np.array([1, 1, -1])
     assert pose_covariance(project(PLAIN, truth, behind), behind, truth, PLAIN) is None

@@ -97,6 +97,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
         max_keypoints=400,
         pixel_shift=0.5,
         workers=1,
+        seed=3,
         save_map=folder / "map",
     )
     found = localize(request)
@@ -211,7 +212,7 @@ class SiftModel(BrightModel):
 def nearest(weights: str = "nearest") -> Matcher:
     takes = FeatureRule("other", 128)
     session = NearestModel("other", takes=takes, inputs=matcher_inputs(takes), provenance={"weights_sha256": weights})
-    return Matcher(session)  # type: ignore[arg-type]  # as much of a session as is needed
+    return Matcher(session, min_score=0.25)  # type: ignore[arg-type]  # as much of a session as is needed
 
 
 @pytest.fixture(scope="module", params=["matcher", "mutual"])
@@ -252,11 +253,12 @@ def test_models_find_the_same_poses_too(
         folder,
         embedder=place.folder / "tiny.onnx",
         extractor=LocalExtractor(SiftModel()),  # type: ignore[arg-type]  # as above
-        matcher=rule if isinstance(rule, Matcher) else None,
+        matcher=Matcher(rule.session) if isinstance(rule, Matcher) else None,  # the map knows the least score
         placement=ONE,
     )
     assert isinstance(localizer.source, ModelFeatures)
     assert (localizer.source.extractor.strongest, localizer.source.pixel_origin) == (200, 0.5)
+    assert localizer.rule.key == rule.key
     retrieved = dict(zip(place.query.names, (each.retrieved for each in plain(place)), strict=True))
     monkeypatch.setattr("gloam.runtime.localization.localizer.nearest_images", lambda *given: retrieved[given[-1]])
     posed = 0
@@ -353,6 +355,49 @@ def test_images_that_are_none_are_refused(place: Place, localizer: Localizer, tm
     ):
         with pytest.raises(ImageError, match=message):
             localizer(image, camera)
+
+
+class Looking:
+    """An embedder that notes what it is shown."""
+
+    translator = None
+
+    def __init__(self, like: Embedder, rule: InputRule, answer: float = 1.0) -> None:
+        self.session, self.input_rule, self.answer = like.session, rule, answer
+        self.seen: list[npt.NDArray[np.uint8]] = []
+
+    def __call__(self, images: list[npt.NDArray[np.uint8]]) -> npt.NDArray[np.float32]:
+        self.seen += images
+        return np.full((len(images), 128), self.answer, np.float32)
+
+
+@pytest.mark.parametrize("rule", [InputRule.of(48), InputRule.of(None, (50, 36))], ids=["side", "stretched"])
+def test_files_are_decoded_as_those_of_the_map_were(
+    place: Place, localizer: Localizer, rule: InputRule, tmp_path: Path
+) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (144, 192, 3), np.uint8)
+    Image.fromarray(pixels).resize((1536, 1152)).resize((192, 144)).save(tmp_path / "a.jpg", quality=90)
+    shown = []
+    for fast in (False, True):
+        record = dataclasses.replace(localizer.world.card.embedder, options={"fast_decode": fast, "dtype": "float32"})
+        world = dataclasses.replace(localizer.world, card=dataclasses.replace(localizer.world.card, embedder=record))
+        looking = Looking(localizer.embedder, rule)
+        Localizer(world, looking, localizer.source, localizer.rule)(  # type: ignore[arg-type]  # enough of one
+            tmp_path / "a.jpg", place.query.camera("a/0.jpg")
+        )
+        expected = decode_image(tmp_path / "a.jpg", max_side=rule.max_side, stretch=rule.stretch, fast=fast)
+        np.testing.assert_array_equal(looking.seen[0], expected)
+        shown.append(expected)
+    assert (shown[0] != shown[1]).any()  # or the test could not tell
+
+
+def test_a_descriptor_that_is_not_finite_is_said(place: Place, localizer: Localizer) -> None:
+    looking = Looking(localizer.embedder, InputRule.of(64), float("nan"))
+    broken = Localizer(localizer.world, looking, localizer.source, localizer.rule)  # type: ignore[arg-type]  # as above
+    with pytest.raises(
+        ImageError, match="gives no finite descriptor of the image; `gloam check` says more of the model"
+    ):
+        broken(place.query.image_path("a/0.jpg"), place.query.camera("a/0.jpg"))
 
 
 def test_a_query_that_is_in_the_map_is_not_its_own_neighbour(place: Place, localizer: Localizer) -> None:

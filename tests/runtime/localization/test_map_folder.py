@@ -11,19 +11,24 @@ import pytest
 
 from gloam.errors import GloamError, StoreError, UsageError
 from gloam.files import sealed_json, sha256_file
+from gloam.model_card import FeatureRule, Photometric
 from gloam.runtime.localization.colmap import AbsolutePoseOptions, Triangulation
-from gloam.runtime.localization.features import SiftFeatures
+from gloam.runtime.localization.features import ModelFeatures, SiftFeatures
 from gloam.runtime.localization.map_folder import (
     EmbedderRecord,
+    ExtractorRecord,
     LocalizationMap,
+    MatcherRecord,
     nearest_images,
     read_map,
     write_map,
 )
 from gloam.runtime.localization.mapping import PairMatcher
 from gloam.runtime.localization.matching import MutualMatcher
-from gloam.runtime.models.local_features import OrientedFeatures
+from gloam.runtime.models.local_features import LocalExtractor, LocalFeatures, OrientedFeatures
+from gloam.runtime.models.matcher import Matcher
 from tests.damage import flip, named_or_harmless
+from tests.runtime.localization.bright_points import BrightModel, NearestModel
 from tests.runtime.localization.exact_world import CAMERA, MAP, POSES, Projected, scenes
 
 RECORD = EmbedderRecord("s" * 64, "f" * 64, {"dtype": "float16", "max_side": 64})
@@ -99,11 +104,50 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
     matcher, world = made(tmp_path)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "letter.txt").write_text("dear")
+    (tmp_path / "mine" / "points.npy").write_bytes(b"of a map, or of mine")
     with pytest.raises(StoreError, match=r"mine: is not empty and holds no map; choose another folder"):
         write_map(tmp_path / "mine", matcher, world, RETRIEVAL, RECORD, 3, OPTIONS)
     with pytest.raises(StoreError, match=r"letter\.txt: is a file; choose a folder"):
         write_map(tmp_path / "mine" / "letter.txt", matcher, world, RETRIEVAL, RECORD, 3, OPTIONS)
     assert (tmp_path / "mine" / "letter.txt").read_text() == "dear"
+
+
+class MadeByModel(ModelFeatures):
+    """A model's features of images that are not there."""
+
+    def features(self, scene: Any, name: str) -> LocalFeatures:
+        made = Made().features(scene, name)
+        return LocalFeatures(made.keypoints, made.scores, made.descriptors[:, :8], made.size, name="bright", origin=0.5)
+
+    def key(self, scene: Any, name: str) -> str:
+        return name
+
+
+@pytest.mark.parametrize("learned", [False, True])
+def test_models_are_recorded(tmp_path: Path, learned: bool) -> None:
+    model, network = BrightModel(), NearestModel()
+    source = MadeByModel(LocalExtractor(model, 7, Photometric("clahe")), 0.5)  # type: ignore[arg-type]  # enough of one
+    rule = Matcher(network, min_score=0.25) if learned else MutualMatcher()  # type: ignore[arg-type]  # as above
+    matcher = PairMatcher(source, *scenes(tmp_path), rule=rule, verify_queries=False)
+    observed = {name: np.full(len(matcher.features(name)), -1) for name in MAP}
+    write_map(
+        tmp_path / "map",
+        matcher,
+        Triangulation(np.zeros((0, 3)), observed, float("nan")),
+        RETRIEVAL,
+        RECORD,
+        3,
+        OPTIONS,
+    )
+    found = read_map(tmp_path / "map")
+    card = found.card
+    assert (card.sift, card.features, card.ratio) == (None, FeatureRule("bright", 8, origin=0.5), None)
+    own = "bright", model.card.with_photometric(Photometric("clahe")).space(), "f"
+    assert card.extractor == ExtractorRecord(*own, 7, Photometric("clahe"), 0.5)
+    expected = MatcherRecord("bright", network.card.space(), "m", 0.25)
+    assert card.matcher == (expected if learned else None)
+    assert (card.verify_queries, card.reprojection_error, found.arrays["points"].shape) == (False, None, (0, 3))
+    assert type(found.features("a.png")) is LocalFeatures
 
 
 def test_features_that_no_new_image_has_are_refused(tmp_path: Path) -> None:
