@@ -33,9 +33,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--features",
         default="sift",
-        metavar="sift|MODEL|FOLDER|TYPE",
-        help="'sift', an exported model of local features, a folder of kapture local features, or the type of those "
-        "that both datasets hold",
+        metavar="sift|MODEL|H5|FOLDER|TYPE",
+        help="'sift', an exported model of local features, hloc's .h5 file of queries and map, a folder of kapture "
+        "local features, or the type of those that both datasets hold",
     )
     parser.add_argument(
         "--matcher",
@@ -49,8 +49,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--pixel-origin",
         type=float,
         choices=(0.0, 0.5),
-        help="models: where the intrinsics have the centre of the first pixel, 0 (kapture, OpenCV) or 0.5 (COLMAP); by "
-        "default told from principal points in the middle of an image, else 0",
+        help="models, hloc's file: where the intrinsics have the centre of the first pixel, 0 (kapture, OpenCV) or 0.5 "
+        "(COLMAP); by default told from principal points in the middle of an image, else 0",
     )
     parser.add_argument(
         "--photometric", choices=("none", "clahe"), help="SIFT and models: of the light, instead of the model's own"

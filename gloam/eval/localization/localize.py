@@ -11,11 +11,12 @@ from typing import Any, Literal
 
 import numpy as np
 
-from gloam.data.kapture_io import read_global_features, read_local_features, read_scene, write_scene
+from gloam.data.hloc_io import SUFFIXES as HDF5
+from gloam.data.kapture_io import read_global_features, read_scene, write_scene
 from gloam.data.kapture_text import transform_problem
 from gloam.data.pairs import read_pairs
 from gloam.data.scene import Pose, Scene
-from gloam.errors import DataError, IncompatibleError, UsageError
+from gloam.errors import DataError, UsageError
 from gloam.eval.localization.benchmark import Descriptors, LocalizationResult, retrieve, run_localization
 from gloam.eval.localization.ltvl import Style, write_ltvl
 from gloam.files import plain_cell, write_json, write_text
@@ -23,19 +24,15 @@ from gloam.model_card import Photometric
 from gloam.runtime.backends.placement import Placement
 from gloam.runtime.backends.tensorrt.engine_card import is_engine
 from gloam.runtime.localization.colmap import AbsolutePoseOptions
-from gloam.runtime.localization.features import (
-    KaptureFeatures,
-    ModelFeatures,
-    OwnFeatures,
-    SiftFeatures,
-)
+from gloam.runtime.localization.features import ModelFeatures, SiftFeatures
 from gloam.runtime.localization.matching import MutualMatcher
+from gloam.runtime.localization.stored_features import StoredFeatures, expect_matched_by, named_for, open_stored
 from gloam.runtime.models.matcher import FeatureMatcher, Matcher
 
 SIFT_RATIO = 0.85  # Lowe's test
 MIN_INLIERS = AbsolutePoseOptions().min_inliers
 
-Features = SiftFeatures | ModelFeatures | KaptureFeatures | OwnFeatures
+Features = SiftFeatures | ModelFeatures | StoredFeatures
 
 
 @dataclass(frozen=True)
@@ -51,12 +48,12 @@ class LocalizeRequest:
         stores: descriptor stores of queries and map. One of these three is given.
         top_k: map images per query.
         methods: ``top1``, ``ewb``, ``bdi``, ``csi``, ``2a``, ``2b``.
-        features: ``sift``, an exported model of local features, a folder of kapture local features, or the type of
-            those that both datasets hold.
+        features: ``sift``, an exported model of local features, hloc's ``.h5`` file, a folder of kapture local
+            features, or the type of those that both datasets hold.
         matcher: ``mutual`` nearest neighbours, with Lowe's test for SIFT alone; or an exported matcher of the features.
         max_keypoints: SIFT and models: strongest kept per image.
         pixel_shift: SIFT: added to keypoints, pixels; 0.5 where intrinsics follow COLMAP.
-        pixel_origin: models: where the intrinsics have the centre of the first pixel, 0 or 0.5; None as
+        pixel_origin: models and hloc's file: where the intrinsics have the centre of the first pixel, 0 or 0.5; None as
             :func:`gloam.runtime.localization.features.pixel_origin` tells, and 0, kapture's, where it cannot.
         photometric: SIFT and models: normalisation of the light, instead of the model's own.
         min_inliers: correspondences that agree with a pose, at least. It is no confidence: matches of learned features
@@ -177,8 +174,7 @@ def localize(request: LocalizeRequest) -> Localization:
     mapping = read_scene(request.mapping, need_poses=True, need_cameras=True)
     query = read_scene(request.query, need_cameras=True)
     retrieved, descriptors = _retrieved(request, query, mapping)
-    features = _features(request, mapping, query)
-    rule = _rule(request, features)
+    features, rule = _matched(request, _features(request, mapping, query))
     query_matches = request.query_matches or ("raw" if isinstance(features, ModelFeatures) else "verified")
     map_pairs = None
     if request.map_pairs is not None:
@@ -265,7 +261,8 @@ def _features(request: LocalizeRequest, mapping: Scene, query: Scene) -> Feature
     if request.features == "sift":
         plain = SiftFeatures(request.max_keypoints, pixel_shift=request.pixel_shift)
         return plain if light is None else replace(plain, photometric=light)
-    if named.is_file() or is_engine(named) or named.suffix == ".onnx":
+    stored = named.suffix in HDF5
+    if not stored and (named.is_file() or is_engine(named) or named.suffix == ".onnx"):
         return ModelFeatures.load(
             named,
             [*mapping.cameras.values(), *query.cameras.values()],
@@ -276,28 +273,16 @@ def _features(request: LocalizeRequest, mapping: Scene, query: Scene) -> Feature
         )
     if light is not None:
         raise UsageError("--photometric is for SIFT and models; stored features are as they are")
-    if named.is_dir():
-        return KaptureFeatures(read_local_features(named))
-    return OwnFeatures(
-        {
-            root: read_local_features(root, keypoints_type=request.features)
-            for root in dict.fromkeys((mapping.root, query.root))
-        }
-    )
+    return open_stored(request.features, (mapping, query), request.pixel_origin)
 
 
-def _rule(request: LocalizeRequest, features: Features) -> FeatureMatcher:
+def _matched(request: LocalizeRequest, features: Features) -> tuple[Features, FeatureMatcher]:
     """By what features are matched; one that is not theirs is refused before any image is read."""
     if request.matcher == "mutual":
-        return MutualMatcher(SIFT_RATIO if isinstance(features, SiftFeatures) else None)
+        return features, MutualMatcher(SIFT_RATIO if isinstance(features, SiftFeatures) else None)
     matcher = Matcher.load(request.matcher, request.placement)
-    gives, takes = features.gives, matcher.takes
-    if (gives.name, gives.dimension) != (takes.name, takes.dimension):
-        raise IncompatibleError(
-            f"{request.matcher}: is for {takes.name} features of {takes.dimension} values, but {request.features} has "
-            f"{gives.name} features of {gives.dimension}; give a matcher of those, or 'mutual'"
-        )
-    return matcher
+    expect_matched_by(matcher, features.gives, (request.matcher, request.features))
+    return named_for(matcher, features), matcher
 
 
 def _retrieved(
