@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from gloam.cli.shared.backend_options import add_backend, placement
+from gloam.cli.shared.memory_option import add_memory
 from gloam.cli.shared.report import Report
 from gloam.cli.shared.request import filled
 from gloam.cli.shared.store_options import add_trust
@@ -70,6 +71,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--map-pairs", type=Path, help="pairs of map images for 2b (default: neighbours by known pose)")
     parser.add_argument("--workers", type=int, help="threads (default: all cores); changes no result")
+    add_memory(parser)
     parser.add_argument("--seed", type=seed, default=0, help="of every random choice")
     parser.add_argument(
         "--ltvl-style", choices=("aachen", "robotcar", "full"), default="full", help="names in ltvl.txt"

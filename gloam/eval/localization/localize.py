@@ -26,6 +26,7 @@ from gloam.runtime.backends.tensorrt.engine_card import is_engine
 from gloam.runtime.localization.colmap import AbsolutePoseOptions
 from gloam.runtime.localization.features import ModelFeatures, SiftFeatures
 from gloam.runtime.localization.matching import MutualMatcher
+from gloam.runtime.localization.pair_stage import MEMORY
 from gloam.runtime.localization.stored_features import StoredFeatures, expect_matched_by, named_for, open_stored
 from gloam.runtime.models.matcher import FeatureMatcher, Matcher
 
@@ -64,6 +65,7 @@ class LocalizeRequest:
         map_pairs: pairs of map images for 2b; neighbours by known pose where None.
         workers: threads; all cores where None. Changes no result.
         seed: of every random choice.
+        memory: bytes of features and matches that are held at once.
         ltvl_style: names in ``ltvl.txt``.
         trust: see :meth:`gloam.runtime.descriptors.store.DescriptorStore.open`.
 
@@ -91,6 +93,7 @@ class LocalizeRequest:
     map_pairs: Path | None = None
     workers: int | None = None
     seed: int = 0
+    memory: int = MEMORY
     ltvl_style: Style = "full"
     trust: bool = False
 
@@ -108,6 +111,8 @@ class LocalizeRequest:
             raise UsageError("bdi and csi weigh by descriptors: give --global-features or --stores instead of --pairs")
         if self.max_keypoints < 1:
             raise UsageError("--max-keypoints must be 1 or more")
+        if self.memory < 1:
+            raise UsageError("--memory must be 1 byte or more")
         if self.min_inliers < 4:
             raise UsageError("--min-inliers must be 4 or more; three points agree with some pose whatever they are")
         if self.pixel_shift and self.features != "sift":
@@ -193,6 +198,7 @@ def localize(request: LocalizeRequest) -> Localization:
         verify_queries=query_matches == "verified",
         options=AbsolutePoseOptions(min_inliers=request.min_inliers),
         seed=request.seed,
+        memory=request.memory,
     )
     camera_ids = {name: record.camera_id for name, record in query.records.items()}
     summary: dict[str, Any] = {
