@@ -79,7 +79,8 @@ class Hdf5File:
         try:
             yield
         except READING as error:
-            reason = (" ".join(str(error).split()) or type(error).__name__)[:160]
+            said = error.args[0] if isinstance(error, KeyError) and error.args else error  # a KeyError quotes it
+            reason = (" ".join(str(said).split()) or type(error).__name__)[:160]
             raise DataError(
                 f"{self.path}: {what or 'the HDF5 file'} cannot be read ({reason}); write it again"
             ) from error

@@ -84,7 +84,8 @@ class PairMatcher(PairStage):
         poses = [self.mapping.poses[name] for name in pair if name in self.mapping.poses]
         return poses if len(poses) == 2 else []
 
-    def _match_key(self, pair: tuple[str, str]) -> str:
+    def pair_key(self, pair: tuple[str, str]) -> str:
+        """See :class:`PairStage`."""
         return sha256_json(
             [
                 [*(self.key(name) for name in pair), self.rule_key, self.seed, solver_version()],

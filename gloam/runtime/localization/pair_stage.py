@@ -65,7 +65,7 @@ class PairStage(ABC):
         """The dataset that an image belongs to; a DataError where there is none."""
 
     @abstractmethod
-    def _match_key(self, pair: Pair) -> str:
+    def pair_key(self, pair: Pair) -> str:
         """Hash of all that a pair's result depends on."""
 
     @abstractmethod
@@ -122,10 +122,11 @@ class PairStage(ABC):
         Args:
             pairs: of images; order and repeats do not matter.
             pool: of threads.
-            done: is told how many pairs are done more.
+            done: is told how many pairs are done more, and 0 while features are found.
         """
         wanted = sorted({(min(pair), max(pair)) for pair in pairs if pair[0] != pair[1]})
-        list(pool.map(self._find, sorted({name for pair in wanted for name in pair})))
+        for _ in pool.map(self._find, sorted({name for pair in wanted for name in pair})):
+            done(0)
         parts = [wanted[row : row + self._batch] for row in range(0, len(wanted), self._batch)]
         for part, _ in zip(parts, pool.map(self._match, parts), strict=True):
             done(len(part))
@@ -145,7 +146,7 @@ class PairStage(ABC):
 
     def _match(self, pairs: Sequence[Pair]) -> list[Arrays]:
         """What is kept of pairs, the names of each in order; those that are not are matched."""
-        paths = {pair: self._path(self.stage, self._match_key(pair)) for pair in pairs}
+        paths = {pair: self._path(self.stage, self.pair_key(pair)) for pair in pairs}
         results: dict[Pair, Arrays] = {}
         for pair, path in paths.items():
             known = self._held.get(pair) or _load(path, *self.kept)
