@@ -216,6 +216,7 @@ def match_pairs(request: MatchRequest, progress: bool = True) -> MatchSummary:
         ModelError: a matcher that cannot be read.
         UsageError: more keypoints than a matcher's fixed profile holds.
         StoreError: a file cannot be written.
+        MissingExtraError: pycolmap is not installed, where it is needed.
     """
     clock = time.perf_counter()
     wanted, stage = open_stage(request, workspace_of(request))
@@ -245,6 +246,8 @@ def open_stage(request: MatchRequest, cache: Path) -> tuple[list[Pair], MatchedP
     if not wanted:
         raise DataError(f"{request.pairs}: lists no pairs of two images")
     needs_cameras = request.verify or request.written == "colmap"
+    if needs_cameras:
+        solver_version()  # a missing solver is said before anything is matched
     scenes = [read_scene(folder, need_cameras=needs_cameras) for folder in request.datasets]
     source: StoredFeatures = open_stored(request.features, scenes, request.pixel_origin)
     if not scenes:  # of features that need none
