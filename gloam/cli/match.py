@@ -60,6 +60,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--workspace", type=Path, help="folder of what is kept of pairs (default: OUTPUT.workspace beside the output)"
     )
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="say what time, disk and memory it takes, by a few pairs",
+    )
     add_memory(parser)
     parser.add_argument("--workers", type=int, help="threads (default: all cores); changes no result")
     parser.add_argument("--seed", type=seed, default=0, help="of the verification")
@@ -68,7 +73,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> Report:
     """Match, and say how many."""
+    from gloam.runtime.localization.estimate import estimate_matching
     from gloam.runtime.localization.match_files import MatchRequest, match_pairs
 
-    done = match_pairs(filled(MatchRequest, arguments, placement=placement(arguments)))
+    request = filled(MatchRequest, arguments, placement=placement(arguments))
+    done = estimate_matching(request) if arguments.dry_run else match_pairs(request)
     return Report(done.to_dict(), str(done))

@@ -60,6 +60,25 @@ class PairStage(ABC):
             self._turn = Lock()
             self._batch = self.rule.batch_size * self.rule.backend.runs_at_once
 
+    @property
+    def batch(self) -> int:
+        """Pairs that are matched at once."""
+        return self._batch
+
+    @property
+    def bytes(self) -> int:
+        """Of all that is held."""
+        return self._held.bytes
+
+    @property
+    def known(self) -> set[str]:
+        """Images whose features have been asked for."""
+        return set(self._keys)
+
+    def holds(self, name: str) -> bool:
+        """Whether an image's features are in memory."""
+        return name in self._held
+
     @abstractmethod
     def scene_of(self, name: str) -> Scene:
         """The dataset that an image belongs to; a DataError where there is none."""
