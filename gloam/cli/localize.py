@@ -71,6 +71,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--map-pairs", type=Path, help="pairs of map images for 2b (default: neighbours by known pose)")
     parser.add_argument("--workers", type=int, help="threads (default: all cores); changes no result")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="say what time, disk and memory it takes, by a few images and pairs"
+    )
     add_memory(parser)
     parser.add_argument("--seed", type=seed, default=0, help="of every random choice")
     parser.add_argument(
@@ -81,8 +84,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> Report:
     """Read the datasets, localize, write a kapture dataset and an LTVL2020 file per method."""
-    from gloam.eval.localization.localize import LocalizeRequest, localize
+    from gloam.eval.localization.localize import LocalizeRequest, estimate, localize
 
     request = filled(LocalizeRequest, arguments, methods=arguments.method or ("2b",), placement=placement(arguments))
+    if arguments.dry_run:
+        expected = estimate(request)
+        return Report(expected.to_dict(), str(expected))
     found = localize(request)
     return Report(found.to_dict(), found.to_text())

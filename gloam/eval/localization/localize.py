@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,12 +19,14 @@ from gloam.data.pairs import read_pairs
 from gloam.data.scene import Pose, Scene
 from gloam.errors import DataError, UsageError
 from gloam.eval.localization.benchmark import Descriptors, LocalizationResult, retrieve, run_localization
+from gloam.eval.localization.estimate import estimate_localization
 from gloam.eval.localization.ltvl import Style, write_ltvl
 from gloam.files import plain_cell, write_json, write_text
 from gloam.model_card import Photometric
 from gloam.runtime.backends.placement import Placement
 from gloam.runtime.backends.tensorrt.engine_card import is_engine
 from gloam.runtime.localization.colmap import AbsolutePoseOptions
+from gloam.runtime.localization.estimate import Estimate
 from gloam.runtime.localization.features import ModelFeatures, SiftFeatures
 from gloam.runtime.localization.matching import MutualMatcher
 from gloam.runtime.localization.pair_stage import MEMORY
@@ -153,6 +156,58 @@ class Localization:
         return "\n".join(lines)
 
 
+@dataclass(frozen=True)
+class Work:
+    """What a request asks for, opened.
+
+    Attributes:
+        mapping, query: the two datasets.
+        retrieved: map images per query, best first.
+        descriptors: of both, where they are known.
+        features, rule: local features, and by what they are matched.
+        methods: each once.
+        map_pairs: as in :class:`LocalizeRequest`.
+        verify_queries: see :class:`gloam.runtime.localization.mapping.PairMatcher`.
+        options: of the absolute pose.
+    """
+
+    mapping: Scene
+    query: Scene
+    retrieved: Mapping[str, Sequence[str]]
+    descriptors: Descriptors | None
+    features: Features
+    rule: FeatureMatcher
+    methods: tuple[str, ...]
+    map_pairs: list[tuple[str, str]] | None
+    verify_queries: bool
+    options: AbsolutePoseOptions
+
+
+def estimate(request: LocalizeRequest) -> Estimate:
+    """What :func:`localize` will take; a few images, pairs and queries are timed, and nothing is written.
+
+    Raises:
+        as :func:`localize`.
+    """
+    since = time.perf_counter()
+    work = _opened(request)
+    return estimate_localization(
+        work.mapping,
+        work.query,
+        work.retrieved,
+        work.features,
+        work.methods,
+        map_pairs=work.map_pairs,
+        workers=request.workers,
+        rule=work.rule,
+        verify_queries=work.verify_queries,
+        options=work.options,
+        seed=request.seed,
+        memory=request.memory,
+        since=since,
+    )
+
+
 def localize(request: LocalizeRequest) -> Localization:
     """Localize the queries of a kapture dataset in a map; the same call carries on where an earlier one stopped.
 
@@ -175,28 +230,21 @@ def localize(request: LocalizeRequest) -> Localization:
         UsageError: methods and sources that do not go together.
         MissingExtraError: pycolmap is not installed.
     """
-    methods = tuple(dict.fromkeys(request.methods))
-    mapping = read_scene(request.mapping, need_poses=True, need_cameras=True)
-    query = read_scene(request.query, need_cameras=True)
-    retrieved, descriptors = _retrieved(request, query, mapping)
-    features, rule = _matched(request, _features(request, mapping, query))
-    query_matches = request.query_matches or ("raw" if isinstance(features, ModelFeatures) else "verified")
-    map_pairs = None
-    if request.map_pairs is not None:
-        map_pairs = [(pair.query, pair.mapping) for pair in read_pairs(request.map_pairs)]
+    work = _opened(request)
+    methods, query, features, rule = work.methods, work.query, work.features, work.rule
     result = run_localization(
-        mapping,
+        work.mapping,
         query,
-        retrieved,
+        work.retrieved,
         features,
         methods,
-        map_pairs=map_pairs,
-        descriptors=descriptors,
+        map_pairs=work.map_pairs,
+        descriptors=work.descriptors,
         workspace=request.output / "workspace",
         workers=request.workers,
         rule=rule,
-        verify_queries=query_matches == "verified",
-        options=AbsolutePoseOptions(min_inliers=request.min_inliers),
+        verify_queries=work.verify_queries,
+        options=work.options,
         seed=request.seed,
         memory=request.memory,
     )
@@ -206,7 +254,7 @@ def localize(request: LocalizeRequest) -> Localization:
         "top_k": request.top_k,
         "features": str(features.gives),
         "matcher": rule.key if isinstance(rule, MutualMatcher) else f"{request.matcher}, {rule.key}",
-        "query_matches": query_matches,
+        "query_matches": "verified" if work.verify_queries else "raw",
         "min_inliers": request.min_inliers,
         "seconds": result.seconds,
         "methods": {},
@@ -221,13 +269,36 @@ def localize(request: LocalizeRequest) -> Localization:
         folder = request.output / method
         write_scene(Scene(folder, query.cameras, query.records, poses))
         write_ltvl(folder / "ltvl.txt", poses, camera_ids, request.ltvl_style)
-        _write_queries(folder / "queries.csv", method, result, poses, retrieved, request.min_inliers)
+        _write_queries(folder / "queries.csv", method, result, poses, work.retrieved, request.min_inliers)
         localized = len(poses)
         summary["methods"][method] = {"queries": len(query.records), "localized": localized, "folder": str(folder)}
     if "2b" in methods:
         summary["map"] = {"points": result.map_points, "reprojection_error_px": result.map_error}
     write_json(request.output / "summary.json", summary)
     return Localization(request.output, result, summary)
+
+
+def _opened(request: LocalizeRequest) -> Work:
+    mapping = read_scene(request.mapping, need_poses=True, need_cameras=True)
+    query = read_scene(request.query, need_cameras=True)
+    retrieved, descriptors = _retrieved(request, query, mapping)
+    features, rule = _matched(request, _features(request, mapping, query))
+    query_matches = request.query_matches or ("raw" if isinstance(features, ModelFeatures) else "verified")
+    map_pairs = None
+    if request.map_pairs is not None:
+        map_pairs = [(pair.query, pair.mapping) for pair in read_pairs(request.map_pairs)]
+    return Work(
+        mapping,
+        query,
+        retrieved,
+        descriptors,
+        features,
+        rule,
+        tuple(dict.fromkeys(request.methods)),
+        map_pairs,
+        query_matches == "verified",
+        AbsolutePoseOptions(min_inliers=request.min_inliers),
+    )
 
 
 def _write_queries(

@@ -14,6 +14,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
 from gloam.heartbeat import spelled
+from gloam.runtime.localization.colmap import write_match_database
 from gloam.runtime.localization.features import to_arrays
 from gloam.runtime.localization.lru import Lru
 from gloam.runtime.localization.match_files import MatchedPairs, MatchOutput, MatchRequest, open_stage
@@ -125,7 +126,10 @@ def _disk(
     if request.written == "colmap":
         points = [len(stage.features(name)) for name in {name for pair in done for name in pair}]
         own = 8 * rows * (2 if request.verify else 1) + 100
-        return round(total + own * len(wanted) + 8 * sum(points) / len(points) * len(images))
+        empty = folder / "empty.db"
+        write_match_database(empty, [], [], request.verify)
+        keypoints = 8 * sum(points) / len(points) * len(images)
+        return round(total + empty.stat().st_size + own * len(wanted) + keypoints)
     return round(total + place.stat().st_size / len(done) * len(wanted))
 
 

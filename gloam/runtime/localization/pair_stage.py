@@ -46,13 +46,14 @@ class PairStage(ABC):
     cache: Path | None
     rule: FeatureMatcher
     memory: int
+    _held: Lru[Any]
     stage = "matches"
     kept: tuple[str, ...] = ("matches",)
 
     def _begin(self) -> None:
         self._keys: dict[str, str] = {}
         self._cameras: dict[str, Camera] = {}
-        self._held: Lru[Any] = Lru(None if self.cache is None else self.memory)
+        self.forget()
         self._turn: AbstractContextManager[object] = nullcontext()
         self._batch = 1
         if isinstance(self.rule, Matcher):
@@ -69,6 +70,10 @@ class PairStage(ABC):
     def bytes(self) -> int:
         """Of all that is held."""
         return self._held.bytes
+
+    def forget(self) -> None:
+        """Hold nothing any more: what is asked for is read again."""
+        self._held = Lru(None if self.cache is None else self.memory)
 
     @property
     def known(self) -> set[str]:
@@ -144,13 +149,13 @@ class PairStage(ABC):
             done: is told how many pairs are done more, and 0 while features are found.
         """
         wanted = sorted({(min(pair), max(pair)) for pair in pairs if pair[0] != pair[1]})
-        for _ in pool.map(self._find, sorted({name for pair in wanted for name in pair})):
+        for _ in pool.map(self.find, sorted({name for pair in wanted for name in pair})):
             done(0)
         parts = [wanted[row : row + self._batch] for row in range(0, len(wanted), self._batch)]
         for part, _ in zip(parts, pool.map(self._match, parts), strict=True):
             done(len(part))
 
-    def _find(self, name: str) -> None:
+    def find(self, name: str) -> None:
         """Find an image's features, unless they lie on the disk, and what their matches are known by."""
         self._frame(name)
         self.key(name)
