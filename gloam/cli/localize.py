@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from gloam.cli.shared.backend_options import add_backend, placement
+from gloam.cli.shared.memory_option import add_memory
 from gloam.cli.shared.report import Report
 from gloam.cli.shared.request import filled
 from gloam.cli.shared.store_options import add_trust
@@ -33,9 +34,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--features",
         default="sift",
-        metavar="sift|MODEL|FOLDER|TYPE",
-        help="'sift', an exported model of local features, a folder of kapture local features, or the type of those "
-        "that both datasets hold",
+        metavar="sift|MODEL|H5|FOLDER|TYPE",
+        help="'sift', an exported model of local features, hloc's .h5 file of queries and map, a folder of kapture "
+        "local features, or the type of those that both datasets hold",
     )
     parser.add_argument(
         "--matcher",
@@ -49,8 +50,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--pixel-origin",
         type=float,
         choices=(0.0, 0.5),
-        help="models: where the intrinsics have the centre of the first pixel, 0 (kapture, OpenCV) or 0.5 (COLMAP); by "
-        "default told from principal points in the middle of an image, else 0",
+        help="models, hloc's file: where the intrinsics have the centre of the first pixel, 0 (kapture, OpenCV) or 0.5 "
+        "(COLMAP); by default told from principal points in the middle of an image, else 0",
     )
     parser.add_argument(
         "--photometric", choices=("none", "clahe"), help="SIFT and models: of the light, instead of the model's own"
@@ -84,6 +85,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "inliers and other matches, into matches/ of 2a and 2b",
     )
     parser.add_argument("--workers", type=int, help="threads (default: all cores); changes no result")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="say what time, disk and memory it takes, by a few images and pairs"
+    )
+    add_memory(parser)
     parser.add_argument("--seed", type=seed, default=0, help="of every random choice")
     parser.add_argument(
         "--ltvl-style", choices=("aachen", "robotcar", "full"), default="full", help="names in ltvl.txt"
@@ -93,8 +98,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> Report:
     """Read the datasets, localize, write a kapture dataset and an LTVL2020 file per method."""
-    from gloam.eval.localization.localize import LocalizeRequest, localize
+    from gloam.eval.localization.localize import LocalizeRequest, estimate, localize
 
     request = filled(LocalizeRequest, arguments, methods=arguments.method or ("2b",), placement=placement(arguments))
+    if arguments.dry_run:
+        expected = estimate(request)
+        return Report(expected.to_dict(), str(expected))
     found = localize(request)
     return Report(found.to_dict(), found.to_text())

@@ -28,6 +28,7 @@ from gloam.runtime.localization.features import FeatureSource
 from gloam.runtime.localization.map_folder import nearest_images
 from gloam.runtime.localization.mapping import PairMatcher, build_map, pairs_by_pose
 from gloam.runtime.localization.matching import MutualMatcher
+from gloam.runtime.localization.pair_stage import MEMORY
 from gloam.runtime.localization.pose import Localized, localize_locally, localize_on_map
 from gloam.runtime.models.matcher import FeatureMatcher
 
@@ -86,6 +87,7 @@ def run_localization(
     verify_queries: bool = True,
     options: AbsolutePoseOptions | None = None,
     seed: int = 0,
+    memory: int = MEMORY,
 ) -> LocalizationResult:
     """Localize queries by one or several methods.
 
@@ -104,6 +106,7 @@ def run_localization(
         verify_queries: see :class:`gloam.runtime.localization.mapping.PairMatcher`.
         options: of the absolute pose.
         seed: of every random choice.
+        memory: bytes of features and matches that are held at once, where there is a workspace to read them from again.
 
     Raises:
         UsageError: unknown method, or bdi/csi without descriptors.
@@ -121,7 +124,7 @@ def run_localization(
     if set(methods) - set(APPROXIMATIONS):
         solver_version()  # a missing solver is said before any feature is found
     folder = Path(workspace) if workspace is not None else None
-    matcher = PairMatcher(source, mapping, query, cache=folder, rule=rule, seed=seed, verify_queries=verify_queries)
+    matcher = PairMatcher(source, mapping, query, folder, rule, seed, verify_queries, memory)
     result = LocalizationResult(matcher=matcher)
     names = sorted(retrieved)
     with ThreadPoolExecutor(workers or len(os.sched_getaffinity(0)), thread_name_prefix="localize") as pool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,12 +12,14 @@ from typing import Any, Literal
 
 import numpy as np
 
-from gloam.data.kapture_io import read_global_features, read_local_features, read_scene, write_scene
+from gloam.data.hloc_io import SUFFIXES as HDF5
+from gloam.data.kapture_io import read_global_features, read_scene, write_scene
 from gloam.data.kapture_text import transform_problem
 from gloam.data.pairs import read_pairs
 from gloam.data.scene import Pose, Scene
-from gloam.errors import DataError, IncompatibleError, UsageError
+from gloam.errors import DataError, UsageError
 from gloam.eval.localization.benchmark import Descriptors, LocalizationResult, retrieve, run_localization
+from gloam.eval.localization.estimate import estimate_localization
 from gloam.eval.localization.ltvl import Style, write_ltvl
 from gloam.eval.localization.match_pictures import draw_result
 from gloam.files import plain_cell, write_json, write_text
@@ -24,21 +27,19 @@ from gloam.model_card import Photometric
 from gloam.runtime.backends.placement import Placement
 from gloam.runtime.backends.tensorrt.engine_card import is_engine
 from gloam.runtime.localization.colmap import AbsolutePoseOptions
-from gloam.runtime.localization.features import (
-    KaptureFeatures,
-    ModelFeatures,
-    OwnFeatures,
-    SiftFeatures,
-)
+from gloam.runtime.localization.estimate import Estimate
+from gloam.runtime.localization.features import ModelFeatures, SiftFeatures
 from gloam.runtime.localization.map_folder import EmbedderRecord, expect_room, write_map
 from gloam.runtime.localization.matching import MutualMatcher
+from gloam.runtime.localization.pair_stage import MEMORY
 from gloam.runtime.localization.pose import standard_deviations, why_not
+from gloam.runtime.localization.stored_features import StoredFeatures, expect_matched_by, named_for, open_stored
 from gloam.runtime.models.matcher import FeatureMatcher, Matcher
 
 SIFT_RATIO = 0.85  # Lowe's test
 MIN_INLIERS = AbsolutePoseOptions().min_inliers
 
-Features = SiftFeatures | ModelFeatures | KaptureFeatures | OwnFeatures
+Features = SiftFeatures | ModelFeatures | StoredFeatures
 
 
 @dataclass(frozen=True)
@@ -54,12 +55,12 @@ class LocalizeRequest:
         stores: descriptor stores of queries and map. One of these three is given.
         top_k: map images per query.
         methods: ``top1``, ``ewb``, ``bdi``, ``csi``, ``2a``, ``2b``.
-        features: ``sift``, an exported model of local features, a folder of kapture local features, or the type of
-            those that both datasets hold.
+        features: ``sift``, an exported model of local features, hloc's ``.h5`` file, a folder of kapture local
+            features, or the type of those that both datasets hold.
         matcher: ``mutual`` nearest neighbours, with Lowe's test for SIFT alone; or an exported matcher of the features.
         max_keypoints: SIFT and models: strongest kept per image.
         pixel_shift: SIFT: added to keypoints, pixels; 0.5 where intrinsics follow COLMAP.
-        pixel_origin: models: where the intrinsics have the centre of the first pixel, 0 or 0.5; None as
+        pixel_origin: models and hloc's file: where the intrinsics have the centre of the first pixel, 0 or 0.5; None as
             :func:`gloam.runtime.localization.features.pixel_origin` tells, and 0, kapture's, where it cannot.
         photometric: SIFT and models: normalisation of the light, instead of the model's own.
         min_inliers: correspondences that agree with a pose, at least. It is no confidence: matches of learned features
@@ -70,6 +71,7 @@ class LocalizeRequest:
         map_pairs: pairs of map images for 2b; neighbours by known pose where None.
         workers: threads; all cores where None. Changes no result.
         seed: of every random choice.
+        memory: bytes of features and matches that are held at once.
         ltvl_style: names in ``ltvl.txt``.
         trust: see :meth:`gloam.runtime.descriptors.store.DescriptorStore.open`.
         save_map: folder for the map of 2b with all that :class:`gloam.Localizer` needs of it; SIFT's or a model's
@@ -101,6 +103,7 @@ class LocalizeRequest:
     map_pairs: Path | None = None
     workers: int | None = None
     seed: int = 0
+    memory: int = MEMORY
     ltvl_style: Style = "full"
     trust: bool = False
     save_map: Path | None = None
@@ -129,6 +132,8 @@ class LocalizeRequest:
             raise UsageError("--match-pictures must be 0 or more, or 'all'")
         if self.max_keypoints < 1:
             raise UsageError("--max-keypoints must be 1 or more")
+        if self.memory < 1:
+            raise UsageError("--memory must be 1 byte or more")
         if self.min_inliers < 4:
             raise UsageError("--min-inliers must be 4 or more; three points agree with some pose whatever they are")
         if self.pixel_shift and self.features != "sift":
@@ -171,6 +176,58 @@ class Localization:
         return "\n".join(lines)
 
 
+@dataclass(frozen=True)
+class Work:
+    """What a request asks for, opened.
+
+    Attributes:
+        mapping, query: the two datasets.
+        retrieved: map images per query, best first.
+        descriptors: of both, where they are known.
+        features, rule: local features, and by what they are matched.
+        methods: each once.
+        map_pairs: as in :class:`LocalizeRequest`.
+        verify_queries: see :class:`gloam.runtime.localization.mapping.PairMatcher`.
+        options: of the absolute pose.
+    """
+
+    mapping: Scene
+    query: Scene
+    retrieved: Mapping[str, Sequence[str]]
+    descriptors: Descriptors | None
+    features: Features
+    rule: FeatureMatcher
+    methods: tuple[str, ...]
+    map_pairs: list[tuple[str, str]] | None
+    verify_queries: bool
+    options: AbsolutePoseOptions
+
+
+def estimate(request: LocalizeRequest) -> Estimate:
+    """What :func:`localize` will take; a few images, pairs and queries are timed, and nothing is written.
+
+    Raises:
+        as :func:`localize`.
+    """
+    since = time.perf_counter()
+    work = _opened(request)
+    return estimate_localization(
+        work.mapping,
+        work.query,
+        work.retrieved,
+        work.features,
+        work.methods,
+        map_pairs=work.map_pairs,
+        workers=request.workers,
+        rule=work.rule,
+        verify_queries=work.verify_queries,
+        options=work.options,
+        seed=request.seed,
+        memory=request.memory,
+        since=since,
+    )
+
+
 def localize(request: LocalizeRequest) -> Localization:
     """Localize the queries of a kapture dataset in a map; the same call carries on where an earlier one stopped.
 
@@ -193,34 +250,25 @@ def localize(request: LocalizeRequest) -> Localization:
         UsageError: methods and sources that do not go together.
         MissingExtraError: pycolmap is not installed.
     """
-    methods = tuple(dict.fromkeys(request.methods))
-    mapping = read_scene(request.mapping, need_poses=True, need_cameras=True)
-    query = read_scene(request.query, need_cameras=True)
-    retrieved, descriptors = _retrieved(request, query, mapping)
-    features = _features(request, mapping, query)
-    if request.save_map is not None and not isinstance(features, SiftFeatures | ModelFeatures):
-        raise UsageError("--save-map needs --features sift or an exported model; a new image has no stored features")
+    work = _opened(request)
+    methods, query, features, rule = work.methods, work.query, work.features, work.rule
     if request.save_map is not None:
         expect_room(request.save_map)  # said before the work
-    rule = _rule(request, features)
-    query_matches = request.query_matches or ("raw" if isinstance(features, ModelFeatures) else "verified")
-    map_pairs = None
-    if request.map_pairs is not None:
-        map_pairs = [(pair.query, pair.mapping) for pair in read_pairs(request.map_pairs)]
     result = run_localization(
-        mapping,
+        work.mapping,
         query,
-        retrieved,
+        work.retrieved,
         features,
         methods,
-        map_pairs=map_pairs,
-        descriptors=descriptors,
+        map_pairs=work.map_pairs,
+        descriptors=work.descriptors,
         workspace=request.output / "workspace",
         workers=request.workers,
         rule=rule,
-        verify_queries=query_matches == "verified",
-        options=AbsolutePoseOptions(min_inliers=request.min_inliers),
+        verify_queries=work.verify_queries,
+        options=work.options,
         seed=request.seed,
+        memory=request.memory,
     )
     camera_ids = {name: record.camera_id for name, record in query.records.items()}
     summary: dict[str, Any] = {
@@ -228,7 +276,7 @@ def localize(request: LocalizeRequest) -> Localization:
         "top_k": request.top_k,
         "features": str(features.gives),
         "matcher": rule.key if isinstance(rule, MutualMatcher) else f"{request.matcher}, {rule.key}",
-        "query_matches": query_matches,
+        "query_matches": "verified" if work.verify_queries else "raw",
         "min_inliers": request.min_inliers,
         "seconds": result.seconds,
         "methods": {},
@@ -243,20 +291,20 @@ def localize(request: LocalizeRequest) -> Localization:
         folder = request.output / method
         write_scene(Scene(folder, query.cameras, query.records, poses))
         write_ltvl(folder / "ltvl.txt", poses, camera_ids, request.ltvl_style)
-        _write_queries(folder / "queries.csv", method, result, poses, retrieved, request.min_inliers)
+        _write_queries(folder / "queries.csv", method, result, poses, work.retrieved, request.min_inliers)
         localized = len(poses)
         if request.match_pictures and method in ("2a", "2b"):
             count = None if request.match_pictures == "all" else request.match_pictures
             limit = request.min_inliers
             draw_result(
-                folder / "matches", method, result, poses, retrieved, limit, count=count, workers=request.workers
+                folder / "matches", method, result, poses, work.retrieved, limit, count=count, workers=request.workers
             )
         summary["methods"][method] = {"queries": len(query.records), "localized": localized, "folder": str(folder)}
     if "2b" in methods:
         summary["map"] = {"points": result.map_points, "reprojection_error_px": result.map_error}
     if request.save_map is not None:
         summary["saved_map"] = str(request.save_map)
-        _save_map(request.save_map, request, result, descriptors)
+        _save_map(request.save_map, request, result, work.descriptors)
     write_json(request.output / "summary.json", summary)
     return Localization(request.output, result, summary)
 
@@ -274,8 +322,34 @@ def _save_map(
     store = DescriptorStore.open(request.stores[1], trust=request.trust)
     matrix = np.stack([descriptors.of(name) for name in matcher.mapping.names])
     embedder = EmbedderRecord(store.space, store.fingerprint, store.manifest["job"]["options"])
-    options = AbsolutePoseOptions(min_inliers=request.min_inliers)
-    write_map(folder, matcher, world, matrix, embedder, request.top_k, options)
+    write_map(
+        folder, matcher, world, matrix, embedder, request.top_k, AbsolutePoseOptions(min_inliers=request.min_inliers)
+    )
+
+
+def _opened(request: LocalizeRequest) -> Work:
+    mapping = read_scene(request.mapping, need_poses=True, need_cameras=True)
+    query = read_scene(request.query, need_cameras=True)
+    retrieved, descriptors = _retrieved(request, query, mapping)
+    features, rule = _matched(request, _features(request, mapping, query))
+    if request.save_map is not None and not isinstance(features, SiftFeatures | ModelFeatures):
+        raise UsageError("--save-map needs --features sift or an exported model; a new image has no stored features")
+    query_matches = request.query_matches or ("raw" if isinstance(features, ModelFeatures) else "verified")
+    map_pairs = None
+    if request.map_pairs is not None:
+        map_pairs = [(pair.query, pair.mapping) for pair in read_pairs(request.map_pairs)]
+    return Work(
+        mapping,
+        query,
+        retrieved,
+        descriptors,
+        features,
+        rule,
+        tuple(dict.fromkeys(request.methods)),
+        map_pairs,
+        query_matches == "verified",
+        AbsolutePoseOptions(min_inliers=request.min_inliers),
+    )
 
 
 def _write_queries(
@@ -311,7 +385,8 @@ def _features(request: LocalizeRequest, mapping: Scene, query: Scene) -> Feature
     if request.features == "sift":
         plain = SiftFeatures(request.max_keypoints, pixel_shift=request.pixel_shift)
         return plain if light is None else replace(plain, photometric=light)
-    if named.is_file() or is_engine(named) or named.suffix == ".onnx":
+    stored = named.suffix in HDF5
+    if not stored and (named.is_file() or is_engine(named) or named.suffix == ".onnx"):
         return ModelFeatures.load(
             named,
             [*mapping.cameras.values(), *query.cameras.values()],
@@ -322,28 +397,16 @@ def _features(request: LocalizeRequest, mapping: Scene, query: Scene) -> Feature
         )
     if light is not None:
         raise UsageError("--photometric is for SIFT and models; stored features are as they are")
-    if named.is_dir():
-        return KaptureFeatures(read_local_features(named))
-    return OwnFeatures(
-        {
-            root: read_local_features(root, keypoints_type=request.features)
-            for root in dict.fromkeys((mapping.root, query.root))
-        }
-    )
+    return open_stored(request.features, (mapping, query), request.pixel_origin)
 
 
-def _rule(request: LocalizeRequest, features: Features) -> FeatureMatcher:
+def _matched(request: LocalizeRequest, features: Features) -> tuple[Features, FeatureMatcher]:
     """By what features are matched; one that is not theirs is refused before any image is read."""
     if request.matcher == "mutual":
-        return MutualMatcher(SIFT_RATIO if isinstance(features, SiftFeatures) else None)
+        return features, MutualMatcher(SIFT_RATIO if isinstance(features, SiftFeatures) else None)
     matcher = Matcher.load(request.matcher, request.placement)
-    gives, takes = features.gives, matcher.takes
-    if (gives.name, gives.dimension) != (takes.name, takes.dimension):
-        raise IncompatibleError(
-            f"{request.matcher}: is for {takes.name} features of {takes.dimension} values, but {request.features} has "
-            f"{gives.name} features of {gives.dimension}; give a matcher of those, or 'mutual'"
-        )
-    return matcher
+    expect_matched_by(matcher, features.gives, (request.matcher, request.features))
+    return named_for(matcher, features), matcher
 
 
 def _retrieved(

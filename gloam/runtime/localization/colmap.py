@@ -9,7 +9,7 @@ from __future__ import annotations
 # pycolmap carries its own copy of zlib's symbols: imported before Python's zlib it breaks gzip, PNG and savez with
 # "free(): invalid pointer". Loading Python's first cures it.
 import zlib  # noqa: F401  # see above
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -225,7 +225,10 @@ def triangulate(views: Mapping[str, View], matches: Mapping[tuple[str, str], Pai
     with TemporaryDirectory(prefix="gloam-map-") as temporary:
         folder = Path(temporary)
         reconstruction = _known_poses(pc, views, ids)
-        _write_database(pc, folder / "database.db", views, ids, matches)
+        # One camera an image: cheaper than finding out which are shared, and nothing is refined.
+        images = (DatabaseImage(name, name, views[name].camera, views[name].keypoints) for name in names)
+        pairs = ((*pair, found) for pair, found in matches.items())
+        _write_database(pc, folder / "database.db", images, pairs, raw=False, verified=True)
         options = pc.IncrementalPipelineOptions()
         options.random_seed = seed
         options.num_threads = 1
@@ -356,29 +359,66 @@ def _known_poses(pc: Any, views: Mapping[str, View], ids: Mapping[str, int]) -> 
     reconstruction = pc.Reconstruction()
     for name, number in ids.items():
         view = views[name]
-        # One camera an image: cheaper than finding out which are shared, and nothing is refined.
         reconstruction.add_camera_with_trivial_rig(_camera(view.camera, number))
         image = pc.Image(name=name, keypoints=np.asarray(view.keypoints, np.float64), camera_id=number, image_id=number)
         reconstruction.add_image_with_trivial_frame(image, _rigid(pc, view.pose))
     return reconstruction
 
 
+@dataclass(frozen=True)
+class DatabaseImage:
+    """An image of a COLMAP database: its name, whose camera it is of, that camera, and keypoints ``[n, 2]``."""
+
+    name: str
+    camera_id: str
+    camera: Camera
+    keypoints: Points2D
+
+
+def write_match_database(
+    path: Path, images: Iterable[DatabaseImage], pairs: Iterable[tuple[str, str, Pairs]], verified: bool
+) -> None:
+    """Write a COLMAP database of keypoints and matches; memory does not grow with their number.
+
+    Args:
+        path: where there is none yet.
+        images: each once; their order is that of their ids.
+        pairs: names of images, the earlier one first, and their matches, uint32 ``[m, 2]``.
+        verified: whether the matches are those that agree with a two-view geometry; COLMAP has to verify others.
+    """
+    _write_database(_pycolmap(), path, images, pairs, raw=True, verified=verified)
+
+
 def _write_database(
-    pc: Any, path: Path, views: Mapping[str, View], ids: Mapping[str, int], matches: Mapping[tuple[str, str], Pairs]
+    pc: Any,
+    path: Path,
+    images: Iterable[DatabaseImage],
+    pairs: Iterable[tuple[str, str, Pairs]],
+    *,
+    raw: bool,
+    verified: bool,
 ) -> None:
     database = pc.Database.open(path)
+    ids: dict[str, int] = {}
+    cameras: dict[str, int] = {}
     try:
         with pc.DatabaseTransaction(database):
-            for name, number in ids.items():
-                view = views[name]
-                database.write_camera(_camera(view.camera, number), use_camera_id=True)
-                database.write_image(pc.Image(name=name, camera_id=number, image_id=number), use_image_id=True)
-                database.write_keypoints(number, np.asarray(view.keypoints, np.float32))
-            for (first, second), pairs in matches.items():
-                if len(pairs):
+            for image in images:
+                if image.camera_id not in cameras:
+                    cameras[image.camera_id] = len(cameras) + 1
+                    camera = _camera(image.camera, cameras[image.camera_id])
+                    database.write_camera(camera, use_camera_id=True)
+                number = ids[image.name] = len(ids) + 1
+                written = pc.Image(name=image.name, camera_id=cameras[image.camera_id], image_id=number)
+                database.write_image(written, use_image_id=True)
+                database.write_keypoints(number, np.asarray(image.keypoints, np.float32))
+            for first, second, matches in pairs:
+                if raw:
+                    database.write_matches(ids[first], ids[second], matches)
+                if verified and len(matches):
                     geometry = pc.TwoViewGeometry()
                     geometry.config = pc.TwoViewGeometryConfiguration.CALIBRATED
-                    geometry.inlier_matches = pairs
+                    geometry.inlier_matches = matches
                     database.write_two_view_geometry(ids[first], ids[second], geometry)
     finally:
         database.close()

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from gloam.data.hloc_io import ImageFeatures, write_hloc_features
 from gloam.data.kapture_io import read_scene, write_global_features, write_scene
 from gloam.data.scene import Pose, Record, Scene, position_error
 from gloam.errors import DataError, IncompatibleError, StoreError, UsageError
@@ -143,6 +144,26 @@ def test_matches_are_drawn_where_it_is_asked_for(request_of: Any, tmp_path: Path
     assert drawn == tmp_path / "out" / method / "matches" / "q.png.png"
     with Image.open(drawn) as picture:
         assert (np.asarray(picture) == INLIER).all(axis=2).sum() > 1000
+
+
+def test_poses_of_hlocs_file_are_those_of_kaptures(request_of: Any, tmp_path: Path) -> None:
+    names = [*MAP, *QUERIES]
+
+    def images() -> Any:
+        for name in names:
+            each = Projected().features(Scene(tmp_path), name if name != "r.png" else "q.png")
+            yield name, ImageFeatures(each.keypoints - 0.5, each.descriptors, each.scores, (640, 480))
+
+    write_hloc_features(tmp_path / "feats.h5", "made", "", images())
+    localize(request_of(features=str(tmp_path / "feats.h5"), workers=1))  # its principal point is COLMAP's
+    scene = read_scene(tmp_path / "out" / "2b")
+    assert position_error(scene.poses["q.png"], POSES["q.png"]) < 1e-2
+    names.remove("b.png")
+    write_hloc_features(tmp_path / "less.h5", "made", "", images())
+    with pytest.raises(DataError, match=r"less\.h5: has no features of image 'b\.png', but those of 'a\.png'"):
+        localize(request_of(features=str(tmp_path / "less.h5"), workers=1))
+    with pytest.raises(UsageError, match="--photometric is for SIFT and models"):
+        localize(request_of(features=str(tmp_path / "less.h5"), photometric="clahe"))
 
 
 def rows_of(folder: Path) -> dict[str, str]:
