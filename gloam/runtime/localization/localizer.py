@@ -41,7 +41,7 @@ class LocalizedImage(Localized):
     retrieved: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Localizer:
     """Poses of single images on a map of ``gloam localize --save-map``; may be called from many threads at once.
 
@@ -58,8 +58,8 @@ class Localizer:
     embedder: Embedder
     source: SiftFeatures | ModelFeatures
     rule: FeatureMatcher
-    _described: BoundedSemaphore = field(init=False, repr=False, compare=False)
-    _matching: Lock = field(default_factory=Lock, init=False, repr=False, compare=False)
+    _described: BoundedSemaphore = field(init=False, repr=False)
+    _matching: Lock = field(default_factory=Lock, init=False, repr=False)
 
     def __post_init__(self) -> None:
         alone = self.embedder.translator is not None  # whose session may take fewer at once

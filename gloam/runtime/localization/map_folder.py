@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -139,7 +139,7 @@ class MapCard(Written):
     sha256: Mapping[str, str]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class LocalizationMap:
     """A map that was read.
 
@@ -150,8 +150,8 @@ class LocalizationMap:
     """
 
     folder: Path
-    card: MapCard
-    arrays: Mapping[str, npt.NDArray[Any]]
+    card: MapCard = field(repr=False)
+    arrays: Mapping[str, npt.NDArray[Any]] = field(repr=False)
 
     @cached_property
     def names(self) -> list[str]:
@@ -264,6 +264,8 @@ def read_map(folder: str | Path, *, trust: bool = False) -> LocalizationMap:
     """
     place = Path(folder)
     card = _read_card(place)
+    if odd := sorted(_arrays_of(card) ^ set(card.sha256)):
+        raise StoreError(f"{place / CARD}: damaged ({odd[0]!r} is stated, or missing); {AGAIN}")
     arrays = {}
     for name, sha256 in card.sha256.items():
         path = _path(place, name)
@@ -379,15 +381,17 @@ def _read_card(folder: Path) -> MapCard:
         raise StoreError(f"{path}: damaged ({error}); {AGAIN}") from error
 
 
+def _arrays_of(card: MapCard) -> set[str]:
+    """Names of the arrays that a map has."""
+    kind = OrientedFeatures if card.features.oriented else LocalFeatures
+    return {*WHOLE, "observed", *(each.name for each in fields(kind) if each.name not in FLAT)}
+
+
 def _expect_fitting(found: LocalizationMap) -> None:
     """Refuse arrays that are not what the card says, or do not belong together."""
     arrays, card = found.arrays, found.card
-    kind = OrientedFeatures if card.features.oriented else LocalFeatures
-    wanted = {*WHOLE, "observed", *(field.name for field in fields(kind) if field.name not in FLAT)}
-    if missing := sorted(wanted - set(arrays)):
-        raise StoreError(f"{found.folder / CARD}: damaged (no {missing[0]} stated); {AGAIN}")
     rows = sum(image.keypoints or 0 for image in card.images)
-    shapes: dict[str, tuple[int | None, ...]] = dict.fromkeys(wanted - set(WHOLE), (rows,))
+    shapes: dict[str, tuple[int | None, ...]] = dict.fromkeys(set(arrays) - set(WHOLE), (rows,))
     shapes |= {"retrieval": (len(card.images), None), "points": (None, 3)}
     shapes |= {"keypoints": (rows, 2), "descriptors": (rows, card.features.dimension)}
     kinds = {"points": "f8", "observed": "i8"}

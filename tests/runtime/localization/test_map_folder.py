@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -205,9 +206,13 @@ def test_arrays_that_do_not_belong_together_are_refused(folder: Path) -> None:
         with pytest.raises(GloamError, match=rf"{name}\.npy: .*; write the map again"):
             read_map(folder)
         path.write_bytes(whole)
-    changed(folder, sha256={name: value for name, value in sums.items() if name != "scales"})
-    with pytest.raises(StoreError, match=r"map\.json: damaged \(no scales stated\)"):
-        read_map(folder)
+    for name, stated in (
+        ("scales", {name: value for name, value in sums.items() if name != "scales"}),
+        ("../x", {**sums, "../x": "0" * 64}),
+    ):
+        changed(folder, sha256=stated)
+        with pytest.raises(StoreError, match=rf"map\.json: damaged \('{re.escape(name)}' is stated, or missing\)"):
+            read_map(folder)
 
 
 def test_without_checksums_a_flipped_bit_passes(folder: Path) -> None:
