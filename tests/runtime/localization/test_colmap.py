@@ -283,6 +283,27 @@ def test_covariances_are_of_the_errors_that_noise_makes(camera: Camera, count: i
     assert spread.max() / spread.min() < 4
 
 
+def test_a_covariance_is_what_a_plain_twin_computes() -> None:
+    """Point by point, for a pinhole: Huber's M-estimator with Cauchy's loss of one pixel."""
+    camera, rng, pose = CAMERAS["PINHOLE"], np.random.default_rng(7), poses(1)[0]
+    world = rng.uniform([-2, -1.5, 5], [2, 1.5, 9], (25, 3))
+    points = project(camera, pose, world) + rng.normal(0, 1.5, (25, 2))
+    information, noise, slopes = np.zeros((6, 6)), 0.0, []
+    for seen, place in zip(points, world, strict=True):
+        x, y, z = pose.transform(place[None])[0]
+        by_point = np.array([[500 / z, 0, -500 * x / z**2], [0, 510 / z, -510 * y / z**2]])
+        moved = [np.cross(axis, [x, y, z]) for axis in np.eye(3)]
+        jacobian = np.array([by_point @ each for each in (*moved, *np.eye(3))]).T
+        information += jacobian.T @ jacobian
+        off = ((np.array([500 * x / z + 320, 510 * y / z + 240]) - seen) ** 2).sum()
+        weight = 1 / (1 + off)
+        noise += weight**2 * off
+        slopes.append(weight**2)
+    few = 1 + 3 / 25 * np.var(slopes) / np.mean(slopes) ** 2
+    expected = np.linalg.inv(information) * noise / (2 * 25 - 6) / np.mean(slopes) ** 2 * few**2
+    np.testing.assert_allclose(pose_covariance(points, world, pose, camera), expected, rtol=1e-4)
+
+
 def test_a_covariance_knows_no_origin_and_any_unit(camera: Camera) -> None:
     truth, rng = Pose((0.9, 0.1, -0.3, 0.2), (3.0, -2.0, 5.0)), np.random.default_rng(0)
     truth = Pose.from_matrix(truth.rotation, truth.translation)
