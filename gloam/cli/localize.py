@@ -10,7 +10,7 @@ from gloam.cli.shared.memory_option import add_memory
 from gloam.cli.shared.report import Report
 from gloam.cli.shared.request import filled
 from gloam.cli.shared.store_options import add_trust
-from gloam.cli.shared.values import seed
+from gloam.cli.shared.values import number_or_all, seed
 
 HELP = "localize the queries of a kapture dataset in a map: pose approximation, local or global structure from motion"
 KEPT = ("*/*",)
@@ -70,6 +70,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "agree with wrong poses too",
     )
     parser.add_argument("--map-pairs", type=Path, help="pairs of map images for 2b (default: neighbours by known pose)")
+    parser.add_argument(
+        "--save-map",
+        type=Path,
+        metavar="FOLDER",
+        help="write the map of 2b with all that gloam.Localizer needs: --stores, and features of sift or a model",
+    )
+    parser.add_argument(
+        "--match-pictures",
+        type=number_or_all,
+        default=0,
+        metavar="N|all",
+        help="draw so many queries, evenly chosen, beside the map image that each agrees with best, with lines of "
+        "inliers and other matches, into matches/ of 2a and 2b",
+    )
     parser.add_argument("--workers", type=int, help="threads (default: all cores); changes no result")
     parser.add_argument(
         "--dry-run", action="store_true", help="say what time, disk and memory it takes, by a few images and pairs"

@@ -154,7 +154,7 @@ def write_scene(scene: Scene) -> None:
     sensors = [HEADER, "# sensor_id, name, sensor_type, [sensor_params]+"]
     for key in sorted(scene.cameras):
         camera = scene.cameras[key]
-        numbers = ", ".join(repr(value) for value in camera.params)
+        numbers = ", ".join(repr(value.item() if isinstance(value, np.generic) else value) for value in camera.params)
         sensors.append(f"{key}, {key}, camera, {camera.model}, {camera.width}, {camera.height}, {numbers}")
     known = sorted({record.camera_id for record in scene.records.values()} - set(scene.cameras))
     sensors += [f"{key}, {key}, camera, UNKNOWN_CAMERA, 0, 0" for key in known]

@@ -25,6 +25,7 @@ from gloam.eval.localization.approximation import approximate
 from gloam.files import read_sealed, sealed_json, sha256_json, write_bytes
 from gloam.runtime.localization.colmap import AbsolutePoseOptions, Triangulation, solver_version
 from gloam.runtime.localization.features import FeatureSource
+from gloam.runtime.localization.map_folder import nearest_images
 from gloam.runtime.localization.mapping import PairMatcher, build_map, pairs_by_pose
 from gloam.runtime.localization.matching import MutualMatcher
 from gloam.runtime.localization.pair_stage import MEMORY
@@ -49,8 +50,8 @@ class Descriptors:
 
 @dataclass
 class LocalizationResult:
-    """Poses per method and query, None where a query was not localized; inliers and correspondences for 2a and 2b;
-    seconds per stage."""
+    """Poses per method and query, None where a query was not localized; inliers, correspondences and covariances, see
+    :class:`gloam.runtime.localization.pose.Localized`, for 2a and 2b; seconds per stage; what matched, and 2b's map."""
 
     poses: dict[str, dict[str, Pose | None]] = field(default_factory=dict)
     inliers: dict[str, dict[str, int]] = field(default_factory=dict)
@@ -58,6 +59,9 @@ class LocalizationResult:
     map_points: int = 0
     map_error: float = float("nan")
     correspondences: dict[str, dict[str, int]] = field(default_factory=dict)
+    covariances: dict[str, dict[str, npt.NDArray[np.float64] | None]] = field(default_factory=dict)
+    matcher: PairMatcher | None = field(default=None, repr=False)
+    world: Triangulation | None = field(default=None, repr=False)
 
 
 def retrieve(
@@ -65,11 +69,7 @@ def retrieve(
 ) -> dict[str, list[str]]:
     """The k map images nearest by cosine to each query, itself left out; ties go to the earlier name."""
     matrix = np.stack([mapping.of(name) for name in map_names])
-    retrieved = {}
-    for name in names:
-        order = np.argsort(-(matrix @ query.of(name)), kind="stable")
-        retrieved[name] = [map_names[row] for row in order if map_names[row] != name][:k]
-    return retrieved
+    return {name: nearest_images(query.of(name), matrix, map_names, k, but=name) for name in names}
 
 
 def run_localization(
@@ -125,10 +125,9 @@ def run_localization(
         solver_version()  # a missing solver is said before any feature is found
     folder = Path(workspace) if workspace is not None else None
     matcher = PairMatcher(source, mapping, query, folder, rule, seed, verify_queries, memory)
-    result = LocalizationResult()
+    result = LocalizationResult(matcher=matcher)
     names = sorted(retrieved)
     with ThreadPoolExecutor(workers or len(os.sched_getaffinity(0)), thread_name_prefix="localize") as pool:
-        world: Triangulation | None = None
         for method in methods:
             clock = time.perf_counter()
             if method in APPROXIMATIONS:
@@ -138,13 +137,14 @@ def run_localization(
                 if method == "2b":
                     pairs = list(map_pairs) if map_pairs is not None else pairs_by_pose(mapping)
                     matcher.match_all(pairs, pool)
-                    world = build_map(matcher, pairs)
+                    world = result.world = build_map(matcher, pairs)
                     result.map_points, result.map_error = len(world.points), world.mean_error
                     result.seconds["map"] = time.perf_counter() - clock
-                found = _localized(method, matcher, names, retrieved, world, options, folder, pool)
+                found = _localized(method, matcher, names, retrieved, result.world, options, folder, pool)
                 result.poses[method] = {name: item.pose for name, item in found.items()}
                 result.inliers[method] = {name: item.inliers for name, item in found.items()}
                 result.correspondences[method] = {name: item.correspondences for name, item in found.items()}
+                result.covariances[method] = {name: item.covariance for name, item in found.items()}
             result.seconds[method] = time.perf_counter() - clock
     return result
 
@@ -184,9 +184,11 @@ def _localized(
 
     def one(name: str) -> Localized:
         images = list(retrieved[name])
+        # Two images are matched in the order of their names, which Lowe's test and the solver see.
+        ahead = [row for row, image in enumerate(images) if name < image]
         key = sha256_json(
             [
-                [method, solver_version(), *([] if matcher.verify_queries else ["raw"])],
+                [method, solver_version(), *([] if matcher.verify_queries else ["raw"]), *([ahead] if ahead else [])],
                 [matcher.key(image) for image in (name, *images)],
                 images,
                 map_key,
@@ -209,7 +211,8 @@ def _localized(
         else:
             found = localize_locally(matcher, name, images, options)
         if path is not None:
-            write_bytes(path, sealed_json({**asdict(found), "key": key}))
+            covariance = None if found.covariance is None else found.covariance.tolist()
+            write_bytes(path, sealed_json({**asdict(found), "covariance": covariance, "key": key}))
         return found
 
     return dict(zip(names, pool.map(one, names), strict=True))
@@ -220,13 +223,14 @@ def _read_pose(path: Path | None) -> Localized | None:
         return None
     try:
         value = read_sealed(path)
-        pose = value["pose"]
+        pose, covariance = value["pose"], value["covariance"]
         if value["key"] != path.stem:
             return None  # under another's name
         return Localized(
             None if pose is None else Pose(tuple(pose["quaternion"]), tuple(pose["translation"])),
             value["inliers"],
             value["correspondences"],
+            None if covariance is None else np.array(covariance, np.float64).reshape(6, 6),
         )
     except (OSError, ValueError, KeyError, TypeError):
-        return None  # damaged: computed again and written over
+        return None  # damaged, or by a gloam that kept less: computed again and written over

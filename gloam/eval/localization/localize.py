@@ -21,6 +21,7 @@ from gloam.errors import DataError, UsageError
 from gloam.eval.localization.benchmark import Descriptors, LocalizationResult, retrieve, run_localization
 from gloam.eval.localization.estimate import estimate_localization
 from gloam.eval.localization.ltvl import Style, write_ltvl
+from gloam.eval.localization.match_pictures import draw_result
 from gloam.files import plain_cell, write_json, write_text
 from gloam.model_card import Photometric
 from gloam.runtime.backends.placement import Placement
@@ -28,8 +29,10 @@ from gloam.runtime.backends.tensorrt.engine_card import is_engine
 from gloam.runtime.localization.colmap import AbsolutePoseOptions
 from gloam.runtime.localization.estimate import Estimate
 from gloam.runtime.localization.features import ModelFeatures, SiftFeatures
+from gloam.runtime.localization.map_folder import EmbedderRecord, expect_room, write_map
 from gloam.runtime.localization.matching import MutualMatcher
 from gloam.runtime.localization.pair_stage import MEMORY
+from gloam.runtime.localization.pose import standard_deviations, why_not
 from gloam.runtime.localization.stored_features import StoredFeatures, expect_matched_by, named_for, open_stored
 from gloam.runtime.models.matcher import FeatureMatcher, Matcher
 
@@ -71,6 +74,10 @@ class LocalizeRequest:
         memory: bytes of features and matches that are held at once.
         ltvl_style: names in ``ltvl.txt``.
         trust: see :meth:`gloam.runtime.descriptors.store.DescriptorStore.open`.
+        save_map: folder for the map of 2b with all that :class:`gloam.Localizer` needs of it; SIFT's or a model's
+            features, and retrieval by ``stores``.
+        match_pictures: queries to draw beside their best map image, into ``matches/`` of 2a and 2b; a number, evenly
+            chosen, or ``all``.
 
     Raises:
         UsageError: what does not go together.
@@ -99,19 +106,30 @@ class LocalizeRequest:
     memory: int = MEMORY
     ltvl_style: Style = "full"
     trust: bool = False
+    save_map: Path | None = None
+    match_pictures: int | Literal["all"] = 0
 
     def __post_init__(self) -> None:
         if self.top_k < 1:
             raise UsageError("--top-k must be 1 or more")
         if self.workers is not None and self.workers < 0:
             raise UsageError(f"--workers {self.workers}: must be 1 or more, or 0 for all cores")
-        for part in (self.mapping, self.query):
-            if self.output.resolve().is_relative_to(part.resolve()):
-                raise UsageError(f"{self.output}: lies inside {part}; choose an output folder elsewhere")
+        for output in (self.output, *([] if self.save_map is None else [self.save_map])):
+            for part in (self.mapping, self.query):
+                if output.resolve().is_relative_to(part.resolve()):
+                    raise UsageError(f"{output}: lies inside {part}; choose an output folder elsewhere")
         if sum(source is not None for source in (self.pairs, self.global_features, self.stores)) != 1:
             raise UsageError("give one of --pairs, --global-features and --stores: where map images come from")
         if self.pairs is not None and {"bdi", "csi"} & set(self.methods):
             raise UsageError("bdi and csi weigh by descriptors: give --global-features or --stores instead of --pairs")
+        if self.save_map is not None and (self.stores is None or "2b" not in self.methods):
+            raise UsageError("--save-map saves the map of method 2b, and retrieves by --stores")
+        if self.save_map is not None and self.save_map.resolve() == self.output.resolve():
+            raise UsageError(f"{self.save_map}: is the output folder; give the map a folder of its own")
+        if self.match_pictures and not {"2a", "2b"} & set(self.methods):
+            raise UsageError("--match-pictures draws the matches of methods 2a and 2b")
+        if self.match_pictures != "all" and self.match_pictures < 0:
+            raise UsageError("--match-pictures must be 0 or more, or 'all'")
         if self.max_keypoints < 1:
             raise UsageError("--max-keypoints must be 1 or more")
         if self.memory < 1:
@@ -152,6 +170,8 @@ class Localization:
             lines.append(
                 f"map   {self.result.map_points} points, mean reprojection error {self.result.map_error:.2f} px"
             )
+        if "saved_map" in self.summary:
+            lines.append(f"saved {self.summary['saved_map']}: open it by gloam.Localizer.open")
         lines.append(f"next: gloam eval localization --results {self.output} --ground-truth KAPTURE")
         return "\n".join(lines)
 
@@ -212,7 +232,7 @@ def localize(request: LocalizeRequest) -> Localization:
     """Localize the queries of a kapture dataset in a map; the same call carries on where an earlier one stopped.
 
     Writes a kapture dataset, an LTVL2020 file (``name qw qx qy qz tx ty tz``, metres) and ``queries.csv`` per method,
-    and ``summary.json``.
+    ``summary.json``, and the map and pictures of matches where they are asked for.
 
     Args:
         request: datasets, what is retrieved and by which methods.
@@ -232,6 +252,8 @@ def localize(request: LocalizeRequest) -> Localization:
     """
     work = _opened(request)
     methods, query, features, rule = work.methods, work.query, work.features, work.rule
+    if request.save_map is not None:
+        expect_room(request.save_map)  # said before the work
     result = run_localization(
         work.mapping,
         query,
@@ -271,11 +293,38 @@ def localize(request: LocalizeRequest) -> Localization:
         write_ltvl(folder / "ltvl.txt", poses, camera_ids, request.ltvl_style)
         _write_queries(folder / "queries.csv", method, result, poses, work.retrieved, request.min_inliers)
         localized = len(poses)
+        if request.match_pictures and method in ("2a", "2b"):
+            count = None if request.match_pictures == "all" else request.match_pictures
+            limit = request.min_inliers
+            draw_result(
+                folder / "matches", method, result, poses, work.retrieved, limit, count=count, workers=request.workers
+            )
         summary["methods"][method] = {"queries": len(query.records), "localized": localized, "folder": str(folder)}
     if "2b" in methods:
         summary["map"] = {"points": result.map_points, "reprojection_error_px": result.map_error}
+    if request.save_map is not None:
+        summary["saved_map"] = str(request.save_map)
+        _save_map(request.save_map, request, result, work.descriptors)
     write_json(request.output / "summary.json", summary)
     return Localization(request.output, result, summary)
+
+
+def _save_map(
+    folder: Path, request: LocalizeRequest, result: LocalizationResult, descriptors: Descriptors | None
+) -> None:
+    from gloam.runtime.descriptors.store import DescriptorStore
+
+    assert request.stores is not None  # such a request is refused
+    assert descriptors is not None  # of the stores
+    matcher, world = result.matcher, result.world
+    assert matcher is not None
+    assert world is not None  # of 2b
+    store = DescriptorStore.open(request.stores[1], trust=request.trust)
+    matrix = np.stack([descriptors.of(name) for name in matcher.mapping.names])
+    embedder = EmbedderRecord(store.space, store.fingerprint, store.manifest["job"]["options"])
+    write_map(
+        folder, matcher, world, matrix, embedder, request.top_k, AbsolutePoseOptions(min_inliers=request.min_inliers)
+    )
 
 
 def _opened(request: LocalizeRequest) -> Work:
@@ -283,6 +332,8 @@ def _opened(request: LocalizeRequest) -> Work:
     query = read_scene(request.query, need_cameras=True)
     retrieved, descriptors = _retrieved(request, query, mapping)
     features, rule = _matched(request, _features(request, mapping, query))
+    if request.save_map is not None and not isinstance(features, SiftFeatures | ModelFeatures):
+        raise UsageError("--save-map needs --features sift or an exported model; a new image has no stored features")
     query_matches = request.query_matches or ("raw" if isinstance(features, ModelFeatures) else "verified")
     map_pairs = None
     if request.map_pairs is not None:
@@ -309,25 +360,21 @@ def _write_queries(
     retrieved: Mapping[str, Sequence[str]],
     min_inliers: int,
 ) -> None:
-    """A row for every query: what was found, and why there is no pose."""
+    """A row for every query: what was found, how far off it may be, and why there is no pose."""
     inliers, correspondences = (found.get(method, {}) for found in (result.inliers, result.correspondences))
+    covariances = result.covariances.get(method, {})
     table = io.StringIO()
     rows = csv.writer(table, lineterminator="\n")
-    rows.writerow(["image", "localized", "inliers", "correspondences", "reason"])
+    rows.writerow(["image", "localized", "inliers", "correspondences", "position_std_m", "rotation_std_deg", "reason"])
     for name in sorted(result.poses[method]):
-        count = correspondences.get(name)
-        if name in poses:
-            reason = ""
-        elif not retrieved.get(name):
-            reason = "no map image was retrieved"
-        elif count is None:
-            reason = "no usable pose"
-        elif count < min_inliers:
-            reason = f"{count} correspondences with the map, {min_inliers} are needed"
-        else:
-            reason = f"no pose agrees with {min_inliers} correspondences"
+        count, covariance = correspondences.get(name), covariances.get(name)
         found = "yes" if name in poses else "no"
-        rows.writerow([plain_cell(name), found, inliers.get(name, ""), "" if count is None else count, reason])
+        counts = [inliers.get(name, ""), "" if count is None else count]
+        expected = ["", ""]
+        if name in poses and covariance is not None:
+            expected = [f"{value:.4g}" for value in standard_deviations(covariance)]
+        reason = "" if name in poses else why_not(count, retrieved.get(name, ()), min_inliers)
+        rows.writerow([plain_cell(name), found, *counts, *expected, reason])
     write_text(path, table.getvalue())
 
 

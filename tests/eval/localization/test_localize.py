@@ -20,6 +20,7 @@ from gloam.errors import DataError, IncompatibleError, StoreError, UsageError
 from gloam.eval.localization import localize as module
 from gloam.eval.localization.benchmark import LocalizationResult, retrieve
 from gloam.eval.localization.localize import LocalizeRequest, localize
+from gloam.eval.localization.match_pictures import INLIER
 from gloam.model_card import Photometric
 from gloam.runtime.backends.placement import Placement
 from gloam.runtime.descriptors.shard_writer import ShardWriter
@@ -70,6 +71,7 @@ class Spied:
     def __init__(self) -> None:
         self.given: dict[str, Any] = {}
         self.found: tuple[dict[str, dict[str, int]], dict[str, dict[str, int]]] = {}, {}
+        self.covariances: dict[str, dict[str, Any]] = {}
 
     def __call__(self, mapping: Scene, query: Scene, retrieved: Any, features: Any, methods: Any, **named: Any) -> Any:
         names = ("mapping", "query", "retrieved", "features", "methods")
@@ -78,7 +80,7 @@ class Spied:
         poses: dict[str, dict[str, Pose | None]] = {
             method: {"q.png": POSES["q.png"] if method != "2a" else None, "r.png": unusable} for method in methods
         }
-        return LocalizationResult(poses, self.found[0], {"2b": 1.5}, 12, 0.25, self.found[1])
+        return LocalizationResult(poses, self.found[0], {"2b": 1.5}, 12, 0.25, self.found[1], self.covariances)
 
 
 @pytest.fixture
@@ -121,12 +123,27 @@ def test_poses_of_stored_features_go_to_a_folder_a_method(request_of: Any, tmp_p
     assert row["q.png"][0] == "yes"
     assert int(row["q.png"][1]) == found.result.inliers["2b"]["q.png"] > 40
     assert int(row["q.png"][2]) == found.result.correspondences["2b"]["q.png"] >= int(row["q.png"][1])
-    assert row["r.png"] == ["no", "0", "0", "no map image was retrieved"]
+    assert 0 < float(row["q.png"][3]) < 1e-2  # metres; stored as float32, keypoints are off by no more
+    assert 0 < float(row["q.png"][4]) < 1e-1
+    assert row["r.png"] == ["no", "0", "0", "", "", "no map image was retrieved"]
     assert rows_of(tmp_path / "out" / "top1") == {
-        "q.png": "yes,,,",
-        "r.png": "no,,,no map image was retrieved",
+        "q.png": "yes,,,,,",
+        "r.png": "no,,,,,no map image was retrieved",
     }
     assert f"2b    1 of 2 queries localized: {tmp_path / 'out' / '2b'}" in found.to_text()
+
+
+@pytest.mark.parametrize("method", ["2a", "2b"])
+def test_matches_are_drawn_where_it_is_asked_for(request_of: Any, tmp_path: Path, method: str) -> None:
+    features = str(write_features(tmp_path / "made"))
+    given = request_of(features=features, methods=(method, "top1"), workers=1)
+    localize(given)
+    assert not list((tmp_path / "out").rglob("*.png"))
+    localize(dataclasses.replace(given, match_pictures="all"))
+    (drawn,) = (tmp_path / "out").rglob("*.png")
+    assert drawn == tmp_path / "out" / method / "matches" / "q.png.png"
+    with Image.open(drawn) as picture:
+        assert (np.asarray(picture) == INLIER).all(axis=2).sum() > 1000
 
 
 def test_poses_of_hlocs_file_are_those_of_kaptures(request_of: Any, tmp_path: Path) -> None:
@@ -152,16 +169,16 @@ def test_poses_of_hlocs_file_are_those_of_kaptures(request_of: Any, tmp_path: Pa
 def rows_of(folder: Path) -> dict[str, str]:
     """The rows of ``queries.csv`` by their image."""
     header, *rows = (folder / "queries.csv").read_text().splitlines()
-    assert header == "image,localized,inliers,correspondences,reason"
+    assert header == "image,localized,inliers,correspondences,position_std_m,rotation_std_deg,reason"
     return dict(row.split(",", 1) for row in rows)
 
 
 @pytest.mark.parametrize(
     ("correspondences", "reason"),
     [
-        ({"r.png": 11}, '0,11,"11 correspondences with the map, 12 are needed"'),
-        ({"r.png": 12}, "0,12,no pose agrees with 12 correspondences"),
-        ({}, "0,,no usable pose"),
+        ({"r.png": 11}, '0,11,,,"11 correspondences with the map, 12 are needed"'),
+        ({"r.png": 12}, "0,12,,,no pose agrees with 12 correspondences"),
+        ({}, "0,,,,no usable pose"),
     ],
 )
 def test_a_query_without_a_pose_has_its_reason(
@@ -170,7 +187,9 @@ def test_a_query_without_a_pose_has_its_reason(
     given = request_of()
     given.pairs.write_text("q.png m.png\nr.png m.png\n")
     spied.found = {"2b": {"r.png": 0}}, {"2b": correspondences}
+    spied.covariances = {"2b": dict.fromkeys(QUERIES, np.diag([1.0, 1, 2, 4, 4, 8]) * 1e-6)}
     localize(given)
+    assert rows_of(tmp_path / "out" / "2b")["q.png"] == "yes,,,0.004,0.1146,"
     assert rows_of(tmp_path / "out" / "2b")["r.png"] == f"no,{reason}"
 
 
