@@ -44,6 +44,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="mutual|MODEL",
         help="'mutual' nearest neighbours, with Lowe's test for SIFT alone, or an exported matcher of the features",
     )
+    parser.add_argument(
+        "--matches",
+        type=Path,
+        metavar="H5|FOLDER",
+        help="instead of a matcher: hloc's .h5 file or a folder of kapture's matches, of stored features",
+    )
     parser.add_argument("--max-keypoints", type=int, default=4096, help="SIFT and models: strongest kept per image")
     parser.add_argument("--pixel-shift", type=float, default=0.0, help="SIFT: 0.5 where intrinsics follow COLMAP")
     parser.add_argument(

@@ -30,6 +30,7 @@ from gloam.runtime.localization.mapping import PairMatcher, build_map, pairs_by_
 from gloam.runtime.localization.matching import MutualMatcher
 from gloam.runtime.localization.pair_stage import MEMORY
 from gloam.runtime.localization.pose import Localized, localize_locally, localize_on_map
+from gloam.runtime.localization.stored_matches import StoredMatches
 from gloam.runtime.models.matcher import FeatureMatcher
 
 METHODS = (*APPROXIMATIONS, "2a", "2b")
@@ -83,7 +84,7 @@ def run_localization(
     descriptors: Descriptors | None = None,
     workspace: str | Path | None = None,
     workers: int | None = None,
-    rule: FeatureMatcher = MutualMatcher(),  # noqa: B008  # frozen
+    rule: FeatureMatcher | StoredMatches = MutualMatcher(),  # noqa: B008  # frozen
     verify_queries: bool = True,
     options: AbsolutePoseOptions | None = None,
     seed: int = 0,
@@ -102,7 +103,8 @@ def run_localization(
         descriptors: of queries and map images, for bdi and csi.
         workspace: folder of kept results; None keeps nothing.
         workers: threads; all cores by default.
-        rule: by which two images' features are matched: a model's, or mutual neighbours, with Lowe's test for SIFT.
+        rule: by which two images' features are matched: a model's, or mutual neighbours, with Lowe's test for SIFT;
+            or their matches.
         verify_queries: see :class:`gloam.runtime.localization.mapping.PairMatcher`.
         options: of the absolute pose.
         seed: of every random choice.

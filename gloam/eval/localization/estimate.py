@@ -19,6 +19,7 @@ from gloam.runtime.localization.features import FeatureSource, to_arrays
 from gloam.runtime.localization.mapping import PairMatcher, build_map, pairs_by_pose
 from gloam.runtime.localization.pair_stage import MEMORY, Pair, nbytes
 from gloam.runtime.localization.pose import localize_locally, localize_on_map
+from gloam.runtime.localization.stored_matches import StoredMatches
 from gloam.runtime.models.matcher import FeatureMatcher
 
 IMAGES = 24  # at most, that are timed
@@ -37,7 +38,7 @@ def estimate_localization(
     *,
     map_pairs: Sequence[Pair] | None,
     workers: int | None,
-    rule: FeatureMatcher,
+    rule: FeatureMatcher | StoredMatches,
     verify_queries: bool,
     options: AbsolutePoseOptions,
     seed: int,

@@ -34,6 +34,7 @@ from gloam.runtime.localization.matching import MutualMatcher
 from gloam.runtime.localization.pair_stage import MEMORY
 from gloam.runtime.localization.pose import standard_deviations, why_not
 from gloam.runtime.localization.stored_features import StoredFeatures, expect_matched_by, named_for, open_stored
+from gloam.runtime.localization.stored_matches import StoredMatches
 from gloam.runtime.models.matcher import FeatureMatcher, Matcher
 
 SIFT_RATIO = 0.85  # Lowe's test
@@ -58,6 +59,8 @@ class LocalizeRequest:
         features: ``sift``, an exported model of local features, hloc's ``.h5`` file, a folder of kapture local
             features, or the type of those that both datasets hold.
         matcher: ``mutual`` nearest neighbours, with Lowe's test for SIFT alone; or an exported matcher of the features.
+        matches: hloc's ``.h5`` file or a folder of kapture's matches of the stored features, in the place of a matcher;
+            of all pairs of queries and map, and of ``map_pairs``.
         max_keypoints: SIFT and models: strongest kept per image.
         pixel_shift: SIFT: added to keypoints, pixels; 0.5 where intrinsics follow COLMAP.
         pixel_origin: models and hloc's file: where the intrinsics have the centre of the first pixel, 0 or 0.5; None as
@@ -93,6 +96,7 @@ class LocalizeRequest:
     methods: Sequence[str] = ("2b",)
     features: str = "sift"
     matcher: str = "mutual"
+    matches: Path | None = None
     max_keypoints: int = 4096
     pixel_shift: float = 0.0
     pixel_origin: float | None = None
@@ -132,6 +136,8 @@ class LocalizeRequest:
             raise UsageError("--match-pictures must be 0 or more, or 'all'")
         if self.max_keypoints < 1:
             raise UsageError("--max-keypoints must be 1 or more")
+        if self.matches is not None and self.matcher != "mutual":
+            raise UsageError("--matches are there already; leave --matcher out")
         if self.memory < 1:
             raise UsageError("--memory must be 1 byte or more")
         if self.min_inliers < 4:
@@ -196,7 +202,7 @@ class Work:
     retrieved: Mapping[str, Sequence[str]]
     descriptors: Descriptors | None
     features: Features
-    rule: FeatureMatcher
+    rule: FeatureMatcher | StoredMatches
     methods: tuple[str, ...]
     map_pairs: list[tuple[str, str]] | None
     verify_queries: bool
@@ -275,7 +281,7 @@ def localize(request: LocalizeRequest) -> Localization:
         "seed": request.seed,
         "top_k": request.top_k,
         "features": str(features.gives),
-        "matcher": rule.key if isinstance(rule, MutualMatcher) else f"{request.matcher}, {rule.key}",
+        "matcher": rule.key if isinstance(rule, MutualMatcher) else f"{request.matches or request.matcher}, {rule.key}",
         "query_matches": "verified" if work.verify_queries else "raw",
         "min_inliers": request.min_inliers,
         "seconds": result.seconds,
@@ -400,8 +406,12 @@ def _features(request: LocalizeRequest, mapping: Scene, query: Scene) -> Feature
     return open_stored(request.features, (mapping, query), request.pixel_origin)
 
 
-def _matched(request: LocalizeRequest, features: Features) -> tuple[Features, FeatureMatcher]:
+def _matched(request: LocalizeRequest, features: Features) -> tuple[Features, FeatureMatcher | StoredMatches]:
     """By what features are matched; one that is not theirs is refused before any image is read."""
+    if request.matches is not None:
+        if isinstance(features, SiftFeatures | ModelFeatures):
+            raise UsageError("--matches are of stored features; give these as --features")
+        return features, StoredMatches(request.matches)
     if request.matcher == "mutual":
         return features, MutualMatcher(SIFT_RATIO if isinstance(features, SiftFeatures) else None)
     matcher = Matcher.load(request.matcher, request.placement)

@@ -23,6 +23,7 @@ from gloam.runtime.localization.colmap import (
 from gloam.runtime.localization.features import FeatureSource
 from gloam.runtime.localization.matching import MutualMatcher
 from gloam.runtime.localization.pair_stage import MEMORY, Arrays, PairStage
+from gloam.runtime.localization.stored_matches import StoredMatches
 from gloam.runtime.models.local_features import LocalFeatures
 from gloam.runtime.models.matcher import FeatureMatcher, Matched
 
@@ -37,7 +38,7 @@ class PairMatcher(PairStage):
         source: where features come from.
         mapping, query: the two datasets; an image name belongs to one of them.
         cache: folder for results; None keeps them in memory alone, all of them.
-        rule: by which two images' features are matched.
+        rule: by which two images' features are matched, or their matches.
         seed: of the verification.
         verify_queries: whether a query's matches are verified by an estimated two-view geometry, one map image at a
             time. Without it they are left to the pose's own RANSAC over all map images, which stands more outliers.
@@ -48,7 +49,7 @@ class PairMatcher(PairStage):
     mapping: Scene
     query: Scene
     cache: Path | None = None
-    rule: FeatureMatcher = field(default_factory=MutualMatcher)
+    rule: FeatureMatcher | StoredMatches = field(default_factory=MutualMatcher)
     seed: int = 0
     verify_queries: bool = True
     memory: int = MEMORY

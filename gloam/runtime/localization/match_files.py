@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from gloam.data.hloc_io import SUFFIXES, write_hloc_matches
 from gloam.data.kapture_io import read_scene
+from gloam.data.kapture_matches import EXTENSION, encoded, match_file
 from gloam.data.pairs import read_pairs
 from gloam.data.scene import Camera, Record, Scene
 from gloam.errors import DataError, IncompatibleError, UsageError
@@ -46,7 +47,6 @@ Format = Literal["kapture", "hloc", "colmap"]
 DATABASE = ".db"
 RECORD = "gloam.json"  # of kapture's type, inside it; of a file it is the file's name with .json behind it
 WORKSPACE = "workspace"
-MATCHES = ".matches"
 
 Value = TypeVar("Value")
 
@@ -327,7 +327,7 @@ class MatchOutput:
             self._note("")
             found = sum(self._each(pool.map(self._write_kapture, wanted), beat))
             expected = {self._kapture_path(pair) for pair in wanted}
-            for path in self._place.rglob(f"*{MATCHES}"):
+            for path in self._place.rglob(f"*{EXTENSION}"):
                 if path not in expected:
                     path.unlink()
             self._note(content)
@@ -355,14 +355,12 @@ class MatchOutput:
         write_bytes(self._record, sealed_json({"source": self._identity, "content": content, "sha256": sha256}))
 
     def _kapture_path(self, pair: Pair) -> Path:
-        first, second = pair
-        return inside(self._place, f"{first}.overlapping/{second}{MATCHES}")
+        return inside(self._place, match_file(*pair))
 
     def _write_kapture(self, pair: Pair) -> int:
         found = self._stage.pair(pair)
-        rows = np.column_stack((found["matches"], found["scores"])).astype("<f8")
-        write_where_changed(self._kapture_path(pair), rows.tobytes())
-        return len(rows)
+        write_where_changed(self._kapture_path(pair), encoded(found["matches"], found["scores"]))
+        return len(found["matches"])
 
     def _hloc_pair(self, pair: Pair) -> tuple[str, str, int, npt.NDArray[np.uint32], npt.NDArray[np.float32]]:
         found = self._stage.pair(pair)

@@ -20,6 +20,7 @@ from gloam.errors import DataError, ImageError
 from gloam.runtime.localization.features import FeatureSource, from_arrays, to_arrays
 from gloam.runtime.localization.lru import Lru
 from gloam.runtime.localization.stored_features import StoredFeatures
+from gloam.runtime.localization.stored_matches import StoredMatches
 from gloam.runtime.models.local_features import LocalFeatures
 from gloam.runtime.models.matcher import FeatureMatcher, Matched, Matcher
 
@@ -37,14 +38,14 @@ class PairStage(ABC):
     Attributes:
         source: where features come from.
         cache: folder for results; None keeps them in memory alone, all of them.
-        rule: by which two images' features are matched.
+        rule: by which two images' features are matched, or their matches.
         memory: bytes of features and matches that are held at once, where there is a cache to read them from again.
         stage, kept: the folder of pairs in the cache, and the names of a pair's arrays.
     """
 
     source: FeatureSource
     cache: Path | None
-    rule: FeatureMatcher
+    rule: FeatureMatcher | StoredMatches
     memory: int
     _held: Lru[Any]
     stage = "matches"
@@ -178,14 +179,18 @@ class PairStage(ABC):
                 results[pair] = known
         fresh = [pair for pair in pairs if pair not in results]
         features = [(self.features(first), self.features(second)) for first, second in fresh]
-        with self._turn:
-            found = self.rule.match_pairs(features) if fresh else []
-        for pair, both, matched in zip(fresh, features, found, strict=True):
+        for pair, both, matched in zip(fresh, features, self._found(fresh, features), strict=True):
             results[pair] = self._result(pair, both, matched)
             _save(paths[pair], **results[pair])
         for pair in pairs:
             self._held.put(pair, results[pair], nbytes(results[pair]))
         return [results[pair] for pair in pairs]
+
+    def _found(self, pairs: Sequence[Pair], features: Sequence[tuple[LocalFeatures, LocalFeatures]]) -> list[Matched]:
+        if isinstance(self.rule, StoredMatches):
+            return [self.rule.match(pair, both) for pair, both in zip(pairs, features, strict=True)]
+        with self._turn:
+            return self.rule.match_pairs(features) if pairs else []
 
     def _features_path(self, name: str) -> Path | None:
         """Where an image's features are kept; those that are stored already are not kept again."""

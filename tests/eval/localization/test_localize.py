@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import shutil
 from collections.abc import Callable
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gloam.data.hloc_io import ImageFeatures, write_hloc_features
+from gloam.data.hloc_io import ImageFeatures, write_hloc_features, write_hloc_matches
 from gloam.data.kapture_io import read_scene, write_global_features, write_scene
 from gloam.data.scene import Pose, Record, Scene, position_error
 from gloam.errors import DataError, IncompatibleError, StoreError, UsageError
@@ -31,7 +32,7 @@ from gloam.runtime.localization.matching import MutualMatcher
 from gloam.runtime.models.local_features import LocalExtractor
 from gloam.runtime.models.matcher import Matcher
 from tests.runtime.localization.bright_points import COUNT, BrightModel, NearestModel
-from tests.runtime.localization.exact_world import MAP, POSES, Projected, scenes
+from tests.runtime.localization.exact_world import MAP, POSES, Projected, scenes, true_matches
 
 QUERIES = ["q.png", "r.png"]
 DESCRIPTORS = {
@@ -164,6 +165,28 @@ def test_poses_of_hlocs_file_are_those_of_kaptures(request_of: Any, tmp_path: Pa
         localize(request_of(features=str(tmp_path / "less.h5"), workers=1))
     with pytest.raises(UsageError, match="--photometric is for SIFT and models"):
         localize(request_of(features=str(tmp_path / "less.h5"), photometric="clahe"))
+
+
+def test_poses_by_stored_matches(request_of: Any, tmp_path: Path) -> None:
+    features = str(write_features(tmp_path / "made"))
+
+    def pairs() -> Any:
+        for first, second in [("q.png", name) for name in MAP] + list(itertools.combinations(MAP, 2)):
+            rows = np.array(true_matches(first, second), np.uint32)
+            yield first, second, len(Projected().features(Scene(tmp_path), first)), rows, np.ones(len(rows), np.float32)
+
+    write_hloc_matches(tmp_path / "m.h5", pairs())
+    found = localize(request_of(features=features, matches=tmp_path / "m.h5", workers=1))
+    scene = read_scene(tmp_path / "out" / "2b")
+    assert position_error(scene.poses["q.png"], POSES["q.png"]) < 1e-2
+    assert found.summary["matcher"].startswith(f"{tmp_path / 'm.h5'}, ")
+    write_hloc_matches(tmp_path / "m.h5", itertools.islice(pairs(), 5))
+    with pytest.raises(DataError, match=r"m\.h5: has no matches of .*; match with this list of pairs"):
+        localize(request_of(features=features, matches=tmp_path / "m.h5", workers=1))
+    with pytest.raises(UsageError, match="--matches are of stored features"):
+        localize(request_of(matches=tmp_path / "m.h5"))
+    with pytest.raises(UsageError, match="--matches are there already; leave --matcher out"):
+        request_of(features=features, matches=tmp_path / "m.h5", matcher="m.onnx")
 
 
 def rows_of(folder: Path) -> dict[str, str]:
