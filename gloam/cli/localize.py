@@ -1,4 +1,4 @@
-"""``gloam localize``: poses of query images in a kapture map."""
+"""``gloam localize``: poses of query images in a map."""
 
 from __future__ import annotations
 
@@ -11,15 +11,32 @@ from gloam.cli.shared.request import filled
 from gloam.cli.shared.store_options import add_trust
 from gloam.cli.shared.values import seed
 
-HELP = "localize the queries of a kapture dataset in a map: pose approximation, local or global structure from motion"
+HELP = "localize queries in a kapture or COLMAP map: pose approximation, local or global structure from motion"
 KEPT = ("*/*",)
 METHODS = ("top1", "ewb", "bdi", "csi", "2a", "2b")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the verb."""
-    parser.add_argument("--mapping", type=Path, required=True, help="kapture dataset with images, intrinsics and poses")
-    parser.add_argument("--query", type=Path, required=True, help="kapture dataset with images and intrinsics")
+    parser.add_argument(
+        "--mapping",
+        type=Path,
+        required=True,
+        help="kapture dataset with images, intrinsics and poses, or folder of a COLMAP model, text or binary",
+    )
+    parser.add_argument(
+        "--query",
+        type=Path,
+        required=True,
+        help="kapture dataset with images and intrinsics, hloc's list of 'name MODEL width height parameters', or a "
+        "COLMAP model",
+    )
+    parser.add_argument(
+        "--images",
+        type=Path,
+        metavar="FOLDER",
+        help="images of a COLMAP model and of a list (default: the folder images beside each)",
+    )
     parser.add_argument("-o", "--output", type=Path, required=True, help="folder for poses; the same command resumes")
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--pairs", type=Path, help="pair list query-map, hloc's or kapture's text")
@@ -33,9 +50,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--features",
         default="sift",
-        metavar="sift|MODEL|FOLDER|TYPE",
-        help="'sift', an exported model of local features, a folder of kapture local features, or the type of those "
-        "that both datasets hold",
+        metavar="sift|MODEL|FOLDER|TYPE|DATABASE",
+        help="'sift', an exported model of local features, a folder of kapture local features, the type of those that "
+        "both datasets hold, or a COLMAP database (.db)",
     )
     parser.add_argument(
         "--matcher",
@@ -44,13 +61,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="'mutual' nearest neighbours, with Lowe's test for SIFT alone, or an exported matcher of the features",
     )
     parser.add_argument("--max-keypoints", type=int, default=4096, help="SIFT and models: strongest kept per image")
-    parser.add_argument("--pixel-shift", type=float, default=0.0, help="SIFT: 0.5 where intrinsics follow COLMAP")
+    parser.add_argument("--pixel-shift", type=float, help="SIFT: 0.5 where a kapture's intrinsics follow COLMAP")
     parser.add_argument(
         "--pixel-origin",
         type=float,
         choices=(0.0, 0.5),
         help="models: where the intrinsics have the centre of the first pixel, 0 (kapture, OpenCV) or 0.5 (COLMAP); by "
-        "default told from principal points in the middle of an image, else 0",
+        "default 0.5 for a COLMAP model or a list, told from principal points in the middle of an image, else 0",
     )
     parser.add_argument(
         "--photometric", choices=("none", "clahe"), help="SIFT and models: of the light, instead of the model's own"
@@ -68,7 +85,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="correspondences that agree with a pose, at least; no confidence with learned features, whose matches "
         "agree with wrong poses too",
     )
-    parser.add_argument("--map-pairs", type=Path, help="pairs of map images for 2b (default: neighbours by known pose)")
+    parser.add_argument(
+        "--map-pairs",
+        metavar="exhaustive|covisibility|pose|FILE",
+        help="pairs of map images for 2b (default: neighbours by covisibility where the map has points, else by pose). "
+        "A COLMAP model's own points are used where the features are those it was made of and no pairs are asked for",
+    )
+    parser.add_argument(
+        "--map-neighbours", type=int, metavar="N", help="of a map image (default: 20 by covisibility, 10 by pose)"
+    )
+    parser.add_argument(
+        "--map-distance",
+        type=float,
+        metavar="UNITS",
+        help="of neighbours by pose, in the map's unit (default: 15 m; where over half of the images have none so "
+        "near, twice the usual distance of an image's last neighbour)",
+    )
+    parser.add_argument(
+        "--map-angle", type=float, metavar="DEGREES", help="between neighbours by pose (default: 60 degrees)"
+    )
     parser.add_argument("--workers", type=int, help="threads (default: all cores); changes no result")
     parser.add_argument("--seed", type=seed, default=0, help="of every random choice")
     parser.add_argument(

@@ -24,8 +24,10 @@ from gloam.eval.localization.approximation import METHODS as APPROXIMATIONS
 from gloam.eval.localization.approximation import approximate
 from gloam.files import read_sealed, sealed_json, sha256_json, write_bytes
 from gloam.runtime.localization.colmap import AbsolutePoseOptions, Triangulation, solver_version
+from gloam.runtime.localization.colmap_model import ColmapModel
 from gloam.runtime.localization.features import FeatureSource
-from gloam.runtime.localization.mapping import PairMatcher, build_map, pairs_by_pose
+from gloam.runtime.localization.map_pairs import MapPairs
+from gloam.runtime.localization.mapping import PairMatcher, build_map, own_points
 from gloam.runtime.localization.matching import MutualMatcher
 from gloam.runtime.localization.pose import Localized, localize_locally, localize_on_map
 from gloam.runtime.models.matcher import FeatureMatcher
@@ -49,7 +51,7 @@ class Descriptors:
 @dataclass
 class LocalizationResult:
     """Poses per method and query, None where a query was not localized; inliers and correspondences for 2a and 2b;
-    seconds per stage."""
+    seconds per stage; where the points of the global map are from, in words."""
 
     poses: dict[str, dict[str, Pose | None]] = field(default_factory=dict)
     inliers: dict[str, dict[str, int]] = field(default_factory=dict)
@@ -57,6 +59,7 @@ class LocalizationResult:
     map_points: int = 0
     map_error: float = float("nan")
     correspondences: dict[str, dict[str, int]] = field(default_factory=dict)
+    map_source: str = ""
 
 
 def retrieve(
@@ -78,7 +81,8 @@ def run_localization(
     source: FeatureSource,
     methods: Sequence[str] = ("2b",),
     *,
-    map_pairs: Sequence[tuple[str, str]] | None = None,
+    map_pairs: MapPairs | Sequence[tuple[str, str]] | None = None,
+    model: ColmapModel | None = None,
     descriptors: Descriptors | None = None,
     workspace: str | Path | None = None,
     workers: int | None = None,
@@ -95,8 +99,10 @@ def run_localization(
         retrieved: map images per query, best first.
         source: local features, for 2a and 2b.
         methods: of :data:`METHODS`.
-        map_pairs: pairs that the global map is triangulated from; by default neighbours by known pose, so that the
-            map is the same for every retrieval.
+        map_pairs: pairs that the global map is triangulated from, or how they are chosen; by default neighbours, so
+            that the map is the same for every retrieval.
+        model: that the mapping scene is of. Its points tell neighbours, and are the map's own where the features are
+            the model's and no pairs are asked for.
         descriptors: of queries and map images, for bdi and csi.
         workspace: folder of kept results; None keeps nothing.
         workers: threads; all cores by default.
@@ -133,9 +139,7 @@ def run_localization(
             else:
                 matcher.match_all(((name, other) for name in names for other in retrieved[name]), pool)
                 if method == "2b":
-                    pairs = list(map_pairs) if map_pairs is not None else pairs_by_pose(mapping)
-                    matcher.match_all(pairs, pool)
-                    world = build_map(matcher, pairs)
+                    world, result.map_source = _world(matcher, map_pairs, model, pool)
                     result.map_points, result.map_error = len(world.points), world.mean_error
                     result.seconds["map"] = time.perf_counter() - clock
                 found = _localized(method, matcher, names, retrieved, world, options, folder, pool)
@@ -144,6 +148,24 @@ def run_localization(
                 result.correspondences[method] = {name: item.correspondences for name, item in found.items()}
             result.seconds[method] = time.perf_counter() - clock
     return result
+
+
+def _world(
+    matcher: PairMatcher,
+    map_pairs: MapPairs | Sequence[tuple[str, str]] | None,
+    model: ColmapModel | None,
+    pool: ThreadPoolExecutor,
+) -> tuple[Triangulation, str]:
+    """The global map and where its points are from."""
+    map_pairs = MapPairs() if map_pairs is None else map_pairs
+    if model is not None and map_pairs == MapPairs() and (own := own_points(matcher, model)) is not None:
+        return own, "the model's own points"
+    if isinstance(map_pairs, MapPairs):
+        pairs, how = map_pairs.choose(matcher.mapping, None if model is None else model.points.observed)
+    else:
+        pairs, how = list(map_pairs), "a list"
+    matcher.match_all(pairs, pool)
+    return build_map(matcher, pairs), f"triangulated from {len(pairs)} pairs by {how}"
 
 
 def _approximated(

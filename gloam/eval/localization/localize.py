@@ -1,4 +1,4 @@
-"""Poses of query images in a kapture map, from datasets on disk to files on disk."""
+"""Poses of query images in a kapture or COLMAP map, from datasets on disk to files on disk."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from gloam.data.kapture_io import read_global_features, read_local_features, read_scene, write_scene
+from gloam.data.kapture_io import read_global_features, read_local_features, write_scene
 from gloam.data.kapture_text import transform_problem
 from gloam.data.pairs import read_pairs
 from gloam.data.scene import Pose, Scene
@@ -23,19 +23,23 @@ from gloam.model_card import Photometric
 from gloam.runtime.backends.placement import Placement
 from gloam.runtime.backends.tensorrt.engine_card import is_engine
 from gloam.runtime.localization.colmap import AbsolutePoseOptions
+from gloam.runtime.localization.database_features import DatabaseFeatures
+from gloam.runtime.localization.datasets import expect_images, read_map, read_queries
 from gloam.runtime.localization.features import (
     KaptureFeatures,
     ModelFeatures,
     OwnFeatures,
     SiftFeatures,
+    pixel_origin,
 )
+from gloam.runtime.localization.map_pairs import RULES, MapPairs
 from gloam.runtime.localization.matching import MutualMatcher
 from gloam.runtime.models.matcher import FeatureMatcher, Matcher
 
 SIFT_RATIO = 0.85  # Lowe's test
 MIN_INLIERS = AbsolutePoseOptions().min_inliers
 
-Features = SiftFeatures | ModelFeatures | KaptureFeatures | OwnFeatures
+Features = SiftFeatures | ModelFeatures | KaptureFeatures | OwnFeatures | DatabaseFeatures
 
 
 @dataclass(frozen=True)
@@ -43,28 +47,36 @@ class LocalizeRequest:
     """What to localize, and how.
 
     Attributes:
-        mapping: kapture dataset with images, intrinsics and poses.
-        query: kapture dataset with images and intrinsics.
+        mapping: kapture dataset with images, intrinsics and poses, or folder of a COLMAP model, text or binary.
+        query: kapture dataset with images and intrinsics, hloc's list of queries with intrinsics, or a COLMAP model.
         output: folder for poses.
         pairs: pair list query-map, hloc's or kapture's text.
         global_features: kapture global features of queries and map images.
         stores: descriptor stores of queries and map. One of these three is given.
         top_k: map images per query.
         methods: ``top1``, ``ewb``, ``bdi``, ``csi``, ``2a``, ``2b``.
-        features: ``sift``, an exported model of local features, a folder of kapture local features, or the type of
-            those that both datasets hold.
+        features: ``sift``, an exported model of local features, a folder of kapture local features, the type of
+            those that both datasets hold, or a COLMAP database (``.db``).
         matcher: ``mutual`` nearest neighbours, with Lowe's test for SIFT alone; or an exported matcher of the features.
         max_keypoints: SIFT and models: strongest kept per image.
-        pixel_shift: SIFT: added to keypoints, pixels; 0.5 where intrinsics follow COLMAP.
-        pixel_origin: models: where the intrinsics have the centre of the first pixel, 0 or 0.5; None as
-            :func:`gloam.runtime.localization.features.pixel_origin` tells, and 0, kapture's, where it cannot.
+        pixel_shift: SIFT: added to keypoints, pixels; 0.5 where intrinsics follow COLMAP. None for 0.5 with a COLMAP
+            model or a list of queries, and 0 else.
+        pixel_origin: models: where the intrinsics have the centre of the first pixel, 0 or 0.5. None for 0.5 with a
+            COLMAP model or a list, and else as :func:`gloam.runtime.localization.features.pixel_origin` tells, and 0,
+            kapture's, where it cannot.
         photometric: SIFT and models: normalisation of the light, instead of the model's own.
         min_inliers: correspondences that agree with a pose, at least. It is no confidence: matches of learned features
             agree with wrong poses too.
         query_matches: ``verified`` by a two-view geometry with each map image, or ``raw``, left to the pose's own
             RANSAC over all of them; None for raw with a model's features, as hloc does, and verified with others.
         placement: where and how models run.
-        map_pairs: pairs of map images for 2b; neighbours by known pose where None.
+        images: folder of the images of a COLMAP model and of a list; ``images`` beside each where None.
+        map_pairs: pairs of map images for 2b: a list, or ``exhaustive``, ``covisibility`` or ``pose``; see
+            :class:`gloam.runtime.localization.map_pairs.MapPairs`, also for the next three. Where none of the four is
+            given, a COLMAP model's own points are used if the features are those it was made of.
+        map_neighbours: of a map image.
+        map_distance: of neighbours by pose, in the map's unit.
+        map_angle: of neighbours by pose, degrees.
         workers: threads; all cores where None. Changes no result.
         seed: of every random choice.
         ltvl_style: names in ``ltvl.txt``.
@@ -85,13 +97,17 @@ class LocalizeRequest:
     features: str = "sift"
     matcher: str = "mutual"
     max_keypoints: int = 4096
-    pixel_shift: float = 0.0
+    pixel_shift: float | None = None
     pixel_origin: float | None = None
     photometric: Literal["none", "clahe"] | None = None
     min_inliers: int = MIN_INLIERS
     query_matches: Literal["verified", "raw"] | None = None
     placement: Placement = field(default_factory=Placement)
-    map_pairs: Path | None = None
+    images: Path | None = None
+    map_pairs: Path | str | None = None
+    map_neighbours: int | None = None
+    map_distance: float | None = None
+    map_angle: float | None = None
     workers: int | None = None
     seed: int = 0
     ltvl_style: Style = "full"
@@ -117,6 +133,22 @@ class LocalizeRequest:
             raise UsageError("--pixel-shift is SIFT's; a model's card states its origin, stored features are not moved")
         if self.pixel_origin is not None and self.features == "sift":
             raise UsageError("--pixel-origin is for models of local features; SIFT has --pixel-shift")
+        _ = self.pairs_of_map
+
+    @property
+    def pairs_of_map(self) -> Path | MapPairs:
+        """The list of the map's pairs, or how they are chosen."""
+        limits = (self.map_neighbours, self.map_distance, self.map_angle)
+        for rule in RULES:
+            if self.map_pairs == rule:
+                return MapPairs(rule, *limits)
+        if self.map_pairs is None:
+            return MapPairs(None, *limits)
+        if limits != (None, None, None):
+            raise UsageError(
+                "--map-neighbours, --map-distance and --map-angle choose pairs, and do nothing to a list of them"
+            )
+        return Path(self.map_pairs)
 
 
 @dataclass(frozen=True)
@@ -145,7 +177,8 @@ class Localization:
         ]
         if "map" in self.summary:
             lines.append(
-                f"map   {self.result.map_points} points, mean reprojection error {self.result.map_error:.2f} px"
+                f"map   {self.result.map_points} points, mean reprojection error {self.result.map_error:.2f} px, "
+                f"{self.result.map_source}"
             )
         lines.append(f"next: gloam eval localization --results {self.output} --ground-truth KAPTURE")
         return "\n".join(lines)
@@ -174,22 +207,25 @@ def localize(request: LocalizeRequest) -> Localization:
         MissingExtraError: pycolmap is not installed.
     """
     methods = tuple(dict.fromkeys(request.methods))
-    mapping = read_scene(request.mapping, need_poses=True, need_cameras=True)
-    query = read_scene(request.query, need_cameras=True)
+    mapping, model = read_map(request.mapping, request.images)
+    query = read_queries(request.query, request.images)
+    if request.images is not None and mapping.images is None and query.images is None:
+        raise UsageError("--images is for COLMAP models and lists of queries; a kapture dataset holds its own")
     retrieved, descriptors = _retrieved(request, query, mapping)
     features = _features(request, mapping, query)
     rule = _rule(request, features)
     query_matches = request.query_matches or ("raw" if isinstance(features, ModelFeatures) else "verified")
-    map_pairs = None
-    if request.map_pairs is not None:
-        map_pairs = [(pair.query, pair.mapping) for pair in read_pairs(request.map_pairs)]
+    map_pairs = request.pairs_of_map
     result = run_localization(
         mapping,
         query,
         retrieved,
         features,
         methods,
-        map_pairs=map_pairs,
+        map_pairs=[(pair.query, pair.mapping) for pair in read_pairs(map_pairs)]
+        if isinstance(map_pairs, Path)
+        else map_pairs,
+        model=model,
         descriptors=descriptors,
         workspace=request.output / "workspace",
         workers=request.workers,
@@ -223,7 +259,8 @@ def localize(request: LocalizeRequest) -> Localization:
         localized = len(poses)
         summary["methods"][method] = {"queries": len(query.records), "localized": localized, "folder": str(folder)}
     if "2b" in methods:
-        summary["map"] = {"points": result.map_points, "reprojection_error_px": result.map_error}
+        points = {"points": result.map_points, "from": result.map_source}
+        summary["map"] = points | {"reprojection_error_px": result.map_error}
     write_json(request.output / "summary.json", summary)
     return Localization(request.output, result, summary)
 
@@ -262,17 +299,26 @@ def _features(request: LocalizeRequest, mapping: Scene, query: Scene) -> Feature
     """Where local features come from, by what was named."""
     light = Photometric(request.photometric) if request.photometric else None
     named = Path(request.features)
+    origin = _origin(request, mapping, query)
     if request.features == "sift":
-        plain = SiftFeatures(request.max_keypoints, pixel_shift=request.pixel_shift)
+        for scene in (mapping, query):
+            expect_images(scene)
+        plain = SiftFeatures(request.max_keypoints, pixel_shift=origin or 0.0)
         return plain if light is None else replace(plain, photometric=light)
+    if named.suffix == ".db":
+        if light is not None:
+            raise UsageError("--photometric is for SIFT and models; stored features are as they are")
+        return DatabaseFeatures(named)
     if named.is_file() or is_engine(named) or named.suffix == ".onnx":
+        for scene in (mapping, query):
+            expect_images(scene)
         return ModelFeatures.load(
             named,
             [*mapping.cameras.values(), *query.cameras.values()],
             request.placement,
             max_keypoints=request.max_keypoints,
             photometric=light,
-            origin=request.pixel_origin,
+            origin=origin,
         )
     if light is not None:
         raise UsageError("--photometric is for SIFT and models; stored features are as they are")
@@ -286,10 +332,36 @@ def _features(request: LocalizeRequest, mapping: Scene, query: Scene) -> Feature
     )
 
 
+def _origin(request: LocalizeRequest, mapping: Scene, query: Scene) -> float | None:
+    """Where the intrinsics count from, as was asked for or the datasets' formats say.
+
+    Raises:
+        UsageError: these contradict one another.
+    """
+    asked = request.pixel_shift if request.features == "sift" else request.pixel_origin
+    for scene in (mapping, query):
+        if scene.origin is None:
+            continue
+        if asked not in (None, scene.origin):
+            option = "--pixel-shift" if request.features == "sift" else "--pixel-origin"
+            raise UsageError(
+                f"{option} {asked:g}: the intrinsics of {scene.root} are COLMAP's, with the first pixel's centre at "
+                f"{scene.origin:g}, which keypoints follow by themselves; leave the option out"
+            )
+        for other in (mapping, query):
+            if other.origin is None and pixel_origin(other.cameras.values()) not in (None, scene.origin):
+                raise UsageError(
+                    f"the intrinsics of {scene.root} have the first pixel's centre at {scene.origin:g}, those of "
+                    f"{other.root} at 0, by principal points half a pixel before the middle; give both alike"
+                )
+        return scene.origin
+    return asked
+
+
 def _rule(request: LocalizeRequest, features: Features) -> FeatureMatcher:
     """By what features are matched; one that is not theirs is refused before any image is read."""
     if request.matcher == "mutual":
-        return MutualMatcher(SIFT_RATIO if isinstance(features, SiftFeatures) else None)
+        return MutualMatcher(SIFT_RATIO if isinstance(features, SiftFeatures | DatabaseFeatures) else None)
     matcher = Matcher.load(request.matcher, request.placement)
     gives, takes = features.gives, matcher.takes
     if (gives.name, gives.dimension) != (takes.name, takes.dimension):

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from gloam.data.images import stored_size
 from gloam.data.npz import read_npz, write_npz
-from gloam.data.scene import Camera, Pose, Scene, position_error, rotation_error
+from gloam.data.scene import Camera, Pose, Scene
 from gloam.errors import DataError, ImageError
 from gloam.files import sha256_json
 from gloam.runtime.localization.colmap import (
@@ -26,6 +26,7 @@ from gloam.runtime.localization.colmap import (
     verify_by_pose,
     verify_matches,
 )
+from gloam.runtime.localization.colmap_model import ColmapModel
 from gloam.runtime.localization.features import FeatureSource, from_arrays, to_arrays
 from gloam.runtime.localization.matching import MutualMatcher
 from gloam.runtime.models.local_features import LocalFeatures
@@ -94,7 +95,7 @@ class PairMatcher:
             scene = self.scene_of(name)
             camera, path = scene.camera(name), scene.image_path(name)
             if path.is_file():
-                expect_size(camera, stored_size_of(path), path)
+                expect_size(camera, stored_size_of(path), path, scene.files.cameras)
             self._cameras[name] = camera
         return self._cameras[name]
 
@@ -114,7 +115,8 @@ class PairMatcher:
             except KeyError:  # never kept, damaged, or by a gloam that kept less
                 features = self.source.features(self.scene_of(name), name)
                 _save(path, **to_arrays(features))
-            expect_inside(features.keypoints, camera, f"{self.scene_of(name).root}: image {name!r}")
+            scene = self.scene_of(name)
+            expect_inside(features.keypoints, camera, f"{scene.root}: image {name!r}", scene.files.cameras)
             self._features[name] = features
         return self._features[name]
 
@@ -191,35 +193,37 @@ def stored_size_of(path: Path) -> tuple[int, int]:
         raise DataError(f"{path}: {error}; restore the image, or take it out of the dataset") from error
 
 
-def expect_size(camera: Camera, size: tuple[int, int], path: Path) -> None:
+def expect_size(camera: Camera, size: tuple[int, int], path: Path, stated: str = "sensors.txt") -> None:
     """Refuse an image whose stored pixels are not those that its camera's intrinsics describe.
 
     Args:
-        camera: from ``sensors.txt``.
+        camera: of the image.
         size: width and height as stored, whatever the EXIF orientation.
         path: of the image.
+        stated: file that states the camera, for the message.
     """
     if size != (camera.width, camera.height):
         raise DataError(
-            f"{path}: the image is {size[0]}x{size[1]} but its camera in sensors.txt is "
+            f"{path}: the image is {size[0]}x{size[1]} but its camera in {stated} is "
             f"{camera.width}x{camera.height}; give the image at that size, or its own intrinsics"
         )
 
 
-def expect_inside(keypoints: npt.NDArray[np.float32], camera: Camera, where: str) -> None:
+def expect_inside(keypoints: npt.NDArray[np.float32], camera: Camera, where: str, stated: str = "sensors.txt") -> None:
     """Refuse keypoints beyond their camera's frame: they were found in a turned or enlarged copy of the image.
 
     Args:
         keypoints: ``[n, 2]``, pixels.
         camera: of the image.
         where: dataset and image, for the message.
+        stated: file that states the camera, for the message.
     """
     beyond = np.maximum(-keypoints, keypoints - np.array([camera.width, camera.height])).max(axis=1, initial=0.0)
     if len(beyond) and not beyond.max() <= MARGIN:
         x, y = keypoints[np.argmax(beyond)]
         raise DataError(
             f"{where}: a keypoint at ({x:g}, {y:g}) lies outside its camera's {camera.width}x{camera.height} in "
-            "sensors.txt; extract the features from the pixels as stored, without turning or resizing"
+            f"{stated}; extract the features from the pixels as stored, without turning or resizing"
         )
 
 
@@ -242,37 +246,24 @@ def build_map(
     return triangulate(views, {pair: matcher.matches(*pair) for pair in wanted}, matcher.seed)
 
 
-def pairs_by_pose(
-    scene: Scene, k: int = 10, max_distance: float = 15.0, max_angle: float = 60.0
-) -> list[tuple[str, str]]:
-    """Each mapping image with its nearest ones by known pose: a map that does not depend on any retrieval.
+def own_points(matcher: PairMatcher, model: ColmapModel) -> Triangulation | None:
+    """A COLMAP model's own points, where the features are those that it was made of; None where they are others.
 
     Args:
-        scene: mapping images with poses.
-        k: neighbours per image.
-        max_distance: metres between centres.
-        max_angle: degrees between orientations.
+        matcher: of the datasets.
+        model: the map.
+
+    Raises:
+        DataError: features of the model's first images, and none of a later one.
     """
-    names = [name for name in scene.names if name in scene.poses]
-    centers = np.array([scene.poses[name].center for name in names])
-    pairs = set()
-    for row, name in enumerate(names):
-        near = np.argsort(np.linalg.norm(centers - centers[row], axis=1), kind="stable")
-        poses = [(names[other], scene.poses[names[other]]) for other in near if other != row]
-        close = [
-            other
-            for other, pose in poses
-            if position_error(scene.poses[name], pose) <= max_distance
-            and rotation_error(scene.poses[name], pose) <= max_angle
-        ]
-        pairs |= {(min(name, other), max(name, other)) for other in close[:k]}
-    return sorted(pairs)
+    own = all(model.has_keypoints(name, matcher.features(name).keypoints) for name in model.scene.names)
+    return model.points if own and len(model.points.points) else None
 
 
 def _view(matcher: PairMatcher, name: str) -> View:
     scene: Scene = matcher.scene_of(name)
     if name not in scene.poses:
-        raise DataError(f"{scene.root}: map image {name!r} has no pose in trajectories.txt")
+        raise DataError(f"{scene.root}: map image {name!r} has no pose in {scene.files.poses}")
     return View(matcher.camera(name), scene.poses[name], matcher.features(name).keypoints)
 
 

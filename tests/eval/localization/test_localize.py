@@ -25,6 +25,7 @@ from gloam.runtime.descriptors.shard_writer import ShardWriter
 from gloam.runtime.descriptors.store import DescriptorStore, Job, Row
 from gloam.runtime.localization.colmap import AbsolutePoseOptions
 from gloam.runtime.localization.features import KaptureFeatures, ModelFeatures, SiftFeatures
+from gloam.runtime.localization.map_pairs import MapPairs
 from gloam.runtime.localization.matching import MutualMatcher
 from gloam.runtime.models.local_features import LocalExtractor
 from gloam.runtime.models.matcher import Matcher
@@ -77,7 +78,7 @@ class Spied:
         poses: dict[str, dict[str, Pose | None]] = {
             method: {"q.png": POSES["q.png"] if method != "2a" else None, "r.png": unusable} for method in methods
         }
-        return LocalizationResult(poses, self.found[0], {"2b": 1.5}, 12, 0.25, self.found[1])
+        return LocalizationResult(poses, self.found[0], {"2b": 1.5}, 12, 0.25, self.found[1], "six pairs")
 
 
 @pytest.fixture
@@ -160,7 +161,7 @@ def test_what_is_asked_for_reaches_the_paradigms(request_of: Any, spied: Spied, 
         ("2b",),
         MutualMatcher(0.85),
         0,
-        None,
+        MapPairs(),
     )
     assert (given["features"], given["workers"], given["descriptors"]) == (SiftFeatures(4096), None, None)
     assert given["workspace"] == tmp_path / "out" / "workspace"
@@ -194,12 +195,12 @@ def test_what_is_found_reaches_the_files(request_of: Any, spied: Spied, tmp_path
             "2b": {"queries": 2, "localized": 1, "folder": str(out / "2b")},
             "2a": {"queries": 2, "localized": 0, "folder": str(out / "2a")},
         },
-        "map": {"points": 12, "reprojection_error_px": 0.25},
+        "map": {"points": 12, "from": "six pairs", "reprojection_error_px": 0.25},
     }
     assert found.to_text().splitlines() == [
         f"2b    1 of 2 queries localized: {out / '2b'}",
         f"2a    0 of 2 queries localized: {out / '2a'}",
-        "map   12 points, mean reprojection error 0.25 px",
+        "map   12 points, mean reprojection error 0.25 px, six pairs",
         f"next: gloam eval localization --results {out} --ground-truth KAPTURE",
     ]
     assert read_scene(out / "2b").poses == {"q.png": POSES["q.png"]}
