@@ -298,7 +298,7 @@ def test_a_quaternion_of_another_length_is_the_same_pose(world: np.ndarray) -> N
     }
     for given in (views, longer):
         found = triangulate(given, matches)
-        np.testing.assert_allclose(found.points[found.observed["0.jpg"]], world, atol=1e-6)
+        np.testing.assert_allclose(found.points[found.observed["0.jpg"]], world, atol=1e-4)
 
 
 def test_maps_that_cannot_be_are_one_line(world: np.ndarray) -> None:
