@@ -113,7 +113,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> Report:
-    """Read the datasets, localize, write a kapture dataset and an LTVL2020 file per method."""
+    """Read the datasets, localize, write poses per method: kapture, LTVL2020, COLMAP text and CSV."""
     from gloam.eval.localization.localize import LocalizeRequest, localize
 
     request = filled(LocalizeRequest, arguments, methods=arguments.method or ("2b",), placement=placement(arguments))

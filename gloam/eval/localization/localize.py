@@ -18,6 +18,7 @@ from gloam.data.scene import Pose, Scene
 from gloam.errors import DataError, IncompatibleError, UsageError
 from gloam.eval.localization.benchmark import Descriptors, LocalizationResult, retrieve, run_localization
 from gloam.eval.localization.ltvl import Style, write_ltvl
+from gloam.eval.localization.pose_files import write_colmap_text, write_pose_table
 from gloam.files import plain_cell, write_json, write_text
 from gloam.model_card import Photometric
 from gloam.runtime.backends.placement import Placement
@@ -187,8 +188,8 @@ class Localization:
 def localize(request: LocalizeRequest) -> Localization:
     """Localize the queries of a kapture dataset in a map; the same call carries on where an earlier one stopped.
 
-    Writes a kapture dataset, an LTVL2020 file (``name qw qx qy qz tx ty tz``, metres) and ``queries.csv`` per method,
-    and ``summary.json``.
+    Writes a kapture dataset, an LTVL2020 file (``name qw qx qy qz tx ty tz``, metres), a COLMAP model of text without
+    points (``colmap/``), ``poses.csv`` and ``queries.csv`` per method, and ``summary.json``.
 
     Args:
         request: datasets, what is retrieved and by which methods.
@@ -253,7 +254,10 @@ def localize(request: LocalizeRequest) -> Localization:
             if pose is not None and not transform_problem(pose.quaternion, pose.translation)
         }
         folder = request.output / method
-        write_scene(Scene(folder, query.cameras, query.records, poses))
+        posed = Scene(folder, query.cameras, query.records, poses)
+        write_scene(posed)
+        write_colmap_text(folder / "colmap", posed)
+        write_pose_table(folder / "poses.csv", posed)
         write_ltvl(folder / "ltvl.txt", poses, camera_ids, request.ltvl_style)
         _write_queries(folder / "queries.csv", method, result, poses, retrieved, request.min_inliers)
         localized = len(poses)

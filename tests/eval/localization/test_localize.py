@@ -24,6 +24,7 @@ from gloam.runtime.backends.placement import Placement
 from gloam.runtime.descriptors.shard_writer import ShardWriter
 from gloam.runtime.descriptors.store import DescriptorStore, Job, Row
 from gloam.runtime.localization.colmap import AbsolutePoseOptions
+from gloam.runtime.localization.colmap_model import read_colmap_model
 from gloam.runtime.localization.features import KaptureFeatures, ModelFeatures, SiftFeatures
 from gloam.runtime.localization.map_pairs import MapPairs
 from gloam.runtime.localization.matching import MutualMatcher
@@ -113,6 +114,11 @@ def test_poses_of_stored_features_go_to_a_folder_a_method(request_of: Any, tmp_p
         (line,) = (tmp_path / "out" / method / "ltvl.txt").read_text().splitlines()
         assert line.split()[0] == "q.png"
         assert tuple(map(float, line.split()[1:5])) == scene.poses["q.png"].quaternion
+        model = read_colmap_model(tmp_path / "out" / method / "colmap", tmp_path)
+        assert position_error(model.scene.poses["q.png"], scene.poses["q.png"]) < 1e-9
+        header, row = (tmp_path / "out" / method / "poses.csv").read_text().splitlines()
+        assert (header.split(",")[0], row.split(",")[0]) == ("image", "q.png")
+        np.testing.assert_allclose(list(map(float, row.split(",")[8:])), scene.poses["q.png"].center, atol=1e-9)
     assert list(found.summary["methods"]) == ["2b", "top1"]
     assert found.summary["map"]["points"] == found.result.map_points > 80
     assert json.loads((tmp_path / "out" / "summary.json").read_text()) == found.to_dict()
