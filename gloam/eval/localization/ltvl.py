@@ -93,6 +93,6 @@ def by_image(poses: Mapping[str, Pose], camera_ids: Mapping[str, str]) -> dict[s
             return {images[name][0]: pose for name, pose in poses.items()}
     stranger = min(poses.keys() - camera_ids.keys())
     raise DataError(
-        f"{stranger!r} is the name of no image of the ground truth, or of several, as a path, as camera and file name or "
-        "as a file name alone; give the ground truth of these queries, or write poses with --ltvl-style full"
+        f"{stranger!r} is the name of no image of the ground truth, or of several, as a path, as camera and file name "
+        "or as a file name alone; give the ground truth of these queries, or write poses with --ltvl-style full"
     )
