@@ -45,6 +45,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_trust(parser, "the descriptors of --stores")
     parser.add_argument("--top-k", type=int, default=10, help="map images per query")
     parser.add_argument(
+        "--verify",
+        type=int,
+        metavar="N",
+        help="re-rank: of N retrieved map images per query take the --top-k with most verified matches; the new list "
+        "is pairs.txt",
+    )
+    parser.add_argument(
         "--method", action="append", choices=METHODS, help="repeat for several (default: 2b): 1 = top1, ewb, bdi, csi"
     )
     parser.add_argument(

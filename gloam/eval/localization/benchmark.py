@@ -30,6 +30,7 @@ from gloam.runtime.localization.map_pairs import MapPairs
 from gloam.runtime.localization.mapping import PairMatcher, build_map, own_points
 from gloam.runtime.localization.matching import MutualMatcher
 from gloam.runtime.localization.pose import Localized, localize_locally, localize_on_map
+from gloam.runtime.localization.reranking import rerank
 from gloam.runtime.models.matcher import FeatureMatcher
 
 METHODS = (*APPROXIMATIONS, "2a", "2b")
@@ -51,7 +52,8 @@ class Descriptors:
 @dataclass
 class LocalizationResult:
     """Poses per method and query, None where a query was not localized; inliers and correspondences for 2a and 2b;
-    seconds per stage; where the points of the global map are from, in words."""
+    seconds per stage; where the points of the global map are from, in words; and, where retrieved images were verified,
+    those of each query that were kept, with their matches."""
 
     poses: dict[str, dict[str, Pose | None]] = field(default_factory=dict)
     inliers: dict[str, dict[str, int]] = field(default_factory=dict)
@@ -60,6 +62,7 @@ class LocalizationResult:
     map_error: float = float("nan")
     correspondences: dict[str, dict[str, int]] = field(default_factory=dict)
     map_source: str = ""
+    reranked: dict[str, list[tuple[str, int]]] | None = None
 
 
 def retrieve(
@@ -88,6 +91,7 @@ def run_localization(
     workers: int | None = None,
     rule: FeatureMatcher = MutualMatcher(),  # noqa: B008  # frozen
     verify_queries: bool = True,
+    keep_verified: int | None = None,
     options: AbsolutePoseOptions | None = None,
     seed: int = 0,
 ) -> LocalizationResult:
@@ -108,6 +112,8 @@ def run_localization(
         workers: threads; all cores by default.
         rule: by which two images' features are matched: a model's, or mutual neighbours, with Lowe's test for SIFT.
         verify_queries: see :class:`gloam.runtime.localization.mapping.PairMatcher`.
+        keep_verified: retrieved images are ordered by their verified matches with the query, most first, and this many
+            are kept, see :func:`gloam.runtime.localization.reranking.rerank`; None takes them as they are.
         options: of the absolute pose.
         seed: of every random choice.
 
@@ -124,7 +130,7 @@ def run_localization(
     missing = sorted({name for names in retrieved.values() for name in names} - set(mapping.poses))
     if missing:
         raise DataError(f"{mapping.root}: retrieved image {missing[0]!r} has no pose")
-    if set(methods) - set(APPROXIMATIONS):
+    if set(methods) - set(APPROXIMATIONS) or keep_verified is not None:
         solver_version()  # a missing solver is said before any feature is found
     folder = Path(workspace) if workspace is not None else None
     matcher = PairMatcher(source, mapping, query, cache=folder, rule=rule, seed=seed, verify_queries=verify_queries)
@@ -132,6 +138,11 @@ def run_localization(
     names = sorted(retrieved)
     with ThreadPoolExecutor(workers or len(os.sched_getaffinity(0)), thread_name_prefix="localize") as pool:
         world: Triangulation | None = None
+        if keep_verified is not None:
+            clock = time.perf_counter()
+            result.reranked = rerank(matcher, retrieved, keep_verified, pool)
+            retrieved = {name: [image for image, _ in images] for name, images in result.reranked.items()}
+            result.seconds["verify"] = time.perf_counter() - clock
         for method in methods:
             clock = time.perf_counter()
             if method in APPROXIMATIONS:

@@ -13,7 +13,7 @@ import numpy as np
 
 from gloam.data.kapture_io import read_global_features, read_local_features, write_scene
 from gloam.data.kapture_text import transform_problem
-from gloam.data.pairs import read_pairs
+from gloam.data.pairs import Pair, read_pairs, write_pairs
 from gloam.data.scene import Pose, Scene
 from gloam.errors import DataError, IncompatibleError, UsageError
 from gloam.eval.localization.benchmark import Descriptors, LocalizationResult, retrieve, run_localization
@@ -55,6 +55,8 @@ class LocalizeRequest:
         global_features: kapture global features of queries and map images.
         stores: descriptor stores of queries and map. One of these three is given.
         top_k: map images per query.
+        verify: of so many retrieved map images per query, the ``top_k`` with most verified matches are taken, in that
+            order; None takes the first ``top_k``.
         methods: ``top1``, ``ewb``, ``bdi``, ``csi``, ``2a``, ``2b``.
         features: ``sift``, an exported model of local features, a folder of kapture local features, the type of
             those that both datasets hold, or a COLMAP database (``.db``).
@@ -94,6 +96,7 @@ class LocalizeRequest:
     global_features: Path | None = None
     stores: Sequence[Path] | None = None
     top_k: int = 10
+    verify: int | None = None
     methods: Sequence[str] = ("2b",)
     features: str = "sift"
     matcher: str = "mutual"
@@ -117,6 +120,8 @@ class LocalizeRequest:
     def __post_init__(self) -> None:
         if self.top_k < 1:
             raise UsageError("--top-k must be 1 or more")
+        if self.verify is not None and self.verify < self.top_k:
+            raise UsageError(f"--verify {self.verify}: the best --top-k {self.top_k} are taken of so many; give more")
         if self.workers is not None and self.workers < 0:
             raise UsageError(f"--workers {self.workers}: must be 1 or more, or 0 for all cores")
         for part in (self.mapping, self.query):
@@ -189,7 +194,8 @@ def localize(request: LocalizeRequest) -> Localization:
     """Localize the queries of a kapture dataset in a map; the same call carries on where an earlier one stopped.
 
     Writes a kapture dataset, an LTVL2020 file (``name qw qx qy qz tx ty tz``, metres), a COLMAP model of text without
-    points (``colmap/``), ``poses.csv`` and ``queries.csv`` per method, and ``summary.json``.
+    points (``colmap/``), ``poses.csv`` and ``queries.csv`` per method, ``summary.json``, and ``pairs.txt`` where
+    retrieved images were verified.
 
     Args:
         request: datasets, what is retrieved and by which methods.
@@ -232,13 +238,19 @@ def localize(request: LocalizeRequest) -> Localization:
         workers=request.workers,
         rule=rule,
         verify_queries=query_matches == "verified",
+        keep_verified=None if request.verify is None else request.top_k,
         options=AbsolutePoseOptions(min_inliers=request.min_inliers),
         seed=request.seed,
     )
+    if result.reranked is not None:
+        retrieved = {name: [image for image, _ in images] for name, images in result.reranked.items()}
+        ranked = ((name, *found) for name, images in sorted(result.reranked.items()) for found in images)
+        write_pairs(request.output / "pairs.txt", (Pair(name, image, float(count)) for name, image, count in ranked))
     camera_ids = {name: record.camera_id for name, record in query.records.items()}
     summary: dict[str, Any] = {
         "seed": request.seed,
         "top_k": request.top_k,
+        "verified_of": request.verify,
         "features": str(features.gives),
         "matcher": rule.key if isinstance(rule, MutualMatcher) else f"{request.matcher}, {rule.key}",
         "query_matches": query_matches,
@@ -386,6 +398,7 @@ def _retrieved(
         if unknown:
             raise DataError(f"{what}: image {unknown[0]!r} is not in {scene.root}")
 
+    count = request.verify or request.top_k
     if request.pairs is not None:
         pairs = read_pairs(request.pairs)
         known({pair.query for pair in pairs}, query, str(request.pairs))
@@ -394,7 +407,7 @@ def _retrieved(
         listed: dict[str, list[str]] = {name: [] for name in query.names}
         for pair in sorted(pairs, key=order):
             listed[pair.query].append(pair.mapping)
-        return {name: names[: request.top_k] for name, names in listed.items()}, None
+        return {name: names[:count] for name, names in listed.items()}, None
     if request.global_features is not None:
         names, matrix, _ = read_global_features(request.global_features)
         matrix /= np.maximum(np.linalg.norm(matrix, axis=1, keepdims=True), 1e-12)
@@ -409,4 +422,4 @@ def _retrieved(
         descriptors = Descriptors(
             {name: row for store in stores for name, row in zip(store.names, store.load(), strict=True)}
         )
-    return retrieve(descriptors, descriptors, query.names, mapping.names, request.top_k), descriptors
+    return retrieve(descriptors, descriptors, query.names, mapping.names, count), descriptors

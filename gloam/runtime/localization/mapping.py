@@ -132,6 +132,15 @@ class PairMatcher:
         self._match([(first, second)])
         return self._matches[first, second]
 
+    def count_verified(self, first: str, second: str) -> int:
+        """Number of matches that agree with one two-view geometry, whatever :attr:`verify_queries` leaves of them."""
+        pair = (min(first, second), max(first, second))
+        found = self.matches(*pair)
+        if self.verify_queries or self._poses(pair):
+            return len(found)
+        (a, one), (b, other) = ((self.camera(name), self.features(name).keypoints) for name in pair)
+        return len(verify_matches(a, one, b, other, found, self.seed))
+
     def match_all(self, pairs: Iterable[tuple[str, str]], pool: ThreadPoolExecutor) -> None:
         """Match many pairs in threads; features first, so that none is computed twice."""
         wanted = sorted({(min(pair), max(pair)) for pair in pairs if pair[0] != pair[1]})

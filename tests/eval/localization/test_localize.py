@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from gloam.data.kapture_io import read_scene, write_global_features, write_scene
+from gloam.data.pairs import read_pairs
 from gloam.data.scene import Pose, Record, Scene, position_error
 from gloam.errors import DataError, IncompatibleError, StoreError, UsageError
 from gloam.eval.localization import localize as module
@@ -192,6 +193,7 @@ def test_what_is_found_reaches_the_files(request_of: Any, spied: Spied, tmp_path
     assert found.to_dict() == {
         "seed": 2,
         "top_k": 3,
+        "verified_of": None,
         "features": "sift, 128-D, with scales and orientations, the first pixel's centre at 0",
         "matcher": "mutual neighbours, ratio 0.85",
         "query_matches": "verified",
@@ -311,6 +313,7 @@ def test_datasets_without_what_is_needed_are_refused(request_of: Any, spied: Spi
     "wrong",
     [
         {"top_k": 0},
+        {"verify": 9},
         {"pairs": None},
         {"global_features": Path("x")},
         {"stores": [Path("x"), Path("y")]},
@@ -322,7 +325,10 @@ def test_datasets_without_what_is_needed_are_refused(request_of: Any, spied: Spi
 def test_what_does_not_go_together_is_refused(wrong: dict[str, Any]) -> None:
     plain: dict[str, Any] = {"mapping": Path("m"), "query": Path("q"), "output": Path("o"), "pairs": Path("p")}
     LocalizeRequest(**plain, top_k=1)
-    with pytest.raises(UsageError, match=r"--top-k must be 1|give one of --pairs|instead of --pairs"):
+    with pytest.raises(
+        UsageError,
+        match=r"--top-k must be 1|--verify 9: the best --top-k 10 are|give one of --pairs|instead of --pairs",
+    ):
         LocalizeRequest(**plain | wrong)
 
 
@@ -453,3 +459,35 @@ def test_options_of_other_features_are_refused(wrong: dict[str, Any], message: s
 def test_stored_features_have_no_light_to_normalise(request_of: Any) -> None:
     with pytest.raises(UsageError, match=r"^--photometric is for SIFT and models; stored features are as they are$"):
         localize(request_of(features="made", photometric="clahe"))
+
+
+def test_retrieved_images_are_verified_and_the_best_are_kept(request_of: Any, tmp_path: Path) -> None:
+    features = write_features(tmp_path / "made")
+    for name, kept in (("m.png", 40), ("b.png", 60)):  # as many rows fewer are matches
+        for path in (features / "keypoints" / f"{name}.kpt", features / "descriptors" / f"{name}.desc"):
+            width = 8 if path.suffix == ".kpt" else 128
+            path.write_bytes(path.read_bytes()[: kept * width])
+    found = localize(request_of(features=str(features), methods=("top1", "2b"), verify=4, top_k=2, workers=1))
+    pairs = read_pairs(tmp_path / "out" / "pairs.txt")
+    assert {pair.mapping for pair in pairs} == {"a.png", "c.png"}  # m.png was the first that was retrieved
+    assert {pair.query for pair in pairs} == {"q.png"}
+    counts = [pair.score for pair in pairs]
+    assert counts == sorted(counts, reverse=True)
+    assert found.result.poses["top1"]["q.png"] == POSES[pairs[0].mapping]
+    pose = found.result.poses["2b"]["q.png"]
+    assert pose is not None
+    assert position_error(pose, POSES["q.png"]) < 1e-2
+    assert (found.summary["top_k"], found.summary["verified_of"]) == (2, 4)
+    assert "verify" in found.summary["seconds"]
+    assert rows_of(tmp_path / "out" / "2b")["r.png"] == "no,0,0,no map image was retrieved"
+
+
+def test_as_many_are_retrieved_as_are_verified(request_of: Any, spied: Spied, tmp_path: Path) -> None:
+    write_global_features(tmp_path / "global", "tiny", DESCRIPTORS.items(), 2)
+    localize(request_of(global_features=tmp_path / "global", top_k=1, verify=3))
+    expect_retrieved(spied.given, 3)
+    assert spied.given["keep_verified"] == 1
+    localize(request_of(top_k=2, verify=3))
+    assert spied.given["retrieved"]["q.png"] == MAP[:3]
+    localize(request_of(top_k=2))
+    assert (spied.given["retrieved"]["q.png"], spied.given["keep_verified"]) == (MAP[:2], None)
