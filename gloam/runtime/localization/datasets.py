@@ -66,7 +66,13 @@ def expect_images(scene: Scene) -> None:
 
 
 def _is_colmap(path: Path) -> bool:
-    return not (path / "sensors").is_dir() and is_colmap_model(path)
+    """Whether a folder is a COLMAP model and no kapture dataset; a workspace of models is refused by naming one."""
+    if (path / "sensors").is_dir() or is_colmap_model(path):
+        return not (path / "sensors").is_dir()
+    models = [path / inner for inner in ("sparse/0", "sparse", "0") if is_colmap_model(path / inner)]
+    if models:
+        raise DataError(f"{path}: is neither a kapture dataset nor a COLMAP model, but holds one; give {models[0]}")
+    return False
 
 
 def _images(path: Path, images: Path | None) -> Path:

@@ -30,6 +30,12 @@ def test_a_map_is_a_kapture_dataset_or_a_model(tmp_path: Path) -> None:
     for read in (read_map, read_poses):
         with pytest.raises(DataError, match=r"/q: 1 of 1 images have no pose in trajectories\.txt"):
             read(query.root)
+    with pytest.raises(
+        DataError, match=rf"^{tmp_path}: is neither .* nor a COLMAP model, but holds one; give {folder}$"
+    ):
+        read_map(tmp_path)
+    with pytest.raises(DataError, match=rf"; give {folder}$"):
+        read_queries(folder.parent)
     with pytest.raises(DataError, match=r"^none/sensors/sensors\.txt is missing; none is not a kapture dataset"):
         read_map(Path("none"))
 
