@@ -82,7 +82,7 @@ TRANSLATORS: dict[str, tuple[dict[str, Any], ...]] = {
 KEYPOINTS = 256
 VARIANTS = {"aliked": {"variant": "t16"}, "alike": {"variant": "t"}}
 SHARED, PIXEL = 0.99, 1e-2  # of the keypoints, both ways
-SLOW = {"r2d2": 256}  # largest side: full resolution at several scales takes half a minute a megapixel
+SLOW = {"r2d2": 160}  # largest side: full resolution at several scales takes half a minute a megapixel
 
 
 @dataclass(frozen=True)

@@ -39,6 +39,7 @@ ONLY = "GLOAM_BENCH_ONLY"
 MODULES = (
     "gloam/runtime/localization/*.py",
     "gloam/eval/localization/*.py",
+    "gloam/data/hloc_io.py",
     "gloam/data/kapture_io.py",
     "gloam/data/kapture_text.py",
     "gloam/data/images.py",

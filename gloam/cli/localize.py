@@ -6,10 +6,11 @@ import argparse
 from pathlib import Path
 
 from gloam.cli.shared.backend_options import add_backend, placement
+from gloam.cli.shared.memory_option import add_memory
 from gloam.cli.shared.report import Report
 from gloam.cli.shared.request import filled
 from gloam.cli.shared.store_options import add_trust
-from gloam.cli.shared.values import seed
+from gloam.cli.shared.values import number_or_all, seed
 
 HELP = "localize queries in a kapture or COLMAP map: pose approximation, local or global structure from motion"
 KEPT = ("*/*",)
@@ -57,9 +58,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--features",
         default="sift",
-        metavar="sift|MODEL|FOLDER|TYPE|DATABASE",
-        help="'sift', an exported model of local features, a folder of kapture local features, the type of those that "
-        "both datasets hold, or a COLMAP database (.db)",
+        metavar="sift|MODEL|H5|DATABASE|FOLDER|TYPE",
+        help="'sift', an exported model of local features, hloc's .h5 file or a COLMAP database (.db) of queries and "
+        "map, a folder of kapture local features, or the type of those that both datasets hold",
     )
     parser.add_argument(
         "--matcher",
@@ -67,14 +68,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="mutual|MODEL",
         help="'mutual' nearest neighbours, with Lowe's test for SIFT alone, or an exported matcher of the features",
     )
+    parser.add_argument(
+        "--matches",
+        type=Path,
+        metavar="H5|FOLDER",
+        help="instead of a matcher: hloc's .h5 file or a folder of kapture's matches, of stored features",
+    )
     parser.add_argument("--max-keypoints", type=int, default=4096, help="SIFT and models: strongest kept per image")
     parser.add_argument("--pixel-shift", type=float, help="SIFT: 0.5 where a kapture's intrinsics follow COLMAP")
     parser.add_argument(
         "--pixel-origin",
         type=float,
         choices=(0.0, 0.5),
-        help="models: where the intrinsics have the centre of the first pixel, 0 (kapture, OpenCV) or 0.5 (COLMAP); by "
-        "default 0.5 for a COLMAP model or a list, told from principal points in the middle of an image, else 0",
+        help="models, hloc's file: where the intrinsics have the centre of the first pixel, 0 (kapture, OpenCV) or 0.5 "
+        "(COLMAP); by default 0.5 for a COLMAP model or a list, else told from principal points in the middle, else 0",
     )
     parser.add_argument(
         "--photometric", choices=("none", "clahe"), help="SIFT and models: of the light, instead of the model's own"
@@ -111,7 +118,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--map-angle", type=float, metavar="DEGREES", help="between neighbours by pose (default: 60 degrees)"
     )
+    parser.add_argument(
+        "--save-map",
+        type=Path,
+        metavar="FOLDER",
+        help="write the map of 2b with all that gloam.Localizer needs: --stores, and features of sift or a model",
+    )
+    parser.add_argument(
+        "--match-pictures",
+        type=number_or_all,
+        default=0,
+        metavar="N|all",
+        help="draw so many queries, evenly chosen, beside the map image that each agrees with best, with lines of "
+        "inliers and other matches, into matches/ of 2a and 2b",
+    )
     parser.add_argument("--workers", type=int, help="threads (default: all cores); changes no result")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="say what time, disk and memory it takes, by a few images and pairs"
+    )
+    add_memory(parser)
     parser.add_argument("--seed", type=seed, default=0, help="of every random choice")
     parser.add_argument(
         "--ltvl-style", choices=("aachen", "robotcar", "full"), default="full", help="names in ltvl.txt"
@@ -121,8 +146,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> Report:
     """Read the datasets, localize, write poses per method: kapture, LTVL2020, COLMAP text and CSV."""
-    from gloam.eval.localization.localize import LocalizeRequest, localize
+    from gloam.eval.localization.localize import LocalizeRequest, estimate, localize
 
     request = filled(LocalizeRequest, arguments, methods=arguments.method or ("2b",), placement=placement(arguments))
+    if arguments.dry_run:
+        expected = estimate(request)
+        return Report(expected.to_dict(), str(expected))
     found = localize(request)
     return Report(found.to_dict(), found.to_text())

@@ -149,9 +149,8 @@ class ClaheLayer(nn.Module):
         counted = in_rows[:, None, None, :, None] & in_columns[:, None, None, None, :]
         values = lightness.view(batch, -1).gather(1, source.view(batch, -1)).view(source.shape)
         # A row of tiles at a time: the matrices behind a histogram take 128 bytes a pixel.
-        rows_of_tiles = torch.where(counted, values, BINS).view(batch, grid * grid, -1).split(grid, 1)
-        histogram = torch.cat([_histograms(row) for row in rows_of_tiles], 1)
-        histogram = histogram.view(batch, grid, grid, BINS)
+        rows_of_tiles = torch.where(counted, values, BINS).flatten(3).unbind(1)
+        histogram = torch.stack([_histograms(row) for row in rows_of_tiles], 1)
 
         area = (tiles[0] * tiles[1])[:, None, None, None]
         limit = (area * (self.clip / BINS)).floor().clamp(min=1)

@@ -26,11 +26,14 @@ from gloam.files import read_sealed, sealed_json, sha256_json, write_bytes
 from gloam.runtime.localization.colmap import AbsolutePoseOptions, Triangulation, solver_version
 from gloam.runtime.localization.colmap_model import ColmapModel
 from gloam.runtime.localization.features import FeatureSource
-from gloam.runtime.localization.map_pairs import MapPairs
+from gloam.runtime.localization.map_folder import nearest_images
+from gloam.runtime.localization.map_pairs import MapPairs, choose_pairs
 from gloam.runtime.localization.mapping import PairMatcher, build_map, own_points
 from gloam.runtime.localization.matching import MutualMatcher
+from gloam.runtime.localization.pair_stage import MEMORY
 from gloam.runtime.localization.pose import Localized, localize_locally, localize_on_map
 from gloam.runtime.localization.reranking import rerank
+from gloam.runtime.localization.stored_matches import StoredMatches
 from gloam.runtime.models.matcher import FeatureMatcher
 
 METHODS = (*APPROXIMATIONS, "2a", "2b")
@@ -51,9 +54,10 @@ class Descriptors:
 
 @dataclass
 class LocalizationResult:
-    """Poses per method and query, None where a query was not localized; inliers and correspondences for 2a and 2b;
-    seconds per stage; where the points of the global map are from, in words; and, where retrieved images were verified,
-    those of each query that were kept, with their matches."""
+    """Poses per method and query, None where a query was not localized; inliers, correspondences and covariances, see
+    :class:`gloam.runtime.localization.pose.Localized`, for 2a and 2b; seconds per stage; what matched, 2b's map and
+    where its points are from, in words; and, where retrieved images were verified, those of each query that were kept,
+    with their matches."""
 
     poses: dict[str, dict[str, Pose | None]] = field(default_factory=dict)
     inliers: dict[str, dict[str, int]] = field(default_factory=dict)
@@ -61,8 +65,11 @@ class LocalizationResult:
     map_points: int = 0
     map_error: float = float("nan")
     correspondences: dict[str, dict[str, int]] = field(default_factory=dict)
+    covariances: dict[str, dict[str, npt.NDArray[np.float64] | None]] = field(default_factory=dict)
     map_source: str = ""
     reranked: dict[str, list[tuple[str, int]]] | None = None
+    matcher: PairMatcher | None = field(default=None, repr=False)
+    world: Triangulation | None = field(default=None, repr=False)
 
 
 def retrieve(
@@ -70,11 +77,7 @@ def retrieve(
 ) -> dict[str, list[str]]:
     """The k map images nearest by cosine to each query, itself left out; ties go to the earlier name."""
     matrix = np.stack([mapping.of(name) for name in map_names])
-    retrieved = {}
-    for name in names:
-        order = np.argsort(-(matrix @ query.of(name)), kind="stable")
-        retrieved[name] = [map_names[row] for row in order if map_names[row] != name][:k]
-    return retrieved
+    return {name: nearest_images(query.of(name), matrix, map_names, k, but=name) for name in names}
 
 
 def run_localization(
@@ -89,11 +92,12 @@ def run_localization(
     descriptors: Descriptors | None = None,
     workspace: str | Path | None = None,
     workers: int | None = None,
-    rule: FeatureMatcher = MutualMatcher(),  # noqa: B008  # frozen
+    rule: FeatureMatcher | StoredMatches = MutualMatcher(),  # noqa: B008  # frozen
     verify_queries: bool = True,
     keep_verified: int | None = None,
     options: AbsolutePoseOptions | None = None,
     seed: int = 0,
+    memory: int = MEMORY,
 ) -> LocalizationResult:
     """Localize queries by one or several methods.
 
@@ -110,12 +114,14 @@ def run_localization(
         descriptors: of queries and map images, for bdi and csi.
         workspace: folder of kept results; None keeps nothing.
         workers: threads; all cores by default.
-        rule: by which two images' features are matched: a model's, or mutual neighbours, with Lowe's test for SIFT.
+        rule: by which two images' features are matched: a model's, or mutual neighbours, with Lowe's test for SIFT;
+            or their matches.
         verify_queries: see :class:`gloam.runtime.localization.mapping.PairMatcher`.
         keep_verified: retrieved images are ordered by their verified matches with the query, most first, and this many
             are kept, see :func:`gloam.runtime.localization.reranking.rerank`; None takes them as they are.
         options: of the absolute pose.
         seed: of every random choice.
+        memory: bytes of features and matches that are held at once, where there is a workspace to read them from again.
 
     Raises:
         UsageError: unknown method, or bdi/csi without descriptors.
@@ -133,11 +139,10 @@ def run_localization(
     if set(methods) - set(APPROXIMATIONS) or keep_verified is not None:
         solver_version()  # a missing solver is said before any feature is found
     folder = Path(workspace) if workspace is not None else None
-    matcher = PairMatcher(source, mapping, query, cache=folder, rule=rule, seed=seed, verify_queries=verify_queries)
-    result = LocalizationResult()
+    matcher = PairMatcher(source, mapping, query, folder, rule, seed, verify_queries, memory)
+    result = LocalizationResult(matcher=matcher)
     names = sorted(retrieved)
     with ThreadPoolExecutor(workers or len(os.sched_getaffinity(0)), thread_name_prefix="localize") as pool:
-        world: Triangulation | None = None
         if keep_verified is not None:
             clock = time.perf_counter()
             result.reranked = rerank(matcher, retrieved, keep_verified, pool)
@@ -151,12 +156,14 @@ def run_localization(
                 matcher.match_all(((name, other) for name in names for other in retrieved[name]), pool)
                 if method == "2b":
                     world, result.map_source = _world(matcher, map_pairs, model, pool)
+                    result.world = world
                     result.map_points, result.map_error = len(world.points), world.mean_error
                     result.seconds["map"] = time.perf_counter() - clock
-                found = _localized(method, matcher, names, retrieved, world, options, folder, pool)
+                found = _localized(method, matcher, names, retrieved, result.world, options, folder, pool)
                 result.poses[method] = {name: item.pose for name, item in found.items()}
                 result.inliers[method] = {name: item.inliers for name, item in found.items()}
                 result.correspondences[method] = {name: item.correspondences for name, item in found.items()}
+                result.covariances[method] = {name: item.covariance for name, item in found.items()}
             result.seconds[method] = time.perf_counter() - clock
     return result
 
@@ -168,13 +175,9 @@ def _world(
     pool: ThreadPoolExecutor,
 ) -> tuple[Triangulation, str]:
     """The global map and where its points are from."""
-    map_pairs = MapPairs() if map_pairs is None else map_pairs
-    if model is not None and map_pairs == MapPairs() and (own := own_points(matcher, model)) is not None:
+    if model is not None and map_pairs in (None, MapPairs()) and (own := own_points(matcher, model)) is not None:
         return own, "the model's own points"
-    if isinstance(map_pairs, MapPairs):
-        pairs, how = map_pairs.choose(matcher.mapping, None if model is None else model.points.observed)
-    else:
-        pairs, how = list(map_pairs), "a list"
+    pairs, how = choose_pairs(map_pairs, matcher.mapping, model)
     matcher.match_all(pairs, pool)
     return build_map(matcher, pairs), f"triangulated from {len(pairs)} pairs by {how}"
 
@@ -214,9 +217,11 @@ def _localized(
 
     def one(name: str) -> Localized:
         images = list(retrieved[name])
+        # Two images are matched in the order of their names, which Lowe's test and the solver see.
+        ahead = [row for row, image in enumerate(images) if name < image]
         key = sha256_json(
             [
-                [method, solver_version(), *([] if matcher.verify_queries else ["raw"])],
+                [method, solver_version(), *([] if matcher.verify_queries else ["raw"]), *([ahead] if ahead else [])],
                 [matcher.key(image) for image in (name, *images)],
                 images,
                 map_key,
@@ -239,7 +244,8 @@ def _localized(
         else:
             found = localize_locally(matcher, name, images, options)
         if path is not None:
-            write_bytes(path, sealed_json({**asdict(found), "key": key}))
+            covariance = None if found.covariance is None else found.covariance.tolist()
+            write_bytes(path, sealed_json({**asdict(found), "covariance": covariance, "key": key}))
         return found
 
     return dict(zip(names, pool.map(one, names), strict=True))
@@ -250,13 +256,14 @@ def _read_pose(path: Path | None) -> Localized | None:
         return None
     try:
         value = read_sealed(path)
-        pose = value["pose"]
+        pose, covariance = value["pose"], value["covariance"]
         if value["key"] != path.stem:
             return None  # under another's name
         return Localized(
             None if pose is None else Pose(tuple(pose["quaternion"]), tuple(pose["translation"])),
             value["inliers"],
             value["correspondences"],
+            None if covariance is None else np.array(covariance, np.float64).reshape(6, 6),
         )
     except (OSError, ValueError, KeyError, TypeError):
-        return None  # damaged: computed again and written over
+        return None  # damaged, or by a gloam that kept less: computed again and written over

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,36 +12,41 @@ from typing import Any, Literal
 
 import numpy as np
 
-from gloam.data.kapture_io import read_global_features, read_local_features, write_scene
+from gloam.data.hloc_io import SUFFIXES as HDF5
+from gloam.data.kapture_io import read_global_features, write_scene
 from gloam.data.kapture_text import transform_problem
 from gloam.data.pairs import Pair, read_pairs, write_pairs
 from gloam.data.scene import Pose, Scene
-from gloam.errors import DataError, IncompatibleError, UsageError
+from gloam.errors import DataError, UsageError
 from gloam.eval.localization.benchmark import Descriptors, LocalizationResult, retrieve, run_localization
+from gloam.eval.localization.estimate import estimate_localization
 from gloam.eval.localization.ltvl import Style, write_ltvl
+from gloam.eval.localization.match_pictures import draw_result
 from gloam.eval.localization.pose_files import write_colmap_text, write_pose_table
 from gloam.files import plain_cell, write_json, write_text
 from gloam.model_card import Photometric
 from gloam.runtime.backends.placement import Placement
 from gloam.runtime.backends.tensorrt.engine_card import is_engine
 from gloam.runtime.localization.colmap import AbsolutePoseOptions
+from gloam.runtime.localization.colmap_model import ColmapModel
+from gloam.runtime.localization.database_features import SUFFIX as DATABASE
 from gloam.runtime.localization.database_features import DatabaseFeatures
 from gloam.runtime.localization.datasets import expect_images, read_map, read_queries
-from gloam.runtime.localization.features import (
-    KaptureFeatures,
-    ModelFeatures,
-    OwnFeatures,
-    SiftFeatures,
-    pixel_origin,
-)
+from gloam.runtime.localization.estimate import Estimate
+from gloam.runtime.localization.features import ModelFeatures, SiftFeatures, pixel_origin
+from gloam.runtime.localization.map_folder import EmbedderRecord, expect_room, write_map
 from gloam.runtime.localization.map_pairs import RULES, MapPairs
 from gloam.runtime.localization.matching import MutualMatcher
+from gloam.runtime.localization.pair_stage import MEMORY
+from gloam.runtime.localization.pose import standard_deviations, why_not
+from gloam.runtime.localization.stored_features import StoredFeatures, expect_matched_by, named_for, open_stored
+from gloam.runtime.localization.stored_matches import StoredMatches
 from gloam.runtime.models.matcher import FeatureMatcher, Matcher
 
 SIFT_RATIO = 0.85  # Lowe's test
 MIN_INLIERS = AbsolutePoseOptions().min_inliers
 
-Features = SiftFeatures | ModelFeatures | KaptureFeatures | OwnFeatures | DatabaseFeatures
+Features = SiftFeatures | ModelFeatures | StoredFeatures
 
 
 @dataclass(frozen=True)
@@ -58,15 +64,17 @@ class LocalizeRequest:
         verify: of so many retrieved map images per query, the ``top_k`` with most verified matches are taken, in that
             order; None takes the first ``top_k``.
         methods: ``top1``, ``ewb``, ``bdi``, ``csi``, ``2a``, ``2b``.
-        features: ``sift``, an exported model of local features, a folder of kapture local features, the type of
-            those that both datasets hold, or a COLMAP database (``.db``).
+        features: ``sift``, an exported model of local features, hloc's ``.h5`` file, a COLMAP database (``.db``), a
+            folder of kapture local features, or the type of those that both datasets hold.
         matcher: ``mutual`` nearest neighbours, with Lowe's test for SIFT alone; or an exported matcher of the features.
+        matches: hloc's ``.h5`` file or a folder of kapture's matches of the stored features, in the place of a matcher;
+            of all pairs of queries and map, and of ``map_pairs``.
         max_keypoints: SIFT and models: strongest kept per image.
         pixel_shift: SIFT: added to keypoints, pixels; 0.5 where intrinsics follow COLMAP. None for 0.5 with a COLMAP
             model or a list of queries, and 0 else.
-        pixel_origin: models: where the intrinsics have the centre of the first pixel, 0 or 0.5. None for 0.5 with a
-            COLMAP model or a list, and else as :func:`gloam.runtime.localization.features.pixel_origin` tells, and 0,
-            kapture's, where it cannot.
+        pixel_origin: models and hloc's file: where the intrinsics have the centre of the first pixel, 0 or 0.5. None
+            for 0.5 with a COLMAP model or a list, and else as
+            :func:`gloam.runtime.localization.features.pixel_origin` tells, and 0, kapture's, where it cannot.
         photometric: SIFT and models: normalisation of the light, instead of the model's own.
         min_inliers: correspondences that agree with a pose, at least. It is no confidence: matches of learned features
             agree with wrong poses too.
@@ -82,8 +90,13 @@ class LocalizeRequest:
         map_angle: of neighbours by pose, degrees.
         workers: threads; all cores where None. Changes no result.
         seed: of every random choice.
+        memory: bytes of features and matches that are held at once.
         ltvl_style: names in ``ltvl.txt``.
         trust: see :meth:`gloam.runtime.descriptors.store.DescriptorStore.open`.
+        save_map: folder for the map of 2b with all that :class:`gloam.Localizer` needs of it; SIFT's or a model's
+            features, and retrieval by ``stores``.
+        match_pictures: queries to draw beside their best map image, into ``matches/`` of 2a and 2b; a number, evenly
+            chosen, or ``all``.
 
     Raises:
         UsageError: what does not go together.
@@ -100,6 +113,7 @@ class LocalizeRequest:
     methods: Sequence[str] = ("2b",)
     features: str = "sift"
     matcher: str = "mutual"
+    matches: Path | None = None
     max_keypoints: int = 4096
     pixel_shift: float | None = None
     pixel_origin: float | None = None
@@ -114,8 +128,11 @@ class LocalizeRequest:
     map_angle: float | None = None
     workers: int | None = None
     seed: int = 0
+    memory: int = MEMORY
     ltvl_style: Style = "full"
     trust: bool = False
+    save_map: Path | None = None
+    match_pictures: int | Literal["all"] = 0
 
     def __post_init__(self) -> None:
         if self.top_k < 1:
@@ -124,15 +141,28 @@ class LocalizeRequest:
             raise UsageError(f"--verify {self.verify}: the best --top-k {self.top_k} are taken of so many; give more")
         if self.workers is not None and self.workers < 0:
             raise UsageError(f"--workers {self.workers}: must be 1 or more, or 0 for all cores")
-        for part in (self.mapping, self.query):
-            if self.output.resolve().is_relative_to(part.resolve()):
-                raise UsageError(f"{self.output}: lies inside {part}; choose an output folder elsewhere")
+        for output in (self.output, *([] if self.save_map is None else [self.save_map])):
+            for part in (self.mapping, self.query):
+                if output.resolve().is_relative_to(part.resolve()):
+                    raise UsageError(f"{output}: lies inside {part}; choose an output folder elsewhere")
         if sum(source is not None for source in (self.pairs, self.global_features, self.stores)) != 1:
             raise UsageError("give one of --pairs, --global-features and --stores: where map images come from")
         if self.pairs is not None and {"bdi", "csi"} & set(self.methods):
             raise UsageError("bdi and csi weigh by descriptors: give --global-features or --stores instead of --pairs")
+        if self.save_map is not None and (self.stores is None or "2b" not in self.methods):
+            raise UsageError("--save-map saves the map of method 2b, and retrieves by --stores")
+        if self.save_map is not None and self.save_map.resolve() == self.output.resolve():
+            raise UsageError(f"{self.save_map}: is the output folder; give the map a folder of its own")
+        if self.match_pictures and not {"2a", "2b"} & set(self.methods):
+            raise UsageError("--match-pictures draws the matches of methods 2a and 2b")
+        if self.match_pictures != "all" and self.match_pictures < 0:
+            raise UsageError("--match-pictures must be 0 or more, or 'all'")
         if self.max_keypoints < 1:
             raise UsageError("--max-keypoints must be 1 or more")
+        if self.matches is not None and self.matcher != "mutual":
+            raise UsageError("--matches are there already; leave --matcher out")
+        if self.memory < 1:
+            raise UsageError("--memory must be 1 byte or more")
         if self.min_inliers < 4:
             raise UsageError("--min-inliers must be 4 or more; three points agree with some pose whatever they are")
         if self.pixel_shift and self.features != "sift":
@@ -186,16 +216,73 @@ class Localization:
                 f"map   {self.result.map_points} points, mean reprojection error {self.result.map_error:.2f} px, "
                 f"{self.result.map_source}"
             )
+        if "saved_map" in self.summary:
+            lines.append(f"saved {self.summary['saved_map']}: open it by gloam.Localizer.open")
         lines.append(f"next: gloam eval localization --results {self.output} --ground-truth KAPTURE")
         return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a request asks for, opened.
+
+    Attributes:
+        mapping, query: the two datasets.
+        retrieved: map images per query, best first.
+        descriptors: of both, where they are known.
+        features, rule: local features, and by what they are matched.
+        methods: each once.
+        map_pairs: of the map: a list, or how they are chosen.
+        model: that the map is of, where it is COLMAP's.
+        verify_queries: see :class:`gloam.runtime.localization.mapping.PairMatcher`.
+        options: of the absolute pose.
+    """
+
+    mapping: Scene
+    query: Scene
+    retrieved: Mapping[str, Sequence[str]]
+    descriptors: Descriptors | None
+    features: Features
+    rule: FeatureMatcher | StoredMatches
+    methods: tuple[str, ...]
+    map_pairs: list[tuple[str, str]] | MapPairs
+    model: ColmapModel | None
+    verify_queries: bool
+    options: AbsolutePoseOptions
+
+
+def estimate(request: LocalizeRequest) -> Estimate:
+    """What :func:`localize` will take; a few images, pairs and queries are timed, and nothing is written.
+
+    Raises:
+        as :func:`localize`.
+    """
+    since = time.perf_counter()
+    work = _opened(request)
+    return estimate_localization(
+        work.mapping,
+        work.query,
+        work.retrieved,
+        work.features,
+        work.methods,
+        map_pairs=work.map_pairs,
+        model=work.model,
+        workers=request.workers,
+        rule=work.rule,
+        verify_queries=work.verify_queries,
+        options=work.options,
+        seed=request.seed,
+        memory=request.memory,
+        since=since,
+    )
 
 
 def localize(request: LocalizeRequest) -> Localization:
     """Localize the queries of a kapture dataset in a map; the same call carries on where an earlier one stopped.
 
     Writes a kapture dataset, an LTVL2020 file (``name qw qx qy qz tx ty tz``, metres), a COLMAP model of text without
-    points (``colmap/``), ``poses.csv`` and ``queries.csv`` per method, ``summary.json``, and ``pairs.txt`` where
-    retrieved images were verified.
+    points (``colmap/``), ``poses.csv`` and ``queries.csv`` per method, ``summary.json``, ``pairs.txt`` where retrieved
+    images were verified, and the map and pictures of matches where they are asked for.
 
     Args:
         request: datasets, what is retrieved and by which methods.
@@ -213,34 +300,27 @@ def localize(request: LocalizeRequest) -> Localization:
         UsageError: methods and sources that do not go together.
         MissingExtraError: pycolmap is not installed.
     """
-    methods = tuple(dict.fromkeys(request.methods))
-    mapping, model = read_map(request.mapping, request.images)
-    query = read_queries(request.query, request.images)
-    if request.images is not None and mapping.images is None and query.images is None:
-        raise UsageError("--images is for COLMAP models and lists of queries; a kapture dataset holds its own")
-    retrieved, descriptors = _retrieved(request, query, mapping)
-    features = _features(request, mapping, query)
-    rule = _rule(request, features)
-    query_matches = request.query_matches or ("raw" if isinstance(features, ModelFeatures) else "verified")
-    map_pairs = request.pairs_of_map
+    work = _opened(request)
+    methods, query, features, rule, retrieved = work.methods, work.query, work.features, work.rule, work.retrieved
+    if request.save_map is not None:
+        expect_room(request.save_map)  # said before the work
     result = run_localization(
-        mapping,
+        work.mapping,
         query,
-        retrieved,
+        work.retrieved,
         features,
         methods,
-        map_pairs=[(pair.query, pair.mapping) for pair in read_pairs(map_pairs)]
-        if isinstance(map_pairs, Path)
-        else map_pairs,
-        model=model,
-        descriptors=descriptors,
+        map_pairs=work.map_pairs,
+        model=work.model,
+        descriptors=work.descriptors,
         workspace=request.output / "workspace",
         workers=request.workers,
         rule=rule,
-        verify_queries=query_matches == "verified",
+        verify_queries=work.verify_queries,
         keep_verified=None if request.verify is None else request.top_k,
-        options=AbsolutePoseOptions(min_inliers=request.min_inliers),
+        options=work.options,
         seed=request.seed,
+        memory=request.memory,
     )
     if result.reranked is not None:
         retrieved = {name: [image for image, _ in images] for name, images in result.reranked.items()}
@@ -252,8 +332,8 @@ def localize(request: LocalizeRequest) -> Localization:
         "top_k": request.top_k,
         "verified_of": request.verify,
         "features": str(features.gives),
-        "matcher": rule.key if isinstance(rule, MutualMatcher) else f"{request.matcher}, {rule.key}",
-        "query_matches": query_matches,
+        "matcher": rule.key if isinstance(rule, MutualMatcher) else f"{request.matches or request.matcher}, {rule.key}",
+        "query_matches": "verified" if work.verify_queries else "raw",
         "min_inliers": request.min_inliers,
         "seconds": result.seconds,
         "methods": {},
@@ -273,12 +353,66 @@ def localize(request: LocalizeRequest) -> Localization:
         write_ltvl(folder / "ltvl.txt", poses, camera_ids, request.ltvl_style)
         _write_queries(folder / "queries.csv", method, result, poses, retrieved, request.min_inliers)
         localized = len(poses)
+        if request.match_pictures and method in ("2a", "2b"):
+            count = None if request.match_pictures == "all" else request.match_pictures
+            limit = request.min_inliers
+            draw_result(
+                folder / "matches", method, result, poses, retrieved, limit, count=count, workers=request.workers
+            )
         summary["methods"][method] = {"queries": len(query.records), "localized": localized, "folder": str(folder)}
     if "2b" in methods:
         points = {"points": result.map_points, "from": result.map_source}
         summary["map"] = points | {"reprojection_error_px": result.map_error}
+    if request.save_map is not None:
+        summary["saved_map"] = str(request.save_map)
+        _save_map(request.save_map, request, result, work.descriptors)
     write_json(request.output / "summary.json", summary)
     return Localization(request.output, result, summary)
+
+
+def _save_map(
+    folder: Path, request: LocalizeRequest, result: LocalizationResult, descriptors: Descriptors | None
+) -> None:
+    from gloam.runtime.descriptors.store import DescriptorStore
+
+    assert request.stores is not None  # such a request is refused
+    assert descriptors is not None  # of the stores
+    matcher, world = result.matcher, result.world
+    assert matcher is not None
+    assert world is not None  # of 2b
+    store = DescriptorStore.open(request.stores[1], trust=request.trust)
+    matrix = np.stack([descriptors.of(name) for name in matcher.mapping.names])
+    embedder = EmbedderRecord(store.space, store.fingerprint, store.manifest["job"]["options"])
+    write_map(
+        folder, matcher, world, matrix, embedder, request.top_k, AbsolutePoseOptions(min_inliers=request.min_inliers)
+    )
+
+
+def _opened(request: LocalizeRequest) -> Work:
+    mapping, model = read_map(request.mapping, request.images)
+    query = read_queries(request.query, request.images)
+    if request.images is not None and mapping.images is None and query.images is None:
+        raise UsageError("--images is for COLMAP models and lists of queries; a kapture dataset holds its own")
+    retrieved, descriptors = _retrieved(request, query, mapping)
+    features, rule = _matched(request, _features(request, mapping, query))
+    if request.save_map is not None and not isinstance(features, SiftFeatures | ModelFeatures):
+        raise UsageError("--save-map needs --features sift or an exported model; a new image has no stored features")
+    query_matches = request.query_matches or ("raw" if isinstance(features, ModelFeatures) else "verified")
+    chosen = request.pairs_of_map
+    map_pairs = chosen if isinstance(chosen, MapPairs) else [(p.query, p.mapping) for p in read_pairs(chosen)]
+    return Work(
+        mapping,
+        query,
+        retrieved,
+        descriptors,
+        features,
+        rule,
+        tuple(dict.fromkeys(request.methods)),
+        map_pairs,
+        model,
+        query_matches == "verified",
+        AbsolutePoseOptions(min_inliers=request.min_inliers),
+    )
 
 
 def _write_queries(
@@ -289,25 +423,21 @@ def _write_queries(
     retrieved: Mapping[str, Sequence[str]],
     min_inliers: int,
 ) -> None:
-    """A row for every query: what was found, and why there is no pose."""
+    """A row for every query: what was found, how far off it may be, and why there is no pose."""
     inliers, correspondences = (found.get(method, {}) for found in (result.inliers, result.correspondences))
+    covariances = result.covariances.get(method, {})
     table = io.StringIO()
     rows = csv.writer(table, lineterminator="\n")
-    rows.writerow(["image", "localized", "inliers", "correspondences", "reason"])
+    rows.writerow(["image", "localized", "inliers", "correspondences", "position_std_m", "rotation_std_deg", "reason"])
     for name in sorted(result.poses[method]):
-        count = correspondences.get(name)
-        if name in poses:
-            reason = ""
-        elif not retrieved.get(name):
-            reason = "no map image was retrieved"
-        elif count is None:
-            reason = "no usable pose"
-        elif count < min_inliers:
-            reason = f"{count} correspondences with the map, {min_inliers} are needed"
-        else:
-            reason = f"no pose agrees with {min_inliers} correspondences"
+        count, covariance = correspondences.get(name), covariances.get(name)
         found = "yes" if name in poses else "no"
-        rows.writerow([plain_cell(name), found, inliers.get(name, ""), "" if count is None else count, reason])
+        counts = [inliers.get(name, ""), "" if count is None else count]
+        expected = ["", ""]
+        if name in poses and covariance is not None:
+            expected = [f"{value:.4g}" for value in standard_deviations(covariance)]
+        reason = "" if name in poses else why_not(count, retrieved.get(name, ()), min_inliers)
+        rows.writerow([plain_cell(name), found, *counts, *expected, reason])
     write_text(path, table.getvalue())
 
 
@@ -321,11 +451,8 @@ def _features(request: LocalizeRequest, mapping: Scene, query: Scene) -> Feature
             expect_images(scene)
         plain = SiftFeatures(request.max_keypoints, pixel_shift=origin or 0.0)
         return plain if light is None else replace(plain, photometric=light)
-    if named.suffix == ".db":
-        if light is not None:
-            raise UsageError("--photometric is for SIFT and models; stored features are as they are")
-        return DatabaseFeatures(named)
-    if named.is_file() or is_engine(named) or named.suffix == ".onnx":
+    stored = named.suffix in (*HDF5, DATABASE)
+    if not stored and (named.is_file() or is_engine(named) or named.suffix == ".onnx"):
         for scene in (mapping, query):
             expect_images(scene)
         return ModelFeatures.load(
@@ -338,14 +465,7 @@ def _features(request: LocalizeRequest, mapping: Scene, query: Scene) -> Feature
         )
     if light is not None:
         raise UsageError("--photometric is for SIFT and models; stored features are as they are")
-    if named.is_dir():
-        return KaptureFeatures(read_local_features(named))
-    return OwnFeatures(
-        {
-            root: read_local_features(root, keypoints_type=request.features)
-            for root in dict.fromkeys((mapping.root, query.root))
-        }
-    )
+    return open_stored(request.features, (mapping, query), origin)
 
 
 def _origin(request: LocalizeRequest, mapping: Scene, query: Scene) -> float | None:
@@ -374,18 +494,18 @@ def _origin(request: LocalizeRequest, mapping: Scene, query: Scene) -> float | N
     return asked
 
 
-def _rule(request: LocalizeRequest, features: Features) -> FeatureMatcher:
+def _matched(request: LocalizeRequest, features: Features) -> tuple[Features, FeatureMatcher | StoredMatches]:
     """By what features are matched; one that is not theirs is refused before any image is read."""
+    if request.matches is not None:
+        if isinstance(features, SiftFeatures | ModelFeatures):
+            raise UsageError("--matches are of stored features; give these as --features")
+        return features, StoredMatches(request.matches)
     if request.matcher == "mutual":
-        return MutualMatcher(SIFT_RATIO if isinstance(features, SiftFeatures | DatabaseFeatures) else None)
+        oriented = isinstance(features, SiftFeatures | DatabaseFeatures)
+        return features, MutualMatcher(SIFT_RATIO if oriented else None)
     matcher = Matcher.load(request.matcher, request.placement)
-    gives, takes = features.gives, matcher.takes
-    if (gives.name, gives.dimension) != (takes.name, takes.dimension):
-        raise IncompatibleError(
-            f"{request.matcher}: is for {takes.name} features of {takes.dimension} values, but {request.features} has "
-            f"{gives.name} features of {gives.dimension}; give a matcher of those, or 'mutual'"
-        )
-    return matcher
+    expect_matched_by(matcher, features.gives, (request.matcher, request.features))
+    return named_for(matcher, features), matcher
 
 
 def _retrieved(

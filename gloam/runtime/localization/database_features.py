@@ -21,6 +21,7 @@ from gloam.files import sha256_bytes, sha256_json
 from gloam.model_card import FeatureRule
 from gloam.runtime.models.local_features import LocalFeatures, OrientedFeatures
 
+SUFFIX = ".db"
 LENGTH = 128  # of SIFT
 SHAPES = (2, 4, 6)  # x and y; with scale and orientation; with an affine shape
 

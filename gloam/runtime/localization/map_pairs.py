@@ -7,7 +7,7 @@ else, or all pairs.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from gloam.data.scene import Scene, position_error, rotation_error
 from gloam.errors import DataError, UsageError
+from gloam.runtime.localization.colmap_model import ColmapModel
 
 Pair = tuple[str, str]
 Rule = Literal["exhaustive", "covisibility", "pose"]
@@ -99,6 +100,21 @@ class MapPairs:
             distance = usual_distance(scene, k, angle) * REACH
             pairs = pairs_by_pose(scene, k, distance, angle)
         return pairs, f"pose, {k} neighbours within {distance:g} units and {angle:g} degrees"
+
+
+def choose_pairs(
+    map_pairs: MapPairs | Sequence[Pair] | None, scene: Scene, model: ColmapModel | None = None
+) -> tuple[list[Pair], str]:
+    """The pairs of a map and how they were chosen in words, from a list of them, a rule, or the default.
+
+    Args:
+        map_pairs: see above.
+        scene: the map's images.
+        model: that the scene is of, whose points tell covisibility.
+    """
+    if map_pairs is None or isinstance(map_pairs, MapPairs):
+        return (map_pairs or MapPairs()).choose(scene, None if model is None else model.points.observed)
+    return list(map_pairs), "a list"
 
 
 def pairs_by_pose(scene: Scene, k: int = 10, max_distance: float = METRES, max_angle: float = DEGREES) -> list[Pair]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import shutil
 from collections.abc import Callable
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from gloam.data.hloc_io import ImageFeatures, write_hloc_features, write_hloc_matches
 from gloam.data.kapture_io import read_scene, write_global_features, write_scene
 from gloam.data.pairs import read_pairs
 from gloam.data.scene import Pose, Record, Scene, position_error
@@ -20,6 +22,7 @@ from gloam.errors import DataError, IncompatibleError, StoreError, UsageError
 from gloam.eval.localization import localize as module
 from gloam.eval.localization.benchmark import LocalizationResult, retrieve
 from gloam.eval.localization.localize import LocalizeRequest, localize
+from gloam.eval.localization.match_pictures import INLIER
 from gloam.model_card import Photometric
 from gloam.runtime.backends.placement import Placement
 from gloam.runtime.descriptors.shard_writer import ShardWriter
@@ -32,7 +35,7 @@ from gloam.runtime.localization.matching import MutualMatcher
 from gloam.runtime.models.local_features import LocalExtractor
 from gloam.runtime.models.matcher import Matcher
 from tests.runtime.localization.bright_points import COUNT, BrightModel, NearestModel
-from tests.runtime.localization.exact_world import MAP, POSES, Projected, scenes
+from tests.runtime.localization.exact_world import MAP, POSES, Projected, scenes, true_matches
 
 QUERIES = ["q.png", "r.png"]
 DESCRIPTORS = {
@@ -72,6 +75,7 @@ class Spied:
     def __init__(self) -> None:
         self.given: dict[str, Any] = {}
         self.found: tuple[dict[str, dict[str, int]], dict[str, dict[str, int]]] = {}, {}
+        self.covariances: dict[str, dict[str, Any]] = {}
 
     def __call__(self, mapping: Scene, query: Scene, retrieved: Any, features: Any, methods: Any, **named: Any) -> Any:
         names = ("mapping", "query", "retrieved", "features", "methods")
@@ -80,7 +84,8 @@ class Spied:
         poses: dict[str, dict[str, Pose | None]] = {
             method: {"q.png": POSES["q.png"] if method != "2a" else None, "r.png": unusable} for method in methods
         }
-        return LocalizationResult(poses, self.found[0], {"2b": 1.5}, 12, 0.25, self.found[1], "six pairs")
+        known = self.found[0], {"2b": 1.5}, 12, 0.25, self.found[1]
+        return LocalizationResult(poses, *known, self.covariances, "six pairs")
 
 
 @pytest.fixture
@@ -128,27 +133,84 @@ def test_poses_of_stored_features_go_to_a_folder_a_method(request_of: Any, tmp_p
     assert row["q.png"][0] == "yes"
     assert int(row["q.png"][1]) == found.result.inliers["2b"]["q.png"] > 40
     assert int(row["q.png"][2]) == found.result.correspondences["2b"]["q.png"] >= int(row["q.png"][1])
-    assert row["r.png"] == ["no", "0", "0", "no map image was retrieved"]
+    assert 0 < float(row["q.png"][3]) < 1e-2  # metres; stored as float32, keypoints are off by no more
+    assert 0 < float(row["q.png"][4]) < 1e-1
+    assert row["r.png"] == ["no", "0", "0", "", "", "no map image was retrieved"]
     assert rows_of(tmp_path / "out" / "top1") == {
-        "q.png": "yes,,,",
-        "r.png": "no,,,no map image was retrieved",
+        "q.png": "yes,,,,,",
+        "r.png": "no,,,,,no map image was retrieved",
     }
     assert f"2b    1 of 2 queries localized: {tmp_path / 'out' / '2b'}" in found.to_text()
+
+
+@pytest.mark.parametrize("method", ["2a", "2b"])
+def test_matches_are_drawn_where_it_is_asked_for(request_of: Any, tmp_path: Path, method: str) -> None:
+    features = str(write_features(tmp_path / "made"))
+    given = request_of(features=features, methods=(method, "top1"), workers=1)
+    localize(given)
+    assert not list((tmp_path / "out").rglob("*.png"))
+    localize(dataclasses.replace(given, match_pictures="all"))
+    (drawn,) = (tmp_path / "out").rglob("*.png")
+    assert drawn == tmp_path / "out" / method / "matches" / "q.png.png"
+    with Image.open(drawn) as picture:
+        assert (np.asarray(picture) == INLIER).all(axis=2).sum() > 1000
+
+
+def test_poses_of_hlocs_file_are_those_of_kaptures(request_of: Any, tmp_path: Path) -> None:
+    names = [*MAP, *QUERIES]
+
+    def images() -> Any:
+        for name in names:
+            each = Projected().features(Scene(tmp_path), name if name != "r.png" else "q.png")
+            yield name, ImageFeatures(each.keypoints - 0.5, each.descriptors, each.scores, (640, 480))
+
+    write_hloc_features(tmp_path / "feats.h5", "made", "", images())
+    localize(request_of(features=str(tmp_path / "feats.h5"), workers=1))  # its principal point is COLMAP's
+    scene = read_scene(tmp_path / "out" / "2b")
+    assert position_error(scene.poses["q.png"], POSES["q.png"]) < 1e-2
+    names.remove("b.png")
+    write_hloc_features(tmp_path / "less.h5", "made", "", images())
+    with pytest.raises(DataError, match=r"less\.h5: has no features of image 'b\.png', but those of 'a\.png'"):
+        localize(request_of(features=str(tmp_path / "less.h5"), workers=1))
+    with pytest.raises(UsageError, match="--photometric is for SIFT and models"):
+        localize(request_of(features=str(tmp_path / "less.h5"), photometric="clahe"))
+
+
+def test_poses_by_stored_matches(request_of: Any, tmp_path: Path) -> None:
+    features = str(write_features(tmp_path / "made"))
+
+    def pairs() -> Any:
+        for first, second in [("q.png", name) for name in MAP] + list(itertools.combinations(MAP, 2)):
+            rows = np.array(true_matches(first, second), np.uint32)
+            yield first, second, len(Projected().features(Scene(tmp_path), first)), rows, np.ones(len(rows), np.float32)
+
+    write_hloc_matches(tmp_path / "m.h5", pairs())
+    found = localize(request_of(features=features, matches=tmp_path / "m.h5", workers=1))
+    scene = read_scene(tmp_path / "out" / "2b")
+    assert position_error(scene.poses["q.png"], POSES["q.png"]) < 1e-2
+    assert found.summary["matcher"].startswith(f"{tmp_path / 'm.h5'}, ")
+    write_hloc_matches(tmp_path / "m.h5", itertools.islice(pairs(), 5))
+    with pytest.raises(DataError, match=r"m\.h5: has no matches of .*; match with this list of pairs"):
+        localize(request_of(features=features, matches=tmp_path / "m.h5", workers=1))
+    with pytest.raises(UsageError, match="--matches are of stored features"):
+        localize(request_of(matches=tmp_path / "m.h5"))
+    with pytest.raises(UsageError, match="--matches are there already; leave --matcher out"):
+        request_of(features=features, matches=tmp_path / "m.h5", matcher="m.onnx")
 
 
 def rows_of(folder: Path) -> dict[str, str]:
     """The rows of ``queries.csv`` by their image."""
     header, *rows = (folder / "queries.csv").read_text().splitlines()
-    assert header == "image,localized,inliers,correspondences,reason"
+    assert header == "image,localized,inliers,correspondences,position_std_m,rotation_std_deg,reason"
     return dict(row.split(",", 1) for row in rows)
 
 
 @pytest.mark.parametrize(
     ("correspondences", "reason"),
     [
-        ({"r.png": 11}, '0,11,"11 correspondences with the map, 12 are needed"'),
-        ({"r.png": 12}, "0,12,no pose agrees with 12 correspondences"),
-        ({}, "0,,no usable pose"),
+        ({"r.png": 11}, '0,11,,,"11 correspondences with the map, 12 are needed"'),
+        ({"r.png": 12}, "0,12,,,no pose agrees with 12 correspondences"),
+        ({}, "0,,,,no usable pose"),
     ],
 )
 def test_a_query_without_a_pose_has_its_reason(
@@ -157,7 +219,9 @@ def test_a_query_without_a_pose_has_its_reason(
     given = request_of()
     given.pairs.write_text("q.png m.png\nr.png m.png\n")
     spied.found = {"2b": {"r.png": 0}}, {"2b": correspondences}
+    spied.covariances = {"2b": dict.fromkeys(QUERIES, np.diag([1.0, 1, 2, 4, 4, 8]) * 1e-6)}
     localize(given)
+    assert rows_of(tmp_path / "out" / "2b")["q.png"] == "yes,,,0.004,0.1146,"
     assert rows_of(tmp_path / "out" / "2b")["r.png"] == f"no,{reason}"
 
 
@@ -479,7 +543,7 @@ def test_retrieved_images_are_verified_and_the_best_are_kept(request_of: Any, tm
     assert position_error(pose, POSES["q.png"]) < 1e-2
     assert (found.summary["top_k"], found.summary["verified_of"]) == (2, 4)
     assert "verify" in found.summary["seconds"]
-    assert rows_of(tmp_path / "out" / "2b")["r.png"] == "no,0,0,no map image was retrieved"
+    assert rows_of(tmp_path / "out" / "2b")["r.png"] == "no,0,0,,,no map image was retrieved"
 
 
 def test_as_many_are_retrieved_as_are_verified(request_of: Any, spied: Spied, tmp_path: Path) -> None:

@@ -11,15 +11,16 @@ import numpy as np
 import pytest
 
 from gloam.cli.main import main
+from gloam.data.hloc_io import ImageFeatures, write_hloc_features
 from gloam.data.kapture_io import write_scene
-from gloam.data.scene import Pose, position_error, rotation_error
+from gloam.data.scene import Pose, Scene, position_error, rotation_error
 from gloam.errors import DataError, UsageError
-from gloam.eval.localization.localize import Localization, LocalizeRequest, localize
+from gloam.eval.localization.localize import Localization, LocalizeRequest, estimate, localize
 from gloam.runtime.localization.features import SiftFeatures
 from gloam.runtime.localization.matching import MutualMatcher
 from tests.eval.localization.test_localize import Spied, spied, write_features
 from tests.runtime.localization.colmap_files import write_binary_model, write_database, write_images, write_text_model
-from tests.runtime.localization.exact_world import CAMERA, MAP, POSES, scenes
+from tests.runtime.localization.exact_world import CAMERA, MAP, POSES, Projected, scenes
 
 __all__ = ["spied"]  # a fixture
 SCALE = 1000.0
@@ -69,6 +70,26 @@ def test_a_models_own_points_are_used_where_the_features_are_its_own(request_of:
     write_binary_model(tmp_path / "binary", SCALE)
     again = localize(request_of(features=str(database), mapping=tmp_path / "binary", images=tmp_path / "images"))
     assert (source(again), again.result.map_points) == (source(found), found.result.map_points)
+
+
+def test_the_keypoints_of_hlocs_file_are_a_models_own_half_a_pixel_on(request_of: Any, tmp_path: Path) -> None:
+    def images() -> Any:
+        for name in [*MAP, "q.png"]:
+            each = Projected().features(Scene(tmp_path), name)
+            yield name, ImageFeatures(each.keypoints - 0.5, each.descriptors, each.scores, (640, 480))
+
+    write_hloc_features(tmp_path / "feats.h5", "made", "", images())
+    found = localize(request_of(features=str(tmp_path / "feats.h5")))
+    assert source(found) == "the model's own points"
+    expect_true(found)
+
+
+def test_a_dry_run_counts_no_pairs_of_a_map_that_is_there(request_of: Any, tmp_path: Path) -> None:
+    made = str(write_features(tmp_path / "made"))
+    assert estimate(request_of(features=made)).pairs == 4  # the query's
+    assert estimate(request_of(features=made, map_pairs="exhaustive")).pairs == 4 + 6
+    assert estimate(request_of(features=made, methods=("2a",))).pairs == 4
+    assert not (tmp_path / "out").exists()
 
 
 def test_other_features_are_triangulated_by_who_sees_the_same(request_of: Any, tmp_path: Path) -> None:

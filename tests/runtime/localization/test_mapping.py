@@ -13,23 +13,20 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
+from gloam.data.hloc_io import HlocFeatureFile, ImageFeatures, write_hloc_features
 from gloam.data.npz import read_npz, write_npz
 from gloam.data.scene import Pose, Record, Scene
 from gloam.errors import DataError, IncompatibleError
 from gloam.eval.localization.benchmark import run_localization
-from gloam.runtime.localization import mapping
+from gloam.runtime.localization import mapping, pair_stage
 from gloam.runtime.localization.colmap_model import read_colmap_model
+from gloam.runtime.localization.features import to_arrays
 from gloam.runtime.localization.map_pairs import pairs_by_pose
-from gloam.runtime.localization.mapping import (
-    PairMatcher,
-    build_map,
-    expect_inside,
-    expect_size,
-    own_points,
-    stored_size_of,
-)
+from gloam.runtime.localization.mapping import PairMatcher, build_map, own_points
 from gloam.runtime.localization.matching import MutualMatcher
+from gloam.runtime.localization.pair_stage import expect_inside, expect_size, stored_size_of
 from gloam.runtime.localization.pose import localize_locally
+from gloam.runtime.localization.stored_features import HlocFeatures
 from gloam.runtime.models.local_features import LocalFeatures
 from gloam.runtime.models.matcher import Matcher
 from tests.damage import named_or_harmless
@@ -88,7 +85,7 @@ def test_matches_come_in_the_order_asked_for_and_are_kept(tmp_path: Path, monkey
     np.testing.assert_array_equal(a.descriptors[forward[:, 0]], m.descriptors[forward[:, 1]])
     with ThreadPoolExecutor(2) as pool:
         given.match_all([("m.png", "a.png"), ("a.png", "m.png"), ("a.png", "a.png")], pool)
-    assert sorted(given._matches) == [("a.png", "m.png")]
+    assert len(list((tmp_path / "cache" / "matches").rglob("*.npz"))) == 1
     assert len(list((tmp_path / "cache" / "features").rglob("*.npz"))) == 2
     monkeypatch.setattr(Projected, "features", None)
     monkeypatch.setattr(MutualMatcher, "match_pairs", None)
@@ -129,8 +126,7 @@ def key_of_matches(given: PairMatcher, first: str = "a.png", second: str = "m.pn
 
 def altered(given: PairMatcher, **changed: object) -> PairMatcher:
     """The matcher with other fields, and nothing kept in memory."""
-    fields = {"_features": {}, "_keys": {}, "_cameras": {}, "_matches": {}}
-    return dataclasses.replace(given, **fields | changed)  # type: ignore[arg-type]  # mixed
+    return dataclasses.replace(given, **changed)  # type: ignore[arg-type]  # mixed
 
 
 def other_camera(scene: Scene, name: str, **changed: object) -> Scene:
@@ -385,18 +381,59 @@ def test_everything_is_computed_once(tmp_path: Path, monkeypatch: pytest.MonkeyP
     given = altered(matcher(tmp_path), source=Counted())
     for name in MAP:
         put(given.mapping, name, (640, 480))
-    read, size = [], mapping.stored_size
-    monkeypatch.setattr(mapping, "stored_size", lambda path: read.append(path.name) or size(path))
+    read, size = [], pair_stage.stored_size
+    monkeypatch.setattr(pair_stage, "stored_size", lambda path: read.append(path.name) or size(path))
     pairs = [*itertools.permutations(MAP, 2), ("q.png", "m.png")]
     with ThreadPoolExecutor(4) as pool:
         given.match_all(pairs, pool)
-        assert sorted(given._matches) == sorted({(min(pair), max(pair)) for pair in pairs})
+        assert all((min(pair), max(pair)) in given._held for pair in pairs)
+        assert len(given._held) == 5 + 7
         given.match_all(pairs, pool)
     for name in [*MAP, "q.png"]:
         given.camera(name)
         assert given.features(name) is given.features(name)
     assert sorted(Counted.asked) == sorted([*MAP, "q.png", *(f"key of {name}" for name in [*MAP, "q.png"])])
     assert sorted(read) == sorted(MAP)
+
+
+def test_memory_is_what_is_stated_and_the_rest_is_read_again(tmp_path: Path) -> None:
+    class Counted(Projected):
+        asked: ClassVar[list[str]] = []
+
+        def features(self, scene: Scene, name: str) -> LocalFeatures:
+            self.asked.append(name)
+            return super().features(scene, name)
+
+    pairs = [*itertools.combinations(MAP, 2), *(("q.png", name) for name in MAP)]
+    plain = matcher(tmp_path)
+    size = pair_stage.nbytes(to_arrays(plain.features("a.png")))
+    small = altered(plain, source=Counted(), cache=tmp_path / "cache", memory=2 * size)
+    peak = []
+    with ThreadPoolExecutor(4) as pool:
+        plain.match_all(pairs, pool)
+        small.match_all(pairs, pool, lambda count: peak.append((count, small._held.bytes)))
+    assert [count for count, _ in peak] == [0] * 5 + [1] * len(pairs)
+    assert max(held for _, held in peak) <= 2 * size < plain._held.bytes
+    for pair in pairs:
+        np.testing.assert_array_equal(small.matches(*pair), plain.matches(*pair))
+    assert sorted(Counted.asked) == sorted([*MAP, "q.png"])  # what was dropped comes from the disk
+    big, less = build_map(plain, pairs[:6]), build_map(small, pairs[:6])
+    np.testing.assert_array_equal(big.points, less.points)
+
+
+def test_stored_features_are_not_kept_again(tmp_path: Path) -> None:
+    def images() -> Any:
+        for name in (*MAP, "q.png"):
+            each = Projected().features(Scene(tmp_path), name)
+            yield name, ImageFeatures(each.keypoints, each.descriptors, each.scores, (640, 480))
+
+    write_hloc_features(tmp_path / "f.h5", "made", "", images())
+    source = HlocFeatures(HlocFeatureFile(tmp_path / "f.h5"))
+    given = altered(matcher(tmp_path), source=source, cache=tmp_path / "cache")
+    with ThreadPoolExecutor(2) as pool:
+        given.match_all([("a.png", "m.png"), ("q.png", "m.png")], pool)
+    assert sorted(given.matches("a.png", "m.png").tolist()) == true_matches("a.png", "m.png")
+    assert [entry.name for entry in (tmp_path / "cache").iterdir()] == ["matches"]
 
 
 def test_work_is_handed_out_by_name_features_first(tmp_path: Path) -> None:
