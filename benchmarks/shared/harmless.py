@@ -7,7 +7,7 @@ from __future__ import annotations
 
 IMAGES = "gloam/data/images.py"
 FEATURES = "gloam/runtime/localization/features.py"
-MAPPING = "gloam/runtime/localization/mapping.py"
+MAP_PAIRS = "gloam/runtime/localization/map_pairs.py"
 COLMAP = "gloam/runtime/localization/colmap.py"
 MATCHING = "gloam/runtime/localization/matching.py"
 BENCHMARK = "gloam/eval/localization/benchmark.py"
@@ -108,8 +108,8 @@ HARMLESS: dict[tuple[str, str, str, str], str] = {
     },
     **{
         (
-            MAPPING,
-            "pairs_by_pose",
+            MAP_PAIRS,
+            "_near",
             f"{error}(scene.poses[name], pose)",
             f"{error}(pose, scene.poses[name])",
         ): SYMMETRIC
