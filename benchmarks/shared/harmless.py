@@ -71,8 +71,8 @@ HARMLESS: dict[tuple[str, str, str, str], str] = {
     (
         COLMAP,
         "_write_database",
-        "database.write_camera(_camera(view.camera, number), use_camera_id=True)",
-        "database.write_camera(_camera(view.camera, number))",
+        "database.write_camera(camera, use_camera_id=True)",
+        "database.write_camera(camera)",
     ): "an empty database counts from 1, too, in the same order",
     (
         APPROXIMATION,
