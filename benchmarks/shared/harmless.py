@@ -31,13 +31,13 @@ HARMLESS: dict[tuple[str, str, str, str], str] = {
     ): "a conversion to the mode that it has loads the image, too",
     (
         FEATURES,
-        "SiftFeatures.features",
+        "SiftFeatures.extract",
         "max(grey.shape) > self.max_side",
         "max(grey.shape) >= self.max_side",
     ): "an image of that very side is brought to the size that it has",
     (
         FEATURES,
-        "SiftFeatures.features",
+        "SiftFeatures.extract",
         "np.array([grey.shape[1] / size[0], grey.shape[0] / size[1]], np.float32)",
         "np.array([grey.shape[1] / size[0], grey.shape[0] / size[1]])",
     ): "the keypoints are float32 and stay so, rounded in the last bit",
