@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 from typing import Any
 
@@ -181,6 +182,7 @@ def test_hlocs_file_is_made_again_where_it_must_be(dataset: Path, tmp_path: Path
     (dataset / "sensors" / "records_data" / "a.png").unlink()
     done = extract_features(request(dataset, output=path))
     assert (done.kept, done.failed, done.reasons) == (2, 1, tmp_path / "feats.failures.csv")
+    assert json.loads(json.dumps(done.to_dict()))["reasons"] == str(done.reasons)
     assert list(images(path)) == NAMES[1:]
     for name in NAMES[1:]:
         (dataset / "sensors" / "records_data" / name).unlink()
