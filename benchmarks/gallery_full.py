@@ -18,7 +18,7 @@ from benchmarks.shared.matching_models import exported
 from benchmarks.shared.result import KEPT, Result, data_pack
 from gloam.data.kapture_io import read_scene
 from gloam.runtime.backends.placement import Placement
-from gloam.runtime.localization.features import ModelFeatures
+from gloam.runtime.localization.features.sources import ModelFeatures
 
 OFFICIAL_SECONDS = 27.0  # of the official pipeline at top-5, on two cores
 FASTER = 5.0

@@ -13,7 +13,7 @@ from benchmarks.shared.result import Result, data_pack
 from gloam.data.kapture_io import read_global_features, read_local_features, read_scene
 from gloam.eval.localization.benchmark import Descriptors, LocalizationResult, retrieve, run_localization
 from gloam.eval.localization.scores import pose_errors, score
-from gloam.runtime.localization.features import FeatureSource, KaptureFeatures
+from gloam.runtime.localization.features.sources import FeatureSource, KaptureFeatures
 
 # Mean error of the official pipeline on the four queries, metres and degrees, to its printed digits.
 OFFICIAL = {"ewb": (1.3101, 26.9968), "bdi": (1.2991, 26.0427), "csi": (1.3031, 26.0749)}

@@ -22,7 +22,7 @@ from benchmarks.shared.matching_models import EXTRACTORS, exported
 from benchmarks.shared.result import Result, data_pack
 from gloam.data.scene import position_error, rotation_error
 from gloam.eval.localization.localize import LocalizeRequest, localize
-from gloam.runtime.localization.colmap_model import read_colmap_model
+from gloam.runtime.localization.maps.colmap_model import read_colmap_model
 
 JUDGED = "XFeat, mutual neighbours"
 KEYPOINTS = 4096  # as many as the command keeps by default

@@ -6,10 +6,10 @@ A change is harmless where what it gives may as well be given: no caller, no con
 from __future__ import annotations
 
 IMAGES = "gloam/data/images.py"
-FEATURES = "gloam/runtime/localization/features.py"
-MAP_PAIRS = "gloam/runtime/localization/map_pairs.py"
+FEATURES = "gloam/runtime/localization/features/sources.py"
+MAP_PAIRS = "gloam/runtime/localization/maps/map_pairs.py"
 COLMAP = "gloam/runtime/localization/colmap.py"
-MATCHING = "gloam/runtime/localization/matching.py"
+MATCHING = "gloam/runtime/localization/matches/mutual.py"
 BENCHMARK = "gloam/eval/localization/benchmark.py"
 DETECT = "gloam/networks/local_features/detect.py"
 APPROXIMATION = "gloam/eval/localization/approximation.py"

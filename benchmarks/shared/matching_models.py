@@ -19,7 +19,7 @@ from gloam.data.plain_opencv import plain_opencv
 from gloam.export.weights import ExportRequest, export_weights
 from gloam.files import sha256_file, sha256_json
 from gloam.runtime.backends.placement import Placement
-from gloam.runtime.localization.matching import MutualMatcher
+from gloam.runtime.localization.matches.mutual import MutualMatcher
 from gloam.runtime.models.local_features import LocalExtractor, LocalFeatures
 from gloam.runtime.models.matcher import FeatureMatcher, Matcher
 

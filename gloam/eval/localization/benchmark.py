@@ -24,16 +24,16 @@ from gloam.eval.localization.approximation import METHODS as APPROXIMATIONS
 from gloam.eval.localization.approximation import approximate
 from gloam.files import read_sealed, sealed_json, sha256_json, write_bytes
 from gloam.runtime.localization.colmap import AbsolutePoseOptions, Triangulation, solver_version
-from gloam.runtime.localization.colmap_model import ColmapModel
-from gloam.runtime.localization.features import FeatureSource
-from gloam.runtime.localization.map_folder import nearest_images
-from gloam.runtime.localization.map_pairs import MapPairs, choose_pairs
-from gloam.runtime.localization.mapping import PairMatcher, build_map, own_points
-from gloam.runtime.localization.matching import MutualMatcher
-from gloam.runtime.localization.pair_stage import MEMORY
+from gloam.runtime.localization.features.sources import FeatureSource
+from gloam.runtime.localization.maps.colmap_model import ColmapModel
+from gloam.runtime.localization.maps.map_folder import nearest_images
+from gloam.runtime.localization.maps.map_pairs import MapPairs, choose_pairs
+from gloam.runtime.localization.maps.mapping import PairMatcher, build_map, own_points
+from gloam.runtime.localization.matches.mutual import MutualMatcher
+from gloam.runtime.localization.matches.pair_stage import MEMORY
+from gloam.runtime.localization.matches.stored import StoredMatches
 from gloam.runtime.localization.pose import Localized, localize_locally, localize_on_map
 from gloam.runtime.localization.reranking import rerank
-from gloam.runtime.localization.stored_matches import StoredMatches
 from gloam.runtime.models.matcher import FeatureMatcher
 
 METHODS = (*APPROXIMATIONS, "2a", "2b")
@@ -116,7 +116,7 @@ def run_localization(
         workers: threads; all cores by default.
         rule: by which two images' features are matched: a model's, or mutual neighbours, with Lowe's test for SIFT;
             or their matches.
-        verify_queries: see :class:`gloam.runtime.localization.mapping.PairMatcher`.
+        verify_queries: see :class:`gloam.runtime.localization.maps.mapping.PairMatcher`.
         keep_verified: retrieved images are ordered by their verified matches with the query, most first, and this many
             are kept, see :func:`gloam.runtime.localization.reranking.rerank`; None takes them as they are.
         options: of the absolute pose.

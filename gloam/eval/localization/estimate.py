@@ -14,14 +14,14 @@ from gloam.data.scene import Scene
 from gloam.errors import DataError
 from gloam.eval.localization.approximation import METHODS as APPROXIMATIONS
 from gloam.runtime.localization.colmap import AbsolutePoseOptions, Triangulation
-from gloam.runtime.localization.colmap_model import ColmapModel
 from gloam.runtime.localization.estimate import BLOCK, Estimate, blocks, peak, reads, timed_in
-from gloam.runtime.localization.features import FeatureSource, to_arrays
-from gloam.runtime.localization.map_pairs import MapPairs, choose_pairs
-from gloam.runtime.localization.mapping import PairMatcher, build_map, own_points
-from gloam.runtime.localization.pair_stage import MEMORY, Pair, nbytes
+from gloam.runtime.localization.features.sources import FeatureSource, to_arrays
+from gloam.runtime.localization.maps.colmap_model import ColmapModel
+from gloam.runtime.localization.maps.map_pairs import MapPairs, choose_pairs
+from gloam.runtime.localization.maps.mapping import PairMatcher, build_map, own_points
+from gloam.runtime.localization.matches.pair_stage import MEMORY, Pair, nbytes
+from gloam.runtime.localization.matches.stored import StoredMatches
 from gloam.runtime.localization.pose import localize_locally, localize_on_map
-from gloam.runtime.localization.stored_matches import StoredMatches
 from gloam.runtime.models.matcher import FeatureMatcher
 
 IMAGES = 24  # at most, that are timed

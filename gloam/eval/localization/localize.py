@@ -28,19 +28,19 @@ from gloam.model_card import Photometric
 from gloam.runtime.backends.placement import Placement
 from gloam.runtime.backends.tensorrt.engine_card import is_engine
 from gloam.runtime.localization.colmap import AbsolutePoseOptions
-from gloam.runtime.localization.colmap_model import ColmapModel
-from gloam.runtime.localization.database_features import SUFFIX as DATABASE
-from gloam.runtime.localization.database_features import DatabaseFeatures
-from gloam.runtime.localization.datasets import expect_images, read_map, read_queries
 from gloam.runtime.localization.estimate import Estimate
-from gloam.runtime.localization.features import ModelFeatures, SiftFeatures, pixel_origin
-from gloam.runtime.localization.map_folder import EmbedderRecord, expect_room, write_map
-from gloam.runtime.localization.map_pairs import RULES, MapPairs
-from gloam.runtime.localization.matching import MutualMatcher
-from gloam.runtime.localization.pair_stage import MEMORY
+from gloam.runtime.localization.features.database import SUFFIX as DATABASE
+from gloam.runtime.localization.features.database import DatabaseFeatures
+from gloam.runtime.localization.features.sources import ModelFeatures, SiftFeatures, pixel_origin
+from gloam.runtime.localization.features.stored import StoredFeatures, expect_matched_by, named_for, open_stored
+from gloam.runtime.localization.maps.colmap_model import ColmapModel
+from gloam.runtime.localization.maps.datasets import expect_images, read_map, read_queries
+from gloam.runtime.localization.maps.map_folder import EmbedderRecord, expect_room, write_map
+from gloam.runtime.localization.maps.map_pairs import RULES, MapPairs
+from gloam.runtime.localization.matches.mutual import MutualMatcher
+from gloam.runtime.localization.matches.pair_stage import MEMORY
+from gloam.runtime.localization.matches.stored import StoredMatches
 from gloam.runtime.localization.pose import standard_deviations, why_not
-from gloam.runtime.localization.stored_features import StoredFeatures, expect_matched_by, named_for, open_stored
-from gloam.runtime.localization.stored_matches import StoredMatches
 from gloam.runtime.models.matcher import FeatureMatcher, Matcher
 
 SIFT_RATIO = 0.85  # Lowe's test
@@ -74,7 +74,7 @@ class LocalizeRequest:
             model or a list of queries, and 0 else.
         pixel_origin: models and hloc's file: where the intrinsics have the centre of the first pixel, 0 or 0.5. None
             for 0.5 with a COLMAP model or a list, and else as
-            :func:`gloam.runtime.localization.features.pixel_origin` tells, and 0, kapture's, where it cannot.
+            :func:`gloam.runtime.localization.features.sources.pixel_origin` tells, and 0, kapture's, where it cannot.
         photometric: SIFT and models: normalisation of the light, instead of the model's own.
         min_inliers: correspondences that agree with a pose, at least. It is no confidence: matches of learned features
             agree with wrong poses too.
@@ -83,8 +83,8 @@ class LocalizeRequest:
         placement: where and how models run.
         images: folder of the images of a COLMAP model and of a list; ``images`` beside each where None.
         map_pairs: pairs of map images for 2b: a list, or ``exhaustive``, ``covisibility`` or ``pose``; see
-            :class:`gloam.runtime.localization.map_pairs.MapPairs`, also for the next three. Where none of the four is
-            given, a COLMAP model's own points are used if the features are those it was made of.
+            :class:`gloam.runtime.localization.maps.map_pairs.MapPairs`, also for the next three. Where none of the four
+            is given, a COLMAP model's own points are used if the features are those it was made of.
         map_neighbours: of a map image.
         map_distance: of neighbours by pose, in the map's unit.
         map_angle: of neighbours by pose, degrees.
@@ -234,7 +234,7 @@ class Work:
         methods: each once.
         map_pairs: of the map: a list, or how they are chosen.
         model: that the map is of, where it is COLMAP's.
-        verify_queries: see :class:`gloam.runtime.localization.mapping.PairMatcher`.
+        verify_queries: see :class:`gloam.runtime.localization.maps.mapping.PairMatcher`.
         options: of the absolute pose.
     """
 

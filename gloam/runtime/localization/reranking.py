@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from gloam.runtime.localization.mapping import PairMatcher
+from gloam.runtime.localization.maps.mapping import PairMatcher
 
 
 def rerank(

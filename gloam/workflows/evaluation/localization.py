@@ -14,8 +14,8 @@ from gloam.errors import DataError
 from gloam.eval.localization.ltvl import by_image, read_ltvl
 from gloam.eval.localization.scores import THRESHOLDS, ConditionScores, pose_errors, score_conditions
 from gloam.files import read_json
-from gloam.runtime.localization.colmap_model import is_colmap_model
-from gloam.runtime.localization.datasets import read_poses
+from gloam.runtime.localization.maps.colmap_model import is_colmap_model
+from gloam.runtime.localization.maps.datasets import read_poses
 
 RECORDS = Path("sensors") / "records_camera.txt"
 

@@ -28,10 +28,10 @@ from gloam.runtime.backends.placement import Placement
 from gloam.runtime.descriptors.shard_writer import ShardWriter
 from gloam.runtime.descriptors.store import DescriptorStore, Job, Row
 from gloam.runtime.localization.colmap import AbsolutePoseOptions
-from gloam.runtime.localization.colmap_model import read_colmap_model
-from gloam.runtime.localization.features import KaptureFeatures, ModelFeatures, SiftFeatures
-from gloam.runtime.localization.map_pairs import MapPairs
-from gloam.runtime.localization.matching import MutualMatcher
+from gloam.runtime.localization.features.sources import KaptureFeatures, ModelFeatures, SiftFeatures
+from gloam.runtime.localization.maps.colmap_model import read_colmap_model
+from gloam.runtime.localization.maps.map_pairs import MapPairs
+from gloam.runtime.localization.matches.mutual import MutualMatcher
 from gloam.runtime.models.local_features import LocalExtractor
 from gloam.runtime.models.matcher import Matcher
 from tests.runtime.localization.bright_points import COUNT, BrightModel, NearestModel

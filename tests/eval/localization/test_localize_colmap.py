@@ -16,8 +16,8 @@ from gloam.data.kapture_io import write_scene
 from gloam.data.scene import Pose, Scene, position_error, rotation_error
 from gloam.errors import DataError, UsageError
 from gloam.eval.localization.localize import Localization, LocalizeRequest, estimate, localize
-from gloam.runtime.localization.features import SiftFeatures
-from gloam.runtime.localization.matching import MutualMatcher
+from gloam.runtime.localization.features.sources import SiftFeatures
+from gloam.runtime.localization.matches.mutual import MutualMatcher
 from tests.eval.localization.test_localize import Spied, spied, write_features
 from tests.runtime.localization.colmap_files import write_binary_model, write_database, write_images, write_text_model
 from tests.runtime.localization.exact_world import CAMERA, MAP, POSES, Projected, scenes

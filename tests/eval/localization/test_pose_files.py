@@ -12,7 +12,7 @@ import pytest
 from gloam.data.scene import Pose, Record, Scene, position_error, rotation_error
 from gloam.errors import DataError
 from gloam.eval.localization.pose_files import COLUMNS, write_colmap_text, write_pose_table
-from gloam.runtime.localization.colmap_model import read_colmap_model
+from gloam.runtime.localization.maps.colmap_model import read_colmap_model
 from tests.runtime.localization.exact_world import CAMERA, POSES
 
 OTHER = dataclasses.replace(CAMERA, model="SIMPLE_RADIAL", params=(500.0, 320.0, 240.0, -0.1))

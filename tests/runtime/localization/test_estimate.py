@@ -20,10 +20,10 @@ from gloam.data.scene import Camera, Record, Scene
 from gloam.errors import IncompatibleError
 from gloam.runtime.localization import estimate
 from gloam.runtime.localization.estimate import Estimate, blocks, estimate_matching, reads, size, timed_in
-from gloam.runtime.localization.match_files import MatchRequest, match_pairs, open_stage
-from gloam.runtime.localization.matching import MutualMatcher
-from gloam.runtime.localization.pair_stage import nbytes
-from gloam.runtime.localization.stored_features import HlocFeatures
+from gloam.runtime.localization.features.stored import HlocFeatures
+from gloam.runtime.localization.matches.match_files import MatchRequest, match_pairs, open_stage
+from gloam.runtime.localization.matches.mutual import MutualMatcher
+from gloam.runtime.localization.matches.pair_stage import nbytes
 
 NAMES = [f"{row:02d}.png" for row in range(7)]
 PAIRS = list(itertools.combinations(NAMES, 2))

@@ -11,8 +11,8 @@ import pytest
 
 from gloam.data.scene import Scene
 from gloam.runtime.localization.colmap import verify_matches
-from gloam.runtime.localization.mapping import PairMatcher
-from gloam.runtime.localization.matching import match_mutual
+from gloam.runtime.localization.maps.mapping import PairMatcher
+from gloam.runtime.localization.matches.mutual import match_mutual
 from gloam.runtime.localization.reranking import rerank
 from gloam.runtime.models.local_features import LocalFeatures
 from tests.runtime.localization.exact_world import CAMERA, MAP, Projected, scenes

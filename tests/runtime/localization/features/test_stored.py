@@ -11,8 +11,8 @@ from gloam.data.hloc_io import HlocFeatureFile, ImageFeatures, write_hloc_featur
 from gloam.data.scene import Camera, Record, Scene
 from gloam.errors import DataError, IncompatibleError
 from gloam.model_card import FeatureRule
-from gloam.runtime.localization.features import KaptureFeatures
-from gloam.runtime.localization.stored_features import HlocFeatures, expect_matched_by, named_for, open_stored
+from gloam.runtime.localization.features.sources import KaptureFeatures
+from gloam.runtime.localization.features.stored import HlocFeatures, expect_matched_by, named_for, open_stored
 from gloam.runtime.models.matcher import Matcher
 from tests.runtime.localization.bright_points import DIMENSION, NearestModel
 

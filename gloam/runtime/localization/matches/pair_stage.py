@@ -17,10 +17,10 @@ from gloam.data.images import stored_size
 from gloam.data.npz import read_npz, write_npz
 from gloam.data.scene import Camera, Scene
 from gloam.errors import DataError, ImageError
-from gloam.runtime.localization.features import FeatureSource, from_arrays, to_arrays
-from gloam.runtime.localization.lru import Lru
-from gloam.runtime.localization.stored_features import StoredFeatures
-from gloam.runtime.localization.stored_matches import StoredMatches
+from gloam.runtime.localization.features.sources import FeatureSource, from_arrays, to_arrays
+from gloam.runtime.localization.features.stored import StoredFeatures
+from gloam.runtime.localization.matches.lru import Lru
+from gloam.runtime.localization.matches.stored import StoredMatches
 from gloam.runtime.models.local_features import LocalFeatures
 from gloam.runtime.models.matcher import FeatureMatcher, Matched, Matcher
 

@@ -12,7 +12,7 @@ import pytest
 
 from gloam.data.scene import Record, SceneFiles, position_error, rotation_error
 from gloam.errors import DataError
-from gloam.runtime.localization.colmap_model import is_colmap_model, read_colmap_model
+from gloam.runtime.localization.maps.colmap_model import is_colmap_model, read_colmap_model
 from tests.runtime.localization.colmap_files import write_binary_model, write_text_model
 from tests.runtime.localization.exact_world import CAMERA, MAP, POINTS, POSES, project, seen
 

@@ -18,9 +18,15 @@ from gloam.data.hloc_io import HlocMatchFile, ImageFeatures, write_hloc_features
 from gloam.data.kapture_io import write_scene
 from gloam.data.scene import Camera, Scene
 from gloam.errors import DataError, IncompatibleError, UsageError
-from gloam.runtime.localization import match_files
-from gloam.runtime.localization.match_files import MatchedPairs, MatchRequest, match_pairs, open_stage, workspace_of
-from gloam.runtime.localization.matching import MutualMatcher
+from gloam.runtime.localization.matches import match_files
+from gloam.runtime.localization.matches.match_files import (
+    MatchedPairs,
+    MatchRequest,
+    match_pairs,
+    open_stage,
+    workspace_of,
+)
+from gloam.runtime.localization.matches.mutual import MutualMatcher
 from gloam.runtime.models.matcher import Matcher
 from tests.damage import flip
 from tests.runtime.localization.bright_points import DIMENSION, NearestModel

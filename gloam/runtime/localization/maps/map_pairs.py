@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from gloam.data.scene import Scene, position_error, rotation_error
 from gloam.errors import DataError, UsageError
-from gloam.runtime.localization.colmap_model import ColmapModel
+from gloam.runtime.localization.maps.colmap_model import ColmapModel
 
 Pair = tuple[str, str]
 Rule = Literal["exhaustive", "covisibility", "pose"]

@@ -20,11 +20,11 @@ from gloam.runtime.localization.colmap import (
     verify_by_pose,
     verify_matches,
 )
-from gloam.runtime.localization.colmap_model import ColmapModel
-from gloam.runtime.localization.features import FeatureSource
-from gloam.runtime.localization.matching import MutualMatcher
-from gloam.runtime.localization.pair_stage import MEMORY, Arrays, PairStage
-from gloam.runtime.localization.stored_matches import StoredMatches
+from gloam.runtime.localization.features.sources import FeatureSource
+from gloam.runtime.localization.maps.colmap_model import ColmapModel
+from gloam.runtime.localization.matches.mutual import MutualMatcher
+from gloam.runtime.localization.matches.pair_stage import MEMORY, Arrays, PairStage
+from gloam.runtime.localization.matches.stored import StoredMatches
 from gloam.runtime.models.local_features import LocalFeatures
 from gloam.runtime.models.matcher import FeatureMatcher, Matched
 

@@ -8,7 +8,7 @@ import pytest
 
 from gloam.data.kapture_io import write_scene
 from gloam.errors import DataError
-from gloam.runtime.localization.datasets import expect_images, read_map, read_poses, read_queries
+from gloam.runtime.localization.maps.datasets import expect_images, read_map, read_poses, read_queries
 from tests.runtime.localization.colmap_files import write_images, write_text_model
 from tests.runtime.localization.exact_world import CAMERA, MAP, scenes
 

@@ -8,7 +8,7 @@ from gloam.data.kapture_io import read_scene
 from gloam.data.query_list import read_query_list
 from gloam.data.scene import Scene
 from gloam.errors import DataError
-from gloam.runtime.localization.colmap_model import ColmapModel, is_colmap_model, read_colmap_model
+from gloam.runtime.localization.maps.colmap_model import ColmapModel, is_colmap_model, read_colmap_model
 
 
 def read_map(path: Path, images: Path | None = None) -> tuple[Scene, ColmapModel | None]:

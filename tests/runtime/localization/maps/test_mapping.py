@@ -18,15 +18,16 @@ from gloam.data.npz import read_npz, write_npz
 from gloam.data.scene import Pose, Record, Scene
 from gloam.errors import DataError, IncompatibleError
 from gloam.eval.localization.benchmark import run_localization
-from gloam.runtime.localization import mapping, pair_stage
-from gloam.runtime.localization.colmap_model import read_colmap_model
-from gloam.runtime.localization.features import to_arrays
-from gloam.runtime.localization.map_pairs import pairs_by_pose
-from gloam.runtime.localization.mapping import PairMatcher, build_map, own_points
-from gloam.runtime.localization.matching import MutualMatcher
-from gloam.runtime.localization.pair_stage import expect_inside, expect_size, stored_size_of
+from gloam.runtime.localization.features.sources import to_arrays
+from gloam.runtime.localization.features.stored import HlocFeatures
+from gloam.runtime.localization.maps import mapping
+from gloam.runtime.localization.maps.colmap_model import read_colmap_model
+from gloam.runtime.localization.maps.map_pairs import pairs_by_pose
+from gloam.runtime.localization.maps.mapping import PairMatcher, build_map, own_points
+from gloam.runtime.localization.matches import pair_stage
+from gloam.runtime.localization.matches.mutual import MutualMatcher
+from gloam.runtime.localization.matches.pair_stage import expect_inside, expect_size, stored_size_of
 from gloam.runtime.localization.pose import localize_locally
-from gloam.runtime.localization.stored_features import HlocFeatures
 from gloam.runtime.models.local_features import LocalFeatures
 from gloam.runtime.models.matcher import Matcher
 from tests.damage import named_or_harmless

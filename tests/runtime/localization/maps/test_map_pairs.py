@@ -13,7 +13,7 @@ import pytest
 
 from gloam.data.scene import Pose, Record, Scene
 from gloam.errors import DataError, UsageError
-from gloam.runtime.localization.map_pairs import MapPairs, pairs_by_covisibility, pairs_by_pose, usual_distance
+from gloam.runtime.localization.maps.map_pairs import MapPairs, pairs_by_covisibility, pairs_by_pose, usual_distance
 
 
 def line(*places: tuple[float, float]) -> Scene:

@@ -15,9 +15,9 @@ from gloam.data.scene import Scene
 from gloam.errors import DataError, IncompatibleError
 from gloam.files import sha256_bytes, sha256_json
 from gloam.model_card import FeatureRule
-from gloam.runtime.localization.database_features import SUFFIX as DATABASE
-from gloam.runtime.localization.database_features import DatabaseFeatures
-from gloam.runtime.localization.features import KaptureFeatures, OwnFeatures, pixel_origin
+from gloam.runtime.localization.features.database import SUFFIX as DATABASE
+from gloam.runtime.localization.features.database import DatabaseFeatures
+from gloam.runtime.localization.features.sources import KaptureFeatures, OwnFeatures, pixel_origin
 from gloam.runtime.models.local_features import LocalFeatures
 from gloam.runtime.models.matcher import Matcher
 

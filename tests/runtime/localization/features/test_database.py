@@ -10,7 +10,7 @@ import pytest
 
 from gloam.data.scene import Scene
 from gloam.errors import DataError
-from gloam.runtime.localization.database_features import DatabaseFeatures
+from gloam.runtime.localization.features.database import DatabaseFeatures
 from gloam.runtime.models.local_features import OrientedFeatures
 from tests.runtime.localization.colmap_files import write_database
 from tests.runtime.localization.exact_world import POINTS, POSES, project, scenes, seen
