@@ -79,11 +79,14 @@ class Hdf5File:
         try:
             yield
         except READING as error:
-            said = error.args[0] if isinstance(error, KeyError) and error.args else error  # a KeyError quotes it
+            said: object = error
+            if isinstance(error, KeyError) and error.args:
+                said = error.args[0]  # which its text has in quotes
+            elif isinstance(error, OSError) and error.filename is not None:
+                said = error.strerror
             reason = (" ".join(str(said).split()) or type(error).__name__)[:160]
-            raise DataError(
-                f"{self.path}: {what or 'the HDF5 file'} cannot be read ({reason}); write it again"
-            ) from error
+            way = "check the path" if isinstance(error, FileNotFoundError) else "write it again"
+            raise DataError(f"{self.path}: {what or 'the HDF5 file'} cannot be read ({reason}); {way}") from error
 
     def close(self) -> None:
         """No more is read."""

@@ -135,7 +135,7 @@ def test_what_is_no_features_file_is_refused(tmp_path: Path) -> None:
         (tmp_path / "other.h5").write_bytes(content)
         with pytest.raises(DataError, match=r"other\.h5: the HDF5 file cannot be read \(.+\); write it again"):
             HlocFeatureFile(tmp_path / "other.h5")
-    with pytest.raises(DataError, match=r"missing\.h5: the HDF5 file cannot be read \(.*No such file"):
+    with pytest.raises(DataError, match=r"missing\.h5: .* cannot be read \(No such file or directory\); check"):
         HlocFeatureFile(tmp_path / "missing.h5")
     with pytest.raises(DataError, match=r"the HDF5 file cannot be read \(not a file\)"):
         HlocFeatureFile(tmp_path)

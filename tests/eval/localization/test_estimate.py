@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import tempfile
 import time
 from collections.abc import Callable
@@ -51,20 +52,45 @@ def request_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[...,
 
 def test_every_image_pair_and_query_counts(request_of: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     seconds = iter([0.5, 0.125, 2.0, 4.0, 8.0, 16.0])  # to find, to read, a query's pair, a map's pair, poses
+    given, threads, of_map = [], [], []
+    pool, world = module.ThreadPoolExecutor, module._world
 
     def told_before(work: Any, items: Any, at_once: int, limit: float) -> tuple[float, int]:
         work(items)
-        return next(seconds), len(items)
+        given.append(list(items))
+        return next(seconds), len(items) - (len(given) in (1, 4))  # the time was over before the last one
+
+    def counted(workers: int, name: str) -> Any:
+        threads.append(workers)
+        return pool(workers, name)
+
+    def noted(matcher: Any, pairs: Any) -> Any:
+        of_map.extend(pairs)
+        return world(matcher, pairs)
 
     monkeypatch.setattr(module, "timed_in", told_before)
+    monkeypatch.setattr(module, "ThreadPoolExecutor", counted)
+    monkeypatch.setattr(module, "_world", noted)
     monkeypatch.setattr(module, "reads", lambda pairs, memory, *sizes: len(pairs) * (memory == 77))
-    told = estimate(request_of(methods=("2b", "2a", "top1"), memory=77))
+    told = estimate(request_of(methods=("2b", "2a", "top1"), memory=77, workers=3))
     assert (told.images, told.pairs) == (4 + 6, 6 * 4 + 6)
     assert told.parts["features"] == 10 * 0.5 + 30 * 0.125
     assert told.parts["matching"] == 24 * 2 + 6 * 4
     assert told.parts["map"] > 0
     assert (told.parts["poses by 2b"], told.parts["poses by 2a"]) == (6 * 8, 6 * 16)
     assert told.seconds == pytest.approx(sum(told.parts.values()))
+    assert threads[0] == 3
+    assert given[1] == ["q.png", *given[0][:-1]]  # the first warms up, the last was not begun
+    queries = [name for name in given[1] if name.startswith("q")]
+    assert given[4:] == [queries, queries]
+    assert set(given[3]) == set(itertools.combinations(sorted(MAP), 2))
+    assert of_map == given[3][:-1]
+    assert told.timed == len(given[2]) + 1 + len(of_map)
+
+
+def test_a_method_that_needs_no_map_matches_none(request_of: Any) -> None:
+    told = estimate(request_of(methods=("2a",)))
+    assert (told.pairs, list(told.parts)) == (24, ["opening", "features", "matching", "poses by 2a"])
 
 
 def test_the_disk_is_what_a_run_leaves(request_of: Any, tmp_path: Path) -> None:

@@ -80,6 +80,8 @@ class FeaturesRequest:
     def __post_init__(self) -> None:
         if self.max_keypoints is not None and self.max_keypoints < 1:
             raise UsageError("--max-keypoints must be 1 or more")
+        if self.workers is not None and self.workers < 0:
+            raise UsageError(f"--workers {self.workers}: must be 1 or more, or 0 for all cores")
         if self.format == "kapture" and self._named_h5:
             raise UsageError(f"{self.output}: kapture's features are written into a folder, hloc's into {SUFFIXES[0]}")
         if self.format == "hloc" and not self._named_h5:

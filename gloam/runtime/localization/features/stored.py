@@ -12,7 +12,7 @@ import numpy as np
 from gloam.data.hloc_io import SUFFIXES, HlocFeatureFile
 from gloam.data.kapture_io import read_local_features
 from gloam.data.scene import Scene
-from gloam.errors import DataError, IncompatibleError
+from gloam.errors import DataError, IncompatibleError, UsageError
 from gloam.files import sha256_bytes, sha256_json
 from gloam.model_card import FeatureRule
 from gloam.runtime.localization.features.database import SUFFIX as DATABASE
@@ -84,7 +84,7 @@ def open_stored(named: str, scenes: Sequence[Scene], origin: float | None = None
     Raises:
         DataError: they cannot be read.
         IncompatibleError: descriptors of two lengths.
-        UsageError: cameras of two origins.
+        UsageError: cameras of two origins, or a type without datasets.
     """
     path = Path(named)
     if path.suffix in SUFFIXES:
@@ -96,6 +96,8 @@ def open_stored(named: str, scenes: Sequence[Scene], origin: float | None = None
     if path.is_dir():
         return KaptureFeatures(read_local_features(path))
     roots = dict.fromkeys(scene.root for scene in scenes)
+    if not roots:
+        raise UsageError(f"{named}: is no folder and no .h5 file; of a type, give the datasets that hold it")
     return OwnFeatures({root: read_local_features(root, keypoints_type=named) for root in roots})
 
 

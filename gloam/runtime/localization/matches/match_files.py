@@ -100,6 +100,8 @@ class MatchRequest:
             raise UsageError("--ratio is of mutual neighbours; a learned matcher has its own threshold")
         if self.memory < 1:
             raise UsageError("--memory must be 1 byte or more")
+        if self.workers is not None and self.workers < 0:
+            raise UsageError(f"--workers {self.workers}: must be 1 or more, or 0 for all cores")
         if self.feature_type is not None and self.written != "kapture":
             raise UsageError(f"--feature-type is kapture's; {self.output.suffix} files have no types")
         needs_cameras = self.verify or self.written == "colmap"

@@ -229,6 +229,7 @@ def test_another_file_is_not_written_over(dataset: Path, tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("given", "message"),
     [
+        ({"workers": -2}, "--workers -2: must be 1 or more, or 0 for all cores"),
         ({"format": "hloc"}, "--format hloc needs -o, a file that ends in .h5"),
         ({"format": "hloc", "output": Path("feats")}, "--format hloc needs -o"),
         ({"format": "kapture", "output": Path("f.h5")}, "f.h5: kapture's features are written into a folder"),

@@ -9,7 +9,7 @@ import pytest
 
 from gloam.data.hloc_io import HlocFeatureFile, ImageFeatures, write_hloc_features
 from gloam.data.scene import Camera, Record, Scene
-from gloam.errors import DataError, IncompatibleError
+from gloam.errors import DataError, IncompatibleError, UsageError
 from gloam.model_card import FeatureRule
 from gloam.runtime.localization.features.sources import KaptureFeatures
 from gloam.runtime.localization.features.stored import HlocFeatures, expect_matched_by, named_for, open_stored
@@ -105,6 +105,8 @@ def test_what_is_named_tells_what_is_opened(tmp_path: Path) -> None:
     assert isinstance(open_stored(str(tmp_path / "alone"), []), KaptureFeatures)
     owned = open_stored("made", [scene(tmp_path / "set"), scene(tmp_path / "set")])
     assert owned.gives == FeatureRule("made", 4)
+    with pytest.raises(UsageError, match=r"made: is no folder and no \.h5 file; of a type, give the datasets"):
+        open_stored("made", [])
     with pytest.raises(DataError, match="need one type of keypoints, found none"):
         open_stored("other", [scene(tmp_path / "set")])
     with pytest.raises(DataError, match=r"missing\.h5: the HDF5 file cannot be read"):

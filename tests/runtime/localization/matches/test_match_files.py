@@ -298,6 +298,7 @@ def test_every_part_of_a_pairs_key_changes_it_and_it_stays(tmp_path: Path, monke
         ({"output": "m.h5", "ratio": 0.8, "matcher": "m.onnx"}, "--ratio is of mutual neighbours"),
         ({"output": "m.h5", "feature_type": "a"}, r"--feature-type is kapture's; \.h5 files have no types"),
         ({"output": "m.h5", "memory": 0}, "--memory must be 1 byte or more"),
+        ({"output": "m.h5", "workers": -1}, "--workers -1: must be 1 or more, or 0 for all cores"),
         ({"output": "m.h5", "verify": True}, "--verify needs the cameras; give the kapture datasets"),
         ({"output": "m.db"}, "a COLMAP database needs the cameras"),
     ],
