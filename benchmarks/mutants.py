@@ -37,7 +37,7 @@ from gloam.files import sha256_file, sha256_json, write_text
 ROOT = Path(__file__).parents[1]
 ONLY = "GLOAM_BENCH_ONLY"
 MODULES = (
-    "gloam/runtime/localization/*.py",
+    "gloam/runtime/localization/**/*.py",
     "gloam/eval/localization/*.py",
     "gloam/data/hloc_io.py",
     "gloam/data/kapture_io.py",

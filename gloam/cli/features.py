@@ -45,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> Report:
     """Extract, and say how many."""
-    from gloam.runtime.localization.feature_files import FeaturesRequest, extract_features
+    from gloam.runtime.localization.features.extraction import FeaturesRequest, extract_features
 
     done = extract_features(filled(FeaturesRequest, arguments, placement=placement(arguments)))
     return Report(done.to_dict(), str(done))

@@ -74,7 +74,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> Report:
     """Match, and say how many."""
     from gloam.runtime.localization.estimate import estimate_matching
-    from gloam.runtime.localization.match_files import MatchRequest, match_pairs
+    from gloam.runtime.localization.matches.match_files import MatchRequest, match_pairs
 
     request = filled(MatchRequest, arguments, placement=placement(arguments))
     done = estimate_matching(request) if arguments.dry_run else match_pairs(request)

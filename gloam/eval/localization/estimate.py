@@ -15,11 +15,13 @@ from gloam.errors import DataError
 from gloam.eval.localization.approximation import METHODS as APPROXIMATIONS
 from gloam.runtime.localization.colmap import AbsolutePoseOptions, Triangulation
 from gloam.runtime.localization.estimate import BLOCK, Estimate, blocks, peak, reads, timed_in
-from gloam.runtime.localization.features import FeatureSource, to_arrays
-from gloam.runtime.localization.mapping import PairMatcher, build_map, pairs_by_pose
-from gloam.runtime.localization.pair_stage import MEMORY, Pair, nbytes
+from gloam.runtime.localization.features.sources import FeatureSource, to_arrays
+from gloam.runtime.localization.maps.colmap_model import ColmapModel
+from gloam.runtime.localization.maps.map_pairs import MapPairs, choose_pairs
+from gloam.runtime.localization.maps.mapping import PairMatcher, build_map, own_points
+from gloam.runtime.localization.matches.pair_stage import MEMORY, Pair, nbytes
+from gloam.runtime.localization.matches.stored import StoredMatches
 from gloam.runtime.localization.pose import localize_locally, localize_on_map
-from gloam.runtime.localization.stored_matches import StoredMatches
 from gloam.runtime.models.matcher import FeatureMatcher
 
 IMAGES = 24  # at most, that are timed
@@ -36,7 +38,8 @@ def estimate_localization(
     source: FeatureSource,
     methods: Sequence[str],
     *,
-    map_pairs: Sequence[Pair] | None,
+    map_pairs: MapPairs | Sequence[Pair] | None,
+    model: ColmapModel | None,
     workers: int | None,
     rule: FeatureMatcher | StoredMatches,
     verify_queries: bool,
@@ -55,8 +58,13 @@ def estimate_localization(
     """
     wanted = sorted({_ordered(name, other) for name, others in retrieved.items() for other in others})
     solved = [method for method in methods if method not in APPROXIMATIONS]
-    of_map = list(map_pairs) if map_pairs is not None else pairs_by_pose(mapping)
-    of_map = sorted({_ordered(*pair) for pair in of_map if pair[0] != pair[1]}) if "2b" in methods else []
+    of_map: list[Pair] = []
+    if "2b" in methods and not (
+        model is not None
+        and map_pairs in (None, MapPairs())
+        and own_points(PairMatcher(source, mapping, query), model) is not None
+    ):
+        of_map = sorted({_ordered(*pair) for pair in choose_pairs(map_pairs, mapping, model)[0] if pair[0] != pair[1]})
     opened = time.perf_counter() - since
     every = sorted({*wanted, *of_map})
     images = sorted({name for pair in every for name in pair})

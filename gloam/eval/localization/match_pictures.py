@@ -18,7 +18,7 @@ from gloam.eval.localization.benchmark import LocalizationResult
 from gloam.files import inside, write_bytes
 from gloam.runtime.bulk.pictures import encode
 from gloam.runtime.localization.colmap import AbsolutePoseOptions, Triangulation, project
-from gloam.runtime.localization.mapping import Matches, PairMatcher
+from gloam.runtime.localization.maps.mapping import Matches, PairMatcher
 from gloam.runtime.localization.pose import mini_map, why_not
 from gloam.runtime.output_folder import remove
 

@@ -351,7 +351,7 @@ def _slopes(camera: Camera, local: npt.NDArray[np.float64]) -> npt.NDArray[np.fl
 
 
 def _rigid(pc: Any, pose: Pose) -> Any:
-    w, x, y, z = pose.quaternion
+    w, x, y, z = np.asarray(pose.quaternion) / np.linalg.norm(pose.quaternion)  # pycolmap takes any length for 1
     return pc.Rigid3d(pc.Rotation3d(np.array([x, y, z, w])), np.asarray(pose.translation))
 
 

@@ -15,10 +15,10 @@ from typing import Any, TypeVar
 
 from gloam.heartbeat import spelled
 from gloam.runtime.localization.colmap import write_match_database
-from gloam.runtime.localization.features import to_arrays
-from gloam.runtime.localization.lru import Lru
-from gloam.runtime.localization.match_files import MatchedPairs, MatchOutput, MatchRequest, open_stage
-from gloam.runtime.localization.pair_stage import MEMORY, Pair, nbytes
+from gloam.runtime.localization.features.sources import to_arrays
+from gloam.runtime.localization.matches.lru import Lru
+from gloam.runtime.localization.matches.match_files import MatchedPairs, MatchOutput, MatchRequest, open_stage
+from gloam.runtime.localization.matches.pair_stage import MEMORY, Pair, nbytes
 
 SAMPLE = 96  # pairs at most that are timed
 SECONDS = 5.0  # after which no more are begun
@@ -61,10 +61,10 @@ class Estimate:
 
 
 def estimate_matching(request: MatchRequest) -> Estimate:
-    """What :func:`gloam.runtime.localization.match_files.match_pairs` will take; nothing is left of the trial.
+    """What :func:`gloam.runtime.localization.matches.match_files.match_pairs` will take; nothing is left of the trial.
 
     Raises:
-        as :func:`gloam.runtime.localization.match_files.match_pairs`.
+        as :func:`gloam.runtime.localization.matches.match_files.match_pairs`.
     """
     clock = time.perf_counter()
     # Nothing that was read for one trial may be read again in the next: the limit of the run itself is reckoned with.

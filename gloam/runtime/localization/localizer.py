@@ -16,10 +16,10 @@ from gloam.data.scene import Camera
 from gloam.errors import DataError, ImageError, IncompatibleError, ModelError, UsageError
 from gloam.runtime.backends.placement import Placement
 from gloam.runtime.localization.colmap import expect_camera, verify_matches
-from gloam.runtime.localization.features import ModelFeatures, SiftFeatures
-from gloam.runtime.localization.map_folder import LocalizationMap, nearest_images, read_map
-from gloam.runtime.localization.mapping import Matches
-from gloam.runtime.localization.matching import MutualMatcher
+from gloam.runtime.localization.features.sources import ModelFeatures, SiftFeatures
+from gloam.runtime.localization.maps.map_folder import LocalizationMap, nearest_images, read_map
+from gloam.runtime.localization.maps.mapping import Matches
+from gloam.runtime.localization.matches.mutual import MutualMatcher
 from gloam.runtime.localization.pose import Localized, pose_by_matches, why_not
 from gloam.runtime.models.embedder import Embedder
 from gloam.runtime.models.local_features import LocalExtractor, LocalFeatures
@@ -86,7 +86,7 @@ class Localizer:
             extractor: the map's model of local features; None where it has SIFT.
             matcher: the map's matcher; None where it has mutual neighbours.
             placement: where and how the models run that are given as files; on the CPU by default.
-            trust: compare no checksums of the map, see :func:`gloam.runtime.localization.map_folder.read_map`.
+            trust: compare no checksums of the map, see :func:`gloam.runtime.localization.maps.map_folder.read_map`.
 
         Raises:
             StoreError: no map, of another schema, or damaged.

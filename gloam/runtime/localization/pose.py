@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from gloam.data.scene import Camera, Pose
 from gloam.runtime.localization.colmap import AbsolutePoseOptions, Triangulation, absolute_pose
-from gloam.runtime.localization.mapping import Matches, PairMatcher, build_map
+from gloam.runtime.localization.maps.mapping import Matches, PairMatcher, build_map
 
 
 @dataclass(frozen=True)

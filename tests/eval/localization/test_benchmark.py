@@ -26,9 +26,10 @@ from gloam.eval.localization.benchmark import Descriptors, LocalizationResult, r
 from gloam.files import read_sealed, sealed_json
 from gloam.runtime.localization import matching
 from gloam.runtime.localization.colmap import AbsolutePoseOptions, Triangulation
-from gloam.runtime.localization.features import KaptureFeatures
-from gloam.runtime.localization.mapping import PairMatcher, pairs_by_pose
-from gloam.runtime.localization.matching import MutualMatcher
+from gloam.runtime.localization.features.sources import KaptureFeatures
+from gloam.runtime.localization.maps.map_pairs import pairs_by_pose
+from gloam.runtime.localization.maps.mapping import PairMatcher
+from gloam.runtime.localization.matches.mutual import MutualMatcher
 from gloam.runtime.localization.pose import Localized
 from tests.runtime.localization.exact_world import CAMERA, MAP, POINTS, POSES, Projected, scenes
 

@@ -16,6 +16,7 @@ from PIL import Image
 
 from gloam.data.hloc_io import ImageFeatures, write_hloc_features, write_hloc_matches
 from gloam.data.kapture_io import read_scene, write_global_features, write_scene
+from gloam.data.pairs import read_pairs
 from gloam.data.scene import Pose, Record, Scene, position_error
 from gloam.errors import DataError, IncompatibleError, StoreError, UsageError
 from gloam.eval.localization import localize as module
@@ -27,8 +28,10 @@ from gloam.runtime.backends.placement import Placement
 from gloam.runtime.descriptors.shard_writer import ShardWriter
 from gloam.runtime.descriptors.store import DescriptorStore, Job, Row
 from gloam.runtime.localization.colmap import AbsolutePoseOptions
-from gloam.runtime.localization.features import KaptureFeatures, ModelFeatures, SiftFeatures
-from gloam.runtime.localization.matching import MutualMatcher
+from gloam.runtime.localization.features.sources import KaptureFeatures, ModelFeatures, SiftFeatures
+from gloam.runtime.localization.maps.colmap_model import read_colmap_model
+from gloam.runtime.localization.maps.map_pairs import MapPairs
+from gloam.runtime.localization.matches.mutual import MutualMatcher
 from gloam.runtime.models.local_features import LocalExtractor
 from gloam.runtime.models.matcher import Matcher
 from tests.runtime.localization.bright_points import COUNT, BrightModel, NearestModel
@@ -81,7 +84,8 @@ class Spied:
         poses: dict[str, dict[str, Pose | None]] = {
             method: {"q.png": POSES["q.png"] if method != "2a" else None, "r.png": unusable} for method in methods
         }
-        return LocalizationResult(poses, self.found[0], {"2b": 1.5}, 12, 0.25, self.found[1], self.covariances)
+        known = self.found[0], {"2b": 1.5}, 12, 0.25, self.found[1]
+        return LocalizationResult(poses, *known, self.covariances, "six pairs")
 
 
 @pytest.fixture
@@ -116,6 +120,11 @@ def test_poses_of_stored_features_go_to_a_folder_a_method(request_of: Any, tmp_p
         (line,) = (tmp_path / "out" / method / "ltvl.txt").read_text().splitlines()
         assert line.split()[0] == "q.png"
         assert tuple(map(float, line.split()[1:5])) == scene.poses["q.png"].quaternion
+        model = read_colmap_model(tmp_path / "out" / method / "colmap", tmp_path)
+        assert position_error(model.scene.poses["q.png"], scene.poses["q.png"]) < 1e-9
+        header, row = (tmp_path / "out" / method / "poses.csv").read_text().splitlines()
+        assert (header.split(",")[0], row.split(",")[0]) == ("image", "q.png")
+        np.testing.assert_allclose(list(map(float, row.split(",")[8:])), scene.poses["q.png"].center, atol=1e-9)
     assert list(found.summary["methods"]) == ["2b", "top1"]
     assert found.summary["map"]["points"] == found.result.map_points > 80
     assert json.loads((tmp_path / "out" / "summary.json").read_text()) == found.to_dict()
@@ -223,7 +232,7 @@ def test_what_is_asked_for_reaches_the_paradigms(request_of: Any, spied: Spied, 
         ("2b",),
         MutualMatcher(0.85),
         0,
-        None,
+        MapPairs(),
     )
     assert (given["features"], given["workers"], given["descriptors"]) == (SiftFeatures(4096), None, None)
     assert given["workspace"] == tmp_path / "out" / "workspace"
@@ -248,6 +257,7 @@ def test_what_is_found_reaches_the_files(request_of: Any, spied: Spied, tmp_path
     assert found.to_dict() == {
         "seed": 2,
         "top_k": 3,
+        "verified_of": None,
         "features": "sift, 128-D, with scales and orientations, the first pixel's centre at 0",
         "matcher": "mutual neighbours, ratio 0.85",
         "query_matches": "verified",
@@ -257,12 +267,12 @@ def test_what_is_found_reaches_the_files(request_of: Any, spied: Spied, tmp_path
             "2b": {"queries": 2, "localized": 1, "folder": str(out / "2b")},
             "2a": {"queries": 2, "localized": 0, "folder": str(out / "2a")},
         },
-        "map": {"points": 12, "reprojection_error_px": 0.25},
+        "map": {"points": 12, "from": "six pairs", "reprojection_error_px": 0.25},
     }
     assert found.to_text().splitlines() == [
         f"2b    1 of 2 queries localized: {out / '2b'}",
         f"2a    0 of 2 queries localized: {out / '2a'}",
-        "map   12 points, mean reprojection error 0.25 px",
+        "map   12 points, mean reprojection error 0.25 px, six pairs",
         f"next: gloam eval localization --results {out} --ground-truth KAPTURE",
     ]
     assert read_scene(out / "2b").poses == {"q.png": POSES["q.png"]}
@@ -367,6 +377,7 @@ def test_datasets_without_what_is_needed_are_refused(request_of: Any, spied: Spi
     "wrong",
     [
         {"top_k": 0},
+        {"verify": 9},
         {"pairs": None},
         {"global_features": Path("x")},
         {"stores": [Path("x"), Path("y")]},
@@ -378,7 +389,10 @@ def test_datasets_without_what_is_needed_are_refused(request_of: Any, spied: Spi
 def test_what_does_not_go_together_is_refused(wrong: dict[str, Any]) -> None:
     plain: dict[str, Any] = {"mapping": Path("m"), "query": Path("q"), "output": Path("o"), "pairs": Path("p")}
     LocalizeRequest(**plain, top_k=1)
-    with pytest.raises(UsageError, match=r"--top-k must be 1|give one of --pairs|instead of --pairs"):
+    with pytest.raises(
+        UsageError,
+        match=r"--top-k must be 1|--verify 9: the best --top-k 10 are|give one of --pairs|instead of --pairs",
+    ):
         LocalizeRequest(**plain | wrong)
 
 
@@ -509,3 +523,35 @@ def test_options_of_other_features_are_refused(wrong: dict[str, Any], message: s
 def test_stored_features_have_no_light_to_normalise(request_of: Any) -> None:
     with pytest.raises(UsageError, match=r"^--photometric is for SIFT and models; stored features are as they are$"):
         localize(request_of(features="made", photometric="clahe"))
+
+
+def test_retrieved_images_are_verified_and_the_best_are_kept(request_of: Any, tmp_path: Path) -> None:
+    features = write_features(tmp_path / "made")
+    for name, kept in (("m.png", 40), ("b.png", 60)):  # as many rows fewer are matches
+        for path in (features / "keypoints" / f"{name}.kpt", features / "descriptors" / f"{name}.desc"):
+            width = 8 if path.suffix == ".kpt" else 128
+            path.write_bytes(path.read_bytes()[: kept * width])
+    found = localize(request_of(features=str(features), methods=("top1", "2b"), verify=4, top_k=2, workers=1))
+    pairs = read_pairs(tmp_path / "out" / "pairs.txt")
+    assert {pair.mapping for pair in pairs} == {"a.png", "c.png"}  # m.png was the first that was retrieved
+    assert {pair.query for pair in pairs} == {"q.png"}
+    counts = [pair.score for pair in pairs]
+    assert counts == sorted(counts, reverse=True)
+    assert found.result.poses["top1"]["q.png"] == POSES[pairs[0].mapping]
+    pose = found.result.poses["2b"]["q.png"]
+    assert pose is not None
+    assert position_error(pose, POSES["q.png"]) < 1e-2
+    assert (found.summary["top_k"], found.summary["verified_of"]) == (2, 4)
+    assert "verify" in found.summary["seconds"]
+    assert rows_of(tmp_path / "out" / "2b")["r.png"] == "no,0,0,,,no map image was retrieved"
+
+
+def test_as_many_are_retrieved_as_are_verified(request_of: Any, spied: Spied, tmp_path: Path) -> None:
+    write_global_features(tmp_path / "global", "tiny", DESCRIPTORS.items(), 2)
+    localize(request_of(global_features=tmp_path / "global", top_k=1, verify=3))
+    expect_retrieved(spied.given, 3)
+    assert spied.given["keep_verified"] == 1
+    localize(request_of(top_k=2, verify=3))
+    assert spied.given["retrieved"]["q.png"] == MAP[:3]
+    localize(request_of(top_k=2))
+    assert (spied.given["retrieved"]["q.png"], spied.given["keep_verified"]) == (MAP[:2], None)

@@ -27,7 +27,7 @@ from gloam.eval.localization.match_pictures import (
     write_match_pictures,
 )
 from gloam.runtime.localization.colmap import Triangulation
-from gloam.runtime.localization.mapping import PairMatcher, build_map
+from gloam.runtime.localization.maps.mapping import PairMatcher, build_map
 from gloam.runtime.models.local_features import LocalFeatures
 from tests.runtime.localization.exact_world import CAMERA, MAP, POSES, matcher, put, scenes
 

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from gloam.data.scene import Camera, Pose, Record, Scene
-from gloam.runtime.localization.mapping import PairMatcher
+from gloam.runtime.localization.maps.mapping import PairMatcher
 from gloam.runtime.models.local_features import LocalFeatures
 
 CAMERA = Camera("PINHOLE", 640, 480, (500.0, 510.0, 320.0, 240.0))

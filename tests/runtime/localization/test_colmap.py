@@ -400,6 +400,21 @@ def test_same_seed_same_inliers(world: np.ndarray) -> None:
         np.testing.assert_array_equal(run, runs[0])
 
 
+def test_a_quaternion_of_another_length_is_the_same_pose(world: np.ndarray) -> None:
+    camera = CAMERAS["PINHOLE"]
+    views = {f"{n}.jpg": View(camera, pose, project(camera, pose, world)) for n, pose in enumerate(poses(2))}
+    matches = {("0.jpg", "1.jpg"): np.stack([np.arange(len(world))] * 2, axis=1).astype(np.uint32)}
+    longer = {
+        name: View(
+            camera, Pose(tuple(1.7 * value for value in view.pose.quaternion), view.pose.translation), view.keypoints
+        )
+        for name, view in views.items()
+    }
+    for given in (views, longer):
+        found = triangulate(given, matches)
+        np.testing.assert_allclose(found.points[found.observed["0.jpg"]], world, atol=1e-4)
+
+
 def test_maps_that_cannot_be_are_one_line(world: np.ndarray) -> None:
     camera = CAMERAS["PINHOLE"]
     view = View(camera, poses(1)[0], project(camera, poses(1)[0], world))

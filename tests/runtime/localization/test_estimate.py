@@ -20,10 +20,10 @@ from gloam.data.scene import Camera, Record, Scene
 from gloam.errors import IncompatibleError
 from gloam.runtime.localization import estimate
 from gloam.runtime.localization.estimate import Estimate, blocks, estimate_matching, reads, size, timed_in
-from gloam.runtime.localization.match_files import MatchRequest, match_pairs, open_stage
-from gloam.runtime.localization.matching import MutualMatcher
-from gloam.runtime.localization.pair_stage import nbytes
-from gloam.runtime.localization.stored_features import HlocFeatures
+from gloam.runtime.localization.features.stored import HlocFeatures
+from gloam.runtime.localization.matches.match_files import MatchRequest, match_pairs, open_stage
+from gloam.runtime.localization.matches.mutual import MutualMatcher
+from gloam.runtime.localization.matches.pair_stage import nbytes
 
 NAMES = [f"{row:02d}.png" for row in range(7)]
 PAIRS = list(itertools.combinations(NAMES, 2))
@@ -77,20 +77,35 @@ def test_the_time_is_what_a_run_takes(request_of: Any) -> None:
 def test_the_time_is_that_of_every_image_read_and_pair(request_of: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     seconds = iter([100.0, 0.5, 0.25, 2.0, 0.125])  # what warms up, a key, a read, a match, what is written
 
+    counts, threads, pool = [], [], estimate.ThreadPoolExecutor
+
     def told_before(work: Any, items: Any, at_once: int, limit: float) -> tuple[float, int]:
         work(items)
+        counts.append(len(items))
         return next(seconds), len(items)
 
+    def told_reads(pairs: Any, memory: int, feature: float, pair: float) -> int:
+        assert feature > pair > 0
+        return 10 * len(pairs) * (memory == 77)
+
+    def counted(workers: int, name: str) -> Any:
+        threads.append(workers)
+        return pool(workers, name)
+
     monkeypatch.setattr(estimate, "timed_in", told_before)
-    monkeypatch.setattr(estimate, "reads", lambda pairs, memory, feature, pair: len(pairs) * 10 if memory == 77 else 0)
-    told = estimate_matching(request_of("m.h5", memory=77))
+    monkeypatch.setattr(estimate, "reads", told_reads)
+    monkeypatch.setattr(estimate, "ThreadPoolExecutor", counted)
+    told = estimate_matching(request_of("m.h5", memory=77, workers=3))
     assert (told.pairs, told.images) == (21, 7)
     assert told.parts["reading"] == 7 * 0.5 + 210 * 0.25
     assert told.parts["matching"] == 21 * 2
     assert told.parts["writing"] == 21 * 0.125
     assert told.seconds == pytest.approx(sum(told.parts.values()))
     assert 0 < told.parts["opening"] < 60
-    assert 0 < told.timed <= 21
+    assert counts[0] == 5  # a quarter of them
+    assert counts[3:] == [told.timed] * 2
+    assert 0 < told.timed <= 16
+    assert threads == [3]
 
 
 @pytest.mark.parametrize("output", ["out", "m.h5", "m.db"])

@@ -32,10 +32,10 @@ from gloam.model_card import FeatureRule, InputRule, KeypointRule, Photometric, 
 from gloam.runtime.backends.placement import Placement
 from gloam.runtime.bulk.extract import ExtractOptions, extract
 from gloam.runtime.localization.colmap import AbsolutePoseOptions
-from gloam.runtime.localization.features import ModelFeatures, SiftFeatures
+from gloam.runtime.localization.features.sources import ModelFeatures, SiftFeatures
 from gloam.runtime.localization.localizer import LocalizedImage, Localizer
-from gloam.runtime.localization.map_folder import EmbedderRecord, read_map, write_map
-from gloam.runtime.localization.matching import MutualMatcher
+from gloam.runtime.localization.maps.map_folder import EmbedderRecord, read_map, write_map
+from gloam.runtime.localization.matches.mutual import MutualMatcher
 from gloam.runtime.models.embedder import Embedder
 from gloam.runtime.models.local_features import LocalExtractor
 from gloam.runtime.models.matcher import FeatureMatcher, Matcher

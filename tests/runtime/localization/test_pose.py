@@ -14,7 +14,7 @@ from gloam.data.scene import position_error
 from gloam.errors import DataError
 from gloam.runtime.localization import pose
 from gloam.runtime.localization.colmap import AbsolutePose, AbsolutePoseOptions
-from gloam.runtime.localization.mapping import build_map
+from gloam.runtime.localization.maps.mapping import build_map
 from gloam.runtime.localization.pose import Localized, localize_locally, localize_on_map, standard_deviations, why_not
 from tests.runtime.localization.exact_world import CAMERA, MAP, POSES, matcher, project
 

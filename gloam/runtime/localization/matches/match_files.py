@@ -37,9 +37,9 @@ from gloam.files import (
 from gloam.heartbeat import progress_bar
 from gloam.runtime.backends.placement import Placement
 from gloam.runtime.localization.colmap import DatabaseImage, solver_version, verify_matches, write_match_database
-from gloam.runtime.localization.matching import MutualMatcher
-from gloam.runtime.localization.pair_stage import MEMORY, Arrays, Pair, PairStage
-from gloam.runtime.localization.stored_features import StoredFeatures, expect_matched_by, named_for, open_stored
+from gloam.runtime.localization.features.stored import StoredFeatures, expect_matched_by, named_for, open_stored
+from gloam.runtime.localization.matches.mutual import MutualMatcher
+from gloam.runtime.localization.matches.pair_stage import MEMORY, Arrays, Pair, PairStage
 from gloam.runtime.models.local_features import LocalFeatures
 from gloam.runtime.models.matcher import FeatureMatcher, Matched, Matcher
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,8 @@ from gloam.data.kapture_io import read_local_features, write_scene
 from gloam.data.scene import Camera, Record, Scene
 from gloam.errors import DataError, IncompatibleError, UsageError
 from gloam.model_card import InputRule, Photometric
-from gloam.runtime.localization import feature_files
-from gloam.runtime.localization.feature_files import FeaturesRequest, extract_features
+from gloam.runtime.localization.features import extraction
+from gloam.runtime.localization.features.extraction import FeaturesRequest, extract_features
 from gloam.runtime.models.local_features import LocalExtractor
 from tests.runtime.localization.bright_points import DIMENSION, BrightModel
 
@@ -107,8 +108,8 @@ def test_an_image_that_cannot_be_read_is_a_row_and_has_no_files(dataset: Path) -
 
 
 def test_a_run_that_was_killed_carries_on(dataset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(feature_files, "PART", 1)
-    write, written = feature_files.write_bytes, []
+    monkeypatch.setattr(extraction, "PART", 1)
+    write, written = extraction.write_bytes, []
 
     def killed(path: Path, content: bytes) -> None:
         written.append(path)
@@ -116,10 +117,10 @@ def test_a_run_that_was_killed_carries_on(dataset: Path, monkeypatch: pytest.Mon
             raise KeyboardInterrupt
         write(path, content)
 
-    monkeypatch.setattr(feature_files, "write_bytes", killed)
+    monkeypatch.setattr(extraction, "write_bytes", killed)
     with pytest.raises(KeyboardInterrupt):
         extract_features(request(dataset, workers=1))
-    monkeypatch.setattr(feature_files, "write_bytes", write)
+    monkeypatch.setattr(extraction, "write_bytes", write)
     with pytest.raises(DataError):
         read_local_features(dataset)  # a type that is not whole does not exist
     done = extract_features(request(dataset))
@@ -181,6 +182,7 @@ def test_hlocs_file_is_made_again_where_it_must_be(dataset: Path, tmp_path: Path
     (dataset / "sensors" / "records_data" / "a.png").unlink()
     done = extract_features(request(dataset, output=path))
     assert (done.kept, done.failed, done.reasons) == (2, 1, tmp_path / "feats.failures.csv")
+    assert json.loads(json.dumps(done.to_dict()))["reasons"] == str(done.reasons)
     assert list(images(path)) == NAMES[1:]
     for name in NAMES[1:]:
         (dataset / "sensors" / "records_data" / name).unlink()
@@ -192,7 +194,7 @@ def test_a_run_into_hlocs_file_that_was_killed_carries_on(
     dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "feats.h5"
-    write, written = feature_files.write_npz, []
+    write, written = extraction.write_npz, []
 
     def killed(part: Path, arrays: Any) -> None:
         written.append(part)
@@ -200,11 +202,11 @@ def test_a_run_into_hlocs_file_that_was_killed_carries_on(
             raise KeyboardInterrupt
         write(part, arrays)
 
-    monkeypatch.setattr(feature_files, "write_npz", killed)
+    monkeypatch.setattr(extraction, "write_npz", killed)
     with pytest.raises(KeyboardInterrupt):
         extract_features(request(dataset, output=path, workers=1))
     assert not path.exists()
-    monkeypatch.setattr(feature_files, "write_npz", write)
+    monkeypatch.setattr(extraction, "write_npz", write)
     done = extract_features(request(dataset, output=path))
     assert (done.extracted, done.kept) == (1, 2)
     extract_features(request(dataset, output=tmp_path / "other.h5"))
@@ -242,10 +244,10 @@ def test_what_does_not_go_with_a_format_is_refused(dataset: Path, given: dict[st
 
 
 def test_a_network_that_sees_less_is_less_certain() -> None:
-    assert feature_files._reduction(InputRule(), (2048, 1024)) == 2
-    assert feature_files._reduction(InputRule(), (1000, 500)) == 1
-    assert feature_files._reduction(InputRule.of(), (2048, 1024)) == 1
-    assert feature_files._reduction(InputRule.of(stretch=(100, 50)), (400, 100)) == 3
+    assert extraction._reduction(InputRule(), (2048, 1024)) == 2
+    assert extraction._reduction(InputRule(), (1000, 500)) == 1
+    assert extraction._reduction(InputRule.of(), (2048, 1024)) == 1
+    assert extraction._reduction(InputRule.of(stretch=(100, 50)), (400, 100)) == 3
 
 
 def test_the_command(dataset: Path, capsys: pytest.CaptureFixture[str]) -> None:

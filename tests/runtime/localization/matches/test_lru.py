@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 
-from gloam.runtime.localization.lru import Lru
+from gloam.runtime.localization.matches.lru import Lru
 
 
 def test_what_was_not_used_for_longest_goes_first() -> None:

@@ -11,8 +11,8 @@ from gloam.data.hloc_io import HlocFeatureFile, ImageFeatures, write_hloc_featur
 from gloam.data.scene import Camera, Record, Scene
 from gloam.errors import DataError, IncompatibleError
 from gloam.model_card import FeatureRule
-from gloam.runtime.localization.features import KaptureFeatures
-from gloam.runtime.localization.stored_features import HlocFeatures, expect_matched_by, named_for, open_stored
+from gloam.runtime.localization.features.sources import KaptureFeatures
+from gloam.runtime.localization.features.stored import HlocFeatures, expect_matched_by, named_for, open_stored
 from gloam.runtime.models.matcher import Matcher
 from tests.runtime.localization.bright_points import DIMENSION, NearestModel
 
@@ -24,9 +24,11 @@ def scene(root: Path, camera: Camera = CAMERA) -> Scene:
     return Scene(root, {"c": camera}, {"a.png": Record("c", 0)})
 
 
-def written(path: Path, network: str = "bright", descriptors: np.ndarray | None = None) -> HlocFeatureFile:
+def written(
+    path: Path, network: str = "bright", descriptors: np.ndarray | None = None, size: tuple[int, int] = (80, 48)
+) -> HlocFeatureFile:
     described = 3 * np.eye(2, DIMENSION, dtype=np.float32) if descriptors is None else descriptors
-    each = ImageFeatures(KEYPOINTS, described, np.float32([0.5, 0.25]), (80, 48))
+    each = ImageFeatures(KEYPOINTS, described, np.float32([0.5, 0.25]), size)
     write_hloc_features(path, network, "", [("a.png", each)])
     return HlocFeatureFile(path)
 
@@ -51,13 +53,15 @@ def test_the_key_changes_with_all_that_features_depend_on(tmp_path: Path) -> Non
     given = scene(tmp_path)
     file = written(tmp_path / "f.h5")
     other = written(tmp_path / "g.h5", descriptors=2 * np.eye(2, DIMENSION, k=1, dtype=np.float32))
+    larger = written(tmp_path / "h.h5", size=(81, 48))
     sources = [
         HlocFeatures(file, 0.0, "bright"),
         HlocFeatures(file, 0.5, "bright"),
         HlocFeatures(file, 0.0, ""),
         HlocFeatures(other, 0.0, "bright"),
+        HlocFeatures(larger, 0.0, "bright"),
     ]
-    assert len({source.key(given, "a.png") for source in sources}) == 4
+    assert len({source.key(given, "a.png") for source in sources}) == 5
     again = HlocFeatures(HlocFeatureFile(tmp_path / "f.h5"), 0.0, "bright")
     assert again.key(given, "a.png") == sources[0].key(given, "a.png")
 

@@ -17,10 +17,10 @@ from gloam.data.images import stored_size
 from gloam.data.npz import read_npz, write_npz
 from gloam.data.scene import Camera, Scene
 from gloam.errors import DataError, ImageError
-from gloam.runtime.localization.features import FeatureSource, from_arrays, to_arrays
-from gloam.runtime.localization.lru import Lru
-from gloam.runtime.localization.stored_features import StoredFeatures
-from gloam.runtime.localization.stored_matches import StoredMatches
+from gloam.runtime.localization.features.sources import FeatureSource, from_arrays, to_arrays
+from gloam.runtime.localization.features.stored import StoredFeatures
+from gloam.runtime.localization.matches.lru import Lru
+from gloam.runtime.localization.matches.stored import StoredMatches
 from gloam.runtime.models.local_features import LocalFeatures
 from gloam.runtime.models.matcher import FeatureMatcher, Matched, Matcher
 
@@ -109,7 +109,7 @@ class PairStage(ABC):
             scene = self.scene_of(name)
             camera, path = scene.camera(name), scene.image_path(name)
             if path.is_file():
-                expect_size(camera, stored_size_of(path), path)
+                expect_size(camera, stored_size_of(path), path, scene.files.cameras)
             self._cameras[name] = camera
         return self._cameras[name]
 
@@ -131,7 +131,8 @@ class PairStage(ABC):
             features = self.source.features(self.scene_of(name), name)
             _save(path, **to_arrays(features))
         if camera is not None:
-            expect_inside(features.keypoints, camera, f"{self.scene_of(name).root}: image {name!r}")
+            scene = self.scene_of(name)
+            expect_inside(features.keypoints, camera, f"{scene.root}: image {name!r}", scene.files.cameras)
         self._held.put(name, features, nbytes(to_arrays(features)))
         return features
 
@@ -213,35 +214,37 @@ def stored_size_of(path: Path) -> tuple[int, int]:
         raise DataError(f"{path}: {error}; restore the image, or take it out of the dataset") from error
 
 
-def expect_size(camera: Camera, size: tuple[int, int], path: Path) -> None:
+def expect_size(camera: Camera, size: tuple[int, int], path: Path, stated: str = "sensors.txt") -> None:
     """Refuse an image whose stored pixels are not those that its camera's intrinsics describe.
 
     Args:
-        camera: from ``sensors.txt``.
+        camera: of the image.
         size: width and height as stored, whatever the EXIF orientation.
         path: of the image.
+        stated: file that states the camera, for the message.
     """
     if size != (camera.width, camera.height):
         raise DataError(
-            f"{path}: the image is {size[0]}x{size[1]} but its camera in sensors.txt is "
+            f"{path}: the image is {size[0]}x{size[1]} but its camera in {stated} is "
             f"{camera.width}x{camera.height}; give the image at that size, or its own intrinsics"
         )
 
 
-def expect_inside(keypoints: npt.NDArray[np.float32], camera: Camera, where: str) -> None:
+def expect_inside(keypoints: npt.NDArray[np.float32], camera: Camera, where: str, stated: str = "sensors.txt") -> None:
     """Refuse keypoints beyond their camera's frame: they were found in a turned or enlarged copy of the image.
 
     Args:
         keypoints: ``[n, 2]``, pixels.
         camera: of the image.
         where: dataset and image, for the message.
+        stated: file that states the camera, for the message.
     """
     beyond = np.maximum(-keypoints, keypoints - np.array([camera.width, camera.height])).max(axis=1, initial=0.0)
     if len(beyond) and not beyond.max() <= MARGIN:
         x, y = keypoints[np.argmax(beyond)]
         raise DataError(
             f"{where}: a keypoint at ({x:g}, {y:g}) lies outside its camera's {camera.width}x{camera.height} in "
-            "sensors.txt; extract the features from the pixels as stored, without turning or resizing"
+            f"{stated}; extract the features from the pixels as stored, without turning or resizing"
         )
 
 

@@ -16,11 +16,17 @@ import pytest
 from gloam.cli.main import main
 from gloam.data.hloc_io import HlocMatchFile, ImageFeatures, write_hloc_features
 from gloam.data.kapture_io import write_scene
-from gloam.data.scene import Scene
+from gloam.data.scene import Camera, Scene
 from gloam.errors import DataError, IncompatibleError, UsageError
-from gloam.runtime.localization import match_files
-from gloam.runtime.localization.match_files import MatchRequest, match_pairs
-from gloam.runtime.localization.matching import MutualMatcher
+from gloam.runtime.localization.matches import match_files
+from gloam.runtime.localization.matches.match_files import (
+    MatchedPairs,
+    MatchRequest,
+    match_pairs,
+    open_stage,
+    workspace_of,
+)
+from gloam.runtime.localization.matches.mutual import MutualMatcher
 from gloam.runtime.models.matcher import Matcher
 from tests.damage import flip
 from tests.runtime.localization.bright_points import DIMENSION, NearestModel
@@ -211,7 +217,8 @@ def test_another_output_is_not_written_over(request_of: Any, tmp_path: Path, out
             match_pairs(request_of(output, datasets=datasets(tmp_path), **changed))
     record = tmp_path / ("out/reconstruction/matches/projected/gloam.json" if output == "out" else f"{output}.json")
     record.unlink()
-    with pytest.raises(IncompatibleError, match=r"or does not say of which; give .+, or remove it"):
+    other = "--feature-type another name" if output == "out" else "another output"
+    with pytest.raises(IncompatibleError, match=f"or does not say of which; give {other}, or remove it"):
         match_pairs(request_of(output, datasets=datasets(tmp_path)))
 
 
@@ -239,6 +246,47 @@ def test_the_order_of_threads_and_little_memory_change_nothing(request_of: Any, 
     match_pairs(request_of("c.h5"))
     first, *others = ((tmp_path / f"{name}.h5").read_bytes() for name in "abc")
     assert others == [first] * 2
+
+
+def test_what_is_asked_for_reaches_the_stage(request_of: Any, tmp_path: Path) -> None:
+    given = request_of("m.h5", datasets=datasets(tmp_path), seed=5, memory=77, ratio=0.9, verify=True, pixel_origin=0.0)
+    wanted, stage = open_stage(given, tmp_path / "cache")
+    assert wanted == IN_ORDER
+    assert (stage.seed, stage.memory, stage.verify, stage.cache) == (5, 77, True, tmp_path / "cache")
+    assert stage.rule == MutualMatcher(0.9)
+    assert stage.source.gives.origin == 0
+    assert [scene.root for scene in stage.scenes] == datasets(tmp_path)
+    assert workspace_of(given) == tmp_path / "m.h5.workspace"
+    assert workspace_of(request_of("m.h5", workspace=tmp_path / "w")) == tmp_path / "w"
+
+
+def test_every_part_of_a_pairs_key_changes_it_and_it_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What an earlier run kept stays of use."""
+
+    def key(source: Any = None, pair: tuple[str, str] = ("a.png", "m.png"), **given: Any) -> str:
+        return MatchedPairs(source or Projected(), scenes(tmp_path), None, **given).pair_key(pair)
+
+    class Other(Projected):
+        def key(self, scene: Scene, name: str) -> str:
+            return "other " + super().key(scene, name)
+
+    monkeypatch.setattr(match_files, "solver_version", lambda: "solver 1")
+    assert key() == "8c3f428384005b677fe209a29599735468013c88e9b61df947769fab4608247b"
+    assert key(verify=True) == "e9bb1c2f0c1ef2b1857b96bf67be819ccc9e35b40675abd6c6603d23a755ec39"
+    assert key(seed=3) == key()  # of no matter without verification
+    keys = [
+        key(),
+        key(Other()),
+        key(pair=("a.png", "b.png")),
+        key(rule=MutualMatcher(0.9)),
+        key(verify=True),
+        key(verify=True, seed=1),
+    ]
+    moved = scenes(tmp_path, camera=Camera("PINHOLE", 640, 480, (500.0, 510.0, 321.0, 240.0)))
+    keys.append(MatchedPairs(Projected(), moved, None, verify=True).pair_key(("a.png", "m.png")))
+    monkeypatch.setattr(match_files, "solver_version", lambda: "solver 2")
+    keys.append(key(verify=True))
+    assert len(set(keys)) == len(keys)
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,7 @@ from gloam.files import (
 from gloam.heartbeat import progress_bar
 from gloam.model_card import InputRule, Photometric
 from gloam.runtime.backends.placement import Placement
-from gloam.runtime.localization.features import ModelFeatures
+from gloam.runtime.localization.features.sources import ModelFeatures
 from gloam.runtime.models.local_features import LocalFeatures
 from gloam.runtime.output_folder import failures_csv
 

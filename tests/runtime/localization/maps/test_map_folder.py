@@ -14,8 +14,8 @@ from gloam.errors import GloamError, StoreError, UsageError
 from gloam.files import sealed_json, sha256_file
 from gloam.model_card import FeatureRule, Photometric
 from gloam.runtime.localization.colmap import AbsolutePoseOptions, Triangulation
-from gloam.runtime.localization.features import ModelFeatures, SiftFeatures
-from gloam.runtime.localization.map_folder import (
+from gloam.runtime.localization.features.sources import ModelFeatures, SiftFeatures
+from gloam.runtime.localization.maps.map_folder import (
     EmbedderRecord,
     ExtractorRecord,
     LocalizationMap,
@@ -24,8 +24,8 @@ from gloam.runtime.localization.map_folder import (
     read_map,
     write_map,
 )
-from gloam.runtime.localization.mapping import PairMatcher
-from gloam.runtime.localization.matching import MutualMatcher
+from gloam.runtime.localization.maps.mapping import PairMatcher
+from gloam.runtime.localization.matches.mutual import MutualMatcher
 from gloam.runtime.models.local_features import LocalExtractor, LocalFeatures, OrientedFeatures
 from gloam.runtime.models.matcher import Matcher
 from tests.damage import flip, named_or_harmless

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from gloam.data.scene import Pose, Scene, position_error, rotation_error
+from gloam.data.scene import Pose, Scene
 from gloam.errors import DataError
 from gloam.files import sha256_json
 from gloam.runtime.localization.colmap import (
@@ -20,10 +20,11 @@ from gloam.runtime.localization.colmap import (
     verify_by_pose,
     verify_matches,
 )
-from gloam.runtime.localization.features import FeatureSource
-from gloam.runtime.localization.matching import MutualMatcher
-from gloam.runtime.localization.pair_stage import MEMORY, Arrays, PairStage
-from gloam.runtime.localization.stored_matches import StoredMatches
+from gloam.runtime.localization.features.sources import FeatureSource
+from gloam.runtime.localization.maps.colmap_model import ColmapModel
+from gloam.runtime.localization.matches.mutual import MutualMatcher
+from gloam.runtime.localization.matches.pair_stage import MEMORY, Arrays, PairStage
+from gloam.runtime.localization.matches.stored import StoredMatches
 from gloam.runtime.models.local_features import LocalFeatures
 from gloam.runtime.models.matcher import FeatureMatcher, Matched
 
@@ -79,6 +80,15 @@ class PairMatcher(PairStage):
             return self.matches(second, first)[:, ::-1]
         found: Matches = self.pair((first, second))["matches"]
         return found
+
+    def count_verified(self, first: str, second: str) -> int:
+        """Number of matches that agree with one two-view geometry, whatever :attr:`verify_queries` leaves of them."""
+        pair = (min(first, second), max(first, second))
+        found = self.matches(*pair)
+        if self.verify_queries or self._poses(pair):
+            return len(found)
+        (a, one), (b, other) = ((self.camera(name), self.features(name).keypoints) for name in pair)
+        return len(verify_matches(a, one, b, other, found, self.seed))
 
     def _poses(self, pair: tuple[str, str]) -> list[Pose]:
         """Two map images have known poses, which verify better than any estimate; a query's is what we look for."""
@@ -148,35 +158,22 @@ def build_map(
     return triangulate(views, MatchesOf(matcher, wanted), matcher.seed)
 
 
-def pairs_by_pose(
-    scene: Scene, k: int = 10, max_distance: float = 15.0, max_angle: float = 60.0
-) -> list[tuple[str, str]]:
-    """Each mapping image with its nearest ones by known pose: a map that does not depend on any retrieval.
+def own_points(matcher: PairMatcher, model: ColmapModel) -> Triangulation | None:
+    """A COLMAP model's own points, where the features are those that it was made of; None where they are others.
 
     Args:
-        scene: mapping images with poses.
-        k: neighbours per image.
-        max_distance: metres between centres.
-        max_angle: degrees between orientations.
+        matcher: of the datasets.
+        model: the map.
+
+    Raises:
+        DataError: features of the model's first images, and none of a later one.
     """
-    names = [name for name in scene.names if name in scene.poses]
-    centers = np.array([scene.poses[name].center for name in names])
-    pairs = set()
-    for row, name in enumerate(names):
-        near = np.argsort(np.linalg.norm(centers - centers[row], axis=1), kind="stable")
-        poses = [(names[other], scene.poses[names[other]]) for other in near if other != row]
-        close = [
-            other
-            for other, pose in poses
-            if position_error(scene.poses[name], pose) <= max_distance
-            and rotation_error(scene.poses[name], pose) <= max_angle
-        ]
-        pairs |= {(min(name, other), max(name, other)) for other in close[:k]}
-    return sorted(pairs)
+    own = all(model.has_keypoints(name, matcher.features(name).keypoints) for name in model.scene.names)
+    return model.points if own and len(model.points.points) else None
 
 
 def _view(matcher: PairMatcher, name: str) -> View:
     scene: Scene = matcher.scene_of(name)
     if name not in scene.poses:
-        raise DataError(f"{scene.root}: map image {name!r} has no pose in trajectories.txt")
+        raise DataError(f"{scene.root}: map image {name!r} has no pose in {scene.files.poses}")
     return View(matcher.camera(name), scene.poses[name], matcher.features(name).keypoints)

@@ -18,17 +18,21 @@ from gloam.data.npz import read_npz, write_npz
 from gloam.data.scene import Pose, Record, Scene
 from gloam.errors import DataError, IncompatibleError
 from gloam.eval.localization.benchmark import run_localization
-from gloam.runtime.localization import mapping, pair_stage
-from gloam.runtime.localization.features import to_arrays
-from gloam.runtime.localization.mapping import PairMatcher, build_map, pairs_by_pose
-from gloam.runtime.localization.matching import MutualMatcher
-from gloam.runtime.localization.pair_stage import expect_inside, expect_size, stored_size_of
+from gloam.runtime.localization.features.sources import to_arrays
+from gloam.runtime.localization.features.stored import HlocFeatures
+from gloam.runtime.localization.maps import mapping
+from gloam.runtime.localization.maps.colmap_model import read_colmap_model
+from gloam.runtime.localization.maps.map_pairs import pairs_by_pose
+from gloam.runtime.localization.maps.mapping import PairMatcher, build_map, own_points
+from gloam.runtime.localization.matches import pair_stage
+from gloam.runtime.localization.matches.mutual import MutualMatcher
+from gloam.runtime.localization.matches.pair_stage import expect_inside, expect_size, stored_size_of
 from gloam.runtime.localization.pose import localize_locally
-from gloam.runtime.localization.stored_features import HlocFeatures
 from gloam.runtime.models.local_features import LocalFeatures
 from gloam.runtime.models.matcher import Matcher
 from tests.damage import named_or_harmless
 from tests.runtime.localization.bright_points import DIMENSION, NearestModel
+from tests.runtime.localization.colmap_files import write_text_model
 from tests.runtime.localization.exact_world import (
     CAMERA,
     MAP,
@@ -510,43 +514,6 @@ def test_a_map_of_exact_matches_has_the_true_points(tmp_path: Path) -> None:
         assert (rows >= 0).sum() > 40
 
 
-def line(*places: tuple[float, float]) -> Scene:
-    """Images along x, each turned about y by some degrees."""
-    made = Scene(Path("nowhere"))
-    for row, (x, degrees) in enumerate(places):
-        half = np.radians(degrees) / 2
-        rotation = Pose((float(np.cos(half)), 0.0, float(np.sin(half)), 0.0), (0.0, 0.0, 0.0)).rotation
-        made.records[f"{row}"] = Record("c", row)
-        made.poses[f"{row}"] = Pose.from_matrix(rotation, -rotation @ np.array([x, 0, 0]))
-    return made
-
-
-def test_neighbours_are_near_and_look_alike() -> None:
-    given = line((0, 0), (1, 0), (2.5, 0), (14, 50), (31, 0))
-    assert pairs_by_pose(given) == [("0", "1"), ("0", "2"), ("0", "3"), ("1", "2"), ("1", "3"), ("2", "3")]
-    assert pairs_by_pose(given, max_angle=45) == [("0", "1"), ("0", "2"), ("1", "2")]
-    assert pairs_by_pose(given, k=1) == [("0", "1"), ("1", "2"), ("2", "3")]
-    assert pairs_by_pose(line((0, 0), (16, 0))) == []
-    assert pairs_by_pose(line((0, 0), (1, 61))) == []
-    del given.poses["1"]
-    assert pairs_by_pose(given, max_angle=45) == [("0", "2")]
-
-
-def test_neighbours_are_the_nearest_within_limits_that_count() -> None:
-    assert pairs_by_pose(line((0, 0), (15, 0))) == [("0", "1")]
-    assert pairs_by_pose(line((0, 0), (15.001, 0))) == []
-    assert pairs_by_pose(line((0, 0), (1, 59.9))) == [("0", "1")]
-    assert pairs_by_pose(line((0, 5), (1, 5), (2, 6)), max_angle=0.0) == [("0", "1")]
-    assert pairs_by_pose(line((0, 0), (3, 0), (5, 0)), max_distance=2.0) == [("1", "2")]
-    assert pairs_by_pose(line((0, 0), (2, 0), (-2, 0)), k=1) == [("0", "1"), ("0", "2")]  # the earlier of equals
-    many = line(*((x, 0) for x in np.linspace(0, 14, 14)))
-    assert sum("0" in pair for pair in pairs_by_pose(many)) == 10
-    assert len(pairs_by_pose(many)) == 82
-    assert pairs_by_pose(many) == sorted(pairs_by_pose(many))
-    # Images that look elsewhere take none of the k places.
-    assert pairs_by_pose(line((0, 0), (1, 90), (2, 180), (3, 0)), k=1) == [("0", "3")]
-
-
 def test_what_is_kept_without_all_its_parts_is_computed_again(tmp_path: Path) -> None:
     expected = matcher(tmp_path, tmp_path / "cache").matches("a.png", "m.png")
     (path,) = (tmp_path / "cache" / "matches").rglob("*.npz")
@@ -562,3 +529,14 @@ def test_what_is_kept_without_all_its_parts_is_computed_again(tmp_path: Path) ->
         write_npz(path, damaged)
         np.testing.assert_array_equal(matcher(tmp_path, tmp_path / "cache").matches("a.png", "m.png"), expected)
         assert read_npz(path).keys() == whole.keys()
+
+
+def test_points_are_a_models_own_where_every_keypoint_is(tmp_path: Path) -> None:
+    model = read_colmap_model(write_text_model(tmp_path / "model"), tmp_path)
+    given = PairMatcher(Projected(), model.scene, scenes(tmp_path)[1])
+    assert own_points(given, model) is model.points
+    for wrong in (model.keypoints["c.png"][::-1], model.keypoints["c.png"][1:]):
+        other = dataclasses.replace(model, keypoints=model.keypoints | {"c.png": wrong})
+        assert own_points(given, other) is None
+    bare = dataclasses.replace(model, points=dataclasses.replace(model.points, points=np.zeros((0, 3))))
+    assert own_points(given, bare) is None

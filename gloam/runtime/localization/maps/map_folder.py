@@ -34,9 +34,9 @@ from gloam.files import (
 from gloam.model_card import FeatureRule, Photometric
 from gloam.record import Written, fill_dataclass, to_json
 from gloam.runtime.localization.colmap import AbsolutePoseOptions, Triangulation, solver_version
-from gloam.runtime.localization.features import ModelFeatures, SiftFeatures, from_arrays, to_arrays
-from gloam.runtime.localization.mapping import PairMatcher
-from gloam.runtime.localization.matching import MutualMatcher
+from gloam.runtime.localization.features.sources import ModelFeatures, SiftFeatures, from_arrays, to_arrays
+from gloam.runtime.localization.maps.mapping import PairMatcher
+from gloam.runtime.localization.matches.mutual import MutualMatcher
 from gloam.runtime.models.local_features import LocalFeatures, OrientedFeatures
 from gloam.runtime.models.matcher import Matcher
 from gloam.runtime.output_folder import remove
@@ -112,7 +112,7 @@ class MapCard(Written):
         matcher: by which a query is matched; None for mutual neighbours.
         ratio: of Lowe's test, for mutual neighbours; None without one.
         top_k: images that a query is matched with.
-        verify_queries: see :class:`gloam.runtime.localization.mapping.PairMatcher`.
+        verify_queries: see :class:`gloam.runtime.localization.maps.mapping.PairMatcher`.
         pose: options of a query's pose.
         seed: of every random choice.
         solver: release of the geometry's solver that made the map.

@@ -11,8 +11,8 @@ from gloam.data.hloc_io import write_hloc_matches
 from gloam.data.kapture_matches import encoded, match_file
 from gloam.data.scene import Scene
 from gloam.errors import DataError
-from gloam.runtime.localization.mapping import PairMatcher
-from gloam.runtime.localization.stored_matches import StoredMatches
+from gloam.runtime.localization.maps.mapping import PairMatcher
+from gloam.runtime.localization.matches.stored import StoredMatches
 from tests.runtime.localization.exact_world import Projected, scenes, true_matches
 
 PAIRS = [("a.png", "m.png"), ("b.png", "q.png")]

@@ -1,4 +1,4 @@
-"""Local features that are stored: in hloc's file, or in kapture's folders."""
+"""Local features that are stored: in hloc's file, in a COLMAP database, or in kapture's folders."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ from gloam.data.scene import Scene
 from gloam.errors import DataError, IncompatibleError
 from gloam.files import sha256_bytes, sha256_json
 from gloam.model_card import FeatureRule
-from gloam.runtime.localization.features import KaptureFeatures, OwnFeatures, pixel_origin
+from gloam.runtime.localization.features.database import SUFFIX as DATABASE
+from gloam.runtime.localization.features.database import DatabaseFeatures
+from gloam.runtime.localization.features.sources import KaptureFeatures, OwnFeatures, pixel_origin
 from gloam.runtime.models.local_features import LocalFeatures
 from gloam.runtime.models.matcher import Matcher
 
@@ -46,7 +48,8 @@ class HlocFeatures:
         if camera is not None and (camera.width, camera.height) != found.size:
             raise DataError(
                 f"{self.file.path}: image {name!r} is {found.size[0]}x{found.size[1]}, but its camera in "
-                f"{scene.root}'s sensors.txt is {camera.width}x{camera.height}; give the file of this image set"
+                f"{scene.root}'s {scene.files.cameras} is {camera.width}x{camera.height}; "
+                "give the file of this image set"
             )
         norm = np.linalg.norm(found.descriptors, axis=1, keepdims=True)
         return LocalFeatures(
@@ -66,14 +69,15 @@ class HlocFeatures:
 
 
 Source = TypeVar("Source")
-StoredFeatures = HlocFeatures | KaptureFeatures | OwnFeatures
+StoredFeatures = HlocFeatures | KaptureFeatures | OwnFeatures | DatabaseFeatures
 
 
 def open_stored(named: str, scenes: Sequence[Scene], origin: float | None = None) -> StoredFeatures:
     """Open stored features by what names them.
 
     Args:
-        named: hloc's ``.h5`` file, a folder of kapture local features, or the type of those that every dataset holds.
+        named: hloc's ``.h5`` file, a COLMAP database (``.db``), a folder of kapture local features, or the type of
+            those that every dataset holds.
         scenes: the datasets.
         origin: of the intrinsics, for hloc's file; as :func:`pixel_origin` tells by default, and 0 where it cannot.
 
@@ -87,6 +91,8 @@ def open_stored(named: str, scenes: Sequence[Scene], origin: float | None = None
         cameras = (camera for scene in scenes for camera in scene.cameras.values())
         file = HlocFeatureFile(path)
         return HlocFeatures(file, (pixel_origin(cameras) or 0.0) if origin is None else origin, file.network)
+    if path.suffix == DATABASE:
+        return DatabaseFeatures(path)
     if path.is_dir():
         return KaptureFeatures(read_local_features(path))
     roots = dict.fromkeys(scene.root for scene in scenes)
