@@ -24,11 +24,11 @@ from gloam.eval.localization.approximation import METHODS as APPROXIMATIONS
 from gloam.eval.localization.approximation import approximate
 from gloam.eval.localization.benchmark import Descriptors, LocalizationResult, retrieve, run_localization
 from gloam.files import read_sealed, sealed_json
-from gloam.runtime.localization import matching
 from gloam.runtime.localization.colmap import AbsolutePoseOptions, Triangulation
 from gloam.runtime.localization.features.sources import KaptureFeatures
 from gloam.runtime.localization.maps.map_pairs import pairs_by_pose
 from gloam.runtime.localization.maps.mapping import PairMatcher
+from gloam.runtime.localization.matches import mutual
 from gloam.runtime.localization.matches.mutual import MutualMatcher
 from gloam.runtime.localization.pose import Localized
 from tests.runtime.localization.exact_world import CAMERA, MAP, POINTS, POSES, Projected, scenes
@@ -393,8 +393,8 @@ def test_a_second_run_reuses_and_damage_is_mended(
         path.write_bytes(path.read_bytes()[:100])
     next((tmp_path / "poses").rglob("*.json")).write_text("{")
     calls = []
-    plain = matching.match_mutual
-    monkeypatch.setattr(matching, "match_mutual", lambda *a, **k: calls.append(1) or plain(*a, **k))
+    plain = mutual.match_mutual
+    monkeypatch.setattr(mutual, "match_mutual", lambda *a, **k: calls.append(1) or plain(*a, **k))
     second = run_localization(**given, workspace=tmp_path)  # type: ignore[arg-type]  # mixed values by name
     assert second.poses == first.poses
     assert len(calls) == 2
