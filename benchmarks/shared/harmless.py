@@ -106,6 +106,12 @@ HARMLESS: dict[tuple[str, str, str, str], str] = {
         (SCORES, "pose_errors", f"{error}(pose, truth[name])", f"{error}(truth[name], pose)"): SYMMETRIC
         for error in ("position_error", "rotation_error")
     },
+    (
+        "gloam/runtime/localization/features/database.py",
+        "DatabaseFeatures._read",
+        "sqlite3.connect(f'{self.path.resolve().as_uri()}?mode=ro', uri=True)",
+        "sqlite3.connect(f'{self.path.resolve().as_uri()}?mode=ro')",
+    ): "a SQLite that takes URIs by itself, as many builds do",
     **{
         (
             MAP_PAIRS,

@@ -151,6 +151,12 @@ class LocalizeRequest:
             raise UsageError("bdi and csi weigh by descriptors: give --global-features or --stores instead of --pairs")
         if self.save_map is not None and (self.stores is None or "2b" not in self.methods):
             raise UsageError("--save-map saves the map of method 2b, and retrieves by --stores")
+        if self.save_map is not None and self.verify is not None:
+            raise UsageError(
+                "--save-map and --verify: a localizer does not rank again what it retrieves; leave one out"
+            )
+        if self.save_map is not None and self.matches is not None:
+            raise UsageError("--save-map and --matches: a new image has no stored matches; give --matcher")
         if self.save_map is not None and self.save_map.resolve() == self.output.resolve():
             raise UsageError(f"{self.save_map}: is the output folder; give the map a folder of its own")
         if self.match_pictures and not {"2a", "2b"} & set(self.methods):

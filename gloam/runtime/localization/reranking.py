@@ -22,7 +22,7 @@ def rerank(
     Returns:
         map images per query with the number of verified matches.
     """
-    pairs = [(query, image) for query in sorted(retrieved) for image in dict.fromkeys(retrieved[query])]
+    pairs = [(query, image) for query, images in retrieved.items() for image in dict.fromkeys(images)]
     matcher.match_all(pairs, pool)
     counts = dict(zip(pairs, pool.map(lambda pair: matcher.count_verified(*pair), pairs), strict=True))
     return {

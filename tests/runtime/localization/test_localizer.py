@@ -414,6 +414,8 @@ def test_a_query_that_is_in_the_map_is_not_its_own_neighbour(place: Place, local
         ({"methods": ("2a", "top1")}, "the map of method 2b"),
         ({"save_map": Path("m/inside")}, "lies inside m"),
         ({"save_map": Path("q")}, "lies inside q"),
+        ({"verify": 20}, "a localizer does not rank again what it retrieves"),
+        ({"matches": Path("matches.h5")}, "a new image has no stored matches; give --matcher"),
         ({"save_map": Path("x/../o")}, "is the output folder; give the map a folder of its own"),
     ],
 )

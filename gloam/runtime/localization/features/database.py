@@ -57,7 +57,7 @@ class DatabaseFeatures:
             scales = (np.linalg.norm(first, axis=1) + np.linalg.norm(second, axis=1)) / 2
             turned = np.arctan2(first[:, 1], first[:, 0])
         else:
-            scales, turned = points[:, 2:4].T if points.shape[1] == 4 else np.zeros((2, len(points)), np.float32)
+            scales, turned = points[:, 2:4].T if points.shape[1] == 4 else np.zeros((2, len(points)))
         return OrientedFeatures(
             np.ascontiguousarray(points[:, :2]),
             np.full(len(points), np.nan, np.float32),

@@ -218,7 +218,7 @@ def write_map(
         top_k, options: of a query.
 
     Raises:
-        UsageError: stored features, which no new image has.
+        UsageError: stored features or matches, which no new image has.
         StoreError: the folder holds something else, or cannot be written.
     """
     own = _own_settings(matcher)
@@ -291,6 +291,8 @@ def _own_settings(matcher: PairMatcher) -> dict[str, Any]:
         raise UsageError(
             "a map to be saved needs features that a new image can have: --features sift, or an exported model"
         )
+    if not isinstance(rule, Matcher | MutualMatcher):
+        raise UsageError("a map to be saved needs a matcher that a new image can have: 'mutual', or an exported model")
     extractor = None
     if isinstance(source, ModelFeatures):
         model = source.extractor

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,10 @@ def test_a_map_is_a_kapture_dataset_or_a_model(tmp_path: Path) -> None:
     assert read_poses(mapping.root) == mapping
     write_scene(query)
     assert read_queries(query.root) == query
+    write_scene(dataclasses.replace(query, cameras={}))
+    with pytest.raises(DataError, match=r"/q: 1 of 1 images have no intrinsics in sensors\.txt"):
+        read_queries(query.root)
+    write_scene(query)
     for read in (read_map, read_poses):
         with pytest.raises(DataError, match=r"/q: 1 of 1 images have no pose in trajectories\.txt"):
             read(query.root)

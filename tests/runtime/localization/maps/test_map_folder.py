@@ -26,6 +26,7 @@ from gloam.runtime.localization.maps.map_folder import (
 )
 from gloam.runtime.localization.maps.mapping import PairMatcher
 from gloam.runtime.localization.matches.mutual import MutualMatcher
+from gloam.runtime.localization.matches.stored import StoredMatches
 from gloam.runtime.models.local_features import LocalExtractor, LocalFeatures, OrientedFeatures
 from gloam.runtime.models.matcher import Matcher
 from tests.damage import flip, named_or_harmless
@@ -154,6 +155,10 @@ def test_models_are_recorded(tmp_path: Path, learned: bool) -> None:
 def test_features_that_no_new_image_has_are_refused(tmp_path: Path) -> None:
     matcher, world = PairMatcher(Projected(), *scenes(tmp_path)), made(tmp_path)[1]
     with pytest.raises(UsageError, match="features that a new image can have: --features sift, or an exported model"):
+        write_map(tmp_path / "map", matcher, world, RETRIEVAL, RECORD, 3, OPTIONS)
+    (tmp_path / "stored").mkdir()
+    matcher = PairMatcher(Made(), *scenes(tmp_path), rule=StoredMatches(tmp_path / "stored"))
+    with pytest.raises(UsageError, match="a matcher that a new image can have: 'mutual', or an exported model"):
         write_map(tmp_path / "map", matcher, world, RETRIEVAL, RECORD, 3, OPTIONS)
     assert not (tmp_path / "map").exists()
 

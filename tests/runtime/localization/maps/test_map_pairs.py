@@ -13,7 +13,15 @@ import pytest
 
 from gloam.data.scene import Pose, Record, Scene
 from gloam.errors import DataError, UsageError
-from gloam.runtime.localization.maps.map_pairs import MapPairs, pairs_by_covisibility, pairs_by_pose, usual_distance
+from gloam.runtime.localization.maps.colmap_model import read_colmap_model
+from gloam.runtime.localization.maps.map_pairs import (
+    MapPairs,
+    choose_pairs,
+    pairs_by_covisibility,
+    pairs_by_pose,
+    usual_distance,
+)
+from tests.runtime.localization.colmap_files import write_text_model
 
 
 def line(*places: tuple[float, float]) -> Scene:
@@ -74,6 +82,25 @@ def test_a_map_of_any_unit_has_its_neighbours() -> None:
         assert (found, how) == (metres, f"pose, 2 neighbours within {3.0 * factor:g} units and 60 degrees")
     assert MapPairs(neighbours=2).choose(enlarged(street, 1e-3))[0] == pairs_by_pose(street, 2, 1e9)
     assert usual_distance(line((0, 0), (1, 90)), 3) == 0.0
+
+
+def test_metres_hold_where_half_of_the_images_have_neighbours() -> None:
+    half = line((0, 0), (1, 0), (100, 0), (200, 0))
+    assert MapPairs().choose(half)[0] == [("0", "1")]
+    fewer = line((0, 0), (1, 0), (100, 0), (200, 0), (300, 0))
+    assert len(MapPairs().choose(fewer)[0]) == 10
+
+
+def test_pairs_come_from_a_list_a_rule_or_by_default(tmp_path: Path) -> None:
+    listed = [("b", "a"), ("a", "b")]
+    scene = line((0, 0), (1, 0), (2, 0))
+    assert choose_pairs(listed, scene) == (listed, "a list")
+    assert choose_pairs([], scene) == ([], "a list")
+    assert choose_pairs(MapPairs("exhaustive"), scene)[1] == "exhaustive"
+    assert choose_pairs(None, scene)[1].startswith("pose, 10 neighbours")
+    model = read_colmap_model(write_text_model(tmp_path / "model"), tmp_path)
+    assert choose_pairs(None, model.scene, model)[1] == "covisibility, 20 neighbours"
+    assert choose_pairs(MapPairs("pose"), model.scene, model)[1].startswith("pose")
 
 
 def test_limits_that_are_given_hold_whatever_is_left() -> None:
@@ -150,6 +177,7 @@ def test_pairs_are_by_points_where_there_are_any() -> None:
     [
         ({"neighbours": 0}, "--map-neighbours must be 1 or more"),
         ({"distance": 0.0}, "--map-distance must be above 0"),
+        ({"distance": float("inf")}, "--map-distance must be above 0"),
         ({"distance": float("nan")}, "--map-distance must be above 0"),
         ({"angle": 181.0}, "--map-angle is in degrees"),
         ({"angle": float("nan")}, "--map-angle is in degrees"),
