@@ -3,7 +3,8 @@
 A tracing exporter makes what its example had by accident part of the graph: one cell, a batch of two, a square, a side
 below a kernel. Real architectures with few channels are exported by the product, then run at sizes from their minimum
 to 1024 px, long ones, squares and odd ones among them, in batches of 1, 2 and 5, and compared value by value with torch
-run on each image alone, at native size. Files with something in front are compared with their parts.
+run on each image alone, at native size. Files with something in front are compared with their parts, keypoints as sets:
+of two neighbours that score the same, rounding chooses.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from gloam.data.images import MIN_SIDE
 from gloam.export.edges import export_edges
 from gloam.export.embedder import export_embedder
 from gloam.export.front.put import put_in_front
+from gloam.export.keypoints import export_keypoints
 from gloam.export.local_features import export_local_features
 from gloam.export.precision.release_check import textured_image
 from gloam.export.translator import export_translator
@@ -35,6 +37,7 @@ from gloam.model_card import ModelCard
 from gloam.networks.clahe import ClaheLayer
 from gloam.networks.edges import DETECTORS, create_detector
 from gloam.networks.embedders import EMBEDDERS, DescriptorPipeline, EmbedderNetwork, create_embedder
+from gloam.networks.local_features import EXTRACTORS, create_extractor
 from gloam.networks.translators import GENERATORS, create_generator
 from gloam.padding import PaddingProfile, next_multiple
 from gloam.runtime.descriptors.whitening import Whitening
@@ -75,6 +78,11 @@ TRANSLATORS: dict[str, tuple[dict[str, Any], ...]] = {
     "todaygan": ({"width": 4, "encoder_blocks": 1, "decoder_blocks": 1},),
     "drit": ({"width": 4}, {"width": 4, "mode": "feature"}),
 }
+# The variants with the fewest channels.
+KEYPOINTS = 256
+VARIANTS = {"aliked": {"variant": "t16"}, "alike": {"variant": "t"}}
+SHARED, PIXEL = 0.99, 1e-2  # of the keypoints, both ways
+SLOW = {"r2d2": 160}  # largest side: full resolution at several scales takes half a minute a megapixel
 
 
 @dataclass(frozen=True)
@@ -85,10 +93,12 @@ class Case:
         name: of the kind.
         write: exports it to a path and returns its card, and what torch or the parts give for one image uint8
             ``[h, w, C]``: a tuple of outputs, each without the batch's axis where the card's output has it.
+        largest: side, pixels.
     """
 
     name: str
     write: Callable[[Path], tuple[ModelCard, Callable[[Images], tuple[Values, ...]]]]
+    largest: int = LARGEST
 
 
 def run() -> Result:
@@ -99,14 +109,16 @@ def run() -> Result:
     return Result(float(len(failed)), "kinds", "0", not failed, detail)
 
 
-def measure(case: Case, count: int = COUNT, batches: Sequence[int] = BATCHES, largest: int = LARGEST) -> dict[str, Any]:
+def measure(
+    case: Case, count: int = COUNT, batches: Sequence[int] = BATCHES, largest: int | None = None
+) -> dict[str, Any]:
     """Export a kind and compare it with torch.
 
     Args:
         case: the kind.
         count: of sizes.
         batches: cut to the largest that the file takes.
-        largest: side, pixels.
+        largest: side, pixels; the case's own by default.
 
     Returns:
         ``minimum`` (pixels), ``worst`` (largest difference of a value, over the largest value where that is above 1),
@@ -122,7 +134,7 @@ def measure(case: Case, count: int = COUNT, batches: Sequence[int] = BATCHES, la
         assert card.selftest is not None
         tolerance = card.selftest.tolerance["fp32"]
         result: dict[str, Any] = {"minimum": _smallest(card), "tolerance": tolerance, "worst": 0.0, "failed": None}
-        for height, width in sizes(card, count, largest):
+        for height, width in sizes(card, count, largest or case.largest):
             images = pictures(height, width, max(batches), card.inputs[0].shape[3])
             try:
                 expected = [truth(image) for image in images[: min(max(batches), card.profile.batch[1])]]
@@ -193,6 +205,8 @@ def cases() -> Iterator[Case]:
     yield Case("resnet width=4 blocks=1, fixed", partial(_write_translator, *_QUICK, FIXED))
     for name in DETECTORS:
         yield Case(name, partial(_write_detector, name))
+    for name in EXTRACTORS:
+        yield Case(name, partial(_write_extractor, name), SLOW.get(name, LARGEST))
 
 
 _QUICK = ("resnet", TRANSLATORS["resnet"][0])
@@ -297,8 +311,21 @@ def _write_detector(name: str, path: Path) -> Any:
     return card, lambda image: (model.edges_uint8(torch.from_numpy(image)[None])[0].numpy(),)
 
 
+def _write_extractor(name: str, path: Path) -> Any:
+    torch.manual_seed(0)
+    model = create_extractor(name, **VARIANTS.get(name, {})).eval()
+    card = export_keypoints(model, path, keypoints=KEYPOINTS, threshold=0.0, provenance={})
+
+    def features(image: Images) -> tuple[Values, ...]:
+        return tuple(item[0].numpy() for item in model.extract_uint8(torch.from_numpy(image)[None], KEYPOINTS, 0.0))
+
+    return card, features
+
+
 def _difference(card: ModelCard, outputs: Sequence[Values], expected: Sequence[tuple[Values, ...]]) -> float:
     """Largest difference of any output; infinite where a shape is another or a value is not finite."""
+    if card.keypoints is not None:
+        return max(_apart(*(item[row] for item in outputs), *truth) for row, truth in enumerate(expected))
     worst = 0.0
     for at, (spec, found) in enumerate(zip(card.outputs, outputs, strict=True)):
         truth = np.stack([row[at] for row in expected]) if spec.shape[0] == "batch" else expected[0][at]
@@ -306,3 +333,21 @@ def _difference(card: ModelCard, outputs: Sequence[Values], expected: Sequence[t
             return float("inf")
         worst = max(worst, float(np.abs(found - truth).max() / max(1.0, np.abs(truth).max())))
     return worst
+
+
+def _apart(*values: Values) -> float:
+    """Largest difference of a descriptor, of keypoints that both have; infinite where they share too few.
+
+    Args:
+        values: keypoints, scores, descriptors and number of one image from the file, and the same from torch.
+    """
+    (found, _, described, count), (points, _, truth, number) = values[:4], values[4:]
+    found, points = found[: int(count)], points[: int(number)]
+    if not len(points):
+        return 0.0 if not len(found) else float("inf")
+    distance = np.abs(found[:, None] - points[None]).max(2)
+    same = distance < PIXEL
+    if not len(found) or min(same.any(0).mean(), same.any(1).mean()) < SHARED:
+        return float("inf")
+    rows = np.flatnonzero(same.any(1))
+    return float(np.abs(described[rows] - truth[distance.argmin(1)[rows]]).max())

@@ -35,6 +35,7 @@ from gloam.files import sha256_json, write_json
 from gloam.model_card import ModelCard
 from gloam.networks.edges import DETECTORS
 from gloam.networks.embedders import EMBEDDERS, create_embedder
+from gloam.networks.local_features import EXTRACTORS
 from gloam.networks.matchers import MATCHERS
 from gloam.networks.translators import GENERATORS
 from gloam.padding import next_multiple
@@ -57,6 +58,8 @@ NARROW: dict[str, dict[str, Any]] = {
     "photometric_unet": {"embedder": INSIDE, "levels": 3, "width": 8},
     "ensemble": {"members": [INSIDE, {"name": "gem_resnet18", "options": {"width": 8}}]},
     **{name: {"width": 4} for name in (*GENERATORS, *DETECTORS)},
+    "aliked": {"variant": "t16"},
+    "alike": {"variant": "t"},
     **{name: {"layers": 1, "width": 32, "heads": 2} for name in MATCHERS},
 }
 VARIANTS = ("plain", "scales", "whitening", "bake-clahe", "resize", "translate", "local-features")
@@ -78,7 +81,8 @@ class Case:
 def run() -> Result:
     """Share of the files that are built; rows and refusals in the detail."""
     only = tuple(filter(None, os.environ.get(ONLY, "").split(",")))
-    families = [name for name in (*EMBEDDERS, *GENERATORS, *DETECTORS, *MATCHERS) if not only or name in only]
+    every = (*EMBEDDERS, *GENERATORS, *DETECTORS, *EXTRACTORS, *MATCHERS)
+    families = [name for name in every if not only or name in only]
     version = load_rtx().__version__
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory(prefix="gloam-engines-") as temporary:

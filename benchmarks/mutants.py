@@ -37,8 +37,9 @@ from gloam.files import sha256_file, sha256_json, write_text
 ROOT = Path(__file__).parents[1]
 ONLY = "GLOAM_BENCH_ONLY"
 MODULES = (
-    "gloam/runtime/localization/*.py",
+    "gloam/runtime/localization/**/*.py",
     "gloam/eval/localization/*.py",
+    "gloam/data/hloc_io.py",
     "gloam/data/kapture_io.py",
     "gloam/data/kapture_text.py",
     "gloam/data/images.py",

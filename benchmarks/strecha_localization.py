@@ -14,8 +14,8 @@ import numpy as np
 from benchmarks.shared.result import Result, data_pack
 from gloam.data.scene import Camera, Pose, Record, Scene, position_error, rotation_error
 from gloam.eval.localization.benchmark import run_localization
-from gloam.runtime.localization.features import SiftFeatures
-from gloam.runtime.localization.matching import MutualMatcher
+from gloam.runtime.localization.features.sources import SiftFeatures
+from gloam.runtime.localization.matches.mutual import MutualMatcher
 
 LIMIT, END_LIMIT = 0.01, 0.02  # of the scene's size; an end camera is seen from one side alone
 RATIO = 0.85

@@ -20,8 +20,8 @@ from gloam.data.town import LOOKS, TownConfig, TownDataset, write_town
 from gloam.eval.localization.benchmark import run_localization
 from gloam.eval.localization.scores import pose_errors, score_conditions
 from gloam.model_card import Photometric
-from gloam.runtime.localization.features import FeatureSource, ModelFeatures, SiftFeatures, pixel_origin
-from gloam.runtime.localization.matching import MutualMatcher
+from gloam.runtime.localization.features.sources import FeatureSource, ModelFeatures, SiftFeatures, pixel_origin
+from gloam.runtime.localization.matches.mutual import MutualMatcher
 from gloam.runtime.models.local_features import LocalExtractor
 from gloam.runtime.models.matcher import FeatureMatcher
 from gloam.workflows.demo import RATIO, DemoConfig, run_demo

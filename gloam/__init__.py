@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from gloam.export.weights import export_weights
     from gloam.runtime.bulk.extract import extract
     from gloam.runtime.descriptors.store import DescriptorStore
-    from gloam.runtime.models.edge_detector import EdgeDetector
+    from gloam.runtime.localization.localizer import Localizer
     from gloam.runtime.models.embedder import Embedder
     from gloam.runtime.models.load import load
     from gloam.runtime.models.local_features import LocalExtractor
@@ -26,9 +26,9 @@ __version__ = "0.1.0"
 __all__ = [
     "DescriptorIndex",
     "DescriptorStore",
-    "EdgeDetector",
     "Embedder",
     "LocalExtractor",
+    "Localizer",
     "Translator",
     "evaluate",
     "export_weights",
@@ -40,9 +40,9 @@ __all__ = [
 _HOMES = {
     "DescriptorIndex": "gloam.runtime.search.index.search",
     "DescriptorStore": "gloam.runtime.descriptors.store",
-    "EdgeDetector": "gloam.runtime.models.edge_detector",
     "Embedder": "gloam.runtime.models.embedder",
     "LocalExtractor": "gloam.runtime.models.local_features",
+    "Localizer": "gloam.runtime.localization.localizer",
     "Translator": "gloam.runtime.models.translator",
     "evaluate": "gloam.workflows.evaluation",
     "export_weights": "gloam.export.weights",

@@ -106,6 +106,29 @@ def temporary_folder(parent: Path, label: str = "") -> Iterator[Path]:
         os.close(descriptor)
 
 
+@contextlib.contextmanager
+def replaced_when_whole(path: str | Path) -> Iterator[Path]:
+    """A temporary path beside ``path`` for libraries that open files by name; renamed over it without an error.
+
+    Raises:
+        StoreError: the disk is full or the folder cannot be written; ``path`` is then as it was before.
+    """
+    target = Path(path)
+    if target.exists() and not target.is_file() and not target.is_dir():
+        raise StoreError(f"{target}: is {NO_FILE}; choose another output")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with temporary_folder(target.parent) as folder:
+            temporary = folder / target.name
+            yield temporary
+            with open(temporary, "rb+") as handle:
+                os.fsync(handle.fileno())
+            os.replace(temporary, target)
+        _sync_folder(target.parent)
+    except OSError as error:
+        raise StoreError(write_failure(target, error)) from error
+
+
 def expect_output(path: str | Path, suffix: str, what: str) -> None:
     """Refuse a file to write whose name is of another kind: it would take the place of a photograph or of weights. A
     device or a pipe may have any name.

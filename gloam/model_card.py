@@ -17,7 +17,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from gloam.errors import IncompatibleError, ModelError, UsageError
 from gloam.files import load_json, sha256_json
@@ -212,17 +211,17 @@ def _of_both(name: str, last: tuple[int, ...], meaning: str) -> list[TensorSpec]
 
 @dataclass(frozen=True)
 class SelfTest(Written):
-    """An input by closed formula (:func:`selftest_images`; of a matcher ``selftest_features``) and the output the model
-    must give for it.
+    """An input by closed formula and the output the model must give for it, both by
+    ``gloam.runtime.backends.selftest_formulas``.
 
     Attributes:
         shape: batch, height and width of the input (padded height and width for a fixed profile); of a matcher pairs
             and padded numbers of keypoints of the first and the second image.
         sizes: valid (h, w) of each image; equal to height and width for ``dynamic``. Of a matcher the numbers of
             keypoints of each pair.
-        output: flat float values in C order: ``[B, D]`` for descriptors, ``[B, D]`` of :func:`weighted_mean` for
-            local features, ``[B, 10 + 3 D]`` of :func:`keypoint_summary` for keypoints, ``[B, 8, 8, C]`` of
-            :func:`block_means` for images and ``[B, 8, 8]`` for maps, ``[B, 2, K]`` of :func:`matched_scores` for
+        output: flat float values in C order: ``[B, D]`` for descriptors, ``[B, D]`` of ``weighted_mean`` for
+            local features, ``[B, 10 + 3 D]`` of ``keypoint_summary`` for keypoints, ``[B, 8, 8, C]`` of
+            ``block_means`` for images and ``[B, 8, 8]`` for maps, ``[B, 2, K]`` of ``matched_scores`` for
             matches.
         tolerance: largest allowed absolute difference, by precision.
     """
@@ -523,145 +522,6 @@ class ModelCard(Written):
             raise ModelError(f"{where}: the model card is malformed ({error}); export the model again") from error
         except ModelError as error:
             raise ModelError(f"{where}: {error}") from error
-
-
-def selftest_images(shape: tuple[int, int, int], sizes: Sequence[tuple[int, int]]) -> npt.NDArray[np.uint8]:
-    """The self-test's input by closed formula, the same in any language.
-
-    ``image[b, y, x, c] = (x*x*3 + y*y*5 + x*y*7 + 37*b + 59*c) // 97 % 256`` inside the valid size and 255 beyond
-    it, so that a model that reads its padding fails the test.
-
-    Args:
-        shape: batch, height, width.
-        sizes: valid (h, w) per image.
-
-    Returns:
-        uint8 ``[B, H, W, 3]``.
-    """
-    batch, height, width = shape
-    b, y, x, c = np.ogrid[:batch, :height, :width, :3]
-    images: npt.NDArray[np.uint8] = ((x * x * 3 + y * y * 5 + x * y * 7 + 37 * b + 59 * c) // 97 % 256).astype(np.uint8)
-    for row, (valid_height, valid_width) in enumerate(sizes):
-        images[row, valid_height:] = 255
-        images[row, :, valid_width:] = 255
-    return images
-
-
-def block_means(maps: npt.NDArray[Any], blocks: int = 8) -> npt.NDArray[np.float64]:
-    """Means over a grid of ``blocks`` x ``blocks``: what a self-test keeps of an output image.
-
-    Args:
-        maps: ``[B, H, W]`` or ``[B, H, W, C]``, sides of at least ``blocks``; block i begins at ``i * H // blocks``.
-
-    Returns:
-        float64 ``[B, blocks, blocks]``, or with C behind.
-    """
-    sums = maps.astype(np.float64)
-    for axis in (1, 2):
-        starts = np.arange(blocks) * maps.shape[axis] // blocks
-        counts = np.diff(starts, append=maps.shape[axis])
-        shape = [1] * maps.ndim
-        shape[axis] = blocks
-        sums = np.add.reduceat(sums, starts, axis=axis) / counts.reshape(shape)
-    return sums
-
-
-def weighted_mean(features: npt.NDArray[Any], attention: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
-    """Mean of an image's local features, weighted by their attention: what a self-test keeps of them.
-
-    Args:
-        features: ``[B, N, D]``.
-        attention: ``[B, N]``, not negative.
-
-    Returns:
-        float64 ``[B, D]``.
-    """
-    weights = attention.astype(np.float64)[..., None]
-    mean: npt.NDArray[np.float64] = (features.astype(np.float64) * weights).sum(1) / weights.sum(1)
-    return mean
-
-
-def matched_scores(matches: npt.NDArray[Any], scores: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
-    """What a self-test keeps of matches: the scores, and beside them which keypoint each goes to.
-
-    Args:
-        matches: ``[B, K]``, a row of the second image or -1.
-        scores: ``[B, K]`` in [0, 1].
-
-    Returns:
-        float64 ``[B, 2, K]``: scores, and scores times ``(match + 1) / K``, which is 0 where there is none.
-    """
-    rows = (matches.astype(np.float64) + 1) / matches.shape[1]
-    return np.stack((scores, scores * rows), 1).astype(np.float64)
-
-
-def keypoint_summary(
-    keypoints: npt.NDArray[Any],
-    scores: npt.NDArray[Any],
-    descriptors: npt.NDArray[Any],
-    count: npt.NDArray[Any],
-    threshold: float = 0.0,
-) -> npt.NDArray[np.float64]:
-    """What a self-test keeps of keypoints: means that do not know their order, and to which the weakest add nothing.
-
-    Two backends may swap keypoints of nearly equal scores, or one that just gets in for one that just does not. So a
-    keypoint weighs what its score is above the weakest one's (above the threshold where there is room for more), by
-    the largest of these. A place or descriptor that is wrong, or another keypoint's, moves the means by its weight.
-
-    Args:
-        keypoints: ``[B, K, 2]``, pixels.
-        scores: ``[B, K]``.
-        descriptors: ``[B, K, D]``.
-        count: ``[B]``, of valid rows, which come first.
-        threshold: of a score.
-
-    Returns:
-        float64 ``[B, 10 + 3 D]``: the largest score's share and the sum of the weights by the room; then weighted
-        means: of x and y by 64 px, of sine and cosine of each at periods of 16 px and, of sines, 64 px; and of the
-        descriptors, alone and times either sine of 64 px. All 0 where there is no keypoint.
-    """
-    rows = []
-    for row in range(len(keypoints)):
-        number = int(count[row])
-        x, y = keypoints[row, :number].astype(np.float64).T
-        score, described = scores[row, :number].astype(np.float64), descriptors[row, :number].astype(np.float64)
-        if not number:
-            rows.append(np.zeros(10 + 3 * descriptors.shape[2]))
-            continue
-        least = score.min() if number == scores.shape[1] else min(score.min(), threshold)
-        most = score.max()
-        weights = (score - least) / (most - least) if most > least else np.ones(number)
-        slow = [np.sin(2 * np.pi * side / 64) for side in (x, y)]
-        fast = [turn(2 * np.pi * side / 16) for side in (x, y) for turn in (np.sin, np.cos)]
-        values = np.stack([x / 64, y / 64, *fast, *slow], 1)
-        means = (weights @ values) / weights.sum()
-        bound = np.concatenate([(weights * factor) @ described for factor in (1, *slow)]) / weights.sum()
-        rows.append(np.concatenate(([most / (1 + abs(most)), weights.sum() / scores.shape[1]], means, bound)))
-    return np.stack(rows)
-
-
-def selftest_digest(
-    kind: str, outputs: Sequence[npt.NDArray[Any]], keypoints: KeypointRule | None = None
-) -> npt.NDArray[Any]:
-    """What a self-test keeps of the outputs of a model.
-
-    Args:
-        kind: of the model.
-        outputs: in the order of its card; one row an image.
-        keypoints: of its card.
-
-    Returns:
-        one row an image: descriptors as they are, :func:`block_means` of images and maps, :func:`weighted_mean` of
-        local features, :func:`keypoint_summary` of keypoints; one row a pair: :func:`matched_scores` of matches.
-    """
-    if kind == "matcher":
-        return matched_scores(outputs[0], outputs[1])
-    if keypoints is not None:
-        points, scores, descriptors, count = outputs
-        return keypoint_summary(points, scores, descriptors, count, keypoints.threshold)
-    if kind in ("translator", "edges"):
-        return block_means(outputs[0])
-    return weighted_mean(outputs[0], outputs[1]) if kind == "local_features" else outputs[0]
 
 
 def space_read_by(space: str, rule: InputRule) -> str:

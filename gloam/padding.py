@@ -34,7 +34,8 @@ class PaddingProfile(Written):
     Attributes:
         kind: ``dynamic`` (native sizes, no masks) or ``fixed`` (padded sizes, valid sizes given).
         multiple: heights and widths of a fixed or reflecting profile are multiples of this many pixels.
-        heights, widths: allowed padded sides in pixels, ascending; empty for ``dynamic``.
+        heights, widths: allowed padded sides in pixels, ascending; empty for ``dynamic``, except of an engine, which
+            takes no other size.
         batch: smallest and largest batch.
         pad_mode: content of the padding, ``zero`` or ``reflect``; an embedder of a fixed profile ignores it.
         anchor: place of the image in the padded shape, ``top-left`` or ``center`` (extra pixel right/bottom).
@@ -123,6 +124,8 @@ class PaddingProfile(Written):
         if min(height, width) < self.minimum:
             raise ImageError(f"{width}x{height} is too small for this model; {self.minimum} px a side at least")
         if self.kind == "dynamic":
+            if self.heights and not (height in self.heights and width in self.widths):
+                raise ImageError(f"{width}x{height} {self._not_built()}")
             return height, width
         if height > self.heights[-1] or width > self.widths[-1]:
             raise ImageError(
@@ -139,13 +142,21 @@ class PaddingProfile(Written):
             next_multiple(max(height, self.minimum), self.multiple),
             next_multiple(max(width, self.minimum), self.multiple),
         )
-        if self.kind == "fixed" and not (shape[0] in self.heights and shape[1] in self.widths):
+        if self.heights and not (shape[0] in self.heights and shape[1] in self.widths):
+            if self.kind == "dynamic":
+                raise ImageError(f"{width}x{height} needs the shape {shape[1]}x{shape[0]}, which {self._not_built()}")
             raise ImageError(
                 f"{width}x{height} needs the shape {shape[1]}x{shape[0]}, which the model's fixed profile lacks "
                 f"(widths {_listed(self.widths)}; heights {_listed(self.heights)}); use a smaller --max-side, "
                 "or export with these --sides"
             )
         return shape
+
+    def _not_built(self) -> str:
+        return (
+            f"is none of the sizes that this engine was built for (widths {_listed(self.widths)}; heights "
+            f"{_listed(self.heights)}); build one with it by `gloam engine`"
+        )
 
     def pad(
         self, images: Sequence[npt.NDArray[np.uint8]], shape: tuple[int, int]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 
-import numpy as np
 import pytest
 
 from gloam.errors import IncompatibleError, ModelError, UsageError
@@ -17,11 +16,8 @@ from gloam.model_card import (
     Photometric,
     SelfTest,
     TensorSpec,
-    block_means,
     expect_same_space,
-    keypoint_summary,
     matcher_inputs,
-    selftest_images,
 )
 from gloam.padding import PaddingProfile
 
@@ -118,15 +114,6 @@ def test_descriptors_of_another_space_are_refused() -> None:
         expect_same_space("a", "b", "store")
 
 
-def test_selftest_images_follow_the_formula_in_plain_integers() -> None:
-    images = selftest_images((2, 9, 11), [(9, 11), (5, 7)])
-    for b, y, x, c in [(0, 0, 0, 0), (0, 8, 10, 2), (1, 4, 6, 1)]:
-        assert images[b, y, x, c] == (x * x * 3 + y * y * 5 + x * y * 7 + 37 * b + 59 * c) // 97 % 256
-    assert (images[1, 5:] == 255).all()
-    assert (images[1, :, 7:] == 255).all()
-    assert images.dtype == np.uint8
-
-
 def test_a_translation_is_another_space_and_none_keeps_the_old_one(card: ModelCard) -> None:
     translated = card.with_translate("aa")
     assert len({card.space(), translated.space(), card.with_translate("bb").space()}) == 3
@@ -140,14 +127,6 @@ def test_the_space_of_an_earlier_card_stays(card: ModelCard) -> None:
     # Computed before cards knew of translation; stores in the world hold such hashes.
     assert card.space() == "c03401f209e396b68d9f8d24562bc5bf11733686a2a33624f67fc50ee6b774e4"
     assert card.fingerprint("00") == "29e69c221108f0e5078af8fac1801b39f6529e34c79064b153fdd235bcea79ea"
-
-
-def test_block_means_are_means_of_blocks() -> None:
-    maps = np.random.default_rng(0).normal(size=(2, 19, 33, 3))
-    means = block_means(maps)
-    assert means.shape == (2, 8, 8, 3)
-    np.testing.assert_allclose(means[1, 2, 7], maps[1, 2 * 19 // 8 : 3 * 19 // 8, 7 * 33 // 8 :].mean((0, 1)))
-    np.testing.assert_allclose(block_means(maps[..., 0]), means[..., 0])
 
 
 def test_a_card_without_the_second_selftest_is_read_and_written_as_before(card: ModelCard) -> None:
@@ -253,51 +232,6 @@ def test_the_shape_of_a_run_is_an_images_or_a_matchers_numbers_of_keypoints(card
     assert card.padded({"images": (2, 480, 640, 3)}) == (480, 640)
     assert card.padded({"images": (2, 480, 640)}) == (0, 0)
     assert str(takes) == "xfeat, 64-D, the first pixel's centre at 0"
-
-
-def keypoints_of(count: int = 300, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    draw = np.random.default_rng(seed)
-    points = draw.uniform(0, 200, (1, count, 2)).astype(np.float32)
-    scores = -np.sort(-draw.uniform(0.1, 1, (1, count)).astype(np.float32))
-    descriptors = draw.normal(size=(1, count, 16)).astype(np.float32)
-    descriptors /= np.linalg.norm(descriptors, axis=2, keepdims=True)
-    return points, scores, descriptors, np.array([count], np.int64)
-
-
-def test_a_summary_of_keypoints_knows_no_order_and_nothing_of_who_just_gets_in() -> None:
-    points, scores, descriptors, count = keypoints_of()
-    summary = keypoint_summary(points, scores, descriptors, count)
-    order = np.random.default_rng(1).permutation(300)
-    swapped = keypoint_summary(points[:, order], scores[:, order], descriptors[:, order], count)
-    assert summary == pytest.approx(swapped, abs=1e-12)
-    other = [item.copy() for item in (points, scores, descriptors)]
-    other[0][0, -1], other[2][0, -1] = (3, 190), -other[2][0, -1]  # another one of the same, least score
-    assert keypoint_summary(*other, count) == pytest.approx(summary, abs=1e-12)
-    padded = [np.concatenate((item, np.zeros_like(item)), 1) for item in (points, scores, descriptors)]
-    roomy = keypoint_summary(*padded, count, threshold=0.1)
-    assert roomy[0, 2:] == pytest.approx(summary[0, 2:], abs=2e-3)  # the weakest weighs its score above the threshold
-    assert not keypoint_summary(points, scores, descriptors, np.array([0])).any()
-
-
-@pytest.mark.parametrize("wrong", ["one", "half a pixel", "turned", "another's", "descriptor", "fewer", "scores"])
-def test_a_wrong_keypoint_moves_the_summary_by_more_than_the_tolerance(wrong: str) -> None:
-    points, scores, descriptors, count = (item.copy() for item in keypoints_of())
-    summary = keypoint_summary(points, scores, descriptors, count)
-    if wrong == "one":
-        points[0, 20] = 200 - points[0, 20]
-    elif wrong == "half a pixel":
-        points += 0.5
-    elif wrong == "turned":
-        points = points[..., ::-1]
-    elif wrong == "another's":
-        descriptors[0, [3, 30]] = descriptors[0, [30, 3]]
-    elif wrong == "descriptor":
-        descriptors[0, 10] = -descriptors[0, 10]
-    elif wrong == "fewer":
-        count -= 10
-    else:
-        scores = scores**2
-    assert np.abs(keypoint_summary(points, scores, descriptors, count) - summary).max() > 1e-3
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,9 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from gloam.model_card import METADATA_KEY, ModelCard, SelfTest, TensorSpec, selftest_images
+from gloam.model_card import METADATA_KEY, ModelCard, SelfTest, TensorSpec
 from gloam.padding import PaddingProfile
+from gloam.runtime.backends.selftest_formulas import selftest_images
 
 DIMENSION = 6
 

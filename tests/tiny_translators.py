@@ -8,8 +8,9 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from gloam.model_card import METADATA_KEY, ModelCard, SelfTest, TensorSpec, block_means, selftest_images
+from gloam.model_card import METADATA_KEY, ModelCard, SelfTest, TensorSpec
 from gloam.padding import PaddingProfile
+from gloam.runtime.backends.selftest_formulas import block_means, selftest_images
 
 SHAPE = (1, 64, 96)
 

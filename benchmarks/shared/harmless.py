@@ -6,10 +6,10 @@ A change is harmless where what it gives may as well be given: no caller, no con
 from __future__ import annotations
 
 IMAGES = "gloam/data/images.py"
-FEATURES = "gloam/runtime/localization/features.py"
-MAPPING = "gloam/runtime/localization/mapping.py"
+FEATURES = "gloam/runtime/localization/features/sources.py"
+MAP_PAIRS = "gloam/runtime/localization/maps/map_pairs.py"
 COLMAP = "gloam/runtime/localization/colmap.py"
-MATCHING = "gloam/runtime/localization/matching.py"
+MATCHING = "gloam/runtime/localization/matches/mutual.py"
 BENCHMARK = "gloam/eval/localization/benchmark.py"
 DETECT = "gloam/networks/local_features/detect.py"
 APPROXIMATION = "gloam/eval/localization/approximation.py"
@@ -31,13 +31,13 @@ HARMLESS: dict[tuple[str, str, str, str], str] = {
     ): "a conversion to the mode that it has loads the image, too",
     (
         FEATURES,
-        "SiftFeatures.features",
+        "SiftFeatures.extract",
         "max(grey.shape) > self.max_side",
         "max(grey.shape) >= self.max_side",
     ): "an image of that very side is brought to the size that it has",
     (
         FEATURES,
-        "SiftFeatures.features",
+        "SiftFeatures.extract",
         "np.array([grey.shape[1] / size[0], grey.shape[0] / size[1]], np.float32)",
         "np.array([grey.shape[1] / size[0], grey.shape[0] / size[1]])",
     ): "the keypoints are float32 and stay so, rounded in the last bit",
@@ -71,8 +71,8 @@ HARMLESS: dict[tuple[str, str, str, str], str] = {
     (
         COLMAP,
         "_write_database",
-        "database.write_camera(_camera(view.camera, number), use_camera_id=True)",
-        "database.write_camera(_camera(view.camera, number))",
+        "database.write_camera(camera, use_camera_id=True)",
+        "database.write_camera(camera)",
     ): "an empty database counts from 1, too, in the same order",
     (
         APPROXIMATION,
@@ -106,10 +106,16 @@ HARMLESS: dict[tuple[str, str, str, str], str] = {
         (SCORES, "pose_errors", f"{error}(pose, truth[name])", f"{error}(truth[name], pose)"): SYMMETRIC
         for error in ("position_error", "rotation_error")
     },
+    (
+        "gloam/runtime/localization/features/database.py",
+        "DatabaseFeatures._read",
+        "sqlite3.connect(f'{self.path.resolve().as_uri()}?mode=ro', uri=True)",
+        "sqlite3.connect(f'{self.path.resolve().as_uri()}?mode=ro')",
+    ): "a SQLite that takes URIs by itself, as many builds do",
     **{
         (
-            MAPPING,
-            "pairs_by_pose",
+            MAP_PAIRS,
+            "_near",
             f"{error}(scene.poses[name], pose)",
             f"{error}(pose, scene.poses[name])",
         ): SYMMETRIC

@@ -19,7 +19,7 @@ from gloam.data.plain_opencv import plain_opencv
 from gloam.export.weights import ExportRequest, export_weights
 from gloam.files import sha256_file, sha256_json
 from gloam.runtime.backends.placement import Placement
-from gloam.runtime.localization.matching import MutualMatcher
+from gloam.runtime.localization.matches.mutual import MutualMatcher
 from gloam.runtime.models.local_features import LocalExtractor, LocalFeatures
 from gloam.runtime.models.matcher import FeatureMatcher, Matcher
 
@@ -63,7 +63,7 @@ def extractor_of(name: str, folder: Path, count: int) -> LocalExtractor | Sift:
     """The extractor of a name in :data:`EXTRACTORS`, or SIFT; its ``count`` strongest keypoints, however weak."""
     if name == "SIFT":
         return Sift(count)
-    path = _exported(data_pack("weights") / EXTRACTORS[name], folder, keypoints=MOST, threshold=0.0, max_side=0)
+    path = exported(data_pack("weights") / EXTRACTORS[name], folder, keypoints=MOST, threshold=0.0, max_side=0)
     return LocalExtractor.load(path, Placement(backend="onnxruntime"), strongest=count)
 
 
@@ -82,13 +82,13 @@ def matchers_of(name: str, folder: Path) -> dict[str, FeatureMatcher]:
 def learned_matcher(name: str, folder: Path, batch_size: int = 1) -> Matcher:
     """The learned matcher of an extractor's features."""
     if name in HEADS:
-        path = _exported(lightglue_head(HEADS[name]), folder, network=f"lightglue_{HEADS[name]}")
+        path = exported(lightglue_head(HEADS[name]), folder, network=f"lightglue_{HEADS[name]}")
     else:
-        path = _exported(data_pack("weights") / "xfeat" / "lighterglue_fp16.pth", folder)
+        path = exported(data_pack("weights") / "xfeat" / "lighterglue_fp16.pth", folder)
     return Matcher.load(path, Placement(backend="onnxruntime"), batch_size=batch_size)
 
 
-def _exported(weights: Path, folder: Path, **options: object) -> Path:
+def exported(weights: Path, folder: Path, **options: object) -> Path:
     """The exported file of some weights; read where an earlier run kept it."""
     kept = os.environ.get(KEPT)
     place = Path(kept) / "matching_models" if kept else folder

@@ -15,7 +15,7 @@ HARDWARE = ("same-gpu", "compute-capability", "ampere-plus")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the verb."""
-    parser.add_argument("model", type=Path, help=".onnx file of a fixed profile")
+    parser.add_argument("model", type=Path, help=".onnx file; of the dynamic profile for stated sizes")
     parser.add_argument(
         "-o", "--output", type=Path, required=True, help="folder to write: engine, card, build log, timing cache"
     )
@@ -35,7 +35,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "on; more take no longer)",
     )
     parser.add_argument(
-        "--heights", type=_integers, help="padded heights to build, e.g. 512,768 (default: the model's)"
+        "--heights",
+        type=_integers,
+        help="padded heights to build, e.g. 512,768 (default: the model's); of a dynamic file those of your images",
     )
     parser.add_argument("--widths", type=_integers, help="padded widths to build (default: the model's)")
     parser.add_argument(

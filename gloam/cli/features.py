@@ -9,8 +9,8 @@ from gloam.cli.shared.backend_options import add_backend, placement
 from gloam.cli.shared.report import Report
 from gloam.cli.shared.request import filled
 
-HELP = "extract local features of a kapture dataset by an exported model, into the dataset"
-KEPT = ("reconstruction/*/*/*.txt",)
+HELP = "extract local features of a kapture dataset by an exported model, into the dataset or hloc's file"
+KEPT = True
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,9 +23,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "-o",
         "--output",
         type=Path,
-        help="kapture dataset to write into (default: the one that is read); the same command resumes: images that "
-        "changed are extracted again, failed ones tried again",
+        help="kapture dataset to write into (default: the one that is read), or hloc's .h5 file; the same command "
+        "resumes: images that changed are extracted again, failed ones tried again",
     )
+    parser.add_argument("--format", choices=("kapture", "hloc"), help="of the files (default: by the output's name)")
     parser.add_argument("--feature-type", help="kapture's name for these features (default: the network's name)")
     parser.add_argument(
         "--max-keypoints", type=int, help="strongest kept per image (default: all that the model gives)"
@@ -44,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> Report:
     """Extract, and say how many."""
-    from gloam.runtime.localization.feature_files import FeaturesRequest, extract_features
+    from gloam.runtime.localization.features.extraction import FeaturesRequest, extract_features
 
     done = extract_features(filled(FeaturesRequest, arguments, placement=placement(arguments)))
     return Report(done.to_dict(), str(done))

@@ -1,4 +1,4 @@
-"""``gloam localize``: poses of query images in a kapture map."""
+"""``gloam localize``: poses of query images in a map."""
 
 from __future__ import annotations
 
@@ -6,20 +6,38 @@ import argparse
 from pathlib import Path
 
 from gloam.cli.shared.backend_options import add_backend, placement
+from gloam.cli.shared.memory_option import add_memory
 from gloam.cli.shared.report import Report
 from gloam.cli.shared.request import filled
 from gloam.cli.shared.store_options import add_trust
-from gloam.cli.shared.values import seed
+from gloam.cli.shared.values import number_or_all, seed
 
-HELP = "localize the queries of a kapture dataset in a map: pose approximation, local or global structure from motion"
+HELP = "localize queries in a kapture or COLMAP map: pose approximation, local or global structure from motion"
 KEPT = ("*/*",)
 METHODS = ("top1", "ewb", "bdi", "csi", "2a", "2b")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the verb."""
-    parser.add_argument("--mapping", type=Path, required=True, help="kapture dataset with images, intrinsics and poses")
-    parser.add_argument("--query", type=Path, required=True, help="kapture dataset with images and intrinsics")
+    parser.add_argument(
+        "--mapping",
+        type=Path,
+        required=True,
+        help="kapture dataset with images, intrinsics and poses, or folder of a COLMAP model, text or binary",
+    )
+    parser.add_argument(
+        "--query",
+        type=Path,
+        required=True,
+        help="kapture dataset with images and intrinsics, hloc's list of 'name MODEL width height parameters', or a "
+        "COLMAP model",
+    )
+    parser.add_argument(
+        "--images",
+        type=Path,
+        metavar="FOLDER",
+        help="images of a COLMAP model and of a list (default: the folder images beside each)",
+    )
     parser.add_argument("-o", "--output", type=Path, required=True, help="folder for poses; the same command resumes")
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--pairs", type=Path, help="pair list query-map, hloc's or kapture's text")
@@ -28,14 +46,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_trust(parser, "the descriptors of --stores")
     parser.add_argument("--top-k", type=int, default=10, help="map images per query")
     parser.add_argument(
+        "--verify",
+        type=int,
+        metavar="N",
+        help="re-rank: of N retrieved map images per query take the --top-k with most verified matches; the new list "
+        "is pairs.txt",
+    )
+    parser.add_argument(
         "--method", action="append", choices=METHODS, help="repeat for several (default: 2b): 1 = top1, ewb, bdi, csi"
     )
     parser.add_argument(
         "--features",
         default="sift",
-        metavar="sift|MODEL|FOLDER|TYPE",
-        help="'sift', an exported model of local features, a folder of kapture local features, or the type of those "
-        "that both datasets hold",
+        metavar="sift|MODEL|H5|DATABASE|FOLDER|TYPE",
+        help="'sift', an exported model of local features, hloc's .h5 file or a COLMAP database (.db) of queries and "
+        "map, a folder of kapture local features, or the type of those that both datasets hold",
     )
     parser.add_argument(
         "--matcher",
@@ -43,14 +68,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="mutual|MODEL",
         help="'mutual' nearest neighbours, with Lowe's test for SIFT alone, or an exported matcher of the features",
     )
+    parser.add_argument(
+        "--matches",
+        type=Path,
+        metavar="H5|FOLDER",
+        help="instead of a matcher: hloc's .h5 file or a folder of kapture's matches, of stored features",
+    )
     parser.add_argument("--max-keypoints", type=int, default=4096, help="SIFT and models: strongest kept per image")
-    parser.add_argument("--pixel-shift", type=float, default=0.0, help="SIFT: 0.5 where intrinsics follow COLMAP")
+    parser.add_argument("--pixel-shift", type=float, help="SIFT: 0.5 where a kapture's intrinsics follow COLMAP")
     parser.add_argument(
         "--pixel-origin",
         type=float,
         choices=(0.0, 0.5),
-        help="models: where the intrinsics have the centre of the first pixel, 0 (kapture, OpenCV) or 0.5 (COLMAP); by "
-        "default told from principal points in the middle of an image, else 0",
+        help="models, hloc's file: where the intrinsics have the centre of the first pixel, 0 (kapture, OpenCV) or 0.5 "
+        "(COLMAP); by default 0.5 for a COLMAP model or a list, else told from principal points in the middle, else 0",
     )
     parser.add_argument(
         "--photometric", choices=("none", "clahe"), help="SIFT and models: of the light, instead of the model's own"
@@ -68,8 +99,44 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="correspondences that agree with a pose, at least; no confidence with learned features, whose matches "
         "agree with wrong poses too",
     )
-    parser.add_argument("--map-pairs", type=Path, help="pairs of map images for 2b (default: neighbours by known pose)")
+    parser.add_argument(
+        "--map-pairs",
+        metavar="exhaustive|covisibility|pose|FILE",
+        help="pairs of map images for 2b (default: neighbours by covisibility where the map has points, else by pose). "
+        "A COLMAP model's own points are used where the features are those it was made of and no pairs are asked for",
+    )
+    parser.add_argument(
+        "--map-neighbours", type=int, metavar="N", help="of a map image (default: 20 by covisibility, 10 by pose)"
+    )
+    parser.add_argument(
+        "--map-distance",
+        type=float,
+        metavar="UNITS",
+        help="of neighbours by pose, in the map's unit (default: 15 m; where over half of the images have none so "
+        "near, twice the usual distance of an image's last neighbour)",
+    )
+    parser.add_argument(
+        "--map-angle", type=float, metavar="DEGREES", help="between neighbours by pose (default: 60 degrees)"
+    )
+    parser.add_argument(
+        "--save-map",
+        type=Path,
+        metavar="FOLDER",
+        help="write the map of 2b with all that gloam.Localizer needs: --stores, and features of sift or a model",
+    )
+    parser.add_argument(
+        "--match-pictures",
+        type=number_or_all,
+        default=0,
+        metavar="N|all",
+        help="draw so many queries, evenly chosen, beside the map image that each agrees with best, with lines of "
+        "inliers and other matches, into matches/ of 2a and 2b",
+    )
     parser.add_argument("--workers", type=int, help="threads (default: all cores); changes no result")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="say what time, disk and memory it takes, by a few images and pairs"
+    )
+    add_memory(parser)
     parser.add_argument("--seed", type=seed, default=0, help="of every random choice")
     parser.add_argument(
         "--ltvl-style", choices=("aachen", "robotcar", "full"), default="full", help="names in ltvl.txt"
@@ -78,9 +145,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> Report:
-    """Read the datasets, localize, write a kapture dataset and an LTVL2020 file per method."""
-    from gloam.eval.localization.localize import LocalizeRequest, localize
+    """Read the datasets, localize, write poses per method: kapture, LTVL2020, COLMAP text and CSV."""
+    from gloam.eval.localization.localize import LocalizeRequest, estimate, localize
 
     request = filled(LocalizeRequest, arguments, methods=arguments.method or ("2b",), placement=placement(arguments))
+    if arguments.dry_run:
+        expected = estimate(request)
+        return Report(expected.to_dict(), str(expected))
     found = localize(request)
     return Report(found.to_dict(), found.to_text())

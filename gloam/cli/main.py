@@ -47,6 +47,7 @@ VERBS = (
     "store",
     "asmk",
     "features",
+    "match",
     "localize",
     "eval",
     "dataset",

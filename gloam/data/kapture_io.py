@@ -154,7 +154,7 @@ def write_scene(scene: Scene) -> None:
     sensors = [HEADER, "# sensor_id, name, sensor_type, [sensor_params]+"]
     for key in sorted(scene.cameras):
         camera = scene.cameras[key]
-        numbers = ", ".join(repr(value) for value in camera.params)
+        numbers = ", ".join(repr(value.item() if isinstance(value, np.generic) else value) for value in camera.params)
         sensors.append(f"{key}, {key}, camera, {camera.model}, {camera.width}, {camera.height}, {numbers}")
     known = sorted({record.camera_id for record in scene.records.values()} - set(scene.cameras))
     sensors += [f"{key}, {key}, camera, UNKNOWN_CAMERA, 0, 0" for key in known]
@@ -261,7 +261,7 @@ def open_features(root: str | Path, kind: str, feature_type: str | None = None) 
     members = None
     suffix = EXTENSIONS[kind]
     if tar_path.is_file():
-        members = _tar_members(tar_path, suffix)
+        members = tar_contents(tar_path, suffix)
         names = sorted(item[: -len(suffix)] for item in members)
     else:
         names = sorted(
@@ -270,7 +270,7 @@ def open_features(root: str | Path, kind: str, feature_type: str | None = None) 
     return FeatureFolder(folder, kind, name, dtype, dsize, names, members)
 
 
-def _tar_members(path: Path, suffix: str) -> dict[str, tuple[int, int]]:
+def tar_contents(path: Path, suffix: str) -> dict[str, tuple[int, int]]:
     """Offset and size of every file of features in a tar; of one that is there twice, the later."""
     found = {}
     for name, offset, size, problem in tar_members(local_files, str(path), {}, (suffix,)):

@@ -60,8 +60,45 @@ def read_sensors(path: Path) -> dict[str, Camera]:
         key, _, kind, *parameters = fields
         _once(found, key, line, where, f"sensor {key!r}")
         if kind == "camera" and parameters[:1] != [UNKNOWN]:
-            cameras[key] = _camera(parameters, where, key)
+            cameras[key] = read_camera(parameters, where, f"camera {key!r}")
     return cameras
+
+
+def read_camera(parameters: list[str], where: str, what: str, *, needed: bool = False) -> Camera:
+    """Intrinsics of ``MODEL, width, height`` and the model's parameters.
+
+    Args:
+        parameters: as text.
+        where: file and line, for the message.
+        what: has them, for the message.
+        needed: whether the message leaves out that an unknown camera may be stated.
+
+    Raises:
+        DataError: an unknown model, another count of numbers, or numbers that are no intrinsics.
+    """
+    model, *texts = parameters or [""]
+    if model not in PARAMETERS:
+        raise DataError(
+            f"{where}: {what} has malformed intrinsics: unknown model {model!r}; choose "
+            f"{'' if needed else f'{UNKNOWN} or '}one of {', '.join(PARAMETERS)}"
+        )
+    wanted = PARAMETERS[model] + 2
+    if len(texts) != wanted:
+        raise DataError(
+            f"{where}: {what} has malformed intrinsics: {len(texts)} numbers where {model} has {wanted}; "
+            "correct the row"
+        )
+    values = [_number(text, where, f"{what} has malformed intrinsics") for text in texts]
+    focal = values[2 : 3 if model.startswith(ONE_FOCAL) else 4]
+    wrong = None
+    if not all(value.is_integer() and 0 < value <= LARGEST for value in values[:2]):
+        wrong = f"a size of {texts[0]}x{texts[1]} pixels"
+    elif not all(value > 0 for value in focal):
+        wrong = f"a focal length of {' or '.join(texts[2 : 2 + len(focal)])} pixels"
+    if wrong:
+        otherwise = "" if needed else f", or {UNKNOWN}"
+        raise DataError(f"{where}: {what} has malformed intrinsics: {wrong}; must be above 0{otherwise}")
+    return Camera(model, int(values[0]), int(values[1]), tuple(values[2:]))
 
 
 def read_records(path: Path) -> Iterator[tuple[int, str, str]]:
@@ -152,31 +189,6 @@ def _once(found: dict[Any, int], key: Any, line: int, where: str, what: str) -> 
     earlier = found.setdefault(key, line)
     if earlier != line:
         raise DataError(f"{where}: {what} is there already, in line {earlier}; remove one of the two")
-
-
-def _camera(parameters: list[str], where: str, key: str) -> Camera:
-    model, *texts = parameters or [""]
-    if model not in PARAMETERS:
-        raise DataError(
-            f"{where}: camera {key!r} has malformed intrinsics: unknown model {model!r}; choose "
-            f"{UNKNOWN} or one of {', '.join(PARAMETERS)}"
-        )
-    wanted = PARAMETERS[model] + 2
-    if len(texts) != wanted:
-        raise DataError(
-            f"{where}: camera {key!r} has malformed intrinsics: {len(texts)} numbers where {model} has {wanted}; "
-            "correct the row"
-        )
-    values = [_number(text, where, f"camera {key!r} has malformed intrinsics") for text in texts]
-    focal = values[2 : 3 if model.startswith(ONE_FOCAL) else 4]
-    wrong = None
-    if not all(value.is_integer() and 0 < value <= LARGEST for value in values[:2]):
-        wrong = f"a size of {texts[0]}x{texts[1]} pixels"
-    elif not all(value > 0 for value in focal):
-        wrong = f"a focal length of {' or '.join(texts[2 : 2 + len(focal)])} pixels"
-    if wrong:
-        raise DataError(f"{where}: camera {key!r} has malformed intrinsics: {wrong}; must be above 0, or {UNKNOWN}")
-    return Camera(model, int(values[0]), int(values[1]), tuple(values[2:]))
 
 
 def _transform(texts: list[str], where: str) -> Transform:

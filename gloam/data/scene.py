@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -109,21 +110,38 @@ class Record:
     timestamp: int
 
 
+class SceneFiles(NamedTuple):
+    """Where a scene was read from: the files that state cameras, images and poses, as messages name them."""
+
+    cameras: str = "sensors.txt"
+    images: str = "records_camera.txt"
+    poses: str = "trajectories.txt"
+
+
+KAPTURE_FILES = SceneFiles()
+
+
 @dataclass
 class Scene:
-    """One kapture dataset.
+    """Images with their cameras and poses: a kapture dataset, a COLMAP model, or a list of queries.
 
     Attributes:
-        root: its folder; images are under ``sensors/records_data``.
+        root: its folder, or the list.
         cameras: by sensor id.
         records: by image name (relative posix path).
         poses: by image name; images without a known pose are absent.
+        images: folder of the images; None where they are kapture's, under ``sensors/records_data``.
+        origin: where the intrinsics have the centre of the first pixel, where the format says so: 0.5 in COLMAP's.
+        files: that it was read from.
     """
 
     root: Path
     cameras: dict[str, Camera] = field(default_factory=dict)
     records: dict[str, Record] = field(default_factory=dict)
     poses: dict[str, Pose] = field(default_factory=dict)
+    images: Path | None = None
+    origin: float | None = None
+    files: SceneFiles = KAPTURE_FILES
 
     @property
     def names(self) -> list[str]:
@@ -138,14 +156,14 @@ class Scene:
         """
         record = self.records.get(name)
         if record is None:
-            raise DataError(f"{self.root}: no image named {name!r} in records_camera.txt")
+            raise DataError(f"{self.root}: no image named {name!r} in {self.files.images}")
         camera = self.cameras.get(record.camera_id)
         if camera is None:
             raise DataError(
-                f"{self.root}: image {name!r} has no intrinsics (camera {record.camera_id!r} in sensors.txt)"
+                f"{self.root}: image {name!r} has no intrinsics (camera {record.camera_id!r} in {self.files.cameras})"
             )
         return camera
 
     def image_path(self, name: str) -> Path:
         """Path of an image file."""
-        return self.root / "sensors" / "records_data" / name
+        return (self.root / "sensors" / "records_data" if self.images is None else self.images) / name

@@ -19,10 +19,10 @@ from torch.export import Dim
 from gloam.errors import ModelError
 from gloam.export.graph import batch_axis, flat, full_provenance, trace
 from gloam.export.spec import write_proved
-from gloam.model_card import ModelCard, SelfTest, TensorSpec, matcher_inputs, selftest_digest
+from gloam.model_card import ModelCard, SelfTest, TensorSpec, matcher_inputs
 from gloam.networks.matchers import MatcherNetwork, Side
 from gloam.padding import PaddingProfile
-from gloam.runtime.backends.selftest import selftest_features
+from gloam.runtime.backends.selftest_formulas import selftest_digest, selftest_features
 
 TOLERANCE = {"fp32": 2e-3}  # of a probability; float32 alone moves its logarithm by 3e-4
 MOST = 1 << 14  # keypoints of an image

@@ -19,10 +19,11 @@ from torch import Tensor, nn
 from gloam.errors import ModelError
 from gloam.export.graph import batch_axis, flat, full_provenance, side_axis, trace, write_model
 from gloam.files import write_bytes
-from gloam.model_card import ModelCard, SelfTest, TensorSpec, selftest_digest, selftest_images
+from gloam.model_card import ModelCard, SelfTest, TensorSpec
 from gloam.padding import PaddingProfile, next_multiple
 from gloam.runtime.backends.ort import OrtSession
 from gloam.runtime.backends.selftest import selftest_differences
+from gloam.runtime.backends.selftest_formulas import selftest_digest, selftest_images
 from gloam.runtime.backends.session import Session
 
 # Of a descriptor behind whole levels that the graph itself rounds to (CLAHE, a resizing, a translator): one pixel that

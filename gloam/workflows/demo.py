@@ -32,8 +32,8 @@ from gloam.model_card import ModelCard
 from gloam.runtime.backends.selftest import run_selftest
 from gloam.runtime.bulk.extract import ExtractOptions, extract
 from gloam.runtime.descriptors.store import DescriptorStore
-from gloam.runtime.localization.features import SiftFeatures
-from gloam.runtime.localization.matching import MutualMatcher
+from gloam.runtime.localization.features.sources import SiftFeatures
+from gloam.runtime.localization.matches.mutual import MutualMatcher
 from gloam.runtime.models.embedder import Embedder
 from gloam.runtime.search.index import build_index
 from gloam.runtime.search.pairs import retrieve_pairs

@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 
 from gloam.cli import main as cli
+from gloam.data.hloc_io import ImageFeatures, write_hloc_features
 from gloam.data.sources import find_images
 from gloam.data.town import TownConfig, write_town
 from gloam.errors import missing_package
@@ -66,6 +67,8 @@ COMMANDS = (
     "asmk build images -o OUT.npz --model tiny.onnx",
     "asmk search OUT.npz images --model tiny.onnx",
     "features town/mapping -o OUT --model tiny.onnx",
+    "match town/mapping town/query --pairs pairs.txt --features feats.h5 -o OUT.db",
+    "match --pairs pairs.txt --features feats.h5 -o OUT.h5",
     "localize --mapping town/mapping --query town/query --pairs pairs.txt -o OUT",
     "localize --mapping rigged --query town/query --pairs pairs.txt -o OUT",
     "eval retrieval --query store --map store --ground-truth town/ground_truth.json",
@@ -131,6 +134,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(place / "town/query", place / "rigged")
     (place / "rigged/sensors/rigs.txt").write_text("rig, cam0, 1, 0, 0, 0, 0, 0, 0\n")
     (place / "pairs.txt").write_text("".join(pairs))
+    one = ImageFeatures(np.ones((4, 2), np.float32), np.eye(4, dtype=np.float32), np.ones(4, np.float32), (64, 48))
+    names = [*town.query.names, *town.mapping.names]
+    write_hloc_features(place / "feats.h5", "made", "", ((name, one) for name in names))
     torch.manual_seed(0)
     save_checkpoint(place / "w.safetensors", create_embedder("gem_resnet18", width=4), {"recipe": "test"})
 
@@ -180,6 +186,8 @@ NEEDS = {
     "index --add store -o index": ("faiss",),
     "search index --store store": ("faiss",),
     "features town/mapping -o OUT --model tiny.onnx": ("onnxruntime", "cv2"),
+    "match town/mapping town/query --pairs pairs.txt --features feats.h5 -o OUT.db": ("pycolmap", "cv2"),
+    "match --pairs pairs.txt --features feats.h5 -o OUT.h5": ("cv2",),
     "localize --mapping town/mapping --query town/query --pairs pairs.txt -o OUT": ("pycolmap",),
     "localize --mapping rigged --query town/query --pairs pairs.txt -o OUT": ("kapture",),
     "reproduce dark-side 5 --town -o OUT": ("torch", "onnx", "onnxscript", "safetensors", "yaml", "onnxruntime", "cv2"),

@@ -45,6 +45,13 @@ def test_round_trip_is_exact(scene: Scene) -> None:
     assert (again.cameras, again.records, again.poses) == (scene.cameras, scene.records, scene.poses)
 
 
+def test_numbers_of_numpy_are_written_as_numbers(scene: Scene) -> None:
+    params = tuple(np.float64([420.1, 420.2, 256.3, 192.4]))
+    camera = dataclasses.replace(scene.cameras["left"], params=params)
+    write_scene(dataclasses.replace(scene, cameras={"left": camera}))
+    assert read_scene(scene.root).cameras["left"] == camera
+
+
 def test_kapture_itself_reads_what_is_written(scene: Scene) -> None:
     data = kapture.io.csv.kapture_from_dir(str(scene.root))
     assert data.trajectories[2, "left"].t_raw == pytest.approx([0.2, 0, 1 / 3])

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from gloam.data.plain_opencv import plain_opencv
-from gloam.runtime.localization.features import STEP
+from gloam.runtime.localization.features.sources import STEP
 
 # An older processor, by the switches of NumPy, OpenCV, OpenBLAS and the C library; unknown names change nothing.
 OLDER = {
@@ -26,7 +26,7 @@ from pathlib import Path
 from gloam.data.town.dataset import scene_of, plan_shots, write_shot
 from gloam.data.town import TownConfig, open_street
 from gloam.model_card import Photometric
-from gloam.runtime.localization.features import SiftFeatures
+from gloam.runtime.localization.features.sources import SiftFeatures
 config = TownConfig(seed=5, length=30.0, width=128, height=96, texels=16, queries=1, spacing=12.0)
 second = dict(look=2, conditions=("dusk", "night-rain"), spacing=20.0, motion_blur=3.0, defocus=2.0)
 found = hashlib.sha256()

@@ -143,7 +143,7 @@ def test_what_would_change_keypoints_is_refused(exported: Path, tmp_path: Path) 
         export_keypoints(small(), path, keypoints=0)
     with pytest.raises(UsageError, match="the threshold is 0 or more"):
         export_keypoints(small(), path, threshold=-1.0)
-    with pytest.raises(UsageError, match="takes any size, and an engine needs fixed shapes"):
+    with pytest.raises(UsageError, match="takes any size, and an engine needs fixed shapes; name those of your images"):
         build_engine(exported, tmp_path / "engine", BuildOptions(target="rtx"))
     with pytest.raises(ModelError, match="gives keypoints for poses, not features for ASMK"):
         LocalImages(exported, tmp_path).open()

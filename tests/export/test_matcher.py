@@ -18,14 +18,15 @@ from gloam.cli.main import main
 from gloam.errors import ModelError
 from gloam.export.matcher import FIRST, LARGER, export_matcher
 from gloam.export.random_weights import settle_random_matcher
-from gloam.model_card import FeatureRule, ModelCard, matched_scores
+from gloam.model_card import FeatureRule, ModelCard
 from gloam.networks.checkpoints import save_checkpoint
 from gloam.networks.matchers import MatcherNetwork, Side, create_matcher
 from gloam.padding import PaddingProfile
 from gloam.runtime.backends.onnx_file import read_card
 from gloam.runtime.backends.openvino import OpenVinoSession
 from gloam.runtime.backends.ort import OrtSession
-from gloam.runtime.backends.selftest import run_selftest, selftest_features
+from gloam.runtime.backends.selftest import run_selftest
+from gloam.runtime.backends.selftest_formulas import matched_scores, selftest_features
 from gloam.runtime.models.local_features import LocalExtractor, OrientedFeatures
 from gloam.runtime.models.matcher import Matcher
 from tests.damage import without_checksum

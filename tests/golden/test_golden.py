@@ -13,6 +13,7 @@ QUICK = "gem_vgg16"  # of the families
 LATER = (
     ", 'store'",
     ", 'features'",
+    ", 'match'",
     ", 'tensorrt-rtx'",
 )  # choices that came later; a message that lists all has them now
 

@@ -8,15 +8,20 @@ from pathlib import Path
 
 from gloam.cli.shared.report import Report
 
-HELP = "errors and recalls of the poses of `gloam localize`, or of any kapture trajectories, per condition"
+HELP = "errors and recalls of the poses of `gloam localize`, or of kapture, LTVL2020 or COLMAP files, per condition"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the verb."""
     parser.add_argument(
-        "--results", type=Path, required=True, help="output of `gloam localize`, or one kapture dataset with poses"
+        "--results",
+        type=Path,
+        required=True,
+        help="output of `gloam localize`, one kapture dataset or COLMAP model with poses, or an LTVL2020 file",
     )
-    parser.add_argument("--ground-truth", type=Path, required=True, help="kapture dataset with the queries' true poses")
+    parser.add_argument(
+        "--ground-truth", type=Path, required=True, help="kapture dataset or COLMAP model with the queries' true poses"
+    )
     parser.add_argument("--conditions", type=Path, help="folder of <condition>.txt image lists")
     parser.add_argument(
         "--threshold",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from gloam.files import load_json
 
@@ -32,6 +32,15 @@ def nbytes(text: str) -> int:
     number, prefix, binary = found.groups()
     unit = 1024 if binary else 1000
     return round(float(number) * float(unit ** (" kmgt".index(prefix or " "))))
+
+
+def number_or_all(text: str) -> int | Literal["all"]:
+    """A whole number from 0 on, or ``all``."""
+    if text == "all":
+        return "all"
+    if not (text.isascii() and text.isdecimal() and len(text) < 10):
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a number nor 'all'")
+    return int(text)
 
 
 def seed(text: str) -> int:

@@ -24,10 +24,16 @@ from gloam.eval.localization.approximation import METHODS as APPROXIMATIONS
 from gloam.eval.localization.approximation import approximate
 from gloam.files import read_sealed, sealed_json, sha256_json, write_bytes
 from gloam.runtime.localization.colmap import AbsolutePoseOptions, Triangulation, solver_version
-from gloam.runtime.localization.features import FeatureSource
-from gloam.runtime.localization.mapping import PairMatcher, build_map, pairs_by_pose
-from gloam.runtime.localization.matching import MutualMatcher
+from gloam.runtime.localization.features.sources import FeatureSource
+from gloam.runtime.localization.maps.colmap_model import ColmapModel
+from gloam.runtime.localization.maps.map_folder import nearest_images
+from gloam.runtime.localization.maps.map_pairs import MapPairs, choose_pairs
+from gloam.runtime.localization.maps.mapping import PairMatcher, build_map, own_points
+from gloam.runtime.localization.matches.mutual import MutualMatcher
+from gloam.runtime.localization.matches.pair_stage import MEMORY
+from gloam.runtime.localization.matches.stored import StoredMatches
 from gloam.runtime.localization.pose import Localized, localize_locally, localize_on_map
+from gloam.runtime.localization.reranking import rerank
 from gloam.runtime.models.matcher import FeatureMatcher
 
 METHODS = (*APPROXIMATIONS, "2a", "2b")
@@ -48,8 +54,10 @@ class Descriptors:
 
 @dataclass
 class LocalizationResult:
-    """Poses per method and query, None where a query was not localized; inliers and correspondences for 2a and 2b;
-    seconds per stage."""
+    """Poses per method and query, None where a query was not localized; inliers, correspondences and covariances, see
+    :class:`gloam.runtime.localization.pose.Localized`, for 2a and 2b; seconds per stage; what matched, 2b's map and
+    where its points are from, in words; and, where retrieved images were verified, those of each query that were kept,
+    with their matches."""
 
     poses: dict[str, dict[str, Pose | None]] = field(default_factory=dict)
     inliers: dict[str, dict[str, int]] = field(default_factory=dict)
@@ -57,6 +65,11 @@ class LocalizationResult:
     map_points: int = 0
     map_error: float = float("nan")
     correspondences: dict[str, dict[str, int]] = field(default_factory=dict)
+    covariances: dict[str, dict[str, npt.NDArray[np.float64] | None]] = field(default_factory=dict)
+    map_source: str = ""
+    reranked: dict[str, list[tuple[str, int]]] | None = None
+    matcher: PairMatcher | None = field(default=None, repr=False)
+    world: Triangulation | None = field(default=None, repr=False)
 
 
 def retrieve(
@@ -64,11 +77,7 @@ def retrieve(
 ) -> dict[str, list[str]]:
     """The k map images nearest by cosine to each query, itself left out; ties go to the earlier name."""
     matrix = np.stack([mapping.of(name) for name in map_names])
-    retrieved = {}
-    for name in names:
-        order = np.argsort(-(matrix @ query.of(name)), kind="stable")
-        retrieved[name] = [map_names[row] for row in order if map_names[row] != name][:k]
-    return retrieved
+    return {name: nearest_images(query.of(name), matrix, map_names, k, but=name) for name in names}
 
 
 def run_localization(
@@ -78,14 +87,17 @@ def run_localization(
     source: FeatureSource,
     methods: Sequence[str] = ("2b",),
     *,
-    map_pairs: Sequence[tuple[str, str]] | None = None,
+    map_pairs: MapPairs | Sequence[tuple[str, str]] | None = None,
+    model: ColmapModel | None = None,
     descriptors: Descriptors | None = None,
     workspace: str | Path | None = None,
     workers: int | None = None,
-    rule: FeatureMatcher = MutualMatcher(),  # noqa: B008  # frozen
+    rule: FeatureMatcher | StoredMatches = MutualMatcher(),  # noqa: B008  # frozen
     verify_queries: bool = True,
+    keep_verified: int | None = None,
     options: AbsolutePoseOptions | None = None,
     seed: int = 0,
+    memory: int = MEMORY,
 ) -> LocalizationResult:
     """Localize queries by one or several methods.
 
@@ -95,15 +107,21 @@ def run_localization(
         retrieved: map images per query, best first.
         source: local features, for 2a and 2b.
         methods: of :data:`METHODS`.
-        map_pairs: pairs that the global map is triangulated from; by default neighbours by known pose, so that the
-            map is the same for every retrieval.
+        map_pairs: pairs that the global map is triangulated from, or how they are chosen; by default neighbours, so
+            that the map is the same for every retrieval.
+        model: that the mapping scene is of. Its points tell neighbours, and are the map's own where the features are
+            the model's and no pairs are asked for.
         descriptors: of queries and map images, for bdi and csi.
         workspace: folder of kept results; None keeps nothing.
         workers: threads; all cores by default.
-        rule: by which two images' features are matched: a model's, or mutual neighbours, with Lowe's test for SIFT.
-        verify_queries: see :class:`gloam.runtime.localization.mapping.PairMatcher`.
+        rule: by which two images' features are matched: a model's, or mutual neighbours, with Lowe's test for SIFT;
+            or their matches.
+        verify_queries: see :class:`gloam.runtime.localization.maps.mapping.PairMatcher`.
+        keep_verified: retrieved images are ordered by their verified matches with the query, most first, and this many
+            are kept, see :func:`gloam.runtime.localization.reranking.rerank`; None takes them as they are.
         options: of the absolute pose.
         seed: of every random choice.
+        memory: bytes of features and matches that are held at once, where there is a workspace to read them from again.
 
     Raises:
         UsageError: unknown method, or bdi/csi without descriptors.
@@ -118,14 +136,18 @@ def run_localization(
     missing = sorted({name for names in retrieved.values() for name in names} - set(mapping.poses))
     if missing:
         raise DataError(f"{mapping.root}: retrieved image {missing[0]!r} has no pose")
-    if set(methods) - set(APPROXIMATIONS):
+    if set(methods) - set(APPROXIMATIONS) or keep_verified is not None:
         solver_version()  # a missing solver is said before any feature is found
     folder = Path(workspace) if workspace is not None else None
-    matcher = PairMatcher(source, mapping, query, cache=folder, rule=rule, seed=seed, verify_queries=verify_queries)
-    result = LocalizationResult()
+    matcher = PairMatcher(source, mapping, query, folder, rule, seed, verify_queries, memory)
+    result = LocalizationResult(matcher=matcher)
     names = sorted(retrieved)
     with ThreadPoolExecutor(workers or len(os.sched_getaffinity(0)), thread_name_prefix="localize") as pool:
-        world: Triangulation | None = None
+        if keep_verified is not None:
+            clock = time.perf_counter()
+            result.reranked = rerank(matcher, retrieved, keep_verified, pool)
+            retrieved = {name: [image for image, _ in images] for name, images in result.reranked.items()}
+            result.seconds["verify"] = time.perf_counter() - clock
         for method in methods:
             clock = time.perf_counter()
             if method in APPROXIMATIONS:
@@ -133,17 +155,31 @@ def run_localization(
             else:
                 matcher.match_all(((name, other) for name in names for other in retrieved[name]), pool)
                 if method == "2b":
-                    pairs = list(map_pairs) if map_pairs is not None else pairs_by_pose(mapping)
-                    matcher.match_all(pairs, pool)
-                    world = build_map(matcher, pairs)
+                    world, result.map_source = _world(matcher, map_pairs, model, pool)
+                    result.world = world
                     result.map_points, result.map_error = len(world.points), world.mean_error
                     result.seconds["map"] = time.perf_counter() - clock
-                found = _localized(method, matcher, names, retrieved, world, options, folder, pool)
+                found = _localized(method, matcher, names, retrieved, result.world, options, folder, pool)
                 result.poses[method] = {name: item.pose for name, item in found.items()}
                 result.inliers[method] = {name: item.inliers for name, item in found.items()}
                 result.correspondences[method] = {name: item.correspondences for name, item in found.items()}
+                result.covariances[method] = {name: item.covariance for name, item in found.items()}
             result.seconds[method] = time.perf_counter() - clock
     return result
+
+
+def _world(
+    matcher: PairMatcher,
+    map_pairs: MapPairs | Sequence[tuple[str, str]] | None,
+    model: ColmapModel | None,
+    pool: ThreadPoolExecutor,
+) -> tuple[Triangulation, str]:
+    """The global map and where its points are from."""
+    if model is not None and map_pairs in (None, MapPairs()) and (own := own_points(matcher, model)) is not None:
+        return own, "the model's own points"
+    pairs, how = choose_pairs(map_pairs, matcher.mapping, model)
+    matcher.match_all(pairs, pool)
+    return build_map(matcher, pairs), f"triangulated from {len(pairs)} pairs by {how}"
 
 
 def _approximated(
@@ -181,9 +217,11 @@ def _localized(
 
     def one(name: str) -> Localized:
         images = list(retrieved[name])
+        # Two images are matched in the order of their names, which Lowe's test and the solver see.
+        ahead = [row for row, image in enumerate(images) if name < image]
         key = sha256_json(
             [
-                [method, solver_version(), *([] if matcher.verify_queries else ["raw"])],
+                [method, solver_version(), *([] if matcher.verify_queries else ["raw"]), *([ahead] if ahead else [])],
                 [matcher.key(image) for image in (name, *images)],
                 images,
                 map_key,
@@ -206,7 +244,8 @@ def _localized(
         else:
             found = localize_locally(matcher, name, images, options)
         if path is not None:
-            write_bytes(path, sealed_json({**asdict(found), "key": key}))
+            covariance = None if found.covariance is None else found.covariance.tolist()
+            write_bytes(path, sealed_json({**asdict(found), "covariance": covariance, "key": key}))
         return found
 
     return dict(zip(names, pool.map(one, names), strict=True))
@@ -217,13 +256,14 @@ def _read_pose(path: Path | None) -> Localized | None:
         return None
     try:
         value = read_sealed(path)
-        pose = value["pose"]
+        pose, covariance = value["pose"], value["covariance"]
         if value["key"] != path.stem:
             return None  # under another's name
         return Localized(
             None if pose is None else Pose(tuple(pose["quaternion"]), tuple(pose["translation"])),
             value["inliers"],
             value["correspondences"],
+            None if covariance is None else np.array(covariance, np.float64).reshape(6, 6),
         )
     except (OSError, ValueError, KeyError, TypeError):
-        return None  # damaged: computed again and written over
+        return None  # damaged, or by a gloam that kept less: computed again and written over

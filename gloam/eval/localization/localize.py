@@ -1,9 +1,10 @@
-"""Poses of query images in a kapture map, from datasets on disk to files on disk."""
+"""Poses of query images in a kapture or COLMAP map, from datasets on disk to files on disk."""
 
 from __future__ import annotations
 
 import csv
 import io
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,31 +12,41 @@ from typing import Any, Literal
 
 import numpy as np
 
-from gloam.data.kapture_io import read_global_features, read_local_features, read_scene, write_scene
+from gloam.data.hloc_io import SUFFIXES as HDF5
+from gloam.data.kapture_io import read_global_features, write_scene
 from gloam.data.kapture_text import transform_problem
-from gloam.data.pairs import read_pairs
+from gloam.data.pairs import Pair, read_pairs, write_pairs
 from gloam.data.scene import Pose, Scene
-from gloam.errors import DataError, IncompatibleError, UsageError
+from gloam.errors import DataError, UsageError
 from gloam.eval.localization.benchmark import Descriptors, LocalizationResult, retrieve, run_localization
+from gloam.eval.localization.estimate import estimate_localization
 from gloam.eval.localization.ltvl import Style, write_ltvl
+from gloam.eval.localization.match_pictures import draw_result
+from gloam.eval.localization.pose_files import write_colmap_text, write_pose_table
 from gloam.files import plain_cell, write_json, write_text
 from gloam.model_card import Photometric
 from gloam.runtime.backends.placement import Placement
 from gloam.runtime.backends.tensorrt.engine_card import is_engine
 from gloam.runtime.localization.colmap import AbsolutePoseOptions
-from gloam.runtime.localization.features import (
-    KaptureFeatures,
-    ModelFeatures,
-    OwnFeatures,
-    SiftFeatures,
-)
-from gloam.runtime.localization.matching import MutualMatcher
+from gloam.runtime.localization.estimate import Estimate
+from gloam.runtime.localization.features.database import SUFFIX as DATABASE
+from gloam.runtime.localization.features.database import DatabaseFeatures
+from gloam.runtime.localization.features.sources import ModelFeatures, SiftFeatures, pixel_origin
+from gloam.runtime.localization.features.stored import StoredFeatures, expect_matched_by, named_for, open_stored
+from gloam.runtime.localization.maps.colmap_model import ColmapModel
+from gloam.runtime.localization.maps.datasets import expect_images, read_map, read_queries
+from gloam.runtime.localization.maps.map_folder import EmbedderRecord, expect_room, write_map
+from gloam.runtime.localization.maps.map_pairs import RULES, MapPairs
+from gloam.runtime.localization.matches.mutual import MutualMatcher
+from gloam.runtime.localization.matches.pair_stage import MEMORY
+from gloam.runtime.localization.matches.stored import StoredMatches
+from gloam.runtime.localization.pose import standard_deviations, why_not
 from gloam.runtime.models.matcher import FeatureMatcher, Matcher
 
 SIFT_RATIO = 0.85  # Lowe's test
 MIN_INLIERS = AbsolutePoseOptions().min_inliers
 
-Features = SiftFeatures | ModelFeatures | KaptureFeatures | OwnFeatures
+Features = SiftFeatures | ModelFeatures | StoredFeatures
 
 
 @dataclass(frozen=True)
@@ -43,32 +54,49 @@ class LocalizeRequest:
     """What to localize, and how.
 
     Attributes:
-        mapping: kapture dataset with images, intrinsics and poses.
-        query: kapture dataset with images and intrinsics.
+        mapping: kapture dataset with images, intrinsics and poses, or folder of a COLMAP model, text or binary.
+        query: kapture dataset with images and intrinsics, hloc's list of queries with intrinsics, or a COLMAP model.
         output: folder for poses.
         pairs: pair list query-map, hloc's or kapture's text.
         global_features: kapture global features of queries and map images.
         stores: descriptor stores of queries and map. One of these three is given.
         top_k: map images per query.
+        verify: of so many retrieved map images per query, the ``top_k`` with most verified matches are taken, in that
+            order; None takes the first ``top_k``.
         methods: ``top1``, ``ewb``, ``bdi``, ``csi``, ``2a``, ``2b``.
-        features: ``sift``, an exported model of local features, a folder of kapture local features, or the type of
-            those that both datasets hold.
+        features: ``sift``, an exported model of local features, hloc's ``.h5`` file, a COLMAP database (``.db``), a
+            folder of kapture local features, or the type of those that both datasets hold.
         matcher: ``mutual`` nearest neighbours, with Lowe's test for SIFT alone; or an exported matcher of the features.
+        matches: hloc's ``.h5`` file or a folder of kapture's matches of the stored features, in the place of a matcher;
+            of all pairs of queries and map, and of ``map_pairs``.
         max_keypoints: SIFT and models: strongest kept per image.
-        pixel_shift: SIFT: added to keypoints, pixels; 0.5 where intrinsics follow COLMAP.
-        pixel_origin: models: where the intrinsics have the centre of the first pixel, 0 or 0.5; None as
-            :func:`gloam.runtime.localization.features.pixel_origin` tells, and 0, kapture's, where it cannot.
+        pixel_shift: SIFT: added to keypoints, pixels; 0.5 where intrinsics follow COLMAP. None for 0.5 with a COLMAP
+            model or a list of queries, and 0 else.
+        pixel_origin: models and hloc's file: where the intrinsics have the centre of the first pixel, 0 or 0.5. None
+            for 0.5 with a COLMAP model or a list, and else as
+            :func:`gloam.runtime.localization.features.sources.pixel_origin` tells, and 0, kapture's, where it cannot.
         photometric: SIFT and models: normalisation of the light, instead of the model's own.
         min_inliers: correspondences that agree with a pose, at least. It is no confidence: matches of learned features
             agree with wrong poses too.
         query_matches: ``verified`` by a two-view geometry with each map image, or ``raw``, left to the pose's own
             RANSAC over all of them; None for raw with a model's features, as hloc does, and verified with others.
         placement: where and how models run.
-        map_pairs: pairs of map images for 2b; neighbours by known pose where None.
+        images: folder of the images of a COLMAP model and of a list; ``images`` beside each where None.
+        map_pairs: pairs of map images for 2b: a list, or ``exhaustive``, ``covisibility`` or ``pose``; see
+            :class:`gloam.runtime.localization.maps.map_pairs.MapPairs`, also for the next three. Where none of the four
+            is given, a COLMAP model's own points are used if the features are those it was made of.
+        map_neighbours: of a map image.
+        map_distance: of neighbours by pose, in the map's unit.
+        map_angle: of neighbours by pose, degrees.
         workers: threads; all cores where None. Changes no result.
         seed: of every random choice.
+        memory: bytes of features and matches that are held at once.
         ltvl_style: names in ``ltvl.txt``.
         trust: see :meth:`gloam.runtime.descriptors.store.DescriptorStore.open`.
+        save_map: folder for the map of 2b with all that :class:`gloam.Localizer` needs of it; SIFT's or a model's
+            features, and retrieval by ``stores``.
+        match_pictures: queries to draw beside their best map image, into ``matches/`` of 2a and 2b; a number, evenly
+            chosen, or ``all``.
 
     Raises:
         UsageError: what does not go together.
@@ -81,42 +109,88 @@ class LocalizeRequest:
     global_features: Path | None = None
     stores: Sequence[Path] | None = None
     top_k: int = 10
+    verify: int | None = None
     methods: Sequence[str] = ("2b",)
     features: str = "sift"
     matcher: str = "mutual"
+    matches: Path | None = None
     max_keypoints: int = 4096
-    pixel_shift: float = 0.0
+    pixel_shift: float | None = None
     pixel_origin: float | None = None
     photometric: Literal["none", "clahe"] | None = None
     min_inliers: int = MIN_INLIERS
     query_matches: Literal["verified", "raw"] | None = None
     placement: Placement = field(default_factory=Placement)
-    map_pairs: Path | None = None
+    images: Path | None = None
+    map_pairs: Path | str | None = None
+    map_neighbours: int | None = None
+    map_distance: float | None = None
+    map_angle: float | None = None
     workers: int | None = None
     seed: int = 0
+    memory: int = MEMORY
     ltvl_style: Style = "full"
     trust: bool = False
+    save_map: Path | None = None
+    match_pictures: int | Literal["all"] = 0
 
     def __post_init__(self) -> None:
         if self.top_k < 1:
             raise UsageError("--top-k must be 1 or more")
+        if self.verify is not None and self.verify < self.top_k:
+            raise UsageError(f"--verify {self.verify}: the best --top-k {self.top_k} are taken of so many; give more")
         if self.workers is not None and self.workers < 0:
             raise UsageError(f"--workers {self.workers}: must be 1 or more, or 0 for all cores")
-        for part in (self.mapping, self.query):
-            if self.output.resolve().is_relative_to(part.resolve()):
-                raise UsageError(f"{self.output}: lies inside {part}; choose an output folder elsewhere")
+        for output in (self.output, *([] if self.save_map is None else [self.save_map])):
+            for part in (self.mapping, self.query):
+                if output.resolve().is_relative_to(part.resolve()):
+                    raise UsageError(f"{output}: lies inside {part}; choose an output folder elsewhere")
         if sum(source is not None for source in (self.pairs, self.global_features, self.stores)) != 1:
             raise UsageError("give one of --pairs, --global-features and --stores: where map images come from")
         if self.pairs is not None and {"bdi", "csi"} & set(self.methods):
             raise UsageError("bdi and csi weigh by descriptors: give --global-features or --stores instead of --pairs")
+        if self.save_map is not None and (self.stores is None or "2b" not in self.methods):
+            raise UsageError("--save-map saves the map of method 2b, and retrieves by --stores")
+        if self.save_map is not None and self.verify is not None:
+            raise UsageError(
+                "--save-map and --verify: a localizer does not rank again what it retrieves; leave one out"
+            )
+        if self.save_map is not None and self.matches is not None:
+            raise UsageError("--save-map and --matches: a new image has no stored matches; give --matcher")
+        if self.save_map is not None and self.save_map.resolve() == self.output.resolve():
+            raise UsageError(f"{self.save_map}: is the output folder; give the map a folder of its own")
+        if self.match_pictures and not {"2a", "2b"} & set(self.methods):
+            raise UsageError("--match-pictures draws the matches of methods 2a and 2b")
+        if self.match_pictures != "all" and self.match_pictures < 0:
+            raise UsageError("--match-pictures must be 0 or more, or 'all'")
         if self.max_keypoints < 1:
             raise UsageError("--max-keypoints must be 1 or more")
+        if self.matches is not None and self.matcher != "mutual":
+            raise UsageError("--matches are there already; leave --matcher out")
+        if self.memory < 1:
+            raise UsageError("--memory must be 1 byte or more")
         if self.min_inliers < 4:
             raise UsageError("--min-inliers must be 4 or more; three points agree with some pose whatever they are")
         if self.pixel_shift and self.features != "sift":
             raise UsageError("--pixel-shift is SIFT's; a model's card states its origin, stored features are not moved")
         if self.pixel_origin is not None and self.features == "sift":
             raise UsageError("--pixel-origin is for models of local features; SIFT has --pixel-shift")
+        _ = self.pairs_of_map
+
+    @property
+    def pairs_of_map(self) -> Path | MapPairs:
+        """The list of the map's pairs, or how they are chosen."""
+        limits = (self.map_neighbours, self.map_distance, self.map_angle)
+        for rule in RULES:
+            if self.map_pairs == rule:
+                return MapPairs(rule, *limits)
+        if self.map_pairs is None:
+            return MapPairs(None, *limits)
+        if limits != (None, None, None):
+            raise UsageError(
+                "--map-neighbours, --map-distance and --map-angle choose pairs, and do nothing to a list of them"
+            )
+        return Path(self.map_pairs)
 
 
 @dataclass(frozen=True)
@@ -145,17 +219,76 @@ class Localization:
         ]
         if "map" in self.summary:
             lines.append(
-                f"map   {self.result.map_points} points, mean reprojection error {self.result.map_error:.2f} px"
+                f"map   {self.result.map_points} points, mean reprojection error {self.result.map_error:.2f} px, "
+                f"{self.result.map_source}"
             )
+        if "saved_map" in self.summary:
+            lines.append(f"saved {self.summary['saved_map']}: open it by gloam.Localizer.open")
         lines.append(f"next: gloam eval localization --results {self.output} --ground-truth KAPTURE")
         return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a request asks for, opened.
+
+    Attributes:
+        mapping, query: the two datasets.
+        retrieved: map images per query, best first.
+        descriptors: of both, where they are known.
+        features, rule: local features, and by what they are matched.
+        methods: each once.
+        map_pairs: of the map: a list, or how they are chosen.
+        model: that the map is of, where it is COLMAP's.
+        verify_queries: see :class:`gloam.runtime.localization.maps.mapping.PairMatcher`.
+        options: of the absolute pose.
+    """
+
+    mapping: Scene
+    query: Scene
+    retrieved: Mapping[str, Sequence[str]]
+    descriptors: Descriptors | None
+    features: Features
+    rule: FeatureMatcher | StoredMatches
+    methods: tuple[str, ...]
+    map_pairs: list[tuple[str, str]] | MapPairs
+    model: ColmapModel | None
+    verify_queries: bool
+    options: AbsolutePoseOptions
+
+
+def estimate(request: LocalizeRequest) -> Estimate:
+    """What :func:`localize` will take; a few images, pairs and queries are timed, and nothing is written.
+
+    Raises:
+        as :func:`localize`.
+    """
+    since = time.perf_counter()
+    work = _opened(request)
+    return estimate_localization(
+        work.mapping,
+        work.query,
+        work.retrieved,
+        work.features,
+        work.methods,
+        map_pairs=work.map_pairs,
+        model=work.model,
+        workers=request.workers,
+        rule=work.rule,
+        verify_queries=work.verify_queries,
+        options=work.options,
+        seed=request.seed,
+        memory=request.memory,
+        since=since,
+    )
 
 
 def localize(request: LocalizeRequest) -> Localization:
     """Localize the queries of a kapture dataset in a map; the same call carries on where an earlier one stopped.
 
-    Writes a kapture dataset, an LTVL2020 file (``name qw qx qy qz tx ty tz``, metres) and ``queries.csv`` per method,
-    and ``summary.json``.
+    Writes a kapture dataset, an LTVL2020 file (``name qw qx qy qz tx ty tz``, metres), a COLMAP model of text without
+    points (``colmap/``), ``poses.csv`` and ``queries.csv`` per method, ``summary.json``, ``pairs.txt`` where retrieved
+    images were verified, and the map and pictures of matches where they are asked for.
 
     Args:
         request: datasets, what is retrieved and by which methods.
@@ -173,38 +306,40 @@ def localize(request: LocalizeRequest) -> Localization:
         UsageError: methods and sources that do not go together.
         MissingExtraError: pycolmap is not installed.
     """
-    methods = tuple(dict.fromkeys(request.methods))
-    mapping = read_scene(request.mapping, need_poses=True, need_cameras=True)
-    query = read_scene(request.query, need_cameras=True)
-    retrieved, descriptors = _retrieved(request, query, mapping)
-    features = _features(request, mapping, query)
-    rule = _rule(request, features)
-    query_matches = request.query_matches or ("raw" if isinstance(features, ModelFeatures) else "verified")
-    map_pairs = None
-    if request.map_pairs is not None:
-        map_pairs = [(pair.query, pair.mapping) for pair in read_pairs(request.map_pairs)]
+    work = _opened(request)
+    methods, query, features, rule, retrieved = work.methods, work.query, work.features, work.rule, work.retrieved
+    if request.save_map is not None:
+        expect_room(request.save_map)  # said before the work
     result = run_localization(
-        mapping,
+        work.mapping,
         query,
-        retrieved,
+        work.retrieved,
         features,
         methods,
-        map_pairs=map_pairs,
-        descriptors=descriptors,
+        map_pairs=work.map_pairs,
+        model=work.model,
+        descriptors=work.descriptors,
         workspace=request.output / "workspace",
         workers=request.workers,
         rule=rule,
-        verify_queries=query_matches == "verified",
-        options=AbsolutePoseOptions(min_inliers=request.min_inliers),
+        verify_queries=work.verify_queries,
+        keep_verified=None if request.verify is None else request.top_k,
+        options=work.options,
         seed=request.seed,
+        memory=request.memory,
     )
+    if result.reranked is not None:
+        retrieved = {name: [image for image, _ in images] for name, images in result.reranked.items()}
+        ranked = ((name, *found) for name, images in sorted(result.reranked.items()) for found in images)
+        write_pairs(request.output / "pairs.txt", (Pair(name, image, float(count)) for name, image, count in ranked))
     camera_ids = {name: record.camera_id for name, record in query.records.items()}
     summary: dict[str, Any] = {
         "seed": request.seed,
         "top_k": request.top_k,
+        "verified_of": request.verify,
         "features": str(features.gives),
-        "matcher": rule.key if isinstance(rule, MutualMatcher) else f"{request.matcher}, {rule.key}",
-        "query_matches": query_matches,
+        "matcher": rule.key if isinstance(rule, MutualMatcher) else f"{request.matches or request.matcher}, {rule.key}",
+        "query_matches": "verified" if work.verify_queries else "raw",
         "min_inliers": request.min_inliers,
         "seconds": result.seconds,
         "methods": {},
@@ -217,15 +352,73 @@ def localize(request: LocalizeRequest) -> Localization:
             if pose is not None and not transform_problem(pose.quaternion, pose.translation)
         }
         folder = request.output / method
-        write_scene(Scene(folder, query.cameras, query.records, poses))
+        posed = Scene(folder, query.cameras, query.records, poses)
+        write_scene(posed)
+        write_colmap_text(folder / "colmap", posed)
+        write_pose_table(folder / "poses.csv", posed)
         write_ltvl(folder / "ltvl.txt", poses, camera_ids, request.ltvl_style)
         _write_queries(folder / "queries.csv", method, result, poses, retrieved, request.min_inliers)
         localized = len(poses)
+        if request.match_pictures and method in ("2a", "2b"):
+            count = None if request.match_pictures == "all" else request.match_pictures
+            limit = request.min_inliers
+            draw_result(
+                folder / "matches", method, result, poses, retrieved, limit, count=count, workers=request.workers
+            )
         summary["methods"][method] = {"queries": len(query.records), "localized": localized, "folder": str(folder)}
     if "2b" in methods:
-        summary["map"] = {"points": result.map_points, "reprojection_error_px": result.map_error}
+        points = {"points": result.map_points, "from": result.map_source}
+        summary["map"] = points | {"reprojection_error_px": result.map_error}
+    if request.save_map is not None:
+        summary["saved_map"] = str(request.save_map)
+        _save_map(request.save_map, request, result, work.descriptors)
     write_json(request.output / "summary.json", summary)
     return Localization(request.output, result, summary)
+
+
+def _save_map(
+    folder: Path, request: LocalizeRequest, result: LocalizationResult, descriptors: Descriptors | None
+) -> None:
+    from gloam.runtime.descriptors.store import DescriptorStore
+
+    assert request.stores is not None  # such a request is refused
+    assert descriptors is not None  # of the stores
+    matcher, world = result.matcher, result.world
+    assert matcher is not None
+    assert world is not None  # of 2b
+    store = DescriptorStore.open(request.stores[1], trust=request.trust)
+    matrix = np.stack([descriptors.of(name) for name in matcher.mapping.names])
+    embedder = EmbedderRecord(store.space, store.fingerprint, store.manifest["job"]["options"])
+    write_map(
+        folder, matcher, world, matrix, embedder, request.top_k, AbsolutePoseOptions(min_inliers=request.min_inliers)
+    )
+
+
+def _opened(request: LocalizeRequest) -> Work:
+    mapping, model = read_map(request.mapping, request.images)
+    query = read_queries(request.query, request.images)
+    if request.images is not None and mapping.images is None and query.images is None:
+        raise UsageError("--images is for COLMAP models and lists of queries; a kapture dataset holds its own")
+    retrieved, descriptors = _retrieved(request, query, mapping)
+    features, rule = _matched(request, _features(request, mapping, query))
+    if request.save_map is not None and not isinstance(features, SiftFeatures | ModelFeatures):
+        raise UsageError("--save-map needs --features sift or an exported model; a new image has no stored features")
+    query_matches = request.query_matches or ("raw" if isinstance(features, ModelFeatures) else "verified")
+    chosen = request.pairs_of_map
+    map_pairs = chosen if isinstance(chosen, MapPairs) else [(p.query, p.mapping) for p in read_pairs(chosen)]
+    return Work(
+        mapping,
+        query,
+        retrieved,
+        descriptors,
+        features,
+        rule,
+        tuple(dict.fromkeys(request.methods)),
+        map_pairs,
+        model,
+        query_matches == "verified",
+        AbsolutePoseOptions(min_inliers=request.min_inliers),
+    )
 
 
 def _write_queries(
@@ -236,25 +429,21 @@ def _write_queries(
     retrieved: Mapping[str, Sequence[str]],
     min_inliers: int,
 ) -> None:
-    """A row for every query: what was found, and why there is no pose."""
+    """A row for every query: what was found, how far off it may be, and why there is no pose."""
     inliers, correspondences = (found.get(method, {}) for found in (result.inliers, result.correspondences))
+    covariances = result.covariances.get(method, {})
     table = io.StringIO()
     rows = csv.writer(table, lineterminator="\n")
-    rows.writerow(["image", "localized", "inliers", "correspondences", "reason"])
+    rows.writerow(["image", "localized", "inliers", "correspondences", "position_std_m", "rotation_std_deg", "reason"])
     for name in sorted(result.poses[method]):
-        count = correspondences.get(name)
-        if name in poses:
-            reason = ""
-        elif not retrieved.get(name):
-            reason = "no map image was retrieved"
-        elif count is None:
-            reason = "no usable pose"
-        elif count < min_inliers:
-            reason = f"{count} correspondences with the map, {min_inliers} are needed"
-        else:
-            reason = f"no pose agrees with {min_inliers} correspondences"
+        count, covariance = correspondences.get(name), covariances.get(name)
         found = "yes" if name in poses else "no"
-        rows.writerow([plain_cell(name), found, inliers.get(name, ""), "" if count is None else count, reason])
+        counts = [inliers.get(name, ""), "" if count is None else count]
+        expected = ["", ""]
+        if name in poses and covariance is not None:
+            expected = [f"{value:.4g}" for value in standard_deviations(covariance)]
+        reason = "" if name in poses else why_not(count, retrieved.get(name, ()), min_inliers)
+        rows.writerow([plain_cell(name), found, *counts, *expected, reason])
     write_text(path, table.getvalue())
 
 
@@ -262,42 +451,67 @@ def _features(request: LocalizeRequest, mapping: Scene, query: Scene) -> Feature
     """Where local features come from, by what was named."""
     light = Photometric(request.photometric) if request.photometric else None
     named = Path(request.features)
+    origin = _origin(request, mapping, query)
     if request.features == "sift":
-        plain = SiftFeatures(request.max_keypoints, pixel_shift=request.pixel_shift)
+        for scene in (mapping, query):
+            expect_images(scene)
+        plain = SiftFeatures(request.max_keypoints, pixel_shift=origin or 0.0)
         return plain if light is None else replace(plain, photometric=light)
-    if named.is_file() or is_engine(named) or named.suffix == ".onnx":
+    stored = named.suffix in (*HDF5, DATABASE)
+    if not stored and (named.is_file() or is_engine(named) or named.suffix == ".onnx"):
+        for scene in (mapping, query):
+            expect_images(scene)
         return ModelFeatures.load(
             named,
             [*mapping.cameras.values(), *query.cameras.values()],
             request.placement,
             max_keypoints=request.max_keypoints,
             photometric=light,
-            origin=request.pixel_origin,
+            origin=origin,
         )
     if light is not None:
         raise UsageError("--photometric is for SIFT and models; stored features are as they are")
-    if named.is_dir():
-        return KaptureFeatures(read_local_features(named))
-    return OwnFeatures(
-        {
-            root: read_local_features(root, keypoints_type=request.features)
-            for root in dict.fromkeys((mapping.root, query.root))
-        }
-    )
+    return open_stored(request.features, (mapping, query), origin)
 
 
-def _rule(request: LocalizeRequest, features: Features) -> FeatureMatcher:
+def _origin(request: LocalizeRequest, mapping: Scene, query: Scene) -> float | None:
+    """Where the intrinsics count from, as was asked for or the datasets' formats say.
+
+    Raises:
+        UsageError: these contradict one another.
+    """
+    asked = request.pixel_shift if request.features == "sift" else request.pixel_origin
+    for scene in (mapping, query):
+        if scene.origin is None:
+            continue
+        if asked not in (None, scene.origin):
+            option = "--pixel-shift" if request.features == "sift" else "--pixel-origin"
+            raise UsageError(
+                f"{option} {asked:g}: the intrinsics of {scene.root} are COLMAP's, with the first pixel's centre at "
+                f"{scene.origin:g}, which keypoints follow by themselves; leave the option out"
+            )
+        for other in (mapping, query):
+            if other.origin is None and pixel_origin(other.cameras.values()) not in (None, scene.origin):
+                raise UsageError(
+                    f"the intrinsics of {scene.root} have the first pixel's centre at {scene.origin:g}, those of "
+                    f"{other.root} at 0, by principal points half a pixel before the middle; give both alike"
+                )
+        return scene.origin
+    return asked
+
+
+def _matched(request: LocalizeRequest, features: Features) -> tuple[Features, FeatureMatcher | StoredMatches]:
     """By what features are matched; one that is not theirs is refused before any image is read."""
+    if request.matches is not None:
+        if isinstance(features, SiftFeatures | ModelFeatures):
+            raise UsageError("--matches are of stored features; give these as --features")
+        return features, StoredMatches(request.matches)
     if request.matcher == "mutual":
-        return MutualMatcher(SIFT_RATIO if isinstance(features, SiftFeatures) else None)
+        oriented = isinstance(features, SiftFeatures | DatabaseFeatures)
+        return features, MutualMatcher(SIFT_RATIO if oriented else None)
     matcher = Matcher.load(request.matcher, request.placement)
-    gives, takes = features.gives, matcher.takes
-    if (gives.name, gives.dimension) != (takes.name, takes.dimension):
-        raise IncompatibleError(
-            f"{request.matcher}: is for {takes.name} features of {takes.dimension} values, but {request.features} has "
-            f"{gives.name} features of {gives.dimension}; give a matcher of those, or 'mutual'"
-        )
-    return matcher
+    expect_matched_by(matcher, features.gives, (request.matcher, request.features))
+    return named_for(matcher, features), matcher
 
 
 def _retrieved(
@@ -310,6 +524,7 @@ def _retrieved(
         if unknown:
             raise DataError(f"{what}: image {unknown[0]!r} is not in {scene.root}")
 
+    count = request.verify or request.top_k
     if request.pairs is not None:
         pairs = read_pairs(request.pairs)
         known({pair.query for pair in pairs}, query, str(request.pairs))
@@ -318,7 +533,7 @@ def _retrieved(
         listed: dict[str, list[str]] = {name: [] for name in query.names}
         for pair in sorted(pairs, key=order):
             listed[pair.query].append(pair.mapping)
-        return {name: names[: request.top_k] for name, names in listed.items()}, None
+        return {name: names[:count] for name, names in listed.items()}, None
     if request.global_features is not None:
         names, matrix, _ = read_global_features(request.global_features)
         matrix /= np.maximum(np.linalg.norm(matrix, axis=1, keepdims=True), 1e-12)
@@ -333,4 +548,4 @@ def _retrieved(
         descriptors = Descriptors(
             {name: row for store in stores for name, row in zip(store.names, store.load(), strict=True)}
         )
-    return retrieve(descriptors, descriptors, query.names, mapping.names, request.top_k), descriptors
+    return retrieve(descriptors, descriptors, query.names, mapping.names, count), descriptors

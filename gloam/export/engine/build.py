@@ -1,5 +1,8 @@
 """An exported model to a TensorRT engine: one optimisation profile per padded shape, a card, and a log.
 
+A file of the dynamic profile becomes an engine for images of stated sizes, those of a camera, and is proved at the
+first of them: the answer of ONNX Runtime is the engine's self-test.
+
 The network is strongly typed: precision is what the ONNX file says, on every version of TensorRT. An engine whose key
 (model, TensorRT, GPU and driver or architectures, shapes, options) is the one asked for is used again.
 
@@ -13,7 +16,7 @@ import contextlib
 import itertools
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +25,12 @@ from gloam.errors import ModelError, StoreError, UsageError
 from gloam.export.engine.options import BuildOptions
 from gloam.export.engine.serialize import Shapes, mebibytes, serialize
 from gloam.files import atomic_write, sha256_bytes, write_failure
-from gloam.model_card import ModelCard
+from gloam.model_card import ModelCard, SelfTest
 from gloam.runtime.backends.cuda.device import Device
 from gloam.runtime.backends.cuda.open import open_device
 from gloam.runtime.backends.onnx_file import model_sha256, read_card
+from gloam.runtime.backends.ort import OrtSession
+from gloam.runtime.backends.selftest_formulas import selftest_digest, selftest_inputs
 from gloam.runtime.backends.tensorrt.api import EngineLog, hardware_level, load_rtx, load_tensorrt
 from gloam.runtime.backends.tensorrt.engine_card import NAMES, PLAN, EngineCard, EngineKey, read_engine_card, read_plan
 
@@ -105,7 +110,7 @@ def build_engine(
     """Build an engine, or find that it is there.
 
     Args:
-        onnx_path: exported model of a fixed profile.
+        onnx_path: exported model.
         out: folder to write: ``model.engine``, its card ``model.json``, ``build.log``, and ``timing.cache``, which
             RTX has no use for.
         options: of the build.
@@ -114,8 +119,8 @@ def build_engine(
         progress: show bars on stderr.
 
     Raises:
-        UsageError: a dynamic profile, shapes and batches that the model does not have, or a workspace in which no
-            layer of the model finds room.
+        UsageError: a dynamic profile without stated sizes, shapes and batches that the model does not have, or a
+            workspace in which no layer of the model finds room.
         ModelError: TensorRT cannot take a node, which is named; or layers would compute in another type than the
             model's precision says.
         DeviceError: no driver, no memory, or the build failed; the log has the rest.
@@ -161,7 +166,7 @@ def build_engine(
     shapes = [f"{width}x{height}" for height, width in itertools.product(heights, widths)]
     built = EngineCard(
         key=key,
-        model=card,
+        model=card if card.profile.kind == "fixed" else _proved_at(card, model, heights[0], widths[0]),
         onnx_sha256=onnx_sha256,
         plan_sha256=sha256_bytes(made.plan),
         plan_bytes=len(made.plan),
@@ -189,11 +194,9 @@ def _shapes(
 ) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, int, int]]:
     """Heights, widths and batch range to build."""
     profile = card.profile
-    if profile.kind != "fixed":
-        raise UsageError(
-            f"{model}: a model of the {profile.kind} profile takes any size, and an engine needs fixed shapes; export "
-            "it with `gloam export --profile fixed`"
-        )
+    if profile.kind == "dynamic":
+        options = _native(card, options, model)
+        profile = replace(profile, heights=options.heights or (), widths=options.widths or ())
     for wanted, have, label in (
         (options.heights, profile.heights, "heights"),
         (options.widths, profile.widths, "widths"),
@@ -204,16 +207,51 @@ def _shapes(
                 "export it with these --sides"
             )
     least, most = profile.batch
+    if card.kind == "local_features" and options.batch is None:
+        most = least  # whoever extracts runs each image alone
     batch = options.batch or (least, max(least, min(PREFERRED_BATCH, most)), most)
-    if batch[0] < least or batch[2] > most:
+    if batch[0] < least or batch[2] > profile.batch[1]:
         raise UsageError(
-            f"{model}: a batch of {batch[0]} to {batch[2]} is asked for, but the model takes {least} to {most}"
+            f"{model}: a batch of {batch[0]} to {batch[2]} is asked for, but the model takes {least} to "
+            f"{profile.batch[1]}"
         )
     return (
         tuple(sorted(set(options.heights or profile.heights))),
         tuple(sorted(set(options.widths or profile.widths))),
         batch,
     )
+
+
+def _native(card: ModelCard, options: BuildOptions, model: Path) -> BuildOptions:
+    """Options with the sizes for which a file of any size is built."""
+    profile = card.profile
+    if options.heights is None or options.widths is None:
+        what = f"{model}: a model of the {profile.kind} profile takes any size, and an engine needs fixed shapes"
+        if card.embeds:
+            raise UsageError(f"{what}; export it with `gloam export --profile fixed`")
+        raise UsageError(f"{what}; name those of your images, e.g. --heights 576 --widths 1024")
+    alone = next((spec.name for spec in card.outputs if spec.shape[0] != "batch"), None)
+    if alone is not None:
+        raise UsageError(f"{model}: its output {alone!r} is not one row an image, which an engine must give")
+    multiple = profile.multiple if profile.reflects else 1
+    wrong = [side for side in (*options.heights, *options.widths) if side < profile.minimum or side % multiple]
+    if wrong:
+        of = f" and multiples of {multiple}" if multiple > 1 else ""
+        raise UsageError(
+            f"{model}: a side of {wrong[0]} px; the model takes sides of at least {profile.minimum} px{of}"
+        )
+    return replace(options, heights=tuple(sorted(set(options.heights))), widths=tuple(sorted(set(options.widths))))
+
+
+def _proved_at(card: ModelCard, model: Path, height: int, width: int) -> ModelCard:
+    """The card with a self-test of one image of a size, whose answer is ONNX Runtime's; bf16, which that does not run
+    on a CPU, has none."""
+    if card.selftest is None or card.precision == "bf16":
+        return replace(card, selftest=None, selftest_larger=None)
+    fed = SelfTest((1, height, width), ((height, width),), (0.0,), card.selftest.tolerance)
+    outputs = OrtSession(model).run(selftest_inputs(card, fed))
+    digest = selftest_digest(card.kind, [outputs[spec.name] for spec in card.outputs], card.keypoints)
+    return replace(card, selftest=replace(fed, output=tuple(map(float, digest.reshape(-1)))), selftest_larger=None)
 
 
 def _reusable(plan: Path, key: EngineKey) -> EngineCard | None:

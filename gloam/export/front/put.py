@@ -22,10 +22,11 @@ from gloam.export.front.shrink import shrinking_graph
 from gloam.export.graph import flat, read_graph
 from gloam.export.spec import BELOW, LEVELS_TOLERANCE, Shapes, larger_shapes, write_proved
 from gloam.export.translator import export_translator
-from gloam.model_card import NATIVE, InputRule, ModelCard, SelfTest, selftest_images
+from gloam.model_card import NATIVE, InputRule, ModelCard, SelfTest
 from gloam.networks.checkpoints import load_generator
 from gloam.padding import MULTIPLE, PaddingProfile
 from gloam.runtime.backends.placement import Placement
+from gloam.runtime.backends.selftest_formulas import selftest_images
 from gloam.runtime.models.embedder import Embedder
 from gloam.runtime.models.translator import Translator
 

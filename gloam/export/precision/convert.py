@@ -105,7 +105,8 @@ def convert_precision(
         the card that the file carries, and the conversion's report.
 
     Raises:
-        IncompatibleError: the check fails and ``accept`` is not set; nothing is written.
+        IncompatibleError: the check fails and ``accept`` is not set, or no self-test could tell the int8 file from any
+            other; nothing is written.
         ModelError: not a float32 model of gloam's, or nothing in it can be converted.
         UsageError: int8 without calibration images.
         DataError: none of the images can be read.
@@ -146,7 +147,7 @@ def convert_precision(
             details = asdict(report)
         file = _written(made if precision == "int8" else rounding_twin(made), carried, folder)
         if precision == "int8":
-            carried = _with_selftest(carried, file)
+            carried = _with_selftest(carried, file, output)
         loss = checker.loss(file)
         conversion = Conversion(
             precision,
@@ -171,8 +172,12 @@ def convert_precision(
     return carried, conversion
 
 
-def _with_selftest(card: ModelCard, file: Path) -> ModelCard:
-    """The card with a tolerance of its own for int8, whose loss depends on the model and its calibration."""
+def _with_selftest(card: ModelCard, file: Path, output: str | Path) -> ModelCard:
+    """The card with a tolerance of its own for int8, whose loss depends on the model and its calibration.
+
+    Raises:
+        IncompatibleError: it would pass for whatever the file gives.
+    """
     if not card.selftests:
         return card
     difference, _ = run_selftest(OrtSession(file))
@@ -181,7 +186,14 @@ def _with_selftest(card: ModelCard, file: Path) -> ModelCard:
         tolerance = {} if test is None else {**test.tolerance, "int8": SELFTEST_ROOM * difference}
         return None if test is None else dataclasses.replace(test, tolerance=tolerance)
 
-    return dataclasses.replace(card, selftest=roomy(card.selftest), selftest_larger=roomy(card.selftest_larger))
+    try:
+        return dataclasses.replace(card, selftest=roomy(card.selftest), selftest_larger=roomy(card.selftest_larger))
+    except ModelError as error:
+        raise IncompatibleError(
+            f"{output}: not written, --accept-loss or not, because int8 moves the answers to the self-test by "
+            f"{difference:.2g}, and a test as loose as that would tell nothing; calibrate with more images, or choose "
+            "another precision"
+        ) from error
 
 
 def _written(proto: Any, card: ModelCard, folder: Path, name: str = "converted.onnx") -> Path:

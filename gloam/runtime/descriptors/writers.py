@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from gloam.data.hloc_io import Group, write_groups
 from gloam.data.kapture_io import write_global_features
-from gloam.errors import DataError, IncompatibleError, StoreError, require
-from gloam.files import NO_FILE, bad_name, inside, read_json, temporary_folder, write_failure, write_json
+from gloam.errors import IncompatibleError
+from gloam.files import bad_name, inside, read_json, write_json
 from gloam.runtime.descriptors.source import DescriptorSource, failures_of
 from gloam.runtime.descriptors.store import DescriptorStore
 
@@ -96,41 +95,10 @@ def write_hloc(store: DescriptorSource, path: str | Path, dtype: str = "float16"
         DataError: one image's name is the folder of another's.
         StoreError: the file cannot be written.
     """
-    h5py = require("h5py", "cpu", "write hloc's .h5 files")
-    count = 0
-    with replaced_when_whole(path) as temporary, h5py.File(temporary, "w", libver="latest") as file:
-        file.attrs["space"], file.attrs["fingerprint"] = store.space, store.fingerprint
-        for name, descriptor in _rows(store):
-            if reason := bad_name(name):
-                raise DataError(f"{path}: image name {name!r} {reason}; rename the image")
-            try:
-                file.create_group(name).create_dataset("global_descriptor", data=descriptor.astype(dtype))
-            except (ValueError, TypeError) as error:
-                raise DataError(f"{path}: {name!r} is both an image and a folder of images; rename one") from error
-            count += 1
-    return count
-
-
-@contextlib.contextmanager
-def replaced_when_whole(path: str | Path) -> Iterator[Path]:
-    """A temporary path beside ``path`` for libraries that open files by name; renamed over it without an error.
-
-    Raises:
-        StoreError: the disk is full or the folder cannot be written; ``path`` is then as it was before.
-    """
-    target = Path(path)
-    if target.exists() and not target.is_file() and not target.is_dir():
-        raise StoreError(f"{target}: is {NO_FILE}; choose another output")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with temporary_folder(target.parent) as folder:
-            temporary = folder / target.name
-            yield temporary
-            with open(temporary, "rb+") as handle:
-                os.fsync(handle.fileno())
-            os.replace(temporary, target)
-    except OSError as error:
-        raise StoreError(write_failure(target, error)) from error
+    rows: Iterator[Group] = (
+        (name, {"global_descriptor": descriptor.astype(dtype)}, {}) for name, descriptor in _rows(store)
+    )
+    return write_groups(path, {"space": store.space, "fingerprint": store.fingerprint}, rows, sums=False)
 
 
 def _rows(store: DescriptorSource) -> Iterator[tuple[str, npt.NDArray[np.float32]]]:

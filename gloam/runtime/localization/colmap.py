@@ -9,7 +9,7 @@ from __future__ import annotations
 # pycolmap carries its own copy of zlib's symbols: imported before Python's zlib it breaks gzip, PNG and savez with
 # "free(): invalid pointer". Loading Python's first cures it.
 import zlib  # noqa: F401  # see above
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -24,6 +24,8 @@ from gloam.errors import DataError, require
 # pycolmap's own bound is 10 000: six times the time, spent on pairs that do not show the same place, for 2 % of the
 # inliers. A pose needs no more than a clean majority, its own RANSAC follows.
 VERIFICATION_TRIALS = 1000
+STEP = 1e-6  # of a point's depth, for differences
+MOST_OF_CONDITION = 1e12  # of the information on a pose; beyond, some of its six numbers are not fixed
 
 Points2D = npt.NDArray[np.floating[Any]]
 Pairs = npt.NDArray[np.uint32]
@@ -65,6 +67,21 @@ class AbsolutePoseOptions:
     min_inliers: int = 12  # pycolmap itself returns a pose from three points
 
 
+@dataclass(frozen=True, eq=False)
+class AbsolutePose:
+    """A camera's pose and how far it is to be trusted.
+
+    Attributes:
+        pose: world to camera.
+        inliers: bool ``[n]``, the correspondences that agree with it.
+        covariance: float64 ``[6, 6]``, see :func:`pose_covariance`; None where the inliers do not fix it.
+    """
+
+    pose: Pose
+    inliers: npt.NDArray[np.bool_]
+    covariance: npt.NDArray[np.float64] | None
+
+
 def _pycolmap() -> Any:
     module = require("pycolmap", "localization", "localize")
     module.logging.minloglevel = 2  # glog writes to stderr at every call
@@ -89,6 +106,22 @@ def _camera(camera: Camera, camera_id: int = 1) -> Any:
         raise DataError(f"camera model {camera.model} does not take {len(camera.params)} parameters")
     built.has_prior_focal_length = True  # known intrinsics: verify by the essential matrix, not the fundamental
     return built
+
+
+def expect_camera(camera: Camera) -> None:
+    """Refuse intrinsics that no image can have.
+
+    Raises:
+        DataError: an unknown camera model, another count of parameters, or values that are no intrinsics.
+    """
+    values = (camera.width, camera.height, *camera.params)
+    if not (np.isfinite(values).all() and min(camera.width, camera.height) > 0 and _focal(camera) > 0):
+        numbers = ", ".join(f"{value:g}" for value in values)
+        raise DataError(f"camera {camera.model} {numbers}: sizes and focal lengths must be finite and above 0")
+
+
+def _focal(camera: Camera) -> float:
+    return float(_camera(camera).mean_focal_length())
 
 
 def verify_matches(
@@ -160,7 +193,7 @@ def verify_by_pose(
     worst = np.zeros(len(matches))
     for lines, camera in ((a @ essential.T, second), (b @ essential, first)):
         slope = np.maximum(np.linalg.norm(lines[:, :2], axis=1), 1e-12)
-        worst = np.maximum(worst, np.abs(algebraic) / slope * _camera(camera).mean_focal_length())
+        worst = np.maximum(worst, np.abs(algebraic) / slope * _focal(camera))
     # In front of both cameras: the depths of the midpoint's two rays are positive.
     turned = a @ rotation.T
     cross = np.cross(turned, b)
@@ -192,7 +225,10 @@ def triangulate(views: Mapping[str, View], matches: Mapping[tuple[str, str], Pai
     with TemporaryDirectory(prefix="gloam-map-") as temporary:
         folder = Path(temporary)
         reconstruction = _known_poses(pc, views, ids)
-        _write_database(pc, folder / "database.db", views, ids, matches)
+        # One camera an image: cheaper than finding out which are shared, and nothing is refined.
+        images = (DatabaseImage(name, name, views[name].camera, views[name].keypoints) for name in names)
+        pairs = ((*pair, found) for pair, found in matches.items())
+        _write_database(pc, folder / "database.db", images, pairs, raw=False, verified=True)
         options = pc.IncrementalPipelineOptions()
         options.random_seed = seed
         options.num_threads = 1
@@ -220,7 +256,7 @@ def absolute_pose(
     camera: Camera,
     options: AbsolutePoseOptions | None = None,
     seed: int = 0,
-) -> tuple[Pose, int] | None:
+) -> AbsolutePose | None:
     """Pose of a camera from 2D-3D correspondences.
 
     Args:
@@ -228,7 +264,7 @@ def absolute_pose(
         points3d: ``[n, 3]``, metres.
 
     Returns:
-        the pose and its number of inliers, or None where too few agree.
+        the pose with its inliers and covariance, or None where too few agree.
     """
     options = options or AbsolutePoseOptions()
     if len(points2d) < options.min_inliers:
@@ -242,17 +278,80 @@ def absolute_pose(
     ransac.max_num_trials = options.max_trials
     ransac.confidence = options.confidence
     ransac.random_seed = seed
+    built = _camera(camera)
     answer = pc.estimate_and_refine_absolute_pose(
-        np.asarray(points2d, np.float64), np.asarray(points3d, np.float64), _camera(camera), estimation
+        np.asarray(points2d, np.float64), np.asarray(points3d, np.float64), built, estimation
     )
     if answer is None or answer["num_inliers"] < options.min_inliers:
         return None
     matrix = np.asarray(answer["cam_from_world"].matrix())
-    return Pose.from_matrix(matrix[:, :3], matrix[:, 3]), int(answer["num_inliers"])
+    pose = Pose.from_matrix(matrix[:, :3], matrix[:, 3])
+    inliers = np.asarray(answer["inlier_mask"], bool)
+    return AbsolutePose(pose, inliers, pose_covariance(points2d[inliers], points3d[inliers], pose, camera))
+
+
+def pose_covariance(
+    points2d: Points2D, points3d: npt.NDArray[np.float64], pose: Pose, camera: Camera
+) -> npt.NDArray[np.float64] | None:
+    """Covariance of a refined pose, from how far its inliers lie from where it puts them.
+
+    Of the noise of the keypoints alone, which is measured on the inliers themselves: errors of the map's points, of the
+    intrinsics, and a wrong pose that matches agree with are not in it.
+
+    Args:
+        points2d, points3d: the inliers, ``[n, 2]`` in pixels and ``[n, 3]`` in metres.
+        pose: world to camera.
+        camera: intrinsics.
+
+    Returns:
+        float64 ``[6, 6]``; rotation before translation, radians and metres, both in the camera's own axes (x right, y
+        down, z ahead): the small rotation vector and the small shift that would bring the camera to its true pose. The
+        last three are so of the camera's centre, wherever the world has its origin. None where the inliers do not fix
+        all six.
+    """
+    freedom = 2 * len(points2d) - 6
+    if freedom < 1:
+        return None
+    local = pose.transform(points3d)
+    slopes = _slopes(camera, local)
+    # exp(w) x + v moves a point by w x x + v.
+    x, y, z = local.T
+    zero = np.zeros_like(x)
+    turns = np.stack([zero, z, -y, -z, zero, x, y, -x, zero], axis=1).reshape(-1, 3, 3)
+    jacobian = np.concatenate([slopes @ turns, slopes], axis=2)
+    information = np.einsum("nij,nik->jk", jacobian, jacobian)
+    scale = np.sqrt(np.diag(information))
+    if not (np.isfinite(information).all() and scale.min() > 0):
+        return None
+    information /= np.outer(scale, scale)  # as if metres were of the scene's own size
+    if not np.linalg.cond(information) < MOST_OF_CONDITION:
+        return None
+    # pycolmap's own covariance takes every keypoint's noise for one pixel and has rotations as half angles. This is an
+    # M-estimator's (Huber 1981, 7.6) with the refinement's loss, Cauchy's: weights w, and w squared is its mean slope.
+    squares = ((project(camera, local) - points2d) ** 2).sum(axis=1)
+    weights = 1 / (1 + squares / _pycolmap().AbsolutePoseRefinementOptions().loss_function_scale ** 2)
+    slope = (weights**2).mean()
+    few = 1 + 6 / (2 * len(local)) * (weights**2).var() / slope**2
+    noise = (few / slope) ** 2 * (weights**2 * squares).sum() / freedom
+    covariance: npt.NDArray[np.float64] = noise * np.linalg.inv(information) / np.outer(scale, scale)
+    return (covariance + covariance.T) / 2
+
+
+def project(camera: Camera, local: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Pixels ``[n, 2]`` of points ``[n, 3]`` in the camera's own axes; nan of what lies behind it."""
+    pixels: npt.NDArray[np.float64] = np.asarray(_camera(camera).img_from_cam(local), np.float64).reshape(-1, 2)
+    return pixels
+
+
+def _slopes(camera: Camera, local: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """How a point's pixel moves with it, ``[n, 2, 3]``, by central differences: for every camera model alike."""
+    step = STEP * local[:, 2:]
+    moved = [(project(camera, local + step * axis), project(camera, local - step * axis)) for axis in np.eye(3)]
+    return np.stack([(ahead - behind) / (2 * step) for ahead, behind in moved], axis=2)
 
 
 def _rigid(pc: Any, pose: Pose) -> Any:
-    w, x, y, z = pose.quaternion
+    w, x, y, z = np.asarray(pose.quaternion) / np.linalg.norm(pose.quaternion)  # pycolmap takes any length for 1
     return pc.Rigid3d(pc.Rotation3d(np.array([x, y, z, w])), np.asarray(pose.translation))
 
 
@@ -260,29 +359,66 @@ def _known_poses(pc: Any, views: Mapping[str, View], ids: Mapping[str, int]) -> 
     reconstruction = pc.Reconstruction()
     for name, number in ids.items():
         view = views[name]
-        # One camera an image: cheaper than finding out which are shared, and nothing is refined.
         reconstruction.add_camera_with_trivial_rig(_camera(view.camera, number))
         image = pc.Image(name=name, keypoints=np.asarray(view.keypoints, np.float64), camera_id=number, image_id=number)
         reconstruction.add_image_with_trivial_frame(image, _rigid(pc, view.pose))
     return reconstruction
 
 
+@dataclass(frozen=True)
+class DatabaseImage:
+    """An image of a COLMAP database: its name, whose camera it is of, that camera, and keypoints ``[n, 2]``."""
+
+    name: str
+    camera_id: str
+    camera: Camera
+    keypoints: Points2D
+
+
+def write_match_database(
+    path: Path, images: Iterable[DatabaseImage], pairs: Iterable[tuple[str, str, Pairs]], verified: bool
+) -> None:
+    """Write a COLMAP database of keypoints and matches; memory does not grow with their number.
+
+    Args:
+        path: where there is none yet.
+        images: each once; their order is that of their ids.
+        pairs: names of images, the earlier one first, and their matches, uint32 ``[m, 2]``.
+        verified: whether the matches are those that agree with a two-view geometry; COLMAP has to verify others.
+    """
+    _write_database(_pycolmap(), path, images, pairs, raw=True, verified=verified)
+
+
 def _write_database(
-    pc: Any, path: Path, views: Mapping[str, View], ids: Mapping[str, int], matches: Mapping[tuple[str, str], Pairs]
+    pc: Any,
+    path: Path,
+    images: Iterable[DatabaseImage],
+    pairs: Iterable[tuple[str, str, Pairs]],
+    *,
+    raw: bool,
+    verified: bool,
 ) -> None:
     database = pc.Database.open(path)
+    ids: dict[str, int] = {}
+    cameras: dict[str, int] = {}
     try:
         with pc.DatabaseTransaction(database):
-            for name, number in ids.items():
-                view = views[name]
-                database.write_camera(_camera(view.camera, number), use_camera_id=True)
-                database.write_image(pc.Image(name=name, camera_id=number, image_id=number), use_image_id=True)
-                database.write_keypoints(number, np.asarray(view.keypoints, np.float32))
-            for (first, second), pairs in matches.items():
-                if len(pairs):
+            for image in images:
+                if image.camera_id not in cameras:
+                    cameras[image.camera_id] = len(cameras) + 1
+                    camera = _camera(image.camera, cameras[image.camera_id])
+                    database.write_camera(camera, use_camera_id=True)
+                number = ids[image.name] = len(ids) + 1
+                written = pc.Image(name=image.name, camera_id=cameras[image.camera_id], image_id=number)
+                database.write_image(written, use_image_id=True)
+                database.write_keypoints(number, np.asarray(image.keypoints, np.float32))
+            for first, second, matches in pairs:
+                if raw:
+                    database.write_matches(ids[first], ids[second], matches)
+                if verified and len(matches):
                     geometry = pc.TwoViewGeometry()
                     geometry.config = pc.TwoViewGeometryConfiguration.CALIBRATED
-                    geometry.inlier_matches = pairs
+                    geometry.inlier_matches = matches
                     database.write_two_view_geometry(ids[first], ids[second], geometry)
     finally:
         database.close()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from gloam.model_card import InputRule, ModelCard, Photometric
 from gloam.runtime.backends.placement import Placement
 from gloam.runtime.backends.selftest import open_tested
 from gloam.runtime.backends.session import Session, run_together
+from gloam.runtime.descriptors.reading import stated_rule
 from gloam.runtime.models.image_model import GPU_BATCH as TRANSLATOR_BATCH
 from gloam.runtime.models.image_model import ImageOperation
 
@@ -102,6 +103,22 @@ class Embedder:
             UsageError: an input rule for a model that resizes images itself.
         """
         return cls(open_tested(path, placement, _expect_embedder), photometric, translator, input_rule)
+
+    def reading_as(self, options: Mapping[str, Any]) -> Embedder:
+        """The same embedder for images that are read as those of a store or an index were read.
+
+        Args:
+            options: of the store or index.
+
+        Raises:
+            ModelError: another normalisation, where the graph does its own.
+        """
+        light, rule = options.get("photometric"), stated_rule(options)
+        photometric = Photometric(**light) if light else self.card.photometric
+        own = self
+        if photometric != self.card.photometric:
+            own = type(self)(self.session, photometric, self.translator, self.input_rule)
+        return own if rule is None or own.card.resize is not None else own.reading(rule)
 
     def reading(self, rule: InputRule) -> Embedder:
         """The same embedder for images of other sizes: another space, unless the rule is the one that holds.

@@ -150,7 +150,8 @@ class LocalExtractor:
             features of each image, in the order given; :class:`AttendedFeatures` of a HOW model.
 
         Raises:
-            ImageError: not such an array, a side under 32 px, once it is reduced, or it does not fit into memory.
+            ImageError: not such an array, a side under 32 px, once it is reduced, a size that an engine was not built
+                for, or it does not fit into memory.
         """
         for image in images:
             if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
@@ -161,6 +162,7 @@ class LocalExtractor:
 
     def _extract(self, image: npt.NDArray[np.uint8]) -> LocalFeatures:
         resized = resize_image(image, self.input_rule)
+        self.session.card.profile.shape_for(*resized.shape[:2])
         prepared = apply_photometric(resized, self.card.photometric)
         found = run_images(self.session, {self.card.inputs[0].name: prepared[None]})
         outputs = [found[spec.name] for spec in self.card.outputs]

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from gloam.data.images import decode_image
 from gloam.data.sources import find_images
 from gloam.errors import ImageError
-from gloam.model_card import Photometric, expect_same_space
+from gloam.model_card import expect_same_space
 from gloam.runtime.backends.placement import Placement
 from gloam.runtime.descriptors.reading import stated_rule
 from gloam.runtime.descriptors.source import search_space
@@ -94,15 +94,7 @@ def describe_queries(source: Path, model: Path, card: IndexCard, placement: Plac
         IncompatibleError: the model is of another space.
         ModelError: its self-test fails here.
     """
-    photometric = card.options.get("photometric")
-    embedder = Embedder.load(
-        model,
-        replace(placement or Placement(), requests=1),
-        photometric=Photometric(**photometric) if photometric else None,
-    )
-    rule = stated_rule(card.options)
-    if rule is not None and embedder.card.resize is None:
-        embedder = embedder.reading(rule)
+    embedder = Embedder.load(model, replace(placement or Placement(), requests=1)).reading_as(card.options)
     rule = embedder.input_rule
     expect_same_space(card.space, embedder.space, str(model))
     names, rows, failures = [], [], {}

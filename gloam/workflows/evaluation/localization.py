@@ -9,9 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from gloam.data.kapture_io import read_conditions, read_scene
+from gloam.data.scene import Pose
 from gloam.errors import DataError
+from gloam.eval.localization.ltvl import by_image, read_ltvl
 from gloam.eval.localization.scores import THRESHOLDS, ConditionScores, pose_errors, score_conditions
 from gloam.files import read_json
+from gloam.runtime.localization.maps.colmap_model import is_colmap_model
+from gloam.runtime.localization.maps.datasets import read_poses
 
 RECORDS = Path("sensors") / "records_camera.txt"
 
@@ -21,8 +25,8 @@ class LocalizationOptions:
     """What to score.
 
     Attributes:
-        results: kapture dataset with poses, or a folder of such, one a method.
-        ground_truth: kapture dataset with the queries' true poses.
+        results: kapture dataset with poses, or a folder of such, one a method; a COLMAP model; or an LTVL2020 file.
+        ground_truth: kapture dataset or COLMAP model with the queries' true poses.
         conditions: folder of ``<condition>.txt`` lists of images; all queries together where None.
         thresholds: metres and degrees of each recall.
     """
@@ -77,7 +81,23 @@ def evaluate_localization(options: LocalizationOptions) -> LocalizationEvaluatio
     Raises:
         DataError: no poses found, or a dataset that cannot be read.
     """
-    truth = read_scene(options.ground_truth, need_poses=True)
+    truth = read_poses(options.ground_truth)
+    conditions = read_conditions(options.conditions) if options.conditions else {"all": truth.names}
+    thresholds = tuple(options.thresholds)
+
+    def scored(poses: Mapping[str, Pose]) -> dict[str, ConditionScores]:
+        return score_conditions(pose_errors(poses, truth.poses), conditions, thresholds)
+
+    if options.results.is_file():
+        cameras = {name: record.camera_id for name, record in truth.records.items()}
+        found = read_ltvl(options.results)
+        try:
+            named_poses = by_image(found, cameras)
+        except DataError as error:
+            raise DataError(f"{options.results}: {error}") from error
+        return LocalizationEvaluation(thresholds, {options.results.stem: scored(named_poses)})
+    if is_colmap_model(options.results):
+        return LocalizationEvaluation(thresholds, {options.results.name: scored(read_poses(options.results).poses)})
     folders = [options.results, *sorted(path for path in options.results.glob("*") if path.is_dir())]
     folders = [folder for folder in folders if (folder / RECORDS).is_file()]
     named = _methods_of(options.results / "summary.json")
@@ -85,12 +105,7 @@ def evaluate_localization(options: LocalizationOptions) -> LocalizationEvaluatio
     folders = [folder for folder in folders if folder.name not in left_aside]
     if not folders:
         raise DataError(f"{options.results}: no kapture poses found; give the output folder of `gloam localize`")
-    conditions = read_conditions(options.conditions) if options.conditions else {"all": truth.names}
-    thresholds = tuple(options.thresholds)
-    methods = {
-        folder.name: score_conditions(pose_errors(read_scene(folder).poses, truth.poses), conditions, thresholds)
-        for folder in folders
-    }
+    methods = {folder.name: scored(read_scene(folder).poses) for folder in folders}
     return LocalizationEvaluation(thresholds, methods, left_aside)
 
 

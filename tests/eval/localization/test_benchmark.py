@@ -24,11 +24,12 @@ from gloam.eval.localization.approximation import METHODS as APPROXIMATIONS
 from gloam.eval.localization.approximation import approximate
 from gloam.eval.localization.benchmark import Descriptors, LocalizationResult, retrieve, run_localization
 from gloam.files import read_sealed, sealed_json
-from gloam.runtime.localization import matching
 from gloam.runtime.localization.colmap import AbsolutePoseOptions, Triangulation
-from gloam.runtime.localization.features import KaptureFeatures
-from gloam.runtime.localization.mapping import PairMatcher, pairs_by_pose
-from gloam.runtime.localization.matching import MutualMatcher
+from gloam.runtime.localization.features.sources import KaptureFeatures
+from gloam.runtime.localization.maps.map_pairs import pairs_by_pose
+from gloam.runtime.localization.maps.mapping import PairMatcher
+from gloam.runtime.localization.matches import mutual
+from gloam.runtime.localization.matches.mutual import MutualMatcher
 from gloam.runtime.localization.pose import Localized
 from tests.runtime.localization.exact_world import CAMERA, MAP, POINTS, POSES, Projected, scenes
 
@@ -64,8 +65,11 @@ def test_paradigms_find_the_exact_pose(tmp_path: Path) -> None:
         assert position_error(pose, POSES["q.png"]) < 1e-2
         assert rotation_error(pose, POSES["q.png"]) < 1e-1
         assert found.inliers[method]["q.png"] > 40
+        covariance = found.covariances[method]["q.png"]
+        assert covariance is not None
+        assert 0 < np.sqrt(np.trace(covariance[3:, 3:])) < 1e-2
     assert found.poses["top1"] == {"q.png": POSES["m.png"]}
-    assert set(found.inliers) == {"2a", "2b"}
+    assert set(found.inliers) == set(found.covariances) == {"2a", "2b"}
     assert set(found.seconds) == {"2a", "2b", "top1", "map"}
     assert 0 < found.seconds["map"] <= found.seconds["2b"] < 60
     assert found.map_points > 80
@@ -114,7 +118,8 @@ def test_what_cannot_be_is_refused_before_anything_is_found(tmp_path: Path, monk
 
 
 WORLD = Triangulation(POINTS[:3], {"m.png": np.array([0, -1, 2]), "a.png": np.array([1])}, 0.5)
-FOUND = Localized(POSES["b.png"], 30, 40)
+COVARIANCE = np.arange(36.0).reshape(6, 6) / 7
+FOUND = Localized(POSES["b.png"], 30, 40, COVARIANCE)
 
 
 class Solver:
@@ -194,6 +199,16 @@ class Renamed(Projected):
         return super().key(scene, name) + (", other" if name == self.name else "")
 
 
+class Alias(Projected):
+    """The query's features under another name of the image."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def key(self, scene: Scene, name: str) -> str:
+        return super().key(scene, "q.png" if name == self.name else name)
+
+
 def changed_scene(scene: Scene, name: str, pose: Pose | None = None, **camera: Any) -> Scene:
     """The scene with another pose, or a camera of its own, for one image."""
     cameras = scene.cameras | {"own": dataclasses.replace(CAMERA, **camera)}
@@ -224,6 +239,14 @@ def test_every_part_of_the_key_of_a_pose_changes_it(solver: Solver, tmp_path: Pa
         {"rule": MutualMatcher(0.8)},
         {"verify_queries": False},
         {"retrieved": {"q.png": ["a.png", "m.png"]}},
+        *(
+            {
+                "query": dataclasses.replace(query, records={name: query.records["q.png"]}),
+                "retrieved": {name: ["m.png", "a.png"]},
+                "source": Alias(name),
+            }
+            for name in ("d.png", "A.png")  # the same image, matched before one of them, and before both
+        ),
         {"retrieved": {"q.png": ["m.png", "a.png", "b.png"]}},
         *({"source": Renamed(name)} for name in ("q.png", "m.png", "a.png")),
         *({"query": changed_scene(query, "q.png", **camera)} for camera in cameras),
@@ -268,7 +291,8 @@ def test_a_kept_pose_is_read_and_a_damaged_or_anothers_is_found_anew(
     (path,) = (workspace / "poses").rglob("*.json")
     kept = path.read_bytes()
     value = read_sealed(path)
-    assert value == {**dataclasses.asdict(found), "key": path.stem} | (
+    covariance = None if found.covariance is None else COVARIANCE.tolist()
+    assert value == {**dataclasses.asdict(found), "covariance": covariance, "key": path.stem} | (
         {"pose": {"quaternion": list(found.pose.quaternion), "translation": list(found.pose.translation)}}
         if found.pose
         else {}
@@ -276,13 +300,18 @@ def test_a_kept_pose_is_read_and_a_damaged_or_anothers_is_found_anew(
 
     def solved() -> int:
         del solver.asked[:]
-        assert exact(tmp_path, ("2a",), workspace=workspace).poses == first.poses
+        again = exact(tmp_path, ("2a",), workspace=workspace)
+        assert again.poses == first.poses
+        np.testing.assert_array_equal(again.covariances["2a"]["q.png"], found.covariance)
         return sum(item[0] == "localize_locally" for item in solver.asked)
 
     assert solved() == 0
     wrong = sealed_json({**value, "key": "another"})
-    missing = sealed_json({key: item for key, item in value.items() if key != "inliers"})
-    for damaged in (kept[:40], b"", b"[]", b'{"pose": 3}', wrong, missing):
+    less = [
+        sealed_json({key: item for key, item in value.items() if key != gone}) for gone in ("inliers", "covariance")
+    ]
+    short = sealed_json({**value, "covariance": [[1.0] * 6]})
+    for damaged in (kept[:40], b"", b"[]", b'{"pose": 3}', wrong, *less, short):
         path.write_bytes(damaged)
         assert solved() == 1
         assert path.read_bytes() == kept
@@ -364,8 +393,8 @@ def test_a_second_run_reuses_and_damage_is_mended(
         path.write_bytes(path.read_bytes()[:100])
     next((tmp_path / "poses").rglob("*.json")).write_text("{")
     calls = []
-    plain = matching.match_mutual
-    monkeypatch.setattr(matching, "match_mutual", lambda *a, **k: calls.append(1) or plain(*a, **k))
+    plain = mutual.match_mutual
+    monkeypatch.setattr(mutual, "match_mutual", lambda *a, **k: calls.append(1) or plain(*a, **k))
     second = run_localization(**given, workspace=tmp_path)  # type: ignore[arg-type]  # mixed values by name
     assert second.poses == first.poses
     assert len(calls) == 2

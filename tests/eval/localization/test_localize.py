@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import shutil
 from collections.abc import Callable
@@ -13,23 +14,28 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from gloam.data.hloc_io import ImageFeatures, write_hloc_features, write_hloc_matches
 from gloam.data.kapture_io import read_scene, write_global_features, write_scene
+from gloam.data.pairs import read_pairs
 from gloam.data.scene import Pose, Record, Scene, position_error
 from gloam.errors import DataError, IncompatibleError, StoreError, UsageError
 from gloam.eval.localization import localize as module
 from gloam.eval.localization.benchmark import LocalizationResult, retrieve
 from gloam.eval.localization.localize import LocalizeRequest, localize
+from gloam.eval.localization.match_pictures import INLIER
 from gloam.model_card import Photometric
 from gloam.runtime.backends.placement import Placement
 from gloam.runtime.descriptors.shard_writer import ShardWriter
 from gloam.runtime.descriptors.store import DescriptorStore, Job, Row
 from gloam.runtime.localization.colmap import AbsolutePoseOptions
-from gloam.runtime.localization.features import KaptureFeatures, ModelFeatures, SiftFeatures
-from gloam.runtime.localization.matching import MutualMatcher
+from gloam.runtime.localization.features.sources import KaptureFeatures, ModelFeatures, SiftFeatures
+from gloam.runtime.localization.maps.colmap_model import read_colmap_model
+from gloam.runtime.localization.maps.map_pairs import MapPairs
+from gloam.runtime.localization.matches.mutual import MutualMatcher
 from gloam.runtime.models.local_features import LocalExtractor
 from gloam.runtime.models.matcher import Matcher
 from tests.runtime.localization.bright_points import COUNT, BrightModel, NearestModel
-from tests.runtime.localization.exact_world import MAP, POSES, Projected, scenes
+from tests.runtime.localization.exact_world import MAP, POSES, Projected, scenes, true_matches
 
 QUERIES = ["q.png", "r.png"]
 DESCRIPTORS = {
@@ -69,6 +75,7 @@ class Spied:
     def __init__(self) -> None:
         self.given: dict[str, Any] = {}
         self.found: tuple[dict[str, dict[str, int]], dict[str, dict[str, int]]] = {}, {}
+        self.covariances: dict[str, dict[str, Any]] = {}
 
     def __call__(self, mapping: Scene, query: Scene, retrieved: Any, features: Any, methods: Any, **named: Any) -> Any:
         names = ("mapping", "query", "retrieved", "features", "methods")
@@ -77,7 +84,8 @@ class Spied:
         poses: dict[str, dict[str, Pose | None]] = {
             method: {"q.png": POSES["q.png"] if method != "2a" else None, "r.png": unusable} for method in methods
         }
-        return LocalizationResult(poses, self.found[0], {"2b": 1.5}, 12, 0.25, self.found[1])
+        known = self.found[0], {"2b": 1.5}, 12, 0.25, self.found[1]
+        return LocalizationResult(poses, *known, self.covariances, "six pairs")
 
 
 @pytest.fixture
@@ -112,6 +120,11 @@ def test_poses_of_stored_features_go_to_a_folder_a_method(request_of: Any, tmp_p
         (line,) = (tmp_path / "out" / method / "ltvl.txt").read_text().splitlines()
         assert line.split()[0] == "q.png"
         assert tuple(map(float, line.split()[1:5])) == scene.poses["q.png"].quaternion
+        model = read_colmap_model(tmp_path / "out" / method / "colmap", tmp_path)
+        assert position_error(model.scene.poses["q.png"], scene.poses["q.png"]) < 1e-9
+        header, row = (tmp_path / "out" / method / "poses.csv").read_text().splitlines()
+        assert (header.split(",")[0], row.split(",")[0]) == ("image", "q.png")
+        np.testing.assert_allclose(list(map(float, row.split(",")[8:])), scene.poses["q.png"].center, atol=1e-9)
     assert list(found.summary["methods"]) == ["2b", "top1"]
     assert found.summary["map"]["points"] == found.result.map_points > 80
     assert json.loads((tmp_path / "out" / "summary.json").read_text()) == found.to_dict()
@@ -120,27 +133,84 @@ def test_poses_of_stored_features_go_to_a_folder_a_method(request_of: Any, tmp_p
     assert row["q.png"][0] == "yes"
     assert int(row["q.png"][1]) == found.result.inliers["2b"]["q.png"] > 40
     assert int(row["q.png"][2]) == found.result.correspondences["2b"]["q.png"] >= int(row["q.png"][1])
-    assert row["r.png"] == ["no", "0", "0", "no map image was retrieved"]
+    assert 0 < float(row["q.png"][3]) < 1e-2  # metres; stored as float32, keypoints are off by no more
+    assert 0 < float(row["q.png"][4]) < 1e-1
+    assert row["r.png"] == ["no", "0", "0", "", "", "no map image was retrieved"]
     assert rows_of(tmp_path / "out" / "top1") == {
-        "q.png": "yes,,,",
-        "r.png": "no,,,no map image was retrieved",
+        "q.png": "yes,,,,,",
+        "r.png": "no,,,,,no map image was retrieved",
     }
     assert f"2b    1 of 2 queries localized: {tmp_path / 'out' / '2b'}" in found.to_text()
+
+
+@pytest.mark.parametrize("method", ["2a", "2b"])
+def test_matches_are_drawn_where_it_is_asked_for(request_of: Any, tmp_path: Path, method: str) -> None:
+    features = str(write_features(tmp_path / "made"))
+    given = request_of(features=features, methods=(method, "top1"), workers=1)
+    localize(given)
+    assert not list((tmp_path / "out").rglob("*.png"))
+    localize(dataclasses.replace(given, match_pictures="all"))
+    (drawn,) = (tmp_path / "out").rglob("*.png")
+    assert drawn == tmp_path / "out" / method / "matches" / "q.png.png"
+    with Image.open(drawn) as picture:
+        assert (np.asarray(picture) == INLIER).all(axis=2).sum() > 1000
+
+
+def test_poses_of_hlocs_file_are_those_of_kaptures(request_of: Any, tmp_path: Path) -> None:
+    names = [*MAP, *QUERIES]
+
+    def images() -> Any:
+        for name in names:
+            each = Projected().features(Scene(tmp_path), name if name != "r.png" else "q.png")
+            yield name, ImageFeatures(each.keypoints - 0.5, each.descriptors, each.scores, (640, 480))
+
+    write_hloc_features(tmp_path / "feats.h5", "made", "", images())
+    localize(request_of(features=str(tmp_path / "feats.h5"), workers=1))  # its principal point is COLMAP's
+    scene = read_scene(tmp_path / "out" / "2b")
+    assert position_error(scene.poses["q.png"], POSES["q.png"]) < 1e-2
+    names.remove("b.png")
+    write_hloc_features(tmp_path / "less.h5", "made", "", images())
+    with pytest.raises(DataError, match=r"less\.h5: has no features of image 'b\.png', but those of 'a\.png'"):
+        localize(request_of(features=str(tmp_path / "less.h5"), workers=1))
+    with pytest.raises(UsageError, match="--photometric is for SIFT and models"):
+        localize(request_of(features=str(tmp_path / "less.h5"), photometric="clahe"))
+
+
+def test_poses_by_stored_matches(request_of: Any, tmp_path: Path) -> None:
+    features = str(write_features(tmp_path / "made"))
+
+    def pairs() -> Any:
+        for first, second in [("q.png", name) for name in MAP] + list(itertools.combinations(MAP, 2)):
+            rows = np.array(true_matches(first, second), np.uint32)
+            yield first, second, len(Projected().features(Scene(tmp_path), first)), rows, np.ones(len(rows), np.float32)
+
+    write_hloc_matches(tmp_path / "m.h5", pairs())
+    found = localize(request_of(features=features, matches=tmp_path / "m.h5", workers=1))
+    scene = read_scene(tmp_path / "out" / "2b")
+    assert position_error(scene.poses["q.png"], POSES["q.png"]) < 1e-2
+    assert found.summary["matcher"].startswith(f"{tmp_path / 'm.h5'}, ")
+    write_hloc_matches(tmp_path / "m.h5", itertools.islice(pairs(), 5))
+    with pytest.raises(DataError, match=r"m\.h5: has no matches of .*; match with this list of pairs"):
+        localize(request_of(features=features, matches=tmp_path / "m.h5", workers=1))
+    with pytest.raises(UsageError, match="--matches are of stored features"):
+        localize(request_of(matches=tmp_path / "m.h5"))
+    with pytest.raises(UsageError, match="--matches are there already; leave --matcher out"):
+        request_of(features=features, matches=tmp_path / "m.h5", matcher="m.onnx")
 
 
 def rows_of(folder: Path) -> dict[str, str]:
     """The rows of ``queries.csv`` by their image."""
     header, *rows = (folder / "queries.csv").read_text().splitlines()
-    assert header == "image,localized,inliers,correspondences,reason"
+    assert header == "image,localized,inliers,correspondences,position_std_m,rotation_std_deg,reason"
     return dict(row.split(",", 1) for row in rows)
 
 
 @pytest.mark.parametrize(
     ("correspondences", "reason"),
     [
-        ({"r.png": 11}, '0,11,"11 correspondences with the map, 12 are needed"'),
-        ({"r.png": 12}, "0,12,no pose agrees with 12 correspondences"),
-        ({}, "0,,no usable pose"),
+        ({"r.png": 11}, '0,11,,,"11 correspondences with the map, 12 are needed"'),
+        ({"r.png": 12}, "0,12,,,no pose agrees with 12 correspondences"),
+        ({}, "0,,,,no usable pose"),
     ],
 )
 def test_a_query_without_a_pose_has_its_reason(
@@ -149,7 +219,9 @@ def test_a_query_without_a_pose_has_its_reason(
     given = request_of()
     given.pairs.write_text("q.png m.png\nr.png m.png\n")
     spied.found = {"2b": {"r.png": 0}}, {"2b": correspondences}
+    spied.covariances = {"2b": dict.fromkeys(QUERIES, np.diag([1.0, 1, 2, 4, 4, 8]) * 1e-6)}
     localize(given)
+    assert rows_of(tmp_path / "out" / "2b")["q.png"] == "yes,,,0.004,0.1146,"
     assert rows_of(tmp_path / "out" / "2b")["r.png"] == f"no,{reason}"
 
 
@@ -160,7 +232,7 @@ def test_what_is_asked_for_reaches_the_paradigms(request_of: Any, spied: Spied, 
         ("2b",),
         MutualMatcher(0.85),
         0,
-        None,
+        MapPairs(),
     )
     assert (given["features"], given["workers"], given["descriptors"]) == (SiftFeatures(4096), None, None)
     assert given["workspace"] == tmp_path / "out" / "workspace"
@@ -185,6 +257,7 @@ def test_what_is_found_reaches_the_files(request_of: Any, spied: Spied, tmp_path
     assert found.to_dict() == {
         "seed": 2,
         "top_k": 3,
+        "verified_of": None,
         "features": "sift, 128-D, with scales and orientations, the first pixel's centre at 0",
         "matcher": "mutual neighbours, ratio 0.85",
         "query_matches": "verified",
@@ -194,12 +267,12 @@ def test_what_is_found_reaches_the_files(request_of: Any, spied: Spied, tmp_path
             "2b": {"queries": 2, "localized": 1, "folder": str(out / "2b")},
             "2a": {"queries": 2, "localized": 0, "folder": str(out / "2a")},
         },
-        "map": {"points": 12, "reprojection_error_px": 0.25},
+        "map": {"points": 12, "from": "six pairs", "reprojection_error_px": 0.25},
     }
     assert found.to_text().splitlines() == [
         f"2b    1 of 2 queries localized: {out / '2b'}",
         f"2a    0 of 2 queries localized: {out / '2a'}",
-        "map   12 points, mean reprojection error 0.25 px",
+        "map   12 points, mean reprojection error 0.25 px, six pairs",
         f"next: gloam eval localization --results {out} --ground-truth KAPTURE",
     ]
     assert read_scene(out / "2b").poses == {"q.png": POSES["q.png"]}
@@ -304,6 +377,7 @@ def test_datasets_without_what_is_needed_are_refused(request_of: Any, spied: Spi
     "wrong",
     [
         {"top_k": 0},
+        {"verify": 9},
         {"pairs": None},
         {"global_features": Path("x")},
         {"stores": [Path("x"), Path("y")]},
@@ -315,7 +389,10 @@ def test_datasets_without_what_is_needed_are_refused(request_of: Any, spied: Spi
 def test_what_does_not_go_together_is_refused(wrong: dict[str, Any]) -> None:
     plain: dict[str, Any] = {"mapping": Path("m"), "query": Path("q"), "output": Path("o"), "pairs": Path("p")}
     LocalizeRequest(**plain, top_k=1)
-    with pytest.raises(UsageError, match=r"--top-k must be 1|give one of --pairs|instead of --pairs"):
+    with pytest.raises(
+        UsageError,
+        match=r"--top-k must be 1|--verify 9: the best --top-k 10 are|give one of --pairs|instead of --pairs",
+    ):
         LocalizeRequest(**plain | wrong)
 
 
@@ -446,3 +523,35 @@ def test_options_of_other_features_are_refused(wrong: dict[str, Any], message: s
 def test_stored_features_have_no_light_to_normalise(request_of: Any) -> None:
     with pytest.raises(UsageError, match=r"^--photometric is for SIFT and models; stored features are as they are$"):
         localize(request_of(features="made", photometric="clahe"))
+
+
+def test_retrieved_images_are_verified_and_the_best_are_kept(request_of: Any, tmp_path: Path) -> None:
+    features = write_features(tmp_path / "made")
+    for name, kept in (("m.png", 40), ("b.png", 60)):  # as many rows fewer are matches
+        for path in (features / "keypoints" / f"{name}.kpt", features / "descriptors" / f"{name}.desc"):
+            width = 8 if path.suffix == ".kpt" else 128
+            path.write_bytes(path.read_bytes()[: kept * width])
+    found = localize(request_of(features=str(features), methods=("top1", "2b"), verify=4, top_k=2, workers=1))
+    pairs = read_pairs(tmp_path / "out" / "pairs.txt")
+    assert {pair.mapping for pair in pairs} == {"a.png", "c.png"}  # m.png was the first that was retrieved
+    assert {pair.query for pair in pairs} == {"q.png"}
+    counts = [pair.score for pair in pairs]
+    assert counts == sorted(counts, reverse=True)
+    assert found.result.poses["top1"]["q.png"] == POSES[pairs[0].mapping]
+    pose = found.result.poses["2b"]["q.png"]
+    assert pose is not None
+    assert position_error(pose, POSES["q.png"]) < 1e-2
+    assert (found.summary["top_k"], found.summary["verified_of"]) == (2, 4)
+    assert "verify" in found.summary["seconds"]
+    assert rows_of(tmp_path / "out" / "2b")["r.png"] == "no,0,0,,,no map image was retrieved"
+
+
+def test_as_many_are_retrieved_as_are_verified(request_of: Any, spied: Spied, tmp_path: Path) -> None:
+    write_global_features(tmp_path / "global", "tiny", DESCRIPTORS.items(), 2)
+    localize(request_of(global_features=tmp_path / "global", top_k=1, verify=3))
+    expect_retrieved(spied.given, 3)
+    assert spied.given["keep_verified"] == 1
+    localize(request_of(top_k=2, verify=3))
+    assert spied.given["retrieved"]["q.png"] == MAP[:3]
+    localize(request_of(top_k=2))
+    assert (spied.given["retrieved"]["q.png"], spied.given["keep_verified"]) == (MAP[:2], None)

@@ -8,7 +8,7 @@ import pytest
 
 from gloam.data.scene import Pose
 from gloam.errors import DataError
-from gloam.eval.localization.ltvl import Style, benchmark_name, write_ltvl
+from gloam.eval.localization.ltvl import Style, benchmark_name, by_image, read_ltvl, write_ltvl
 
 POSE = Pose((0.5, -0.5, 0.5, 0.5), (1.5, 0.1, -3))
 LINE = "0.5 -0.5 0.5 0.5 1.5 0.1 -3.0\n"
@@ -41,3 +41,39 @@ def test_two_queries_of_one_name_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"two queries are called 'rear/0\.jpg'"):
         write_ltvl(tmp_path / "a.txt", same, dict.fromkeys(same, "rear"), "robotcar")
     assert not (tmp_path / "a.txt").exists()
+
+
+@pytest.mark.parametrize("style", ["aachen", "robotcar", "full"])
+def test_what_is_written_is_read_in_any_style(tmp_path: Path, style: Style) -> None:
+    poses = {"z/2 b.jpg": POSE, "a/1.jpg": Pose((1.0, 0.0, 0.0, 0.0), (1e-9, -2.5, 1e6))}
+    cameras = {"z/2 b.jpg": "left", "a/1.jpg": "rear", "a/3.jpg": "rear"}
+    write_ltvl(tmp_path / "a.txt", poses, cameras, style)
+    found = read_ltvl(tmp_path / "a.txt")
+    assert sorted(found) == sorted(benchmark_name(name, cameras[name], style) for name in poses)
+    assert by_image(found, cameras) == poses
+    assert by_image({}, cameras) == {}
+
+
+def test_a_name_of_no_image_or_of_two_is_refused() -> None:
+    cameras = {"day/0.jpg": "rear", "night/0.jpg": "rear", "night/1.jpg": "rear"}
+    assert by_image({"1.jpg": POSE}, cameras) == {"night/1.jpg": POSE}
+    for names, wrong in ((["1.jpg", "0.jpg"], "0.jpg"), (["night/1.jpg", "x.jpg"], "x.jpg")):
+        with pytest.raises(DataError, match=rf"^'{wrong}' is the name of no image of the ground truth, or of several"):
+            by_image(dict.fromkeys(names, POSE), cameras)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("b.jpg 1 0 0 0 1 2", "malformed; expected name qw qx qy qz tx ty tz"),
+        ("b.jpg 1 0 0 0 1 2 nan", "malformed; expected name"),
+        ("1 0 0 0 1 2 3", "malformed; expected name"),
+        ("b.jpg 0 0 0 0 1 2 3", "the pose is malformed: the quaternion 0, 0, 0, 0 is not of length 1"),
+        ("a.jpg 1 0 0 0 1 2 3", "'a.jpg' is there already; remove one of the two"),
+    ],
+)
+def test_a_line_that_is_no_pose_is_named(tmp_path: Path, line: str, message: str) -> None:
+    (tmp_path / "a.txt").write_text(f"a.jpg 1 0 0 0 1 2 3\n\n{line}\n")
+    with pytest.raises(DataError) as caught:
+        read_ltvl(tmp_path / "a.txt")
+    assert str(caught.value).startswith(f"{tmp_path / 'a.txt'}:3: {message}")

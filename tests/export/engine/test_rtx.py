@@ -17,7 +17,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from gloam.cli.main import main
-from gloam.errors import DeviceError, GloamError, ModelError, StoreError, UsageError
+from gloam.errors import DeviceError, GloamError, ImageError, ModelError, StoreError, UsageError
 from gloam.export.engine import build as build_module
 from gloam.export.engine.build import BuiltEngine, build_engine
 from gloam.export.engine.options import BuildOptions
@@ -29,11 +29,14 @@ from gloam.model_card import ModelCard
 from gloam.record import to_json
 from gloam.runtime.backends.cuda.driver import Driver
 from gloam.runtime.backends.onnx_file import read_card
+from gloam.runtime.backends.ort import OrtSession
+from gloam.runtime.backends.selftest_formulas import selftest_digest, selftest_inputs
 from gloam.runtime.backends.tensorrt.api import EngineLog, create_network, load_rtx, make_logger
 from gloam.runtime.backends.tensorrt.engine_card import read_engine_card
 from gloam.runtime.backends.tensorrt.session import TensorRTSession
 from gloam.runtime.descriptors.whitening import Whitening
 from tests.damage import without_checksum
+from tests.tiny_translators import write_tiny_translator
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("tensorrt_rtx") is None,
@@ -320,3 +323,28 @@ def test_no_driver_is_looked_for(exported: Path, tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(build_module, "open_device", lambda: pytest.fail("a GPU was asked for"))
     monkeypatch.setattr("gloam.runtime.backends.cuda.driver.find_driver", lambda: pytest.fail("a driver was asked for"))
     assert not build_engine(exported, tmp_path, ALL).reused
+
+
+def test_a_file_of_any_size_is_built_for_the_sizes_of_a_camera(tmp_path: Path) -> None:
+    """It has a self-test at one of them, by ONNX Runtime, and takes images of these sizes alone."""
+    path = tmp_path / "translator.onnx"
+    write_tiny_translator(path)
+    with pytest.raises(UsageError, match=r"name those of your images, e.g. --heights 576 --widths 1024"):
+        build_engine(path, tmp_path / "engine", ALL)
+    with pytest.raises(UsageError, match=r"a side of 101 px; the model takes sides of .* multiples of 4"):
+        build_engine(path, tmp_path / "engine", dataclasses.replace(ALL, heights=(101,), widths=(128,)))
+    sizes = dataclasses.replace(ALL, heights=(96, 64), widths=(128,), batch=(1, 1, 2))
+    built = build_engine(path, tmp_path / "engine", sizes)
+    assert built.shapes == ["128x64", "128x96"]
+    card = read_engine_card(built.plan).session_card()
+    assert (card.profile.kind, card.profile.heights, card.profile.widths) == ("dynamic", (64, 96), (128,))
+    assert card.selftest is not None
+    assert card.selftest.shape == (1, 64, 128)
+    found = selftest_digest("translator", list(OrtSession(path).run(selftest_inputs(card, card.selftest)).values()))
+    assert card.selftest.output == tuple(found.reshape(-1))
+    assert card.profile.shape_for(96, 128) == (96, 128)
+    with pytest.raises(
+        ImageError, match=r"is none of the sizes that this engine was built for \(widths 128; heights 64, 96"
+    ):
+        card.profile.shape_for(128, 128)
+    assert build_engine(path, tmp_path / "engine", sizes).reused

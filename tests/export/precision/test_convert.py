@@ -305,6 +305,15 @@ def test_a_loss_beyond_the_tolerance_writes_nothing_unless_told(exact, photograp
     assert out.is_file()
 
 
+@pytest.mark.parametrize("moved", [0.2, 2.0])
+def test_int8_that_no_selftest_could_tell_from_another_is_not_written(exact, photographs, tmp_path, monkeypatch, moved):
+    monkeypatch.setattr("gloam.export.precision.convert.run_selftest", lambda session: (moved, 1.0))
+    out = tmp_path / "made.onnx"
+    with pytest.raises(IncompatibleError, match=r"made.onnx: not written, --accept-loss or not, because int8 moves"):
+        convert_precision(exact, out, "int8", items=find_images(photographs), tolerance=1.0, accept=True)
+    assert not out.exists()
+
+
 def test_fp16_of_a_translator_is_checked_on_generated_images(tmp_path):
     torch.manual_seed(0)
     export_translator(create_generator("resnet", norm="instance", width=4, blocks=1), tmp_path / "exact.onnx")

@@ -13,13 +13,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from gloam.errors import ModelError
-from gloam.model_card import keypoint_summary, selftest_images
 from gloam.networks.foreign.read import import_network
 from gloam.networks.local_features import EXTRACTORS, create_extractor
 from gloam.networks.local_features.aliked import DeformableConv
 from gloam.networks.local_features.r2d2 import R2D2
 from gloam.networks.local_features.superpoint import SuperPoint
 from gloam.networks.local_features.xfeat import XFeat
+from gloam.runtime.backends.selftest_formulas import keypoint_summary, selftest_images
 
 COUNTS = [  # parameters and tensors of the public files, counters of batches left out
     ("aliked", {"variant": "t16"}, 192_100, 68),

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from gloam.data.scene import Camera, Pose, Record, Scene
-from gloam.runtime.localization.mapping import PairMatcher
+from gloam.runtime.localization.maps.mapping import PairMatcher
 from gloam.runtime.models.local_features import LocalFeatures
+from tests.runtime.localization.bright_points import DIMENSION
 
 CAMERA = Camera("PINHOLE", 640, 480, (500.0, 510.0, 320.0, 240.0))
 POINTS = np.random.default_rng(2).uniform([-2, -1.5, 5], [2, 1.5, 9], (120, 3))
@@ -73,3 +75,18 @@ def put(scene: Scene, name: str, size: tuple[int, int], orientation: int = 1) ->
     exif[0x0112] = orientation
     scene.image_path(name).parent.mkdir(parents=True, exist_ok=True)
     Image.new("RGB", size).save(scene.image_path(name), exif=exif)
+
+
+def altered(given: PairMatcher, **changed: object) -> PairMatcher:
+    """The matcher with other fields, and nothing kept in memory."""
+    return dataclasses.replace(given, **changed)  # type: ignore[arg-type]  # mixed
+
+
+class Words(Projected):
+    """With descriptors of the length that the matcher of the tests takes."""
+
+    def features(self, scene: Scene, name: str) -> LocalFeatures:
+        found = super().features(scene, name)
+        short = found.descriptors[:, :DIMENSION]
+        short = short / np.linalg.norm(short, axis=1, keepdims=True)
+        return dataclasses.replace(found, descriptors=short, name="bright")

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gloam.data.scene import Pose, position_error
+from gloam.data.scene import position_error
 from gloam.errors import DataError
 from gloam.runtime.localization import pose
-from gloam.runtime.localization.colmap import AbsolutePoseOptions
-from gloam.runtime.localization.mapping import build_map
-from gloam.runtime.localization.pose import Localized, localize_locally, localize_on_map
+from gloam.runtime.localization.colmap import AbsolutePose, AbsolutePoseOptions
+from gloam.runtime.localization.maps.mapping import build_map
+from gloam.runtime.localization.pose import Localized, localize_locally, localize_on_map, standard_deviations, why_not
 from tests.runtime.localization.exact_world import CAMERA, MAP, POSES, matcher, project
 
 
@@ -47,10 +47,12 @@ def test_correspondences_are_of_the_true_geometry_and_the_solver_gets_its_option
 ) -> None:
     given = dataclasses.replace(matcher(tmp_path), seed=7)
     options = AbsolutePoseOptions(max_error=3.0)
-    answers: list[tuple[Pose, int] | None] = [(POSES["b.png"], 5), None]
+    covariance = np.diag(np.arange(1.0, 7))
+    agree = np.arange(9) < 5
+    answers: list[AbsolutePose | None] = [AbsolutePose(POSES["b.png"], agree, covariance), None]
     asked = []
 
-    def solver(*arguments: Any) -> tuple[Pose, int] | None:
+    def solver(*arguments: Any) -> AbsolutePose | None:
         asked.append(arguments)
         return answers[len(asked) % 2 - 1]
 
@@ -62,7 +64,8 @@ def test_correspondences_are_of_the_true_geometry_and_the_solver_gets_its_option
     np.testing.assert_allclose(pixels, project(POSES["q.png"], points), atol=0.05)
     assert len(np.unique(np.hstack([pixels, points]), axis=0)) == len(pixels) > 60
     assert found == Localized(POSES["b.png"], 5, len(pixels))
-    assert localize_on_map(given, "q.png", MAP, world, options) == Localized(None, 0, len(pixels))
+    assert found.covariance is covariance
+    assert localize_on_map(given, "q.png", MAP, world, options) == Localized(None, 0, len(pixels), None)
     assert localize_locally(given, "q.png", MAP, options).pose == POSES["b.png"]
     assert asked[2][2:] == (CAMERA, options, 7)
     np.testing.assert_allclose(asked[2][0], project(POSES["q.png"], asked[2][1]), atol=0.05)
@@ -86,3 +89,23 @@ def test_a_mini_map_takes_two_images_or_none(tmp_path: Path) -> None:
     found = localize_locally(given, "q.png", ["m.png", "a.png"])
     assert found.pose is not None
     assert position_error(found.pose, POSES["q.png"]) < 1e-2
+
+
+def test_standard_deviations_are_of_the_centre_and_the_rotation() -> None:
+    covariance = np.diag([1.0, 4.0, 4.0, 0.04, 0.09, 0.36])
+    metres, degrees = standard_deviations(covariance)
+    assert metres == pytest.approx(0.7)
+    assert degrees == pytest.approx(np.degrees(3.0))
+
+
+@pytest.mark.parametrize(
+    ("given", "reason"),
+    [
+        ((0, [], 12), "no map image was retrieved"),
+        ((None, ["m.png"], 12), "no usable pose"),
+        ((11, ["m.png"], 12), "11 correspondences with the map, 12 are needed"),
+        ((12, ["m.png"], 12), "no pose agrees with 12 correspondences"),
+    ],
+)
+def test_a_query_without_a_pose_is_told_why(given: Any, reason: str) -> None:
+    assert why_not(*given) == reason

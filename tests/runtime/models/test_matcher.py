@@ -14,7 +14,7 @@ from gloam.errors import DataError, GloamError, IncompatibleError, ModelError, U
 from gloam.model_card import FeatureRule, ModelCard, TensorSpec, matcher_inputs
 from gloam.padding import PaddingProfile
 from gloam.runtime.backends.facts import BackendFacts
-from gloam.runtime.localization.matching import MutualMatcher
+from gloam.runtime.localization.matches.mutual import MutualMatcher
 from gloam.runtime.models.local_features import LocalFeatures, OrientedFeatures
 from gloam.runtime.models.matcher import FeatureMatcher, Matcher
 

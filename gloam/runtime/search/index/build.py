@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from gloam.errors import DataError, IncompatibleError, StoreError, UsageError, require
+from gloam.files import replaced_when_whole
 from gloam.runtime.descriptors.reading import marked
 from gloam.runtime.descriptors.source import DescriptorSource, finite_blocks
-from gloam.runtime.descriptors.writers import replaced_when_whole
 from gloam.runtime.search.index.card import (
     IndexCard,
     new_files,

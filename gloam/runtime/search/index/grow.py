@@ -9,11 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from gloam.errors import DataError, IncompatibleError, StoreError, UsageError, require
-from gloam.files import sha256_file
+from gloam.files import replaced_when_whole, sha256_file
 from gloam.model_card import expect_same_space
 from gloam.runtime.descriptors.reading import stated_rule
 from gloam.runtime.descriptors.source import DescriptorSource, finite_blocks
-from gloam.runtime.descriptors.writers import replaced_when_whole
 from gloam.runtime.search.index.build import BLOCK, stated_options, write_vectors
 from gloam.runtime.search.index.card import (
     CARD,

@@ -74,11 +74,18 @@ class SiftFeatures:
         """What a matcher must be for."""
         return FeatureRule("sift", 128, True, self.pixel_shift)
 
-    @plain_opencv()
     def features(self, scene: Scene, name: str) -> LocalFeatures:
-        """Detect and describe, alike on every processor of a platform; the image keeps its stored orientation, to which
-        the intrinsics belong."""
-        pixels = apply_photometric(_stored_pixels(scene, name), self.photometric)
+        """Detect and describe; the image keeps its stored orientation, to which the intrinsics belong."""
+        return self.extract(_stored_pixels(scene, name))
+
+    @plain_opencv()
+    def extract(self, pixels: npt.NDArray[np.uint8]) -> LocalFeatures:
+        """Detect and describe, alike on every processor of a platform.
+
+        Args:
+            pixels: uint8 ``[H, W, 3]`` RGB, as the file stores them.
+        """
+        pixels = apply_photometric(pixels, self.photometric)
         stored = (pixels.shape[1], pixels.shape[0])
         grey = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
         if self.max_side is not None and max(grey.shape) > self.max_side:
@@ -182,12 +189,22 @@ class ModelFeatures:
 
     def features(self, scene: Scene, name: str) -> LocalFeatures:
         """Extract from the stored pixels, to which the intrinsics belong, whatever the EXIF orientation."""
-        pixels = _stored_pixels(scene, name)
         try:
-            with self._slots:
-                (found,) = self.extractor([pixels])
+            return self.extract(_stored_pixels(scene, name))
         except ImageError as error:
             raise DataError(f"{scene.image_path(name)}: {error}") from error
+
+    def extract(self, pixels: npt.NDArray[np.uint8]) -> LocalFeatures:
+        """Extract from an image.
+
+        Args:
+            pixels: uint8 ``[H, W, 3]`` RGB, as the file stores them.
+
+        Raises:
+            ImageError: too small, or it does not fit into memory.
+        """
+        with self._slots:
+            (found,) = self.extractor([pixels])
         moved = found.keypoints + np.float32(self.pixel_origin - found.origin)
         return replace(found, keypoints=moved, origin=self.pixel_origin)
 

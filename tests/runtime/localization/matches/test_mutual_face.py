@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from gloam.errors import IncompatibleError, UsageError
-from gloam.runtime.localization.matching import MutualMatcher, match_mutual
+from gloam.runtime.localization.matches.mutual import MutualMatcher, match_mutual
 
 
 def described(rows: int, dimension: int = 8, seed: int = 0) -> Any:

@@ -18,7 +18,7 @@ from gloam.data.photometric import apply_photometric
 from gloam.data.scene import Camera, Record, Scene
 from gloam.errors import DataError, ImageError, IncompatibleError, ModelError, UsageError
 from gloam.model_card import FeatureRule, InputRule, KeypointRule, Photometric
-from gloam.runtime.localization.features import (
+from gloam.runtime.localization.features.sources import (
     KaptureFeatures,
     ModelFeatures,
     OwnFeatures,
@@ -27,7 +27,7 @@ from gloam.runtime.localization.features import (
     pixel_origin,
     to_arrays,
 )
-from gloam.runtime.localization.mapping import PairMatcher
+from gloam.runtime.localization.maps.mapping import PairMatcher
 from gloam.runtime.models.local_features import LocalExtractor, LocalFeatures, OrientedFeatures
 from tests.runtime.localization.bright_points import COUNT, DIMENSION, BrightModel
 

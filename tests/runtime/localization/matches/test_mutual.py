@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from gloam.runtime.localization.matching import match_mutual
+from gloam.runtime.localization.matches.mutual import match_mutual
 
 Descriptors = npt.NDArray[np.float32]
 

@@ -17,8 +17,8 @@ from PIL import Image
 from gloam.data.plain_opencv import plain_opencv
 from gloam.data.scene import Camera, Record, Scene
 from gloam.errors import DataError
-from gloam.runtime.localization import features
-from gloam.runtime.localization.features import STEP, KaptureFeatures, SiftFeatures
+from gloam.runtime.localization.features import sources as features
+from gloam.runtime.localization.features.sources import STEP, KaptureFeatures, SiftFeatures
 
 CAMERA = Camera("PINHOLE", 400, 100, (300.0, 300.0, 200.0, 50.0))
 

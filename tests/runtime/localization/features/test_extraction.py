@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,13 @@ import pytest
 from PIL import Image
 
 from gloam.cli.main import main
+from gloam.data.hloc_io import HlocFeatureFile, ImageFeatures
 from gloam.data.kapture_io import read_local_features, write_scene
 from gloam.data.scene import Camera, Record, Scene
 from gloam.errors import DataError, IncompatibleError, UsageError
-from gloam.model_card import Photometric
-from gloam.runtime.localization import feature_files
-from gloam.runtime.localization.feature_files import FeaturesRequest, extract_features
+from gloam.model_card import InputRule, Photometric
+from gloam.runtime.localization.features import extraction
+from gloam.runtime.localization.features.extraction import FeaturesRequest, extract_features
 from gloam.runtime.models.local_features import LocalExtractor
 from tests.runtime.localization.bright_points import DIMENSION, BrightModel
 
@@ -106,8 +108,8 @@ def test_an_image_that_cannot_be_read_is_a_row_and_has_no_files(dataset: Path) -
 
 
 def test_a_run_that_was_killed_carries_on(dataset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(feature_files, "PART", 1)
-    write, written = feature_files.write_bytes, []
+    monkeypatch.setattr(extraction, "PART", 1)
+    write, written = extraction.write_bytes, []
 
     def killed(path: Path, content: bytes) -> None:
         written.append(path)
@@ -115,10 +117,10 @@ def test_a_run_that_was_killed_carries_on(dataset: Path, monkeypatch: pytest.Mon
             raise KeyboardInterrupt
         write(path, content)
 
-    monkeypatch.setattr(feature_files, "write_bytes", killed)
+    monkeypatch.setattr(extraction, "write_bytes", killed)
     with pytest.raises(KeyboardInterrupt):
         extract_features(request(dataset, workers=1))
-    monkeypatch.setattr(feature_files, "write_bytes", write)
+    monkeypatch.setattr(extraction, "write_bytes", write)
     with pytest.raises(DataError):
         read_local_features(dataset)  # a type that is not whole does not exist
     done = extract_features(request(dataset))
@@ -140,8 +142,121 @@ def test_features_of_other_options_are_not_mixed(dataset: Path, changed: dict[st
         extract_features(request(dataset))
 
 
+def images(path: Path) -> dict[str, ImageFeatures]:
+    file = HlocFeatureFile(path)
+    return {name: file.read(name) for name in file.names()}
+
+
+def test_hlocs_file_counts_from_0_and_has_what_kaptures_has(dataset: Path, tmp_path: Path) -> None:
+    path = tmp_path / "out" / "feats.h5"
+    done = extract_features(request(dataset, output=path))
+    assert (done.extracted, done.kept, done.failed, done.output) == (3, 0, 0, path)
+    file = HlocFeatureFile(path)
+    assert (file.names(), file.network, file.dimension) == (NAMES, "bright", DIMENSION)
+    extract_features(request(dataset))
+    reader = read_local_features(dataset)
+    for name, found in images(path).items():
+        np.testing.assert_array_equal(found.keypoints + 0.5, reader.keypoints(name))
+        np.testing.assert_array_equal(found.descriptors, reader.descriptors(name))
+        assert (found.size, found.uncertainty) == ((80, 48), 1.0)
+        assert found.scores.tolist() == [250 - 10 * row for row in range(len(found.scores))]
+    assert sorted(entry.name for entry in path.parent.iterdir()) == ["feats.failures.csv", "feats.h5"]
+
+
+def test_hlocs_file_is_made_again_where_it_must_be(dataset: Path, tmp_path: Path) -> None:
+    path = tmp_path / "feats.h5"
+    extract_features(request(dataset, output=path))
+    before, stamp = path.read_bytes(), path.stat().st_mtime_ns
+    assert extract_features(request(dataset, output=path)).kept == 3
+    assert path.stat().st_mtime_ns == stamp  # nothing to do, nothing written
+    save(dataset / "sensors" / "records_data" / "d.png", 1)
+    assert extract_features(request(dataset, output=path)).extracted == 1
+    assert len(images(path)["d.png"].keypoints) == 1
+    save(dataset / "sensors" / "records_data" / "d.png", 3)
+    content = bytearray(path.read_bytes())
+    place = content.index(images(path)["b/c.png"].descriptors.T.tobytes())
+    content[place] ^= 1
+    path.write_bytes(content)
+    assert extract_features(request(dataset, output=path)).extracted == 2
+    assert path.read_bytes() == before
+    (dataset / "sensors" / "records_data" / "a.png").unlink()
+    done = extract_features(request(dataset, output=path))
+    assert (done.kept, done.failed, done.reasons) == (2, 1, tmp_path / "feats.failures.csv")
+    assert json.loads(json.dumps(done.to_dict()))["reasons"] == str(done.reasons)
+    assert list(images(path)) == NAMES[1:]
+    for name in NAMES[1:]:
+        (dataset / "sensors" / "records_data" / name).unlink()
+    assert extract_features(request(dataset, output=path)).failed == 3
+    assert not path.exists()
+
+
+def test_a_run_into_hlocs_file_that_was_killed_carries_on(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "feats.h5"
+    write, written = extraction.write_npz, []
+
+    def killed(part: Path, arrays: Any) -> None:
+        written.append(part)
+        if len(written) == 3:
+            raise KeyboardInterrupt
+        write(part, arrays)
+
+    monkeypatch.setattr(extraction, "write_npz", killed)
+    with pytest.raises(KeyboardInterrupt):
+        extract_features(request(dataset, output=path, workers=1))
+    assert not path.exists()
+    monkeypatch.setattr(extraction, "write_npz", write)
+    done = extract_features(request(dataset, output=path))
+    assert (done.extracted, done.kept) == (1, 2)
+    extract_features(request(dataset, output=tmp_path / "other.h5"))
+    assert path.read_bytes() == (tmp_path / "other.h5").read_bytes()
+
+
+def test_another_file_is_not_written_over(dataset: Path, tmp_path: Path) -> None:
+    path = tmp_path / "feats.h5"
+    extract_features(request(dataset, output=path))
+    whole = path.read_bytes()
+    with pytest.raises(IncompatibleError, match=r"feats\.h5: holds features of another model or other options"):
+        extract_features(request(dataset, output=path, max_keypoints=2))
+    for content in (b"weights", whole[:-50]):
+        path.write_bytes(content)
+        with pytest.raises(IncompatibleError, match="or does not say of which; give another file, or remove it"):
+            extract_features(request(dataset, output=path))
+        assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"workers": -2}, "--workers -2: must be 1 or more, or 0 for all cores"),
+        ({"format": "hloc"}, "--format hloc needs -o, a file that ends in .h5"),
+        ({"format": "hloc", "output": Path("feats")}, "--format hloc needs -o"),
+        ({"format": "kapture", "output": Path("f.h5")}, "f.h5: kapture's features are written into a folder"),
+        ({"output": Path("f.h5"), "feature_type": "a"}, "--feature-type is kapture's"),
+        ({"output": Path("f.h5"), "pixel_origin": 0.5}, "--pixel-origin is kapture's"),
+    ],
+)
+def test_what_does_not_go_with_a_format_is_refused(dataset: Path, given: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        request(dataset, **given)
+    assert not request(dataset).hloc
+    assert request(dataset, output=Path("f.hdf5"), pixel_origin=0.0).hloc
+
+
+def test_a_network_that_sees_less_is_less_certain() -> None:
+    assert extraction._reduction(InputRule(), (2048, 1024)) == 2
+    assert extraction._reduction(InputRule(), (1000, 500)) == 1
+    assert extraction._reduction(InputRule.of(), (2048, 1024)) == 1
+    assert extraction._reduction(InputRule.of(stretch=(100, 50)), (400, 100)) == 3
+
+
 def test_the_command(dataset: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["features", str(dataset), "--model", "bright.onnx", "--max-keypoints", "2"]) == 0
+    assert "3 images extracted, 0 kept, 0 failed" in capsys.readouterr().out
+    hloc = ["features", str(dataset), "--model", "bright.onnx", "--format", "hloc", "-o"]
+    assert main([*hloc, str(dataset.parent / "feats.h5")]) == 0
+    assert len(images(dataset.parent / "feats.h5")) == 3
     assert "3 images extracted, 0 kept, 0 failed" in capsys.readouterr().out
     assert main(["features", str(dataset), "--model", "bright.onnx", "--max-keypoints", "0"]) == 2
     assert capsys.readouterr().err.strip().endswith("--max-keypoints must be 1 or more")

@@ -1,0 +1,1 @@
+"""Local features of images: where they come from, and their files."""

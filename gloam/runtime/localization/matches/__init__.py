@@ -1,0 +1,1 @@
+"""Matches of pairs: by mutual neighbours or a model, kept by content, and their files."""
