@@ -177,9 +177,7 @@ def test_rays_beside_a_pixel_s_centre_are_those_of_a_camera_that_is_moved(street
     depth, surface = np.zeros((2, edge.size * len(RAYS)), np.float32)
     light = np.zeros((edge.size * len(RAYS), 3), np.float32)
     depth[:], surface[:] = rays.depth.ravel(), rays.surface.ravel()
-    light[rays.pixels] = street._shade(
-        rays, HOURS[condition], SMALL, scenery, mirror, edge[rays.pixels // len(RAYS)]
-    ).T
+    light[rays.pixels] = street._shade(rays, HOURS[condition], SMALL, scenery, mirror, edge[rays.pixels // len(RAYS)]).T
     for ray, (right, below) in enumerate(RAYS):
         moved = Camera("PINHOLE", SMALL.width, SMALL.height, (fx, fy, cx - right, cy - below))
         hits = scenery.caster.cast(moved, POSE)
