@@ -1,8 +1,9 @@
 """Do the scores of fake nights foretell how well an embedder trained with them retrieves by night? The thesis: no.
 
 Generators of three recipes, whole with two seeds (those of ``town_translators``) and cut short, are scored on streets
-that they have not seen (FID, KID and PRD in an ImageNet MobileNetV2, FID in an embedder trained on days), and each
-makes the nights of one fine-tuning. The value is Spearman's correlation of FID with night-to-day mAP; it is not judged.
+of the second look that they have not seen (FID, KID and PRD in an ImageNet MobileNetV2, FID in an embedder trained on
+days), and each makes the nights of one fine-tuning. The value is Spearman's correlation of FID with night-to-day mAP;
+it is not judged.
 """
 
 from __future__ import annotations
@@ -18,8 +19,7 @@ from benchmarks.shared.night_retrieval import CLAHE, Job, Row, describe, made_ni
 from benchmarks.shared.night_scores import Job as GeneratorJob
 from benchmarks.shared.night_scores import judging_space, town_detector, train_all
 from benchmarks.shared.result import Result
-from benchmarks.town_night import COMMON, JUDGED, TRAINED, VALIDATED
-from gloam.data.retrieval_sets.streets import read_town
+from benchmarks.town_night import COMMON, JUDGED, LOOK, day_sets, judged_set
 from gloam.data.town.unpaired_views import render_unpaired
 from gloam.eval.translation.frechet import frechet_distance
 from gloam.eval.translation.kernel import kernel_distance
@@ -49,17 +49,16 @@ def run() -> Result:
         makers = {label: item["files"]["day2night"] for label, item in made.items()}
         rows = [Row(CLAHE), *(Row(name, made_nights(0.25), name) for name in FORMULAS)]
         rows += [Row(label, made_nights(0.25), maker) for label, maker in makers.items()]
-        train = save_set(read_town(seeds=TRAINED, places=16, views_per_place=5), folder / "train.npz")
-        validation = save_set(read_town(seeds=VALIDATED, places=12, views_per_place=3), folder / "validation.npz")
+        train, validation = (save_set(found, folder / f"{name}.npz") for name, found in day_sets().items())
         jobs_of_rows = [Job(row, 0, COMMON, train, validation, folder / "runs", folder / "nights") for row in rows]
         weights = {job.row.label: found for job, (found, _) in zip(jobs_of_rows, train_rows(jobs_of_rows), strict=True)}
-        judged = read_town(seeds=JUDGED, places=24, views_per_place=6, conditions=("day", "night"))
+        judged = judged_set()
         clahe = Photometric("clahe", clip=COMMON.clahe_clip)
         table: dict[str, dict[str, float]] = {}
         for label, path in weights.items():
             descriptors = describe(load_checkpoint(path).model, judged.pixels or (), clahe)
             table[label] = {"mAP, night>day": score(judged, descriptors)["night>day"].mAP}
-        views = [render_unpaired(seed, VIEWS) for seed in JUDGED]
+        views = [render_unpaired(seed, VIEWS, look=LOOK) for seed in JUDGED]
         day = [image for street in views for image in street["day"]]
         night = [image for street in views for image in street["night"]]
         space = judging_space(folder)
@@ -108,7 +107,7 @@ def _ranks(values: np.ndarray[Any, np.dtype[np.float64]]) -> np.ndarray[Any, np.
 
 
 def _overrides(recipe: str, minutes: float | None, detector: Path) -> tuple[tuple[str, Any], ...]:
-    shared: tuple[tuple[str, Any], ...] = (("data", {"reserved_seeds": list(JUDGED)}),)
+    shared: tuple[tuple[str, Any], ...] = (("data", {"reserved_seeds": list(JUDGED), "look": LOOK}),)
     if minutes is not None:
         shared += (("max_minutes", minutes),)
     return shared if recipe != "town_hedngan" else (*shared, ("options", {"detector_weights": str(detector)}))

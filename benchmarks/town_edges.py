@@ -3,6 +3,9 @@
 HED is trained on day streets with exact edges; HED^N GAN then trains the student on fakes alone, without one true edge.
 Both, and the controls, are judged by the F-score (ODS) on streets that none of them has seen. The strongest control is
 the same HED trained on days with as much noise as nights have: it needs no generator.
+
+The streets are of the first look: in the second, cars and people move between the hours, and one map of edges would not
+be true of both.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Recall of the town's queries on one global map (2b): by SIFT and by learned features, with the demo's retrieval.
 
-Both looks are run, the first for what it was, the second beside it; the embedder was trained on the first.
+Both looks are run, the first for what it was, the second beside it; the embedder was trained on the second.
 """
 
 from __future__ import annotations

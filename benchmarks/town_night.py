@@ -1,8 +1,9 @@
 """Does training with made nights help to recognise streets by night? Dark Side Augmentation in miniature.
 
 An ImageNet MobileNetV2 with GeM is fine-tuned on days of some streets, with nothing, Lab inversion, or a generator
-that this very run trains on other streets as the maker of nights, and judged on streets that none of them has seen. The
-value is the night-to-day mAP that made nights (25 %, random anchors) gain over days with CLAHE, mean over the seeds.
+that this very run trains on other streets as the maker of nights, and judged on streets that none of them has seen. All
+streets are of the second look; the generator's recipe was chosen on the first. The value is the night-to-day mAP that
+made nights (25 %, random anchors) gain over days with CLAHE, mean over the seeds.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from benchmarks.shared.night_retrieval import (
 from benchmarks.shared.night_scores import Job as GeneratorJob
 from benchmarks.shared.night_scores import train_all
 from benchmarks.shared.result import Result
+from gloam.data.retrieval_sets.sets import RetrievalSet
 from gloam.data.retrieval_sets.streets import read_town
 from gloam.model_card import Photometric
 from gloam.networks.checkpoints import load_checkpoint
@@ -40,6 +42,7 @@ from gloam.runtime.models.image_model import ImageOperation
 from gloam.training.embedders.nights import open_night_maker
 
 SEEDS = (0, 1, 2)
+LOOK = 2
 TRAINED = (111, 112, 113, 114, 115, 116)  # streets of the embedder; the generator's are its recipe's, 101 to 106
 VALIDATED = (201,)
 JUDGED = (71, 83, 97)  # all choices were made on 301 and 302
@@ -56,19 +59,18 @@ def run() -> Result:
     with tempfile.TemporaryDirectory(prefix="gloam-night-") as temporary:
         folder = Path(temporary)
         (made,) = train_all(
-            [GeneratorJob(GENERATOR, 0, (("data", {"reserved_seeds": list(JUDGED)}),))], folder
+            [GeneratorJob(GENERATOR, 0, (("data", {"reserved_seeds": list(JUDGED), "look": LOOK}),))], folder
         ).values()
         to_night, to_day = made["files"]["day2night"], made["files"]["night2day"]
         rows = table_rows(to_night)
-        train = save_set(read_town(seeds=TRAINED, places=16, views_per_place=5), folder / "train.npz")
-        validation = save_set(read_town(seeds=VALIDATED, places=12, views_per_place=3), folder / "validation.npz")
+        train, validation = (save_set(found, folder / f"{name}.npz") for name, found in day_sets().items())
         jobs = [
             Job(row, seed, COMMON, train, validation, folder / "runs", folder / "nights")
             for seed in SEEDS
             for row in rows
         ]
         trained = train_rows(jobs)
-        judged = read_town(seeds=JUDGED, places=24, views_per_place=6, conditions=("day", "night"))
+        judged = judged_set()
         assert judged.pixels is not None
         scores: dict[str, dict[str, list[float]]] = {}
         chance = 0.0
@@ -116,7 +118,26 @@ def run() -> Result:
         "generator": {"recipe": GENERATOR} | {key: made[key] for key in ("steps", "of", "cpu minutes")},
         "tuples of each run": trained[0][1]["tuples"],
         "common": asdict(COMMON) | {"data": None},
-        "images": {"streets": list(JUDGED), "queries by night": len(nights), "all": len(judged), "size": "128x96"},
+        "images": {
+            "streets": list(JUDGED),
+            "queries by night": len(nights),
+            "all": len(judged),
+            "look": LOOK,
+            "size": "128x96",
+        },
     }
     target = "gain >= twice the pooled spread over seeds, day loss <= 0.01"
     return Result(value, "mAP gained, night to day", target, met, detail)
+
+
+def day_sets() -> dict[str, RetrievalSet]:
+    """What the embedders are trained and validated on."""
+    return {
+        "train": read_town(seeds=TRAINED, places=16, views_per_place=5, look=LOOK),
+        "validation": read_town(seeds=VALIDATED, places=12, views_per_place=3, look=LOOK),
+    }
+
+
+def judged_set() -> RetrievalSet:
+    """What they are judged on."""
+    return read_town(seeds=JUDGED, places=24, views_per_place=6, conditions=("day", "night"), look=LOOK)

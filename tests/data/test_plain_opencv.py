@@ -25,6 +25,7 @@ import dataclasses, hashlib, tempfile
 from pathlib import Path
 from gloam.data.town.dataset import scene_of, plan_shots, write_shot
 from gloam.data.town import TownConfig, open_street
+from gloam.model_card import Photometric
 from gloam.runtime.localization.features.sources import SiftFeatures
 config = TownConfig(seed=5, length=30.0, width=128, height=96, texels=16, queries=1, spacing=12.0)
 second = dict(look=2, conditions=("dusk", "night-rain"), spacing=20.0, motion_blur=3.0, defocus=2.0)
@@ -37,7 +38,8 @@ for config in (config, dataclasses.replace(config, **second)):
       for split in ("mapping", "query"):
           scene = scene_of(Path(folder), split, shots, config)
           for name in scene.names:
-              features = SiftFeatures().features(scene, name)
+              light = Photometric("none" if config.look == 1 else "clahe")
+              features = SiftFeatures(photometric=light).features(scene, name)
               found.update(repr(scene.poses[name]).encode() + scene.image_path(name).read_bytes())
               found.update(features.keypoints.tobytes() + features.descriptors.tobytes())
 print(found.hexdigest())

@@ -20,7 +20,7 @@ from gloam.data.town.look2.changes import fronts
 from gloam.data.town.look2.hours import HOURS
 from gloam.data.town.look2.photography import noisy, scattered, toned
 from gloam.data.town.look2.queries import KINDS, ROOM, changing_query_poses
-from gloam.data.town.look2.street import NightStreet, on_edge
+from gloam.data.town.look2.street import RAYS, NightStreet, on_edge
 from gloam.data.town.sampling import camera_pose, mapping_poses
 from gloam.data.town.street import pinhole
 from gloam.errors import UsageError
@@ -148,13 +148,14 @@ def test_edges_are_near_the_mean_of_many_rays(street: NightStreet) -> None:
     assert np.array_equal(depth, hits.depth)  # depth is the centre's, exact
     edge = on_edge(hits)
     assert 0.02 < edge.mean() < 0.5
-    plain = street._shade(hits, POSE, HOURS["day"], SMALL, street.scenery("day"), None)
+    plain = street._shade(hits, HOURS["day"], SMALL, street.scenery("day"), None, hits.pixels)
     single = np.zeros_like(picture)
     single.reshape(-1, 3)[hits.pixels] = plain.T
     fine = Camera("PINHOLE", SMALL.width * 4, SMALL.height * 4, tuple(4 * value for value in SMALL.params))
     many = np.zeros((fine.height, fine.width, 3), np.float32)
     rays = street.scenery("day").caster.cast(fine, POSE)
-    many.reshape(-1, 3)[rays.pixels] = street._shade(rays, POSE, HOURS["day"], fine, street.scenery("day"), None).T
+    shaded = street._shade(rays, HOURS["day"], fine, street.scenery("day"), None, rays.pixels)
+    many.reshape(-1, 3)[rays.pixels] = shaded.T
     true = many.reshape(SMALL.height, 4, SMALL.width, 4, 3).mean(axis=(1, 3))
     solid = edge & (depth > 0) & (true.min(axis=2) > 0)
     sky = np.zeros_like(edge)
@@ -163,6 +164,28 @@ def test_edges_are_near_the_mean_of_many_rays(street: NightStreet) -> None:
     error = [np.abs(found[kept] - true[kept]).mean() for found in (picture, single)]
     assert error[0] < 0.7 * error[1]
     assert np.array_equal(picture[~edge & (depth > 0)], single[~edge & (depth > 0)])
+
+
+@pytest.mark.parametrize("condition", ["day", "night-rain"])
+def test_rays_beside_a_pixel_s_centre_are_those_of_a_camera_that_is_moved(street: NightStreet, condition: str) -> None:
+    """The plain twin: a whole picture by each of the moved cameras, of which the pixels on edges are kept."""
+    scenery, (fx, fy, cx, cy) = street.scenery(condition), SMALL.params
+    mirror = street._mirror(POSE, HOURS[condition], SMALL, scenery) if condition == "night-rain" else None
+    edge = np.flatnonzero(on_edge(scenery.caster.cast(SMALL, POSE)))
+    assert edge.size > 1000
+    rays = scenery.caster.cast_beside(SMALL, POSE, edge, RAYS)
+    depth, surface = np.zeros((2, edge.size * len(RAYS)), np.float32)
+    light = np.zeros((edge.size * len(RAYS), 3), np.float32)
+    depth[:], surface[:] = rays.depth.ravel(), rays.surface.ravel()
+    light[rays.pixels] = street._shade(rays, HOURS[condition], SMALL, scenery, mirror, edge[rays.pixels // len(RAYS)]).T
+    for ray, (right, below) in enumerate(RAYS):
+        moved = Camera("PINHOLE", SMALL.width, SMALL.height, (fx, fy, cx - right, cy - below))
+        hits = scenery.caster.cast(moved, POSE)
+        picture = np.zeros((SMALL.width * SMALL.height, 3), np.float32)
+        picture[hits.pixels] = street._shade(hits, HOURS[condition], moved, scenery, mirror, hits.pixels).T
+        assert np.array_equal(depth[ray :: len(RAYS)], hits.depth.ravel()[edge])
+        assert np.array_equal(surface[ray :: len(RAYS)], hits.surface.ravel()[edge])
+        assert np.array_equal(light[ray :: len(RAYS)], picture[edge])
 
 
 def test_lamps_are_clipped_and_bloom() -> None:

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from gloam.data.town.config import LOOKS, Optics
 from gloam.data.town.look2.street import NightStreet
 from gloam.data.town.street import Street
 from gloam.errors import UsageError
+
+
+def street_names(seeds: Iterable[int], look: int = 1) -> str:
+    """Streets in words, for what is made of their images."""
+    return f"procedural streets {', '.join(map(str, seeds))}" + ("" if look == 1 else f", look {look}")
 
 
 def open_street(

@@ -6,7 +6,7 @@ has length 1 along the optical axis, so that the ray parameter is the depth.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,6 +32,7 @@ class Hits:
         reveal: whether the ray ended on the side of an opening, bool ``[n]``.
         recessed: whether it went through an opening at all, bool ``[n]``.
         footprint: size of the pixel on the surface along (left, top), metres, float32 ``[2, n]``.
+        rays: world directions, float32 ``[3, n]``.
     """
 
     depth: Float32
@@ -42,6 +43,7 @@ class Hits:
     reveal: npt.NDArray[np.bool_]
     recessed: npt.NDArray[np.bool_]
     footprint: Float32
+    rays: Float32
 
     def parts(self, finest: float = np.inf) -> npt.NDArray[np.int32]:
         """What a pixel shows, int32 ``[h, w]``: equal numbers, the same part of the same surface; 0 for sky.
@@ -60,9 +62,13 @@ def ray_directions(camera: Camera, pose: Pose) -> Float32:
     fx, fy, cx, cy = camera.params
     x = (np.arange(camera.width) + 0.5 - cx) / fx
     y = (np.arange(camera.height) + 0.5 - cy) / fy
-    right, down, forward = pose.rotation
-    rays = right[:, None, None] * x[None, None, :] + down[:, None, None] * y[None, :, None] + forward[:, None, None]
-    return np.asarray(rays, np.float32)
+    return rays_through(pose, x[None, :], y[:, None])
+
+
+def rays_through(pose: Pose, x: npt.NDArray[np.floating], y: npt.NDArray[np.floating]) -> Float32:
+    """World directions float32 ``[3, ...]`` of rays through camera coordinates (x, y, 1), whose shapes broadcast."""
+    right, down, forward = (axis[:, None, None] for axis in pose.rotation)
+    return np.asarray(right * x + down * y + forward, np.float32)
 
 
 class Caster:
@@ -102,10 +108,8 @@ class Caster:
         self.cells = np.concatenate(cells)
         self.openings = np.array(rectangles, np.float32)
 
-    def cast(
-        self, camera: Camera, pose: Pose, mirrored: bool = False, only: npt.NDArray[np.bool_] | None = None
-    ) -> Hits:
-        """Cast the rays of a view.
+    def cast(self, camera: Camera, pose: Pose, mirrored: bool = False) -> Hits:
+        """Cast the rays of a view, one a pixel.
 
         Mirrored rays start at the camera's mirror image below the ground, whose surfaces seen from below are culled,
         so that the depth at a pixel is that of the whole path.
@@ -113,35 +117,81 @@ class Caster:
         Args:
             camera, pose: of the view.
             mirrored: cast the rays that the plane z = 0 reflects.
-            only: pixels ``[h, w]`` whose hits are wanted; all where None.
         """
         flip = MIRROR if mirrored else np.ones(3)
         origin = (pose.center * flip).astype(np.float32)
         rays = ray_directions(camera, pose) * flip.astype(np.float32)[:, None, None]
         depth = np.full((camera.height, camera.width), np.inf, np.float32)
         found = np.full((camera.height, camera.width), -1, np.int32)
+        for index, box in self._in_view(camera, pose, origin, flip):
+            nearer, t = self._meet(index, origin, [axis[box] for axis in rays], depth[box])
+            depth[box][nearer] = t[nearer]
+            found[box][nearer] = index
+        return self._resolve(camera, pose, origin, rays, depth, found, flip)
+
+    def cast_beside(
+        self,
+        camera: Camera,
+        pose: Pose,
+        pixels: npt.NDArray[np.int64],
+        places: Sequence[tuple[float, float]],
+    ) -> Hits:
+        """Cast several rays of each of some pixels; as :meth:`cast` would by cameras whose pixels are moved so.
+
+        Args:
+            camera, pose: of the view.
+            pixels: flat indices of n of them, ascending.
+            places: where the k rays of a pixel go through it, pixels right of and below its centre; less than half.
+
+        Returns:
+            hits of a picture of n rows and k columns.
+        """
+        origin = pose.center.astype(np.float32)
+        fx, fy, cx, cy = camera.params
+        rows, columns = np.divmod(pixels, camera.width)
+        x = np.stack([((np.arange(camera.width) + 0.5 - (cx - right)) / fx)[columns] for right, _ in places], axis=1)
+        y = np.stack([((np.arange(camera.height) + 0.5 - (cy - below)) / fy)[rows] for _, below in places], axis=1)
+        rays = rays_through(pose, x, y)
+        depth = np.full(x.shape, np.inf, np.float32)
+        found = np.full(x.shape, -1, np.int32)
+        rank = np.full((camera.height, camera.width), -1, np.int32)
+        rank.reshape(-1)[pixels] = np.arange(len(pixels))
+        for index, box in self._in_view(camera, pose, origin, np.ones(3)):  # a box has a pixel to spare on every side
+            chosen = rank[box][rank[box] >= 0]
+            if chosen.size:
+                nearer, t = self._meet(index, origin, [axis[chosen] for axis in rays], depth[chosen])
+                row, column = np.nonzero(nearer)
+                depth[chosen[row], column] = t[row, column]
+                found[chosen[row], column] = index
+        return self._resolve(camera, pose, origin, rays, depth, found, np.ones(3))
+
+    def _in_view(
+        self, camera: Camera, pose: Pose, origin: Float32, flip: npt.NDArray[np.float64]
+    ) -> Iterator[tuple[int, tuple[slice, slice]]]:
+        """The surfaces that turn their front to the camera, and the part of the picture that each may cover."""
         seen = np.flatnonzero(self.facing * (origin[self.axis] - self.offset) > 1e-4)
         view = (self.corners[seen] * flip) @ pose.rotation.T + np.asarray(pose.translation)
-        for index, box in zip(seen, screen_boxes(view, camera), strict=True):
-            if box is None:
-                continue
-            surface = self.surfaces[index]
-            a, u, v = surface.axis, surface.u_axis, surface.v_axis
-            with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-                t = (self.offset[index] - origin[a]) / rays[a][box]
-                across, along = origin[u] + t * rays[u][box], origin[v] + t * rays[v][box]
-                inside = (t > NEAR) & (t < depth[box])
-                inside &= (across >= surface.low[0]) & (across <= surface.high[0])
-                inside &= (along >= surface.low[1]) & (along <= surface.high[1])
-            if surface.gable:
-                inside &= surface.high[1] - along >= gable_cut(surface, across)
-            if surface.cutout is not None:
-                inside[inside] = solid(surface, across[inside], along[inside])
-            depth[box][inside] = t[inside]
-            found[box][inside] = index
-        if only is not None:
-            found[~only] = -1
-        return self._resolve(camera, pose, origin, rays, depth, found, flip)
+        for index, box in zip(seen.tolist(), screen_boxes(view, camera), strict=True):
+            if box is not None:
+                yield index, box
+
+    def _meet(
+        self, index: int, origin: Float32, rays: Sequence[Float32], depth: Float32
+    ) -> tuple[npt.NDArray[np.bool_], Float32]:
+        """Which of some rays, x, y and z of one shape, a surface stops before ``depth``; and where it does."""
+        surface = self.surfaces[index]
+        a, u, v = surface.axis, surface.u_axis, surface.v_axis
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+            t = (self.offset[index] - origin[a]) / rays[a]
+            across, along = origin[u] + t * rays[u], origin[v] + t * rays[v]
+            inside = (t > NEAR) & (t < depth)
+            inside &= (across >= surface.low[0]) & (across <= surface.high[0])
+            inside &= (along >= surface.low[1]) & (along <= surface.high[1])
+        if surface.gable:
+            inside &= surface.high[1] - along >= gable_cut(surface, across)
+        if surface.cutout is not None:
+            inside[inside] = solid(surface, across[inside], along[inside])
+        return inside, t
 
     def _resolve(
         self,
@@ -175,7 +225,7 @@ class Caster:
         reveal, recessed = self._enter_openings(index, t, left, top, du, dv, np.abs(normal))
         result = np.zeros(found.size, np.float32)
         result[pixels] = t
-        return Hits(result.reshape(found.shape), found, pixels, left, top, reveal, recessed, np.sqrt(footprint))
+        return Hits(result.reshape(found.shape), found, pixels, left, top, reveal, recessed, np.sqrt(footprint), d)
 
     def _enter_openings(
         self,

@@ -21,6 +21,8 @@ from gloam.data.town.surfaces import Float32
 from gloam.data.town.textures import noise
 from gloam.errors import UsageError
 
+MOST_COLUMNS = 512  # of a map for cv2.remap, which takes no more than 32766
+
 
 @dataclass(frozen=True)
 class RenderedView:
@@ -114,7 +116,7 @@ class Street:
         hits = scenery.caster.cast(camera, pose)
         picture = self._sky(ray_directions(camera, pose), hour)
         mirror = self._mirror(pose, hour, camera, scenery) if hour.wet else None
-        picture.reshape(-1, 3)[hits.pixels] = self._shade(hits, pose, hour, camera, scenery, mirror).T
+        picture.reshape(-1, 3)[hits.pixels] = self._shade(hits, hour, camera, scenery, mirror, hits.pixels).T
         return picture, hits.depth
 
     def _develop(
@@ -123,12 +125,22 @@ class Street:
         return develop(radiance, depth, self.hours[condition], rng)
 
     def _shade(
-        self, hits: Hits, pose: Pose, hour: Hour, camera: Camera, scenery: Scenery, mirror: Float32 | None
+        self,
+        hits: Hits,
+        hour: Hour,
+        camera: Camera,
+        scenery: Scenery,
+        mirror: Float32 | None,
+        pixels: npt.NDArray[np.int64],
     ) -> Float32:
-        """Radiance of the pixels that hit something, float32 ``[3, n]``; wet ground shows what ``mirror`` shows."""
+        """Radiance of the rays that hit something, float32 ``[3, n]``; wet ground shows what ``mirror`` shows.
+
+        Args:
+            pixels: of the camera, flat indices ``[n]``, that the rays are of.
+        """
         shaded = scenery.shade(hits, hour)
         if mirror is not None:
-            self._reflect(shaded, hits, pose, camera, scenery, mirror)
+            self._reflect(shaded, hits, camera, scenery, mirror, pixels)
         return shaded
 
     def _sky(self, rays: Float32, hour: Hour) -> Float32:
@@ -162,7 +174,13 @@ class Street:
         return np.asarray(smooth, np.float32)
 
     def _reflect(
-        self, shaded: Float32, hits: Hits, pose: Pose, camera: Camera, scenery: Scenery, image: Float32
+        self,
+        shaded: Float32,
+        hits: Hits,
+        camera: Camera,
+        scenery: Scenery,
+        image: Float32,
+        pixels: npt.NDArray[np.int64],
     ) -> None:
         """Add to wet ground what it mirrors, torn by ripples; changes ``shaded``."""
         index = hits.surface.ravel()[hits.pixels]
@@ -170,18 +188,20 @@ class Street:
         if not wet.size:
             return
         ratio = image.shape[1] / camera.width, image.shape[0] / camera.height
-        rows, columns = np.divmod(hits.pixels[wet], camera.width)
+        rows, columns = np.divmod(pixels[wet], camera.width)
         left, top = hits.left[wet], hits.top[wet]
         ripple = self.ripples[:, (top * 60).astype(int) % 256, (left * 60).astype(int) % 256] * np.float32(
             image.shape[1] / 200
         )
-        x, y = np.zeros((2, camera.height, camera.width), np.float32)
-        x[rows, columns] = columns * ratio[0] + ripple[0]
-        y[rows, columns] = rows * ratio[1] + ripple[1] * 2
-        seen = cv2.remap(image, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)[rows, columns]
+        x, y = np.zeros((2, -(-wet.size // MOST_COLUMNS) * MOST_COLUMNS), np.float32)
+        x[: wet.size] = columns * ratio[0] + ripple[0]
+        y[: wet.size] = rows * ratio[1] + ripple[1] * 2
+        shape = (-1, MOST_COLUMNS)
+        found = cv2.remap(image, x.reshape(shape), y.reshape(shape), cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        seen = found.reshape(-1, 3)[: wet.size]
         puddle = self.puddles[(top * 32).astype(int) % 512, (left * 32).astype(int) % 512]
         puddle = np.clip(0.5 + 0.5 * puddle, 0.12, 1)
-        rays = ray_directions(camera, pose).reshape(3, -1)[:, hits.pixels[wet]]
+        rays = hits.rays[:, wet]
         grazing = 1 - np.abs(rays[2]) / np.linalg.norm(rays, axis=0)
         mirror = puddle * (0.06 + 0.8 * np.square(np.square(grazing)))
         shaded[:, wet] = shaded[:, wet] * (1 - mirror) * np.float32(0.5) + seen.T * mirror

@@ -11,7 +11,8 @@ import numpy as np
 from gloam.data.retrieval_sets.sets import RetrievalSet, read_retrieval_set
 from gloam.data.sources import ImageItem
 from gloam.data.sources.items import counts_left_out
-from gloam.data.town.config import REVISION
+from gloam.data.town.config import REVISIONS
+from gloam.data.town.looks import street_names
 from gloam.files import sha256_json
 from gloam.heartbeat import Say
 from gloam.training.kept_arrays import read_arrays, write_arrays
@@ -39,7 +40,8 @@ def open_set(source: Mapping[str, Any], views: str | Path | None = None, say: Sa
         if say is not None and (left := counts_left_out(found.left_out)):
             say(f"{where.get('path', kind)}: {left}")
         return found
-    path = Path(views) / f"views-{sha256_json([where, REVISION])[:16]}.npz"
+    revision = next((found for look, found in REVISIONS.items() if look == where.get("look", 1)), None)
+    path = Path(views) / f"views-{sha256_json([where, revision])[:16]}.npz"
     kept = read_arrays(path)
     if kept is None:
         if say is not None:
@@ -61,4 +63,4 @@ def origin_of(train: Mapping[str, Any]) -> dict[str, str] | None:
     """``data`` and ``licence`` of weights that have seen nothing but the streets that a source renders; else None."""
     if train.get("kind") != "town" or not train.get("seeds"):
         return None
-    return {"data": f"procedural streets {', '.join(map(str, train['seeds']))}", "licence": "Apache-2.0"}
+    return {"data": street_names(train["seeds"], train.get("look", 1)), "licence": "Apache-2.0"}

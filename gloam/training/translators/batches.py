@@ -201,7 +201,7 @@ def _town_pool(config: DataConfig, seeds: tuple[int, ...], views: int, folder: P
     height = round(config.size / config.scale[0]) if config.transform == "scalecrop" else config.size
     size = (round(height * 4 / 3), height)
     chosen = (config.day_conditions, config.night_conditions)
-    day, night = town_banks(seeds, views, chosen, size, config.channels, config.paired, folder)
+    day, night = town_banks(seeds, views, chosen, size, config.channels, config.paired, folder, config.look)
     if not config.paired:
         return Pool(day, night)
     pairs = [

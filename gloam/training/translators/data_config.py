@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from gloam.data.day_night.crops import Transform, create_transform
-from gloam.data.town.config import CONDITIONS
+from gloam.data.town.config import CONDITIONS, LOOKS
 from gloam.errors import UsageError
 
 PAIRED_KINDS = ("town_paired", "transient", "paired_folders", "paired_csv")
@@ -43,6 +43,7 @@ class DataConfig:
         workers: threads that decode; the next batch is then prepared beside the current step.
         seeds: of the town's training streets; held_out_seed: of its other street; reserved_seeds: streets kept for
             judging, refused here.
+        look: of the town, see ``gloam town``.
         views: photographs per street and condition; held_out_views: of the held-out street.
         day_conditions, night_conditions: of the town's two domains.
     """
@@ -69,6 +70,7 @@ class DataConfig:
     seeds: tuple[int, ...] = (101, 102, 103, 104, 105, 106)
     held_out_seed: int = 201
     reserved_seeds: tuple[int, ...] = ()
+    look: int = 1
     views: int = 40
     held_out_views: int = 16
     day_conditions: tuple[str, ...] = ("day",)
@@ -119,6 +121,7 @@ class DataConfig:
             f"held_out_seed {self.held_out_seed} is a training street; choose another": self.held_out_seed
             not in self.seeds,
             f"street seed {taken[:1]} is reserved for judging; choose another": not taken,
+            f"look {self.look}: choose from {', '.join(map(str, LOOKS))}": self.look in LOOKS,
             f"views {self.views} and held_out_views {self.held_out_views}: must be at least 1": min(
                 self.views, self.held_out_views
             )

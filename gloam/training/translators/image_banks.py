@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from gloam.data.images import decode_image
 from gloam.data.sources import ImageItem
-from gloam.data.town.config import REVISION
+from gloam.data.town.config import REVISIONS
 from gloam.data.town.unpaired_views import render_unpaired
 from gloam.errors import DataError, ImageError
 from gloam.files import sha256_bytes, sha256_json
@@ -193,6 +193,7 @@ def town_banks(
     channels: int,
     same_poses: bool,
     folder: Path | None,
+    look: int = 1,
 ) -> tuple[ArrayBank, ArrayBank]:
     """Views of several streets, kept in ``folder`` so that a resumed run does not render again.
 
@@ -202,6 +203,8 @@ def town_banks(
         views: per street and condition; size: width and height, pixels.
         conditions: of the first and the second domain.
         same_poses: all conditions of a street from the same poses.
+        folder: where views are kept; None keeps none.
+        look: of the town.
 
     Raises:
         StoreError: kept views cannot be read, or new ones not be written.
@@ -210,7 +213,7 @@ def town_banks(
     images: tuple[list[Pixels], list[Pixels]] = ([], [])
     for seed in seeds:
         wanted = list(dict.fromkeys((*conditions[0], *conditions[1])))
-        found = _street_views(seed, views, wanted, size, same_poses, folder)
+        found = _street_views(seed, views, wanted, size, same_poses, folder, look)
         for side in (0, 1):
             for condition in conditions[side]:
                 images[side].append(found[condition])
@@ -220,19 +223,25 @@ def town_banks(
 
 
 def _street_views(
-    seed: int, views: int, conditions: list[str], size: tuple[int, int], same_poses: bool, folder: Path | None
+    seed: int,
+    views: int,
+    conditions: list[str],
+    size: tuple[int, int],
+    same_poses: bool,
+    folder: Path | None,
+    look: int,
 ) -> dict[str, Pixels]:
     """The views of one street by condition, read where they are kept, rendered where not."""
     paths = {}
     if folder is not None:
         for condition in conditions:
-            what = [seed, views, condition, list(size), same_poses, REVISION]
+            what = [seed, views, condition, list(size), same_poses, REVISIONS[look], *([] if look == 1 else [look])]
             paths[condition] = folder / f"street-{sha256_json(what)[:16]}.npz"
     kept = {condition: read_arrays(path) for condition, path in paths.items()}
     found = {condition: np.asarray(arrays["images"], np.uint8) for condition, arrays in kept.items() if arrays}
     missing = [condition for condition in conditions if condition not in found]
     if missing:
-        rendered = render_unpaired(seed, views, missing, size, same_poses=same_poses)
+        rendered = render_unpaired(seed, views, missing, size, same_poses=same_poses, look=look)
         for condition in missing:
             found[condition] = np.stack(rendered[condition])
             if folder is not None:

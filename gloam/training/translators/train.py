@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from gloam.data.town.looks import street_names
 from gloam.files import sha256_json
 from gloam.heartbeat import Say, to_stderr
 from gloam.networks.checkpoints import save_checkpoint
@@ -214,4 +215,4 @@ def _last_rows(folder: Path, *names: str) -> list[dict[str, float]]:
 
 def _data_name(config: TranslatorConfig) -> str:
     data = config.data
-    return f"procedural streets {', '.join(map(str, data.seeds))}" if data.kind.startswith("town") else data.kind
+    return street_names(data.seeds, data.look) if data.kind.startswith("town") else data.kind

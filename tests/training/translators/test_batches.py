@@ -186,6 +186,17 @@ def test_the_town_renders_once_and_keeps_streets_apart(tmp_path, monkeypatch):
         open_batches(DataConfig(**{**SMALL, "views": 4}), 2, 0, tmp_path)
 
 
+def test_streets_of_the_second_look_are_others_and_are_kept_apart(tmp_path, monkeypatch):
+    first = open_batches(DataConfig(**SMALL), 2, 0, tmp_path)
+    second = open_batches(DataConfig(**SMALL, look=2), 2, 0, tmp_path)
+    assert draws(first, 3) == draws(second, 3)
+    assert not torch.equal(first.batch(0)[0], second.batch(0)[0])
+    monkeypatch.setattr("gloam.training.translators.image_banks.render_unpaired", None)
+    assert torch.equal(open_batches(DataConfig(**SMALL, look=2), 2, 0, tmp_path).batch(0)[0], second.batch(0)[0])
+    with pytest.raises(UsageError, match="look 3: choose from 1, 2"):
+        DataConfig(**SMALL, look=3)
+
+
 def test_paired_streets_show_the_same_view():
     batches = open_batches(DataConfig(kind="town_paired", **SMALL), 4, 0)
     for step in range(3):

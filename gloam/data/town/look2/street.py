@@ -64,17 +64,13 @@ class NightStreet(Street):
         mirror = self._mirror(pose, hour, camera, scenery) if hour.wet else None
         hits = scenery.caster.cast(camera, pose)
         picture = sky.copy()
-        picture.reshape(-1, 3)[hits.pixels] = self._shade(hits, pose, hour, camera, scenery, mirror).T
-        edge = on_edge(hits)
-        total = np.zeros((int(edge.sum()), 3), np.float32)
-        fx, fy, cx, cy = camera.params
-        for x, y in RAYS:
-            aside = Camera("PINHOLE", camera.width, camera.height, (fx, fy, cx - x, cy - y))
-            rays = scenery.caster.cast(aside, pose, only=edge)
-            beside = sky.copy()
-            beside.reshape(-1, 3)[rays.pixels] = self._shade(rays, pose, hour, aside, scenery, mirror).T
-            total += beside[edge]
-        picture[edge] = total / np.float32(len(RAYS))
+        picture.reshape(-1, 3)[hits.pixels] = self._shade(hits, hour, camera, scenery, mirror, hits.pixels).T
+        edge = np.flatnonzero(on_edge(hits))
+        rays = scenery.caster.cast_beside(camera, pose, edge, RAYS)
+        beside = np.repeat(sky.reshape(-1, 3)[edge], len(RAYS), axis=0)
+        beside[rays.pixels] = self._shade(rays, hour, camera, scenery, mirror, edge[rays.pixels // len(RAYS)]).T
+        total = beside.reshape(-1, len(RAYS), 3)
+        picture.reshape(-1, 3)[edge] = (total[:, 0] + total[:, 1] + total[:, 2] + total[:, 3]) / np.float32(len(RAYS))
         return picture, hits.depth
 
     def _develop(
