@@ -6,6 +6,7 @@ import itertools
 import json
 import sqlite3
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from gloam.errors import DataError, IncompatibleError, UsageError
 from gloam.runtime.localization.matches import match_files
 from gloam.runtime.localization.matches.match_files import (
     MatchedPairs,
+    MatchOutput,
     MatchRequest,
     match_pairs,
     open_stage,
@@ -329,6 +331,15 @@ def test_lists_and_features_that_cannot_be_used_are_refused(request_of: Any, tmp
     (tmp_path / "feats.h5").unlink()
     (tmp_path / "feats.h5").write_bytes(content[:2000])
     refused(r"feats\.h5: the HDF5 file cannot be read \(.*truncated")
+
+
+@pytest.mark.parametrize("output", ["out", "m.h5", "m.db"])
+def test_writing_gives_signs_of_life(request_of: Any, tmp_path: Path, output: str) -> None:
+    wanted, stage = open_stage(request_of(output, datasets=datasets(tmp_path)), tmp_path / "cache")
+    beats: list[int] = []
+    with ThreadPoolExecutor(2) as pool:
+        MatchOutput(request_of(output, datasets=datasets(tmp_path)), stage).write(wanted, pool, lambda: beats.append(1))
+    assert len(beats) >= len(wanted)
 
 
 def test_the_command(request_of: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,6 +13,7 @@ from gloam.data.scene import Scene
 from gloam.errors import DataError
 from gloam.runtime.localization.maps.mapping import PairMatcher
 from gloam.runtime.localization.matches.stored import StoredMatches
+from gloam.runtime.models.local_features import LocalFeatures
 from tests.runtime.localization.exact_world import Projected, scenes, true_matches
 
 PAIRS = [("a.png", "m.png"), ("b.png", "q.png")]
@@ -77,3 +78,13 @@ def test_the_key_is_of_every_match(tmp_path: Path) -> None:
     keys.append(StoredMatches(folder).key)
     keys += [StoredMatches(write_hloc(tmp_path / f"{row}.h5", bool(row))).key for row in (0, 1)]
     assert len(set(keys)) == len(keys)
+
+
+def test_a_pair_may_have_one_keypoint_or_none(tmp_path: Path) -> None:
+    place = tmp_path / match_file("a", "b")
+    place.parent.mkdir()
+    for count in (0, 1):
+        place.write_bytes(encoded(np.zeros((count, 2), np.uint32), np.ones(count, np.float32)))
+        few = LocalFeatures(*(np.zeros((count, size), np.float32) for size in (2, 1, 8)), (640, 480))
+        rows, scores = StoredMatches(tmp_path).match(("a", "b"), (few, few))
+        assert (rows.tolist(), scores.tolist()) == ([[0, 0]] * count, [1.0] * count)
