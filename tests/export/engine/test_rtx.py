@@ -327,8 +327,8 @@ def test_no_driver_is_looked_for(exported: Path, tmp_path: Path, monkeypatch: py
 
 def test_a_file_of_any_size_is_built_for_the_sizes_of_a_camera(tmp_path: Path) -> None:
     """It has a self-test at one of them, by ONNX Runtime, and takes images of these sizes alone."""
-    path = tmp_path / "translator.onnx"
-    write_tiny_translator(path)
+    path = tmp_path / "edges.onnx"
+    write_tiny_translator(path, kind="edges")
     with pytest.raises(UsageError, match=r"name those of your images, e.g. --heights 576 --widths 1024"):
         build_engine(path, tmp_path / "engine", ALL)
     with pytest.raises(UsageError, match=r"a side of 101 px; the model takes sides of .* multiples of 4"):
@@ -340,7 +340,7 @@ def test_a_file_of_any_size_is_built_for_the_sizes_of_a_camera(tmp_path: Path) -
     assert (card.profile.kind, card.profile.heights, card.profile.widths) == ("dynamic", (64, 96), (128,))
     assert card.selftest is not None
     assert card.selftest.shape == (1, 64, 128)
-    found = selftest_digest("translator", list(OrtSession(path).run(selftest_inputs(card, card.selftest)).values()))
+    found = selftest_digest("edges", list(OrtSession(path).run(selftest_inputs(card, card.selftest)).values()))
     assert card.selftest.output == tuple(found.reshape(-1))
     assert card.profile.shape_for(96, 128) == (96, 128)
     with pytest.raises(
