@@ -39,7 +39,7 @@ from gloam.runtime.localization.matches.mutual import MutualMatcher
 from gloam.runtime.models.embedder import Embedder
 from gloam.runtime.models.local_features import LocalExtractor
 from gloam.runtime.models.matcher import FeatureMatcher, Matcher
-from gloam.workflows.demo_embedder import SHIPPED
+from gloam.workflows import demo_embedder
 from tests.runtime.localization.bright_points import BrightModel, NearestModel
 from tests.tiny_models import write_tiny_embedder
 
@@ -47,6 +47,7 @@ TOWN = TownConfig(
     seed=5, length=30.0, width=192, height=144, focal=158, texels=16, queries=2, spacing=4.0, conditions=("day",)
 )
 ROOT = Path(__file__).resolve().parents[3]
+SHIPPED = demo_embedder.SHIPPED[1]
 BLACK = "zz/black.png"
 ONE = Placement(threads=1)
 
