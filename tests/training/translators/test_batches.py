@@ -186,6 +186,7 @@ def test_the_town_renders_once_and_keeps_streets_apart(tmp_path, monkeypatch):
         open_batches(DataConfig(**{**SMALL, "views": 4}), 2, 0, tmp_path)
 
 
+@pytest.mark.slow
 def test_streets_of_the_second_look_are_others_and_are_kept_apart(tmp_path, monkeypatch):
     first = open_batches(DataConfig(**SMALL), 2, 0, tmp_path)
     second = open_batches(DataConfig(**SMALL, look=2), 2, 0, tmp_path)
