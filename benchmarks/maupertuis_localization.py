@@ -21,7 +21,8 @@ import pycolmap
 from benchmarks.shared.matching_models import EXTRACTORS, exported
 from benchmarks.shared.result import Result, data_pack
 from gloam.data.scene import position_error, rotation_error
-from gloam.eval.localization.localize import LocalizeRequest, localize
+from gloam.eval.localization.localize import localize
+from gloam.eval.localization.request import LocalizeRequest
 from gloam.runtime.localization.maps.colmap_model import read_colmap_model
 
 JUDGED = "XFeat, mutual neighbours"

@@ -146,7 +146,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> Report:
     """Read the datasets, localize, write poses per method: kapture, LTVL2020, COLMAP text and CSV."""
-    from gloam.eval.localization.localize import LocalizeRequest, estimate, localize
+    from gloam.eval.localization.localize import estimate, localize
+    from gloam.eval.localization.request import LocalizeRequest
 
     request = filled(LocalizeRequest, arguments, methods=arguments.method or ("2b",), placement=placement(arguments))
     if arguments.dry_run:

@@ -208,7 +208,7 @@ class HlocFeatureFile:
                 f"{self.dimension}; extract both alike"
             )
         with self._file.reading(name):
-            uncertainty = float(self._file.stated("uncertainty", group["keypoints"]) or 1.0)  # type: ignore[index]
+            uncertainty = float(self._file.stated("uncertainty", group["keypoints"]) or 1.0)  # type: ignore[index]  # there, as keypoints are
         return ImageFeatures(
             np.ascontiguousarray(keypoints[:, :2], np.float32),
             np.ascontiguousarray(described.T, np.float32),

@@ -15,8 +15,9 @@ from gloam.cli.main import main
 from gloam.data.kapture_io import write_scene
 from gloam.data.scene import Record, Scene
 from gloam.eval.localization import estimate as module
-from gloam.eval.localization import localize as front
-from gloam.eval.localization.localize import LocalizeRequest, estimate, localize
+from gloam.eval.localization import request as front
+from gloam.eval.localization.localize import estimate, localize
+from gloam.eval.localization.request import LocalizeRequest
 from gloam.model_card import FeatureRule
 from gloam.runtime.localization.estimate import blocks
 from gloam.runtime.models.local_features import LocalFeatures

@@ -20,9 +20,11 @@ from gloam.data.pairs import read_pairs
 from gloam.data.scene import Pose, Record, Scene, position_error
 from gloam.errors import DataError, IncompatibleError, StoreError, UsageError
 from gloam.eval.localization import localize as module
+from gloam.eval.localization import request as front
 from gloam.eval.localization.benchmark import LocalizationResult, retrieve
-from gloam.eval.localization.localize import LocalizeRequest, localize
+from gloam.eval.localization.localize import localize
 from gloam.eval.localization.match_pictures import INLIER
+from gloam.eval.localization.request import LocalizeRequest
 from gloam.model_card import Photometric
 from gloam.runtime.backends.placement import Placement
 from gloam.runtime.descriptors.shard_writer import ShardWriter
@@ -423,7 +425,7 @@ def models(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, Any]:
         return Matcher(NearestModel("bright" if Path(path).name == "matcher.onnx" else "other"))  # type: ignore[arg-type]
 
     monkeypatch.setattr(LocalExtractor, "load", extractor)
-    monkeypatch.setattr(module.Matcher, "load", matcher)
+    monkeypatch.setattr(front.Matcher, "load", matcher)
     return placed
 
 

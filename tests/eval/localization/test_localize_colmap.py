@@ -15,7 +15,8 @@ from gloam.data.hloc_io import ImageFeatures, write_hloc_features
 from gloam.data.kapture_io import write_scene
 from gloam.data.scene import Pose, Scene, position_error, rotation_error
 from gloam.errors import DataError, UsageError
-from gloam.eval.localization.localize import Localization, LocalizeRequest, estimate, localize
+from gloam.eval.localization.localize import Localization, estimate, localize
+from gloam.eval.localization.request import LocalizeRequest
 from gloam.runtime.localization.features.sources import SiftFeatures
 from gloam.runtime.localization.matches.mutual import MutualMatcher
 from tests.eval.localization.test_localize import Spied, spied, write_features

@@ -12,7 +12,6 @@ import pytest
 from gloam.data.images import decode_image
 from gloam.data.scene import Camera, Pose, Scene
 from gloam.errors import UsageError
-from gloam.eval.localization.localize import LocalizeRequest
 from gloam.eval.localization.match_pictures import (
     GAP,
     INLIER,
@@ -26,6 +25,7 @@ from gloam.eval.localization.match_pictures import (
     draw_pair,
     write_match_pictures,
 )
+from gloam.eval.localization.request import LocalizeRequest
 from gloam.runtime.localization.colmap import Triangulation
 from gloam.runtime.localization.maps.mapping import PairMatcher, build_map
 from gloam.runtime.models.local_features import LocalFeatures

@@ -26,7 +26,8 @@ from gloam.data.sources import find_images
 from gloam.data.town import TownConfig, TownDataset, write_town
 from gloam.errors import DataError, ImageError, IncompatibleError, StoreError, UsageError
 from gloam.eval.localization.benchmark import LocalizationResult, run_localization
-from gloam.eval.localization.localize import LocalizeRequest, localize
+from gloam.eval.localization.localize import localize
+from gloam.eval.localization.request import LocalizeRequest
 from gloam.files import sha256_file
 from gloam.model_card import FeatureRule, InputRule, KeypointRule, Photometric, matcher_inputs
 from gloam.runtime.backends.placement import Placement
