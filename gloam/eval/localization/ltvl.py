@@ -8,18 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
-from typing import Literal, get_args
+from typing import get_args
 
 from gloam.data.kapture_text import transform_problem
+from gloam.data.localization_sets.dataset import NameStyle
 from gloam.data.scene import Pose
 from gloam.data.text import finite, text_lines
 from gloam.errors import DataError
 from gloam.files import write_text
 
-Style = Literal["aachen", "robotcar", "full"]
 
-
-def benchmark_name(name: str, camera_id: str, style: Style) -> str:
+def benchmark_name(name: str, camera_id: str, style: NameStyle) -> str:
     """The name that the evaluation server expects: basename, ``<camera>/<basename>``, or the full path."""
     if style == "aachen":
         return PurePosixPath(name).name
@@ -29,7 +28,7 @@ def benchmark_name(name: str, camera_id: str, style: Style) -> str:
 
 
 def write_ltvl(
-    path: str | Path, poses: Mapping[str, Pose | None], camera_ids: Mapping[str, str], style: Style = "aachen"
+    path: str | Path, poses: Mapping[str, Pose | None], camera_ids: Mapping[str, str], style: NameStyle = "aachen"
 ) -> int:
     """Write localized poses, sorted by name, atomically.
 
@@ -85,7 +84,7 @@ def by_image(poses: Mapping[str, Pose], camera_ids: Mapping[str, str]) -> dict[s
     Raises:
         DataError: names that are those of the images in no style, or of two images.
     """
-    for style in reversed(get_args(Style)):
+    for style in reversed(get_args(NameStyle)):
         images: dict[str, list[str]] = {}
         for image, camera_id in camera_ids.items():
             images.setdefault(benchmark_name(image, camera_id, style), []).append(image)

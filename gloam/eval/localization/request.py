@@ -11,11 +11,11 @@ import numpy as np
 
 from gloam.data.hloc_io import SUFFIXES as HDF5
 from gloam.data.kapture_io import read_global_features
+from gloam.data.localization_sets.dataset import NameStyle
 from gloam.data.pairs import read_pairs
 from gloam.data.scene import Scene
 from gloam.errors import DataError, UsageError
 from gloam.eval.localization.benchmark import Descriptors, retrieve
-from gloam.eval.localization.ltvl import Style
 from gloam.model_card import Photometric
 from gloam.runtime.backends.placement import Placement
 from gloam.runtime.backends.tensorrt.engine_card import is_engine
@@ -118,7 +118,7 @@ class LocalizeRequest:
     workers: int | None = None
     seed: int = 0
     memory: int = MEMORY
-    ltvl_style: Style = "full"
+    ltvl_style: NameStyle = "full"
     trust: bool = False
     save_map: Path | None = None
     match_pictures: int | Literal["all"] = 0

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from gloam.data.localization_sets.dataset import NameStyle
 from gloam.data.scene import Pose
 from gloam.errors import DataError
-from gloam.eval.localization.ltvl import Style, benchmark_name, by_image, read_ltvl, write_ltvl
+from gloam.eval.localization.ltvl import benchmark_name, by_image, read_ltvl, write_ltvl
 
 POSE = Pose((0.5, -0.5, 0.5, 0.5), (1.5, 0.1, -3))
 LINE = "0.5 -0.5 0.5 0.5 1.5 0.1 -3.0\n"
@@ -17,7 +18,7 @@ LINE = "0.5 -0.5 0.5 0.5 1.5 0.1 -3.0\n"
 @pytest.mark.parametrize(
     ("style", "expected"), [("aachen", "b.jpg"), ("robotcar", "rear/b.jpg"), ("full", "night/a/b.jpg")]
 )
-def test_names_by_style(style: Style, expected: str) -> None:
+def test_names_by_style(style: NameStyle, expected: str) -> None:
     assert benchmark_name("night/a/b.jpg", "rear", style) == expected
 
 
@@ -44,7 +45,7 @@ def test_two_queries_of_one_name_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("style", ["aachen", "robotcar", "full"])
-def test_what_is_written_is_read_in_any_style(tmp_path: Path, style: Style) -> None:
+def test_what_is_written_is_read_in_any_style(tmp_path: Path, style: NameStyle) -> None:
     poses = {"z/2 b.jpg": POSE, "a/1.jpg": Pose((1.0, 0.0, 0.0, 0.0), (1e-9, -2.5, 1e6))}
     cameras = {"z/2 b.jpg": "left", "a/1.jpg": "rear", "a/3.jpg": "rear"}
     write_ltvl(tmp_path / "a.txt", poses, cameras, style)

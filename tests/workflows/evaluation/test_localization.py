@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from gloam.data.kapture_io import write_scene
+from gloam.data.localization_sets.dataset import NameStyle
 from gloam.data.scene import Pose, Record, Scene
 from gloam.errors import DataError
-from gloam.eval.localization.ltvl import Style, write_ltvl
+from gloam.eval.localization.ltvl import write_ltvl
 from gloam.eval.localization.pose_files import write_colmap_text
 from gloam.workflows.evaluation.localization import LocalizationOptions, evaluate_localization
 from tests.runtime.localization.exact_world import CAMERA
@@ -44,7 +45,7 @@ def test_every_format_has_the_same_scores(tmp_path: Path, truth: Scene, style: s
         write_colmap_text(results, scene)
     else:
         results = tmp_path / "method.txt"
-        named: dict[str, Style] = {"full": "full", "robotcar": "robotcar", "aachen": "aachen"}
+        named: dict[str, NameStyle] = {"full": "full", "robotcar": "robotcar", "aachen": "aachen"}
         write_ltvl(results, scene.poses, dict.fromkeys(POSES, "c"), named[style])
     scored = evaluate_localization(LocalizationOptions(results, truth.root))
     assert list(scored.methods) == ["method"]
