@@ -30,6 +30,7 @@ PLANS: dict[SetName, Callable[[LookAlikeSize, int], SetPlan]] = {
 }
 REVISION = 1  # raised whenever the same size and seed give other pixels or poses
 RIG = "car"
+FEW = 500  # images that need no word before
 FIRST_LINE = 3.0  # seconds until progress is told
 
 
@@ -96,8 +97,8 @@ def write_look_alike(
     if picture is not None:
         counts = dataclasses.replace(counts, picture=picture)
     root = Path(folder)
-    plan = PLANS[name](counts, seed)
     _claim(root, name, counts, seed)
+    plan = PLANS[name](counts, seed)
     files = {view: _image_file(root, view) for view in plan.views}
     sums = read_sums(root)
     wanted = [(view, plan.camera(view), path) for view, path in files.items() if not is_whole(root, path, sums)]
@@ -140,6 +141,8 @@ def _image_file(root: Path, view: View) -> Path:
 def _render(root: Path, plan: SetPlan, wanted: list[tuple[View, Camera, Path]], workers: int, say: Say | None) -> None:
     if not wanted:
         return
+    if say is not None and len(wanted) > FEW:
+        say(f"{root}: {len(wanted)} images to render, {len(plan.views) - len(wanted)} are there")
     beat = Heartbeat(say, "rendering", len(wanted), first=FIRST_LINE)
     parts = list(jobs(dict(enumerate(plan.streets)), wanted))
     for count in map(take, parts) if workers <= 1 else in_processes(take, parts, workers, root):
