@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from gloam.data.kapture_io import read_rig, read_scene
-from gloam.data.localization_sets.dataset import LocalizationSet, SetName
+from gloam.data.localization_sets.dataset import Layout, LocalizationSet, SetName
 from gloam.data.localization_sets.merge import merged
 from gloam.data.scene import Pose, Scene
 from gloam.errors import DataError
@@ -100,6 +100,7 @@ def robotcar_set(
     locations: dict[str, str] | None = None,
     known: dict[str, Pose] | None = None,
     known_query: Scene | None = None,
+    layout: Layout = "kapture",
 ) -> LocalizationSet:
     """The set of a map and queries; a query's condition is the first folder of its name."""
     conditions: dict[str, list[str]] = {condition: [] for condition in sorted((*DAYS, *NIGHTS))}
@@ -121,6 +122,7 @@ def robotcar_set(
         locations=locations or {},
         known=known or {},
         known_query=known_query,
+        layout=layout,
         rig=rig,
     )
 

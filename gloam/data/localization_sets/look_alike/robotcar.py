@@ -7,12 +7,13 @@ from dataclasses import replace
 
 import numpy as np
 
-from gloam.data.localization_sets.look_alike.sizes import REFERENCE, LookAlikeSize
+from gloam.data.localization_sets.look_alike.sizes import LookAlikeSize
 from gloam.data.localization_sets.look_alike.views import PlannedStreet, SetPlan, View, spread, street_at
+from gloam.data.localization_sets.robotcar import REFERENCE
+from gloam.data.localization_sets.robotcar_original import SIDE
 from gloam.data.scene import Camera, Pose
 from gloam.data.town.sampling import AHEAD, camera_pose
 
-SIDE = 1024  # pixels, of the benchmark's images
 INTRINSICS = {  # fx = fy, cx, cy
     "left": (400.0, 500.107605, 511.461426),
     "rear": (397.949005, 508.222931, 498.187378),

@@ -6,10 +6,12 @@ import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 from gloam.data.kapture_io import write_rig, write_scene
-from gloam.data.localization_sets.dataset import SetName
+from gloam.data.localization_sets.dataset import Layout, SetName
 from gloam.data.localization_sets.look_alike.aachen import plan_aachen
+from gloam.data.localization_sets.look_alike.original import original_image, write_original
 from gloam.data.localization_sets.look_alike.photographs import jobs, take
 from gloam.data.localization_sets.look_alike.robotcar import plan_robotcar_v1, plan_robotcar_v2
 from gloam.data.localization_sets.look_alike.sizes import SIZES, LookAlikeSize, SizeName
@@ -67,6 +69,7 @@ def write_look_alike(
     name: SetName,
     size: SizeName | LookAlikeSize = "toy",
     *,
+    layout: Layout = "kapture",
     picture: int | None = None,
     images: bool = True,
     seed: int = 7,
@@ -79,6 +82,7 @@ def write_look_alike(
         folder: created where absent. Images that are there as they were rendered are kept.
         name: of the benchmark.
         size: ``toy``, ``real``, or counts of one's own.
+        layout: ``kapture``, as its downloader lays the benchmark, or ``original``, as its authors do.
         picture: longer side of the largest image, pixels; the size's own where None.
         images: whether they are rendered; the lists alone tell what a benchmark of that size is like.
         seed: of the town; the same seed gives the same bytes.
@@ -94,19 +98,23 @@ def write_look_alike(
     if isinstance(size, str) and size not in SIZES[name]:
         raise UsageError(f"size {size!r}: choose from {', '.join(SIZES[name])}")
     counts = SIZES[name][size] if isinstance(size, str) else size
+    if layout not in get_args(Layout):
+        raise UsageError(f"layout {layout!r}: choose from {', '.join(get_args(Layout))}")
     if picture is not None:
         counts = dataclasses.replace(counts, picture=picture)
     root = Path(folder)
-    _claim(root, name, counts, seed)
+    _claim(root, name, layout, counts, seed)
     plan = PLANS[name](counts, seed)
-    files = {view: _image_file(root, view) for view in plan.views}
+    files = {view: _image_file(root / "set", name, layout, view) for view in plan.views}
     sums = read_sums(root)
     wanted = [(view, plan.camera(view), path) for view, path in files.items() if not is_whole(root, path, sums)]
     if not images:
         wanted = []
     damaged = tuple(view.name for view, _, path in wanted if path.is_file())
     _render(root, plan, wanted, workers or default_workers(), say)
-    for part in plan.cameras:
+    if layout == "original":
+        write_original(root / "set", plan)
+    for part in plan.cameras if layout == "kapture" else ():
         scene = plan.scene(part, root / "set" / part)
         write_scene(scene)
         if plan.rig:
@@ -118,8 +126,14 @@ def write_look_alike(
     return LookAlike(root, name, counts, len(files), len(wanted), damaged)
 
 
-def _claim(root: Path, name: SetName, size: LookAlikeSize, seed: int) -> None:
-    card = {"name": name, "size": dataclasses.asdict(size), "seed": seed, "revision": [REVISION, REVISIONS[2]]}
+def _claim(root: Path, name: SetName, layout: Layout, size: LookAlikeSize, seed: int) -> None:
+    card = {
+        "name": name,
+        "layout": layout,
+        "size": dataclasses.asdict(size),
+        "seed": seed,
+        "revision": [REVISION, REVISIONS[2]],
+    }
     path = root / "look_alike.json"
     if path.is_file():
         try:
@@ -134,8 +148,10 @@ def _claim(root: Path, name: SetName, size: LookAlikeSize, seed: int) -> None:
     write_json(path, card)
 
 
-def _image_file(root: Path, view: View) -> Path:
-    return root / "set" / view.part / "sensors" / "records_data" / view.name
+def _image_file(root: Path, name: SetName, layout: Layout, view: View) -> Path:
+    if layout == "original":
+        return original_image(root, name, view)
+    return root / view.part / "sensors" / "records_data" / view.name
 
 
 def _render(root: Path, plan: SetPlan, wanted: list[tuple[View, Camera, Path]], workers: int, say: Say | None) -> None:
