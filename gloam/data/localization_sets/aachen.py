@@ -61,7 +61,8 @@ def read_aachen_original(root: Path) -> LocalizationSet:
     images = find_images(root)
     mapping = _nvm_scene(root, model, images) if model.suffix == ".nvm" else read_colmap_poses(model, images)
     asked = {condition: read_query_list(path, images) for condition, path in lists.items() if path is not None}
-    found = _aachen_set(root, mapping, merged(root, asked), "original", _map_pairs(root, mapping))
+    query = merged(root, asked)
+    found = _aachen_set(root, mapping, query, "original", _map_pairs(root, mapping, query))
     for condition, scene in asked.items():
         others = sorted(set(scene.records) - set(found.conditions[condition]))
         if others:
@@ -145,12 +146,21 @@ def _nvm_scene(root: Path, path: Path, images: Path) -> Scene:
     return scene
 
 
-def _map_pairs(root: Path, mapping: Scene) -> list[tuple[str, str]] | None:
+def _map_pairs(root: Path, mapping: Scene, query: Scene) -> list[tuple[str, str]] | None:
+    """The authors' pairs, each once: their list has both orders, and pairs of queries, for their benchmark."""
     path = next((folder / PAIRS for folder in (root, root / "3D-models") if (folder / PAIRS).is_file()), None)
     if path is None:
         return None
     pairs = [(pair.query, pair.mapping) for pair in read_pairs(path)]
-    strange = next((name for pair in pairs for name in pair if name not in mapping.records), None)
+    strange = next(
+        (name for pair in pairs for name in pair if name not in mapping.records and name not in query.records), None
+    )
     if strange is not None:
-        raise DataError(f"{path}: image {strange!r} is not in the map; take the list of the same version")
-    return pairs
+        raise DataError(
+            f"{path}: image {strange!r} is neither in the map nor a query; take the list of the same version"
+        )
+    kept: dict[frozenset[str], tuple[str, str]] = {}
+    for pair in pairs:
+        if all(name in mapping.records for name in pair):
+            kept.setdefault(frozenset(pair), pair)
+    return list(kept.values())

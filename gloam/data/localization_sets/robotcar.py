@@ -17,6 +17,8 @@ NIGHTS = ("night", "night-rain")
 REFERENCE = "overcast-reference"  # the condition of the map
 CAMERAS = ("left", "rear", "right")
 SCORED = "rear"  # the server scores this camera alone
+V2_LOCATIONS = 49
+V2_ASKED = (4, 5, 6, *range(23, 37), 44, 45, 47, 48, 49)  # that kapture's index has queries of; others are for training
 LOCATION = re.compile(r"\d\d")
 NAME = re.compile(r"(?P<condition>[a-z-]+)/(?P<camera>[a-z]+)/(?P<timestamp>\d+)\.(jpg|png)")
 

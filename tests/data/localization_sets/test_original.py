@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -165,10 +166,15 @@ def test_windows_line_ends_and_a_byte_order_mark(original: Originals, kept: Orig
 def test_map_pairs(original: Originals) -> None:
     """The authors' pairs of map images; one that is none is refused."""
     root = original("aachen-v1.1")
-    (root / "image_pairs_to_match_v1_1.txt").write_text("db/1.jpg db/2.jpg\ndb/1.jpg db/3.jpg\n")
+    night = read_localization_set("auto", root).conditions["night"][0]
+    (root / "image_pairs_to_match_v1_1.txt").write_text(
+        f"db/1.jpg db/2.jpg\ndb/1.jpg db/3.jpg\n{night} db/3.jpg\ndb/2.jpg db/1.jpg\n"
+    )
     assert read_localization_set("auto", root).map_pairs == [("db/1.jpg", "db/2.jpg"), ("db/1.jpg", "db/3.jpg")]
     (root / "image_pairs_to_match_v1_1.txt").write_text("db/1.jpg db/4479.jpg\n")
-    with pytest.raises(DataError, match=r"image 'db/4479\.jpg' is not in the map; take the list of the same version"):
+    with pytest.raises(
+        DataError, match=r"image 'db/4479\.jpg' is neither in the map nor a query; take the list of the same version"
+    ):
         read_localization_set("auto", root)
 
 
@@ -382,19 +388,17 @@ def test_real_lists_of_aachen(data_pack: Callable[[str], Path], tmp_path: Path) 
     assert all(len(scene.cameras) == len(scene.records) for scene in scenes.values())
 
 
-def test_real_pairs_of_aachen(data_pack: Callable[[str], Path], tmp_path: Path) -> None:
-    """The authors' pairs of map images, all of the map, and 50 retrieved images of nearly every query."""
-    import gzip
-
-    pack = data_pack("gt_formats") / "aachen_v1.1"
-    found = {}
-    for name in ("image_pairs_to_match_v1_1.txt", "pairs-query-netvlad50.txt"):
-        (tmp_path / name).write_bytes(gzip.decompress((pack / f"{name}.gz").read_bytes()))
-        found[name] = read_pairs(tmp_path / name)
-    assert [len(pairs) for pairs in found.values()] == [60424, 52000]  # the last line of the second has no end
-    lists = [read_query_list(pack / f"{part}_with_intrinsics.txt", tmp_path) for part in ("db", "sequences")]
-    mapped = {name for scene in lists for name in scene.records}
-    assert {name for pair in found["image_pairs_to_match_v1_1.txt"] for name in (pair.query, pair.mapping)} <= mapped
+def test_real_retrieved_pairs_of_aachen(data_pack: Callable[[str], Path], tmp_path: Path) -> None:
+    """50 retrieved images of each image below ``query``, of which 25 are in no list of queries."""
+    pack = data_pack("gt_formats")
+    path = tmp_path / "pairs.txt"
+    path.write_bytes(gzip.decompress((pack / "aachen_v1.1" / "pairs-query-netvlad50.txt.gz").read_bytes()))
+    pairs = read_pairs(path)
+    assert len(pairs) == 52000  # the last line has no end
+    lists = ("aachen/day_time_queries_with_intrinsics.txt", "aachen_v1.1/night_time_queries_with_intrinsics.txt")
+    asked = {name for part in lists for name in read_query_list(pack / part, tmp_path).records}
+    assert asked <= {pair.query for pair in pairs}
+    assert len({pair.query for pair in pairs} - asked) == 25
 
 
 def test_real_aachen_with_a_model_of_poses(data_pack: Callable[[str], Path], tmp_path: Path) -> None:
@@ -410,8 +414,14 @@ def test_real_aachen_with_a_model_of_poses(data_pack: Callable[[str], Path], tmp
         names += [line.split()[0] for line in path.read_text().splitlines()]
     rows = [f"{name} 1 1 0 0 0 {number} 0 0 0 0" for number, name in enumerate(names)]
     (tmp_path / "3D-models" / "aachen.nvm").write_text("\n".join(["NVM_V3", str(len(rows)), *rows, "0"]))
+    packed = (pack / "aachen_v1.1" / "image_pairs_to_match_v1_1.txt.gz").read_bytes()
+    (tmp_path / "image_pairs_to_match_v1_1.txt").write_bytes(gzip.decompress(packed))
+    assert len(read_pairs(tmp_path / "image_pairs_to_match_v1_1.txt")) == 60424
     found = read_localization_set("auto", tmp_path)
     assert (found.name, len(found.mapping.records)) == ("aachen-v1.1", 6697)
+    assert found.map_pairs is not None
+    assert len(found.map_pairs) == (60424 - 191 * 20) // 2  # both orders of each, and 20 images of each night query
+    assert len({frozenset(pair) for pair in found.map_pairs}) == len(found.map_pairs)
     assert {condition: len(queries) for condition, queries in found.conditions.items()} == {"day": 824, "night": 191}
 
 

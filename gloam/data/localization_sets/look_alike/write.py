@@ -6,9 +6,10 @@ import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 from gloam.data.kapture_io import write_rig, write_scene
+from gloam.data.localization_sets.check import CARD
 from gloam.data.localization_sets.dataset import Layout, SetName
 from gloam.data.localization_sets.look_alike.aachen import plan_aachen
 from gloam.data.localization_sets.look_alike.original import original_image, write_original
@@ -31,6 +32,7 @@ PLANS: dict[SetName, Callable[[LookAlikeSize, int], SetPlan]] = {
     "robotcar-v2": plan_robotcar_v2,
 }
 REVISION = 1  # raised whenever the same size and seed give other pixels or poses
+SHOWN = 5  # damaged images that the report names
 RIG = "car"
 FEW = 500  # images that need no word before
 FIRST_LINE = 3.0  # seconds until progress is told
@@ -62,6 +64,26 @@ class LookAlike:
     def truth(self) -> Path:
         """Kapture dataset of the queries with their poses."""
         return self.folder / "truth"
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready."""
+        return {
+            "name": self.name,
+            "set": str(self.set),
+            "truth": str(self.truth),
+            "images": self.images,
+            "rendered": self.rendered,
+            "damaged": list(self.damaged),
+            "picture": self.size.picture,
+        }
+
+    def __str__(self) -> str:
+        """Lines for people."""
+        again = f"\ndamaged, rendered again: {', '.join(self.damaged[:SHOWN])}" if self.damaged else ""
+        return (
+            f"{self.set}: {self.name} of {self.images} images, {self.rendered} rendered now, the largest "
+            f"{self.size.picture} pixels wide or high\nhidden poses of its queries: {self.truth}{again}"
+        )
 
 
 def write_look_alike(
@@ -98,6 +120,8 @@ def write_look_alike(
     if isinstance(size, str) and size not in SIZES[name]:
         raise UsageError(f"size {size!r}: choose from {', '.join(SIZES[name])}")
     counts = SIZES[name][size] if isinstance(size, str) else size
+    if workers < 0:
+        raise UsageError(f"workers {workers}: must be 0 or more")
     if layout not in get_args(Layout):
         raise UsageError(f"layout {layout!r}: choose from {', '.join(get_args(Layout))}")
     if picture is not None:
@@ -134,7 +158,7 @@ def _claim(root: Path, name: SetName, layout: Layout, size: LookAlikeSize, seed:
         "seed": seed,
         "revision": [REVISION, REVISIONS[2]],
     }
-    path = root / "look_alike.json"
+    path = root / "set" / CARD
     if path.is_file():
         try:
             found = read_json(path)
