@@ -15,6 +15,7 @@ from gloam.data.scene import Record, Scene, SceneFiles
 from gloam.errors import DataError
 
 CONDITIONS = ("day", "night")
+FOLDERS = ("db/", "sequences/")  # of map images
 QUERIES = "{}_time_queries_with_intrinsics.txt"
 MODELS = ("aachen_v_1_1", "aachen_v1_1")  # below 3D-models
 IMAGES = ("images_upright", "images/images_upright", "images")
@@ -100,6 +101,9 @@ def _aachen_set(
     map_pairs: list[tuple[str, str]] | None = None,
 ) -> LocalizationSet:
     """The set of a map and queries; a query's condition is the folder that it lies in."""
+    other = next((name for name in mapping.names if not name.startswith(FOLDERS)), None)
+    if other is not None:
+        raise DataError(f"{root}: map image {other!r} is in neither db nor sequences; is it of another dataset?")
     conditions: dict[str, list[str]] = {condition: [] for condition in CONDITIONS}
     for name in query.names:
         folders = name.split("/")

@@ -12,6 +12,7 @@ from typing import Literal, get_args
 from gloam.data.kapture_text import read_records
 from gloam.data.localization_sets.aachen import (
     CONDITIONS,
+    FOLDERS,
     find_list,
     find_model,
     read_aachen_kapture,
@@ -82,7 +83,7 @@ def find_set(root: Path) -> tuple[list[SetName], Layout]:
         return ["robotcar-v2"], "kapture"
     if parts:
         name = _first_name(root / parts[0])
-        of_aachen = "query_day" in parts or "query_night" in parts or name.startswith(("db/", "sequences/", "query/"))
+        of_aachen = "query_day" in parts or "query_night" in parts or name.startswith((*FOLDERS, "query/"))
         return ["aachen-v1.1" if of_aachen else "robotcar-v1"], "kapture"
     original = _original(root)
     if not original:

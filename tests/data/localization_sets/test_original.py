@@ -425,6 +425,23 @@ def test_real_aachen_with_a_model_of_poses(data_pack: Callable[[str], Path], tmp
     assert {condition: len(queries) for condition, queries in found.conditions.items()} == {"day": 824, "night": 191}
 
 
+def test_real_samples_of_kapture(data_pack: Callable[[str], Path]) -> None:
+    """Every dataset among kapture's own samples, with its rigs."""
+    pack = data_pack("gt_formats")
+    counts = {}
+    for path in pack.rglob("sensors.txt"):
+        scene = read_scene(path.parent.parent)
+        counts[path.parent.parent.relative_to(pack).as_posix()] = (len(scene.records), len(scene.poses))
+    assert counts == {
+        "kapture_aachen_sample/kapture/training": (3, 3),
+        "kapture_aachen_sample/kapture/query": (4, 0),
+        "kapture_7scenes/kapture/stairs/both": (12, 12),
+        "kapture_7scenes/kapture/stairs/mapping": (6, 6),
+        "kapture_7scenes/kapture/stairs/query": (6, 6),
+        "kapture_7scenes/kapture/stairs/seq-01": (3, 3),
+    }
+
+
 def test_real_sample_of_kapture(data_pack: Callable[[str], Path]) -> None:
     """kapture's own sample of Aachen has another folder name, and queries by day alone: its scenes are read."""
     pack = data_pack("gt_formats") / "kapture_aachen_sample" / "kapture"

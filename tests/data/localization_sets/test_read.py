@@ -7,11 +7,14 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from gloam.data.kapture_io import read_rig
 from gloam.data.localization_sets.dataset import SetName
 from gloam.data.localization_sets.look_alike import LookAlike
 from gloam.data.localization_sets.read import read_localization_set
+from gloam.data.scene import Pose
 from gloam.errors import DataError, UsageError
 
 Lists = Callable[[SetName], LookAlike]
@@ -168,6 +171,38 @@ def test_names_that_are_none(copied: Copied) -> None:
         DataError, match=r"is none of RobotCar Seasons, whose images are condition/camera/timestamp\.jpg"
     ):
         read_localization_set("auto", root)
+
+
+def test_maps_of_other_datasets(copied: Copied) -> None:
+    """RobotCar's map beside Aachen's queries, Aachen's map beside RobotCar's."""
+    aachen, robotcar = copied("aachen-v1.1"), copied("robotcar-v1")
+    shutil.move(aachen / "mapping", aachen / "kept")
+    shutil.move(robotcar / "mapping", aachen / "mapping")
+    with pytest.raises(DataError, match=r"map image 'overcast-reference/.*' is in neither db nor sequences"):
+        read_localization_set("auto", aachen)
+    shutil.move(aachen / "kept", robotcar / "mapping")
+    with pytest.raises(DataError, match=r"is in neither query/day nor query/night|is in neither db nor"):
+        read_localization_set("auto", robotcar)
+
+
+def test_poses_of_the_car(copied: Copied, lists: Lists) -> None:
+    """A map that states the car's poses has those of its cameras, through the rig."""
+    root = copied("robotcar-v1")
+    before = read_localization_set("auto", root).mapping
+    rig = read_rig(root / "mapping")
+    rows = ["# kapture format: 1.1"]
+    for name, record in before.records.items():
+        if record.camera_id == "rear":
+            mount, pose = rig["rear"], before.poses[name]
+            turned = mount.rotation.T @ pose.rotation
+            car = Pose.from_matrix(turned, mount.rotation.T @ (np.array(pose.translation) - mount.translation))
+            rows.append(", ".join(map(repr, (record.timestamp, "car", *car.quaternion, *car.translation))))
+    (root / "mapping" / "sensors" / "trajectories.txt").write_text("\n".join(rows).replace("'", "") + "\n")
+    after = read_localization_set("auto", root).mapping
+    assert after.poses.keys() == before.poses.keys()
+    for name, pose in before.poses.items():
+        assert np.allclose(after.poses[name].rotation, pose.rotation, rtol=0, atol=1e-9)
+        assert np.allclose(after.poses[name].translation, pose.translation, rtol=0, atol=1e-9)
 
 
 def test_windows_line_ends_and_a_byte_order_mark(copied: Copied) -> None:
