@@ -137,8 +137,10 @@ def check_localization_set(name: SetName | Literal["auto"], path: str | Path, *,
         other = _other_counts(_stated(card) if card else WHOLE[found], counts)
         (problems if card or found in COUNTED else notes).extend(other)
         problems += _image_faults(read, say)
+        if found != "aachen-v1.1" and not read.rig:
+            notes.append("no rig is stated, or several are: no camera's pose can be had from another's")
     except DataError as error:
-        if not any(part.needed and not part.there for part in parts):  # else it says what the parts say
+        if not any(part.name in str(error) for part in parts if not part.there):  # else the parts say it
             problems.append(str(error))
     return SetReport(
         found, root, layout, parts, counts, conditions, tuple(problems), tuple(notes), look_alike=card is not None

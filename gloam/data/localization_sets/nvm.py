@@ -55,7 +55,10 @@ def _images(path: Path, lines: Iterator[tuple[int, str]]) -> Iterator[NvmImage]:
     if not header.startswith("NVM_V3"):
         raise DataError(f"{path}:{number}: begins with {header[:40]!r}, not NVM_V3; is it an NVM model?")
     names: dict[str, int] = {}
-    for _ in range(_count(path, lines, "images")):
+    count = _count(path, lines, "images")
+    if not count:
+        raise DataError(f"{path}: its first model holds no images; give a reconstructed model")
+    for _ in range(count):
         number, line = next(lines, (number + 1, ""))
         where = f"{path}:{number}"
         fields = line.rsplit(maxsplit=VALUES)

@@ -6,7 +6,7 @@ The models name images ``.png``, the images are ``.jpg``. One download holds bot
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sized
 from pathlib import Path
 
 import numpy as np
@@ -52,6 +52,7 @@ def read_robotcar_v2_original(root: Path) -> LocalizationSet:
     mapping, locations = _mapping(root)
     asked = dict.fromkeys(_asked(root, locations))
     known = dict(_training(root / TRAIN))
+    _expect_some(root / TRAIN, known)
     lost = next((name for name in known if name not in asked), None)
     if lost is not None:
         raise DataError(f"{root / TRAIN}: image {lost!r} is in no list of queries; take the lists of the same dataset")
@@ -60,6 +61,7 @@ def read_robotcar_v2_original(root: Path) -> LocalizationSet:
     tested = set(shots.values()) - trained
     if (root / TEST).is_file():
         tested = {_shot(name) for name in _tested(root / TEST, known, asked)}
+        _expect_some(root / TEST, tested)
     return robotcar_set(
         "robotcar-v2",
         root,
@@ -145,7 +147,7 @@ def _camera(path: Path, camera: str, size: tuple[int, int]) -> Camera:
     """Intrinsics of lines ``fx 400.0``."""
     found = {}
     for number, line in text_lines(path, "the intrinsics cannot be read"):
-        name, _, value = line.partition(" ")
+        name, _, value = line.replace("\t", " ").partition(" ")
         if name not in ("fx", "fy", "cx", "cy") or name in found:
             raise DataError(
                 f"{path}:{number}: {line[:40]!r} is not one of fx, fy, cx and cy with its number, once each"
@@ -203,7 +205,9 @@ def _asked(root: Path, locations: dict[str, str]) -> list[str]:
         place = match[1][1:]
         if placed and place not in placed:
             raise DataError(f"{root / MODELS / f'{match[1]}_aligned'}: is missing; {path.name} asks for that location")
-        for number, line in text_lines(path, "the list of queries cannot be read"):
+        rows = text_lines(path, "the list of queries cannot be read")
+        _expect_some(path, rows)
+        for number, line in rows:
             name = _jpg(listed_name(line))
             condition_of(Path(f"{path}:{number}"), name)
             if name in locations:
@@ -240,6 +244,11 @@ def _tested(path: Path, known: Collection[str], asked: Collection[str]) -> Itera
         if name not in asked:
             raise DataError(f"{path}:{number}: image {name!r} is in no list of queries; take the lists of one dataset")
         yield name
+
+
+def _expect_some(path: Path, found: Sized) -> None:
+    if not len(found):
+        raise DataError(f"{path}: lists no images; download it again")
 
 
 def _parts(name: str) -> tuple[str, str, str]:

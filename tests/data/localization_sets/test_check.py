@@ -96,6 +96,21 @@ def test_lists_that_are_wrong(copied: Copied) -> None:
     assert "is none of RobotCar Seasons" in problem
 
 
+def test_what_is_wrong_beside_what_is_missing(tmp_path: Path) -> None:
+    """A list that is malformed is told although the images are not there; a rig that is not stated is a note."""
+    root = write_look_alike(tmp_path, "aachen-v1.1", images=False, layout="original").set
+    night = root / "queries" / "night_time_queries_with_intrinsics.txt"
+    night.write_text(night.read_text().replace("SIMPLE_RADIAL", "SIMPLE", 1))
+    found = check_localization_set("auto", root)
+    assert found.missing
+    assert [problem.split(": ")[1].split(" has")[0] for problem in found.problems] == [
+        "image 'query/night/milestone/2010-11-02_21-03-10_73.jpg'"
+    ]
+    root = write_look_alike(tmp_path / "car", "robotcar-v1", images=False).set
+    (root / "mapping" / "sensors" / "rigs.txt").unlink()
+    assert check_localization_set("auto", root).notes[-1].startswith("no rig is stated, or several are")
+
+
 def test_robotcar_says_what_its_archives_lack(lists: Lists, tmp_path: Path) -> None:
     """Version 1 comes without images; INS positions are no part of the benchmark, and named where they are."""
     root = lists("robotcar-v1").set

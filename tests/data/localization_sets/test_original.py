@@ -295,6 +295,7 @@ ASKED = LOCATIONS / "queries_per_location"
             r"v2_train\.txt:1: the matrix is no rotation",
         ),
         (Path("robotcar_v2_train.txt"), (".png ", ".png 7"), r"v2_train\.txt:1: the matrix is no rotation"),
+        (Path("intrinsics/rear_intrinsics.txt"), ("fx ", "fx: "), r"rear_intrinsics\.txt:1: 'fx: "),
         (Path("robotcar_v2_test.txt"), ("/rear/1", "/rear/2"), r"v2_test\.txt:1: image .* is in no list of queries"),
     ],
 )
@@ -304,6 +305,49 @@ def test_files_of_robotcar_that_are_wrong(
     """Each file, named, with the line where there is one."""
     root = original("robotcar-v2")
     spoil(root / file, *change)
+    with pytest.raises(DataError, match=message):
+        read_localization_set("auto", root)
+
+
+@pytest.mark.parametrize(
+    "file", [Path("robotcar_v2_train.txt"), Path("robotcar_v2_test.txt"), ASKED / "queries_location_001.txt"]
+)
+def test_lists_without_images(original: Originals, file: Path) -> None:
+    """An empty list is named."""
+    root = original("robotcar-v2")
+    (root / file).write_text("# nothing\n")
+    with pytest.raises(DataError, match=rf"{file.name}: lists no images; download it again"):
+        read_localization_set("auto", root)
+
+
+NVM_IMAGE = "./overcast-reference/rear/1.png 1 1 0 0 0 0 0 0 0 0\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", r"all\.nvm:1: begins with '', not NVM_V3; is it an NVM model\?"),
+        ("NVM_V2\n", r"all\.nvm:1: begins with 'NVM_V2', not NVM_V3"),
+        ("NVM_V3\n", r"all\.nvm: the number of images is missing; the file is cut off"),
+        ("NVM_V3\n-1\n", r"all\.nvm:2: the number of images is missing"),
+        ("NVM_V3\n0\n", r"all\.nvm: its first model holds no images"),
+        (f"NVM_V3\n2\n{NVM_IMAGE}", r"all\.nvm:4: is no image of an NVM model \(the file ends\)"),
+        (f"NVM_V3\n1\n{NVM_IMAGE}", r"all\.nvm: the number of points is missing; the file is cut off"),
+        (f"NVM_V3\n2\n{NVM_IMAGE * 2}0\n", r"all\.nvm:4: image '.*' is there already, in line 3"),
+        (f"NVM_V3\n1\n{NVM_IMAGE}0\n".replace("1 1 0", "1 2 0"), r"all\.nvm:3: image .* quaternion is of length 2"),
+        (f"NVM_V3\n1\n{NVM_IMAGE}0\n".replace("1 1 0", "1 nan 0"), r"all\.nvm:3: is no image .*'nan' is not finite"),
+        (f"NVM_V3\n1\n{NVM_IMAGE}0\n".replace(" 1 1 0", " 1 0"), r"all\.nvm:3: is no image .*9 values where 10"),
+        (
+            f"NVM_V3\n1\n{NVM_IMAGE}0\n".replace("./over", "../over"),
+            r"all\.nvm:3: image name '\.\./over.* contains '\.\.'",
+        ),
+    ],
+)
+def test_nvm_models_that_are_wrong(original: Originals, content: str, message: str) -> None:
+    """Named by line; one that is cut off is found out."""
+    root = original("robotcar-v1")
+    shutil.rmtree(root / LOCATIONS / "colmap_reconstructions")
+    (root / "3D-models" / "all-merged" / "all.nvm").write_text(content)
     with pytest.raises(DataError, match=message):
         read_localization_set("auto", root)
 

@@ -185,6 +185,36 @@ def test_maps_of_other_datasets(copied: Copied) -> None:
         read_localization_set("auto", robotcar)
 
 
+def test_training_images_in_a_map_of_version_1(copied: Copied) -> None:
+    """They are told as what they are, before their poses are missed."""
+    root, two = copied("robotcar-v1"), copied("robotcar-v2")
+    shutil.rmtree(root / "mapping")
+    shutil.move(two / "03" / "mapping", root / "mapping")
+    with pytest.raises(DataError, match=r"images are not of overcast-reference, first .*are RobotCar Seasons v2's"):
+        read_localization_set("auto", root)
+
+
+def test_sensors_that_hide_the_camera(copied: Copied) -> None:
+    """Other names of sensors are fine; one sensor for two cameras, or no rear image, is not."""
+    root = copied("robotcar-v1")
+    files = [root / "query" / "sensors" / name for name in ("sensors.txt", "records_camera.txt")]
+    texts = [path.read_text() for path in files]
+    for path, text in zip(files, texts, strict=True):
+        path.write_text(text.replace("\nrear, rear", "\ncam_00002, rear").replace(", rear, ", ", cam_00002, "))
+    assert read_localization_set("auto", root).scored == ("cam_00002",)
+    files[1].write_text(
+        texts[1].replace("rear, dawn/rear", "rear, dawn/right").replace("right, dawn/right", "right, dawn/rear")
+    )
+    files[0].write_text(texts[0])
+    with pytest.raises(
+        DataError, match=r"is of the sensor 'r.*', as images of rear are; sensors are left, rear and right"
+    ):
+        read_localization_set("auto", root)
+    files[1].write_text("\n".join(line for line in texts[1].splitlines() if "/rear/" not in line))
+    with pytest.raises(DataError, match="no query is of the camera rear, which alone is scored"):
+        read_localization_set("auto", root)
+
+
 def test_poses_of_the_car(copied: Copied, lists: Lists) -> None:
     """A map that states the car's poses has those of its cameras, through the rig."""
     root = copied("robotcar-v1")
