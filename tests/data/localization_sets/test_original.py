@@ -163,6 +163,18 @@ def test_windows_line_ends_and_a_byte_order_mark(original: Originals, kept: Orig
         same_sets(read_localization_set("auto", root), read_localization_set("auto", kept(name)))
 
 
+def test_queries_of_the_images_folder(original: Originals, kept: Originals) -> None:
+    """Without lists of locations, the images that are there are the queries, but the map's."""
+    root, whole = original("robotcar-v1"), read_localization_set("auto", kept("robotcar-v1"))
+    shutil.rmtree(root / ASKED)
+    for name in (*whole.query.names, *whole.mapping.names, "sun/rear/notes.jpg"):
+        (root / "images" / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / "images" / name).touch()
+    found = read_localization_set("auto", root)
+    assert (found.query.names, found.conditions) == (whole.query.names, whole.conditions)
+    assert found.locations.keys() == found.mapping.records.keys()
+
+
 def test_map_pairs(original: Originals) -> None:
     """The authors' pairs of map images; one that is none is refused."""
     root = original("aachen-v1.1")
