@@ -86,15 +86,15 @@ class R2D2(LocalFeatureNetwork):
             # What is too large to be looked at is cut to a corner, so that it costs nothing; sizes are whole numbers.
             times = LARGEST * UNIT // (longest * round((scale - SLACK) * UNIT))
             fits = 2 * times // (times + 1)  # 0 where it does not fit, else 1
-            rows, columns = 2 + (high - 2) * fits, 2 + (wide - 2) * fits
-            features, reliability, repeatability = self.maps(x[:, :, :rows, :columns])
+            down, across = 2 + (high - 2) * fits, 2 + (wide - 2) * fits
+            features, reliability, repeatability = self.maps(x[:, :, :down, :across])
             looked_at = longer * (scale - SLACK) <= LARGEST
             if step:
                 looked_at = looked_at & (longer * (scale + SLACK) >= SMALLEST)
             kept = peaks(repeatability, 1) & (repeatability >= threshold) & (reliability >= threshold) & looked_at
             product = reliability * repeatability
             scores, places = strongest(torch.where(kept, product, torch.zeros_like(product)).flatten(1), count)
-            points = pixels(places, columns)
+            points = pixels(places, across)
             back = torch.stack((points[..., 0] * width / wide, points[..., 1] * height / high), -1)
             found.append((back, scores, at(features, places)))
             scale /= STEP
