@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, TypeVar
 
+import torch
 from torch import nn
 from torch.nn.utils import parametrizations, parametrize
 
@@ -31,7 +32,8 @@ def folded(network: Network) -> Network:
     state |= {key: part.weight.detach().clone() for key, part in bounded.items()}
     for module, training in modes:
         module.training = training
-    plain = type(network)(**network.options)  # a copy of a parametrised module shares its class, and its fate
+    with torch.random.fork_rng(devices=[]):
+        plain = type(network)(**network.options)  # a copy of a parametrised module shares its class, and its fate
     first = next(iter(state.values()))
     plain.to(first.device, first.dtype).load_state_dict(state)
     return plain.eval()

@@ -9,7 +9,8 @@ from gloam.data.town.config import CONDITIONS, LOOKS
 from gloam.errors import UsageError
 
 PAIRED_KINDS = ("town_paired", "transient", "paired_folders", "paired_csv")
-KINDS = ("town", "folders", "lists", "aachen", "robotcar", "sfm", "idx", *PAIRED_KINDS)
+DOMAIN_KINDS = ("domain_folders",)
+KINDS = ("town", "folders", "lists", "aachen", "robotcar", "sfm", "idx", *PAIRED_KINDS, *DOMAIN_KINDS)
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,8 @@ class DataConfig:
         kind: where the images come from. ``town`` and ``town_paired`` render streets; ``folders`` (day/ and night/, or
             trainA/ and trainB/, at any depth of ``root``); ``lists`` (a folder or text list for each domain);
             ``aachen``, ``robotcar``, ``sfm``, ``transient`` (the papers' sources); ``paired_folders``, ``paired_csv``;
-            ``idx`` (two files of MNIST's format, ``day`` and ``night``).
+            ``idx`` (two files of MNIST's format, ``day`` and ``night``); ``domain_folders`` (a folder of ``root`` for
+            each domain of the options, in which images of one name show one place).
         root: folder of the images; for ``lists``, ``sfm`` and ``paired_csv`` what the names are relative to.
             Environment variables and ``~`` are replaced in all paths.
         day, night: a folder, list or file for each domain, where the kind has such; ``paired_csv`` has its table in
@@ -134,7 +136,7 @@ class DataConfig:
     @property
     def paired(self) -> bool:
         """Whether the day and the night image of an item show the same view."""
-        return self.kind in PAIRED_KINDS
+        return self.kind in PAIRED_KINDS or self.kind in DOMAIN_KINDS
 
     def make_transform(self) -> Transform:
         """The training transform."""

@@ -40,6 +40,18 @@ TINY = {
         "student": True,
         "student_learning_rate": 1e-4,
     },
+    "weakly_paired": {
+        "generator_options": {"width": 2, "base": (1, 1), "latent": 3},
+        "discriminator_options": {"width": 4},
+        "perceptual_weight": 0.0,
+        "average_decay": 0.0,
+        "spectral": False,  # whose folded weights are no average of folded weights
+    },
+    "ganimation": {
+        "generator_options": {"width": 4, "blocks": 1},
+        "discriminator_options": {"width": 4, "layers": 2},
+        "judge_steps": 1,
+    },
 }
 
 
