@@ -1,0 +1,520 @@
+"""The evaluation server's file of a benchmark: written as the server takes it, and checked before it is sent.
+
+What is looked for are mistakes of form (names, columns, quaternions, line ends) and of convention (a pose turned the
+wrong way round, quaternions with w last). The hidden poses are never needed: a convention is wrong where nearly all
+cameras of a file would stand within the map, upright as the map's do, by another convention, and by this one do not.
+"""
+
+from __future__ import annotations
+
+import codecs
+import math
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from gloam.data.localization_sets.dataset import LocalizationSet
+from gloam.data.scene import Pose, Scene
+from gloam.errors import DataError, UsageError
+from gloam.eval.localization.ltvl import benchmark_name, write_ltvl
+from gloam.files import printable, read_file, sha256_file, write_json
+
+Unlocalized = Literal["absent", "top1"]
+UNLOCALIZED: tuple[Unlocalized, ...] = ("absent", "top1")
+UNIT = 2e-3  # of a quaternion's length; numbers rounded to three digits stay below
+INSIDE, OUTSIDE = 5.0, 10.0  # metres beyond the box of the map's cameras that a centre is still inside, and is outside
+UPRIGHT, LEANING = 45.0, 30.0  # degrees from the map's own upright, of a whole file and of one line
+ALIGNED = 0.8  # length of the mean of the map's upright directions, from which on they are one direction
+MOST = 0.9  # share of a file's poses that another convention must explain
+SHOWN = 5  # faults of a kind that a text lists
+Floats = npt.NDArray[np.float64]
+COLUMNS = "name qw qx qy qz tx ty tz"
+
+
+@dataclass(frozen=True)
+class Submission:
+    """A written file.
+
+    Attributes:
+        path: of it; beside it lies ``PATH.json`` with what is said here.
+        benchmark: name of the set.
+        queries: that the server scores.
+        localized: lines with a pose of their own.
+        filled: lines with the first retrieved image's pose, by ``unlocalized``.
+        unlocalized: what stands for a query without a pose.
+        by_condition: of each condition the scored queries and those of them without a line.
+        sha256: of the file.
+    """
+
+    path: Path
+    benchmark: str
+    queries: int
+    localized: int
+    filled: int
+    unlocalized: Unlocalized
+    by_condition: Mapping[str, tuple[int, int]]
+    sha256: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        counts = {name: {"queries": n, "absent": absent} for name, (n, absent) in self.by_condition.items()}
+        return {
+            "file": self.path.name,
+            "benchmark": self.benchmark,
+            "queries": self.queries,
+            "localized": self.localized,
+            "filled_with_top1": self.filled,
+            "unlocalized": self.unlocalized,
+            "conditions": counts,
+            "format": f"{COLUMNS}, world to camera",
+            "sha256": self.sha256,
+        }
+
+
+def write_submission(
+    path: str | Path,
+    poses: Mapping[str, Pose | None],
+    benchmark: LocalizationSet,
+    *,
+    unlocalized: Unlocalized = "absent",
+    top1: Mapping[str, Pose] | None = None,
+    facts: Mapping[str, Any] | None = None,
+) -> Submission:
+    """Write the file of a benchmark's server and a JSON beside it: scored queries alone, sorted by the images' names.
+
+    Args:
+        path: of the file.
+        poses: by query; None, or no entry, where it was not localized. Queries that are not scored are left out.
+        benchmark: whose names, cameras and conditions these are.
+        unlocalized: ``absent`` leaves a query without a pose out; ``top1`` writes its first retrieved image's, as hloc
+            does, which changes coarse recalls.
+        top1: poses of the first retrieved images by query; needed for ``top1``.
+        facts: more for the JSON: the row, weights, k.
+
+    Raises:
+        UsageError: ``top1`` without those poses.
+        DataError: a pose of no query, or two queries of one name in the server's style.
+    """
+    if unlocalized == "top1" and top1 is None:
+        raise UsageError("unlocalized queries as top1 need the poses of the first retrieved images")
+    strangers = sorted(set(poses) - set(benchmark.query.records))
+    if strangers:
+        raise DataError(f"{benchmark.root}: {strangers[0]!r} is no query of {benchmark.name}, but has a pose")
+    scored = benchmark.scored_queries
+    own = {name: pose for name in scored if (pose := poses.get(name)) is not None}
+    filled = {}
+    if unlocalized == "top1" and top1 is not None:
+        filled = {name: top1[name] for name in scored if name not in own and name in top1}
+    place = Path(path)
+    cameras = {name: record.camera_id for name, record in benchmark.query.records.items()}
+    write_ltvl(place, own | filled, cameras, benchmark.style)
+    written = own.keys() | filled.keys()
+    found = Submission(
+        place,
+        benchmark.name,
+        len(scored),
+        len(own),
+        len(filled),
+        unlocalized,
+        _by_condition(benchmark, written),
+        sha256_file(place),
+    )
+    write_json(place.with_name(f"{place.name}.json"), {**(facts or {}), **found.to_dict()})
+    return found
+
+
+def _by_condition(benchmark: LocalizationSet, written: Iterable[str]) -> dict[str, tuple[int, int]]:
+    """Scored queries of each condition, and how many of them have no line."""
+    scored, have = set(benchmark.scored_queries), set(written)
+    return {
+        condition: (len(scored & set(names)), len((scored & set(names)) - have))
+        for condition, names in benchmark.conditions.items()
+    }
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Something wrong with a file: its line, or 0 for the whole; a word for the kind; what is wrong and what to do."""
+
+    line: int
+    kind: str
+    message: str
+
+
+@dataclass(frozen=True)
+class SubmissionReport:
+    """What a look at a file gave.
+
+    Attributes:
+        path: of it.
+        benchmark: name of the set.
+        lines: with something in them.
+        scored: of these, poses of queries that the server scores.
+        faults: by line.
+        notes: what is no fault, and worth knowing.
+        absent: of each condition the scored queries and those of them without a line.
+    """
+
+    path: Path
+    benchmark: str
+    lines: int
+    scored: int
+    faults: Sequence[Fault]
+    notes: Sequence[str]
+    absent: Mapping[str, tuple[int, int]]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {
+            "path": str(self.path),
+            "benchmark": self.benchmark,
+            "lines": self.lines,
+            "scored": self.scored,
+            "faults": [{"line": item.line, "kind": item.kind, "message": item.message} for item in self.faults],
+            "notes": list(self.notes),
+            "absent": {name: {"queries": n, "absent": absent} for name, (n, absent) in self.absent.items()},
+        }
+
+    def to_text(self) -> str:
+        """The verdict, faults with their lines, and what is absent by condition."""
+        verdict = f"{len(self.faults)} faults" if self.faults else "ready to submit"
+        lines = [f"{self.path}: {self.lines} lines for {self.benchmark}, {self.scored} of scored queries: {verdict}"]
+        kinds = Counter(item.kind for item in self.faults)
+        shown: Counter[str] = Counter()
+        for item in self.faults:
+            shown[item.kind] += 1
+            if shown[item.kind] <= SHOWN:
+                lines.append(f"  {self.path.name}:{item.line}: {item.message}" if item.line else f"  {item.message}")
+            elif shown[item.kind] == kinds[item.kind]:
+                lines.append(f"  and {kinds[item.kind] - SHOWN} more lines of this kind ({item.kind})")
+        counts = [f"{name} {absent} of {queries}" for name, (queries, absent) in self.absent.items() if absent]
+        lines.append(f"queries without a line, which count as failures: {', '.join(counts) or 'none'}")
+        return "\n".join([*lines, *self.notes])
+
+
+def validate_submission(path: str | Path, benchmark: LocalizationSet) -> SubmissionReport:
+    """Look for what is wrong with a server's file.
+
+    Args:
+        path: the file.
+        benchmark: that it is for.
+
+    Returns:
+        faults, in the order of lines; a query without a line is counted, and is no fault.
+
+    Raises:
+        DataError: the file cannot be read at all.
+    """
+    place = Path(path)
+    try:
+        content = read_file(place)
+    except OSError as error:
+        raise DataError(f"{place}: the poses cannot be read ({error.strerror or error}); check the path") from error
+    faults, text = _decoded(content)
+    names = _Names(benchmark)
+    poses: list[tuple[int, Floats]] = []
+    written: dict[str, int] = {}
+    unscored: list[int] = []
+    lines = 0
+    rows = text.splitlines()
+    while rows and not rows[-1].strip():
+        rows.pop()
+    for number, row in enumerate(rows, 1):
+        if not row.strip():
+            faults.append(Fault(number, "blank", "a blank line; remove it"))
+            continue
+        lines += 1
+        name, numbers, problems = _parsed(row, number)
+        faults += problems
+        image, problem = names.find(name)
+        if problem is not None:
+            faults.append(Fault(number, problem[0], problem[1]))
+        if image is not None:
+            if image in written:
+                faults.append(
+                    Fault(number, "twice", f"{_quoted(name)} is in line {written[image]} already; keep one of the two")
+                )
+            written.setdefault(image, number)
+            if not names.is_scored(image):
+                unscored.append(number)
+        if numbers is not None:
+            poses.append((number, numbers))
+    if not lines:
+        faults.append(Fault(0, "empty", "the file is empty; a server takes one line for each localized query"))
+    scored = [image for image in written if names.is_scored(image)]
+    notes = list(names.notes)
+    if unscored and not scored:
+        cameras = ", ".join(benchmark.scored or ())
+        message = f"all {len(unscored)} poses are of cameras that are not scored; those of {cameras} count alone"
+        faults.append(Fault(unscored[0], "cameras", message))
+    elif unscored:
+        notes.append(f"{len(unscored)} lines are of cameras that the server does not score; they change nothing")
+    faults += _of_convention(poses, benchmark.mapping)
+    absent = _by_condition(benchmark, written)
+    if lines:
+        notes += _whole_locations(benchmark, set(written))
+    faults.sort(key=lambda item: item.line)
+    return SubmissionReport(place, benchmark.name, lines, len(scored), faults, notes, absent)
+
+
+def _decoded(content: bytes) -> tuple[list[Fault], str]:
+    """The text of a file, and what is wrong with its bytes."""
+    faults = []
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        faults.append(Fault(1, "encoding", "is UTF-16 text; save it as plain UTF-8 without a byte order mark"))
+        return faults, content.decode("utf-16", "replace")
+    if content.startswith(codecs.BOM_UTF8):
+        faults.append(
+            Fault(1, "bom", "begins with a byte order mark, which becomes part of the first name; save it without")
+        )
+        content = content.removeprefix(codecs.BOM_UTF8)
+    if b"\r" in content:
+        line = content[: content.index(b"\r")].count(b"\n") + 1
+        faults.append(Fault(line, "line ends", "ends in a carriage return; save the file with Unix line ends (LF)"))
+    try:
+        return faults, content.decode()
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        faults.append(Fault(line, "encoding", f"is not UTF-8 text ({error.reason}); save it as UTF-8"))
+        return faults, content.decode(errors="replace")
+
+
+def _parsed(row: str, number: int) -> tuple[str, Floats | None, list[Fault]]:
+    """Name and seven numbers of a line, quaternion (w, x, y, z) first, and what is wrong with them."""
+    if "," in row:
+        fields = [field for field in row.replace(",", " ").split() if field]
+        fault = Fault(number, "commas", f"has commas; fields are separated by spaces: {COLUMNS}")
+    else:
+        fields = row.split()
+        fault = Fault(number, "columns", f"has {len(fields)} columns, not 8: {COLUMNS}")
+    problems = [fault] if "," in row or len(fields) != 8 else []
+    name = fields[0] if fields else ""
+    if len(fields) != 8:
+        return name, None, problems
+    values = []
+    for text in fields[1:]:
+        try:
+            values.append(float(text))
+        except ValueError:
+            problems.append(Fault(number, "number", f"{_quoted(text)} is no number; expected {COLUMNS}"))
+            return name, None, problems
+    if not all(map(math.isfinite, values)):
+        problems.append(
+            Fault(number, "not finite", "holds a number that is not finite; leave a query that was not localized out")
+        )
+        return name, None, problems
+    length = math.hypot(*values[:4])
+    if abs(length - 1) > UNIT:
+        problems.append(
+            Fault(number, "quaternion", f"the quaternion has length {length:.4g}, not 1; divide it by its length")
+        )
+        return name, None, problems
+    return name, np.array(values), problems
+
+
+def _quoted(name: str) -> str:
+    return repr(printable(name)[:80])
+
+
+class _Names:
+    """Which image a name of the file means, and if none, what mistake it is."""
+
+    def __init__(self, benchmark: LocalizationSet) -> None:
+        self.benchmark = benchmark
+        self.notes: list[str] = []
+        query = benchmark.query
+        self._right = {benchmark_name(n, query.records[n].camera_id, benchmark.style): n for n in query.names}
+        self._without = {str(PurePosixPath(name).with_suffix("")): name for name in self._right}
+        self._folded = {name.casefold(): name for name in self._right}
+        self._by_base: dict[str, list[str]] = defaultdict(list)
+        for right in self._right:
+            self._by_base[PurePosixPath(right).name].append(right)
+        self._map = self._every_name(benchmark.mapping)
+        self._known = {} if benchmark.known_query is None else self._every_name(benchmark.known_query)
+
+    def is_scored(self, image: str) -> bool:
+        """Whether a pose of an image counts."""
+        scored = self.benchmark.scored
+        return scored is None or self.benchmark.query.records[image].camera_id in scored
+
+    def find(self, name: str) -> tuple[str | None, tuple[str, str] | None]:
+        """The query that a name is of, and kind and message of what is wrong with the name."""
+        image = self._right.get(name)
+        if image is not None:
+            return image, None
+        path = PurePosixPath(name.replace("\\", "/"))
+        right = self._without.get(str(path.with_suffix(""))) if path.name else None
+        if right is not None and self.benchmark.style == "robotcar" and path.suffix in (".png", ".jpg"):
+            note = "some names end otherwise than the images' files: RobotCar's server takes .png for .jpg since 2020"
+            if note not in self.notes:
+                self.notes.append(note)
+            return self._right[right], None
+        if right is not None and name.casefold() not in self._folded:
+            return self._right[right], ("name", f"{_quoted(name)} has another suffix than the query; write {right}")
+        return None, self._mistake(name, path)
+
+    def _mistake(self, name: str, path: PurePosixPath) -> tuple[str, str]:
+        said, style = _quoted(name), self.benchmark.style
+        query = self.benchmark.query
+        if str(path) in query.records:
+            right = benchmark_name(str(path), query.records[str(path)].camera_id, style)
+            return "full path", f"{said} is the full path of a query; write {right}"
+        if (known := self._known.get(str(path))) is not None:
+            return "other split", (
+                f"{said} is {known}, whose pose is public in {self.benchmark.name}, and no query of it; this file "
+                "seems to be of the other version's queries"
+            )
+        if (mapped := self._map.get(str(path))) is not None:
+            return "map image", f"{said} is {mapped} of the map, whose pose is known; leave it out"
+        if (folded := self._folded.get(name.casefold())) is not None:
+            return "name", f"{said} differs in upper and lower case from the query; write {folded}"
+        near = self._by_base.get(path.name, [])
+        if near and style == "robotcar":
+            if len(path.parts) == 1:
+                return "camera", f"{said} lacks the camera; write {near[0]}"
+            return "camera", f"{said}: no camera {str(path.parent)!r} took that query; write {near[0]}"
+        if near:
+            return "full path", f"{said} is a path; write the file name alone, {near[0]}"
+        return "name", f"{said} is the name of no query of {self.benchmark.name}{self._other(path)}"
+
+    def _other(self, path: PurePosixPath) -> str:
+        """Of which other benchmark a name may be."""
+        stamped = path.stem.isdigit() and len(path.stem) >= 15  # RobotCar's are times in microseconds
+        if stamped and self.benchmark.style == "aachen":
+            return "; RobotCar Seasons names images so"
+        if not stamped and self.benchmark.style == "robotcar" and path.stem.upper().startswith("IMG_"):
+            return "; Aachen Day-Night names images so"
+        return ""
+
+    def _every_name(self, scene: Scene) -> dict[str, str]:
+        """Images of a scene by path, by camera and file name, and by file name; names of queries are none of them."""
+        found: dict[str, str] = {}
+        for name in scene.names:
+            camera, base = scene.records[name].camera_id, PurePosixPath(name).name
+            for spelled in (name, f"{camera}/{base}", base):
+                if spelled not in self._by_base:
+                    found.setdefault(spelled, repr(name))
+        return found
+
+
+@dataclass(frozen=True)
+class _Convention:
+    """A way to read a line's seven numbers: in words, whether w comes last, whether from camera to world."""
+
+    words: str
+    w_last: bool
+    inverse: bool
+
+
+STATED = _Convention("", False, False)
+OTHERS = (
+    _Convention(
+        "look inverted: they are camera to world, and the server takes world to camera; write the inverse", False, True
+    ),
+    _Convention("look like quaternions with w last (x y z w); the server takes w first (w x y z)", True, False),
+    _Convention(
+        "look inverted and with w last: camera to world, x y z w; the server takes world to camera, w x y z", True, True
+    ),
+)
+
+
+class _Stage:
+    """Where the map's cameras stand, and how they are held."""
+
+    def __init__(self, mapping: Scene) -> None:
+        poses = [mapping.poses[name] for name in sorted(mapping.poses)]
+        centers = np.array([pose.center for pose in poses])
+        self._middle = centers.mean(axis=0)
+        # The box along the map's own axes: a street that runs askew is not a square of the world's.
+        self._axes = np.linalg.eigh((centers - self._middle).T @ (centers - self._middle))[1].T
+        along = (centers - self._middle) @ self._axes.T
+        self._low, self._high = along.min(axis=0), along.max(axis=0)
+        ups = np.array([-pose.rotation[1] for pose in poses]).mean(axis=0)  # y of a camera points down
+        length = float(np.linalg.norm(ups))
+        self._up = ups / length if length > ALIGNED else None
+
+    def beyond(self, centers: Floats) -> Floats:
+        """Metres ``[n]`` that centres ``[n, 3]`` lie beyond the box of the map's cameras."""
+        along = (centers - self._middle) @ self._axes.T
+        far: Floats = np.linalg.norm(np.maximum(np.maximum(self._low - along, along - self._high), 0), axis=1)
+        return far
+
+    def leaning(self, rotations: Floats) -> Floats:
+        """Degrees ``[n]`` between the upright of cameras ``[n, 3, 3]`` and the map's; 0 where the map has none."""
+        if self._up is None:
+            return np.zeros(len(rotations))
+        found: Floats = np.degrees(np.arccos(np.clip(-rotations[:, 1] @ self._up, -1, 1)))
+        return found
+
+
+def _of_convention(poses: Sequence[tuple[int, Floats]], mapping: Scene) -> list[Fault]:
+    """Poses by another convention than the server's, and poses that are all the same."""
+    if not poses or not mapping.poses:
+        return []
+    lines, values = [line for line, _ in poses], np.stack([numbers for _, numbers in poses])
+    if len(values) > 2 and (values == values[0]).all():
+        return [Fault(lines[0], "identical", f"all {len(values)} poses are the same; no localization gives that")]
+    stage = _Stage(mapping)
+    centers, rotations = _read(values, STATED)
+    beyond, leaning = stage.beyond(centers), stage.leaning(rotations)
+    right = (beyond <= INSIDE) & (leaning <= UPRIGHT)
+    best, plausible = None, 0.0
+    strict = np.zeros(len(values), np.int64)  # of each line the convention that explains it alone
+    for number, convention in enumerate(OTHERS, 1):
+        other_centers, other_rotations = _read(values, convention)
+        far, lean = stage.beyond(other_centers), stage.leaning(other_rotations)
+        share = float(((far <= INSIDE) & (lean <= UPRIGHT)).mean())
+        if share > plausible:
+            best, plausible = convention, share
+        alone = (far <= INSIDE) & (lean <= LEANING) & (beyond > OUTSIDE) & (leaning > UPRIGHT) & (strict == 0)
+        strict[alone] = number
+    if best is not None and plausible >= MOST and right.mean() < plausible / 2:
+        worst = int(np.argmax(beyond))
+        message = (
+            f"the poses {best.words}. By the stated convention {int((~right).sum())} of {len(values)} cameras stand "
+            f"outside the map or are not upright, line {lines[worst]} {beyond[worst]:.0f} m outside; by the other "
+            f"{round(plausible * len(values))} are within"
+        )
+        kind = "quaternion order" if best.w_last else "inverted"
+        return [Fault(lines[int(np.flatnonzero(~right)[0])], kind, message)]
+    return [
+        Fault(
+            lines[row],
+            "quaternion order" if OTHERS[strict[row] - 1].w_last else "inverted",
+            f"the pose, {beyond[row]:.0f} m outside the map, would lie within it by another convention: such poses "
+            f"{OTHERS[strict[row] - 1].words}",
+        )
+        for row in np.flatnonzero(strict)
+    ]
+
+
+def _read(values: Floats, convention: _Convention) -> tuple[Floats, Floats]:
+    """Camera centres ``[n, 3]`` and rotations world to camera ``[n, 3, 3]`` of lines ``[n, 7]`` by a convention."""
+    quaternions = values[:, [3, 0, 1, 2]] if convention.w_last else values[:, :4]
+    rotations = np.stack([Pose((w, x, y, z), (0, 0, 0)).rotation for w, x, y, z in quaternions])
+    if convention.inverse:
+        return values[:, 4:], rotations.transpose(0, 2, 1)
+    return -np.einsum("nji,nj->ni", rotations, values[:, 4:]), rotations
+
+
+def _whole_locations(benchmark: LocalizationSet, written: set[str]) -> list[str]:
+    """Locations that are absent as a whole where others are nearly whole, as in a file of another version."""
+    if not benchmark.locations:
+        return []
+    queries: dict[str, list[str]] = defaultdict(list)
+    for name in benchmark.scored_queries:
+        if name in benchmark.locations:
+            queries[benchmark.locations[name]].append(name)
+    shares = {place: len(written & set(names)) / len(names) for place, names in queries.items()}
+    gone = sorted(place for place, share in shares.items() if share == 0)
+    if not gone or max(shares.values()) < MOST:
+        return []
+    return [
+        f"all queries of {len(gone)} of {len(shares)} locations are absent, first {gone[0]}: is this a file of the "
+        "other version's queries?"
+    ]
