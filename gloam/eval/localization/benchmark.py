@@ -89,6 +89,7 @@ def run_localization(
     *,
     map_pairs: MapPairs | Sequence[tuple[str, str]] | None = None,
     model: ColmapModel | None = None,
+    world: tuple[Triangulation, str] | None = None,
     descriptors: Descriptors | None = None,
     workspace: str | Path | None = None,
     workers: int | None = None,
@@ -111,6 +112,7 @@ def run_localization(
             that the map is the same for every retrieval.
         model: that the mapping scene is of. Its points tell neighbours, and are the map's own where the features are
             the model's and no pairs are asked for.
+        world: the map of 2b and where its points are from, made already, in place of one by ``map_pairs`` or ``model``.
         descriptors: of queries and map images, for bdi and csi.
         workspace: folder of kept results; None keeps nothing.
         workers: threads; all cores by default.
@@ -155,9 +157,9 @@ def run_localization(
             else:
                 matcher.match_all(((name, other) for name in names for other in retrieved[name]), pool)
                 if method == "2b":
-                    world, result.map_source = _world(matcher, map_pairs, model, pool)
-                    result.world = world
-                    result.map_points, result.map_error = len(world.points), world.mean_error
+                    made, result.map_source = world or _world(matcher, map_pairs, model, pool)
+                    result.world = made
+                    result.map_points, result.map_error = len(made.points), made.mean_error
                     result.seconds["map"] = time.perf_counter() - clock
                 found = _localized(method, matcher, names, retrieved, result.world, options, folder, pool)
                 result.poses[method] = {name: item.pose for name, item in found.items()}

@@ -222,7 +222,7 @@ def opened(request: LocalizeRequest) -> Work:
     if request.images is not None and mapping.images is None and query.images is None:
         raise UsageError("--images is for COLMAP models and lists of queries; a kapture dataset holds its own")
     retrieved, descriptors = _retrieved(request, query, mapping)
-    features, rule = _matched(request, _features(request, mapping, query))
+    features, rule = open_matched(request, mapping, query)
     if request.save_map is not None and not isinstance(features, SiftFeatures | ModelFeatures):
         raise UsageError("--save-map needs --features sift or an exported model; a new image has no stored features")
     query_matches = request.query_matches or ("raw" if isinstance(features, ModelFeatures) else "verified")
@@ -296,8 +296,17 @@ def _origin(request: LocalizeRequest, mapping: Scene, query: Scene) -> float | N
     return asked
 
 
-def _matched(request: LocalizeRequest, features: Features) -> tuple[Features, FeatureMatcher | StoredMatches]:
-    """By what features are matched; one that is not theirs is refused before any image is read."""
+def open_matched(
+    request: LocalizeRequest, mapping: Scene, query: Scene
+) -> tuple[Features, FeatureMatcher | StoredMatches]:
+    """Local features of both datasets, and by what they are matched; a matcher that is not theirs is refused before any
+    image is read.
+
+    Args:
+        request: its features and matcher.
+        mapping, query: opened already, from wherever.
+    """
+    features = _features(request, mapping, query)
     if request.matches is not None:
         if isinstance(features, SiftFeatures | ModelFeatures):
             raise UsageError("--matches are of stored features; give these as --features")
