@@ -32,6 +32,8 @@ class LocalizationSet:
         known_query: those images, with intrinsics; None where there are none.
         map_pairs: of map images to match for the fixed map, where the dataset states them; else None.
         layout: in which form it was read: ``kapture`` or ``original``.
+        rig: from the rig to each of its cameras, by sensor id; images of one timestamp are of one pose of the rig.
+            Empty where cameras are held by hand.
     """
 
     name: SetName
@@ -48,6 +50,7 @@ class LocalizationSet:
     known_query: Scene | None = None
     map_pairs: Sequence[tuple[str, str]] | None = None
     layout: Literal["kapture", "original"] = "kapture"
+    rig: Mapping[str, Pose] = field(default_factory=dict)
 
     @property
     def scored_queries(self) -> list[str]:

@@ -29,9 +29,7 @@ def camera_pose(x: float, y: float, z: float, yaw: float, pitch: float = 0.0, ro
     right = np.array([np.sin(a), -np.cos(a), 0.0])
     down = np.cross(forward, right)
     rotation = np.stack([np.cos(c) * right + np.sin(c) * down, np.cos(c) * down - np.sin(c) * right, forward])
-    exact = Pose.from_matrix(rotation, -rotation @ np.array([x, y, z]))
-    # Sines and eigenvectors differ in their last bits between processors, and a picometre shows in no image.
-    return Pose(*(tuple(round(value, 12) for value in part) for part in (exact.quaternion, exact.translation)))  # type: ignore[arg-type]  # of four and three
+    return Pose.from_matrix(rotation, -rotation @ np.array([x, y, z])).rounded()
 
 
 def mapping_poses(seed: int, length: float, spacing: float) -> list[Pose]:
