@@ -15,6 +15,7 @@ LATER = (
     ", 'features'",
     ", 'match'",
     ", 'tensorrt-rtx'",
+    ", mduit",
 )  # choices that came later; a message that lists all has them now
 
 

@@ -8,13 +8,18 @@ from pathlib import Path
 from gloam.cli.shared.report import Report
 
 HELP = "look for faults in a file of poses before it goes to visuallocalization.net: names, columns, conventions"
-BENCHMARKS = ("aachen-v1.1", "robotcar-v1", "robotcar-v2")
+BENCHMARKS = ("auto", "aachen-v1.1", "robotcar-v1", "robotcar-v2")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the verb."""
     parser.add_argument("file", type=Path, metavar="FILE", help="lines of 'name qw qx qy qz tx ty tz'")
-    parser.add_argument("--benchmark", choices=BENCHMARKS, required=True, help="that the file is for")
+    parser.add_argument(
+        "--benchmark",
+        choices=BENCHMARKS,
+        default="auto",
+        help="that the file is for; told from --data where it is auto",
+    )
     parser.add_argument("--data", type=Path, required=True, metavar="PATH", help="folder of the benchmark")
 
 

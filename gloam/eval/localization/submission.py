@@ -18,7 +18,8 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from gloam.data.localization_sets.dataset import LocalizationSet
+from gloam.data.localization_sets.dataset import LocalizationSet, SetName
+from gloam.data.localization_sets.read import read_localization_set
 from gloam.data.scene import Pose, Scene
 from gloam.errors import DataError, UsageError
 from gloam.eval.localization.ltvl import benchmark_name, write_ltvl
@@ -260,6 +261,20 @@ def validate_submission(path: str | Path, benchmark: LocalizationSet) -> Submiss
         notes += _whole_locations(benchmark, set(written))
     faults.sort(key=lambda item: item.line)
     return SubmissionReport(place, benchmark.name, lines, len(scored), faults, notes, absent)
+
+
+def check_submission(path: str | Path, name: SetName | Literal["auto"], data: str | Path) -> SubmissionReport:
+    """:func:`validate_submission` for a benchmark's folder.
+
+    Args:
+        path: the file.
+        name: of the benchmark, or ``auto``.
+        data: its folder.
+
+    Raises:
+        DataError: the file or the benchmark cannot be read.
+    """
+    return validate_submission(path, read_localization_set(name, data))
 
 
 def _decoded(content: bytes) -> tuple[list[Fault], str]:

@@ -30,10 +30,14 @@ from gloam.runtime.localization.maps.map_pairs import choose_pairs
 from gloam.runtime.localization.maps.mapping import PairMatcher
 from gloam.runtime.localization.matches.pair_stage import MEMORY
 from gloam.runtime.localization.matches.stored import StoredMatches
+from gloam.runtime.localization.pose import Localized
+from gloam.runtime.localization.rigs import localize_rig, rig_frames, through_rig
 from gloam.runtime.models.matcher import FeatureMatcher
 
 Within = Literal["map", "camera", "location", "camera-and-location"]
 WITHIN: tuple[Within, ...] = ("map", "camera", "location", "camera-and-location")
+Rig = Literal["off", "fill", "joint"]
+RIGS: tuple[Rig, ...] = ("off", "fill", "joint")
 METHODS = ("top-1", "2a", "2b")
 KS = (1, 10, 20, 50)  # of kapture's benchmark
 LEAST = {"top-1": 1, "2a": 2, "2b": 1}  # retrieved images that a method needs
@@ -51,6 +55,8 @@ class Protocol:
         within: map images that are retrieved: of the whole ``map``, of the query's own ``camera`` or ``location``, or
             of both.
         unlocalized: what stands in the server's file for a query without a pose.
+        rig: queries of cameras on one rig: each by itself (``off``); a camera without a pose through the rig (``fill``);
+            or all by one pose of the rig (``joint``), and through the rig where that is not found.
         min_inliers: that a pose needs.
         verify_queries: see :class:`gloam.runtime.localization.maps.mapping.PairMatcher`.
         seed: of every random choice.
@@ -65,6 +71,7 @@ class Protocol:
     more_k: tuple[int, ...] = ()
     within: Within = "map"
     unlocalized: Unlocalized = "absent"
+    rig: Rig = "off"
     min_inliers: int = 12
     verify_queries: bool = True
     seed: int = 0
@@ -157,19 +164,20 @@ class SetLocalizer:
         pairs, how = choose_pairs(given, self.benchmark.mapping)
         if given is not None:
             how = "the benchmark's own list of them"
-        matcher = PairMatcher(
-            self._source,
-            self.benchmark.mapping,
-            self.query,
-            self._workspace,
-            self._rule,
-            options.seed,
-            options.verify_queries,
-            options.memory,
-        )
-        with ThreadPoolExecutor(options.workers or len(os.sched_getaffinity(0)), "map") as pool:
-            made = fixed_map(matcher, pairs, pool)
+        with self._pool() as pool:
+            made = fixed_map(self._matcher, pairs, pool)
         return made, f"{len(made.points)} points from {len(pairs)} pairs by {how}, {made.mean_error:.2f} px"
+
+    @property
+    def names(self) -> list[str]:
+        """Queries to localize: those that are scored, and with a rig in use the other cameras' of the same times."""
+        cameras = self.benchmark.scored
+        scored = [name for name in self.query.names if cameras is None or self.query.records[name].camera_id in cameras]
+        if self.protocol.rig == "off":
+            return scored
+        chosen = set(scored)
+        beside = (names for names in rig_frames(self.query, self.benchmark.rig) if chosen.intersection(names))
+        return sorted(chosen.union(*beside))
 
     def poses(self, label: str, retrieved: Mapping[str, Sequence[str]]) -> Poses:
         """Poses of queries by one method, None where a query was not localized.
@@ -188,22 +196,62 @@ class SetLocalizer:
         options = self.protocol
         # Of one image no mini-map can be made, and no map image at all gives no pose.
         able = {name: images for name, images in chosen.items() if len(images) >= LEAST[method]}
+        world = self.world if method == "2b" else None
         found = run_localization(
             self.benchmark.mapping,
             self.query,
             able,
             self._source,
             (method,),
-            world=self.world if method == "2b" else None,
+            world=world,
             workspace=self._workspace,
             workers=options.workers,
             rule=self._rule,
             verify_queries=options.verify_queries,
-            options=AbsolutePoseOptions(min_inliers=options.min_inliers),
+            options=self._options,
             seed=options.seed,
             memory=options.memory,
         )
-        return {name: found.poses[method].get(name) for name in chosen}
+        poses = {name: found.poses[method].get(name) for name in chosen}
+        if options.rig == "off":
+            return poses
+        inliers = dict(found.inliers[method])
+        if options.rig == "joint":
+            for name, item in self._jointly(able, None if world is None else world[0]).items():
+                poses[name], inliers[name] = item.pose, item.inliers
+        return through_rig(self.query, self.benchmark.rig, poses, inliers)
+
+    def _jointly(self, retrieved: Mapping[str, Sequence[str]], world: Triangulation | None) -> dict[str, Localized]:
+        """Poses of the images of each rig that all its cameras together give."""
+        frames = [[n for n in names if n in retrieved] for names in rig_frames(self.query, self.benchmark.rig)]
+
+        def one(names: Sequence[str]) -> dict[str, Localized]:
+            images = {name: retrieved[name] for name in names}
+            return localize_rig(self._matcher, images, self.benchmark.rig, world, self._options)
+
+        with self._pool() as pool:
+            return {name: item for found in pool.map(one, filter(None, frames)) for name, item in found.items()}
+
+    @cached_property
+    def _matcher(self) -> PairMatcher:
+        options = self.protocol
+        return PairMatcher(
+            self._source,
+            self.benchmark.mapping,
+            self.query,
+            self._workspace,
+            self._rule,
+            options.seed,
+            options.verify_queries,
+            options.memory,
+        )
+
+    @property
+    def _options(self) -> AbsolutePoseOptions:
+        return AbsolutePoseOptions(min_inliers=self.protocol.min_inliers)
+
+    def _pool(self) -> ThreadPoolExecutor:
+        return ThreadPoolExecutor(self.protocol.workers or len(os.sched_getaffinity(0)), "localize")
 
     def _first(self, images: Sequence[str]) -> Pose | None:
         if not images:

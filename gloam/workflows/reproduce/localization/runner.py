@@ -89,7 +89,7 @@ class SetRun:
         try:
             self.say(f"{given.name}: descriptors")
             descriptors, facts = given.describe()
-            names = self.benchmark.scored_queries
+            names = self.localizer.names
             ks = [k for _, k in self.localizer.protocol.labels.values()]
             retrieved = retrieve_within(
                 self.benchmark, self.localizer.query, names, descriptors, max(ks), self.localizer.protocol.within
@@ -108,7 +108,7 @@ class SetRun:
                 cells |= self._localized(given.name, label, method, k, retrieved, first, facts, answered)
             except GloamError as error:
                 reasons.append(f"{label}: {error}")
-        images = {"map images": len(self.benchmark.mapping.records), "queries": len(names)}
+        images = {"map images": len(self.benchmark.mapping.records), "queries": len(self.benchmark.scored_queries)}
         return Row(given.name, cells, {**facts, **images}, "; ".join(reasons))
 
     def _localized(

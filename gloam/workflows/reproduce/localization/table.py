@@ -1,7 +1,7 @@
-"""``gloam reproduce dark-side 3`` and ``mduit 1``: tables of localization, from whatever benchmarks and weights are there.
+"""``gloam reproduce dark-side 3`` and ``mduit 1``: localization, of whatever benchmarks and weights are there.
 
-What is there is localized and written for its server; the hidden poses are the server's, so a number of ours is read back
-from its answer. Where somebody has the poses, as of a look-alike, gloam scores them itself.
+What is there is localized and written for its server; the hidden poses are the server's, so a number of ours is read
+back from its answer. Where somebody has the poses, as of a look-alike, gloam scores them itself.
 """
 
 from __future__ import annotations
@@ -184,13 +184,13 @@ def reproduce_localization(request: TableRequest, say: Say | None = None) -> Loc
         require_all(NEEDS, "localize the rows of a table")
         run = open_run(request, opened.benchmark, groups, printed, opened.truth, scores, tell)
         for row in named:
-            rows[row] = run.row(_input(request, row, files[row], absent[row], opened.benchmark))
+            rows[row] = run.row(_input(request, row, files[row], absent[row], opened.benchmark, run.localizer.names))
             tell(f"{row}: done{', in part: ' + rows[row].reason if rows[row].reason else ''}")
             _note_page(request.output, rows)
         notes += set_notes(spec.prefix or "RobotCar", run)
         detail[opened.benchmark.name] = run_detail(run)
         if opened.benchmark.known_query is not None:
-            detail["known images"] = _known(request, opened.benchmark, files, absent, tell)
+            detail["known images"] = _known(request, opened.benchmark, files, absent, run)
             notes += [
                 f"known images of {opened.benchmark.name}, the local check: {line}" for line in detail["known images"]
             ]
@@ -260,8 +260,14 @@ def _localizer(request: TableRequest, benchmark: LocalizationSet, known: bool = 
 
 
 def _input(
-    request: TableRequest, row: str, files: Sequence[Path], absent: Sequence[Missing], benchmark: LocalizationSet
+    request: TableRequest,
+    row: str,
+    files: Sequence[Path],
+    absent: Sequence[Missing],
+    benchmark: LocalizationSet,
+    names: Sequence[str],
 ) -> RowInput:
+    """A row by its files, for the queries of these names."""
     if absent:
         return RowInput(row, None, f"{absent[0].path}: is not there; {absent[0].where}")
 
@@ -269,9 +275,8 @@ def _input(
         source = row_source(request.paper, request.table, row)
         origin = "given with --weights" if row in request.weights else source.published or source.recipe
         embedder = open_embedder(files, request.output, origin)
-        scored = benchmark.query.part(benchmark.scored_queries)
         place = request.output / "stores" / benchmark.name
-        scenes = {"map": benchmark.mapping, "query": scored}
+        scenes = {"map": benchmark.mapping, "query": benchmark.query.part(names)}
         if benchmark.known_query is not None:
             scenes["known"] = benchmark.known_query
         return describe(embedder, scenes, place, request.max_side), embedder.facts
@@ -284,17 +289,16 @@ def _known(
     benchmark: LocalizationSet,
     files: Mapping[str, Sequence[Path]],
     absent: Mapping[str, Sequence[Missing]],
-    say: Say,
+    run: SetRun,
 ) -> list[str]:
     """A line for each row and method: recalls of the images whose poses are known and that are no part of the map."""
     query = benchmark.known_query
     assert query is not None  # asked for such a benchmark alone
     localizer = _localizer(request, benchmark, known=True)
-    cameras = benchmark.scored
-    names = [name for name in query.names if cameras is None or query.records[name].camera_id in cameras]
+    names = localizer.names
     lines = []
     for row, paths in files.items():
-        given = _input(request, row, paths, absent[row], benchmark)
+        given = _input(request, row, paths, absent[row], benchmark, run.localizer.names)
         if given.describe is None:
             continue
         try:
@@ -302,7 +306,7 @@ def _known(
             ks = [k for _, k in request.protocol.labels.values()]
             retrieved = retrieve_within(benchmark, query, names, descriptors, max(ks), request.protocol.within)
             for label in request.protocol.labels:
-                say(f"{row}: {label} of {len(names)} known images")
+                run.say(f"{row}: {label} of {len(names)} known images")
                 scores = score_by_condition(benchmark, localizer.poses(label, retrieved), benchmark.known, query)
                 for what, part in (("day", benchmark.day), ("night", benchmark.night)):
                     if set(part) & scores.keys():
@@ -414,8 +418,13 @@ def protocol_notes(protocol: Protocol, groups: Sequence[Group]) -> list[str]:
     """What a reader must know of the protocol."""
     methods = {group.method for group in groups}
     k = f"2a and 2b retrieve {protocol.top_k} images; " if methods & {"2a", "2b"} else ""
+    rigs = {
+        "off": "",
+        "fill": " A camera without a pose has it through its rig.",
+        "joint": " The cameras of a rig share one pose.",
+    }
     lines = [
-        f"{k}retrieval within the {protocol.within}. A query without a pose "
+        f"{k}retrieval within the {protocol.within}.{rigs[protocol.rig]} A query without a pose "
         + (
             "is absent from the server's file and a failure."
             if protocol.unlocalized == "absent"
