@@ -50,7 +50,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--minutes", type=float, default=14.0, help="--town: processor time for each generator, at most"
     )
     _add_localization(parser)
-    add_backend(parser)
 
 
 def _add_localization(parser: argparse.ArgumentParser) -> None:
@@ -107,6 +106,7 @@ def _add_localization(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--seed", type=seed, default=0, help="of every random choice")
     group.add_argument("--workers", type=int, help="threads (default: all cores); changes no result")
     add_memory(group)
+    add_backend(group)
 
 
 def run(arguments: argparse.Namespace) -> Report:

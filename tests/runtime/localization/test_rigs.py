@@ -71,7 +71,8 @@ def test_the_rig_agrees_with_kaptures_own_trajectories(tmp_path: Path) -> None:
     write_scene(dataclasses.replace(query, poses={}))
     write_rig(tmp_path / "d", "car", MOUNTS)
     rows = [
-        f"{time}, car, {', '.join(repr(float(v)) for v in (*pose.quaternion, *pose.translation))}" for time, pose in rigs.items()
+        f"{time}, car, {', '.join(repr(float(v)) for v in (*pose.quaternion, *pose.translation))}"
+        for time, pose in rigs.items()
     ]
     (tmp_path / "d/sensors/trajectories.txt").write_text("# kapture format: 1.1\n" + "\n".join(rows) + "\n")
     poses = read_scene(tmp_path / "d").poses

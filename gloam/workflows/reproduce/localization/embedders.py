@@ -14,6 +14,7 @@ from gloam.data.sources import ImageItem
 from gloam.errors import DataError
 from gloam.eval.localization.benchmark import Descriptors
 from gloam.files import sha256_file
+from gloam.runtime.backends.placement import Placement
 from gloam.runtime.bulk.extract import ExtractOptions, extract
 from gloam.runtime.descriptors.store import DescriptorStore
 from gloam.runtime.models.embedder import Embedder
@@ -69,7 +70,9 @@ def open_embedder(files: Sequence[Path], place: Path, origin: str = "") -> RowEm
     return RowEmbedder(model, facts)
 
 
-def describe(embedder: RowEmbedder, scenes: Mapping[str, Scene], place: Path, max_side: int) -> Descriptors:
+def describe(
+    embedder: RowEmbedder, scenes: Mapping[str, Scene], place: Path, max_side: int, placement: Placement | None = None
+) -> Descriptors:
     """Unit descriptors of all images of scenes; what an earlier run described is used again.
 
     Args:
@@ -77,11 +80,12 @@ def describe(embedder: RowEmbedder, scenes: Mapping[str, Scene], place: Path, ma
         scenes: by the name of their store.
         place: folder of stores.
         max_side: longer side that images are reduced to, pixels.
+        placement: where the embedder runs.
 
     Raises:
         DataError: an image that cannot be described.
     """
-    loaded = Embedder.load(embedder.model)
+    loaded = Embedder.load(embedder.model, placement or Placement())
     rows: dict[str, Any] = {}
     for name, scene in scenes.items():
         folder = place / f"{loaded.fingerprint[:12]}-{max_side}" / name

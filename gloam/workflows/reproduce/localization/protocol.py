@@ -55,8 +55,8 @@ class Protocol:
         within: map images that are retrieved: of the whole ``map``, of the query's own ``camera`` or ``location``, or
             of both.
         unlocalized: what stands in the server's file for a query without a pose.
-        rig: queries of cameras on one rig: each by itself (``off``); a camera without a pose through the rig (``fill``);
-            or all by one pose of the rig (``joint``), and through the rig where that is not found.
+        rig: queries of cameras on one rig: each by itself (``off``); a camera without a pose through the rig
+            (``fill``); or all by one pose of the rig (``joint``), and through the rig where that is not found.
         min_inliers: that a pose needs.
         verify_queries: see :class:`gloam.runtime.localization.maps.mapping.PairMatcher`.
         seed: of every random choice.
@@ -160,7 +160,7 @@ class SetLocalizer:
         Raises:
             DataError: nothing can be triangulated.
         """
-        given, options = self.benchmark.map_pairs, self.protocol
+        given = self.benchmark.map_pairs
         pairs, how = choose_pairs(given, self.benchmark.mapping)
         if given is not None:
             how = "the benchmark's own list of them"

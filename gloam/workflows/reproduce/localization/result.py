@@ -69,6 +69,33 @@ class Row:
 
 
 @dataclass(frozen=True)
+class GeneratorFacts:
+    """A generator of the miniature, or a control beside it.
+
+    Attributes:
+        name: of it.
+        weights, sha256: of its file; None and "" for a control.
+        step, steps: of its training, and of the recipe.
+        seconds: of processor time.
+        figures: metrics of its nights by name.
+    """
+
+    name: str
+    weights: Path | None = None
+    sha256: str = ""
+    step: int = 0
+    steps: int = 0
+    seconds: float = 0.0
+    figures: Mapping[str, float] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        weights = {} if self.weights is None else {"weights": str(self.weights), "sha256": self.sha256}
+        training = {"step": self.step, "steps": self.steps, "seconds": round(self.seconds, 1)} if self.steps else {}
+        return {**weights, **training, "figures": dict(self.figures)}
+
+
+@dataclass(frozen=True)
 class LocalizationTable:
     """A paper's table again.
 

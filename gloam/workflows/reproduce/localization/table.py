@@ -6,7 +6,7 @@ back from its answer. Where somebody has the poses, as of a look-alike, gloam sc
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -18,14 +18,13 @@ from gloam.errors import DataError, GloamError, UsageError, require_all
 from gloam.eval.localization.request import LocalizeRequest, open_matched
 from gloam.eval.localization.scores import aggregate
 from gloam.eval.localization.server_scores import Scores, read_server_scores
-from gloam.files import write_json
 from gloam.heartbeat import Say
 from gloam.runtime.backends.placement import Placement
 from gloam.runtime.localization.features.sources import pixel_origin
 from gloam.runtime.localization.maps.datasets import read_poses
-from gloam.workflows.reproduce.localization.embedders import describe, open_embedder
+from gloam.workflows.reproduce.localization.embedders import by_chance, describe, open_embedder
 from gloam.workflows.reproduce.localization.protocol import Protocol, SetLocalizer, retrieve_within
-from gloam.workflows.reproduce.localization.result import Cell, LocalizationTable, Row, triples
+from gloam.workflows.reproduce.localization.result import LocalizationTable, Row, Triple, triples
 from gloam.workflows.reproduce.localization.runner import (
     Described,
     Group,
@@ -35,9 +34,9 @@ from gloam.workflows.reproduce.localization.runner import (
     percent,
     score_by_condition,
 )
+from gloam.workflows.reproduce.localization.supply import PublishedSupply, Supply
 from gloam.workflows.reproduce.published import kapture_context, published
 from gloam.workflows.reproduce.rows import PACKAGES, Missing, row_source
-from gloam.workflows.reproduce.table import members_of
 
 MAX_SIDE = 1024  # of the embedders' test protocol, pixels
 SETS = Path("localization")  # of the benchmarks, under the data folder
@@ -125,115 +124,112 @@ class TableRequest:
 
 @dataclass(frozen=True)
 class OpenSet:
-    """A benchmark of a table with its rows.
+    """A benchmark of a table: where it could be read, why not, and true poses where they were given."""
 
-    Attributes:
-        spec: of the table; rows: their names.
-        benchmark: where it could be read; problem: why not.
-        truth: where it was given.
-    """
-
-    spec: SetOfTable
-    rows: tuple[str, ...]
     benchmark: LocalizationSet | None = None
     problem: str = ""
     truth: Mapping[str, Pose] | None = None
 
 
-def reproduce_localization(request: TableRequest, say: Say | None = None) -> LocalizationTable:
+@dataclass(frozen=True)
+class Control:
+    """A row that no paper has, to read the others by.
+
+    Attributes:
+        name: of the row, behind its benchmark's.
+        weights: of the embedder; None for retrieval by chance.
+    """
+
+    name: str
+    weights: Callable[[], Path] | None = None
+
+
+def localize_table(
+    request: TableRequest, say: Say, supply: Supply | None = None, controls: Sequence[Control] = ()
+) -> tuple[LocalizationTable, list[SetRun]]:
     """Localize the rows of a table for which there are weights, on the benchmarks that are there.
+
+    Args:
+        request: what and with what.
+        say: gets one line per step.
+        supply: of weights; public and trained ones by default.
+        controls: rows for each benchmark behind the paper's.
+
+    Returns:
+        the table, and of each benchmark that is there all that was found.
 
     Raises:
         UsageError: no such table or row, or a benchmark that the table does not have.
-        DataError: scores, or a folder of true poses, that cannot be read. A benchmark, row or file that cannot be used
-            empties its own rows, with the reason.
+        DataError: scores, or true poses, that cannot be read. A benchmark, row or file that cannot be used empties its
+            own rows, with the reason.
     """
-    tell = say or (lambda line: None)
     found = published(request.paper, request.table)
     sets, groups = LOCALIZED[request.paper, request.table]
     for row in request.rows:
         row_source(request.paper, request.table, row)
-    given = _given(request, list(found.rows))
+    given = given_weights(request, list(found.rows))
     _expect_sets(request, sets)
+    if supply is None:
+        supply = PublishedSupply(request.paper, request.table, request.data, given, request.train, say)
     printed = triples(found, [group.name for group in groups])
     scores = _scores(request, list(found.rows), groups)
     rows: dict[str, Row] = {}
     missing: list[Missing] = []
     notes: list[str] = []
     detail: dict[str, Any] = {}
+    runs = []
     for spec in sets:
         named = [row for row in found.rows if row.startswith(spec.prefix) and row in (request.rows or found.rows)]
         if not named:
             continue
-        absent: dict[str, list[Missing]] = {}
-        files: dict[str, list[Path]] = {}
-        for row in named:
-            members, lacking = members_of(request.paper, request.table, row, request.data, given, request.train, tell)
-            files[row], absent[row] = members[0], lacking
-            missing += lacking
-        opened = _open(request, spec, tuple(named))
+        missing += [item for row in named for item in supply.lacking(row)]
+        opened = _open(request, spec)
         if opened.benchmark is None:
             missing += _missing_set(request, spec, opened)
-            for row in named:
-                cells = {
-                    group.name: answered_cell(scores, row, group, printed[row].get(group.name), None, spec.single)
-                    for group in groups
-                }
-                rows[row] = Row(row, cells, {}, "" if any(cell.ours for cell in cells.values()) else opened.problem)
+            rows |= {row: _unrun(row, groups, printed[row], scores, spec, opened.problem) for row in named}
             continue
         require_all(NEEDS, "localize the rows of a table")
-        run = open_run(request, opened.benchmark, groups, printed, opened.truth, scores, tell)
-        for row in named:
-            rows[row] = run.row(_input(request, row, files[row], absent[row], opened.benchmark, run.localizer.names))
-            tell(f"{row}: done{', in part: ' + rows[row].reason if rows[row].reason else ''}")
-            _note_page(request.output, rows)
+        run = SetRun(_localizer(request, opened.benchmark), groups, printed, request.output, opened.truth, scores, say)
+        runs.append(run)
+        wanted = [_input(request, row, supply, run) for row in named]
+        wanted += [_control(request, control, f"{spec.prefix} {control.name}".strip(), run) for control in controls]
+        for item in wanted:
+            rows[item.name] = run.row(item)
+            reason = rows[item.name].reason
+            say(f"{item.name}: {f'not whole, {reason}' if reason else 'done'}")
         notes += set_notes(spec.prefix or "RobotCar", run)
         detail[opened.benchmark.name] = run_detail(run)
         if opened.benchmark.known_query is not None:
-            detail["known images"] = _known(request, opened.benchmark, files, absent, run)
-            notes += [
-                f"known images of {opened.benchmark.name}, the local check: {line}" for line in detail["known images"]
-            ]
-    ordered = [rows[row] for row in found.rows if row in rows]
-    context = kapture_context() if request.paper == "dark-side" else ()
-    result = LocalizationTable(
+            lines = _known(request, run, named, supply)
+            detail["known images"] = lines
+            notes += [f"{opened.benchmark.name}, images with known poses, the local check: {line}" for line in lines]
+    table = LocalizationTable(
         request.paper,
         request.table,
         found,
         tuple(group.name for group in groups),
-        ordered,
-        context,
+        [rows[row] for row in (*found.rows, *(rows.keys() - found.rows.keys())) if row in rows],
+        kapture_context() if request.paper == "dark-side" else (),
         list(dict.fromkeys(missing)),
         [*notes, *protocol_notes(request.protocol, groups)],
         detail,
     )
-    write_json(request.output / "table.json", result.to_dict())
-    return result
+    return table, runs
 
 
-def _note_page(output: Path, rows: Mapping[str, Row]) -> None:
-    """What is known so far, for whoever ends the run before it is done."""
-    write_json(
-        output / "rows.json", {name: {"reason": row.reason, "facts": dict(row.facts)} for name, row in rows.items()}
-    )
-
-
-def open_run(
-    request: TableRequest,
-    benchmark: LocalizationSet,
+def _unrun(
+    row: str,
     groups: Sequence[Group],
-    printed: Mapping[str, Mapping[str, tuple[float, float, float]]],
-    truth: Mapping[str, Pose] | None,
+    printed: Mapping[str, Triple],
     scores: Scores,
-    say: Say,
-) -> SetRun:
-    """A benchmark with its local features, ready for rows.
-
-    Raises:
-        DataError, ModelError, IncompatibleError: features or a matcher that cannot be used.
-    """
-    localizer = _localizer(request, benchmark)
-    return SetRun(localizer, groups, printed, request.output, truth, scores, say)
+    spec: SetOfTable,
+    problem: str,
+) -> Row:
+    """A row of a benchmark that is not there, with what its server answered."""
+    cells = {
+        group.name: answered_cell(scores, row, group, printed.get(group.name), None, spec.single) for group in groups
+    }
+    return Row(row, cells, {}, "" if all(cell.ours for cell in cells.values()) else problem)
 
 
 def _localizer(request: TableRequest, benchmark: LocalizationSet, known: bool = False) -> SetLocalizer:
@@ -259,54 +255,58 @@ def _localizer(request: TableRequest, benchmark: LocalizationSet, known: bool = 
     return SetLocalizer(benchmark, source, rule, request.protocol, request.output / "workspace", query)
 
 
-def _input(
-    request: TableRequest,
-    row: str,
-    files: Sequence[Path],
-    absent: Sequence[Missing],
-    benchmark: LocalizationSet,
-    names: Sequence[str],
-) -> RowInput:
-    """A row by its files, for the queries of these names."""
-    if absent:
-        return RowInput(row, None, f"{absent[0].path}: is not there; {absent[0].where}")
+def _input(request: TableRequest, row: str, supply: Supply, run: SetRun) -> RowInput:
+    """A row by its weights."""
 
     def described() -> Described:
-        source = row_source(request.paper, request.table, row)
-        origin = "given with --weights" if row in request.weights else source.published or source.recipe
-        embedder = open_embedder(files, request.output, origin)
-        place = request.output / "stores" / benchmark.name
-        scenes = {"map": benchmark.mapping, "query": benchmark.query.part(names)}
-        if benchmark.known_query is not None:
-            scenes["known"] = benchmark.known_query
-        return describe(embedder, scenes, place, request.max_side), embedder.facts
+        weights = supply.weights(row)
+        return _described(request, weights.files, weights.origin, run)
 
     return RowInput(row, described)
 
 
-def _known(
-    request: TableRequest,
-    benchmark: LocalizationSet,
-    files: Mapping[str, Sequence[Path]],
-    absent: Mapping[str, Sequence[Missing]],
-    run: SetRun,
-) -> list[str]:
+def _control(request: TableRequest, control: Control, name: str, run: SetRun) -> RowInput:
+    """A row that no paper has."""
+
+    def described() -> Described:
+        if control.weights is None:
+            scenes = (run.benchmark.mapping, run.localizer.query)
+            return by_chance(scenes, request.protocol.seed), {"network": "none, random descriptors"}
+        return _described(request, [control.weights()], control.name, run)
+
+    return RowInput(name, described)
+
+
+def _described(request: TableRequest, files: Sequence[Path], origin: str, run: SetRun) -> Described:
+    embedder = open_embedder(files, request.output, origin)
+    benchmark = run.benchmark
+    scenes = {"map": benchmark.mapping, "query": benchmark.query.part(run.localizer.names)}
+    if benchmark.known_query is not None:
+        scenes["known"] = benchmark.known_query
+    place = request.output / "stores" / benchmark.name
+    return describe(embedder, scenes, place, request.max_side, request.placement), embedder.facts
+
+
+def _known(request: TableRequest, run: SetRun, rows: Sequence[str], supply: Supply) -> list[str]:
     """A line for each row and method: recalls of the images whose poses are known and that are no part of the map."""
+    benchmark = run.benchmark
     query = benchmark.known_query
     assert query is not None  # asked for such a benchmark alone
     localizer = _localizer(request, benchmark, known=True)
     names = localizer.names
     lines = []
-    for row, paths in files.items():
-        given = _input(request, row, paths, absent[row], benchmark, run.localizer.names)
-        if given.describe is None:
+    for row in rows:
+        if row not in run.retrieved:  # its reason is the row's
             continue
         try:
-            descriptors, _ = given.describe()
+            descriptors, _ = _described(request, *_files_and_origin(supply, row), run)
             ks = [k for _, k in request.protocol.labels.values()]
             retrieved = retrieve_within(benchmark, query, names, descriptors, max(ks), request.protocol.within)
-            for label in request.protocol.labels:
-                run.say(f"{row}: {label} of {len(names)} known images")
+            wanted = {group.method for group in run.groups}
+            for label, (method, _) in request.protocol.labels.items():
+                if method not in wanted:
+                    continue
+                run.say(f"{row}: {label} of {len(names)} images with known poses")
                 scores = score_by_condition(benchmark, localizer.poses(label, retrieved), benchmark.known, query)
                 for what, part in (("day", benchmark.day), ("night", benchmark.night)):
                     if set(part) & scores.keys():
@@ -318,7 +318,12 @@ def _known(
     return lines
 
 
-def _given(request: TableRequest, rows: Sequence[str]) -> dict[str, Path]:
+def _files_and_origin(supply: Supply, row: str) -> tuple[Sequence[Path], str]:
+    weights = supply.weights(row)
+    return weights.files, weights.origin
+
+
+def given_weights(request: TableRequest, rows: Sequence[str]) -> dict[str, Path]:
     """The embedders that were given, by whole row name.
 
     Raises:
@@ -366,19 +371,19 @@ def _scores(request: TableRequest, rows: Sequence[str], groups: Sequence[Group])
     return found
 
 
-def _open(request: TableRequest, spec: SetOfTable, rows: tuple[str, ...]) -> OpenSet:
+def _open(request: TableRequest, spec: SetOfTable) -> OpenSet:
     """A benchmark from where it was given or lies by default."""
     name, path = set_folder(request, spec)
     if not path.exists():
-        return OpenSet(spec, rows, problem=f"{path}: {name} is not there")
+        return OpenSet(problem=f"{path}: {name} is not there")
     try:
         benchmark = read_localization_set(name, path)
     except GloamError as error:
-        return OpenSet(spec, rows, problem=str(error))
+        return OpenSet(problem=str(error))
     truth = request.truth.get(name)
     if truth is None:
-        return OpenSet(spec, rows, benchmark)
-    return OpenSet(spec, rows, benchmark, truth=read_poses(truth).poses)
+        return OpenSet(benchmark)
+    return OpenSet(benchmark, truth=read_poses(truth).poses)
 
 
 def set_folder(request: TableRequest, spec: SetOfTable) -> tuple[SetName, Path]:
@@ -406,8 +411,8 @@ def set_notes(prefix: str, run: SetRun) -> list[str]:
     counts = ", ".join(f"{name} {len(scored & set(names))}" for name, names in benchmark.conditions.items())
     cameras = f", of the cameras {', '.join(benchmark.scored)}" if benchmark.scored else ""
     lines = [
-        f"{prefix}: {benchmark.name} at {benchmark.root} ({benchmark.layout} form), {len(benchmark.mapping.records)} map "
-        f"images, {len(scored)} scored queries{cameras} ({counts})."
+        f"{prefix}: {benchmark.name} at {benchmark.root} ({benchmark.layout} form), {len(benchmark.mapping.records)} "
+        f"map images, {len(scored)} scored queries{cameras} ({counts})."
     ]
     if any(group.method == "2b" for group in run.groups) and "world" in vars(localizer):
         lines.append(f"{prefix}: one map for all rows of 2b: {localizer.world[1]}.")
@@ -461,8 +466,3 @@ def run_detail(run: SetRun) -> dict[str, Any]:
                           "mean_of_conditions": percent(item.mean_of_conditions)} for name, item in parts.items()},
             }  # fmt: skip
     return {"root": str(run.benchmark.root), "scores": rows}
-
-
-def empty_cells(groups: Sequence[Group], printed: Mapping[str, tuple[float, float, float]]) -> dict[str, Cell]:
-    """Cells of a row that does not run."""
-    return {group.name: Cell(printed.get(group.name)) for group in groups}

@@ -1,0 +1,225 @@
+"""Tables of localization on look-alikes of their benchmarks, by embedders that are trained here; nothing is downloaded.
+
+Names, cameras, rigs and conditions are the benchmarks'; streets, networks and schedules are small, so that the numbers
+are not the papers'. The look-alikes' streets are none that anything was trained on. What was trained, rendered,
+described and localized is kept, and a run that was ended carries on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from gloam.data.localization_sets.look_alike import SIZES, write_look_alike
+from gloam.errors import DataError, GloamError, require_all
+from gloam.files import sha256_file, write_json
+from gloam.heartbeat import Say
+from gloam.workflows.reports.localization import write_localization_report
+from gloam.workflows.reproduce.localization.generators import score_generators
+from gloam.workflows.reproduce.localization.result import GeneratorFacts, LocalizationTable
+from gloam.workflows.reproduce.localization.supply import Weights
+from gloam.workflows.reproduce.localization.table import (
+    LOCALIZED,
+    NEEDS,
+    Control,
+    TableRequest,
+    given_weights,
+    localize_table,
+)
+from gloam.workflows.reproduce.published import published
+from gloam.workflows.reproduce.rows import Missing, row_source
+from gloam.workflows.reproduce.town import SMALL_VGG, TownRow, TownRun
+
+LOOK = 2  # of the streets of the look-alikes, and so of training
+MAX_SIDE = 192  # pixels of an image that is described; the networks are trained at 128
+KEYPOINTS = 2048
+EPOCHS = 4  # of an embedder
+DETECTOR = {"epochs": 3}
+PICTURE = 400  # longer side of the largest image, pixels: in smaller ones SIFT finds too little by night
+NIGHTS = 3  # times the toy's queries by night
+PAGE = "report.html"
+TABLE = "table.json"
+
+_VGG = {"network": "gem_vgg16", "network_options": {"stages": SMALL_VGG}}
+_NETVLAD = {"network": "netvlad_vgg16", "network_options": {"stages": SMALL_VGG, "clusters": 8}}
+# What stands for a row of a paper. A residual network of 18 layers stands for ResNet-101.
+NETWORKS: dict[str, Mapping[str, Any]] = {"VGG16": _VGG, "R101": {}}
+KINDS = {"GeM": ("town_day", ""), "CycleGAN": ("town_diverse", "CycleGAN"), "HEDNGAN": ("town_diverse", "HEDNGAN")}
+EMBEDDERS = {
+    f"{network} {kind}": TownRow(recipe, maker, changes, label=f"{recipe}-{network}")
+    for network, changes in NETWORKS.items()
+    for kind, (recipe, maker) in KINDS.items()
+} | {"NetVLAD": TownRow("town_day", changes=_NETVLAD, label="town_day-NetVLAD")}
+STANDS_FOR = {
+    "VGG16": "VGG16 with stages of 16 to 64 channels",
+    "R101": "a ResNet-18 of a quarter of its width for ResNet-101",
+    "NetVLAD": "NetVLAD of 8 clusters on that VGG16, trained here and not on Pittsburgh",
+    "GeM": "trained on day photographs",
+    "CycleGAN": "25 % of diverse anchors made night by a CycleGAN trained here",
+    "HEDNGAN": "25 % of diverse anchors made night by a HED^N GAN trained here",
+}
+
+
+@dataclass
+class TownSupply:
+    """Embedders of a table's rows, trained when they are asked for; those of one network and kind are one.
+
+    Attributes:
+        paper, table: of the rows.
+        run: that trains.
+        given: embedders by row, in place of trained ones.
+    """
+
+    paper: str
+    table: str
+    run: TownRun
+    given: Mapping[str, Path] = field(default_factory=dict)
+    _trained: dict[str, Path] = field(default_factory=dict)
+
+    def lacking(self, row: str) -> list[Missing]:
+        """Nothing is missing: what is not given is trained, or cannot be."""
+        return []
+
+    def weights(self, row: str) -> Weights:
+        """See :class:`gloam.workflows.reproduce.localization.supply.Supply`."""
+        if row in self.given:
+            return Weights([self.given[row]], "given with --weights")
+        name = self.name_of(row)
+        if name is None:
+            raise DataError(row_source(self.paper, self.table, row).how)
+        if name not in self._trained:
+            self._trained[name] = self.run.trained(EMBEDDERS[name])
+        spec = EMBEDDERS[name]
+        made = f", nights by {spec.maker} of {self.run.minutes:g} minutes" if spec.maker else ""
+        return Weights([self._trained[name]], f"trained here by recipe {spec.recipe}{made}")
+
+    @staticmethod
+    def name_of(row: str) -> str | None:
+        """The embedder that a row is of; None where it has no trainer."""
+        return next((name for name in EMBEDDERS if row == name or row.endswith(f" {name}")), None)
+
+
+def reproduce_localized(
+    request: TableRequest, *, town_minutes: float | None = None, say: Say | None = None
+) -> LocalizationTable:
+    """A table of localization, with a page and a JSON file beside it in the output folder.
+
+    Args:
+        request: what and with what; for the town, its data, sets, features and sizes are not looked at.
+        town_minutes: processor time of each generator of the miniature, at most; None for the benchmarks themselves.
+        say: gets one line per step.
+
+    Raises:
+        as :func:`gloam.workflows.reproduce.localization.table.localize_table`.
+    """
+    tell = say or (lambda line: None)
+    if town_minutes is None:
+        table, runs = localize_table(request, tell)
+        generators: Sequence[GeneratorFacts] = ()
+    else:
+        require_all(NEEDS, "reproduce a table")
+        table, runs, generators = _town(request, town_minutes, tell)
+    if runs:
+        page = request.output / PAGE
+        write_localization_report(page, table, runs, generators)
+        table = replace(table, page=page)
+    write_json(request.output / TABLE, table.to_dict())
+    return table
+
+
+def _town(
+    request: TableRequest, minutes: float, say: Say
+) -> tuple[LocalizationTable, list[Any], Sequence[GeneratorFacts]]:
+    key = (request.paper, request.table)
+    place = request.output
+    sets, truth = {}, {}
+    for spec in LOCALIZED[key][0]:
+        name = spec.names[0]
+        say(f"{name}: rendering its look-alike")
+        found = write_look_alike(
+            place / "look-alikes" / name, name, "toy", workers=request.protocol.workers or 1, say=say
+        )
+        sets[name], truth[name] = found.set, found.truth
+    rows = list(published(*key).rows)
+    run = TownRun(place / "training", minutes, request.protocol.seed, {"epochs": EPOCHS}, {}, say, LOOK)
+    supply = TownSupply(request.paper, request.table, run, given_weights(request, rows))
+    asked = replace(
+        request,
+        sets=sets,
+        truth=truth,
+        features="sift",
+        matcher="mutual",
+        photometric="clahe",
+        max_keypoints=KEYPOINTS,
+        max_side=MAX_SIDE,
+    )
+    controls = [
+        *(Control(f"untrained {network}", _untrained(run, network)) for network in _networks(rows)),
+        Control("by chance"),
+    ]
+    table, runs = localize_table(asked, say, supply, controls)
+    notes = [
+        "Look-alikes of the benchmarks at toy size: their names, cameras, rigs and conditions on procedural streets "
+        "that nothing was trained on. The numbers are not the papers': compare the order of rows, beside untrained "
+        "weights and chance. Few queries: one is several per cent.",
+        "Here " + "; ".join(f"{name} is {what}" for name, what in STANDS_FOR.items() if _named(rows, name)) + ".",
+        "2b and 2a: SIFT on CLAHE-normalised light, at most 2048 keypoints.",
+    ]
+    generators = _generators(supply, rows if not request.rows else list(request.rows), place, say)
+    detail = {**table.detail, "generators": {item.name: item.to_dict() for item in generators}}
+    return replace(table, notes=[*table.notes, *notes], detail=detail), runs, generators
+
+
+def _named(rows: Sequence[str], word: str) -> bool:
+    return any(word in row.split() for row in rows)
+
+
+def _networks(rows: Sequence[str]) -> list[str]:
+    """Networks of the rows of which an untrained one is a control."""
+    return [network for network in (*NETWORKS, "NetVLAD") if _named(rows, network)]
+
+
+def _untrained(run: TownRun, network: str) -> Any:
+    """Writes random weights of a network, when they are asked for."""
+
+    def write() -> Path:
+        from gloam.networks.checkpoints import save_checkpoint
+
+        row = TownRow(changes=NETWORKS.get(network, _NETVLAD))
+        path = run.folder / f"untrained-{network}-{run.seed}.safetensors"
+        if not path.is_file():
+            provenance = {"recipe": "untrained", "data": "none", "licence": "Apache-2.0"}
+            save_checkpoint(path, run.untrained(row), provenance)
+        return path
+
+    return write
+
+
+def _generators(supply: TownSupply, rows: Sequence[str], place: Path, say: Say) -> list[GeneratorFacts]:
+    """What the generators of the rows are worth by themselves: trained already, and read again."""
+    makers = list(
+        dict.fromkeys(EMBEDDERS[n].maker for row in rows if (n := supply.name_of(row)) and EMBEDDERS[n].maker)
+    )
+    files: dict[str, Path] = {}
+    trainings = {}
+    for maker in makers:
+        try:
+            summary = supply.run.generator(maker)
+        except GloamError as error:
+            say(f"{maker}: {error}")
+            continue
+        files[maker] = summary.weights["day2night"]
+        trainings[maker] = (summary.step, summary.steps, summary.seconds)
+    if not files:
+        return []
+    scores = score_generators(files, place / "generators", LOOK, say)
+    found = []
+    for name, figures in scores.items():
+        if name in files:
+            step, steps, seconds = trainings[name]
+            found.append(GeneratorFacts(name, files[name], sha256_file(files[name]), step, steps, seconds, figures))
+        else:
+            found.append(GeneratorFacts(name, figures=figures))
+    return found
