@@ -15,6 +15,7 @@ from gloam.heartbeat import to_stderr
 
 HELP = "a paper's table again: published value, ours, difference, and which files are missing"
 KEPT = ("*/*",)
+TOP_K = {False: 20, True: 5}  # of a benchmark's thousands of map images, and of its look-alike's few
 LOCALIZED = (("dark-side", "3"), ("mduit", "1"))
 
 
@@ -75,7 +76,9 @@ def _add_localization(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="the evaluation server's answers (text, .csv, .json), into the table",
     )
-    group.add_argument("--top-k", type=int, default=20, help="retrieved map images of a query in 2a and 2b")
+    group.add_argument(
+        "--top-k", type=int, metavar="K", help="retrieved map images of a query in 2a and 2b (default: 20; --town: 5)"
+    )
     group.add_argument(
         "--more-k", type=int, nargs="+", default=[], metavar="K", help="localize with so many too, e.g. 1 10 50"
     )
@@ -147,7 +150,9 @@ def _localized(arguments: argparse.Namespace) -> Report:
     from gloam.workflows.reproduce.localization.table import TableRequest
     from gloam.workflows.reproduce.localization.town import reproduce_localized
 
-    protocol = filled(Protocol, arguments, more_k=tuple(arguments.more_k), min_inliers=12, verify_queries=True)
+    top_k = arguments.top_k if arguments.top_k is not None else TOP_K[arguments.town]
+    fixed = {"min_inliers": 12, "verify_queries": True}
+    protocol = filled(Protocol, arguments, top_k=top_k, more_k=tuple(arguments.more_k), **fixed)
     request = filled(
         TableRequest,
         arguments,

@@ -146,7 +146,7 @@ class SetRun:
             self.records.setdefault(row, {})[label] = scored
         cells = {}
         for group in self.groups:
-            if group.method != method or k not in (1, protocol.top_k):
+            if group.method != method or k != (1 if method == "top-1" else protocol.top_k):
                 continue
             cell = replace(
                 answered[group.name],

@@ -138,12 +138,15 @@ def _town(
     for spec in LOCALIZED[key][0]:
         name = spec.names[0]
         say(f"{name}: rendering its look-alike")
-        found = write_look_alike(
-            place / "look-alikes" / name, name, "toy", workers=request.protocol.workers or 1, say=say
-        )
+        toy = SIZES[name]["toy"]
+        queries = {kind: count * (NIGHTS if "night" in kind else 1) for kind, count in toy.queries.items()}
+        size = replace(toy, picture=PICTURE, queries=queries)
+        folder = place / "look-alikes" / name
+        found = write_look_alike(folder, name, size, workers=request.protocol.workers or 1, say=say)
         sets[name], truth[name] = found.set, found.truth
     rows = list(published(*key).rows)
-    run = TownRun(place / "training", minutes, request.protocol.seed, {"epochs": EPOCHS}, {}, say, LOOK)
+    seed = request.protocol.seed
+    run = TownRun(place / "training", minutes, seed, {"epochs": EPOCHS}, {}, say, LOOK, DETECTOR)
     supply = TownSupply(request.paper, request.table, run, given_weights(request, rows))
     asked = replace(
         request,
