@@ -63,6 +63,7 @@ class SetRun:
         records: of each row and method the scores by condition, for the JSON and the page.
         retrieved: of each row the map images of every query.
         found: of each row and method the poses.
+        alarms: what :func:`gloam.eval.localization.submission.validate_submission` says of the files of the last row.
     """
 
     localizer: SetLocalizer
@@ -75,6 +76,7 @@ class SetRun:
     records: dict[str, dict[str, dict[str, ConditionScores]]] = field(default_factory=dict)
     retrieved: dict[str, dict[str, list[str]]] = field(default_factory=dict)
     found: dict[str, dict[str, Poses]] = field(default_factory=dict)
+    alarms: list[str] = field(default_factory=list)
 
     @property
     def benchmark(self) -> LocalizationSet:
@@ -97,7 +99,8 @@ class SetRun:
         except GloamError as error:
             return Row(given.name, answered, {}, str(error))
         self.retrieved[given.name] = retrieved
-        reasons, cells = [], dict(answered)
+        reasons = self.alarms = []
+        cells = dict(answered)
         first = self.localizer.poses("top-1", retrieved)
         wanted = {group.method for group in self.groups}
         for label, (method, k) in self.localizer.protocol.labels.items():
@@ -135,9 +138,9 @@ class SetRun:
             top1={name: pose for name, pose in first.items() if pose is not None},
             facts={"row": row, "method": label, "retrieved_within": protocol.within, "embedder": dict(facts)},
         )
-        check = validate_submission(path, self.benchmark)
-        if check.faults:
-            raise DataError(f"{path}: {check.faults[0].message}")
+        if written.localized or written.filled:
+            for fault in validate_submission(path, self.benchmark).faults[:1]:
+                self.alarms.append(f"{label}: {path}:{fault.line}: {fault.message}")
         sent = poses
         if protocol.unlocalized == "top1":
             sent = {name: first.get(name) if pose is None else pose for name, pose in poses.items()}

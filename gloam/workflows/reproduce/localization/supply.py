@@ -54,12 +54,14 @@ class PublishedSupply:
 
     def lacking(self, row: str) -> list[Missing]:
         """See :class:`Supply`."""
-        return members_of(self.paper, self.table, row, self.data, self.given, False, self.say)[1]
+        absent = members_of(self.paper, self.table, row, self.data, self.given, False, self.say)[1]
+        return [item for item in absent if item.path != Path(row)]  # a row that nobody has weights of is no file
 
     def weights(self, row: str) -> Weights:
         """See :class:`Supply`."""
         members, absent = members_of(self.paper, self.table, row, self.data, self.given, self.train, self.say)
         if absent:
-            raise DataError(f"{absent[0].path}: is not there; {absent[0].where}")
+            known = absent[0].path != Path(row)
+            raise DataError(f"{absent[0].path}: is not there; {absent[0].where}" if known else absent[0].where)
         source = row_source(self.paper, self.table, row)
         return Weights(members[0], "given with --weights" if row in self.given else source.published or source.recipe)

@@ -48,10 +48,10 @@ _NETVLAD = {"network": "netvlad_vgg16", "network_options": {"stages": SMALL_VGG,
 NETWORKS: dict[str, Mapping[str, Any]] = {"VGG16": _VGG, "R101": {}}
 KINDS = {"GeM": ("town_day", ""), "CycleGAN": ("town_diverse", "CycleGAN"), "HEDNGAN": ("town_diverse", "HEDNGAN")}
 EMBEDDERS = {
-    f"{network} {kind}": TownRow(recipe, maker, changes, label=f"{recipe}-{network}")
+    f"{network} {kind}": TownRow(recipe, maker, changes, label=network)
     for network, changes in NETWORKS.items()
     for kind, (recipe, maker) in KINDS.items()
-} | {"NetVLAD": TownRow("town_day", changes=_NETVLAD, label="town_day-NetVLAD")}
+} | {"NetVLAD": TownRow("town_day", changes=_NETVLAD, label="NetVLAD")}
 STANDS_FOR = {
     "VGG16": "VGG16 with stages of 16 to 64 channels",
     "R101": "a ResNet-18 of a quarter of its width for ResNet-101",
