@@ -30,7 +30,7 @@ from gloam.workflows.reproduce.localization.table import (
 )
 from gloam.workflows.reproduce.published import published
 from gloam.workflows.reproduce.rows import Missing, row_source
-from gloam.workflows.reproduce.town import SMALL_VGG, TownRow, TownRun
+from gloam.workflows.reproduce.town import TownRow, TownRun
 
 LOOK = 2  # of the streets of the look-alikes, and so of training
 MAX_SIDE = 192  # pixels of an image that is described; the networks are trained at 128
@@ -42,8 +42,9 @@ NIGHTS = 3  # times the toy's queries by night
 PAGE = "report.html"
 TABLE = "table.json"
 
-_VGG = {"network": "gem_vgg16", "network_options": {"stages": SMALL_VGG}}
-_NETVLAD = {"network": "netvlad_vgg16", "network_options": {"stages": SMALL_VGG, "clusters": 8}}
+_STAGES = [[8, 1], [16, 1], [32, 2], [48, 2], [64, 2]]  # of VGG16, a tenth of the town's own in time
+_VGG = {"network": "gem_vgg16", "network_options": {"stages": _STAGES}}
+_NETVLAD = {"network": "netvlad_vgg16", "network_options": {"stages": _STAGES, "clusters": 8}}
 # What stands for a row of a paper. A residual network of 18 layers stands for ResNet-101.
 NETWORKS: dict[str, Mapping[str, Any]] = {"VGG16": _VGG, "R101": {}}
 KINDS = {"GeM": ("town_day", ""), "CycleGAN": ("town_diverse", "CycleGAN"), "HEDNGAN": ("town_diverse", "HEDNGAN")}
@@ -53,7 +54,7 @@ EMBEDDERS = {
     for kind, (recipe, maker) in KINDS.items()
 } | {"NetVLAD": TownRow("town_day", changes=_NETVLAD, label="NetVLAD")}
 STANDS_FOR = {
-    "VGG16": "VGG16 with stages of 16 to 64 channels",
+    "VGG16": "VGG16 with eight convolutions of 8 to 64 channels",
     "R101": "a ResNet-18 of a quarter of its width for ResNet-101",
     "NetVLAD": "NetVLAD of 8 clusters on that VGG16, trained here and not on Pittsburgh",
     "GeM": "trained on day photographs",
