@@ -146,9 +146,9 @@ def run(arguments: argparse.Namespace) -> Report:
 
 
 def _localized(arguments: argparse.Namespace) -> Report:
+    from gloam.workflows.reports.localization import reproduce_localization
     from gloam.workflows.reproduce.localization.protocol import Protocol
     from gloam.workflows.reproduce.localization.table import TableRequest
-    from gloam.workflows.reproduce.localization.town import reproduce_localized
 
     top_k = arguments.top_k if arguments.top_k is not None else TOP_K[arguments.town]
     fixed = {"min_inliers": 12, "verify_queries": True}
@@ -163,7 +163,7 @@ def _localized(arguments: argparse.Namespace) -> Report:
         placement=placement(arguments),
         max_side=1024,
     )
-    found = reproduce_localized(request, town_minutes=arguments.minutes if arguments.town else None, say=to_stderr)
+    found = reproduce_localization(request, town_minutes=arguments.minutes if arguments.town else None, say=to_stderr)
     return Report(found.to_dict(), found.to_text(), exit_code=0 if found.ran else 1)
 
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from gloam.data.scene import position_error, rotation_error
+from gloam.files import write_json
+from gloam.heartbeat import Say
 from gloam.workflows.reports.page import (
     MAX_RESULTS,
     DistanceCurve,
@@ -22,13 +25,42 @@ from gloam.workflows.reports.page import (
 from gloam.workflows.reproduce.localization.protocol import Poses
 from gloam.workflows.reproduce.localization.result import Cell, GeneratorFacts, LocalizationTable, Triple
 from gloam.workflows.reproduce.localization.runner import Part, SetRun, part_of
+from gloam.workflows.reproduce.localization.table import TableRequest, localize_table
+from gloam.workflows.reproduce.localization.town import localize_town
 
+REPORT_FILE, TABLE_FILE = "report.html", "table.json"
 NEAR = 5.0  # metres from the query that a retrieved image is a right one
 TURNED = 60.0  # degrees between the two, at most
 KS = (1, 5, 10, 20)
 DISTANCES = (1.0, 2.0, 5.0, 10.0, 25.0)
 PARTS: tuple[Part, ...] = ("day", "night")
 Cells = list[str | int | float | None]
+
+
+def reproduce_localization(
+    request: TableRequest, *, town_minutes: float | None = None, say: Say | None = None
+) -> LocalizationTable:
+    """A table of localization, with a page and a JSON file of it in the output folder.
+
+    Args:
+        request: what and with what.
+        town_minutes: processor time of each generator, at most, for the look-alikes; None for the benchmarks.
+        say: gets one line per step.
+
+    Raises:
+        as :func:`gloam.workflows.reproduce.localization.table.localize_table`.
+    """
+    tell = say or (lambda line: None)
+    generators: Sequence[GeneratorFacts] = ()
+    if town_minutes is None:
+        table, runs = localize_table(request, tell)
+    else:
+        table, runs, generators = localize_town(request, town_minutes, tell)
+    if runs:
+        table = replace(table, page=request.output / REPORT_FILE)
+        write_localization_report(request.output / REPORT_FILE, table, runs, generators)
+    write_json(request.output / TABLE_FILE, table.to_dict())
+    return table
 
 
 def write_localization_report(

@@ -437,9 +437,7 @@ def protocol_notes(protocol: Protocol, groups: Sequence[Group]) -> list[str]:
         )
     ]
     if "2a" in methods:
-        lines.append(
-            "2a is the mini-map of the retrieved images, the paper's definition; see docs/dark_side_3.md."
-        )
+        lines.append("2a is the mini-map of the retrieved images, the paper's definition; see docs/dark_side_3.md.")
     if len({group.part for group in groups}) > 1:
         lines.append(
             "Day-All and Night-All are over all queries of their conditions, as the server has them; the mean of the "

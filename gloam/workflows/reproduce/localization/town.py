@@ -14,11 +14,11 @@ from typing import Any
 
 from gloam.data.localization_sets.look_alike import SIZES, write_look_alike
 from gloam.errors import DataError, GloamError, require_all
-from gloam.files import sha256_file, write_json
+from gloam.files import sha256_file
 from gloam.heartbeat import Say
-from gloam.workflows.reports.localization import write_localization_report
 from gloam.workflows.reproduce.localization.generators import score_generators
 from gloam.workflows.reproduce.localization.result import GeneratorFacts, LocalizationTable
+from gloam.workflows.reproduce.localization.runner import SetRun
 from gloam.workflows.reproduce.localization.supply import Weights
 from gloam.workflows.reproduce.localization.table import (
     LOCALIZED,
@@ -39,8 +39,6 @@ EPOCHS = 4  # of an embedder
 DETECTOR = {"epochs": 3}
 PICTURE = 400  # longer side of the largest image, pixels: in smaller ones SIFT finds too little by night
 NIGHTS = 3  # times the toy's queries by night
-PAGE = "report.html"
-TABLE = "table.json"
 
 _STAGES = [[8, 1], [16, 1], [32, 2], [48, 2], [64, 2]]  # of VGG16, a tenth of the town's own in time
 _VGG = {"network": "gem_vgg16", "network_options": {"stages": _STAGES}}
@@ -102,37 +100,24 @@ class TownSupply:
         return next((name for name in EMBEDDERS if row == name or row.endswith(f" {name}")), None)
 
 
-def reproduce_localized(
-    request: TableRequest, *, town_minutes: float | None = None, say: Say | None = None
-) -> LocalizationTable:
-    """A table of localization, with a page and a JSON file beside it in the output folder.
+def localize_town(
+    request: TableRequest, minutes: float, say: Say
+) -> tuple[LocalizationTable, list[SetRun], Sequence[GeneratorFacts]]:
+    """A table on look-alikes of its benchmarks.
 
     Args:
-        request: what and with what; for the town, its data, sets, features and sizes are not looked at.
-        town_minutes: processor time of each generator of the miniature, at most; None for the benchmarks themselves.
+        request: its data, sets, true poses, features and sizes are not looked at.
+        minutes: processor time of each generator, at most.
         say: gets one line per step.
 
+    Returns:
+        the table, what was found of each benchmark, and the generators with their metrics.
+
     Raises:
-        as :func:`gloam.workflows.reproduce.localization.table.localize_table`.
+        UsageError: no such table or row.
+        MissingExtraError: a package is missing; nothing is rendered before that is known.
     """
-    tell = say or (lambda line: None)
-    if town_minutes is None:
-        table, runs = localize_table(request, tell)
-        generators: Sequence[GeneratorFacts] = ()
-    else:
-        require_all(NEEDS, "reproduce a table")
-        table, runs, generators = _town(request, town_minutes, tell)
-    if runs:
-        page = request.output / PAGE
-        write_localization_report(page, table, runs, generators)
-        table = replace(table, page=page)
-    write_json(request.output / TABLE, table.to_dict())
-    return table
-
-
-def _town(
-    request: TableRequest, minutes: float, say: Say
-) -> tuple[LocalizationTable, list[Any], Sequence[GeneratorFacts]]:
+    require_all(NEEDS, "reproduce a table")
     key = (request.paper, request.table)
     place = request.output
     sets, truth = {}, {}
