@@ -329,7 +329,7 @@ def given_weights(request: TableRequest, rows: Sequence[str]) -> dict[str, Path]
     Raises:
         UsageError: for no row of the table.
     """
-    found = {}
+    found: dict[str, Path] = {}
     for name, file in request.weights.items():
         meant = [row for row in rows if name == row or row.split(" ", 1)[-1] == name]
         if not meant:

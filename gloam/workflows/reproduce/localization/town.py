@@ -120,7 +120,8 @@ def localize_town(
     require_all(NEEDS, "reproduce a table")
     key = (request.paper, request.table)
     place = request.output
-    sets, truth = {}, {}
+    sets: dict[str, Path] = {}
+    truth: dict[str, Path] = {}
     for spec in LOCALIZED[key][0]:
         name = spec.names[0]
         say(f"{name}: rendering its look-alike")
