@@ -11,6 +11,7 @@ from gloam.data.scene import Pose, Scene
 
 SetName = Literal["aachen-v1.1", "robotcar-v1", "robotcar-v2"]
 NameStyle = Literal["aachen", "robotcar", "full"]
+Layout = Literal["kapture", "original"]
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class LocalizationSet:
     known: Mapping[str, Pose] = field(default_factory=dict)
     known_query: Scene | None = None
     map_pairs: Sequence[tuple[str, str]] | None = None
-    layout: Literal["kapture", "original"] = "kapture"
+    layout: Layout = "kapture"
     rig: Mapping[str, Pose] = field(default_factory=dict)
 
     @property

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from pathlib import Path
 
 from gloam.data.kapture_io import read_rig, read_scene
-from gloam.data.localization_sets.dataset import LocalizationSet, SetName
+from gloam.data.localization_sets.dataset import Layout, LocalizationSet, SetName
 from gloam.data.localization_sets.merge import merged
 from gloam.data.scene import Pose, Scene
 from gloam.errors import DataError
@@ -17,6 +16,8 @@ NIGHTS = ("night", "night-rain")
 REFERENCE = "overcast-reference"  # the condition of the map
 CAMERAS = ("left", "rear", "right")
 SCORED = "rear"  # the server scores this camera alone
+V2_LOCATIONS = 49
+V2_ASKED = (4, 5, 6, *range(23, 37), 44, 45, 47, 48, 49)  # that kapture's index has queries of; others are for training
 LOCATION = re.compile(r"\d\d")
 NAME = re.compile(r"(?P<condition>[a-z-]+)/(?P<camera>[a-z]+)/(?P<timestamp>\d+)\.(jpg|png)")
 
@@ -33,13 +34,14 @@ def read_robotcar_v1_kapture(root: Path) -> LocalizationSet:
             f"{root}: {' and '.join(missing)} of RobotCar Seasons v1 is not there; install "
             f"{' and '.join(f'RobotCar_Seasons-v1_{part}_wo_images' for part in missing)} with kapture's downloader"
         )
-    mapping = read_scene(root / "mapping", need_poses=True, need_cameras=True)
+    mapping = read_scene(root / "mapping", need_cameras=True)
     others = [name for name in mapping.names if condition_of(root, name) != REFERENCE]
     if others:
         raise DataError(
             f"{root / 'mapping'}: {len(others)} images are not of {REFERENCE}, first {others[0]!r}; training images "
             "are RobotCar Seasons v2's"
         )
+    _expect_poses(mapping)
     query = read_scene(root / "query", need_cameras=True)
     return robotcar_set("robotcar-v1", root, mapping, query, rig=read_rig(root / "mapping"))
 
@@ -69,11 +71,7 @@ def read_robotcar_v2_kapture(root: Path) -> LocalizationSet:
     everything = merged(root, maps)
     training = {name for name in everything.records if condition_of(root, name) != REFERENCE}
     mapping = everything.part(everything.records.keys() - training)
-    unposed = [name for name in mapping.names if name not in mapping.poses]
-    if unposed:
-        raise DataError(
-            f"{root}: {len(unposed)} map images have no pose, first {unposed[0]!r}; install the dataset again"
-        )
+    _expect_poses(mapping)
     known_query = everything.part(training) if training else None
     known = {}
     if known_query is not None:
@@ -100,6 +98,7 @@ def robotcar_set(
     locations: dict[str, str] | None = None,
     known: dict[str, Pose] | None = None,
     known_query: Scene | None = None,
+    layout: Layout = "kapture",
 ) -> LocalizationSet:
     """The set of a map and queries; a query's condition is the first folder of its name."""
     conditions: dict[str, list[str]] = {condition: [] for condition in sorted((*DAYS, *NIGHTS))}
@@ -117,10 +116,11 @@ def robotcar_set(
         DAYS,
         NIGHTS,
         "robotcar",
-        scored=_scored(query.cameras),
+        scored=_scored(query),
         locations=locations or {},
         known=known or {},
         known_query=known_query,
+        layout=layout,
         rig=rig,
     )
 
@@ -140,5 +140,24 @@ def condition_of(root: Path, name: str) -> str:
     return parts["condition"]
 
 
-def _scored(sensors: Iterable[str]) -> tuple[str, ...]:
-    return tuple(sorted(sensor for sensor in sensors if sensor.rpartition("/")[2] == SCORED))
+def _scored(query: Scene) -> tuple[str, ...]:
+    """Sensors of the camera that is scored: one, or one of each location where these have intrinsics of their own."""
+    of_rear = {name for name in query.records if name.split("/")[1] == SCORED}
+    sensors = {query.records[name].camera_id for name in of_rear}
+    if not sensors:
+        raise DataError(f"{query.root}: no query is of the camera {SCORED}, which alone is scored; install it again")
+    other = next((n for n in query.names if n not in of_rear and query.records[n].camera_id in sensors), None)
+    if other is not None:
+        raise DataError(
+            f"{query.root}: query {other!r} is of the sensor {query.records[other].camera_id!r}, as images of {SCORED} "
+            "are; sensors are left, rear and right"
+        )
+    return tuple(sorted(sensors))
+
+
+def _expect_poses(mapping: Scene) -> None:
+    unposed = [name for name in mapping.names if name not in mapping.poses]
+    if unposed:
+        raise DataError(
+            f"{mapping.root}: {len(unposed)} map images have no pose, first {unposed[0]!r}; install the dataset again"
+        )

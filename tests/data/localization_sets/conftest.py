@@ -11,7 +11,9 @@ from gloam.data.localization_sets.dataset import SetName
 from gloam.data.localization_sets.look_alike import LookAlike, LookAlikeSize, write_look_alike
 
 FEW = {
-    "aachen-v1.1": LookAlikeSize(64, 1, {"db": 3, "sequences/gopro3_undistorted": 1}, {"query/night/nexus5x": 1}),
+    "aachen-v1.1": LookAlikeSize(
+        64, 1, {"db": 3, "sequences/gopro3_undistorted": 1}, {"query/day/nexus4": 1, "query/night/nexus5x": 1}
+    ),
     "robotcar-v2": LookAlikeSize(32, 1, {"overcast-reference": 1}, {"night": 1}, {"snow": 1}),
 }
 
@@ -31,7 +33,7 @@ def lists(tmp_path_factory: pytest.TempPathFactory) -> Callable[[SetName], LookA
 
 @pytest.fixture(scope="session")
 def few(tmp_path_factory: pytest.TempPathFactory) -> LookAlike:
-    """Five images of an Aachen, rendered; it must not be changed."""
+    """Six images of an Aachen, rendered; it must not be changed."""
     return write_look_alike(tmp_path_factory.mktemp("few"), "aachen-v1.1", FEW["aachen-v1.1"])
 
 

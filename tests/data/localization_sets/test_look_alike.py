@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import re
 import shutil
+import subprocess
+import sys
+import tracemalloc
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -100,10 +103,16 @@ def test_the_car_carries_its_cameras(lists: Lists) -> None:
     assert all(name.split("/")[1] == record.camera_id for name, record in found.query.records.items())
 
 
-def test_same_seed_same_bytes(few: LookAlike, tmp_path: Path) -> None:
-    """Another folder and two processes give the same files; another seed gives other poses."""
+@pytest.mark.slow
+def test_processes_render_the_same_bytes(few: LookAlike, tmp_path: Path) -> None:
+    """Another folder and two processes give the same files."""
     again = write_look_alike(tmp_path / "again", "aachen-v1.1", FEW["aachen-v1.1"], workers=2)
     assert content(again.folder) == content(few.folder)
+
+
+def test_a_seed_decides_the_poses() -> None:
+    """The same seed gives the same plan, another seed another one."""
+    assert plan_aachen(FEW["aachen-v1.1"], 7) == plan_aachen(FEW["aachen-v1.1"], 7)
     assert plan_aachen(FEW["aachen-v1.1"], 8).views[0].pose != plan_aachen(FEW["aachen-v1.1"], 7).views[0].pose
 
 
@@ -171,3 +180,56 @@ def test_a_bent_lens_is_that_of_its_model() -> None:
     error = np.abs(undone.astype(float) - straight)[inside].mean()
     shift = np.abs(np.roll(straight, 2, 1).astype(float) - straight)[inside].mean()
     assert error < 0.5 * shift
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "counts"),
+    [("aachen-v1.1", (6697, 1015, 0)), ("robotcar-v1", (20862, 11934, 0)), ("robotcar-v2", (20862, 5616, 5718))],
+)
+def test_real_size_is_written_and_read(tmp_path: Path, name: SetName, counts: tuple[int, int, int]) -> None:
+    """The lists of a whole benchmark: every image once, thousands of places, read in little memory."""
+    made = write_look_alike(tmp_path, name, "real", images=False)
+    tracemalloc.start()
+    found = read_localization_set("auto", made.set)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    known = len(found.known_query.records) if found.known_query else 0
+    assert (len(found.mapping.records), len(found.query.records), known) == counts
+    assert made.images == sum(counts)
+    assert peak < 150e6
+    places = {tuple(np.round(pose.center[:2])) for pose in found.mapping.poses.values()}
+    assert len(places) > 4000
+    if name == "robotcar-v2":
+        assert len(set(found.locations.values())) == 49
+        assert len({found.locations[image] for image in found.query.records}) == 42
+
+
+@pytest.mark.slow
+def test_a_run_that_is_killed_hard_is_finished(tmp_path: Path) -> None:
+    """SIGKILL while images are rendered, then the same call: each image is whole, and none of the first is lost."""
+    code = (
+        "from gloam.data.localization_sets.look_alike import write_look_alike\n"
+        f"write_look_alike({str(tmp_path)!r}, 'aachen-v1.1', 'real', say=lambda line: print(line, flush=True))"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        lines = [process.stdout.readline() for _ in range(2)]
+        process.kill()
+    assert "7712 images to render, 0 are there" in lines[0]
+    assert re.search(r"rendering: \d+ of 7712 images, [\d.]+ images/s, .* left", lines[1])
+    there = sorted(path for path in (tmp_path / "set").rglob("*") if path.suffix in (".jpg", ".png"))
+    assert there
+    assert all(cv2.imread(str(path)) is not None for path in there)
+    before = {path: path.stat().st_mtime_ns for path in there}
+    again: list[str] = []
+
+    def say(line: str) -> None:
+        again.append(line)
+        if len(again) == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_look_alike(tmp_path, "aachen-v1.1", "real", say=say)
+    assert f"{len(there)} are there" in again[0]
+    assert {path: path.stat().st_mtime_ns for path in there} == before

@@ -7,11 +7,14 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from gloam.data.kapture_io import read_rig
 from gloam.data.localization_sets.dataset import SetName
 from gloam.data.localization_sets.look_alike import LookAlike
 from gloam.data.localization_sets.read import read_localization_set
+from gloam.data.scene import Pose
 from gloam.errors import DataError, UsageError
 
 Lists = Callable[[SetName], LookAlike]
@@ -168,6 +171,68 @@ def test_names_that_are_none(copied: Copied) -> None:
         DataError, match=r"is none of RobotCar Seasons, whose images are condition/camera/timestamp\.jpg"
     ):
         read_localization_set("auto", root)
+
+
+def test_maps_of_other_datasets(copied: Copied) -> None:
+    """RobotCar's map beside Aachen's queries, Aachen's map beside RobotCar's."""
+    aachen, robotcar = copied("aachen-v1.1"), copied("robotcar-v1")
+    shutil.move(aachen / "mapping", aachen / "kept")
+    shutil.move(robotcar / "mapping", aachen / "mapping")
+    with pytest.raises(DataError, match=r"map image 'overcast-reference/.*' is in neither db nor sequences"):
+        read_localization_set("auto", aachen)
+    shutil.move(aachen / "kept", robotcar / "mapping")
+    with pytest.raises(DataError, match=r"is in neither query/day nor query/night|is in neither db nor"):
+        read_localization_set("auto", robotcar)
+
+
+def test_training_images_in_a_map_of_version_1(copied: Copied) -> None:
+    """They are told as what they are, before their poses are missed."""
+    root, two = copied("robotcar-v1"), copied("robotcar-v2")
+    shutil.rmtree(root / "mapping")
+    shutil.move(two / "03" / "mapping", root / "mapping")
+    with pytest.raises(DataError, match=r"images are not of overcast-reference, first .*are RobotCar Seasons v2's"):
+        read_localization_set("auto", root)
+
+
+def test_sensors_that_hide_the_camera(copied: Copied) -> None:
+    """Other names of sensors are fine; one sensor for two cameras, or no rear image, is not."""
+    root = copied("robotcar-v1")
+    files = [root / "query" / "sensors" / name for name in ("sensors.txt", "records_camera.txt")]
+    texts = [path.read_text() for path in files]
+    for path, text in zip(files, texts, strict=True):
+        path.write_text(text.replace("\nrear, rear", "\ncam_00002, rear").replace(", rear, ", ", cam_00002, "))
+    assert read_localization_set("auto", root).scored == ("cam_00002",)
+    files[1].write_text(
+        texts[1].replace("rear, dawn/rear", "rear, dawn/right").replace("right, dawn/right", "right, dawn/rear")
+    )
+    files[0].write_text(texts[0])
+    with pytest.raises(
+        DataError, match=r"is of the sensor 'r.*', as images of rear are; sensors are left, rear and right"
+    ):
+        read_localization_set("auto", root)
+    files[1].write_text("\n".join(line for line in texts[1].splitlines() if "/rear/" not in line))
+    with pytest.raises(DataError, match="no query is of the camera rear, which alone is scored"):
+        read_localization_set("auto", root)
+
+
+def test_poses_of_the_car(copied: Copied, lists: Lists) -> None:
+    """A map that states the car's poses has those of its cameras, through the rig."""
+    root = copied("robotcar-v1")
+    before = read_localization_set("auto", root).mapping
+    rig = read_rig(root / "mapping")
+    rows = ["# kapture format: 1.1"]
+    for name, record in before.records.items():
+        if record.camera_id == "rear":
+            mount, pose = rig["rear"], before.poses[name]
+            turned = mount.rotation.T @ pose.rotation
+            car = Pose.from_matrix(turned, mount.rotation.T @ (np.array(pose.translation) - mount.translation))
+            rows.append(", ".join(map(repr, (record.timestamp, "car", *car.quaternion, *car.translation))))
+    (root / "mapping" / "sensors" / "trajectories.txt").write_text("\n".join(rows).replace("'", "") + "\n")
+    after = read_localization_set("auto", root).mapping
+    assert after.poses.keys() == before.poses.keys()
+    for name, pose in before.poses.items():
+        assert np.allclose(after.poses[name].rotation, pose.rotation, rtol=0, atol=1e-9)
+        assert np.allclose(after.poses[name].translation, pose.translation, rtol=0, atol=1e-9)
 
 
 def test_windows_line_ends_and_a_byte_order_mark(copied: Copied) -> None:

@@ -22,7 +22,7 @@ from gloam.errors import StoreError
 from gloam.files import write_bytes
 
 LOOK, TEXELS, QUALITY = 2, 16, 95
-MOST_OF_JOB = 32  # photographs that one process takes of one street before it asks for more
+JOB = 1_200_000  # pixels that one process renders of one street before it asks for more
 
 
 @dataclass(frozen=True)
@@ -65,9 +65,16 @@ def jobs(streets: Mapping[int, PlannedStreet], wanted: list[tuple[View, Camera, 
     for item in wanted:
         by_street.setdefault(item[0].street, []).append(item)
     for index in sorted(by_street):
-        items = sorted(by_street[index], key=lambda item: (item[0].light, item[0].visit, item[0].name))
-        for start in range(0, len(items), MOST_OF_JOB):
-            yield Job(streets[index], tuple(items[start : start + MOST_OF_JOB]))
+        part: list[tuple[View, Camera, Path]] = []
+        pixels = 0
+        for item in sorted(by_street[index], key=lambda item: (item[0].light, item[0].visit, item[0].name)):
+            part.append(item)
+            pixels += item[1].width * item[1].height
+            if pixels >= JOB:
+                yield Job(streets[index], tuple(part))
+                part, pixels = [], 0
+        if part:
+            yield Job(streets[index], tuple(part))
 
 
 @functools.lru_cache(maxsize=1)

@@ -7,12 +7,13 @@ from dataclasses import replace
 
 import numpy as np
 
-from gloam.data.localization_sets.look_alike.sizes import REFERENCE, LookAlikeSize
+from gloam.data.localization_sets.look_alike.sizes import LookAlikeSize
 from gloam.data.localization_sets.look_alike.views import PlannedStreet, SetPlan, View, spread, street_at
+from gloam.data.localization_sets.robotcar import REFERENCE, V2_ASKED, V2_LOCATIONS
+from gloam.data.localization_sets.robotcar_original import SIDE
 from gloam.data.scene import Camera, Pose
 from gloam.data.town.sampling import AHEAD, camera_pose
 
-SIDE = 1024  # pixels, of the benchmark's images
 INTRINSICS = {  # fx = fy, cx, cy
     "left": (400.0, 500.107605, 511.461426),
     "rear": (397.949005, 508.222931, 498.187378),
@@ -36,7 +37,6 @@ FIRST_TAKEN = {  # microseconds of the first shot of a condition
     "sun": 1425997239000000,
 }
 APART = 500_000  # microseconds between shots
-V2_WITHOUT_QUERIES = 7  # in v2 some locations have none: here each seventh, or the last of fewer
 
 
 def rig() -> dict[str, Pose]:
@@ -69,24 +69,23 @@ def plan_robotcar_v1(size: LookAlikeSize, seed: int) -> SetPlan:
 
 def plan_robotcar_v2(size: LookAlikeSize, seed: int) -> SetPlan:
     """A dataset of each location for the map and training images, and of some for queries."""
-    plan = _plan(size, seed, V2_WITHOUT_QUERIES)
+    plan = _plan(size, seed, by_location=True)
     parts = sorted({view.part for view in plan.views})
     return replace(plan, name="robotcar-v2", cameras=dict.fromkeys(parts, cameras(size.picture)))
 
 
-def _plan(size: LookAlikeSize, seed: int, without_queries: int = 0) -> SetPlan:
+def _plan(size: LookAlikeSize, seed: int, by_location: bool = False) -> SetPlan:
     shots = sum(size.mapping.values())
     spacing = min(max(50 * size.streets / shots, 0.4), 3.0)
     length = max(30.0, spacing * -(-shots // size.streets) + AHEAD)
     streets = [street_at(index, seed, length) for index in range(size.streets)]
     every = range(size.streets)
-    stride = min(without_queries, size.streets)
-    asked = [index for index in every if not stride or (index + 1) % stride] or list(every)
+    asked, trained = _split(size.streets) if by_location else (list(every), [])
     car, mounts = _Car(streets, spacing), rig()
     views: list[View] = []
     for folder, counts, places, posed in (
         ("mapping", size.mapping, every, tuple(mounts)),
-        ("mapping", size.training, every, ("rear",)),
+        ("mapping", size.training, trained, ("rear",)),
         ("query", size.queries, asked, ()),
     ):
         for condition, street, shot, pose in car.drive(counts, places):
@@ -105,6 +104,12 @@ def _plan(size: LookAlikeSize, seed: int, without_queries: int = 0) -> SetPlan:
                     )
                 )
     return SetPlan("robotcar-v1", streets, {}, views, mounts)
+
+
+def _split(streets: int) -> tuple[list[int], list[int]]:
+    """Streets with queries and with training images, as version 2 has them; of fewer the last is for training."""
+    asked = [location - 1 for location in V2_ASKED] if streets == V2_LOCATIONS else list(range(max(streets - 1, 1)))
+    return asked, [index for index in range(streets) if index not in asked] or asked
 
 
 class _Car:

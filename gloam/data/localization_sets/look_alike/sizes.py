@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from gloam.data.localization_sets.dataset import SetName
+from gloam.data.localization_sets.robotcar import DAYS, NIGHTS, REFERENCE
 from gloam.errors import UsageError
 
 SizeName = Literal["toy", "real"]
@@ -48,10 +49,6 @@ class LookAlikeSize:
         if not sum(self.mapping.values()) or not sum(self.queries.values()):
             raise UsageError("a look-alike has at least one map image and one query")
 
-
-NIGHTS = ("night", "night-rain")
-DAYS = ("dawn", "dusk", "overcast-summer", "overcast-winter", "rain", "snow", "sun")
-REFERENCE = "overcast-reference"
 
 # Images of the benchmark's own lists, by folder.
 _AACHEN_MAP = {

@@ -6,10 +6,13 @@ import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, get_args
 
 from gloam.data.kapture_io import write_rig, write_scene
-from gloam.data.localization_sets.dataset import SetName
+from gloam.data.localization_sets.check import CARD
+from gloam.data.localization_sets.dataset import Layout, SetName
 from gloam.data.localization_sets.look_alike.aachen import plan_aachen
+from gloam.data.localization_sets.look_alike.original import original_image, write_original
 from gloam.data.localization_sets.look_alike.photographs import jobs, take
 from gloam.data.localization_sets.look_alike.robotcar import plan_robotcar_v1, plan_robotcar_v2
 from gloam.data.localization_sets.look_alike.sizes import SIZES, LookAlikeSize, SizeName
@@ -29,7 +32,9 @@ PLANS: dict[SetName, Callable[[LookAlikeSize, int], SetPlan]] = {
     "robotcar-v2": plan_robotcar_v2,
 }
 REVISION = 1  # raised whenever the same size and seed give other pixels or poses
+SHOWN = 5  # damaged images that the report names
 RIG = "car"
+FEW = 500  # images that need no word before
 FIRST_LINE = 3.0  # seconds until progress is told
 
 
@@ -60,12 +65,33 @@ class LookAlike:
         """Kapture dataset of the queries with their poses."""
         return self.folder / "truth"
 
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready."""
+        return {
+            "name": self.name,
+            "set": str(self.set),
+            "truth": str(self.truth),
+            "images": self.images,
+            "rendered": self.rendered,
+            "damaged": list(self.damaged),
+            "picture": self.size.picture,
+        }
+
+    def __str__(self) -> str:
+        """Lines for people."""
+        again = f"\ndamaged, rendered again: {', '.join(self.damaged[:SHOWN])}" if self.damaged else ""
+        return (
+            f"{self.set}: {self.name} of {self.images} images, {self.rendered} rendered now, the largest "
+            f"{self.size.picture} pixels wide or high\nhidden poses of its queries: {self.truth}{again}"
+        )
+
 
 def write_look_alike(
     folder: str | Path,
     name: SetName,
     size: SizeName | LookAlikeSize = "toy",
     *,
+    layout: Layout = "kapture",
     picture: int | None = None,
     images: bool = True,
     seed: int = 7,
@@ -78,6 +104,7 @@ def write_look_alike(
         folder: created where absent. Images that are there as they were rendered are kept.
         name: of the benchmark.
         size: ``toy``, ``real``, or counts of one's own.
+        layout: ``kapture``, as its downloader lays the benchmark, or ``original``, as its authors do.
         picture: longer side of the largest image, pixels; the size's own where None.
         images: whether they are rendered; the lists alone tell what a benchmark of that size is like.
         seed: of the town; the same seed gives the same bytes.
@@ -93,19 +120,25 @@ def write_look_alike(
     if isinstance(size, str) and size not in SIZES[name]:
         raise UsageError(f"size {size!r}: choose from {', '.join(SIZES[name])}")
     counts = SIZES[name][size] if isinstance(size, str) else size
+    if workers < 0:
+        raise UsageError(f"workers {workers}: must be 0 or more")
+    if layout not in get_args(Layout):
+        raise UsageError(f"layout {layout!r}: choose from {', '.join(get_args(Layout))}")
     if picture is not None:
         counts = dataclasses.replace(counts, picture=picture)
     root = Path(folder)
+    _claim(root, name, layout, counts, seed)
     plan = PLANS[name](counts, seed)
-    _claim(root, name, counts, seed)
-    files = {view: _image_file(root, view) for view in plan.views}
+    files = {view: _image_file(root / "set", name, layout, view) for view in plan.views}
     sums = read_sums(root)
     wanted = [(view, plan.camera(view), path) for view, path in files.items() if not is_whole(root, path, sums)]
     if not images:
         wanted = []
     damaged = tuple(view.name for view, _, path in wanted if path.is_file())
     _render(root, plan, wanted, workers or default_workers(), say)
-    for part in plan.cameras:
+    if layout == "original":
+        write_original(root / "set", plan)
+    for part in plan.cameras if layout == "kapture" else ():
         scene = plan.scene(part, root / "set" / part)
         write_scene(scene)
         if plan.rig:
@@ -117,9 +150,15 @@ def write_look_alike(
     return LookAlike(root, name, counts, len(files), len(wanted), damaged)
 
 
-def _claim(root: Path, name: SetName, size: LookAlikeSize, seed: int) -> None:
-    card = {"name": name, "size": dataclasses.asdict(size), "seed": seed, "revision": [REVISION, REVISIONS[2]]}
-    path = root / "look_alike.json"
+def _claim(root: Path, name: SetName, layout: Layout, size: LookAlikeSize, seed: int) -> None:
+    card = {
+        "name": name,
+        "layout": layout,
+        "size": dataclasses.asdict(size),
+        "seed": seed,
+        "revision": [REVISION, REVISIONS[2]],
+    }
+    path = root / "set" / CARD
     if path.is_file():
         try:
             found = read_json(path)
@@ -133,13 +172,17 @@ def _claim(root: Path, name: SetName, size: LookAlikeSize, seed: int) -> None:
     write_json(path, card)
 
 
-def _image_file(root: Path, view: View) -> Path:
-    return root / "set" / view.part / "sensors" / "records_data" / view.name
+def _image_file(root: Path, name: SetName, layout: Layout, view: View) -> Path:
+    if layout == "original":
+        return original_image(root, name, view)
+    return root / view.part / "sensors" / "records_data" / view.name
 
 
 def _render(root: Path, plan: SetPlan, wanted: list[tuple[View, Camera, Path]], workers: int, say: Say | None) -> None:
     if not wanted:
         return
+    if say is not None and len(wanted) > FEW:
+        say(f"{root}: {len(wanted)} images to render, {len(plan.views) - len(wanted)} are there")
     beat = Heartbeat(say, "rendering", len(wanted), first=FIRST_LINE)
     parts = list(jobs(dict(enumerate(plan.streets)), wanted))
     for count in map(take, parts) if workers <= 1 else in_processes(take, parts, workers, root):
