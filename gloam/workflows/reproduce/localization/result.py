@@ -12,6 +12,7 @@ from gloam.workflows.reproduce.rows import Missing
 
 Triple = tuple[float, float, float]  # %, within 0.25 m 2 deg, 0.5 m 5 deg, 5 m 10 deg
 THREE = 3
+WIDE = 21  # characters of three numbers
 
 
 @dataclass(frozen=True)
@@ -157,8 +158,8 @@ class LocalizationTable:
             f"{self.paper}, table {self.table}: {self.published.title}",
             "% of the queries within 0.25 m 2 deg / 0.5 m 5 deg / 5 m 10 deg",
             "",
-            " " * width + "".join(f"{group:^36}" for group in self.groups),
-            " " * width + f"{'paper':>18}{'ours':>18}" * len(self.groups),
+            " " * width + "".join(f"{group:>{2 * WIDE}}" for group in self.groups),
+            " " * width + f"{'paper':>{WIDE}}{'ours':>{WIDE}}" * len(self.groups),
         ]
         for row in self.rows:
             cells = (row.cells.get(group, Cell()) for group in self.groups)
@@ -189,10 +190,10 @@ def triples(published: PublishedTable, groups: Sequence[str]) -> dict[str, dict[
 
 
 def _text(values: Triple | None) -> str:
-    return f"{'-' if values is None else ' / '.join(f'{value:.1f}' for value in values):>18}"
+    return f"{'-' if values is None else ' / '.join(f'{value:.1f}' for value in values):>{WIDE}}"
 
 
 def _ours(cell: Cell) -> str:
     if cell.ours is None and cell.submission:
-        return f"{'to submit':>18}"
+        return f"{'to submit':>{WIDE}}"
     return _text(cell.ours)

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from gloam.data.localization_sets.dataset import LocalizationSet, SetName
 from gloam.data.localization_sets.read import read_localization_set
+from gloam.data.localization_sets.sources import LICENCES, parts_of
 from gloam.data.scene import Pose
 from gloam.errors import DataError, GloamError, UsageError, require_all
 from gloam.eval.localization.request import LocalizeRequest, open_matched
@@ -50,12 +51,10 @@ class SetOfTable:
     Attributes:
         prefix: of its rows' names; "" where the table has one benchmark.
         names: of the sets that it may be, the paper's first.
-        where: they are from.
     """
 
     prefix: str
     names: tuple[SetName, ...]
-    where: str
 
     @property
     def single(self) -> bool:
@@ -63,16 +62,8 @@ class SetOfTable:
         return self.names[0].startswith("aachen")
 
 
-AACHEN = SetOfTable(
-    "Aachen",
-    ("aachen-v1.1",),
-    "kapture_download_dataset install 'Aachen-Day-Night-v1.1_*', or https://www.visuallocalization.net/datasets",
-)
-ROBOTCAR = SetOfTable(
-    "RobotCar",
-    ("robotcar-v1", "robotcar-v2"),
-    "kapture_download_dataset install 'RobotCar_Seasons-v1_*', or https://www.visuallocalization.net/datasets",
-)
+AACHEN = SetOfTable("Aachen", ("aachen-v1.1",))
+ROBOTCAR = SetOfTable("RobotCar", ("robotcar-v1", "robotcar-v2"))
 BY_NIGHT = (Group("top-1", "top-1", "night"), Group("2a", "2a", "night"), Group("2b", "2b", "night"))
 LOCALIZED: dict[tuple[str, str], tuple[tuple[SetOfTable, ...], tuple[Group, ...]]] = {
     ("dark-side", "3"): ((AACHEN, ROBOTCAR), BY_NIGHT),
@@ -398,10 +389,14 @@ def set_folder(request: TableRequest, spec: SetOfTable) -> tuple[SetName, Path]:
 
 
 def _missing_set(request: TableRequest, spec: SetOfTable, opened: OpenSet) -> list[Missing]:
+    """Parts of a benchmark that are not there, and where they come from; or what is wrong with it."""
     name, path = set_folder(request, spec)
-    if path.exists():
-        return [Missing(path, opened.problem)]
-    return [Missing(path, f"{spec.where}; or --set {name}=PATH where it lies elsewhere")]
+    found = [
+        Missing(path / part.name, f"{part.source} ({LICENCES[name]}), or --set {name}=PATH where it lies elsewhere")
+        for part in parts_of(path, name, "kapture")
+        if part.needed and not part.there
+    ]
+    return found if found and not path.exists() else [*found, Missing(path, opened.problem)]
 
 
 def set_notes(prefix: str, run: SetRun) -> list[str]:
@@ -422,19 +417,19 @@ def set_notes(prefix: str, run: SetRun) -> list[str]:
 def protocol_notes(protocol: Protocol, groups: Sequence[Group]) -> list[str]:
     """What a reader must know of the protocol."""
     methods = {group.method for group in groups}
-    k = f"2a and 2b retrieve {protocol.top_k} images; " if methods & {"2a", "2b"} else ""
+    k = f", {protocol.top_k} images for 2a and 2b" if methods & {"2a", "2b"} else ""
     rigs = {
         "off": "",
         "fill": " A camera without a pose has it through its rig.",
         "joint": " The cameras of a rig share one pose.",
     }
+    absent = (
+        "is absent from the server's file and a failure"
+        if protocol.unlocalized == "absent"
+        else "has its first retrieved image's pose in the server's file, as in hloc"
+    )
     lines = [
-        f"{k}retrieval within the {protocol.within}.{rigs[protocol.rig]} A query without a pose "
-        + (
-            "is absent from the server's file and a failure."
-            if protocol.unlocalized == "absent"
-            else "has its first retrieved image's pose in the server's file, as in hloc."
-        )
+        f"Retrieval within the {protocol.within}{k}.{rigs[protocol.rig]} A query without a pose {absent}.",
     ]
     if "2a" in methods:
         lines.append("2a is the mini-map of the retrieved images, the paper's definition; see docs/dark_side_3.md.")

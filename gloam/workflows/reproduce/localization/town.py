@@ -155,8 +155,9 @@ def localize_town(
         "that nothing was trained on. The numbers are not the papers': compare the order of rows, beside untrained "
         "weights and chance. Few queries: one is several per cent.",
         "Here " + "; ".join(f"{name} is {what}" for name, what in STANDS_FOR.items() if _named(rows, name)) + ".",
-        "2b and 2a: SIFT on CLAHE-normalised light, at most 2048 keypoints.",
     ]
+    if any(group.method == "2b" for group in LOCALIZED[key][1]):
+        notes.append(f"2a and 2b: SIFT on CLAHE-normalised light, at most {KEYPOINTS} keypoints.")
     generators = _generators(supply, rows if not request.rows else list(request.rows), place, say)
     detail = {**table.detail, "generators": {item.name: item.to_dict() for item in generators}}
     return replace(table, notes=[*table.notes, *notes], detail=detail), runs, generators

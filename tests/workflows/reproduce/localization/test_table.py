@@ -54,8 +54,9 @@ def test_everything_missing_is_named_with_its_place(tmp_path: Path) -> None:
     assert report.exit_code == 1
     where = {item["path"].removeprefix(str(tmp_path / "nothing")): item["where"] for item in report.data["missing"]}
     assert "gloam pull gem_vgg16_hedngan" in where["/networks/hedngan_embed_vgg16.pth"]
-    assert "kapture_download_dataset" in where["/localization/aachen-v1.1"]
-    assert "--set robotcar-v1=PATH" in where["/localization/robotcar-v1"]
+    assert "Aachen-Day-Night-v1.1_mapping.tar.gz" in where["/localization/aachen-v1.1/mapping"]
+    assert "CC BY-NC-SA" in where["/localization/robotcar-v1/query"]
+    assert "--set robotcar-v1=PATH" in where["/localization/robotcar-v1/query"]
     assert len(where) == len(report.data["missing"])  # each once
     assert len(report.data["rows"]) == 12
     for row in report.data["rows"].values():
@@ -65,7 +66,11 @@ def test_everything_missing_is_named_with_its_place(tmp_path: Path) -> None:
     assert not (tmp_path / "out" / "report.html").exists()
     json.dumps(report.data, allow_nan=False)
     report = run("mduit", "1", "--data", tmp_path / "nothing", "-o", tmp_path / "out")
-    assert [item["path"].rsplit("/", 1)[1] for item in report.data["missing"]] == ["Pitts30K_struct.mat", "robotcar-v1"]
+    assert [item["path"].rsplit("/", 1)[1] for item in report.data["missing"]] == [
+        "Pitts30K_struct.mat",
+        "mapping",
+        "query",
+    ]
     assert len(report.data["rows"]) == 5
     assert "neither the cameras nor how Day-All and Night-All are averaged" in report.text
 
