@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -83,6 +83,10 @@ def write_localization_report(
         tables.append(_generators(generators))
     if known:
         tables.append(_retrieval(known))
+    notes = [table.published.note, *table.notes, *(f"{row.name}: {row.reason}" for row in table.rows if row.reason)]
+    tables.append(Table("What the numbers mean", ["note"], [[note] for note in notes if note]))
+    if table.context:
+        tables.append(Table("Published by kapture-localization", ["rows"], [[line] for line in table.context]))
     tables += [_submissions(table), _facts(table)]
     errors = [item for run in known for item in _errors(run)]
     data = ReportData(
@@ -94,7 +98,6 @@ def write_localization_report(
         gallery=[row for run in known for row in _gallery(run)],
         identity=_identity(runs),
         method=_shown([item.method for item in errors]),
-        summary=" ".join(table.notes[-3:-2]) if not known else "",
     )
     write_report(data, path)
 
@@ -114,10 +117,19 @@ def retrieval_recalls(run: SetRun, row: str, part: Part, k: int, near: float = N
     retrieved = run.retrieved.get(row)
     if retrieved is None or not names:
         return None
-    return float(np.mean([any(_right(run, name, image, near) for image in retrieved[name][:k]) for name in names]))
+    return _mean(any(_right(run, name, image, near) for image in retrieved[name][:k]) for name in names)
 
 
-def _right(run: SetRun, query: str, image: str, near: float) -> bool:
+def _mean(values: Iterable[bool]) -> float | None:
+    found = list(values)
+    return sum(found) / len(found) if found else None
+
+
+def _share(value: float | None) -> str | None:
+    return None if value is None else f"{100 * value:.1f}"
+
+
+def _right(run: SetRun, query: str, image: str, near: float = NEAR) -> bool:
     assert run.truth is not None  # asked for such benchmarks alone
     true, shown = run.truth[query], run.benchmark.mapping.poses[image]
     return position_error(true, shown) <= near and rotation_error(true, shown) <= TURNED
@@ -153,9 +165,7 @@ def _joined(table: LocalizationTable, runs: Sequence[SetRun], generators: Sequen
         generator, run = _generator_of(row.name, generators), of_row.get(row.name)
         cells: Cells = [row.name, None if generator is None else generator.name]
         cells.append(None if generator is None else generator.figures.get("KID"))
-        for k in (1, 20):
-            found = None if run is None else retrieval_recalls(run, row.name, "night", k)
-            cells.append(None if found is None else round(100 * found, 1))
+        cells += [None if run is None else _share(retrieval_recalls(run, row.name, "night", k)) for k in (1, 20)]
         cells += [_text(row.cells.get(group, Cell()).ours) for group in table.groups]
         rows.append(cells)
     return Table(
@@ -163,7 +173,7 @@ def _joined(table: LocalizationTable, runs: Sequence[SetRun], generators: Sequen
         ["row", "generator", "KID of its nights", "R@1, %", "R@20, %", *table.groups],
         rows,
         f"R@k: queries by night of which one of the first k retrieved images is within {NEAR:g} m and {TURNED:g} "
-        "degrees. Poses: % of the queries within 0.25 m 2° / 0.5 m 5° / 5 m 10°. " + " ".join(table.notes),
+        "degrees. Poses: % of the queries within 0.25 m 2° / 0.5 m 5° / 5 m 10°.",
     )
 
 
@@ -176,8 +186,7 @@ def _paper(table: LocalizationTable) -> Table:
             cell = row.cells.get(group, Cell())
             cells += [_text(cell.published), _text(cell.ours)]
         rows.append(cells)
-    reasons = " ".join(f"{row.name}: {row.reason}." for row in table.rows if row.reason)
-    return Table("The paper's table", columns, rows, f"{table.published.note} {reasons}")
+    return Table("The paper's table", columns, rows, table.published.note)
 
 
 def _generators(generators: Sequence[GeneratorFacts]) -> Table:
@@ -203,8 +212,12 @@ def _retrieval(runs: Sequence[SetRun]) -> Table:
     rows: list[Cells] = []
     for run in runs:
         for row in run.retrieved:
-            found = [retrieval_recalls(run, row, part, k) for part in PARTS for k in KS]
-            rows.append([row, *(None if value is None else round(100 * value, 1) for value in found)])
+            rows.append([row, *(_share(retrieval_recalls(run, row, part, k)) for part in PARTS for k in KS)])
+        reach = [
+            _share(_mean(any(_right(run, name, image) for image in run.benchmark.mapping.names) for name in names))
+            for names in (_names(run, part) for part in PARTS)
+        ]
+        rows.append([f"{_title(run)}, any map image", *(share for share in reach for _ in KS)])
     columns = ["row", *(f"{part} R@{k}, %" for part in PARTS for k in KS)]
     note = f"Right is an image within {NEAR:g} m and {TURNED:g} degrees of the query's true pose."
     return Table("Retrieval", columns, rows, note)
@@ -295,8 +308,8 @@ def _gallery(run: SetRun) -> list[GalleryRow]:
     rows = []
     for name in _names(run, "night"):
         shown = [
-            GalleryResult(run.benchmark.mapping.image_path(image), 1.0 / rank, _right(run, name, image, NEAR))
-            for rank, image in enumerate(run.retrieved[row][name][:MAX_RESULTS], 1)
+            GalleryResult(run.benchmark.mapping.image_path(image), cosine, _right(run, name, image))
+            for image, cosine in zip(run.retrieved[row][name][:MAX_RESULTS], run.cosines[row][name], strict=False)
         ]
         rows.append(GalleryRow(run.localizer.query.image_path(name), f"{name}, {row}", f"{_title(run)} night", shown))
     return rows

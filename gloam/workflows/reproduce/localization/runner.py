@@ -26,6 +26,7 @@ from gloam.heartbeat import Say
 from gloam.workflows.reproduce.localization.protocol import Poses, SetLocalizer, retrieve_within
 from gloam.workflows.reproduce.localization.result import Cell, Row, Triple
 
+DEPTH = 20  # retrieved images that a report looks at, whatever the methods take
 Part = Literal["day", "night"]
 Described = tuple[Descriptors, Mapping[str, Any]]
 
@@ -61,7 +62,8 @@ class SetRun:
         scores: of the server, by row and method.
         say: gets a line for each row and method.
         records: of each row and method the scores by condition, for the JSON and the page.
-        retrieved: of each row the map images of every query.
+        retrieved: of each row the map images of every query, best first, :data:`DEPTH` or more; methods take fewer.
+        cosines: of these images.
         found: of each row and method the poses.
         alarms: what :func:`gloam.eval.localization.submission.validate_submission` says of the files of the last row.
     """
@@ -75,6 +77,7 @@ class SetRun:
     say: Say
     records: dict[str, dict[str, dict[str, ConditionScores]]] = field(default_factory=dict)
     retrieved: dict[str, dict[str, list[str]]] = field(default_factory=dict)
+    cosines: dict[str, dict[str, list[float]]] = field(default_factory=dict)
     found: dict[str, dict[str, Poses]] = field(default_factory=dict)
     alarms: list[str] = field(default_factory=list)
 
@@ -92,13 +95,17 @@ class SetRun:
             self.say(f"{given.name}: descriptors")
             descriptors, facts = given.describe()
             names = self.localizer.names
-            ks = [k for _, k in self.localizer.protocol.labels.values()]
+            depth = max(DEPTH, *(k for _, k in self.localizer.protocol.labels.values()))
             retrieved = retrieve_within(
-                self.benchmark, self.localizer.query, names, descriptors, max(ks), self.localizer.protocol.within
+                self.benchmark, self.localizer.query, names, descriptors, depth, self.localizer.protocol.within
             )
         except GloamError as error:
             return Row(given.name, answered, {}, str(error))
         self.retrieved[given.name] = retrieved
+        self.cosines[given.name] = {
+            name: [float(descriptors.of(name) @ descriptors.of(image)) for image in images]
+            for name, images in retrieved.items()
+        }
         reasons = self.alarms = []
         cells = dict(answered)
         first = self.localizer.poses("top-1", retrieved)
