@@ -33,7 +33,8 @@ UNIT = 1 << 30  # of a scale as a whole number
 
 class R2D2(LocalFeatureNetwork):
     """0.49 M parameters. An image is looked at wherever its longer side has 256 to 1024 px, each scale a fourth root
-    of 2 below the one before; a smaller one as it is.
+    of 2 below the one before; a smaller one as it is. A larger one, of which the network has not all these scales and
+    would compute some in vain, is to be reduced first.
 
     The threshold holds for reliability and repeatability alike; the score is their product.
     """
@@ -44,6 +45,7 @@ class R2D2(LocalFeatureNetwork):
     mean: ClassVar[tuple[float, ...]] = IMAGENET_MEAN
     std: ClassVar[tuple[float, ...]] = IMAGENET_STD
     not_fixed: ClassVar[str] = "it looks at several scales of the image, whose resizing would see the padding"
+    largest: ClassVar[int | None] = LARGEST
 
     def __init__(self) -> None:
         super().__init__({}, 128)
