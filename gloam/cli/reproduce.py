@@ -106,6 +106,11 @@ def _add_localization(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--matcher", default="mutual", metavar="mutual|MODEL", help="as of `gloam localize`")
     group.add_argument("--max-keypoints", type=int, default=4096, help="SIFT and models: strongest kept per image")
     group.add_argument("--photometric", choices=("none", "clahe"), help="SIFT and models: of the light")
+    group.add_argument(
+        "--pixel-shift",
+        type=float,
+        help="SIFT: where intrinsics count from, 0 or 0.5 (default: told by principal points)",
+    )
     group.add_argument("--seed", type=seed, default=0, help="of every random choice")
     group.add_argument("--workers", type=int, help="threads (default: all cores); changes no result")
     add_memory(group)
@@ -148,7 +153,7 @@ def run(arguments: argparse.Namespace) -> Report:
 def _localized(arguments: argparse.Namespace) -> Report:
     from gloam.workflows.reports.localization import reproduce_localization
     from gloam.workflows.reproduce.localization.protocol import Protocol
-    from gloam.workflows.reproduce.localization.table import TableRequest
+    from gloam.workflows.reproduce.localization.request import TableRequest
 
     top_k = arguments.top_k if arguments.top_k is not None else TOP_K[arguments.town]
     fixed = {"min_inliers": 12, "verify_queries": True}

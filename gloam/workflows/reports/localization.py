@@ -23,9 +23,10 @@ from gloam.workflows.reports.page import (
     write_report,
 )
 from gloam.workflows.reproduce.localization.protocol import Poses
+from gloam.workflows.reproduce.localization.request import TableRequest
 from gloam.workflows.reproduce.localization.result import Cell, GeneratorFacts, LocalizationTable, Triple
 from gloam.workflows.reproduce.localization.runner import Part, SetRun, part_of
-from gloam.workflows.reproduce.localization.table import TableRequest, localize_table
+from gloam.workflows.reproduce.localization.table import localize_table
 from gloam.workflows.reproduce.localization.town import localize_town
 
 REPORT_FILE, TABLE_FILE = "report.html", "table.json"

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from gloam.data.retrieval_sets.sets import read_retrieval_set
-from gloam.workflows.reproduce.localization.table import LOCALIZED
+from gloam.workflows.reproduce.localization.request import LOCALIZED
 from gloam.workflows.reproduce.published import TABLES
 from gloam.workflows.reproduce.town import CONDITIONS, TOWN_TABLES, judged_sets, reproduce_town
 

@@ -29,10 +29,12 @@ class RowEmbedder:
         model: the exported file.
         facts: what a reader must know of it: files with their sha256, network, recipe or address, whether it whitens,
             and at which scales and under which normalisation it sees images.
+        own_size: whether images are read at the size that the file states, as of one that was exported elsewhere.
     """
 
     model: Path
     facts: Mapping[str, Any]
+    own_size: bool = False
 
 
 def open_embedder(files: Sequence[Path], place: Path, origin: str = "") -> RowEmbedder:
@@ -50,7 +52,7 @@ def open_embedder(files: Sequence[Path], place: Path, origin: str = "") -> RowEm
     if files[0].suffix == ".onnx":
         card = Embedder.load(files[0]).card
         facts |= {"network": card.name, "dimension": card.dimension, "from": origin or "an exported model"}
-        return RowEmbedder(files[0], facts | {"recipe": card.provenance.get("recipe")})
+        return RowEmbedder(files[0], facts | {"recipe": card.provenance.get("recipe")}, own_size=True)
     from gloam.export.embedder import export_embedder
 
     model = model_folder(files, place) / "model.onnx"
@@ -79,7 +81,7 @@ def describe(
         embedder: of the row.
         scenes: by the name of their store.
         place: folder of stores.
-        max_side: longer side that images are reduced to, pixels.
+        max_side: longer side that images are reduced to, pixels, where the model does not state its own.
         placement: where the embedder runs.
 
     Raises:
@@ -87,11 +89,12 @@ def describe(
     """
     loaded = Embedder.load(embedder.model, placement or Placement())
     rows: dict[str, Any] = {}
+    side = None if embedder.own_size else max_side
     for name, scene in scenes.items():
-        folder = place / f"{loaded.fingerprint[:12]}-{max_side}" / name
+        folder = place / f"{loaded.fingerprint[:12]}-{side or 'own'}" / name
         items = [ImageItem(image, scene.image_path(image)) for image in scene.names]
         # float32: halves would round what two processors compute to other sides, and ranks with it.
-        extract(items, loaded, folder, ExtractOptions(max_side=max_side, dtype="float32"), grow=True)
+        extract(items, loaded, folder, ExtractOptions(max_side=side, dtype="float32"), grow=True)
         store = DescriptorStore.open(folder)
         rows |= dict(zip(store.names, store.load(), strict=True))
         missing = sorted(set(scene.names) - set(rows))

@@ -42,11 +42,10 @@ class Group:
 
 @dataclass(frozen=True)
 class RowInput:
-    """A row to run: how its images are described, or why they cannot be."""
+    """A row to run, and how its images are described; a GloamError says why they cannot be."""
 
     name: str
-    describe: Callable[[], Described] | None
-    reason: str = ""
+    describe: Callable[[], Described]
 
 
 @dataclass
@@ -89,8 +88,6 @@ class SetRun:
     def row(self, given: RowInput) -> Row:
         """Run a row; whatever goes wrong empties its cells alone, and is its reason."""
         answered = {group.name: self._answer(given.name, group) for group in self.groups}
-        if given.describe is None:
-            return Row(given.name, answered, {}, given.reason)
         try:
             self.say(f"{given.name}: descriptors")
             descriptors, facts = given.describe()
@@ -99,6 +96,7 @@ class SetRun:
             retrieved = retrieve_within(
                 self.benchmark, self.localizer.query, names, descriptors, depth, self.localizer.protocol.within
             )
+            first = self.localizer.poses("top-1", retrieved)
         except GloamError as error:
             return Row(given.name, answered, {}, str(error))
         self.retrieved[given.name] = retrieved
@@ -108,7 +106,6 @@ class SetRun:
         }
         reasons = self.alarms = []
         cells = dict(answered)
-        first = self.localizer.poses("top-1", retrieved)
         wanted = {group.method for group in self.groups}
         for label, (method, k) in self.localizer.protocol.labels.items():
             if method not in wanted:

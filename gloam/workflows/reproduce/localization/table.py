@@ -7,9 +7,9 @@ back from its answer. Where somebody has the poses, as of a look-alike, gloam sc
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from gloam.data.localization_sets.dataset import LocalizationSet, SetName
 from gloam.data.localization_sets.read import read_localization_set
@@ -20,11 +20,12 @@ from gloam.eval.localization.request import LocalizeRequest, open_matched
 from gloam.eval.localization.scores import aggregate
 from gloam.eval.localization.server_scores import Scores, read_server_scores
 from gloam.heartbeat import Say
-from gloam.runtime.backends.placement import Placement
 from gloam.runtime.localization.features.sources import pixel_origin
 from gloam.runtime.localization.maps.datasets import read_poses
 from gloam.workflows.reproduce.localization.embedders import by_chance, describe, open_embedder
-from gloam.workflows.reproduce.localization.protocol import Protocol, SetLocalizer, retrieve_within
+from gloam.workflows.reproduce.localization.notes import protocol_notes, run_detail, set_notes
+from gloam.workflows.reproduce.localization.protocol import SetLocalizer, retrieve_within
+from gloam.workflows.reproduce.localization.request import LOCALIZED, SETS, SetOfTable, TableRequest
 from gloam.workflows.reproduce.localization.result import LocalizationTable, Row, Triple, triples
 from gloam.workflows.reproduce.localization.runner import (
     Described,
@@ -39,78 +40,7 @@ from gloam.workflows.reproduce.localization.supply import PublishedSupply, Suppl
 from gloam.workflows.reproduce.published import kapture_context, published
 from gloam.workflows.reproduce.rows import PACKAGES, Missing, row_source
 
-MAX_SIDE = 1024  # of the embedders' test protocol, pixels
-SETS = Path("localization")  # of the benchmarks, under the data folder
 NEEDS = (*PACKAGES, "pycolmap")
-
-
-@dataclass(frozen=True)
-class SetOfTable:
-    """A benchmark of a table.
-
-    Attributes:
-        prefix: of its rows' names; "" where the table has one benchmark.
-        names: of the sets that it may be, the paper's first.
-    """
-
-    prefix: str
-    names: tuple[SetName, ...]
-
-    @property
-    def single(self) -> bool:
-        """Whether it has one condition by day and one by night."""
-        return self.names[0].startswith("aachen")
-
-
-AACHEN = SetOfTable("Aachen", ("aachen-v1.1",))
-ROBOTCAR = SetOfTable("RobotCar", ("robotcar-v1", "robotcar-v2"))
-BY_NIGHT = (Group("top-1", "top-1", "night"), Group("2a", "2a", "night"), Group("2b", "2b", "night"))
-LOCALIZED: dict[tuple[str, str], tuple[tuple[SetOfTable, ...], tuple[Group, ...]]] = {
-    ("dark-side", "3"): ((AACHEN, ROBOTCAR), BY_NIGHT),
-    ("mduit", "1"): (
-        (replace(ROBOTCAR, prefix=""),),
-        (Group("Day-All", "top-1", "day"), Group("Night-All", "top-1", "night")),
-    ),
-}
-
-
-@dataclass(frozen=True)
-class TableRequest:
-    """What to reproduce, and with what.
-
-    Attributes:
-        paper, table: of :data:`LOCALIZED`.
-        data: folder with weights in the layout of cirtorch, and the benchmarks in ``localization/NAME``.
-        output: for models, stores, features, matches, maps, poses and the servers' files; the same call carries on.
-        rows: some rows; all by default.
-        weights: embedders by row, in place of the known ones; a name without its benchmark is of both.
-        sets: folders of benchmarks by name, wherever they lie.
-        truth: kapture datasets with the queries' true poses, by name of the benchmark: of a look-alike.
-        protocol: see :class:`Protocol`.
-        features, matcher, max_keypoints, photometric: local features, as ``gloam localize`` has them.
-        placement: where models run.
-        max_side: longer side of the images that an embedder describes, pixels.
-        scores: a server's answers, see :mod:`gloam.eval.localization.server_scores`.
-        train: train recipes whose weights are missing.
-    """
-
-    paper: str
-    table: str
-    data: Path
-    output: Path
-    rows: Sequence[str] = ()
-    weights: Mapping[str, Path] = field(default_factory=dict)
-    sets: Mapping[str, Path] = field(default_factory=dict)
-    truth: Mapping[str, Path] = field(default_factory=dict)
-    protocol: Protocol = field(default_factory=Protocol)
-    features: str = "sift"
-    matcher: str = "mutual"
-    max_keypoints: int = 4096
-    photometric: Literal["none", "clahe"] | None = None
-    placement: Placement = field(default_factory=Placement)
-    max_side: int = MAX_SIDE
-    scores: Path | None = None
-    train: bool = False
 
 
 @dataclass(frozen=True)
@@ -175,12 +105,21 @@ def localize_table(
             continue
         missing += [item for row in named for item in supply.lacking(row)]
         opened = _open(request, spec)
-        if opened.benchmark is None:
-            missing += _missing_set(request, spec, opened)
+        run = None
+        if opened.benchmark is not None:
+            require_all(
+                NEEDS if {group.method for group in groups} - {"top-1"} else PACKAGES, "localize a table's rows"
+            )
+            try:
+                localizer = _localizer(request, opened.benchmark)
+            except GloamError as error:
+                opened = replace(opened, problem=str(error))
+            else:
+                run = SetRun(localizer, groups, printed, request.output, opened.truth, scores, say)
+        if run is None:
+            missing += _missing_set(request, spec, opened) if opened.benchmark is None else []
             rows |= {row: _unrun(row, groups, printed[row], scores, spec, opened.problem) for row in named}
             continue
-        require_all(NEEDS, "localize the rows of a table")
-        run = SetRun(_localizer(request, opened.benchmark), groups, printed, request.output, opened.truth, scores, say)
         runs.append(run)
         wanted = [_input(request, row, supply, run) for row in named]
         wanted += [_control(request, control, f"{spec.prefix} {control.name}".strip(), run) for control in controls]
@@ -189,17 +128,17 @@ def localize_table(
             reason = rows[item.name].reason
             say(f"{item.name}: {f'not whole, {reason}' if reason else 'done'}")
         notes += set_notes(spec.prefix or "RobotCar", run)
-        detail[opened.benchmark.name] = run_detail(run)
-        if opened.benchmark.known_query is not None:
+        detail[run.benchmark.name] = run_detail(run)
+        if run.benchmark.known_query is not None:
             lines = _known(request, run, named, supply)
             detail["known images"] = lines
-            notes += [f"{opened.benchmark.name}, images with known poses, the local check: {line}" for line in lines]
+            notes += [f"{run.benchmark.name}, images with known poses, the local check: {line}" for line in lines]
     table = LocalizationTable(
         request.paper,
         request.table,
         found,
         tuple(group.name for group in groups),
-        [rows[row] for row in (*found.rows, *(rows.keys() - found.rows.keys())) if row in rows],
+        [rows[row] for row in (*found.rows, *(row for row in rows if row not in found.rows)) if row in rows],
         kapture_context() if request.paper == "dark-side" else (),
         list(dict.fromkeys(missing)),
         [*notes, *protocol_notes(request.protocol, groups)],
@@ -227,8 +166,8 @@ def _localizer(request: TableRequest, benchmark: LocalizationSet, known: bool = 
     query = benchmark.known_query if known and benchmark.known_query is not None else benchmark.query
     scenes = (benchmark.mapping, query)
     origin = next((scene.origin for scene in scenes if scene.origin is not None), None)
-    shift = None
-    if request.features == "sift" and origin is None:
+    shift = request.pixel_shift
+    if request.features == "sift" and origin is None and shift is None:
         shift = pixel_origin(camera for scene in scenes for camera in scene.cameras.values())
     asked = LocalizeRequest(
         benchmark.mapping.root,
@@ -322,7 +261,8 @@ def given_weights(request: TableRequest, rows: Sequence[str]) -> dict[str, Path]
     """
     found: dict[str, Path] = {}
     for name, file in request.weights.items():
-        meant = [row for row in rows if name == row or row.split(" ", 1)[-1] == name]
+        sets = LOCALIZED[request.paper, request.table][0]
+        meant = [row for row in rows if name == row or name in {spec.of(row) for spec in sets}]
         if not meant:
             row_source(request.paper, request.table, name)  # says which rows there are
         found |= dict.fromkeys(meant, file)
@@ -397,65 +337,3 @@ def _missing_set(request: TableRequest, spec: SetOfTable, opened: OpenSet) -> li
         if part.needed and not part.there
     ]
     return found if found and not path.exists() else [*found, Missing(path, opened.problem)]
-
-
-def set_notes(prefix: str, run: SetRun) -> list[str]:
-    """What a reader must know of one benchmark of a table."""
-    benchmark, localizer = run.benchmark, run.localizer
-    scored = set(benchmark.scored_queries)
-    counts = ", ".join(f"{name} {len(scored & set(names))}" for name, names in benchmark.conditions.items())
-    cameras = f", of the cameras {', '.join(benchmark.scored)}" if benchmark.scored else ""
-    lines = [
-        f"{prefix}: {benchmark.name} at {benchmark.root} ({benchmark.layout} form), {len(benchmark.mapping.records)} "
-        f"map images, {len(scored)} scored queries{cameras} ({counts})."
-    ]
-    if any(group.method == "2b" for group in run.groups) and "world" in vars(localizer):
-        lines.append(f"{prefix}: one map for all rows of 2b: {localizer.world[1]}.")
-    return lines
-
-
-def protocol_notes(protocol: Protocol, groups: Sequence[Group]) -> list[str]:
-    """What a reader must know of the protocol."""
-    methods = {group.method for group in groups}
-    k = f", {protocol.top_k} images for 2a and 2b" if methods & {"2a", "2b"} else ""
-    rigs = {
-        "off": "",
-        "fill": " A camera without a pose has it through its rig.",
-        "joint": " The cameras of a rig share one pose.",
-    }
-    absent = (
-        "is absent from the server's file and a failure"
-        if protocol.unlocalized == "absent"
-        else "has its first retrieved image's pose in the server's file, as in hloc"
-    )
-    lines = [
-        f"Retrieval within the {protocol.within}{k}.{rigs[protocol.rig]} A query without a pose {absent}.",
-    ]
-    if "2a" in methods:
-        lines.append("2a is the mini-map of the retrieved images, the paper's definition; see docs/dark_side_3.md.")
-    if len({group.part for group in groups}) > 1:
-        lines.append(
-            "Day-All and Night-All are over all queries of their conditions, as the server has them; the mean of the "
-            "conditions stands beside it in the JSON."
-        )
-    return lines
-
-
-def run_detail(run: SetRun) -> dict[str, Any]:
-    """Scores by row, method and condition, with both readings of an average, JSON-ready."""
-    rows: dict[str, Any] = {}
-    for row, methods in run.records.items():
-        rows[row] = {}
-        for label, scores in methods.items():
-            parts = {
-                name: aggregate(scores, part)
-                for name, part in (("day-all", run.benchmark.day), ("night-all", run.benchmark.night))
-                if set(part) & scores.keys()
-            }
-            rows[row][label] = {
-                **{name: {"queries": item.queries, "localized": item.localized, "recalls": percent(item.recalls)}
-                   for name, item in scores.items()},
-                **{name: {"queries": item.queries, "recalls": percent(item.recalls),
-                          "mean_of_conditions": percent(item.mean_of_conditions)} for name, item in parts.items()},
-            }  # fmt: skip
-    return {"root": str(run.benchmark.root), "scores": rows}

@@ -17,17 +17,11 @@ from gloam.errors import DataError, GloamError, require_all
 from gloam.files import sha256_file
 from gloam.heartbeat import Say
 from gloam.workflows.reproduce.localization.generators import score_generators
+from gloam.workflows.reproduce.localization.request import LOCALIZED, TableRequest
 from gloam.workflows.reproduce.localization.result import GeneratorFacts, LocalizationTable
 from gloam.workflows.reproduce.localization.runner import SetRun
 from gloam.workflows.reproduce.localization.supply import Weights
-from gloam.workflows.reproduce.localization.table import (
-    LOCALIZED,
-    NEEDS,
-    Control,
-    TableRequest,
-    given_weights,
-    localize_table,
-)
+from gloam.workflows.reproduce.localization.table import NEEDS, Control, given_weights, localize_table
 from gloam.workflows.reproduce.published import published
 from gloam.workflows.reproduce.rows import Missing, row_source
 from gloam.workflows.reproduce.town import TownRow, TownRun

@@ -11,8 +11,8 @@ import pytest
 from gloam.cli import reproduce as cli
 from gloam.cli.shared.report import Report
 from gloam.errors import DataError, UsageError
+from gloam.workflows.reproduce.localization.request import LOCALIZED
 from gloam.workflows.reproduce.localization.result import triples
-from gloam.workflows.reproduce.localization.table import LOCALIZED
 from gloam.workflows.reproduce.published import kapture_context, published
 from gloam.workflows.reproduce.rows import SOURCES
 

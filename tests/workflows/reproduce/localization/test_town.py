@@ -11,7 +11,7 @@ from gloam.networks.checkpoints import save_checkpoint
 from gloam.workflows.reports.localization import reproduce_localization
 from gloam.workflows.reproduce.localization import town
 from gloam.workflows.reproduce.localization.protocol import Protocol
-from gloam.workflows.reproduce.localization.table import TableRequest
+from gloam.workflows.reproduce.localization.request import TableRequest
 from gloam.workflows.reproduce.localization.town import EMBEDDERS, TownSupply
 from gloam.workflows.reproduce.published import published
 from gloam.workflows.reproduce.town import TownRow, TownRun
