@@ -107,9 +107,8 @@ def localize_table(
         opened = _open(request, spec)
         run = None
         if opened.benchmark is not None:
-            require_all(
-                NEEDS if {group.method for group in groups} - {"top-1"} else PACKAGES, "localize a table's rows"
-            )
+            posed = any(group.method != "top-1" for group in groups)
+            require_all(NEEDS if posed else PACKAGES, "localize the rows of a table")
             try:
                 localizer = _localizer(request, opened.benchmark)
             except GloamError as error:
