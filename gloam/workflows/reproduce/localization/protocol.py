@@ -23,6 +23,7 @@ from gloam.data.scene import Pose, Scene
 from gloam.errors import DataError, UsageError
 from gloam.eval.localization.benchmark import Descriptors, retrieve, run_localization
 from gloam.eval.localization.fixed_map import fixed_map
+from gloam.eval.localization.rig_poses import Rig, pose_rigs
 from gloam.eval.localization.submission import Unlocalized
 from gloam.runtime.localization.colmap import AbsolutePoseOptions, Triangulation
 from gloam.runtime.localization.features.sources import FeatureSource
@@ -30,14 +31,11 @@ from gloam.runtime.localization.maps.map_pairs import choose_pairs
 from gloam.runtime.localization.maps.mapping import PairMatcher
 from gloam.runtime.localization.matches.pair_stage import MEMORY
 from gloam.runtime.localization.matches.stored import StoredMatches
-from gloam.runtime.localization.pose import Localized
-from gloam.runtime.localization.rigs import localize_rig, rig_frames, through_rig
+from gloam.runtime.localization.rigs import rig_frames
 from gloam.runtime.models.matcher import FeatureMatcher
 
 Within = Literal["map", "camera", "location", "camera-and-location"]
 WITHIN: tuple[Within, ...] = ("map", "camera", "location", "camera-and-location")
-Rig = Literal["off", "fill", "joint"]
-RIGS: tuple[Rig, ...] = ("off", "fill", "joint")
 METHODS = ("top-1", "2a", "2b")
 KS = (1, 10, 20, 50)  # of kapture's benchmark
 LEAST = {"top-1": 1, "2a": 2, "2b": 1}  # retrieved images that a method needs
@@ -213,24 +211,10 @@ class SetLocalizer:
             memory=options.memory,
         )
         poses = {name: found.poses[method].get(name) for name in chosen}
-        if options.rig == "off":
-            return poses
-        inliers = dict(found.inliers[method])
-        if options.rig == "joint":
-            for name, item in self._jointly(able, None if world is None else world[0]).items():
-                poses[name], inliers[name] = item.pose, item.inliers
-        return through_rig(self.query, self.benchmark.rig, poses, inliers)
-
-    def _jointly(self, retrieved: Mapping[str, Sequence[str]], world: Triangulation | None) -> dict[str, Localized]:
-        """Poses of the images of each rig that all its cameras together give."""
-        frames = [[n for n in names if n in retrieved] for names in rig_frames(self.query, self.benchmark.rig)]
-
-        def one(names: Sequence[str]) -> dict[str, Localized]:
-            images = {name: retrieved[name] for name in names}
-            return localize_rig(self._matcher, images, self.benchmark.rig, world, self._options)
-
+        made = None if world is None else world[0]
+        inliers, mounts = found.inliers[method], self.benchmark.rig
         with self._pool() as pool:
-            return {name: item for found in pool.map(one, filter(None, frames)) for name, item in found.items()}
+            return pose_rigs(options.rig, self._matcher, mounts, poses, inliers, able, made, self._options, pool)
 
     @cached_property
     def _matcher(self) -> PairMatcher:

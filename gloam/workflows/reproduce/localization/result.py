@@ -165,7 +165,8 @@ class LocalizationTable:
             cells = (row.cells.get(group, Cell()) for group in self.groups)
             lines.append(f"{row.name:<{width}}" + "".join(_text(cell.published) + _ours(cell) for cell in cells))
         reasons = [f"{row.name}: {row.reason}" for row in self.rows if row.reason]
-        lines += ["", *reasons, *([self.published.note] if self.published.note else []), *self.notes]
+        made = [_made_by(row) for row in self.rows if row.facts]
+        lines += ["", *made, *reasons, *([self.published.note] if self.published.note else []), *self.notes]
         if self.context:
             lines += ["", *self.context]
         if self.missing:
@@ -191,6 +192,16 @@ def triples(published: PublishedTable, groups: Sequence[str]) -> dict[str, dict[
 
 def _text(values: Triple | None) -> str:
     return f"{'-' if values is None else ' / '.join(f'{value:.1f}' for value in values):>{WIDE}}"
+
+
+def _made_by(row: Row) -> str:
+    """What a row is made by, in a line."""
+    facts = row.facts
+    files = ", ".join(f"{Path(item['file']).name} (sha256 {item['sha256'][:12]})" for item in facts.get("weights", ()))
+    parts = [facts.get("network"), files, facts.get("from") or facts.get("recipe")]
+    return f"{row.name}: {', '.join(part for part in parts if part)}; {facts.get('map images')} map images, " + (
+        f"{facts.get('queries')} queries"
+    )
 
 
 def _ours(cell: Cell) -> str:
