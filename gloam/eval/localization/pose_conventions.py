@@ -121,6 +121,14 @@ def convention_faults(poses: Sequence[tuple[int, Floats]], mapping: Scene) -> li
     ]
 
 
+def count_outside(poses: Sequence[tuple[int, Floats]], mapping: Scene) -> int:
+    """How many of the cameras stand more than :data:`OUTSIDE` metres outside the map, by the stated convention."""
+    if not poses or not mapping.poses:
+        return 0
+    centers, _ = _read(np.stack([numbers for _, numbers in poses]), STATED)
+    return int((_Stage(mapping).beyond(centers) > OUTSIDE).sum())
+
+
 def _read(values: Floats, convention: _Convention) -> tuple[Floats, Floats]:
     """Camera centres ``[n, 3]`` and rotations world to camera ``[n, 3, 3]`` of lines ``[n, 7]`` by a convention."""
     quaternions = values[:, [3, 0, 1, 2]] if convention.w_last else values[:, :4]

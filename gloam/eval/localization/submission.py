@@ -22,7 +22,7 @@ from gloam.data.localization_sets.read import read_localization_set
 from gloam.data.scene import Pose, Scene
 from gloam.errors import DataError, UsageError
 from gloam.eval.localization.ltvl import benchmark_name, write_ltvl
-from gloam.eval.localization.pose_conventions import convention_faults
+from gloam.eval.localization.pose_conventions import OUTSIDE, convention_faults, count_outside
 from gloam.files import printable, read_file, sha256_file, write_json
 
 Unlocalized = Literal["absent", "top1"]
@@ -252,7 +252,13 @@ def validate_submission(path: str | Path, benchmark: LocalizationSet) -> Submiss
         faults.append(Fault(unscored[0], "cameras", message))
     elif unscored:
         notes.append(f"{len(unscored)} lines are of cameras that the server does not score; they change nothing")
-    faults += [Fault(*found) for found in convention_faults(poses, benchmark.mapping)]
+    wrong = [Fault(*found) for found in convention_faults(poses, benchmark.mapping)]
+    faults += wrong
+    outside = 0 if wrong else count_outside(poses, benchmark.mapping)
+    if outside > len(poses) / 2:
+        notes.append(
+            f"{outside} of {len(poses)} cameras stand more than {OUTSIDE:g} m outside the map: are translations metres?"
+        )
     absent = _by_condition(benchmark, written)
     if lines:
         notes += _whole_locations(benchmark, set(written))

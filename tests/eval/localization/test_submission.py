@@ -249,6 +249,16 @@ def test_poses_by_another_convention_are_told(
     assert all(item.line == row + 1 for item in single.faults)  # one alone is told where it cannot be another thing
 
 
+def test_translations_in_another_unit_are_noted(tmp_path: Path) -> None:
+    benchmark, truth = robotcar()
+    path, lines = written(tmp_path, benchmark, truth)
+    fields = [line.split() for line in lines]
+    path.write_text("".join(f"{' '.join([*f[:5], *(str(1000 * float(x)) for x in f[5:])])}\n" for f in fields))
+    report = validate_submission(path, benchmark)
+    assert not report.faults
+    assert "24 of 24 cameras stand more than 10 m outside the map: are translations metres?" in report.to_text()
+
+
 def test_what_is_wrong_with_the_whole_file(tmp_path: Path) -> None:
     benchmark, truth = robotcar()
     path, lines = written(tmp_path, benchmark, truth)
