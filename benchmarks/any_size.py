@@ -108,13 +108,13 @@ class Case:
 
 def run() -> Result:
     """The number of kinds that fail or differ at any size and batch."""
-    found = {case.name: _kept(case) for case in cases()}
+    found = {case.name: _of_earlier_run(case) for case in cases()}
     failed = {name: item for name, item in found.items() if item["failed"]}
     detail = {"sizes": COUNT, "batches": BATCHES, "kinds": len(found), "failed": sorted(failed), "found": found}
     return Result(float(len(failed)), "kinds", "0", not failed, detail)
 
 
-def _kept(case: Case) -> dict[str, Any]:
+def _of_earlier_run(case: Case) -> dict[str, Any]:
     """What came of a case; read where an earlier run of the same versions kept it."""
     folder = os.environ.get(KEPT)
     if not folder:

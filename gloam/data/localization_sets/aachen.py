@@ -76,7 +76,7 @@ def find_model(root: Path) -> Path | None:
     above = root / "3D-models"
     folders = [above / name for name in MODELS]
     found = [folder for folder in (*folders, above) if is_colmap_poses(folder)]
-    return next(iter(found or sorted(above.glob("*.nvm"))), None)
+    return next(iter(found or (*sorted(above.glob("*.nvm")), *sorted(above.glob("*/*.nvm")))), None)
 
 
 def find_list(root: Path, condition: str) -> Path | None:
@@ -132,7 +132,7 @@ def _aachen_set(
 
 def _nvm_scene(root: Path, path: Path, images: Path) -> Scene:
     """The map of an NVM model, which has no intrinsics but those of lists beside it."""
-    folders = (root / "3D-models", root / "queries", root)
+    folders = dict.fromkeys((path.parent, root / "3D-models", root / "queries", root))
     lists = [folder / name for folder in folders for name in LISTS if (folder / name).is_file()]
     if not lists:
         raise DataError(f"{path}: an NVM model has no intrinsics; put {' or '.join(LISTS[:2])} beside it")

@@ -20,6 +20,7 @@ ADDRESSES: dict[tuple[SetName, Layout], str] = {
     ("robotcar-v2", "kapture"): KAPTURE,
     ("robotcar-v2", "original"): f"{HOST}/RobotCar-Seasons",
 }
+PAIRS = "https://github.com/tsattler/visuallocalizationbenchmark, local_feature_evaluation"
 LICENCES: dict[SetName, str] = {
     "aachen-v1.1": f"CC BY-NC-SA 4.0, non-commercial: {KAPTURE}/Aachen-Day-Night-v1.1_LICENSE.txt",
     "robotcar-v1": f"CC BY-NC-SA 4.0, non-commercial: {NAVER}/RobotCar_Seasons-v1_LICENSE.txt",
@@ -59,7 +60,10 @@ def parts_of(root: Path, name: SetName, layout: Layout, locations: int = V2_LOCA
         ]
     address = ADDRESSES[name, layout]
     parts = _aachen_parts(root) if name == "aachen-v1.1" else _robotcar_parts(root, name)
-    return [SetPart(part, purpose, f"{address}/{at}", there, needed) for part, purpose, at, there, needed in parts]
+    return [
+        SetPart(part, purpose, at if "://" in at else f"{address}/{at}", there, needed)
+        for part, purpose, at, there, needed in parts
+    ]
 
 
 def _kapture_parts(root: Path, name: SetName, locations: int) -> list[tuple[str, str, str]]:
@@ -111,7 +115,7 @@ def _aachen_parts(root: Path) -> list[_Row]:
     ):
         rows.append((f"{below}/{folder}", purpose, at, (images / folder).is_dir(), True))
     pairs = any((place / aachen.PAIRS).is_file() for place in (root, root / "3D-models"))
-    rows.append((aachen.PAIRS, "the authors' pairs for the fixed map; gloam makes its own", packed, pairs, False))
+    rows.append((aachen.PAIRS, "the authors' pairs for the fixed map; gloam makes its own", PAIRS, pairs, False))
     return rows
 
 

@@ -163,6 +163,18 @@ def test_windows_line_ends_and_a_byte_order_mark(original: Originals, kept: Orig
         same_sets(read_localization_set("auto", root), read_localization_set("auto", kept(name)))
 
 
+def test_queries_of_the_images_folder(original: Originals, kept: Originals) -> None:
+    """Without lists of locations, the images that are there are the queries, but the map's."""
+    root, whole = original("robotcar-v1"), read_localization_set("auto", kept("robotcar-v1"))
+    shutil.rmtree(root / ASKED)
+    for name in (*whole.query.names, *whole.mapping.names, "sun/rear/notes.jpg"):
+        (root / "images" / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / "images" / name).touch()
+    found = read_localization_set("auto", root)
+    assert (found.query.names, found.conditions) == (whole.query.names, whole.conditions)
+    assert found.locations.keys() == found.mapping.records.keys()
+
+
 def test_map_pairs(original: Originals) -> None:
     """The authors' pairs of map images; one that is none is refused."""
     root = original("aachen-v1.1")
@@ -449,15 +461,17 @@ def test_real_aachen_with_a_model_of_poses(data_pack: Callable[[str], Path], tmp
     """The real lists with an NVM model of invented poses: 6,697 map images, 824 queries by day and 191 by night."""
     pack = data_pack("gt_formats")
     (tmp_path / "queries").mkdir()
-    (tmp_path / "3D-models").mkdir()
+    (tmp_path / "3D-models" / "aachen_v_1_1").mkdir(parents=True)
     shutil.copy(pack / "aachen" / "day_time_queries_with_intrinsics.txt", tmp_path / "queries")
     shutil.copy(pack / "aachen_v1.1" / "night_time_queries_with_intrinsics.txt", tmp_path / "queries")
     names = []
     for part in ("db", "sequences"):
-        path = Path(shutil.copy(pack / "aachen_v1.1" / f"{part}_with_intrinsics.txt", tmp_path / "3D-models"))
+        path = Path(shutil.copy(pack / "aachen_v1.1" / f"{part}_with_intrinsics.txt", tmp_path / "queries"))
         names += [line.split()[0] for line in path.read_text().splitlines()]
     rows = [f"{name} 1 1 0 0 0 {number} 0 0 0 0" for number, name in enumerate(names)]
-    (tmp_path / "3D-models" / "aachen.nvm").write_text("\n".join(["NVM_V3", str(len(rows)), *rows, "0"]))
+    (tmp_path / "3D-models" / "aachen_v_1_1" / "aachen.nvm").write_text(
+        "\n".join(["NVM_V3", str(len(rows)), *rows, "0"])
+    )
     packed = (pack / "aachen_v1.1" / "image_pairs_to_match_v1_1.txt.gz").read_bytes()
     (tmp_path / "image_pairs_to_match_v1_1.txt").write_bytes(gzip.decompress(packed))
     assert len(read_pairs(tmp_path / "image_pairs_to_match_v1_1.txt")) == 60424

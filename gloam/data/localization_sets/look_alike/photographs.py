@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 import zlib
 from collections.abc import Iterator, Mapping
@@ -23,6 +22,9 @@ from gloam.files import write_bytes
 
 LOOK, TEXELS, QUALITY = 2, 16, 95
 JOB = 1_200_000  # pixels that one process renders of one street before it asks for more
+
+
+_open: dict[PlannedStreet, Street] = {}
 
 
 @dataclass(frozen=True)
@@ -77,9 +79,12 @@ def jobs(streets: Mapping[int, PlannedStreet], wanted: list[tuple[View, Camera, 
             yield Job(streets[index], tuple(part))
 
 
-@functools.lru_cache(maxsize=1)
 def _street(planned: PlannedStreet) -> Street:
-    return open_street(planned.seed, planned.length, TEXELS, LOOK)
+    """The street, which stays open until another is asked for."""
+    if planned not in _open:
+        _open.clear()  # before the next is opened, or both would be held
+        _open[planned] = open_street(planned.seed, planned.length, TEXELS, LOOK)
+    return _open[planned]
 
 
 def take(job: Job) -> int:

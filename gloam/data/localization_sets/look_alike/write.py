@@ -128,6 +128,9 @@ def write_look_alike(
         counts = dataclasses.replace(counts, picture=picture)
     root = Path(folder)
     _claim(root, name, layout, counts, seed)
+    shots = sum(sum(kinds.values()) for kinds in (counts.mapping, counts.queries, counts.training))
+    if say is not None and shots > FEW:
+        say(f"{root}: planning {shots} shots of {counts.streets} streets")
     plan = PLANS[name](counts, seed)
     files = {view: _image_file(root / "set", name, layout, view) for view in plan.views}
     sums = read_sums(root)
