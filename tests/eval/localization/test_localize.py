@@ -264,6 +264,7 @@ def test_what_is_found_reaches_the_files(request_of: Any, spied: Spied, tmp_path
         "matcher": "mutual neighbours, ratio 0.85",
         "query_matches": "verified",
         "min_inliers": 12,
+        "rig": "off",
         "seconds": {"2b": 1.5},
         "methods": {
             "2b": {"queries": 2, "localized": 1, "folder": str(out / "2b")},
