@@ -23,13 +23,14 @@ from gloam.data.scene import Pose, Scene
 from gloam.errors import DataError, UsageError
 from gloam.eval.localization.approximation import METHODS as APPROXIMATIONS
 from gloam.eval.localization.approximation import approximate
+from gloam.eval.localization.pairs_of_run import points_of_model
 from gloam.files import canonical_json, read_sealed, sealed_json, sha256_json, write_bytes
 from gloam.runtime.localization.colmap import AbsolutePoseOptions, Triangulation, solver_version
 from gloam.runtime.localization.features.sources import FeatureSource
 from gloam.runtime.localization.maps.colmap_model import ColmapModel
 from gloam.runtime.localization.maps.map_folder import nearest_images
 from gloam.runtime.localization.maps.map_pairs import MapPairs, choose_pairs
-from gloam.runtime.localization.maps.mapping import PairMatcher, build_map, own_points
+from gloam.runtime.localization.maps.mapping import PairMatcher, build_map
 from gloam.runtime.localization.matches.mutual import MutualMatcher
 from gloam.runtime.localization.matches.pair_stage import MEMORY
 from gloam.runtime.localization.matches.stored import StoredMatches
@@ -177,7 +178,7 @@ def _world(
     pool: ThreadPoolExecutor,
 ) -> tuple[Triangulation, str]:
     """The global map and where its points are from."""
-    if model is not None and map_pairs in (None, MapPairs()) and (own := own_points(matcher, model)) is not None:
+    if (own := points_of_model(matcher, map_pairs, model)) is not None:
         return own, "the model's own points"
     pairs, how = choose_pairs(map_pairs, matcher.mapping, model)
     matcher.match_all(pairs, pool)

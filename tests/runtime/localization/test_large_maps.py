@@ -26,7 +26,7 @@ def triangulated() -> Triangulation:
     return triangulate(views, matches)
 
 
-@pytest.mark.parametrize("block", [7, 4096])
+@pytest.mark.parametrize("block", [7, large_maps.BLOCK])
 def test_blocks_give_the_points_of_one_problem(monkeypatch: pytest.MonkeyPatch, block: int) -> None:
     whole = triangulated()
     assert len(whole.points) > 100
