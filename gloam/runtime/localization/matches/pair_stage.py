@@ -178,10 +178,19 @@ class PairStage(ABC):
     def find(self, name: str) -> None:
         """Find an image's features, unless they lie on the disk, and what their matches are known by."""
         self._frame(name)
+        if not self.has_features(name):
+            self.features(name)
+
+    def has_features(self, name: str) -> bool:
+        """Whether an image's features lie on the disk, here or as they were stored."""
         self.key(name)
         path = self._features_path(name)
-        if not isinstance(self.source, StoredFeatures) and (path is None or not path.is_file()):
-            self.features(name)
+        return isinstance(self.source, StoredFeatures) or (path is not None and path.is_file())
+
+    def has_pair(self, pair: Pair) -> bool:
+        """Whether what is kept of a pair, whose names are in order, lies on the disk."""
+        path = self._path(self.stage, self.pair_key(pair))
+        return path is not None and path.is_file()
 
     def pair(self, pair: Pair) -> Arrays:
         """What is kept of a pair, whose names are in order."""
