@@ -65,7 +65,7 @@ def run() -> Result:
 
 def _own_export(folder: Path) -> ModelFeatures:
     """Features by the published weights, exported."""
-    path = exported(data_pack("weights") / "r2d2" / "r2d2_WASF_N16.pt", folder, keypoints=KEYPOINTS, max_side=0)
+    path = exported(data_pack("weights") / "r2d2" / "r2d2_WASF_N16.pt", folder, keypoints=KEYPOINTS, max_side=2048)
     pack = data_pack("virtual_gallery_tutorial")
     cameras = [camera for part in ("mapping", "query") for camera in read_scene(pack / part).cameras.values()]
     return ModelFeatures.load(path, cameras, Placement(backend="onnxruntime"), max_keypoints=KEYPOINTS)

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from gloam.cli.shared.backend_options import add_backend, placement
+from gloam.cli.shared.map_pairs_options import add_limits
 from gloam.cli.shared.memory_option import add_memory
 from gloam.cli.shared.report import Report
 from gloam.cli.shared.request import filled
@@ -106,19 +107,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="pairs of map images for 2b (default: neighbours by covisibility where the map has points, else by pose). "
         "A COLMAP model's own points are used where the features are those it was made of and no pairs are asked for",
     )
-    parser.add_argument(
-        "--map-neighbours", type=int, metavar="N", help="of a map image (default: 20 by covisibility, 10 by pose)"
-    )
-    parser.add_argument(
-        "--map-distance",
-        type=float,
-        metavar="UNITS",
-        help="of neighbours by pose, in the map's unit (default: 15 m; where over half of the images have none so "
-        "near, twice the usual distance of an image's last neighbour)",
-    )
-    parser.add_argument(
-        "--map-angle", type=float, metavar="DEGREES", help="between neighbours by pose (default: 60 degrees)"
-    )
+    add_limits(parser)
     parser.add_argument(
         "--save-map",
         type=Path,

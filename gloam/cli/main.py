@@ -51,6 +51,7 @@ VERBS = (
     "localize",
     "eval",
     "dataset",
+    "data",
     "pull",
     "reproduce",
     "town",

@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -90,7 +90,7 @@ def _poses(folder: Path) -> dict[tuple[int, str], Pose]:
     rows = [(int(time), device, pose) for time, device, pose in _whole(read_transforms(folder / "trajectories.txt"))]
     if (folder / "rigs.txt").is_file():
         rigs = list(_whole(read_transforms(folder / "rigs.txt", of_rig=True)))
-        if rigs:
+        if {rig for rig, _, _ in rigs} & {device for _, device, _ in rows}:
             rows = _without_rigs(folder, rows, rigs)
     return {(time, device): pose for time, device, pose in sorted(rows, key=lambda row: row[:2])}
 
@@ -184,6 +184,29 @@ def write_scene(scene: Scene) -> None:
         write_text(folder / "trajectories.txt", "\n".join(trajectories) + "\n")
     else:
         (folder / "trajectories.txt").unlink(missing_ok=True)  # an earlier scene's poses are none of this one's
+
+
+def read_rig(root: Path) -> dict[str, Pose]:
+    """From a rig to its sensors, by sensor id; empty where a kapture dataset has none, or several.
+
+    Raises:
+        DataError: a malformed ``rigs.txt``.
+    """
+    path = root / "sensors" / "rigs.txt"
+    rows = list(_whole(read_transforms(path, of_rig=True))) if path.is_file() else []
+    return {sensor: pose for _, sensor, pose in rows} if len({rig for rig, _, _ in rows}) == 1 else {}
+
+
+def write_rig(root: Path, name: str, mounts: Mapping[str, Pose]) -> None:
+    """Write ``rigs.txt`` of a kapture dataset with one rig.
+
+    Args:
+        name: of the rig; mounts: from the rig to its sensors, by sensor id.
+    """
+    rows = [HEADER, "# rig_id, sensor_id, qw, qx, qy, qz, tx, ty, tz"]
+    for sensor, pose in sorted(mounts.items()):
+        rows.append(f"{name}, {sensor}, " + ", ".join(map(repr, (*pose.quaternion, *pose.translation))))
+    write_text(root / "sensors" / "rigs.txt", "\n".join(rows) + "\n")
 
 
 @dataclass

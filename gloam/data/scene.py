@@ -5,7 +5,8 @@ Poses are world to camera, as in kapture and COLMAP: ``x_camera = R x_world + t`
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -82,6 +83,20 @@ class Pose:
             (float(t[0]), float(t[1]), float(t[2])),
         )
 
+    def seen_from(self, mount: Pose) -> Pose:
+        """Pose of a camera on a rig whose pose this is.
+
+        Args:
+            mount: from the rig to the camera.
+        """
+        translation = mount.rotation @ np.asarray(self.translation) + np.asarray(mount.translation)
+        return Pose.from_matrix(mount.rotation @ self.rotation, translation)
+
+    def rounded(self) -> Pose:
+        """To twelve decimals: the last bits of a computed pose differ between processors."""
+        parts = (tuple(round(float(value), 12) for value in part) for part in (self.quaternion, self.translation))
+        return Pose(*parts)  # type: ignore[arg-type]  # of four and three
+
     def transform(self, points: npt.ArrayLike) -> Array:
         """World points ``[n, 3]`` in the camera's frame, float64 ``[n, 3]``."""
         moved: Array = np.asarray(points, np.float64) @ self.rotation.T + np.asarray(self.translation)
@@ -131,6 +146,7 @@ class Scene:
         records: by image name (relative posix path).
         poses: by image name; images without a known pose are absent.
         images: folder of the images; None where they are kapture's, under ``sensors/records_data``.
+        folders: of the images that lie elsewhere, by name.
         origin: where the intrinsics have the centre of the first pixel, where the format says so: 0.5 in COLMAP's.
         files: that it was read from.
     """
@@ -142,6 +158,7 @@ class Scene:
     images: Path | None = None
     origin: float | None = None
     files: SceneFiles = KAPTURE_FILES
+    folders: Mapping[str, Path] = field(default_factory=dict)
 
     @property
     def names(self) -> list[str]:
@@ -164,6 +181,20 @@ class Scene:
             )
         return camera
 
+    def part(self, names: Iterable[str]) -> Scene:
+        """The same scene with some of its images alone; the cameras are shared."""
+        chosen = sorted(names)
+        return replace(
+            self,
+            records={name: self.records[name] for name in chosen},
+            poses={name: self.poses[name] for name in chosen if name in self.poses},
+        )
+
+    @property
+    def image_folder(self) -> Path:
+        """Folder of the images that are in none of their own."""
+        return self.root / "sensors" / "records_data" if self.images is None else self.images
+
     def image_path(self, name: str) -> Path:
         """Path of an image file."""
-        return (self.root / "sensors" / "records_data" if self.images is None else self.images) / name
+        return self.folders.get(name, self.image_folder) / name

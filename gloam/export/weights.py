@@ -218,7 +218,7 @@ def _refuse(request: ExportRequest) -> None:
             raise UsageError("--resize reduces images inside the graph; leave out --max-side and --stretch")
         if request.resize is not None and request.profile == "fixed":
             raise UsageError("--resize goes with the dynamic profile; a fixed profile has its sizes already")
-    _input_rule(request)
+    _input_rule(request, None)
     if request.options and request.random_init is None:
         raise UsageError("--option goes with --random-init; a checkpoint states its own options")
 
@@ -276,7 +276,7 @@ def _export(loaded: _Loaded, request: ExportRequest, output: Path, profile: Padd
     kind, model = loaded.kind, loaded.model
     if kind in ("embedder", "local_features"):
         more["photometric"] = Photometric(request.photometric)
-        more["input_rule"] = _input_rule(request)
+        more["input_rule"] = _input_rule(request, getattr(model, "largest", None))
     if kind == "embedder":
         if request.local_features:
             kind, more["scales"] = "attended", _scales_of_local(model, request)
@@ -295,11 +295,15 @@ def _expect_finite(model: Any, weights: Path) -> None:
             raise ModelError(f"{weights}: {name} holds values that are not finite; a training that diverged left them")
 
 
-def _input_rule(request: ExportRequest) -> InputRule:
+def _input_rule(request: ExportRequest, looks_at: int | None) -> InputRule:
     """The rule that the card states.
 
+    Args:
+        request: the export.
+        looks_at: longer side of the images that the network is for; None for any.
+
     Raises:
-        UsageError: it leaves images larger than a fixed profile.
+        UsageError: it leaves images larger than a fixed profile, or than the network is for.
     """
     from gloam.model_card import LITERATURE, NATIVE, InputRule
 
@@ -317,6 +321,9 @@ def _input_rule(request: ExportRequest) -> InputRule:
             f"{asked}: images of {rule} are larger than the fixed profile's largest shape {largest}x{largest}; give "
             f"--max-side {largest}, or larger --sides"
         )
+    if looks_at is not None and not 0 < max(rule.max_side or 0, *(rule.stretch or (0,))) <= looks_at:
+        asked = "--max-side" if rule.stretch is None else "--stretch"
+        raise UsageError(f"{asked}: the network is for images of up to {looks_at} px; leave it out, or give less")
     return rule
 
 

@@ -77,6 +77,8 @@ COMMANDS = (
     "eval translation images images --features inception",
     "dataset build images -o OUT.json",
     "dataset check OUT.json",
+    "data check auto town",
+    "data look-alike robotcar-v1 -o OUT --no-images",
     "pull no-such-name",
     "reproduce thesis 5.1 -o OUT",
     "reproduce dark-side 1 -o OUT",
@@ -133,6 +135,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pairs = [f"{query} {image}\n" for query in town.query.names for image in town.mapping.names[:2]]
     shutil.copytree(place / "town/query", place / "rigged")
     (place / "rigged/sensors/rigs.txt").write_text("rig, cam0, 1, 0, 0, 0, 0, 0, 0\n")
+    poses = place / "rigged/sensors/trajectories.txt"
+    poses.write_text(poses.read_text().replace(", cam0,", ", rig,"))
     (place / "pairs.txt").write_text("".join(pairs))
     one = ImageFeatures(np.ones((4, 2), np.float32), np.eye(4, dtype=np.float32), np.ones(4, np.float32), (64, 48))
     names = [*town.query.names, *town.mapping.names]
@@ -191,6 +195,7 @@ NEEDS = {
     "localize --mapping town/mapping --query town/query --pairs pairs.txt -o OUT": ("pycolmap",),
     "localize --mapping rigged --query town/query --pairs pairs.txt -o OUT": ("kapture",),
     "reproduce dark-side 5 --town -o OUT": ("torch", "onnx", "onnxscript", "safetensors", "yaml", "onnxruntime", "cv2"),
+    "data look-alike robotcar-v1 -o OUT --no-images": ("cv2",),
     "town OUT --length 30 --queries 1 --workers 1": ("cv2",),
 }
 LONG = ("demo", "train", "reproduce dark-side 5", "extract images -o OUT --model tiny.onnx --on ray")

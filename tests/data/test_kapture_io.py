@@ -20,8 +20,10 @@ from gloam.data.kapture_io import (
     read_global_features,
     read_image_list,
     read_local_features,
+    read_rig,
     read_scene,
     write_global_features,
+    write_rig,
     write_scene,
 )
 from gloam.data.scene import Camera, Pose, Record, Scene
@@ -359,6 +361,20 @@ def test_rigs_become_poses_of_their_cameras(scene: Scene) -> None:
     for nothing in ("", row("rig", "left", *[""] * 7)):
         (sensors / "rigs.txt").write_text(nothing)
         assert read_scene(scene.root).poses == {"day/left/1.jpg": rig}
+
+
+def test_a_rig_round_trips(tmp_path: Path) -> None:
+    """Written and read the same; none where there is none, or where there are several."""
+    mounts = {
+        "left": Pose((0.6, 0.0, 0.8, 0.0), (0.1, 1 / 3, -2.0)),
+        "rear": Pose((1.0, 0.0, 0.0, 0.0), (0.0, 0.0, 0.0)),
+    }
+    assert read_rig(tmp_path) == {}
+    write_rig(tmp_path, "car", mounts)
+    assert read_rig(tmp_path) == mounts
+    rigs = tmp_path / "sensors" / "rigs.txt"
+    rigs.write_text(rigs.read_text().replace("car, rear", "van, rear"))
+    assert read_rig(tmp_path) == {}
 
 
 def test_rigs_that_cannot_be_moved_are_named(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:

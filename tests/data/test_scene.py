@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gloam.data.scene import Pose, position_error, rotation_error
+from gloam.data.scene import Pose, Record, Scene, position_error, rotation_error
 
 
 def random_pose(seed: int) -> Pose:
@@ -56,3 +58,30 @@ def test_rotation_error_is_the_angle_whatever_the_sign(degrees: float) -> None:
     assert rotation_error(still, turned) == pytest.approx(degrees, rel=1e-6)
     assert rotation_error(still, negative) == pytest.approx(degrees, rel=1e-6)
     assert position_error(still, Pose((1, 0, 0, 0), (0, 0, 0))) == pytest.approx(5)
+
+
+def test_a_camera_on_a_rig_sees_what_both_transforms_say() -> None:
+    car, mount = random_pose(3), random_pose(4)
+    points = np.random.default_rng(5).normal(size=(6, 3))
+    np.testing.assert_allclose(
+        car.seen_from(mount).transform(points), mount.transform(car.transform(points)), atol=1e-9
+    )
+
+
+def test_rounding_moves_no_pose() -> None:
+    pose = random_pose(6)
+    assert position_error(pose, pose.rounded()) < 1e-11
+    assert all(value == round(value, 12) for value in (*pose.rounded().quaternion, *pose.rounded().translation))
+
+
+def test_a_part_of_a_scene_knows_where_its_images_lie(tmp_path: Path) -> None:
+    scene = Scene(
+        tmp_path,
+        records={name: Record("c", number) for number, name in enumerate("ab")},
+        poses={"a": random_pose(7)},
+        folders={"b": tmp_path / "elsewhere"},
+    )
+    part = scene.part(["b"])
+    assert (part.names, part.poses, scene.part("ba").names) == (["b"], {}, ["a", "b"])
+    assert part.image_path("b") == tmp_path / "elsewhere" / "b"
+    assert scene.image_path("a") == scene.image_folder / "a" == tmp_path / "sensors" / "records_data" / "a"

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -174,6 +175,13 @@ def test_every_network_agrees_with_torch(tmp_path: Path, name: str) -> None:
     for size in ((32, 32), (45, 63), (97, 131), (300, 271)):
         image = picture(*size)
         expect_equal(extractor([image])[0], *expected(model, image, KEYPOINTS, 0.0))
+
+
+@pytest.mark.parametrize("given", [{"max_side": 0}, {"max_side": 4097}, {"stretch": (5000, 720)}], ids=str)
+def test_a_network_for_reduced_images_is_not_exported_for_larger_ones(tmp_path: Path, given: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match="the network is for images of up to 4096 px; leave it out, or give less"):
+        export_weights(ExportRequest(tmp_path / "model.onnx", random_init=0, network="r2d2", **given))
+    assert not (tmp_path / "model.onnx").exists()
 
 
 @pytest.mark.slow

@@ -11,6 +11,7 @@ from gloam.data.scene import Pose, Scene
 
 SetName = Literal["aachen-v1.1", "robotcar-v1", "robotcar-v2"]
 NameStyle = Literal["aachen", "robotcar", "full"]
+Layout = Literal["kapture", "original"]
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,8 @@ class LocalizationSet:
         known_query: those images, with intrinsics; None where there are none.
         map_pairs: of map images to match for the fixed map, where the dataset states them; else None.
         layout: in which form it was read: ``kapture`` or ``original``.
+        rig: from the rig to each of its cameras, by sensor id; images of one timestamp are of one pose of the rig.
+            Empty where cameras are held by hand.
     """
 
     name: SetName
@@ -47,7 +50,8 @@ class LocalizationSet:
     known: Mapping[str, Pose] = field(default_factory=dict)
     known_query: Scene | None = None
     map_pairs: Sequence[tuple[str, str]] | None = None
-    layout: Literal["kapture", "original"] = "kapture"
+    layout: Layout = "kapture"
+    rig: Mapping[str, Pose] = field(default_factory=dict)
 
     @property
     def scored_queries(self) -> list[str]:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import io
-import multiprocessing
 import os
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +19,7 @@ from gloam.data.town.config import REVISIONS, TownConfig
 from gloam.data.town.covisibility import covisible_share, grade
 from gloam.data.town.look2.queries import changing_query_poses
 from gloam.data.town.looks import open_street
+from gloam.data.town.processes import in_processes
 from gloam.data.town.sampling import mapping_poses, query_poses
 from gloam.data.town.street import Street, pinhole
 from gloam.errors import StoreError
@@ -235,30 +234,19 @@ def render_shots(root: Path, config: TownConfig, shots: list[Shot], workers: int
     if not shots:
         return
     if workers <= 1 or len(shots) < 2:
-        street = open_street(config.seed, config.length, config.texels, config.look, config.optics)
-        for shot in shots:
-            write_shot(street, root, config, shot)
+        _render_part(root, config, shots)
         return
     count = min(workers, len(shots))
-    # spawn: a fork would inherit OpenCV's and BLAS's threads in whatever state they are
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(count, mp_context=context) as pool:
-        jobs = [pool.submit(render_part, str(root), config, shots[part::count]) for part in range(count)]
-        try:
-            for job in jobs:
-                job.result()
-        except BrokenProcessPool as error:
-            raise StoreError(
-                f"{root}: a rendering process died (out of memory?); try fewer workers, finished images are kept"
-            ) from error
+    render = functools.partial(_render_part, root, config)
+    for _ in in_processes(render, [shots[part::count] for part in range(count)], workers, root):
+        pass
 
 
-def render_part(root: str, config: TownConfig, shots: list[Shot]) -> None:
-    """One worker's share, on one thread."""
-    cv2.setNumThreads(1)
+def _render_part(root: Path, config: TownConfig, shots: list[Shot]) -> None:
+    """One worker's share."""
     street = open_street(config.seed, config.length, config.texels, config.look, config.optics)
     for shot in shots:
-        write_shot(street, Path(root), config, shot)
+        write_shot(street, root, config, shot)
 
 
 def write_shot(street: Street, root: Path, config: TownConfig, shot: Shot) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 
-from gloam.data.scene import Pose, position_error, rotation_error
+from gloam.data.scene import Pose
 from gloam.errors import DataError
 
 LANE = 1.2  # mapping lanes run this far left and right of the middle of the road, metres
@@ -29,9 +31,7 @@ def camera_pose(x: float, y: float, z: float, yaw: float, pitch: float = 0.0, ro
     right = np.array([np.sin(a), -np.cos(a), 0.0])
     down = np.cross(forward, right)
     rotation = np.stack([np.cos(c) * right + np.sin(c) * down, np.cos(c) * down - np.sin(c) * right, forward])
-    exact = Pose.from_matrix(rotation, -rotation @ np.array([x, y, z]))
-    # Sines and eigenvectors differ in their last bits between processors, and a picometre shows in no image.
-    return Pose(*(tuple(round(value, 12) for value in part) for part in (exact.quaternion, exact.translation)))  # type: ignore[arg-type]  # of four and three
+    return Pose.from_matrix(rotation, -rotation @ np.array([x, y, z])).rounded()
 
 
 def mapping_poses(seed: int, length: float, spacing: float) -> list[Pose]:
@@ -88,10 +88,21 @@ def query_poses(seed: int, length: float, count: int, mapping: Sequence[Pose]) -
 
 def clear_of(pose: Pose, mapping: Sequence[Pose]) -> bool:
     """Whether a query is at least 1 m and 10 degrees from every mapping view."""
-    return all(
-        position_error(pose, other) >= QUERY_DISTANCE and rotation_error(pose, other) >= QUERY_ANGLE
-        for other in mapping
-    )
+    centres, quaternions = _centres_and_quaternions(tuple(mapping))
+    if not len(centres):
+        return True
+    own = np.asarray(pose.quaternion)
+    cosine = np.abs(quaternions @ own) / np.linalg.norm(own)
+    distance = np.linalg.norm(centres - pose.center, axis=1)
+    return bool(distance.min() >= QUERY_DISTANCE and cosine.max() <= np.cos(np.radians(QUERY_ANGLE) / 2))
+
+
+@functools.lru_cache(maxsize=4)
+def _centres_and_quaternions(poses: tuple[Pose, ...]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Float64 ``[n, 3]``, and ``[n, 4]`` of unit length; many queries are held against one map."""
+    quaternions = np.array([pose.quaternion for pose in poses]).reshape(-1, 4)
+    lengths = np.linalg.norm(quaternions, axis=1, keepdims=True)
+    return np.array([pose.center for pose in poses]).reshape(-1, 3), quaternions / lengths
 
 
 def check_mapping(poses: Sequence[Pose]) -> None:

@@ -26,6 +26,7 @@ class LocalFeatureNetwork(nn.Module):
         traced_from: smallest side that the exporter may assume; at a smaller one it would meet a map of one cell and
             take that for a case of its own.
         not_fixed: why padding would change its keypoints.
+        largest: longer side of the images that it is for, pixels; None for any.
         mean, std: of the normalisation on [0, 1], for the card.
         options, dimension: see above.
     """
@@ -38,6 +39,7 @@ class LocalFeatureNetwork(nn.Module):
     mean: ClassVar[tuple[float, ...]] = (0.0, 0.0, 0.0)
     std: ClassVar[tuple[float, ...]] = (1.0, 1.0, 1.0)
     not_fixed: ClassVar[str] = "padding would change its keypoints"
+    largest: ClassVar[int | None] = None
 
     def __init__(self, options: dict[str, Any], dimension: int) -> None:
         super().__init__()

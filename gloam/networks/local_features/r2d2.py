@@ -33,7 +33,7 @@ UNIT = 1 << 30  # of a scale as a whole number
 
 class R2D2(LocalFeatureNetwork):
     """0.49 M parameters. An image is looked at wherever its longer side has 256 to 1024 px, each scale a fourth root
-    of 2 below the one before; a smaller one as it is.
+    of 2 below the one before, and no less than a quarter of its size; a smaller one as it is.
 
     The threshold holds for reliability and repeatability alike; the score is their product.
     """
@@ -44,6 +44,7 @@ class R2D2(LocalFeatureNetwork):
     mean: ClassVar[tuple[float, ...]] = IMAGENET_MEAN
     std: ClassVar[tuple[float, ...]] = IMAGENET_STD
     not_fixed: ClassVar[str] = "it looks at several scales of the image, whose resizing would see the padding"
+    largest: ClassVar[int | None] = 4 * LARGEST  # of which a quarter is looked at
 
     def __init__(self) -> None:
         super().__init__({}, 128)
@@ -74,21 +75,26 @@ class R2D2(LocalFeatureNetwork):
         """See :class:`LocalFeatureNetwork`."""
         x = (images - self.get_buffer("_mean")) / self.get_buffer("_std")
         height, width = x.shape[2:]
-        longer = x.new_ones(()) * max(height, width)
+        longest = max(height, width)
+        longer = x.new_ones(()) * longest
         found = []
         scale = 1.0
         for step in range(SCALES):
             high, wide = ((side * round(scale * UNIT) + UNIT // 2) // UNIT for side in (height, width))
             if step:
                 x = functional.interpolate(x, (high, wide), mode="bilinear", align_corners=False)
-            features, reliability, repeatability = self.maps(x)
+            # What is too large to be looked at is cut to a corner, so that it costs nothing; sizes are whole numbers.
+            times = LARGEST * UNIT // (longest * round((scale - SLACK) * UNIT))
+            fits = 2 * times // (times + 1)  # 0 where it does not fit, else 1
+            down, across = 2 + (high - 2) * fits, 2 + (wide - 2) * fits
+            features, reliability, repeatability = self.maps(x[:, :, :down, :across])
             looked_at = longer * (scale - SLACK) <= LARGEST
             if step:
                 looked_at = looked_at & (longer * (scale + SLACK) >= SMALLEST)
             kept = peaks(repeatability, 1) & (repeatability >= threshold) & (reliability >= threshold) & looked_at
             product = reliability * repeatability
             scores, places = strongest(torch.where(kept, product, torch.zeros_like(product)).flatten(1), count)
-            points = pixels(places, wide)
+            points = pixels(places, across)
             back = torch.stack((points[..., 0] * width / wide, points[..., 1] * height / high), -1)
             found.append((back, scores, at(features, places)))
             scale /= STEP

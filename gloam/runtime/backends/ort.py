@@ -61,6 +61,8 @@ class OrtSession:
         options.intra_op_num_threads = threads_of_a_run(threads, requests or 1)
         options.inter_op_num_threads = 1
         options.log_severity_level = QUIET
+        # With a pattern kept for every size of image, memory was twice as much and more with each; runs take as long.
+        options.enable_mem_pattern = self.card.profile.kind == "fixed"
         if device == RTX:
             providers = None  # a plugin goes by its devices; by name, ONNX Runtime runs on the CPU and says nothing
             add_plugin(ort, options, _rtx_options(self.card, file))

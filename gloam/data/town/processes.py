@@ -1,0 +1,50 @@
+"""Rendering in several processes."""
+
+from __future__ import annotations
+
+import functools
+import multiprocessing
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+from typing import TypeVar
+
+import cv2
+
+from gloam.errors import StoreError
+
+Work = TypeVar("Work")
+Result = TypeVar("Result")
+
+
+def in_processes(
+    function: Callable[[Work], Result], parts: Sequence[Work], workers: int, root: Path
+) -> Iterator[Result]:
+    """What a function of a module gives of each part, as it is done; each process renders on one thread.
+
+    Args:
+        root: folder that is rendered into, for the message.
+
+    Raises:
+        StoreError: a process died.
+    """
+    # spawn: a fork would inherit OpenCV's and BLAS's threads in whatever state they are
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(min(workers, len(parts)), mp_context=context) as pool:
+        jobs = [pool.submit(functools.partial(_on_one_thread, function), part) for part in parts]
+        try:
+            for job in as_completed(jobs):
+                yield job.result()
+        except BrokenProcessPool as error:
+            raise StoreError(
+                f"{root}: a rendering process died (out of memory?); try fewer workers, finished images are kept"
+            ) from error
+        finally:
+            for job in jobs:
+                job.cancel()
+
+
+def _on_one_thread(function: Callable[[Work], Result], part: Work) -> Result:
+    cv2.setNumThreads(1)
+    return function(part)
