@@ -27,7 +27,7 @@ def fixed_map(matcher: PairMatcher, pairs: Sequence[tuple[str, str]], pool: Thre
         DataError: nothing can be triangulated, or an image without pose, intrinsics or features.
     """
     wanted = sorted({(min(pair), max(pair)) for pair in pairs if pair[0] != pair[1]})
-    key = sha256_json(["map", [matcher.pair_key(pair) for pair in wanted]])
+    key = sha256_json(["map", [[*pair, matcher.pair_key(pair)] for pair in wanted]])
     path = None if matcher.cache is None else matcher.cache / "maps" / f"{key}.npz"
     if path is not None:
         try:
@@ -39,7 +39,8 @@ def fixed_map(matcher: PairMatcher, pairs: Sequence[tuple[str, str]], pool: Thre
         except (OSError, ValueError):
             pass  # never made, or damaged: made again and written over
     matcher.match_all(wanted, pool)
-    world = build_map(matcher, wanted)
+    with matcher.holding_nothing():  # what is matched is read once, and COLMAP needs the memory
+        world = build_map(matcher, wanted)
     if path is not None:
         names = sorted(world.observed)
         write_npz(
