@@ -19,7 +19,7 @@ def photographed(root: Path, names: list[str]) -> Scene:
     scene = Scene(root, {}, {name: Record("c", n) for n, name in enumerate(names)})
     for n, name in enumerate(names):
         scene.image_path(name).parent.mkdir(parents=True, exist_ok=True)
-        Image.new("RGB", (40 + n, 30), (90, 20 + 50 * n, 200)).save(scene.image_path(name))
+        Image.new("RGB", (60 + n, 40), (90, 20 + 50 * n, 200)).save(scene.image_path(name))
     return scene
 
 
