@@ -8,9 +8,10 @@ that was killed carries on.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -22,13 +23,14 @@ from gloam.data.scene import Pose, Scene
 from gloam.errors import DataError, UsageError
 from gloam.eval.localization.approximation import METHODS as APPROXIMATIONS
 from gloam.eval.localization.approximation import approximate
-from gloam.files import read_sealed, sealed_json, sha256_json, write_bytes
+from gloam.eval.localization.pairs_of_run import points_of_model
+from gloam.files import canonical_json, read_sealed, sealed_json, sha256_json, write_bytes
 from gloam.runtime.localization.colmap import AbsolutePoseOptions, Triangulation, solver_version
 from gloam.runtime.localization.features.sources import FeatureSource
 from gloam.runtime.localization.maps.colmap_model import ColmapModel
 from gloam.runtime.localization.maps.map_folder import nearest_images
 from gloam.runtime.localization.maps.map_pairs import MapPairs, choose_pairs
-from gloam.runtime.localization.maps.mapping import PairMatcher, build_map, own_points
+from gloam.runtime.localization.maps.mapping import PairMatcher, build_map
 from gloam.runtime.localization.matches.mutual import MutualMatcher
 from gloam.runtime.localization.matches.pair_stage import MEMORY
 from gloam.runtime.localization.matches.stored import StoredMatches
@@ -37,6 +39,7 @@ from gloam.runtime.localization.reranking import rerank
 from gloam.runtime.models.matcher import FeatureMatcher
 
 METHODS = (*APPROXIMATIONS, "2a", "2b")
+ROWS = 4096  # points of a map that are written at once, to be hashed
 
 
 @dataclass(frozen=True)
@@ -177,11 +180,13 @@ def _world(
     pool: ThreadPoolExecutor,
 ) -> tuple[Triangulation, str]:
     """The global map and where its points are from."""
-    if model is not None and map_pairs in (None, MapPairs()) and (own := own_points(matcher, model)) is not None:
+    if (own := points_of_model(matcher, map_pairs, model)) is not None:
         return own, "the model's own points"
     pairs, how = choose_pairs(map_pairs, matcher.mapping, model)
     matcher.match_all(pairs, pool)
-    return build_map(matcher, pairs), f"triangulated from {len(pairs)} pairs by {how}"
+    with matcher.holding_nothing():  # what is matched is read once, and COLMAP needs the memory
+        world = build_map(matcher, pairs)
+    return world, f"triangulated from {len(pairs)} pairs by {how}"
 
 
 def _approximated(
@@ -212,10 +217,7 @@ def _localized(
     pool: ThreadPoolExecutor,
 ) -> dict[str, Localized]:
     options = options or AbsolutePoseOptions()
-    map_key = ""
-    if world is not None:
-        observed = [[image, world.observed[image].tolist()] for image in sorted(world.observed)]
-        map_key = sha256_json([world.points.tolist(), observed])
+    map_key = "" if world is None else key_of_map(world)
 
     def one(name: str) -> Localized:
         images = list(retrieved[name])
@@ -251,6 +253,24 @@ def _localized(
         return found
 
     return dict(zip(names, pool.map(one, names), strict=True))
+
+
+def key_of_map(world: Triangulation) -> str:
+    """:func:`sha256_json` of a map's points and of what its images observe, never written as one text."""
+    digest = hashlib.sha256()
+    for part in _written(world):
+        digest.update(part.encode())
+    return digest.hexdigest()
+
+
+def _written(world: Triangulation) -> Iterator[str]:
+    yield "[["
+    for row in range(0, len(world.points), ROWS):
+        yield "," * (row > 0) + canonical_json(world.points[row : row + ROWS].tolist())[1:-1]
+    yield "],["
+    for number, image in enumerate(sorted(world.observed)):
+        yield "," * (number > 0) + canonical_json([image, world.observed[image].tolist()])
+    yield "]]"
 
 
 def _read_pose(path: Path | None) -> Localized | None:

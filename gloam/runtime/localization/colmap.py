@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from gloam.data.scene import Camera, Pose
 from gloam.errors import DataError, require
+from gloam.runtime.localization.large_maps import LARGE, triangulate_in_blocks
 
 # pycolmap's own bound is 10 000: six times the time, spent on pairs that do not show the same place, for 2 % of the
 # inliers. A pose needs no more than a clean majority, its own RANSAC follows.
@@ -204,7 +205,7 @@ def verify_by_pose(
 
 
 def triangulate(views: Mapping[str, View], matches: Mapping[tuple[str, str], Pairs], seed: int = 0) -> Triangulation:
-    """Triangulate verified matches with fixed poses and intrinsics.
+    """Triangulate verified matches with fixed poses and intrinsics; a large map's in blocks.
 
     Args:
         views: images by name, at least two.
@@ -235,18 +236,21 @@ def triangulate(views: Mapping[str, View], matches: Mapping[tuple[str, str], Pai
         options.triangulation.random_seed = seed
         # The poses are known, so a point seen by two images is as good as its angle; a mini-map needs every point.
         options.triangulation.ignore_two_view_tracks = False
-        (folder / "model").mkdir()
-        result = pc.triangulate_points(
-            reconstruction, folder / "database.db", folder, folder / "model", clear_points=True, options=options
-        )
+        if sum(len(view.keypoints) for view in views.values()) < LARGE:
+            (folder / "model").mkdir()
+            reconstruction = pc.triangulate_points(
+                reconstruction, folder / "database.db", folder, folder / "model", clear_points=True, options=options
+            )
+        else:
+            triangulate_in_blocks(pc, reconstruction, folder / "database.db", options)
     observed = {name: np.full(len(views[name].keypoints), -1, np.int64) for name in names}
-    points = np.empty((result.num_points3D(), 3))
-    for row, key in enumerate(sorted(result.point3D_ids())):
-        point = result.point3D(key)
+    points = np.empty((reconstruction.num_points3D(), 3))
+    for row, key in enumerate(sorted(reconstruction.point3D_ids())):
+        point = reconstruction.point3D(key)
         points[row] = point.xyz
         for element in point.track.elements:
             observed[names[element.image_id - 1]][element.point2D_idx] = row
-    error = float(result.compute_mean_reprojection_error()) if len(points) else float("nan")
+    error = float(reconstruction.compute_mean_reprojection_error()) if len(points) else float("nan")
     return Triangulation(points, observed, error)
 
 

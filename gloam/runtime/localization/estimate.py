@@ -38,6 +38,8 @@ class Estimate:
         memory: bytes of the process, at most.
         timed: pairs that it is told from.
         parts: seconds of each part of the work.
+        cpu: seconds of all processors together, which tell a machine that others use too from a wrong estimate; None
+            where they are not told.
     """
 
     images: int
@@ -47,6 +49,7 @@ class Estimate:
     memory: int
     timed: int
     parts: dict[str, float]
+    cpu: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -153,9 +156,14 @@ def timed_in(
     return (time.perf_counter() - clock) / max(count, 1), count
 
 
-def reads(pairs: Iterable[Pair], memory: int, feature_bytes: float, pair_bytes: float) -> int:
-    """How many times features are read from the disk, where so many bytes are held of what was used last."""
+def reads(
+    pairs: Iterable[Pair], memory: int, feature_bytes: float, pair_bytes: float, found: Iterable[str] = ()
+) -> int:
+    """How many times features are read from the disk, where so many bytes are held of what was used last: the images
+    of pairs, after those that were ``found`` one by one."""
     held: Lru[bool] = Lru(memory)
+    for name in found:
+        held.put(name, True, round(feature_bytes))
     count = 0
     for pair in pairs:
         for name in pair:
