@@ -39,7 +39,8 @@ def fixed_map(matcher: PairMatcher, pairs: Sequence[tuple[str, str]], pool: Thre
         except (OSError, ValueError):
             pass  # never made, or damaged: made again and written over
     matcher.match_all(wanted, pool)
-    world = build_map(matcher, wanted)
+    with matcher.holding_nothing():  # what is matched is read once, and COLMAP needs the memory
+        world = build_map(matcher, wanted)
     if path is not None:
         names = sorted(world.observed)
         write_npz(
