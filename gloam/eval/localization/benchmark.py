@@ -23,6 +23,7 @@ from gloam.data.scene import Pose, Scene
 from gloam.errors import DataError, UsageError
 from gloam.eval.localization.approximation import METHODS as APPROXIMATIONS
 from gloam.eval.localization.approximation import approximate
+from gloam.eval.localization.fixed_map import fixed_map
 from gloam.eval.localization.pairs_of_run import points_of_model
 from gloam.files import canonical_json, read_sealed, sealed_json, sha256_json, write_bytes
 from gloam.runtime.localization.colmap import AbsolutePoseOptions, Triangulation, solver_version
@@ -30,7 +31,7 @@ from gloam.runtime.localization.features.sources import FeatureSource
 from gloam.runtime.localization.maps.colmap_model import ColmapModel
 from gloam.runtime.localization.maps.map_folder import nearest_images
 from gloam.runtime.localization.maps.map_pairs import MapPairs, choose_pairs
-from gloam.runtime.localization.maps.mapping import PairMatcher, build_map
+from gloam.runtime.localization.maps.mapping import PairMatcher
 from gloam.runtime.localization.matches.mutual import MutualMatcher
 from gloam.runtime.localization.matches.pair_stage import MEMORY
 from gloam.runtime.localization.matches.stored import StoredMatches
@@ -183,10 +184,7 @@ def _world(
     if (own := points_of_model(matcher, map_pairs, model)) is not None:
         return own, "the model's own points"
     pairs, how = choose_pairs(map_pairs, matcher.mapping, model)
-    matcher.match_all(pairs, pool)
-    with matcher.holding_nothing():  # what is matched is read once, and COLMAP needs the memory
-        world = build_map(matcher, pairs)
-    return world, f"triangulated from {len(pairs)} pairs by {how}"
+    return fixed_map(matcher, pairs, pool), f"triangulated from {len(pairs)} pairs by {how}"
 
 
 def _approximated(

@@ -27,7 +27,7 @@ def fixed_map(matcher: PairMatcher, pairs: Sequence[tuple[str, str]], pool: Thre
         DataError: nothing can be triangulated, or an image without pose, intrinsics or features.
     """
     wanted = sorted({(min(pair), max(pair)) for pair in pairs if pair[0] != pair[1]})
-    key = sha256_json(["map", [matcher.pair_key(pair) for pair in wanted]])
+    key = sha256_json(["map", [[*pair, matcher.pair_key(pair)] for pair in wanted]])
     path = None if matcher.cache is None else matcher.cache / "maps" / f"{key}.npz"
     if path is not None:
         try:
