@@ -40,6 +40,7 @@ from gloam.workflows.reproduce.localization.supply import PublishedSupply, Suppl
 from gloam.workflows.reproduce.published import kapture_context, published
 from gloam.workflows.reproduce.rows import PACKAGES, Missing, row_source
 
+SCALES = {"mduit": (1.0,)}  # NetVLAD is described at one scale, as its authors do; others at dark-side's three
 NEEDS = (*PACKAGES, "pycolmap")
 
 
@@ -207,7 +208,7 @@ def _control(request: TableRequest, control: Control, name: str, run: SetRun) ->
 
 
 def _described(request: TableRequest, files: Sequence[Path], origin: str, run: SetRun) -> Described:
-    embedder = open_embedder(files, request.output, origin)
+    embedder = open_embedder(files, request.output, origin, SCALES.get(request.paper))
     benchmark = run.benchmark
     scenes = {"map": benchmark.mapping, "query": benchmark.query.part(run.localizer.names)}
     if benchmark.known_query is not None:
