@@ -199,9 +199,12 @@ def _pose_rigs(
         for method in {"2a", "2b"} & set(work.methods):
             world = result.world if method == "2b" else None
             found, counts = result.poses[method], result.inliers[method]
-            result.poses[method] = pose_rigs(
+            poses = pose_rigs(
                 request.rig, result.matcher, work.mounts, found, counts, retrieved, world, work.options, pool
             )
+            changed = [name for name, pose in poses.items() if pose is not found.get(name)]
+            result.poses[method] = poses
+            result.covariances[method] |= dict.fromkeys(changed)  # those were of other poses
 
 
 def _save_map(

@@ -37,13 +37,16 @@ class RowEmbedder:
     own_size: bool = False
 
 
-def open_embedder(files: Sequence[Path], place: Path, origin: str = "") -> RowEmbedder:
+def open_embedder(
+    files: Sequence[Path], place: Path, origin: str = "", scales: Sequence[float] | None = None
+) -> RowEmbedder:
     """An embedder of weights, exported once.
 
     Args:
         files: the weights, native or published or exported, and perhaps a whitening.
         place: for exported models.
         origin: where the weights are from, in words.
+        scales: of the images; dark-side's three where None.
 
     Raises:
         ModelError: a file of another kind.
@@ -55,9 +58,10 @@ def open_embedder(files: Sequence[Path], place: Path, origin: str = "") -> RowEm
         return RowEmbedder(files[0], facts | {"recipe": card.provenance.get("recipe")}, own_size=True)
     from gloam.export.embedder import export_embedder
 
-    model = model_folder(files, place) / "model.onnx"
+    named = "model" if scales is None else "-".join(["model", *map(str, scales)])
+    model = model_folder(files, place) / f"{named}.onnx"
     if not model.is_file():
-        network, photometric, provenance = load_embedder(files)
+        network, photometric, provenance = load_embedder(files, scales)
         export_embedder(network, model, photometric=photometric, provenance=provenance)
     card = Embedder.load(model).card
     facts |= {

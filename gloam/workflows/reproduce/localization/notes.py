@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from gloam.eval.localization.scores import aggregate
 from gloam.workflows.reproduce.localization.protocol import Protocol
-from gloam.workflows.reproduce.localization.runner import Group, SetRun, percent
+from gloam.workflows.reproduce.localization.runner import Group, SetRun, day_and_night, percent
 
 
 def set_notes(prefix: str, run: SetRun) -> list[str]:
@@ -47,7 +46,7 @@ def protocol_notes(protocol: Protocol, groups: Sequence[Group]) -> list[str]:
     if len({group.part for group in groups}) > 1:
         lines.append(
             "Day-All and Night-All are over all queries of their conditions, as the server has them; the mean of the "
-            "conditions stands beside it in the JSON."
+            "conditions stands below and in the JSON."
         )
     return lines
 
@@ -58,15 +57,19 @@ def run_detail(run: SetRun) -> dict[str, Any]:
     for row, methods in run.records.items():
         rows[row] = {}
         for label, scores in methods.items():
-            parts = {
-                name: aggregate(scores, part)
-                for name, part in (("day-all", run.benchmark.day), ("night-all", run.benchmark.night))
-                if set(part) & scores.keys()
-            }
+            whole = day_and_night(run.benchmark, scores)
             rows[row][label] = {
-                **{name: {"queries": item.queries, "localized": item.localized, "recalls": percent(item.recalls)}
-                   for name, item in scores.items()},
-                **{name: {"queries": item.queries, "recalls": percent(item.recalls),
-                          "mean_of_conditions": percent(item.mean_of_conditions)} for name, item in parts.items()},
-            }  # fmt: skip
+                **{
+                    name: {"queries": item.queries, "localized": item.localized, "recalls": percent(item.recalls)}
+                    for name, item in scores.items()
+                },
+                **{
+                    name.lower(): {
+                        "queries": item.queries,
+                        "recalls": percent(item.recalls),
+                        "mean_of_conditions": percent(item.mean_of_conditions),
+                    }
+                    for name, item in whole.items()
+                },
+            }
     return {"root": str(run.benchmark.root), "scores": rows}

@@ -166,7 +166,14 @@ class LocalizationTable:
             lines.append(f"{row.name:<{width}}" + "".join(_text(cell.published) + _ours(cell) for cell in cells))
         reasons = [f"{row.name}: {row.reason}" for row in self.rows if row.reason]
         made = [_made_by(row) for row in self.rows if row.facts]
-        lines += ["", *made, *reasons, *([self.published.note] if self.published.note else []), *self.notes]
+        lines += [
+            "",
+            *filter(None, map(_by_condition, self.rows)),
+            *made,
+            *reasons,
+            *([self.published.note] if self.published.note else []),
+            *self.notes,
+        ]
         if self.context:
             lines += ["", *self.context]
         if self.missing:
@@ -192,6 +199,16 @@ def triples(published: PublishedTable, groups: Sequence[str]) -> dict[str, dict[
 
 def _text(values: Triple | None) -> str:
     return f"{'-' if values is None else ' / '.join(f'{value:.1f}' for value in values):>{WIDE}}"
+
+
+def _by_condition(row: Row) -> str:
+    """The other reading of a row's averages, where it is another."""
+    others = [
+        f"{group} {_text(cell.other).strip()}"
+        for group, cell in row.cells.items()
+        if cell.other is not None and cell.ours is not None and _text(cell.other) != _text(cell.ours)
+    ]
+    return f"{row.name}, mean of the conditions: {', '.join(others)}" if others else ""
 
 
 def _made_by(row: Row) -> str:

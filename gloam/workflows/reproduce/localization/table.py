@@ -17,7 +17,6 @@ from gloam.data.localization_sets.sources import LICENCES, parts_of
 from gloam.data.scene import Pose
 from gloam.errors import DataError, GloamError, UsageError, require_all
 from gloam.eval.localization.request import LocalizeRequest, open_matched
-from gloam.eval.localization.scores import aggregate
 from gloam.eval.localization.server_scores import Scores, read_server_scores
 from gloam.heartbeat import Say
 from gloam.runtime.localization.features.sources import pixel_origin
@@ -33,6 +32,7 @@ from gloam.workflows.reproduce.localization.runner import (
     RowInput,
     SetRun,
     answered_cell,
+    day_and_night,
     percent,
     score_by_condition,
 )
@@ -40,6 +40,7 @@ from gloam.workflows.reproduce.localization.supply import PublishedSupply, Suppl
 from gloam.workflows.reproduce.published import kapture_context, published
 from gloam.workflows.reproduce.rows import PACKAGES, Missing, row_source
 
+SCALES = {"mduit": (1.0,)}  # NetVLAD is described at one scale, as its authors do; others at dark-side's three
 NEEDS = (*PACKAGES, "pycolmap")
 
 
@@ -207,7 +208,7 @@ def _control(request: TableRequest, control: Control, name: str, run: SetRun) ->
 
 
 def _described(request: TableRequest, files: Sequence[Path], origin: str, run: SetRun) -> Described:
-    embedder = open_embedder(files, request.output, origin)
+    embedder = open_embedder(files, request.output, origin, SCALES.get(request.paper))
     benchmark = run.benchmark
     scenes = {"map": benchmark.mapping, "query": benchmark.query.part(run.localizer.names)}
     if benchmark.known_query is not None:
@@ -237,11 +238,9 @@ def _known(request: TableRequest, run: SetRun, rows: Sequence[str], supply: Supp
                     continue
                 run.say(f"{row}: {label} of {len(names)} images with known poses")
                 scores = score_by_condition(benchmark, localizer.poses(label, retrieved), benchmark.known, query)
-                for what, part in (("day", benchmark.day), ("night", benchmark.night)):
-                    if set(part) & scores.keys():
-                        item = aggregate(scores, part)
-                        recalls = " / ".join(f"{value:.1f}" for value in percent(item.recalls))
-                        lines.append(f"{row}, {label}, {what}, {item.queries} images: {recalls}")
+                for what, item in day_and_night(benchmark, scores).items():
+                    recalls = " / ".join(f"{value:.1f}" for value in percent(item.recalls))
+                    lines.append(f"{row}, {label}, {what} of {item.queries} images: {recalls}")
         except GloamError as error:
             lines.append(f"{row}: {error}")
     return lines
