@@ -105,7 +105,7 @@ def estimate_localization(
         size = _mean(matcher, few)
         parts = {
             "opening": opened,
-            "features": find * len(images) + read * reads(every, memory, size, 0, images),
+            "features": find * len(images) + read * (reads(every, memory, size, 0) - len(images)),  # found, then held
             "matching": pair_of_query * len(of_query) + pair_of_map * len(of_map),
         }
         points = sum(len(matcher.features(name)) for name in few) / len(few)
