@@ -1,10 +1,10 @@
 """Localization of 200 queries on maps of 2,000 and 4,000 images: its time against the plan, memory, and kills.
 
 The images are of ``benchmarks.shared.long_street``, drawn by homographies with exact poses: rendering a town of so many
-pictures takes most of a day, and what counts is how many images, keypoints and pairs there are, and what they cost. SIFT,
-1,024 keypoints, ten map images a query of which three are wrong, a map of each image with its ten neighbours. Two cores take
-about an hour for four whole runs; ``GLOAM_BENCH_RUNS`` names a folder that keeps the images, 1.1 GB with what the runs
-leave. The machine must be quiet: the processors' time beside the seconds tells whether it was.
+pictures takes far longer, and what counts is how many images, keypoints and pairs there are, and what they cost. SIFT,
+1,024 keypoints, ten map images a query of which three are wrong, a map of each image with its ten neighbours. Two
+cores take about an hour; ``GLOAM_BENCH_RUNS`` names a folder that keeps images and outputs, 6 GB. The machine must be
+quiet: the processors' time beside the seconds tells whether it was.
 """
 
 from __future__ import annotations
