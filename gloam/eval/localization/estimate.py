@@ -32,6 +32,7 @@ SECONDS = 20.0  # after which no further images are begun
 PART = 6.0  # seconds of any other part
 KEYPOINT, OBSERVED = 140, 40  # bytes of a map's keypoint, and of a match, in COLMAP's own memory, roughly
 AT_ONCE = 600  # more of a keypoint, where all points are refined as one problem
+IN_BLOCKS = 150e6  # more of a map, where they are not
 STEEPER = 0.1  # power of the map's size, over one of a few images, that it takes beyond its share of time
 
 
@@ -180,7 +181,8 @@ def _of_map(matcher: PairMatcher, pairs: Sequence[Pair], few: Sequence[Pair], po
     """Bytes of COLMAP's memory for a map of pairs, from the matches of a few of them."""
     keypoints = points * len({name for pair in pairs for name in pair})
     matches = sum(len(matcher.matches(*pair)) for pair in few) / max(len(few), 1)
-    return keypoints * (KEYPOINT + AT_ONCE * (keypoints < LARGE)) + OBSERVED * matches * len(pairs)
+    refined = keypoints * AT_ONCE if keypoints < LARGE else IN_BLOCKS
+    return keypoints * KEYPOINT + OBSERVED * matches * len(pairs) + refined
 
 
 def _share(method: str, retrieved: Mapping[str, Sequence[str]], queries: Sequence[str], known: set[str]) -> float:
