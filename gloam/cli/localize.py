@@ -122,6 +122,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="draw so many queries, evenly chosen, beside the map image that each agrees with best, with lines of "
         "inliers and other matches, into matches/ of 2a and 2b",
     )
+    parser.add_argument(
+        "--rig",
+        choices=("off", "fill", "joint"),
+        default="off",
+        help="queries of cameras on one rig, as their rigs.txt has it: each by itself; those without a pose through "
+        "the rig; or all together by one pose",
+    )
     parser.add_argument("--workers", type=int, help="threads (default: all cores); changes no result")
     parser.add_argument(
         "--dry-run", action="store_true", help="say what time, disk and memory it takes, by a few images and pairs"

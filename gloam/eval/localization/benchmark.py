@@ -23,6 +23,7 @@ from gloam.data.scene import Pose, Scene
 from gloam.errors import DataError, UsageError
 from gloam.eval.localization.approximation import METHODS as APPROXIMATIONS
 from gloam.eval.localization.approximation import approximate
+from gloam.eval.localization.fixed_map import fixed_map
 from gloam.eval.localization.pairs_of_run import points_of_model
 from gloam.files import canonical_json, read_sealed, sealed_json, sha256_json, write_bytes
 from gloam.runtime.localization.colmap import AbsolutePoseOptions, Triangulation, solver_version
@@ -30,7 +31,7 @@ from gloam.runtime.localization.features.sources import FeatureSource
 from gloam.runtime.localization.maps.colmap_model import ColmapModel
 from gloam.runtime.localization.maps.map_folder import nearest_images
 from gloam.runtime.localization.maps.map_pairs import MapPairs, choose_pairs
-from gloam.runtime.localization.maps.mapping import PairMatcher, build_map
+from gloam.runtime.localization.maps.mapping import PairMatcher
 from gloam.runtime.localization.matches.mutual import MutualMatcher
 from gloam.runtime.localization.matches.pair_stage import MEMORY
 from gloam.runtime.localization.matches.stored import StoredMatches
@@ -92,6 +93,7 @@ def run_localization(
     *,
     map_pairs: MapPairs | Sequence[tuple[str, str]] | None = None,
     model: ColmapModel | None = None,
+    world: tuple[Triangulation, str] | None = None,
     descriptors: Descriptors | None = None,
     workspace: str | Path | None = None,
     workers: int | None = None,
@@ -114,6 +116,7 @@ def run_localization(
             that the map is the same for every retrieval.
         model: that the mapping scene is of. Its points tell neighbours, and are the map's own where the features are
             the model's and no pairs are asked for.
+        world: the map of 2b and where its points are from, made already, in place of one by ``map_pairs`` or ``model``.
         descriptors: of queries and map images, for bdi and csi.
         workspace: folder of kept results; None keeps nothing.
         workers: threads; all cores by default.
@@ -158,9 +161,9 @@ def run_localization(
             else:
                 matcher.match_all(((name, other) for name in names for other in retrieved[name]), pool)
                 if method == "2b":
-                    world, result.map_source = _world(matcher, map_pairs, model, pool)
-                    result.world = world
-                    result.map_points, result.map_error = len(world.points), world.mean_error
+                    made, result.map_source = world or _world(matcher, map_pairs, model, pool)
+                    result.world = made
+                    result.map_points, result.map_error = len(made.points), made.mean_error
                     result.seconds["map"] = time.perf_counter() - clock
                 found = _localized(method, matcher, names, retrieved, result.world, options, folder, pool)
                 result.poses[method] = {name: item.pose for name, item in found.items()}
@@ -181,10 +184,7 @@ def _world(
     if (own := points_of_model(matcher, map_pairs, model)) is not None:
         return own, "the model's own points"
     pairs, how = choose_pairs(map_pairs, matcher.mapping, model)
-    matcher.match_all(pairs, pool)
-    with matcher.holding_nothing():  # what is matched is read once, and COLMAP needs the memory
-        world = build_map(matcher, pairs)
-    return world, f"triangulated from {len(pairs)} pairs by {how}"
+    return fixed_map(matcher, pairs, pool), f"triangulated from {len(pairs)} pairs by {how}"
 
 
 def _approximated(

@@ -133,6 +133,7 @@ def estimate_localization(
         for stage, wholes in (("features", len(images)), ("matches", len(every))):
             if kept[stage]:
                 disk += blocks(kept[stage]) * wholes // len(kept[stage]) + min(256, wholes) * BLOCK
+        disk += round(8 * points * len({name for pair in pairs.of_world for name in pair}))  # the map
         held = min(memory, size * len(images) + sum(nbytes(matcher.pair(pair)) for pair in own[:1]) * len(every))
         needed = max(held, _of_map(matcher, pairs.of_world, own[:timed], points)) - matcher.bytes
         total = sum(parts.values(), Cost())

@@ -9,7 +9,7 @@ from __future__ import annotations
 # pycolmap carries its own copy of zlib's symbols: imported before Python's zlib it breaks gzip, PNG and savez with
 # "free(): invalid pointer". Loading Python's first cures it.
 import zlib  # noqa: F401  # see above
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -292,6 +292,59 @@ def absolute_pose(
     pose = Pose.from_matrix(matrix[:, :3], matrix[:, 3])
     inliers = np.asarray(answer["inlier_mask"], bool)
     return AbsolutePose(pose, inliers, pose_covariance(points2d[inliers], points3d[inliers], pose, camera))
+
+
+@dataclass(frozen=True)
+class RigView:
+    """A camera of a rig and its 2D-3D correspondences.
+
+    Attributes:
+        camera: intrinsics.
+        mount: from the rig to the camera.
+        points2d, points3d: ``[n, 2]`` pixels and ``[n, 3]`` metres.
+    """
+
+    camera: Camera
+    mount: Pose
+    points2d: Points2D
+    points3d: npt.NDArray[np.float64]
+
+
+def rig_pose(
+    views: Sequence[RigView], options: AbsolutePoseOptions | None = None, seed: int = 0
+) -> tuple[Pose, int] | None:
+    """Pose of a rig from the correspondences of several of its cameras, which do not share a centre.
+
+    Args:
+        views: at least two cameras with correspondences; of one alone :func:`absolute_pose` is the way.
+
+    Returns:
+        world to rig, and the number of correspondences that agree; None where too few do.
+    """
+    options = options or AbsolutePoseOptions()
+    seen = [view for view in views if len(view.points2d)]
+    if len(seen) < 2 or sum(len(view.points2d) for view in seen) < options.min_inliers:
+        return None
+    pc = _pycolmap()
+    ransac = pc.RANSACOptions()
+    ransac.max_error = options.max_error
+    ransac.min_inlier_ratio = options.min_inlier_ratio
+    ransac.min_num_trials = options.min_trials
+    ransac.max_num_trials = options.max_trials
+    ransac.confidence = options.confidence
+    ransac.random_seed = seed
+    answer = pc.estimate_and_refine_generalized_absolute_pose(
+        np.concatenate([np.asarray(view.points2d, np.float64) for view in seen]),
+        np.concatenate([np.asarray(view.points3d, np.float64) for view in seen]),
+        np.repeat(np.arange(len(seen)), [len(view.points2d) for view in seen]).tolist(),
+        [_rigid(pc, view.mount) for view in seen],
+        [_camera(view.camera) for view in seen],
+        ransac,
+    )
+    if answer is None or answer["num_inliers"] < options.min_inliers:
+        return None
+    matrix = np.asarray(answer["rig_from_world"].matrix())
+    return Pose.from_matrix(matrix[:, :3], matrix[:, 3]), int(answer["num_inliers"])
 
 
 def pose_covariance(

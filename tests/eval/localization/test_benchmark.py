@@ -19,7 +19,7 @@ from gloam.cli.main import main
 from gloam.data.kapture_io import read_local_features, read_scene
 from gloam.data.scene import Pose, Record, Scene, position_error, rotation_error
 from gloam.errors import DataError, MissingExtraError, UsageError
-from gloam.eval.localization import benchmark
+from gloam.eval.localization import benchmark, fixed_map
 from gloam.eval.localization.approximation import METHODS as APPROXIMATIONS
 from gloam.eval.localization.approximation import approximate
 from gloam.eval.localization.benchmark import Descriptors, LocalizationResult, retrieve, run_localization
@@ -129,7 +129,7 @@ class Solver:
         self.asked: list[tuple[Any, ...]] = []
         self.version, self.world, self.found = "solver 1", WORLD, FOUND
         monkeypatch.setattr(benchmark, "solver_version", lambda: self.version)
-        monkeypatch.setattr(benchmark, "build_map", lambda *given: self.asked.append(("map", *given)) or self.world)
+        monkeypatch.setattr(fixed_map, "build_map", lambda *given: self.asked.append(("map", *given)) or self.world)
         for name in ("localize_on_map", "localize_locally"):
             monkeypatch.setattr(
                 benchmark, name, lambda *given, name=name: self.asked.append((name, *given)) or self.found
@@ -145,7 +145,7 @@ def solver(monkeypatch: pytest.MonkeyPatch) -> Solver:
 
 
 def test_solvers_get_what_they_are_to_solve(solver: Solver, tmp_path: Path) -> None:
-    options, own = AbsolutePoseOptions(max_error=2.0), [("m.png", "c.png")]
+    options, own = AbsolutePoseOptions(max_error=2.0), [("c.png", "m.png")]
     given: dict[str, Any] = {"options": options, "rule": MutualMatcher(0.8), "seed": 3, "workspace": tmp_path / "kept"}
     exact(tmp_path, ("2b",), map_pairs=own, retrieved={"q.png": ["a.png", "b.png"]}, **given)
     (_, of_queries), (_, of_map), (_, matcher, pairs), (name, *asked) = solver.asked
