@@ -89,7 +89,8 @@ def picture(pose: Pose, seed: int, light: float = 1.0) -> Picture:
             texture, homography, SIZE, dst=canvas, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_TRANSPARENT
         )
     noise = np.random.default_rng(seed).normal(0, 2, canvas.shape)
-    return np.clip(255 * (canvas / 255 * light) ** (1 / light) + noise, 0, 255).astype(np.uint8)
+    drawn: Picture = np.clip(255 * (canvas / 255 * light) ** (1 / light) + noise, 0, 255).astype(np.uint8)
+    return drawn
 
 
 def _write(path: Path, pose: Pose, seed: int, light: float) -> None:

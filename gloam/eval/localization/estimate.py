@@ -32,6 +32,7 @@ SECONDS = 20.0  # after which no further images are begun
 PART = 6.0  # seconds of any other part
 KEYPOINT, OBSERVED = 140, 40  # bytes of a map's keypoint, and of a match, in COLMAP's own memory, roughly
 AT_ONCE = 600  # more of a keypoint, where all points are refined as one problem
+IN_BLOCKS = 150e6  # more of a map, where they are not
 STEEPER = 0.1  # power of the map's size, over one of a few images, that it takes beyond its share of time
 
 
@@ -105,7 +106,7 @@ def estimate_localization(
         size = _mean(matcher, few)
         parts = {
             "opening": opened,
-            "features": find * len(images) + read * reads(every, memory, size, 0, images),
+            "features": find * len(images) + read * (reads(every, memory, size, 0) - len(images)),  # found, then held
             "matching": pair_of_query * len(of_query) + pair_of_map * len(of_map),
         }
         points = sum(len(matcher.features(name)) for name in few) / len(few)
@@ -132,6 +133,7 @@ def estimate_localization(
         for stage, wholes in (("features", len(images)), ("matches", len(every))):
             if kept[stage]:
                 disk += blocks(kept[stage]) * wholes // len(kept[stage]) + min(256, wholes) * BLOCK
+        disk += round(8 * points * len({name for pair in pairs.of_world for name in pair}))  # the map
         held = min(memory, size * len(images) + sum(nbytes(matcher.pair(pair)) for pair in own[:1]) * len(every))
         needed = max(held, _of_map(matcher, pairs.of_world, own[:timed], points)) - matcher.bytes
         total = sum(parts.values(), Cost())
@@ -180,7 +182,8 @@ def _of_map(matcher: PairMatcher, pairs: Sequence[Pair], few: Sequence[Pair], po
     """Bytes of COLMAP's memory for a map of pairs, from the matches of a few of them."""
     keypoints = points * len({name for pair in pairs for name in pair})
     matches = sum(len(matcher.matches(*pair)) for pair in few) / max(len(few), 1)
-    return keypoints * (KEYPOINT + AT_ONCE * (keypoints < LARGE)) + OBSERVED * matches * len(pairs)
+    refined = keypoints * AT_ONCE if keypoints < LARGE else IN_BLOCKS
+    return keypoints * KEYPOINT + OBSERVED * matches * len(pairs) + refined
 
 
 def _share(method: str, retrieved: Mapping[str, Sequence[str]], queries: Sequence[str], known: set[str]) -> float:

@@ -195,7 +195,7 @@ class Work:
     Attributes:
         mapping, query: the two datasets.
         retrieved: map images per query, best first.
-        descriptors: of both, where they are known.
+        descriptors: of both, where they are known and needed after the retrieval.
         features, rule: local features, and by what they are matched.
         methods: each once.
         map_pairs: of the map: a list, or how they are chosen.
@@ -230,6 +230,8 @@ def opened(request: LocalizeRequest) -> Work:
     if request.images is not None and mapping.images is None and query.images is None:
         raise UsageError("--images is for COLMAP models and lists of queries; a kapture dataset holds its own")
     retrieved, descriptors = _retrieved(request, query, mapping)
+    if request.save_map is None and not {"bdi", "csi"} & set(request.methods):
+        descriptors = None  # eight kilobytes an image that nobody asks for again
     features, rule = open_matched(request, mapping, query)
     if request.save_map is not None and not isinstance(features, SiftFeatures | ModelFeatures):
         raise UsageError("--save-map needs --features sift or an exported model; a new image has no stored features")

@@ -156,14 +156,9 @@ def timed_in(
     return (time.perf_counter() - clock) / max(count, 1), count
 
 
-def reads(
-    pairs: Iterable[Pair], memory: int, feature_bytes: float, pair_bytes: float, found: Iterable[str] = ()
-) -> int:
-    """How many times features are read from the disk, where so many bytes are held of what was used last: the images
-    of pairs, after those that were ``found`` one by one."""
+def reads(pairs: Iterable[Pair], memory: int, feature_bytes: float, pair_bytes: float) -> int:
+    """How many times features are read from the disk, where so many bytes are held of what was used last."""
     held: Lru[bool] = Lru(memory)
-    for name in found:
-        held.put(name, True, round(feature_bytes))
     count = 0
     for pair in pairs:
         for name in pair:

@@ -28,7 +28,7 @@ KEY = "key"  # of what is kept, inside its file, so that a file under another's 
 MARGIN = 1.0  # pixels that a refined keypoint may lie beyond the frame
 MEMORY = 1 << 30  # bytes of features and matches that are held at once
 OVERHEAD = 1000  # bytes that Python takes to hold a few arrays under a key, about; verified matches have often fewer
-BLOCK = 1024  # tasks that are handed to a pool at once
+BLOCK = 1024  # pairs, or other tasks, that are handed to a pool at once
 
 Arrays = dict[str, npt.NDArray[Any]]
 Pair = tuple[str, str]
@@ -161,7 +161,7 @@ class PairStage(ABC):
     def match_all(
         self, pairs: Iterable[Pair], pool: ThreadPoolExecutor, done: Callable[[int], object] = lambda count: None
     ) -> None:
-        """Match many pairs in threads; features first, so that none is computed twice.
+        """Match many pairs in threads, block by block; of each its features first, so that none is computed twice.
 
         Args:
             pairs: of images; order and repeats do not matter.
@@ -169,11 +169,13 @@ class PairStage(ABC):
             done: is told how many pairs are done more, and 0 while features are found.
         """
         wanted = sorted({(min(pair), max(pair)) for pair in pairs if pair[0] != pair[1]})
-        for _ in mapped(pool, self.find, sorted({name for pair in wanted for name in pair})):
-            done(0)
-        parts = [wanted[row : row + self._batch] for row in range(0, len(wanted), self._batch)]
-        for part, _ in zip(parts, mapped(pool, self._match, parts), strict=True):
-            done(len(part))
+        size = max(BLOCK // self._batch, 1) * self._batch
+        for block in (wanted[row : row + size] for row in range(0, len(wanted), size)):
+            for _ in pool.map(self.find, sorted({name for pair in block for name in pair})):
+                done(0)
+            parts = [block[row : row + self._batch] for row in range(0, len(block), self._batch)]
+            for part, _ in zip(parts, pool.map(self._match, parts), strict=True):
+                done(len(part))
 
     def find(self, name: str) -> None:
         """Find an image's features, unless they lie on the disk, and what their matches are known by."""

@@ -205,6 +205,27 @@ def test_what_can_be_read_again_is_not_held_while_others_need_the_memory(tmp_pat
         assert given.holds("a.png")
 
 
+def test_a_block_of_pairs_is_done_before_the_next_ones_features_are_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    class Noted(Projected):
+        def features(self, scene: Scene, name: str) -> LocalFeatures:
+            asked.append(name)
+            return super().features(scene, name)
+
+    monkeypatch.setattr(pair_stage, "BLOCK", 2)
+    done: list[tuple[int, list[str]]] = []
+    pairs = [("a.png", "b.png"), ("a.png", "c.png"), ("c.png", "m.png"), ("m.png", "q.png"), ("b.png", "q.png")]
+    with ThreadPoolExecutor(1) as pool:
+        altered(matcher(tmp_path), source=Noted()).match_all(pairs, pool, lambda count: done.append((count, [*asked])))
+    # In order: a-b, a-c; b-q, c-m; m-q.
+    assert [len(found) for count, found in done if count] == [3, 3, 5, 5, 5]
+    assert sorted(asked) == sorted([*MAP, "q.png"])
+    assert sum(count for count, _ in done) == len(pairs)
+
+
 def test_no_more_than_a_block_is_handed_out_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pair_stage, "BLOCK", 4)
     begun: list[int] = []
