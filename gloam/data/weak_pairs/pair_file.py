@@ -178,10 +178,8 @@ def read_pair_file(
 
     chosen = [pair for pair in pairs if wanted(pair.first) and wanted(pair.second)]
     if not chosen:
-        what = " and ".join(
-            [*([f"of part {part}"] if part else []), *([f"of {', '.join(domains)}"] if domains else [])]
-        )
-        raise DataError(f"{file}: holds no pairs{' ' + what if what else ''}; pair the domains again")
+        of = (f" of part {part}" if part else "") + (f" of {', '.join(domains)}" if domains else "")
+        raise DataError(f"{file}: holds no pairs{of}; pair the domains again")
     shown = {name: image._replace(label=label[image.label]) for name, image in found.known.items() if wanted(image)}
     if check_files:
         _expect_files(file, [image.item for image in shown.values()])
@@ -301,6 +299,8 @@ def _table(path: Path) -> Iterator[Row]:
     for line, cells in lines:
         row = {name: value.strip() for name, value in cells.items()}
         where = f"{path}:{line}"
+        if empty := [name for name in NEEDED if not row[name]]:
+            raise DataError(f"{where}: {empty[0]} is empty; name it, or leave the row out")
         numbers = [_cell(where, name, row.get(name, "")) for name in COLUMNS[4:6]]
         yield where, [*(row[name] for name in NEEDED), *numbers, row.get("part") or "train"]
 

@@ -19,6 +19,7 @@ Array = npt.NDArray[np.float64]
 Part = Literal["train", "test", "gap"]
 PARTS: tuple[Part, ...] = ("train", "test", "gap")
 FARTHEST = 1e12  # metres
+LEAST_AREA = 1e-6  # square metres
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class Region:
         corners = self.corners
         if not np.isfinite(corners).all() or np.abs(corners).max() > FARTHEST:
             raise UsageError("a region has a corner that is not finite")
-        if len(corners) < 3 or _area(corners) == 0:
+        if len(corners) < 3 or _area(corners) < LEAST_AREA:
             raise UsageError("a region without an area; its corners lie on one line")
 
     @property
@@ -143,6 +144,7 @@ def distances(plane: Array, corners: Array) -> Array:
 
 
 def _area(corners: Array) -> float:
-    """Inside the corners in turn."""
-    following = np.roll(corners, -1, axis=0)
-    return abs(float((corners[:, 0] * following[:, 1] - corners[:, 1] * following[:, 0]).sum())) / 2
+    """Square metres inside the corners in turn."""
+    near = corners - corners[0]
+    following = np.roll(near, -1, axis=0)
+    return abs(float((near[:, 0] * following[:, 1] - near[:, 1] * following[:, 0]).sum())) / 2
