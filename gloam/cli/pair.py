@@ -72,6 +72,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=0.2,
         help="leave out images between rows of the INS this far apart, s (default 0.2)",
     )
+    robotcar.add_argument(
+        "--extremes",
+        type=float,
+        default=0.0,
+        metavar="SHARE",
+        help="leave out this share of a traversal's darkest and of its brightest images, as 0.01; decodes all (0)",
+    )
 
 
 def run(arguments: argparse.Namespace) -> Report:

@@ -45,6 +45,7 @@ class PairRequest:
         gap: metres around test regions whose images are in no part.
         spacing: metres that a traversal's images are apart at least; 0 keeps all.
         ins_gap: seconds between two rows of the INS from which on nothing is known between them.
+        extremes: share of a traversal's darkest and of its brightest images to leave out; every image is then decoded.
     """
 
     source: Path
@@ -60,6 +61,7 @@ class PairRequest:
     gap: float = 25.0
     spacing: float = 1.0
     ins_gap: float = 0.2
+    extremes: float = 0.0
 
     def __post_init__(self) -> None:
         for name, value in (
@@ -77,6 +79,8 @@ class PairRequest:
             raise UsageError(f"unknown rule {self.rule!r}; choose {' or '.join(get_args(Rule))}")
         if not 0 < self.test_share < 1:
             raise UsageError(f"--test-share {self.test_share:g}: must be between 0 and 1")
+        if not 0 <= self.extremes < 0.5:
+            raise UsageError(f"--extremes {self.extremes:g}: must be at least 0 and below 0.5")
         if self.test_regions is not None and self.blocks is not None:
             raise UsageError("--test-regions names the test regions and --blocks draws them; give one of the two")
 
@@ -149,7 +153,7 @@ def pair_domains(request: PairRequest) -> Paired:
     table = chosen(read_domains(request.source), request.domains, str(request.source))
     if len(table.domains) < 2:
         raise DataError(f"{request.source}: one domain, {next(iter(table.domains))!r}, has no partner; name another")
-    sources = read_positions(table, request.spacing, request.ins_gap)
+    sources = read_positions(table, request.spacing, request.ins_gap, request.extremes)
     images = _Images(sources)
     if request.heading < 180:
         images.expect_headings()

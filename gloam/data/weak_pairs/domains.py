@@ -31,7 +31,7 @@ from gloam.data.kapture_io import read_conditions, read_scene
 from gloam.data.retrieval_sets.posed import positions
 from gloam.data.scene import Scene
 from gloam.data.weak_pairs.ins import CAMERA, read_traversal
-from gloam.data.weak_pairs.positions import NO_FILE, SPACE, Positions, in_one_frame, thinned
+from gloam.data.weak_pairs.positions import NO_FILE, SPACE, Positions, in_one_frame, thinned, without_extremes
 from gloam.data.weak_pairs.table import read_table
 from gloam.data.yaml_text import read_mapping
 from gloam.errors import DataError, UsageError
@@ -157,12 +157,15 @@ def write_paper_table(path: Path) -> None:
     write_bytes(path, importlib.resources.files(__package__).joinpath(PAPER).read_bytes())
 
 
-def read_positions(table: DomainTable, spacing: float = 1.0, gap: float = 0.2) -> dict[str, list[Positions]]:
+def read_positions(
+    table: DomainTable, spacing: float = 1.0, gap: float = 0.2, extremes: float = 0.0
+) -> dict[str, list[Positions]]:
     """Images of every domain, all in one frame, source by source.
 
     Args:
         table: of domains.
         spacing: metres that a traversal's images are apart at least; 0 keeps all.
+        extremes: share of a traversal's darkest and of its brightest images to leave out; every image is then decoded.
         gap: of the INS, see :func:`gloam.data.weak_pairs.ins.read_traversal`.
 
     Raises:
@@ -173,7 +176,7 @@ def read_positions(table: DomainTable, spacing: float = 1.0, gap: float = 0.2) -
     scenes, tables = functools.cache(read_scene), functools.cache(read_table)  # each file once, however many domains
     found = {
         name: [
-            _traversal(root / source.robotcar, source, spacing, gap)
+            _traversal(root / source.robotcar, source, spacing, gap, extremes)
             if source.robotcar is not None
             else _rows(tables(root / source.csv, None if source.images is None else root / source.images), source, name)
             if source.csv is not None
@@ -196,9 +199,10 @@ def read_positions(table: DomainTable, spacing: float = 1.0, gap: float = 0.2) -
     return {name: [next(flat) for _ in sources] for name, sources in found.items()}
 
 
-def _traversal(folder: Path, source: Source, spacing: float, gap: float) -> Positions:
+def _traversal(folder: Path, source: Source, spacing: float, gap: float, extremes: float) -> Positions:
     found = read_traversal(folder, source.camera or CAMERA, gap)
-    return thinned(found, spacing) if spacing > 0 else found
+    found = thinned(found, spacing) if spacing > 0 else found
+    return without_extremes(found, extremes) if extremes > 0 else found
 
 
 def _rows(parts: Mapping[str, Positions], source: Source, domain: str) -> Positions:

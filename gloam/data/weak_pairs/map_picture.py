@@ -15,7 +15,7 @@ from gloam.data.weak_pairs.split import PARTS, Region
 from gloam.files import printable, write_bytes
 
 SIDE, MARGIN, LEGEND = 1400, 60, 330  # pixels
-WHITE, INK, PAIR, GAP, TEST = (255, 255, 255), (40, 40, 40), (150, 150, 150), (205, 205, 205), (200, 30, 30)
+WHITE, INK, PAIR, GAP, TEST = (255, 255, 255), (40, 40, 40), (150, 150, 150), (205, 205, 205), (0, 0, 0)
 Array = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int64]
 

@@ -9,12 +9,14 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from gloam.data.images import decode_image
 from gloam.data.weak_pairs.geodesy import to_metres, zone_of
-from gloam.errors import DataError
+from gloam.errors import DataError, ImageError
 
 Array = npt.NDArray[np.float64]
 DEGREES, PLANE, SPACE, UTM = "latitude and longitude", "x, y", "x, y, z", "UTM zone "
 NO_FILE = "no image file"
+SMALL = 64  # pixels of the longer side, enough for a mean
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,6 +69,21 @@ def thinned(found: Positions, spacing: float) -> Positions:
         if not kept or np.linalg.norm(center - found.centers[kept[-1]]) >= spacing:
             kept.append(row)
     return found.part(np.array(kept, np.int64), f"nearer than {spacing:g} m to the image before")
+
+
+def without_extremes(found: Positions, share: float) -> Positions:
+    """Without a share of the darkest and of the brightest images, and without those that do not decode."""
+    means, decoded = [], []
+    for row, path in enumerate(found.paths):
+        try:
+            means.append(float(decode_image(path, max_side=SMALL).mean()))
+            decoded.append(row)
+        except ImageError:
+            continue
+    found = found.part(np.array(decoded, np.int64), "does not decode")
+    cut = int(share * len(found))
+    order = np.argsort(np.array(means), kind="stable")
+    return found.part(np.sort(order[cut : len(found) - cut]).astype(np.int64), "darkest or brightest of its traversal")
 
 
 def in_one_frame(sources: Sequence[Positions]) -> list[Positions]:

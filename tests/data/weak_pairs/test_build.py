@@ -106,7 +106,7 @@ def test_the_same_call_writes_the_same_bytes(robotcar: Path, paired: Paired) -> 
 def test_the_map_shows_domains_pairs_and_regions(paired: Paired) -> None:
     with Image.open(paired.map) as picture:
         colours = {colour for _, colour in picture.convert("RGB").getcolors(1 << 24) or []}
-    assert {(200, 30, 30), (205, 205, 205), (150, 150, 150)} <= colours
+    assert {(0, 0, 0), (205, 205, 205), (150, 150, 150)} <= colours
     assert len([c for c in colours if max(c) - min(c) > 60]) >= 4
 
 
@@ -137,6 +137,19 @@ def test_a_car_that_stands_is_thinned_and_some_domains_are_chosen(tmp_path: Path
     assert pair_domains(PairRequest(tmp_path / "d.yaml", tmp_path / "p.json", spacing=0)).images == (100, 100)
     some = PairRequest(robotcar / "domains.yaml", tmp_path / "q.json", domains=("SDO", "WNO"))
     assert read_pair_file(pair_domains(some).path).domains == ("SDO", "WNO")
+
+
+def test_the_darkest_and_brightest_images_of_a_traversal_can_be_left_out(tmp_path: Path) -> None:
+    for name, start in (("a", 1_400_000_000_000_000), ("b", 1_500_000_000_000_000)):
+        write_drive(tmp_path / name, start, images=11)
+        for step, path in enumerate(sorted((tmp_path / name / "stereo" / "centre").iterdir())[1:]):
+            Image.fromarray(np.full((64, 64), 20 * ((7 * step) % 10), np.uint8)).save(path)
+    (tmp_path / "d.yaml").write_text("domains: {a: {sources: [{robotcar: a}]}, b: {sources: [{robotcar: b}]}}")
+    found = pair_domains(PairRequest(tmp_path / "d.yaml", tmp_path / "p.json", extremes=0.1))
+    assert found.left_out[0] == {"does not decode": 1, "darkest or brightest of its traversal": 2}
+    kept = {image.item.path.name for image in read_pair_file(found.path).images}
+    names = sorted(path.name for path in (tmp_path / "a" / "stereo" / "centre").iterdir())
+    assert [name for name in names if name not in kept] == [names[0], names[1], names[8]]
 
 
 def write_dataset(root: Path, count: int = 12) -> None:
@@ -296,6 +309,7 @@ def test_domains_that_cannot_be_paired_are_refused(tmp_path: Path, robotcar: Pat
     [
         ({"distance": 0.0}, "--distance 0: must be a number above 0"),
         ({"heading": float("nan")}, "--heading nan: must be a number above 0"),
+        ({"extremes": 0.5}, "--extremes 0.5: must be at least 0 and below 0.5"),
         ({"gap": -1.0}, "--gap -1: must be a number from 0 on"),
         ({"test_share": 1.0}, "--test-share 1: must be between 0 and 1"),
         (
