@@ -43,6 +43,7 @@ VERBS = (
     "extract",
     "index",
     "search",
+    "pair",
     "pairs",
     "store",
     "asmk",

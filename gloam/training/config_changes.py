@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from gloam.data.yaml_text import load_yaml
 from gloam.errors import UsageError
-from gloam.training.typed_config import load_yaml
 
 
 def merge(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

@@ -70,8 +70,8 @@ def changes(arguments: argparse.Namespace, direct: Mapping[str, str]) -> dict[st
     Raises:
         UsageError: the file or an assignment is not readable.
     """
+    from gloam.data.yaml_text import read_mapping
     from gloam.training.config_changes import merge, nest, override
-    from gloam.training.typed_config import read_mapping
 
     found = read_mapping(arguments.config) if arguments.config is not None else {}
     found = merge(found, override(getattr(arguments, "set", [])))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 import numpy as np
@@ -12,8 +12,10 @@ import numpy.typing as npt
 from gloam.errors import DataError, UsageError
 
 Indices = npt.NDArray[np.int64]
+Positions = npt.NDArray[np.float64]
 Singles = Literal["refuse", "keep", "drop"]
 SHOWN = 5  # bad entries that a message names
+AT_ONCE = 1 << 20  # pairs whose distances are computed at once
 
 
 def dropped(singles: int) -> dict[str, int]:
@@ -85,7 +87,34 @@ def components(count: int, first: Indices, second: Indices) -> Indices:
     return np.unique(labels, return_inverse=True)[1].astype(np.int64)
 
 
-def regions(centers: npt.NDArray[np.float64], apart: float) -> Indices:
+def neighbours(first: Positions, second: Positions, distance: float) -> Iterator[tuple[Indices, Indices]]:
+    """Rows of two lists of positions that are at most ``distance`` metres apart, int64 ``[q]`` each, in parts,
+    ascending by the first row and the second.
+
+    Args:
+        first, second: float64 ``[n, d]`` and ``[m, d]``, metres.
+    """
+    if not len(first) or not len(second):
+        return
+    axis = int(np.argmax(np.ptp(np.concatenate([first, second]), axis=0)))
+    order = np.argsort(second[:, axis], kind="stable")
+    along, reach = second[order, axis], distance + 1e-6 * (1.0 + distance)  # candidates; the distance decides
+    low = np.searchsorted(along, first[:, axis] - reach)
+    counts = np.searchsorted(along, first[:, axis] + reach, side="right") - low
+    begin = 0
+    while begin < len(first):
+        end = begin + max(1, int(np.searchsorted(np.cumsum(counts[begin:]), AT_ONCE, side="right")))
+        rows = np.repeat(np.arange(begin, end), counts[begin:end])
+        starts = np.cumsum(counts[begin:end]) - counts[begin:end]
+        columns = order[np.repeat(low[begin:end] - starts, counts[begin:end]) + np.arange(len(rows))]
+        close = ((first[rows] - second[columns]) ** 2).sum(axis=1) <= distance**2
+        rows, columns = rows[close], columns[close]
+        sorted_rows = np.lexsort((columns, rows))
+        yield rows[sorted_rows].astype(np.int64), columns[sorted_rows].astype(np.int64)
+        begin = end
+
+
+def regions(centers: Positions, apart: float) -> Indices:
     """Groups of positions such that positions of different groups are more than ``apart`` from each other.
 
     Positions are put into cells of side ``apart``; cells that touch belong together.
@@ -108,7 +137,7 @@ def regions(centers: npt.NDArray[np.float64], apart: float) -> Indices:
     return components(len(unique), ends[:, 0], ends[:, 1])[inverse.reshape(-1)]
 
 
-def blocks(centers: npt.NDArray[np.float64], side: float, gap: float) -> Indices:
+def blocks(centers: Positions, side: float, gap: float) -> Indices:
     """Square blocks with gaps between them, over the two axes along which positions spread most.
 
     Args:

@@ -9,18 +9,14 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from gloam.data.kapture_io import read_conditions, read_scene
-from gloam.data.retrieval_sets.pairing import Indices, blocks, choose_pairs, components, regions
+from gloam.data.retrieval_sets.pairing import Indices, Positions, blocks, choose_pairs, components, neighbours, regions
 from gloam.data.retrieval_sets.sets import RetrievalSet, join_sets
 from gloam.data.scene import Scene
 from gloam.data.sources import ImageItem
 from gloam.errors import DataError, UsageError
 from gloam.files import open_file
-
-Positions = npt.NDArray[np.float64]
-BLOCK = 1024  # queries compared with all images at once
 
 
 def read_kapture(
@@ -113,13 +109,11 @@ def near(centers: Positions, directions: Positions, distance: float, heading: fl
     """Ordered pairs of different images within ``distance`` metres and ``heading`` degrees, int64 ``[q]`` each."""
     least = np.cos(np.radians(min(heading, 180.0)))
     queries, partners = [], []
-    for begin in range(0, len(centers), BLOCK):
-        block = slice(begin, begin + BLOCK)
-        squared = ((centers[block, None, :] - centers[None, :, :]) ** 2).sum(axis=2)
-        rows, columns = np.nonzero((squared <= distance**2) & (directions[block] @ directions.T >= least - 1e-12))
-        other = rows + begin != columns
-        queries.append(rows[other] + begin)
-        partners.append(columns[other])
+    for rows, columns in neighbours(centers, centers, distance):
+        same_way = np.einsum("ij,ij->i", directions[rows], directions[columns]) >= least - 1e-12
+        kept = same_way & (rows != columns)
+        queries.append(rows[kept])
+        partners.append(columns[kept])
     return _joined(queries), _joined(partners)
 
 

@@ -4,6 +4,7 @@ import json
 import pytest
 import torch
 
+from gloam.data.yaml_text import read_mapping
 from gloam.errors import ModelError, UsageError
 from gloam.networks.checkpoints import save_checkpoint
 from gloam.networks.edges import create_detector
@@ -17,7 +18,7 @@ from gloam.training.translators.config import (
 )
 from gloam.training.translators.data_config import DOMAIN_KINDS
 from gloam.training.translators.trainers import TRAINERS
-from gloam.training.typed_config import differences, read_mapping, recipes_of
+from gloam.training.typed_config import differences, recipes_of
 
 # What makes a recipe's networks small without making them others.
 NARROW = {
