@@ -31,6 +31,7 @@ from gloam.data.day_night.read import (
     read_paired_folders,
 )
 from gloam.data.sources.items import counts_left_out
+from gloam.data.weak_pairs.pair_file import read_pair_file
 from gloam.errors import DataError, UsageError
 from gloam.files import sha256_json
 from gloam.heartbeat import Say
@@ -283,21 +284,29 @@ def _file_pools(config: DataConfig, contents: RunContents, say: Say | None) -> l
 
 def _domain_pools(config: DataConfig, domains: Sequence[str], contents: RunContents) -> list[Pool]:
     """Pools to train on and to hold out; a place is in one of them alone."""
-    found = read_domain_folders(_path(config.root), domains)
+    root = _path(config.root) if config.root else None
+    if config.kind == "weak_pairs":
+        listed = read_pair_file(_path(config.day), domains=domains, images=root)
+        rows = {image.item.name: row for row, image in enumerate(listed.images)}
+        images = [(image.item, image.label) for image in listed.images]
+        pairs = [(rows[pair.first.item.name], rows[pair.second.item.name]) for pair in listed.pairs]
+        apart = np.array([pair.first.part == "test" for pair in listed.pairs])
+        if apart.all() or not apart.any():
+            lacking = "train" if apart.all() else "test"
+            raise DataError(
+                f"{config.day}: holds no pairs of part {lacking!r}; pair the domains again with a test region"
+            )
+    else:
+        found = read_domain_folders(_path(config.root), domains)
+        images, pairs = list(found.images), list(found.pairs)
+        _, held = hold_out(found.places, config.held_out_share)
+        apart = np.isin(found.pair_places, held)
     if config.check != "none":
-        check_images(
-            [item for item, _ in found.images],
-            least_side=max(config.make_transform().least_side, 1),
-            max_side=config.max_side or None,
-            decode=config.check == "decode",
-        )
-    cache = config.cache_mb << 20
-    bank = FileBank([item for item, _ in found.images], config.channels, config.max_side, cache, contents)
-    labels = np.array([label for _, label in found.images], np.int64)
-    places = hold_out(found.places, config.held_out_share)
-    pairs = np.array(found.pairs, np.int64)
-    at = np.array(found.pair_places, np.int64)
-    return [Pool(bank, bank, pairs[np.isin(at, rows)], labels) for rows in places]
+        least, most = max(config.make_transform().least_side, 1), config.max_side or None
+        check_images([item for item, _ in images], least_side=least, max_side=most, decode=config.check == "decode")
+    bank = FileBank([item for item, _ in images], config.channels, config.max_side, config.cache_mb << 20, contents)
+    table, labels = np.array(pairs, np.int64), np.array([label for _, label in images], np.int64)
+    return [Pool(bank, bank, table[~apart], labels), Pool(bank, bank, table[apart], labels)]
 
 
 def _read(config: DataConfig) -> tuple[Unpaired | Paired, Unpaired | None]:

@@ -30,9 +30,7 @@ def feature_loss(fake: Sequence[Tensor], real: Sequence[Tensor], shares: Sequenc
         shares: of the layers.
     """
     count = len(shares)
-    terms = [
-        share * l1(a, b.detach()) for share, a, b in zip(shares, fake[-count:], real[-count:], strict=True)
-    ]
+    terms = [share * l1(a, b.detach()) for share, a, b in zip(shares, fake[-count:], real[-count:], strict=True)]
     return torch.stack(terms).sum()
 
 

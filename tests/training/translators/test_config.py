@@ -76,6 +76,41 @@ def test_recipes_of_the_town_are_small_and_bounded(name):
     assert config.max_minutes <= 15
 
 
+def test_recipes_of_weak_pairs_change_what_they_are_named_after():
+    whole = read_translator_recipe("weakly_paired")
+    assert len(whole.options.domains) == 11
+    assert (whole.options.feature_weight, whole.options.perceptual_weight, whole.options.class_weight) == (10, 10, 1)
+    assert (whole.options.attention_weight, whole.options.smooth_weight) == (0.1, 1.0)
+    assert (whole.options.beta1, whole.options.beta2, whole.batch, whole.options.epochs) == (0.0, 0.9, 8, 100)
+    assert (whole.options.learning_rate, whole.options.discriminator_learning_rate) == (1e-4, 4e-4)
+    ablations = {
+        "no_gen_align": ("generator_options", {"base": [8, 8], "alignment": False}),
+        "no_classify_loss": ("class_weight", 0.0),
+        "no_mask": ("generator_options", {"base": [8, 8], "mask": False}),
+        "stack_discr": ("discriminator_options", {"stack": True}),
+    }
+    for name, (option, value) in ablations.items():
+        config = read_translator_recipe(f"weakly_paired_{name}")
+        assert getattr(config.options, option) == value
+        options = dataclasses.replace(config.options, **{option: getattr(whole.options, option)})
+        assert dataclasses.replace(config, options=options) == whole
+    assert read_translator_recipe("spade").options.perceptual_target
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ({"trainer": "cyclegan", "data": {"kind": "domain_folders", "root": "x"}}, "takes two domains; data kind"),
+        ({"trainer": "ganimation", "options": {"domains": ["a", "b", "c"]}}, "has two domains, the options 3; choose"),
+        ({"trainer": "ganimation", "options": {"domains": ["a"]}}, "domains a: at least two are needed"),
+        ({"trainer": "ganimation", "data": {"kind": "weak_pairs"}}, "needs its file as day"),
+    ],
+)
+def test_domains_that_do_not_fit_are_refused(value, message):
+    with pytest.raises(UsageError, match=message):
+        fill_translator_config(value, "test")
+
+
 def test_recipes_of_the_papers_follow_their_numbers():
     cyclegan, hedn = read_translator_recipe("cyclegan"), read_translator_recipe("hedngan")
     assert (cyclegan.options.epochs, cyclegan.data.images_per_epoch // cyclegan.batch) == (100, 10000)
