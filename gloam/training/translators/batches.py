@@ -293,9 +293,7 @@ def _domain_pools(config: DataConfig, domains: Sequence[str], contents: RunConte
         apart = np.array([pair.first.part == "test" for pair in listed.pairs])
         if apart.all() or not apart.any():
             lacking = "train" if apart.all() else "test"
-            raise DataError(
-                f"{config.day}: holds no pairs of part {lacking!r}; pair the domains again with a test region"
-            )
+            raise DataError(f"{config.day}: holds no pairs of part {lacking!r}; pair again with a test region")
     else:
         found = read_domain_folders(_path(config.root), domains)
         images, pairs = list(found.images), list(found.pairs)

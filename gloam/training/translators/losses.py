@@ -1,6 +1,7 @@
 """Adversarial losses on logits: least squares, cross-entropy, hinge.
 
-Each takes the scores of a discriminator, of any shape, and means over them; scores are read in float32, or float64 where they are.
+Each takes the scores of a discriminator, of any shape, and means over them; scores are read in float32, or
+float64 where they are.
 """
 
 from __future__ import annotations

@@ -19,6 +19,7 @@ from gloam.training.translators.config import (
 from gloam.training.translators.data_config import DOMAIN_KINDS
 from gloam.training.translators.trainers import TRAINERS
 from gloam.training.typed_config import differences, recipes_of
+from tests.training.translators.trainers.tiny import write_narrow_vgg19
 
 # What makes a recipe's networks small without making them others.
 NARROW = {

@@ -1,5 +1,5 @@
-"""GANimation (Pumarola et al. 2018) as an unpaired baseline of weakly-paired translation; clean-room, from the paper and
-the published settings of its code.
+"""GANimation (Pumarola et al. 2018) as an unpaired baseline of weakly-paired translation; clean-room, from the paper
+and the published settings of its code.
 """
 
 from __future__ import annotations

@@ -91,8 +91,8 @@ class WeaklyPairedTrainer(DomainTrainer):
         if options.perceptual_weight:
             if options.perceptual_weights is None:
                 raise UsageError(
-                    "perceptual_weights is not set; name a file of torchvision's VGG19 weights (vgg19-dcbb9e9d.pth), or "
-                    "set perceptual_weight 0"
+                    "perceptual_weights is not set; name a file of torchvision's VGG19 weights "
+                    "(vgg19-dcbb9e9d.pth), or set perceptual_weight 0"
                 )
             with torch.random.fork_rng(devices=[]):
                 distance = PerceptualDistance(options.perceptual_weights, options.perceptual_normalise)
