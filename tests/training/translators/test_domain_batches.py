@@ -69,7 +69,8 @@ def test_both_images_of_a_row_show_one_place_in_the_domains_that_it_states(image
 
 
 def test_a_file_of_weak_pairs_holds_out_its_test_part(images: Path) -> None:
-    batches = opened(images, kind="weak_pairs", day=str(images / "pairs.csv"), root=None)
+    listed = config(images, kind="weak_pairs", day=str(images / "pairs.csv"), root=None)
+    batches = open_batches(listed, 4, 0, domains=("day", "snow"))
     names = {name for step in range(8) for name in batches.batch(step)[2]}
     assert names == {f"{domain}/{place}.png" for domain in ("day", "snow") for place in range(3)}
     assert len(batches.held_out(8)[0]) == 1
