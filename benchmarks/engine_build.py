@@ -110,11 +110,13 @@ def run() -> Result:
 
 
 def _cases(families: list[str]) -> Iterator[tuple[str, str, str]]:
-    """Every family by itself first, so that a run that is stopped says something of all of them."""
-    for variant in VARIANTS:
-        for family in families:
-            for profile in PROFILES:
-                yield family, profile, variant
+    """Every family by itself first, and the deepest with something else last, so that a run that is stopped says
+    something of all of them."""
+    plain, *others = VARIANTS
+    deep = [family for family in families if "101" in family]
+    rest = [family for family in families if family not in deep]
+    for chosen, variants in ((families, (plain,)), (rest, others), (deep, others)):
+        yield from ((family, profile, variant) for variant in variants for family in chosen for profile in PROFILES)
 
 
 def _figures(row: dict[str, Any]) -> dict[str, Any]:

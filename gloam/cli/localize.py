@@ -12,6 +12,7 @@ from gloam.cli.shared.report import Report
 from gloam.cli.shared.request import filled
 from gloam.cli.shared.store_options import add_trust
 from gloam.cli.shared.values import number_or_all, seed
+from gloam.errors import UsageError
 
 HELP = "localize queries in a kapture or COLMAP map: pose approximation, local or global structure from motion"
 KEPT = ("*/*",)
@@ -121,11 +122,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="draw so many queries, evenly chosen, beside the map image that each agrees with best, with lines of "
         "inliers and other matches, into matches/ of 2a and 2b",
     )
+    parser.add_argument(
+        "--rig",
+        choices=("off", "fill", "joint"),
+        default="off",
+        help="queries of cameras on one rig, as their rigs.txt has it: each by itself; those without a pose through "
+        "the rig; or all together by one pose",
+    )
     parser.add_argument("--workers", type=int, help="threads (default: all cores); changes no result")
     parser.add_argument(
         "--dry-run", action="store_true", help="say what time, disk and memory it takes, by a few images and pairs"
     )
     add_memory(parser)
+    tasks = parser.add_argument_group(
+        "several tasks into one workspace, e.g. a Slurm array",
+        "A task finds features and matches, and says how many pairs are left; then the same command without these "
+        "makes map and poses. Datasets, models and output must lie on storage that every task sees",
+    )
+    tasks.add_argument(
+        "--shard-index",
+        type=int,
+        metavar="I",
+        help="of this task, from 0: it takes the images I, I + N, ..., and every N-th block of pairs",
+    )
+    tasks.add_argument("--num-shards", type=int, metavar="N", help="number of tasks")
     parser.add_argument("--seed", type=seed, default=0, help="of every random choice")
     parser.add_argument(
         "--ltvl-style", choices=("aachen", "robotcar", "full"), default="full", help="names in ltvl.txt"
@@ -137,8 +157,17 @@ def run(arguments: argparse.Namespace) -> Report:
     """Read the datasets, localize, write poses per method: kapture, LTVL2020, COLMAP text and CSV."""
     from gloam.eval.localization.localize import estimate, localize
     from gloam.eval.localization.request import LocalizeRequest
+    from gloam.eval.localization.shards import match_shard
+    from gloam.runtime.bulk.extract import Part
 
+    if (arguments.shard_index is None) != (arguments.num_shards is None):
+        raise UsageError("--shard-index and --num-shards go together")
     request = filled(LocalizeRequest, arguments, methods=arguments.method or ("2b",), placement=placement(arguments))
+    if arguments.shard_index is not None:
+        if arguments.dry_run:
+            raise UsageError("--dry-run tells of the whole run; leave out --shard-index and --num-shards")
+        done = match_shard(request, Part(arguments.shard_index, arguments.num_shards), progress=not arguments.json)
+        return Report(done.to_dict(), str(done))
     if arguments.dry_run:
         expected = estimate(request)
         return Report(expected.to_dict(), str(expected))

@@ -5,18 +5,24 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from gloam.cli.shared.backend_options import add_backend, placement
+from gloam.cli.shared.memory_option import add_memory
 from gloam.cli.shared.report import Report
+from gloam.cli.shared.request import filled
+from gloam.cli.shared.values import seed
 from gloam.errors import UsageError
 from gloam.heartbeat import to_stderr
 
 HELP = "a paper's table again: published value, ours, difference, and which files are missing"
 KEPT = ("*/*",)
+TOP_K = {False: 20, True: 5}  # of a benchmark's thousands of map images, and of its look-alike's few
+LOCALIZED = (("dark-side", "3"), ("mduit", "1"))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the verb."""
-    parser.add_argument("paper", metavar="PAPER", help="dark-side or thesis")
-    parser.add_argument("table", metavar="TABLE", help="dark-side: 1, 2, 4, 5, 6, 7, 8; thesis: 5.1")
+    parser.add_argument("paper", metavar="PAPER", help="dark-side, mduit or thesis")
+    parser.add_argument("table", metavar="TABLE", help="dark-side: 1 to 8; mduit: 1; thesis: 5.1")
     parser.add_argument(
         "--data", type=Path, default=Path("data"), metavar="DIR", help="layout of cirtorch: test/, train/, networks/"
     )
@@ -44,10 +50,77 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--minutes", type=float, default=14.0, help="--town: processor time for each generator, at most"
     )
+    _add_localization(parser)
+
+
+def _add_localization(parser: argparse.ArgumentParser) -> None:
+    """Options of the tables whose numbers are poses."""
+    group = parser.add_argument_group("tables of localization: dark-side 3, mduit 1")
+    group.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME=PATH",
+        help="folder of aachen-v1.1, robotcar-v1 or robotcar-v2 (default: DATA/localization/NAME); repeatable",
+    )
+    group.add_argument(
+        "--truth",
+        action="append",
+        default=[],
+        metavar="NAME=PATH",
+        help="kapture dataset with the queries' true poses, as a look-alike has them; gloam then scores by itself",
+    )
+    group.add_argument(
+        "--scores",
+        type=Path,
+        metavar="FILE",
+        help="the evaluation server's answers (text, .csv, .json), into the table",
+    )
+    group.add_argument(
+        "--top-k", type=int, metavar="K", help="retrieved map images of a query in 2a and 2b (default: 20; --town: 5)"
+    )
+    group.add_argument(
+        "--more-k", type=int, nargs="+", default=[], metavar="K", help="localize with so many too, e.g. 1 10 50"
+    )
+    group.add_argument(
+        "--within",
+        choices=("map", "camera", "location", "camera-and-location"),
+        default="map",
+        help="retrieve among all map images, or those of the query's own camera or location",
+    )
+    group.add_argument(
+        "--unlocalized",
+        choices=("absent", "top1"),
+        default="absent",
+        help="a query without a pose is left out of the server's file, or has its first retrieved image's pose",
+    )
+    group.add_argument(
+        "--rig",
+        choices=("off", "fill", "joint"),
+        default="off",
+        help="cameras of one rig: each by itself; those without a pose through the rig; or all together by one pose",
+    )
+    group.add_argument(
+        "--features", default="sift", metavar="sift|MODEL|H5|DATABASE|FOLDER|TYPE", help="as of `gloam localize`"
+    )
+    group.add_argument("--matcher", default="mutual", metavar="mutual|MODEL", help="as of `gloam localize`")
+    group.add_argument("--max-keypoints", type=int, default=4096, help="SIFT and models: strongest kept per image")
+    group.add_argument("--photometric", choices=("none", "clahe"), help="SIFT and models: of the light")
+    group.add_argument(
+        "--pixel-shift",
+        type=float,
+        help="SIFT: where intrinsics count from, 0 or 0.5 (default: told by principal points)",
+    )
+    group.add_argument("--seed", type=seed, default=0, help="of every random choice")
+    group.add_argument("--workers", type=int, help="threads (default: all cores); changes no result")
+    add_memory(group)
+    add_backend(group)
 
 
 def run(arguments: argparse.Namespace) -> Report:
     """Run what can be run; exit code 1 where no row could."""
+    if (arguments.paper, arguments.table) in LOCALIZED:
+        return _localized(arguments)
     if arguments.town:
         from gloam.workflows.reproduce.town import reproduce_town
 
@@ -68,7 +141,7 @@ def run(arguments: argparse.Namespace) -> Report:
         arguments.data,
         arguments.output,
         rows=arguments.rows,
-        weights=_weights(arguments.weights),
+        weights=_files("--weights", "ROW=FILE, with the row's name as the table has it", arguments.weights),
         order=arguments.order.split(",") if arguments.order else None,
         train=arguments.train,
         words=arguments.words,
@@ -77,11 +150,33 @@ def run(arguments: argparse.Namespace) -> Report:
     return Report(result.to_dict(), result.to_text(), exit_code=0 if result.ours else 1)
 
 
-def _weights(assignments: list[str]) -> dict[str, Path]:
+def _localized(arguments: argparse.Namespace) -> Report:
+    from gloam.workflows.reports.localization import reproduce_localization
+    from gloam.workflows.reproduce.localization.protocol import Protocol
+    from gloam.workflows.reproduce.localization.request import TableRequest
+
+    top_k = arguments.top_k if arguments.top_k is not None else TOP_K[arguments.town]
+    fixed = {"min_inliers": 12, "verify_queries": True}
+    protocol = filled(Protocol, arguments, top_k=top_k, more_k=tuple(arguments.more_k), **fixed)
+    request = filled(
+        TableRequest,
+        arguments,
+        weights=_files("--weights", "ROW=FILE, with the row's name as the table has it", arguments.weights),
+        sets=_files("--set", "NAME=PATH, with the benchmark's name", arguments.set),
+        truth=_files("--truth", "NAME=PATH, with the benchmark's name", arguments.truth),
+        protocol=protocol,
+        placement=placement(arguments),
+        max_side=1024,
+    )
+    found = reproduce_localization(request, town_minutes=arguments.minutes if arguments.town else None, say=to_stderr)
+    return Report(found.to_dict(), found.to_text(), exit_code=0 if found.ran else 1)
+
+
+def _files(option: str, form: str, assignments: list[str]) -> dict[str, Path]:
     found = {}
     for assignment in assignments:
-        row, equals, file = assignment.rpartition("=")
-        if not equals or not row or not file:
-            raise UsageError(f"--weights {assignment!r}: give ROW=FILE, with the row's name as the table has it")
-        found[row] = Path(file)
+        name, equals, file = assignment.rpartition("=")
+        if not equals or not name or not file:
+            raise UsageError(f"{option} {assignment!r}: give {form}")
+        found[name] = Path(file)
     return found

@@ -83,6 +83,11 @@ class Pose:
             (float(t[0]), float(t[1]), float(t[2])),
         )
 
+    @property
+    def inverse(self) -> Pose:
+        """The transform the other way, from camera to world."""
+        return Pose.from_matrix(self.rotation.T, self.center)
+
     def seen_from(self, mount: Pose) -> Pose:
         """Pose of a camera on a rig whose pose this is.
 

@@ -15,6 +15,8 @@ LATER = (
     ", 'features'",
     ", 'match'",
     ", 'tensorrt-rtx'",
+    ", 'data'",
+    ", mduit",
 )  # choices that came later; a message that lists all has them now
 
 

@@ -6,10 +6,11 @@ import argparse
 
 from gloam.cli.eval import localization as eval_localization
 from gloam.cli.eval import retrieval as eval_retrieval
+from gloam.cli.eval import submission as eval_submission
 from gloam.cli.eval import translation as eval_translation
 from gloam.cli.shared.help_format import HelpFormatter
 
-HELP = "score descriptors, poses or translated images: retrieval, localization, translation"
+HELP = "score descriptors, poses or translated images: retrieval, localization, translation, submission"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -19,6 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         ("retrieval", eval_retrieval),
         ("localization", eval_localization),
         ("translation", eval_translation),
+        ("submission", eval_submission),
     ):
         child = protocols.add_parser(
             name,

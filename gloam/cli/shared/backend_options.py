@@ -7,13 +7,13 @@ import argparse
 from gloam.runtime.backends.placement import BACKENDS, CPU_PRECISIONS, DEVICES, Placement
 
 
-def add_backend(parser: argparse.ArgumentParser) -> None:
+def add_backend(parser: argparse._ActionsContainer) -> None:
     """Add ``--device``, ``--threads``, ``--backend`` and ``--cpu-precision``."""
     parser.add_argument("--device", choices=DEVICES, default="cpu", help="where the model runs")
     add_cpu(parser)
 
 
-def add_cpu(parser: argparse.ArgumentParser) -> None:
+def add_cpu(parser: argparse._ActionsContainer) -> None:
     """Add what decides how a model runs on the CPU."""
     parser.add_argument("--threads", type=int, help="threads of the model (default: all cores)")
     parser.add_argument(

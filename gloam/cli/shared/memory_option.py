@@ -9,7 +9,7 @@ from gloam.cli.shared.values import nbytes
 DEFAULT = "1GiB"
 
 
-def add_memory(parser: argparse.ArgumentParser) -> None:
+def add_memory(parser: argparse._ActionsContainer) -> None:
     """Add the option."""
     parser.add_argument(
         "--memory",

@@ -8,9 +8,10 @@ that was killed carries on.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -22,13 +23,15 @@ from gloam.data.scene import Pose, Scene
 from gloam.errors import DataError, UsageError
 from gloam.eval.localization.approximation import METHODS as APPROXIMATIONS
 from gloam.eval.localization.approximation import approximate
-from gloam.files import read_sealed, sealed_json, sha256_json, write_bytes
+from gloam.eval.localization.fixed_map import fixed_map
+from gloam.eval.localization.pairs_of_run import points_of_model
+from gloam.files import canonical_json, read_sealed, sealed_json, sha256_json, write_bytes
 from gloam.runtime.localization.colmap import AbsolutePoseOptions, Triangulation, solver_version
 from gloam.runtime.localization.features.sources import FeatureSource
 from gloam.runtime.localization.maps.colmap_model import ColmapModel
 from gloam.runtime.localization.maps.map_folder import nearest_images
 from gloam.runtime.localization.maps.map_pairs import MapPairs, choose_pairs
-from gloam.runtime.localization.maps.mapping import PairMatcher, build_map, own_points
+from gloam.runtime.localization.maps.mapping import PairMatcher
 from gloam.runtime.localization.matches.mutual import MutualMatcher
 from gloam.runtime.localization.matches.pair_stage import MEMORY
 from gloam.runtime.localization.matches.stored import StoredMatches
@@ -37,6 +40,7 @@ from gloam.runtime.localization.reranking import rerank
 from gloam.runtime.models.matcher import FeatureMatcher
 
 METHODS = (*APPROXIMATIONS, "2a", "2b")
+ROWS = 4096  # points of a map that are written at once, to be hashed
 
 
 @dataclass(frozen=True)
@@ -89,6 +93,7 @@ def run_localization(
     *,
     map_pairs: MapPairs | Sequence[tuple[str, str]] | None = None,
     model: ColmapModel | None = None,
+    world: tuple[Triangulation, str] | None = None,
     descriptors: Descriptors | None = None,
     workspace: str | Path | None = None,
     workers: int | None = None,
@@ -111,6 +116,7 @@ def run_localization(
             that the map is the same for every retrieval.
         model: that the mapping scene is of. Its points tell neighbours, and are the map's own where the features are
             the model's and no pairs are asked for.
+        world: the map of 2b and where its points are from, made already, in place of one by ``map_pairs`` or ``model``.
         descriptors: of queries and map images, for bdi and csi.
         workspace: folder of kept results; None keeps nothing.
         workers: threads; all cores by default.
@@ -155,9 +161,9 @@ def run_localization(
             else:
                 matcher.match_all(((name, other) for name in names for other in retrieved[name]), pool)
                 if method == "2b":
-                    world, result.map_source = _world(matcher, map_pairs, model, pool)
-                    result.world = world
-                    result.map_points, result.map_error = len(world.points), world.mean_error
+                    made, result.map_source = world or _world(matcher, map_pairs, model, pool)
+                    result.world = made
+                    result.map_points, result.map_error = len(made.points), made.mean_error
                     result.seconds["map"] = time.perf_counter() - clock
                 found = _localized(method, matcher, names, retrieved, result.world, options, folder, pool)
                 result.poses[method] = {name: item.pose for name, item in found.items()}
@@ -175,11 +181,10 @@ def _world(
     pool: ThreadPoolExecutor,
 ) -> tuple[Triangulation, str]:
     """The global map and where its points are from."""
-    if model is not None and map_pairs in (None, MapPairs()) and (own := own_points(matcher, model)) is not None:
+    if (own := points_of_model(matcher, map_pairs, model)) is not None:
         return own, "the model's own points"
     pairs, how = choose_pairs(map_pairs, matcher.mapping, model)
-    matcher.match_all(pairs, pool)
-    return build_map(matcher, pairs), f"triangulated from {len(pairs)} pairs by {how}"
+    return fixed_map(matcher, pairs, pool), f"triangulated from {len(pairs)} pairs by {how}"
 
 
 def _approximated(
@@ -210,10 +215,7 @@ def _localized(
     pool: ThreadPoolExecutor,
 ) -> dict[str, Localized]:
     options = options or AbsolutePoseOptions()
-    map_key = ""
-    if world is not None:
-        observed = [[image, world.observed[image].tolist()] for image in sorted(world.observed)]
-        map_key = sha256_json([world.points.tolist(), observed])
+    map_key = "" if world is None else key_of_map(world)
 
     def one(name: str) -> Localized:
         images = list(retrieved[name])
@@ -249,6 +251,24 @@ def _localized(
         return found
 
     return dict(zip(names, pool.map(one, names), strict=True))
+
+
+def key_of_map(world: Triangulation) -> str:
+    """:func:`sha256_json` of a map's points and of what its images observe, never written as one text."""
+    digest = hashlib.sha256()
+    for part in _written(world):
+        digest.update(part.encode())
+    return digest.hexdigest()
+
+
+def _written(world: Triangulation) -> Iterator[str]:
+    yield "[["
+    for row in range(0, len(world.points), ROWS):
+        yield "," * (row > 0) + canonical_json(world.points[row : row + ROWS].tolist())[1:-1]
+    yield "],["
+    for number, image in enumerate(sorted(world.observed)):
+        yield "," * (number > 0) + canonical_json([image, world.observed[image].tolist()])
+    yield "]]"
 
 
 def _read_pose(path: Path | None) -> Localized | None:

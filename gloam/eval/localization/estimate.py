@@ -5,30 +5,49 @@ from __future__ import annotations
 import itertools
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from gloam.data.scene import Scene
 from gloam.errors import DataError
 from gloam.eval.localization.approximation import METHODS as APPROXIMATIONS
+from gloam.eval.localization.pairs_of_run import pairs_of_run
 from gloam.runtime.localization.colmap import AbsolutePoseOptions, Triangulation
-from gloam.runtime.localization.estimate import BLOCK, Estimate, blocks, peak, reads, timed_in
+from gloam.runtime.localization.estimate import BLOCK, Estimate, Item, blocks, peak, reads, timed_in
 from gloam.runtime.localization.features.sources import FeatureSource, to_arrays
+from gloam.runtime.localization.large_maps import LARGE
 from gloam.runtime.localization.maps.colmap_model import ColmapModel
-from gloam.runtime.localization.maps.map_pairs import MapPairs, choose_pairs
-from gloam.runtime.localization.maps.mapping import PairMatcher, build_map, own_points
+from gloam.runtime.localization.maps.map_pairs import MapPairs
+from gloam.runtime.localization.maps.mapping import PairMatcher, build_map
 from gloam.runtime.localization.matches.pair_stage import MEMORY, Pair, nbytes
 from gloam.runtime.localization.matches.stored import StoredMatches
 from gloam.runtime.localization.pose import localize_locally, localize_on_map
 from gloam.runtime.models.matcher import FeatureMatcher
 
-IMAGES = 24  # at most, that are timed
+IMAGES = 36  # at most, that are timed
 SECONDS = 20.0  # after which no further images are begun
 PART = 6.0  # seconds of any other part
-KEYPOINT = 60  # bytes of a map's keypoint in COLMAP's own memory, roughly
-MATCH = 16  # of a match
+KEYPOINT, OBSERVED = 140, 40  # bytes of a map's keypoint, and of a match, in COLMAP's own memory, roughly
+AT_ONCE = 600  # more of a keypoint, where all points are refined as one problem
+IN_BLOCKS = 150e6  # more of a map, where they are not
+STEEPER = 0.1  # power of the map's size, over one of a few images, that it takes beyond its share of time
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of one image, pair or query: seconds, and those of all processors."""
+
+    seconds: float = 0.0
+    cpu: float = 0.0
+
+    def __mul__(self, count: float) -> Cost:
+        return Cost(self.seconds * count, self.cpu * count)
+
+    def __add__(self, other: Cost) -> Cost:
+        return Cost(self.seconds + other.seconds, self.cpu + other.cpu)
 
 
 def estimate_localization(
@@ -56,52 +75,50 @@ def estimate_localization(
     Raises:
         as :func:`gloam.eval.localization.benchmark.run_localization`, whose other arguments these are.
     """
-    wanted = sorted({_ordered(name, other) for name, others in retrieved.items() for other in others})
-    solved = [method for method in methods if method not in APPROXIMATIONS]
-    of_map: list[Pair] = []
-    if "2b" in methods and not (
-        model is not None
-        and map_pairs in (None, MapPairs())
-        and own_points(PairMatcher(source, mapping, query), model) is not None
-    ):
-        of_map = sorted({_ordered(*pair) for pair in choose_pairs(map_pairs, mapping, model)[0] if pair[0] != pair[1]})
-    opened = time.perf_counter() - since
-    every = sorted({*wanted, *of_map})
-    images = sorted({name for pair in every for name in pair})
-    if not solved or not images:
-        return Estimate(len(images), len(every), opened, 0, peak(), 0, {"opening": opened})
+    cpu, threads = time.process_time(), workers or len(os.sched_getaffinity(0))
     with (
         TemporaryDirectory(prefix="gloam-estimate-") as temporary,
-        ThreadPoolExecutor(workers or len(os.sched_getaffinity(0)), "estimate") as pool,
+        ThreadPoolExecutor(threads, "estimate") as pool,
     ):
         folder = Path(temporary)
         matcher = PairMatcher(source, mapping, query, folder, rule, seed, verify_queries, MEMORY)
-        few = list(itertools.islice(_telling(retrieved), IMAGES))
+        pairs = pairs_of_run(matcher, retrieved, methods, map_pairs, model)
+        of_query, of_map, every, images = pairs.of_query, pairs.of_map, pairs.every, pairs.images
+        opened = Cost(time.perf_counter() - since, time.process_time() - cpu)
+        solved = [method for method in methods if method not in APPROXIMATIONS]
+        if not solved or not images:
+            told = {"opening": opened.seconds}
+            return Estimate(len(images), len(every), opened.seconds, 0, peak(), 0, told, opened.cpu)
+        few = list(itertools.islice(_telling(retrieved, of_map), IMAGES))
         matcher.find(few[0])  # what is done once: a session's first run
-        find, count = timed_in(lambda part: list(pool.map(matcher.find, part)), few[1:], 2, SECONDS)
+        find, count = _timed(lambda part: list(pool.map(matcher.find, part)), few[1:], 4 * threads, SECONDS)
         few = few[: count + 1]
         matcher.forget()
-        read, _ = timed_in(lambda part: list(pool.map(matcher.features, part)), few, len(few), PART)
+        read, _ = _timed(lambda part: list(pool.map(matcher.features, part)), few, len(few), PART)
         known = set(few)
         own = [pair for pair in of_map if known.issuperset(pair)]
-        own = own or [_ordered(*pair) for pair in itertools.combinations(sorted(known & mapping.records.keys()), 2)]
-        asked = [pair for pair in wanted if known.issuperset(pair)]
+        own = own or list(itertools.combinations(sorted(known & mapping.records.keys()), 2))
+        asked = [pair for pair in of_query if known.issuperset(pair)]
         matcher.match_all(asked[:1], pool)
-        of_query, _ = timed_in(lambda part: matcher.match_all(part, pool), asked[1:] or asked, 4 * matcher.batch, PART)
-        of_pair, timed = (
-            timed_in(lambda part: matcher.match_all(part, pool), own, 4 * matcher.batch, PART) if own else (0, 0)
-        )
-        world, building = _world(matcher, own[:timed])
-        queries = [name for name in few if name in query.records and retrieved.get(name)]
+        pair_of_query, _ = _timed(lambda part: matcher.match_all(part, pool), asked[1:] or asked, 99 * threads, PART)
+        pair_of_map, timed = _timed(lambda part: matcher.match_all(part, pool), own, 99 * threads, PART)
+        kept = {stage: list((folder / stage).rglob("*.npz")) for stage in ("features", "matches")}
+        size = _mean(matcher, few)
         parts = {
             "opening": opened,
-            "features": find * len(images) + read * reads(every, memory, _mean(matcher, few), 0),
-            "matching": of_query * len(wanted) + of_pair * len(of_map),
+            "features": find * len(images) + read * (reads(every, memory, size, 0) - len(images)),  # found, then held
+            "matching": pair_of_query * len(of_query) + pair_of_map * len(of_map),
         }
+        points = sum(len(matcher.features(name)) for name in few) / len(few)
+        world, building = _world(matcher, own[:timed])
         if "2b" in methods:
-            parts["map"] = building * len(of_map)
+            whole = len({name for pair in pairs.of_world for name in pair})
+            here = len({name for pair in own[:timed] for name in pair}) or 1
+            parts["map"] = building * (len(pairs.of_world) * max(whole / here, 1) ** STEEPER)
+        queries = [name for name in few if name in query.records and retrieved.get(name)]
         for method in solved:
             each = [name for name in queries if method == "2a" or world is not None]
+            share = _share(method, retrieved, each, known)
 
             def pose(name: str, method: str = method) -> None:
                 images = [other for other in retrieved[name] if other in known]
@@ -110,40 +127,91 @@ def estimate_localization(
                 else:
                     localize_locally(matcher, name, images, options)
 
-            seconds, _ = timed_in(lambda part: list(pool.map(pose, part)), each, len(each), PART) if each else (0.0, 0)
-            parts[f"poses by {method}"] = seconds * len(retrieved)
-        kept = {stage: list((folder / stage).rglob("*.npz")) for stage in ("features", "matches")}
+            one, _ = _timed(lambda part: list(pool.map(pose, part)), each, len(each), PART)
+            parts[f"poses by {method}"] = one * (len(retrieved) * share)
         disk = (len(retrieved) + min(256, len(retrieved))) * BLOCK * len(solved)  # the poses, and their folders
         for stage, wholes in (("features", len(images)), ("matches", len(every))):
             if kept[stage]:
                 disk += blocks(kept[stage]) * wholes // len(kept[stage]) + min(256, wholes) * BLOCK
-        held = min(memory, _mean(matcher, few) * len(images)) - matcher.bytes
-        points = sum(len(matcher.features(name)) for name in few) / len(few)
-        in_map = KEYPOINT * points * len({name for pair in of_map for name in pair}) + MATCH * points / 4 * len(of_map)
-        total = sum(parts.values())
-        return Estimate(len(images), len(every), total, disk, round(peak() + held + in_map), len(asked) + timed, parts)
+        disk += round(8 * points * len({name for pair in pairs.of_world for name in pair}))  # the map
+        held = min(memory, size * len(images) + sum(nbytes(matcher.pair(pair)) for pair in own[:1]) * len(every))
+        needed = max(held, _of_map(matcher, pairs.of_world, own[:timed], points)) - matcher.bytes
+        total = sum(parts.values(), Cost())
+        return Estimate(
+            len(images),
+            len(every),
+            total.seconds,
+            disk,
+            round(peak() + needed),
+            len(asked) + timed,
+            {what: cost.seconds for what, cost in parts.items()},
+            total.cpu,
+        )
 
 
-def _world(matcher: PairMatcher, pairs: Sequence[Pair]) -> tuple[Triangulation | None, float]:
-    """A map of a few pairs, None where nothing can be triangulated, and the seconds of each pair."""
-    clock = time.perf_counter()
-    try:
-        world = build_map(matcher, pairs)
-    except DataError:  # too few of them
-        return None, 0.0
-    return world, (time.perf_counter() - clock) / len(pairs)
+def _timed(
+    work: Callable[[Sequence[Item]], object], items: Sequence[Item], at_once: int, seconds: float
+) -> tuple[Cost, int]:
+    """What :func:`gloam.runtime.localization.estimate.timed_in` says, and the processors' time; nothing of nothing."""
+    if not items:
+        return Cost(), 0
+    before = time.process_time()
+    each, count = timed_in(work, items, at_once, seconds)
+    return Cost(each, (time.process_time() - before) / max(count, 1)), count
 
 
-def _telling(retrieved: Mapping[str, Sequence[str]]) -> Iterator[str]:
-    """Images, each once: queries from all over the list, each with its map images behind it."""
+def _world(matcher: PairMatcher, pairs: Sequence[Pair]) -> tuple[Triangulation | None, Cost]:
+    """A map of a few pairs, None where nothing can be triangulated, and what each pair costs beside what a map costs
+    whatever its size."""
+    world, costs = None, [Cost()]
+    for some in (pairs[:1], pairs[:1], pairs):  # once for what is done at the first time
+        clock, cpu = time.perf_counter(), time.process_time()
+        try:
+            with matcher.holding_nothing():
+                world = build_map(matcher, some)
+        except DataError:  # too few matches
+            world = None
+        costs.append(Cost(time.perf_counter() - clock, time.process_time() - cpu))
+    *_, one, every = costs
+    if world is None or len(pairs) < 2 or every.seconds <= one.seconds:
+        return world, every * (world is not None) * (1 / max(len(pairs), 1))
+    return world, (every + one * -1) * (1 / (len(pairs) - 1))
+
+
+def _of_map(matcher: PairMatcher, pairs: Sequence[Pair], few: Sequence[Pair], points: float) -> float:
+    """Bytes of COLMAP's memory for a map of pairs, from the matches of a few of them."""
+    keypoints = points * len({name for pair in pairs for name in pair})
+    matches = sum(len(matcher.matches(*pair)) for pair in few) / max(len(few), 1)
+    refined = keypoints * AT_ONCE if keypoints < LARGE else IN_BLOCKS
+    return keypoints * KEYPOINT + OBSERVED * matches * len(pairs) + refined
+
+
+def _share(method: str, retrieved: Mapping[str, Sequence[str]], queries: Sequence[str], known: set[str]) -> float:
+    """How many times more images, or pairs of them, a query has than those of it that are known."""
+
+    def size(count: int) -> float:
+        return count * (count - 1) / 2 if method == "2a" else count
+
+    part = sum(size(len(known.intersection(retrieved[name]))) for name in queries)
+    whole = [size(len(others)) for others in retrieved.values() if others]
+    return sum(whole) / len(whole) * len(queries) / part if part else 1.0
+
+
+def _telling(retrieved: Mapping[str, Sequence[str]], of_map: Sequence[Pair]) -> Iterator[str]:
+    """Images, each once: queries from all over the list, each with map images of every rank behind it, then
+    neighbours in the map."""
     names = sorted(name for name, others in retrieved.items() if others)
     spread = [names[row * len(names) // 4] for row in range(min(4, len(names)))]
-    yield from dict.fromkeys(image for name in spread for image in (name, *retrieved[name][:5]))
+    ranked = (
+        image
+        for name in spread
+        for others in [retrieved[name]]
+        for image in (name, *(others[row * len(others) // 5] for row in range(min(5, len(others)))))
+    )
+    first = [of_map[row * len(of_map) // 3][0] for row in range(min(3, len(of_map)))]
+    beside = (image for name in first for pair in [p for p in of_map if p[0] == name][:4] for image in pair)
+    yield from dict.fromkeys(itertools.chain(ranked, beside))
 
 
 def _mean(matcher: PairMatcher, names: Sequence[str]) -> float:
     return sum(nbytes(to_arrays(matcher.features(name))) for name in names) / len(names)
-
-
-def _ordered(first: str, second: str) -> Pair:
-    return min(first, second), max(first, second)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +23,8 @@ from gloam.eval.localization.estimate import estimate_localization
 from gloam.eval.localization.ltvl import write_ltvl
 from gloam.eval.localization.match_pictures import draw_result
 from gloam.eval.localization.pose_files import write_colmap_text, write_pose_table
-from gloam.eval.localization.request import LocalizeRequest, opened
+from gloam.eval.localization.request import LocalizeRequest, Work, opened
+from gloam.eval.localization.rig_poses import pose_rigs
 from gloam.files import plain_cell, write_json, write_text
 from gloam.runtime.localization.colmap import AbsolutePoseOptions
 from gloam.runtime.localization.estimate import Estimate
@@ -140,6 +143,8 @@ def localize(request: LocalizeRequest) -> Localization:
         retrieved = {name: [image for image, _ in images] for name, images in result.reranked.items()}
         ranked = ((name, *found) for name, images in sorted(result.reranked.items()) for found in images)
         write_pairs(request.output / "pairs.txt", (Pair(name, image, float(count)) for name, image, count in ranked))
+    if request.rig != "off":
+        _pose_rigs(request, work, result, retrieved)
     camera_ids = {name: record.camera_id for name, record in query.records.items()}
     summary: dict[str, Any] = {
         "seed": request.seed,
@@ -149,6 +154,7 @@ def localize(request: LocalizeRequest) -> Localization:
         "matcher": rule.key if isinstance(rule, MutualMatcher) else f"{request.matches or request.matcher}, {rule.key}",
         "query_matches": "verified" if work.verify_queries else "raw",
         "min_inliers": request.min_inliers,
+        "rig": request.rig,
         "seconds": result.seconds,
         "methods": {},
     }
@@ -182,6 +188,23 @@ def localize(request: LocalizeRequest) -> Localization:
         _save_map(request.save_map, request, result, work.descriptors)
     write_json(request.output / "summary.json", summary)
     return Localization(request.output, result, summary)
+
+
+def _pose_rigs(
+    request: LocalizeRequest, work: Work, result: LocalizationResult, retrieved: Mapping[str, Sequence[str]]
+) -> None:
+    """Poses through the rig of the queries' cameras, in the place of each camera's by itself."""
+    assert result.matcher is not None
+    with ThreadPoolExecutor(request.workers or len(os.sched_getaffinity(0)), "rigs") as pool:
+        for method in {"2a", "2b"} & set(work.methods):
+            world = result.world if method == "2b" else None
+            found, counts = result.poses[method], result.inliers[method]
+            poses = pose_rigs(
+                request.rig, result.matcher, work.mounts, found, counts, retrieved, world, work.options, pool
+            )
+            changed = [name for name, pose in poses.items() if pose is not found.get(name)]
+            result.poses[method] = poses
+            result.covariances[method] |= dict.fromkeys(changed)  # those were of other poses
 
 
 def _save_map(

@@ -1,11 +1,12 @@
 """The text format of visuallocalization.net (LTVL2020): one line per localized query, ``name qw qx qy qz tx ty tz``.
 
 World to camera. A query that was not localized is absent; hloc writes the top-1 database pose in its place, which
-changes coarse recalls.
+changes coarse recalls. :mod:`gloam.eval.localization.submission` writes and checks a benchmark's whole file.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import get_args
@@ -16,6 +17,8 @@ from gloam.data.scene import Pose
 from gloam.data.text import finite, text_lines
 from gloam.errors import DataError
 from gloam.files import write_text
+
+ROUNDING = 1e-9  # of a unit quaternion's length
 
 
 def benchmark_name(name: str, camera_id: str, style: NameStyle) -> str:
@@ -30,7 +33,7 @@ def benchmark_name(name: str, camera_id: str, style: NameStyle) -> str:
 def write_ltvl(
     path: str | Path, poses: Mapping[str, Pose | None], camera_ids: Mapping[str, str], style: NameStyle = "aachen"
 ) -> int:
-    """Write localized poses, sorted by name, atomically.
+    """Write localized poses, sorted by name, atomically; a quaternion that is not of length 1 is brought to it.
 
     Returns:
         number of lines.
@@ -46,7 +49,10 @@ def write_ltvl(
         short = benchmark_name(name, camera_ids[name], style)
         if short in lines:
             raise DataError(f"two queries are called {short!r} in the style {style!r}; use --ltvl-style full")
-        numbers = " ".join(repr(float(value)) for value in (*pose.quaternion, *pose.translation))
+        length = math.hypot(*pose.quaternion)
+        scale = 1.0 if abs(length - 1) <= ROUNDING else length  # what is right to the last digits keeps its bytes
+        quaternion = (value / scale for value in pose.quaternion)
+        numbers = " ".join(repr(float(value)) for value in (*quaternion, *pose.translation))
         lines[short] = f"{short} {numbers}"
     write_text(path, "".join(line + "\n" for line in lines.values()))
     return len(lines)

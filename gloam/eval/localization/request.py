@@ -10,12 +10,13 @@ from typing import Any, Literal
 import numpy as np
 
 from gloam.data.hloc_io import SUFFIXES as HDF5
-from gloam.data.kapture_io import read_global_features
+from gloam.data.kapture_io import read_global_features, read_rig
 from gloam.data.localization_sets.dataset import NameStyle
 from gloam.data.pairs import read_pairs
-from gloam.data.scene import Scene
+from gloam.data.scene import Pose, Scene
 from gloam.errors import DataError, UsageError
 from gloam.eval.localization.benchmark import Descriptors, retrieve
+from gloam.eval.localization.rig_poses import Rig
 from gloam.model_card import Photometric
 from gloam.runtime.backends.placement import Placement
 from gloam.runtime.backends.tensorrt.engine_card import is_engine
@@ -86,6 +87,8 @@ class LocalizeRequest:
             features, and retrieval by ``stores``.
         match_pictures: queries to draw beside their best map image, into ``matches/`` of 2a and 2b; a number, evenly
             chosen, or ``all``.
+        rig: cameras of one rig, which the query dataset states: each by itself (``off``), those without a pose through
+            the rig (``fill``), or all together (``joint``); see :func:`gloam.eval.localization.rig_poses.pose_rigs`.
 
     Raises:
         UsageError: what does not go together.
@@ -122,6 +125,7 @@ class LocalizeRequest:
     trust: bool = False
     save_map: Path | None = None
     match_pictures: int | Literal["all"] = 0
+    rig: Rig = "off"
 
     def __post_init__(self) -> None:
         if self.top_k < 1:
@@ -138,6 +142,8 @@ class LocalizeRequest:
             raise UsageError("give one of --pairs, --global-features and --stores: where map images come from")
         if self.pairs is not None and {"bdi", "csi"} & set(self.methods):
             raise UsageError("bdi and csi weigh by descriptors: give --global-features or --stores instead of --pairs")
+        if self.rig != "off" and not {"2a", "2b"} & set(self.methods):
+            raise UsageError(f"--rig {self.rig} is for methods 2a and 2b")
         if self.save_map is not None and (self.stores is None or "2b" not in self.methods):
             raise UsageError("--save-map saves the map of method 2b, and retrieves by --stores")
         if self.save_map is not None and self.verify is not None:
@@ -189,13 +195,14 @@ class Work:
     Attributes:
         mapping, query: the two datasets.
         retrieved: map images per query, best first.
-        descriptors: of both, where they are known.
+        descriptors: of both, where they are known and needed after the retrieval.
         features, rule: local features, and by what they are matched.
         methods: each once.
         map_pairs: of the map: a list, or how they are chosen.
         model: that the map is of, where it is COLMAP's.
         verify_queries: see :class:`gloam.runtime.localization.maps.mapping.PairMatcher`.
         options: of the absolute pose.
+        mounts: from the queries' rig to its cameras, by sensor id, where it is asked for.
     """
 
     mapping: Scene
@@ -209,6 +216,7 @@ class Work:
     model: ColmapModel | None
     verify_queries: bool
     options: AbsolutePoseOptions
+    mounts: Mapping[str, Pose] = field(default_factory=dict)
 
 
 def opened(request: LocalizeRequest) -> Work:
@@ -222,7 +230,9 @@ def opened(request: LocalizeRequest) -> Work:
     if request.images is not None and mapping.images is None and query.images is None:
         raise UsageError("--images is for COLMAP models and lists of queries; a kapture dataset holds its own")
     retrieved, descriptors = _retrieved(request, query, mapping)
-    features, rule = _matched(request, _features(request, mapping, query))
+    if request.save_map is None and not {"bdi", "csi"} & set(request.methods):
+        descriptors = None  # eight kilobytes an image that nobody asks for again
+    features, rule = open_matched(request, mapping, query)
     if request.save_map is not None and not isinstance(features, SiftFeatures | ModelFeatures):
         raise UsageError("--save-map needs --features sift or an exported model; a new image has no stored features")
     query_matches = request.query_matches or ("raw" if isinstance(features, ModelFeatures) else "verified")
@@ -240,7 +250,25 @@ def opened(request: LocalizeRequest) -> Work:
         model,
         query_matches == "verified",
         AbsolutePoseOptions(min_inliers=request.min_inliers),
+        _mounts(request),
     )
+
+
+def _mounts(request: LocalizeRequest) -> Mapping[str, Pose]:
+    """The rig of the queries' cameras, where it is asked for.
+
+    Raises:
+        DataError: none is stated, or several.
+    """
+    if request.rig == "off":
+        return {}
+    mounts = read_rig(request.query)
+    if not mounts:
+        raise DataError(
+            f"{request.query}: states no rig, or several, in sensors/rigs.txt, and --rig {request.rig} needs one; "
+            "leave it out"
+        )
+    return mounts
 
 
 def _features(request: LocalizeRequest, mapping: Scene, query: Scene) -> Features:
@@ -296,8 +324,17 @@ def _origin(request: LocalizeRequest, mapping: Scene, query: Scene) -> float | N
     return asked
 
 
-def _matched(request: LocalizeRequest, features: Features) -> tuple[Features, FeatureMatcher | StoredMatches]:
-    """By what features are matched; one that is not theirs is refused before any image is read."""
+def open_matched(
+    request: LocalizeRequest, mapping: Scene, query: Scene
+) -> tuple[Features, FeatureMatcher | StoredMatches]:
+    """Local features of both datasets, and by what they are matched; a matcher that is not theirs is refused before any
+    image is read.
+
+    Args:
+        request: its features and matcher.
+        mapping, query: opened already, from wherever.
+    """
+    features = _features(request, mapping, query)
     if request.matches is not None:
         if isinstance(features, SiftFeatures | ModelFeatures):
             raise UsageError("--matches are of stored features; give these as --features")

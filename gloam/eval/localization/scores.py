@@ -48,6 +48,41 @@ class ConditionScores:
     mean_rotation: float
 
 
+@dataclass(frozen=True)
+class Aggregate:
+    """Recalls over several conditions, by both readings of a table that does not say which is its own.
+
+    Attributes:
+        queries: in all.
+        recalls: share of all the queries within each of the thresholds, as servers print ``day-all`` and ``night-all``.
+        mean_of_conditions: plain mean of the conditions' own recalls.
+    """
+
+    queries: int
+    recalls: tuple[float, ...]
+    mean_of_conditions: tuple[float, ...]
+
+
+def aggregate(scores: Mapping[str, ConditionScores], conditions: Sequence[str]) -> Aggregate:
+    """Scores of several conditions as one.
+
+    Args:
+        scores: by condition.
+        conditions: to take together; those without queries are left out.
+
+    Raises:
+        DataError: none of them has queries.
+    """
+    chosen = [scores[name] for name in conditions if name in scores]
+    queries = sum(item.queries for item in chosen)
+    if not queries:
+        raise DataError(f"no queries of the conditions {', '.join(conditions) or 'of none'} to score")
+    columns = list(zip(*(item.recalls for item in chosen), strict=True))
+    counts = [item.queries for item in chosen]
+    over = tuple(sum(n * recall for n, recall in zip(counts, column, strict=True)) / queries for column in columns)
+    return Aggregate(queries, over, tuple(sum(column) / len(column) for column in columns))
+
+
 def pose_errors(estimated: Mapping[str, Pose | None], truth: Mapping[str, Pose]) -> PoseErrors:
     """Errors of every query of the truth; one that is absent from ``estimated`` was not localized.
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 # pycolmap carries its own copy of zlib's symbols: imported before Python's zlib it breaks gzip, PNG and savez with
 # "free(): invalid pointer". Loading Python's first cures it.
 import zlib  # noqa: F401  # see above
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from gloam.data.scene import Camera, Pose
 from gloam.errors import DataError, require
+from gloam.runtime.localization.large_maps import LARGE, triangulate_in_blocks
 
 # pycolmap's own bound is 10 000: six times the time, spent on pairs that do not show the same place, for 2 % of the
 # inliers. A pose needs no more than a clean majority, its own RANSAC follows.
@@ -204,7 +205,7 @@ def verify_by_pose(
 
 
 def triangulate(views: Mapping[str, View], matches: Mapping[tuple[str, str], Pairs], seed: int = 0) -> Triangulation:
-    """Triangulate verified matches with fixed poses and intrinsics.
+    """Triangulate verified matches with fixed poses and intrinsics; a large map's in blocks.
 
     Args:
         views: images by name, at least two.
@@ -235,18 +236,21 @@ def triangulate(views: Mapping[str, View], matches: Mapping[tuple[str, str], Pai
         options.triangulation.random_seed = seed
         # The poses are known, so a point seen by two images is as good as its angle; a mini-map needs every point.
         options.triangulation.ignore_two_view_tracks = False
-        (folder / "model").mkdir()
-        result = pc.triangulate_points(
-            reconstruction, folder / "database.db", folder, folder / "model", clear_points=True, options=options
-        )
+        if sum(len(view.keypoints) for view in views.values()) < LARGE:
+            (folder / "model").mkdir()
+            reconstruction = pc.triangulate_points(
+                reconstruction, folder / "database.db", folder, folder / "model", clear_points=True, options=options
+            )
+        else:
+            triangulate_in_blocks(pc, reconstruction, folder / "database.db", options)
     observed = {name: np.full(len(views[name].keypoints), -1, np.int64) for name in names}
-    points = np.empty((result.num_points3D(), 3))
-    for row, key in enumerate(sorted(result.point3D_ids())):
-        point = result.point3D(key)
+    points = np.empty((reconstruction.num_points3D(), 3))
+    for row, key in enumerate(sorted(reconstruction.point3D_ids())):
+        point = reconstruction.point3D(key)
         points[row] = point.xyz
         for element in point.track.elements:
             observed[names[element.image_id - 1]][element.point2D_idx] = row
-    error = float(result.compute_mean_reprojection_error()) if len(points) else float("nan")
+    error = float(reconstruction.compute_mean_reprojection_error()) if len(points) else float("nan")
     return Triangulation(points, observed, error)
 
 
@@ -288,6 +292,59 @@ def absolute_pose(
     pose = Pose.from_matrix(matrix[:, :3], matrix[:, 3])
     inliers = np.asarray(answer["inlier_mask"], bool)
     return AbsolutePose(pose, inliers, pose_covariance(points2d[inliers], points3d[inliers], pose, camera))
+
+
+@dataclass(frozen=True)
+class RigView:
+    """A camera of a rig and its 2D-3D correspondences.
+
+    Attributes:
+        camera: intrinsics.
+        mount: from the rig to the camera.
+        points2d, points3d: ``[n, 2]`` pixels and ``[n, 3]`` metres.
+    """
+
+    camera: Camera
+    mount: Pose
+    points2d: Points2D
+    points3d: npt.NDArray[np.float64]
+
+
+def rig_pose(
+    views: Sequence[RigView], options: AbsolutePoseOptions | None = None, seed: int = 0
+) -> tuple[Pose, int] | None:
+    """Pose of a rig from the correspondences of several of its cameras, which do not share a centre.
+
+    Args:
+        views: at least two cameras with correspondences; of one alone :func:`absolute_pose` is the way.
+
+    Returns:
+        world to rig, and the number of correspondences that agree; None where too few do.
+    """
+    options = options or AbsolutePoseOptions()
+    seen = [view for view in views if len(view.points2d)]
+    if len(seen) < 2 or sum(len(view.points2d) for view in seen) < options.min_inliers:
+        return None
+    pc = _pycolmap()
+    ransac = pc.RANSACOptions()
+    ransac.max_error = options.max_error
+    ransac.min_inlier_ratio = options.min_inlier_ratio
+    ransac.min_num_trials = options.min_trials
+    ransac.max_num_trials = options.max_trials
+    ransac.confidence = options.confidence
+    ransac.random_seed = seed
+    answer = pc.estimate_and_refine_generalized_absolute_pose(
+        np.concatenate([np.asarray(view.points2d, np.float64) for view in seen]),
+        np.concatenate([np.asarray(view.points3d, np.float64) for view in seen]),
+        np.repeat(np.arange(len(seen)), [len(view.points2d) for view in seen]).tolist(),
+        [_rigid(pc, view.mount) for view in seen],
+        [_camera(view.camera) for view in seen],
+        ransac,
+    )
+    if answer is None or answer["num_inliers"] < options.min_inliers:
+        return None
+    matrix = np.asarray(answer["rig_from_world"].matrix())
+    return Pose.from_matrix(matrix[:, :3], matrix[:, 3]), int(answer["num_inliers"])
 
 
 def pose_covariance(

@@ -38,6 +38,8 @@ class Estimate:
         memory: bytes of the process, at most.
         timed: pairs that it is told from.
         parts: seconds of each part of the work.
+        cpu: seconds of all processors together, which tell a machine that others use too from a wrong estimate; None
+            where they are not told.
     """
 
     images: int
@@ -47,6 +49,7 @@ class Estimate:
     memory: int
     timed: int
     parts: dict[str, float]
+    cpu: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""

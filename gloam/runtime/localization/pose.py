@@ -101,16 +101,21 @@ def pose_by_matches(
         camera: of the image.
         options, seed: of the pose.
     """
+    unique = correspondences(matched)
+    answer = absolute_pose(keypoints[unique[:, 0]], points[unique[:, 1]], camera, options, seed)
+    if answer is None:
+        return Localized(None, 0, len(unique))
+    return Localized(answer.pose, int(answer.inliers.sum()), len(unique), answer.covariance)
+
+
+def correspondences(matched: Iterable[tuple[Matches, npt.NDArray[np.int64]]]) -> npt.NDArray[np.int64]:
+    """Keypoint and point of each match that has one, int64 ``[n, 2]``, each pair once; see :func:`pose_by_matches`."""
     found: list[npt.NDArray[np.int64]] = [np.zeros((0, 2), np.int64)]
     for matches, observed in matched:
         rows, of_points = matches[:, 0].astype(np.int64), observed[matches[:, 1]]
         seen = of_points >= 0
         found.append(np.stack([rows[seen], of_points[seen]], axis=1))
-    unique = np.unique(np.concatenate(found), axis=0)
-    answer = absolute_pose(keypoints[unique[:, 0]], points[unique[:, 1]], camera, options, seed)
-    if answer is None:
-        return Localized(None, 0, len(unique))
-    return Localized(answer.pose, int(answer.inliers.sum()), len(unique), answer.covariance)
+    return np.unique(np.concatenate(found), axis=0)
 
 
 def localize_locally(

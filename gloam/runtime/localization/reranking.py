@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from gloam.runtime.localization.maps.mapping import PairMatcher
+from gloam.runtime.localization.matches.pair_stage import mapped
 
 
 def rerank(
@@ -24,7 +25,7 @@ def rerank(
     """
     pairs = [(query, image) for query, images in retrieved.items() for image in dict.fromkeys(images)]
     matcher.match_all(pairs, pool)
-    counts = dict(zip(pairs, pool.map(lambda pair: matcher.count_verified(*pair), pairs), strict=True))
+    counts = dict(zip(pairs, mapped(pool, lambda pair: matcher.count_verified(*pair), pairs), strict=True))
     return {
         query: sorted(((image, counts[query, image]) for image in dict.fromkeys(images)), key=lambda found: -found[1])[
             :keep

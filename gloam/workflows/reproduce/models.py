@@ -36,11 +36,14 @@ def open_weights(file: Path) -> tuple[Any, dict[str, Any], dict[str, Whitening]]
     return imported.model, imported.provenance, imported.whitenings
 
 
-def load_embedder(files: Sequence[Path]) -> tuple[Any, Photometric, dict[str, Any]]:
-    """Weights as a network that describes at three scales, with the whitening beside it.
+def load_embedder(
+    files: Sequence[Path], scales: Sequence[float] | None = None
+) -> tuple[Any, Photometric, dict[str, Any]]:
+    """Weights as a network that describes at several scales, with the whitening beside it.
 
     Args:
         files: the weights, native or published, and perhaps a whitening.
+        scales: of the images; three where None. Weights that are a pipeline already keep their own.
 
     Returns:
         the network, the normalisation that its images need, the provenance.
@@ -63,7 +66,7 @@ def load_embedder(files: Sequence[Path]) -> tuple[Any, Photometric, dict[str, An
     photometric = photometric_of(provenance)
     if isinstance(model, DescriptorPipeline):
         return model, photometric, provenance
-    return DescriptorPipeline(model, scales=MULTI_SCALE, whitening=whitening), photometric, provenance
+    return DescriptorPipeline(model, scales=tuple(scales or MULTI_SCALE), whitening=whitening), photometric, provenance
 
 
 def photometric_of(provenance: Mapping[str, Any]) -> Photometric:

@@ -93,6 +93,15 @@ _VGG_ND = "vgg_clahe_sfmnd0.25"
 
 _HEDNGAN = RowSource("gem_vgg16_hedngan", "vgg16_hedngan_cd")
 _CYCLEGAN = RowSource("gem_vgg16_cyclegan", "vgg16_cyclegan_cd")
+_LOCALIZED = {  # one embedder a row, for both benchmarks
+    "VGG16 GeM": RowSource(_VGG, "vgg16_gem"),
+    "VGG16 CycleGAN": _CYCLEGAN,
+    "VGG16 HEDNGAN": _HEDNGAN,
+    "R101 GeM": RowSource(_R101, "r101_gem"),
+    "R101 CycleGAN": RowSource("gem_resnet101_cyclegan", "r101_cyclegan_cd"),
+    "R101 HEDNGAN": RowSource("gem_resnet101_hedngan", "r101_hedngan_cd"),
+}
+_NOT_TRAINED = "its trainer is not part of gloam yet: give any embedder with --weights '{row}=FILE'"
 
 SOURCES: dict[tuple[str, str], dict[str, RowSource]] = {
     ("dark-side", "1"): {
@@ -108,6 +117,9 @@ SOURCES: dict[tuple[str, str], dict[str, RowSource]] = {
         "R18 HOW N/D": RowSource(recipe="how_r18_nd", local=True),
         "R18 HOW HEDNGAN CD": RowSource(recipe="how_r18_hedngan_cd", local=True),
         "R18 HOW CycleGAN CD": RowSource(recipe="how_r18_cyclegan_cd", local=True),
+    },
+    ("dark-side", "3"): {
+        f"{benchmark} {name}": source for benchmark in ("Aachen", "RobotCar") for name, source in _LOCALIZED.items()
     },
     ("dark-side", "4"): {
         "HEDMAC + GeM": RowSource(parts=("HEDMAC", "VGG16 GeM")),
@@ -140,6 +152,13 @@ SOURCES: dict[tuple[str, str], dict[str, RowSource]] = {
         "CycleGAN": _CYCLEGAN,
         "CycleGAN + N/D": RowSource(recipe="vgg16_cyclegan_nd_cd"),
         "CycleGAN + N/D 50 %": RowSource(recipe="vgg16_cyclegan_nd50_cd"),
+    },
+    ("mduit", "1"): {
+        "NetVLAD": RowSource("netvlad_pitts30k"),
+        **{
+            row: RowSource(how=_NOT_TRAINED.format(row=row))
+            for row in ("w/o I2I, L_NCE", "w/o I2I", "w/o L_NCE", "Full")
+        },
     },
     ("thesis", "5.1"): {
         "baseline": RowSource(recipe="thesis_baseline"),

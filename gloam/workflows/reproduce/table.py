@@ -156,7 +156,7 @@ def reproduce(
     ours: dict[str, dict[str, float]] = {}
     notes = []
     for row in rows or found.rows:
-        members, absent = _members(paper, table, row, root, given, train, tell)
+        members, absent = members_of(paper, table, row, root, given, train, tell)
         local = row_source(paper, table, row).local
         if local:
             absent += missing_of_codebook(root)
@@ -178,10 +178,18 @@ def reproduce(
     return Reproduced(paper, table, found, ours, missing, notes)
 
 
-def _members(
+def members_of(
     paper: str, table: str, row: str, root: Path, given: Mapping[str, Path], train: bool, say: Say
 ) -> tuple[list[list[Path]], list[Missing]]:
-    """The files of every descriptor of a row."""
+    """The files of every descriptor of a row, and what is missing of them.
+
+    Args:
+        paper, table, row: of the table.
+        root: the data folder.
+        given: embedders by row name, in place of the known ones.
+        train: train recipes whose weights are missing.
+        say: gets one line per step.
+    """
     source = row_source(paper, table, row)
     members: list[list[Path]] = []
     missing: list[Missing] = []

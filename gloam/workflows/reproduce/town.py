@@ -25,6 +25,7 @@ from gloam.heartbeat import Say
 from gloam.model_card import Photometric
 from gloam.runtime.descriptors.source import DescriptorArray, DescriptorSource
 from gloam.workflows.reproduce.costs import training_parameters
+from gloam.workflows.reproduce.models import photometric_of
 from gloam.workflows.reproduce.published import published
 from gloam.workflows.reproduce.rows import PACKAGES
 from gloam.workflows.reproduce.table import side_by_side
@@ -45,12 +46,14 @@ class TownRow:
         maker: a generator of :data:`GENERATORS`, trained first; "" for the recipe's own.
         changes: keys of the recipe replaced.
         beside: a row whose descriptor stands beside this one's.
+        label: of its folder, where the names of the changes do not tell rows apart.
     """
 
     recipe: str = ""
     maker: str = ""
     changes: Mapping[str, Any] = field(default_factory=dict)
     beside: str = ""
+    label: str = ""
 
 
 _ALL_IMAGES = {"night": {"mode": "per_image", "share": 0.15, "roles": ["anchor", "positive", "negative"]}}
@@ -189,7 +192,7 @@ def reproduce_town(
     if unknown:
         raise UsageError(f"the miniature of table {table} has no row {unknown[0]!r}; choose one of {', '.join(every)}")
     chosen = {name: every[name] for name in rows or every}
-    run = _Run(Path(folder), minutes, seed, dict(embedder_changes or {}), dict(generator_changes or {}), say)
+    run = TownRun(Path(folder), minutes, seed, dict(embedder_changes or {}), dict(generator_changes or {}), say)
     if table == "8":
         return _costs(paper, table, columns, chosen, run)
     require_all(PACKAGES, "reproduce a table")
@@ -227,8 +230,18 @@ def judged_sets(views: RetrievalSet) -> dict[str, GroundTruth]:
 
 
 @dataclass
-class _Run:
-    """Trains what a row needs, once."""
+class TownRun:
+    """Trains what a row needs, once; what an earlier run trained in the folder is used again.
+
+    Attributes:
+        folder: for networks, nights and rendered streets.
+        minutes: processor time for each generator, at most.
+        seed: of embedders and generators.
+        embedder_changes, generator_changes: keys of every recipe replaced.
+        say: gets one line per stage.
+        look: of the streets that everything is trained on.
+        detector_changes: keys of HED's recipe replaced.
+    """
 
     folder: Path
     minutes: float
@@ -236,8 +249,11 @@ class _Run:
     embedder_changes: dict[str, Any]
     generator_changes: dict[str, Any]
     say: Say | None
+    look: int = 1
+    detector_changes: dict[str, Any] = field(default_factory=dict)
 
     def tell(self, line: str) -> None:
+        """Say a line."""
         if self.say is not None:
             self.say(line)
 
@@ -247,14 +263,16 @@ class _Run:
         from gloam.training.train import train
 
         recipe = GENERATORS[name]
-        reserved = {"data": {"reserved_seeds": list(JUDGED)}}
-        changes = {"seed": self.seed, "max_minutes": self.minutes, "tensorboard": False, **reserved}
+        data: dict[str, Any] = {"reserved_seeds": list(JUDGED)}
+        if self.look != 1:
+            data["look"] = self.look
+        changes: dict[str, Any] = {"seed": self.seed, "max_minutes": self.minutes, "tensorboard": False, "data": data}
         if name == "HEDNGAN":
             self.tell("HED: training on the town's own edges")
-            weights = train("edges", "town_hed", None, self.folder / "hed").weights
+            weights = train("edges", "town_hed", self.detector_changes, self.folder / "hed").weights
             changes = merge(changes, {"options": {"detector_weights": str(weights)}})
         self.tell(f"{name}: training, at most {self.minutes:g} minutes")
-        place = self.folder / f"{recipe}-{self.seed}-{self.minutes:g}"
+        place = self.folder / f"{recipe}-{self.seed}-{self.minutes:g}{self._of_look}"
         return train("translator", recipe, merge(changes, self.generator_changes), place, views=self._views)
 
     @property
@@ -262,32 +280,55 @@ class _Run:
         """Rendered streets, shared by all trainings."""
         return self.folder / "views"
 
+    @property
+    def _of_look(self) -> str:
+        return "" if self.look == 1 else f"-look{self.look}"
+
+    def _changes(self, row: TownRow) -> dict[str, Any]:
+        from gloam.training.config_changes import merge
+        from gloam.training.embedders.config import read_metric_recipe
+
+        changes = merge(merge({"seed": self.seed}, row.changes), self.embedder_changes)
+        if self.look != 1:
+            data = read_metric_recipe(row.recipe or "town_day", changes).data
+            look = {"look": self.look}
+            sets = {"train": {**data.train, **look}, "validation": {**data.validation, **look}}
+            changes = merge(changes, {"data": sets})
+        return changes
+
+    def trained(self, row: TownRow) -> Path:
+        """Weights of a row's embedder; their provenance states the normalisation of its images."""
+        from gloam.training.config_changes import merge
+        from gloam.training.train import train
+
+        changes = self._changes(row)
+        if row.maker:
+            changes = merge(changes, {"maker": str(self.generator(row.maker).weights["day2night"])})
+        key = "-".join(part for part in (row.recipe, row.maker, row.label or "-".join(sorted(row.changes))) if part)
+        place = self.folder / f"{key}-{self.seed}{self._of_look}"
+        self.tell(f"{key}: training")
+        return train("metric", row.recipe, changes, place, nights=self.folder / "nights", views=self._views).weights
+
+    def untrained(self, row: TownRow) -> Any:
+        """A row's network with random weights."""
+        import torch
+
+        from gloam.networks.embedders import create_embedder
+        from gloam.training.embedders.config import read_metric_recipe
+
+        config = read_metric_recipe(row.recipe or "town_day", self._changes(row))
+        torch.manual_seed(self.seed)
+        return create_embedder(config.network, **config.network_options)
+
     def described(self, row: TownRow, views: RetrievalSet) -> DescriptorSource:
         """Descriptors of the judged views by a row's embedder."""
         from gloam.networks.checkpoints import load_checkpoint
-        from gloam.networks.embedders import create_embedder
-        from gloam.training.config_changes import merge
-        from gloam.training.embedders.config import read_metric_recipe
-        from gloam.training.train import train
 
-        changes = merge(merge({"seed": self.seed}, row.changes), self.embedder_changes)
-        config = read_metric_recipe(row.recipe or "town_day", changes)
         if row.recipe:
-            if row.maker:
-                changes = merge(changes, {"maker": str(self.generator(row.maker).weights["day2night"])})
-            key = "-".join(part for part in (row.recipe, row.maker, *map(str, sorted(row.changes))) if part)
-            place = self.folder / f"{key}-{self.seed}"
-            self.tell(f"{key}: training")
-            nights = self.folder / "nights"
-            summary = train("metric", row.recipe, changes, place, nights=nights, views=self._views)
-            model = load_checkpoint(summary.weights).model
+            trained = load_checkpoint(self.trained(row))
+            model, photometric = trained.model, photometric_of(trained.provenance)
         else:
-            import torch
-
-            torch.manual_seed(self.seed)
-            model = create_embedder(config.network, **config.network_options)
-        clahe = bool(row.recipe) and config.photometric == "clahe"
-        photometric = Photometric("clahe", clip=config.clahe_clip, grid=config.clahe_grid) if clahe else Photometric()
+            model, photometric = self.untrained(row), Photometric()
         return DescriptorArray([item.name for item in views.images], _describe(model, views, photometric))
 
 
@@ -303,7 +344,7 @@ def _describe(model: Any, views: RetrievalSet, photometric: Photometric) -> npt.
     return np.stack(rows).astype(np.float32)
 
 
-def _costs(paper: str, table: str, columns: tuple[str, ...], chosen: Mapping[str, TownRow], run: _Run) -> TownTable:
+def _costs(paper: str, table: str, columns: tuple[str, ...], chosen: Mapping[str, TownRow], run: TownRun) -> TownTable:
     """Table 8: processor time, steps per second and parameters of the generators that are trained."""
     from gloam.networks.checkpoints import load_generator
 

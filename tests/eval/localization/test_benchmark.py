@@ -19,11 +19,11 @@ from gloam.cli.main import main
 from gloam.data.kapture_io import read_local_features, read_scene
 from gloam.data.scene import Pose, Record, Scene, position_error, rotation_error
 from gloam.errors import DataError, MissingExtraError, UsageError
-from gloam.eval.localization import benchmark
+from gloam.eval.localization import benchmark, fixed_map
 from gloam.eval.localization.approximation import METHODS as APPROXIMATIONS
 from gloam.eval.localization.approximation import approximate
 from gloam.eval.localization.benchmark import Descriptors, LocalizationResult, retrieve, run_localization
-from gloam.files import read_sealed, sealed_json
+from gloam.files import read_sealed, sealed_json, sha256_json
 from gloam.runtime.localization.colmap import AbsolutePoseOptions, Triangulation
 from gloam.runtime.localization.features.sources import KaptureFeatures
 from gloam.runtime.localization.maps.map_pairs import pairs_by_pose
@@ -129,7 +129,7 @@ class Solver:
         self.asked: list[tuple[Any, ...]] = []
         self.version, self.world, self.found = "solver 1", WORLD, FOUND
         monkeypatch.setattr(benchmark, "solver_version", lambda: self.version)
-        monkeypatch.setattr(benchmark, "build_map", lambda *given: self.asked.append(("map", *given)) or self.world)
+        monkeypatch.setattr(fixed_map, "build_map", lambda *given: self.asked.append(("map", *given)) or self.world)
         for name in ("localize_on_map", "localize_locally"):
             monkeypatch.setattr(
                 benchmark, name, lambda *given, name=name: self.asked.append((name, *given)) or self.found
@@ -145,7 +145,7 @@ def solver(monkeypatch: pytest.MonkeyPatch) -> Solver:
 
 
 def test_solvers_get_what_they_are_to_solve(solver: Solver, tmp_path: Path) -> None:
-    options, own = AbsolutePoseOptions(max_error=2.0), [("m.png", "c.png")]
+    options, own = AbsolutePoseOptions(max_error=2.0), [("c.png", "m.png")]
     given: dict[str, Any] = {"options": options, "rule": MutualMatcher(0.8), "seed": 3, "workspace": tmp_path / "kept"}
     exact(tmp_path, ("2b",), map_pairs=own, retrieved={"q.png": ["a.png", "b.png"]}, **given)
     (_, of_queries), (_, of_map), (_, matcher, pairs), (name, *asked) = solver.asked
@@ -266,6 +266,16 @@ def test_every_part_of_the_key_of_a_pose_changes_it(solver: Solver, tmp_path: Pa
         solver.world = world
         keys.append(key_of_pose(tmp_path))
     assert len(set(keys)) == len(keys)
+
+
+@pytest.mark.parametrize("points", [0, 1, benchmark.ROWS, benchmark.ROWS + 1])
+def test_the_key_of_a_map_is_the_hash_of_one_text_that_is_never_written(points: int) -> None:
+    rng = np.random.default_rng(0)
+    observed = {name: rng.integers(-1, max(points, 1), count) for name, count in (("b", 3), ("a \u00e9", 0), ("c", 5))}
+    for seen in (observed, {}):
+        world = Triangulation(rng.normal(0, 1e3, (points, 3)), seen, 0.5)
+        whole = [world.points.tolist(), [[name, seen[name].tolist()] for name in sorted(seen)]]
+        assert benchmark.key_of_map(world) == sha256_json(whole)
 
 
 def test_poses_are_found_again_under_the_key_of_given_content(solver: Solver, tmp_path: Path) -> None:

@@ -264,6 +264,7 @@ def test_what_is_found_reaches_the_files(request_of: Any, spied: Spied, tmp_path
         "matcher": "mutual neighbours, ratio 0.85",
         "query_matches": "verified",
         "min_inliers": 12,
+        "rig": "off",
         "seconds": {"2b": 1.5},
         "methods": {
             "2b": {"queries": 2, "localized": 1, "folder": str(out / "2b")},
@@ -320,7 +321,7 @@ def test_retrieval_by_global_features_is_by_angle(request_of: Any, spied: Spied,
     expect_retrieved(spied.given, 2)
     zero = DESCRIPTORS | {"r.png": np.zeros(2, np.float32)}
     write_global_features(tmp_path / "zero", "tiny", zero.items(), 2)
-    localize(request_of(global_features=tmp_path / "zero"))
+    localize(request_of(global_features=tmp_path / "zero", methods=("csi",)))
     assert spied.given["descriptors"].of("r.png").tolist() == [0, 0]
 
 
@@ -550,7 +551,7 @@ def test_retrieved_images_are_verified_and_the_best_are_kept(request_of: Any, tm
 
 def test_as_many_are_retrieved_as_are_verified(request_of: Any, spied: Spied, tmp_path: Path) -> None:
     write_global_features(tmp_path / "global", "tiny", DESCRIPTORS.items(), 2)
-    localize(request_of(global_features=tmp_path / "global", top_k=1, verify=3))
+    localize(request_of(global_features=tmp_path / "global", top_k=1, verify=3, methods=("csi",)))
     expect_retrieved(spied.given, 3)
     assert spied.given["keep_verified"] == 1
     localize(request_of(top_k=2, verify=3))

@@ -89,7 +89,7 @@ def test_a_dry_run_counts_no_pairs_of_a_map_that_is_there(request_of: Any, tmp_p
     made = str(write_features(tmp_path / "made"))
     assert estimate(request_of(features=made)).pairs == 4  # the query's
     assert estimate(request_of(features=made, map_pairs="exhaustive")).pairs == 4 + 6
-    assert estimate(request_of(features=made, methods=("2a",))).pairs == 4
+    assert estimate(request_of(features=made, methods=("2a",))).pairs == 4 + 6  # of its own map of the four
     assert not (tmp_path / "out").exists()
 
 

@@ -7,6 +7,7 @@ import json
 import pytest
 
 from gloam.data.retrieval_sets.sets import read_retrieval_set
+from gloam.workflows.reproduce.localization.request import LOCALIZED
 from gloam.workflows.reproduce.published import TABLES
 from gloam.workflows.reproduce.town import CONDITIONS, TOWN_TABLES, judged_sets, reproduce_town
 
@@ -76,4 +77,4 @@ def test_judged_sets_are_conditions_against_each_other(views):
 
 def test_tables_of_the_town_are_tables_of_the_papers():
     assert set(TOWN_TABLES) <= set(TABLES)
-    assert set(TABLES) - set(TOWN_TABLES) == {("dark-side", "2")}
+    assert set(TABLES) - set(TOWN_TABLES) == {("dark-side", "2"), *LOCALIZED}

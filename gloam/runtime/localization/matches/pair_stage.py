@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +19,7 @@ from gloam.data.scene import Camera, Scene
 from gloam.errors import DataError, ImageError
 from gloam.runtime.localization.features.sources import FeatureSource, from_arrays, to_arrays
 from gloam.runtime.localization.features.stored import StoredFeatures
-from gloam.runtime.localization.matches.lru import Lru
+from gloam.runtime.localization.matches.lru import Lru, give_back_memory
 from gloam.runtime.localization.matches.stored import StoredMatches
 from gloam.runtime.models.local_features import LocalFeatures
 from gloam.runtime.models.matcher import FeatureMatcher, Matched, Matcher
@@ -27,9 +27,13 @@ from gloam.runtime.models.matcher import FeatureMatcher, Matched, Matcher
 KEY = "key"  # of what is kept, inside its file, so that a file under another's name is not taken for it
 MARGIN = 1.0  # pixels that a refined keypoint may lie beyond the frame
 MEMORY = 1 << 30  # bytes of features and matches that are held at once
+OVERHEAD = 1000  # bytes that Python takes to hold a few arrays under a key, about; verified matches have often fewer
+BLOCK = 1024  # pairs, or other tasks, that are handed to a pool at once
 
 Arrays = dict[str, npt.NDArray[Any]]
 Pair = tuple[str, str]
+Task = TypeVar("Task")
+Found = TypeVar("Found")
 
 
 class PairStage(ABC):
@@ -75,6 +79,20 @@ class PairStage(ABC):
     def forget(self) -> None:
         """Hold nothing any more: what is asked for is read again."""
         self._held = Lru(None if self.cache is None else self.memory)
+
+    @contextmanager
+    def holding_nothing(self) -> Iterator[None]:
+        """While the block lasts, memory is left to others: what can be read from the disk again is not held."""
+        if self.cache is None:
+            yield
+            return
+        self._held = Lru(0)
+        give_back_memory()
+        try:
+            yield
+        finally:
+            self.forget()
+            give_back_memory()
 
     @property
     def known(self) -> set[str]:
@@ -143,7 +161,7 @@ class PairStage(ABC):
     def match_all(
         self, pairs: Iterable[Pair], pool: ThreadPoolExecutor, done: Callable[[int], object] = lambda count: None
     ) -> None:
-        """Match many pairs in threads; features first, so that none is computed twice.
+        """Match many pairs in threads, block by block; of each its features first, so that none is computed twice.
 
         Args:
             pairs: of images; order and repeats do not matter.
@@ -151,19 +169,30 @@ class PairStage(ABC):
             done: is told how many pairs are done more, and 0 while features are found.
         """
         wanted = sorted({(min(pair), max(pair)) for pair in pairs if pair[0] != pair[1]})
-        for _ in pool.map(self.find, sorted({name for pair in wanted for name in pair})):
-            done(0)
-        parts = [wanted[row : row + self._batch] for row in range(0, len(wanted), self._batch)]
-        for part, _ in zip(parts, pool.map(self._match, parts), strict=True):
-            done(len(part))
+        size = max(BLOCK // self._batch, 1) * self._batch
+        for block in (wanted[row : row + size] for row in range(0, len(wanted), size)):
+            for _ in pool.map(self.find, sorted({name for pair in block for name in pair})):
+                done(0)
+            parts = [block[row : row + self._batch] for row in range(0, len(block), self._batch)]
+            for part, _ in zip(parts, pool.map(self._match, parts), strict=True):
+                done(len(part))
 
     def find(self, name: str) -> None:
         """Find an image's features, unless they lie on the disk, and what their matches are known by."""
         self._frame(name)
+        if not self.has_features(name):
+            self.features(name)
+
+    def has_features(self, name: str) -> bool:
+        """Whether an image's features lie on the disk, here or as they were stored."""
         self.key(name)
         path = self._features_path(name)
-        if not isinstance(self.source, StoredFeatures) and (path is None or not path.is_file()):
-            self.features(name)
+        return isinstance(self.source, StoredFeatures) or (path is not None and path.is_file())
+
+    def has_pair(self, pair: Pair) -> bool:
+        """Whether what is kept of a pair, whose names are in order, lies on the disk."""
+        path = self._path(self.stage, self.pair_key(pair))
+        return path is not None and path.is_file()
 
     def pair(self, pair: Pair) -> Arrays:
         """What is kept of a pair, whose names are in order."""
@@ -201,9 +230,15 @@ class PairStage(ABC):
         return None if self.cache is None else self.cache / stage / key[:2] / f"{key}.npz"
 
 
+def mapped(pool: ThreadPoolExecutor, work: Callable[[Task], Found], tasks: Sequence[Task]) -> Iterator[Found]:
+    """``work`` on every task, results in order; a pool alone would take in all tasks at once, a kilobyte each."""
+    for row in range(0, len(tasks), BLOCK):
+        yield from pool.map(work, tasks[row : row + BLOCK])
+
+
 def nbytes(arrays: Arrays) -> int:
-    """Bytes of arrays in memory."""
-    return sum(values.nbytes for values in arrays.values())
+    """Bytes of arrays in memory, and of what holds them."""
+    return sum(values.nbytes for values in arrays.values()) + OVERHEAD
 
 
 def stored_size_of(path: Path) -> tuple[int, int]:

@@ -23,7 +23,7 @@ from gloam.runtime.localization.features.stored import HlocFeatures
 from gloam.runtime.localization.maps.mapping import PairMatcher, build_map
 from gloam.runtime.localization.matches import pair_stage
 from gloam.runtime.localization.matches.mutual import MutualMatcher
-from gloam.runtime.localization.matches.pair_stage import expect_inside, expect_size, stored_size_of
+from gloam.runtime.localization.matches.pair_stage import expect_inside, expect_size, mapped, stored_size_of
 from gloam.runtime.localization.pose import localize_locally
 from gloam.runtime.models.local_features import LocalFeatures
 from gloam.runtime.models.matcher import Matcher
@@ -190,6 +190,50 @@ def test_memory_is_what_is_stated_and_the_rest_is_read_again(tmp_path: Path) -> 
     assert sorted(Counted.asked) == sorted([*MAP, "q.png"])  # what was dropped comes from the disk
     big, less = build_map(plain, pairs[:6]), build_map(small, pairs[:6])
     np.testing.assert_array_equal(big.points, less.points)
+
+
+def test_what_can_be_read_again_is_not_held_while_others_need_the_memory(tmp_path: Path) -> None:
+    kept, alone = matcher(tmp_path, tmp_path / "cache"), matcher(tmp_path)
+    for given, most in ((kept, 0), (alone, alone.memory)):
+        expected = given.matches("a.png", "m.png")
+        with given.holding_nothing():
+            np.testing.assert_array_equal(given.matches("a.png", "m.png"), expected)
+            given.features("b.png")
+            assert given.bytes <= most
+        assert given.holds("b.png") == (most > 0)
+        given.features("a.png")
+        assert given.holds("a.png")
+
+
+def test_a_block_of_pairs_is_done_before_the_next_ones_features_are_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    class Noted(Projected):
+        def features(self, scene: Scene, name: str) -> LocalFeatures:
+            asked.append(name)
+            return super().features(scene, name)
+
+    monkeypatch.setattr(pair_stage, "BLOCK", 2)
+    done: list[tuple[int, list[str]]] = []
+    pairs = [("a.png", "b.png"), ("a.png", "c.png"), ("c.png", "m.png"), ("m.png", "q.png"), ("b.png", "q.png")]
+    with ThreadPoolExecutor(1) as pool:
+        altered(matcher(tmp_path), source=Noted()).match_all(pairs, pool, lambda count: done.append((count, [*asked])))
+    # In order: a-b, a-c; b-q, c-m; m-q.
+    assert [len(found) for count, found in done if count] == [3, 3, 5, 5, 5]
+    assert sorted(asked) == sorted([*MAP, "q.png"])
+    assert sum(count for count, _ in done) == len(pairs)
+
+
+def test_no_more_than_a_block_is_handed_out_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pair_stage, "BLOCK", 4)
+    begun: list[int] = []
+    with ThreadPoolExecutor(2) as pool:
+        for number, found in enumerate(mapped(pool, lambda task: begun.append(task) or -task, range(10))):
+            assert found == -number
+            assert len(begun) <= number // 4 * 4 + 4
+    assert sorted(begun) == list(range(10))
 
 
 def test_stored_features_are_not_kept_again(tmp_path: Path) -> None:
