@@ -118,7 +118,8 @@ def split(plane: Array, regions: Sequence[Region], gap: float) -> npt.NDArray[np
     """
     away = np.full(len(plane), np.inf)
     for region in regions:
-        low, high = region.corners.min(axis=0) - gap, region.corners.max(axis=0) + gap
+        reach = gap + 1e-6  # of rounding; the distance decides
+        low, high = region.corners.min(axis=0) - reach, region.corners.max(axis=0) + reach
         x, y = plane[:, 0], plane[:, 1]
         close = np.flatnonzero((x >= low[0]) & (x <= high[0]) & (y >= low[1]) & (y <= high[1]))
         away[close] = np.minimum(away[close], distances(plane[close], region.corners))
