@@ -68,6 +68,14 @@ def fill_dataclass(kind: type[T], value: Any, where: str, base: T | None = None)
     return kind(**filled)
 
 
+def fill_named(kind: type[T], value: Any, where: str) -> T:
+    """:func:`fill_dataclass`, where what ``kind`` itself refuses is said after ``where``, too."""
+    try:
+        return fill_dataclass(kind, value, where)
+    except UsageError as error:
+        raise UsageError(str(error) if str(error).startswith(where) else f"{where}: {error}") from error
+
+
 def to_json(value: Any) -> Any:
     """JSON form of a record; :func:`fill_dataclass` reads it back."""
     if dataclasses.is_dataclass(value):

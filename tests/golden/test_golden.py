@@ -15,6 +15,7 @@ LATER = (
     ", 'features'",
     ", 'match'",
     ", 'tensorrt-rtx'",
+    ", 'pair'",
     ", 'data'",
     ", mduit",
 )  # choices that came later; a message that lists all has them now

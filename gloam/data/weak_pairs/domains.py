@@ -21,6 +21,7 @@ from __future__ import annotations
 import fnmatch
 import functools
 import importlib.resources
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -36,7 +37,7 @@ from gloam.data.weak_pairs.table import read_table
 from gloam.data.yaml_text import read_mapping
 from gloam.errors import DataError, UsageError
 from gloam.files import write_bytes
-from gloam.record import fill_dataclass
+from gloam.record import fill_dataclass, fill_named
 
 KINDS = {"robotcar": ("camera",), "kapture": ("conditions", "names"), "csv": ("images",)}  # and their options
 PAPER = "weakly_paired.yaml"  # the table of eleven domains that comes with gloam
@@ -68,6 +69,8 @@ class Source:
         named = [kind for kind in KINDS if getattr(self, kind) is not None]
         if len(named) != 1:
             raise UsageError(f"a source names {' and '.join(named) or 'nothing'}; name one of {', '.join(KINDS)}")
+        if not str(getattr(self, named[0])).isprintable():
+            raise UsageError(f"the path of a source, {getattr(self, named[0])!r}, has control characters")
         for kind, options in KINDS.items():
             for option in options:
                 if kind != named[0] and getattr(self, option):
@@ -121,7 +124,7 @@ def read_domains(path: Path) -> DomainTable:
     for name, value in stated.domains.items():
         if not isinstance(name, str) or not name.strip() or not name.isprintable():
             raise UsageError(f"{path}: domain {name!r} is no plain text; write its name in quotes")
-        domains[name] = fill_dataclass(Domain, value, f"{path}: domain {name!r}")
+        domains[name] = fill_named(Domain, value, f"{path}: domain {name!r}")
         if not domains[name].sources:
             raise UsageError(f"{path}: domain {name!r} has no sources; name at least one, or leave the domain out")
     if not domains:
@@ -185,12 +188,12 @@ def read_positions(
         ]
         for name, domain in table.domains.items()
     }
-    seen: dict[Path, str] = {}
+    seen: dict[str, str] = {}
     for name, sources in found.items():
         if not sum(map(len, sources)):
             reasons = sorted({reason for source in sources for reason in source.left_out})
             raise DataError(f"domain {name!r} has no images with a position: {', '.join(reasons) or 'none is listed'}")
-        for path in (path for source in sources for path in source.paths):
+        for path in (os.path.abspath(path) for source in sources for path in source.paths):
             if path in seen:
                 both = "twice in" if seen[path] == name else f"in {seen[path]!r} and in"
                 raise DataError(f"{path}: is {both} domain {name!r}; an image has one domain, and is there once")

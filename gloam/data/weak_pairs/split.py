@@ -13,7 +13,7 @@ import numpy.typing as npt
 from gloam.data.yaml_text import read_mapping
 from gloam.errors import DataError, UsageError
 from gloam.files import load_json, read_file
-from gloam.record import fill_dataclass
+from gloam.record import fill_named
 
 Array = npt.NDArray[np.float64]
 Part = Literal["train", "test", "gap"]
@@ -78,10 +78,7 @@ def read_regions(path: Path) -> Regions:
             raise UsageError(f"{path}: not readable as JSON ({error})") from error
     else:
         stated = read_mapping(path, "read test regions")
-    try:
-        regions = fill_dataclass(Regions, stated, str(path))
-    except UsageError as error:
-        raise UsageError(str(error) if str(path) in str(error) else f"{path}: {error}") from error
+    regions = fill_named(Regions, stated, str(path))
     if not regions.test:
         raise UsageError(f"{path}: names no test regions")
     return regions
@@ -121,7 +118,11 @@ def split(plane: Array, regions: Sequence[Region], gap: float) -> npt.NDArray[np
     """
     away = np.full(len(plane), np.inf)
     for region in regions:
-        away = np.minimum(away, distances(plane, region.corners))
+        reach = gap + 1e-6  # of rounding; the distance decides
+        low, high = region.corners.min(axis=0) - reach, region.corners.max(axis=0) + reach
+        x, y = plane[:, 0], plane[:, 1]
+        close = np.flatnonzero((x >= low[0]) & (x <= high[0]) & (y >= low[1]) & (y <= high[1]))
+        away[close] = np.minimum(away[close], distances(plane[close], region.corners))
     found: npt.NDArray[np.int64] = np.where(away <= 0, 1, np.where(away <= gap, 2, 0)).astype(np.int64)
     return found
 

@@ -28,6 +28,7 @@ POSITIONS: dict[tuple[str, ...], str] = {
     ("easting", "northing", "utm_zone"): UTM,
 }
 YAWS: dict[tuple[str, ...], float] = {("yaw",): math.pi / 180, ("yaw_rad",): 1.0}  # radians of one
+USED = {"image", "z", "domain"}.union(*POSITIONS, *YAWS)
 MOST_YAW = 360.0  # degrees, either way
 
 
@@ -52,8 +53,10 @@ def read_table(path: Path, images: Path | None = None) -> dict[str, Positions]:
     columns, lines = table_rows(path, "the table of positions")
     spelled = {name: NAMES.get(name.lower(), name.lower()) for name in columns}
     known = list(spelled.values())
-    if known.count("image") != 1:
-        raise DataError(f"{path}:1: {known.count('image')} columns name the image; expected one, image")
+    if "image" not in known:
+        raise DataError(f"{path}:1: no column names the image; expected image")
+    if twice := [name for name in known if name in USED and known.count(name) > 1]:
+        raise DataError(f"{path}:1: two columns state {twice[0]}; leave one out")
     axes = _stated(path, POSITIONS, known, "the position", "x and y, lat and lon, or easting, northing and utm_zone")
     yaw = _stated(path, YAWS, known, "the heading") if "yaw" in known or "yaw_rad" in known else ()
     axes = (*axes, "z") if axes == ("x", "y") and "z" in known else axes

@@ -99,8 +99,9 @@ def test_yaw_that_looks_like_radians_is_noted(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("x,y\n1,2\n", r":1: 0 columns name the image"),
-        ("image,path,x,y\na,b,1,2\n", r":1: 2 columns name the image"),
+        ("x,y\n1,2\n", r":1: no column names the image"),
+        ("image,path,x,y\na,b,1,2\n", r":1: two columns state image"),
+        ("image,lat,latitude,lon\na,1,2,3\n", r":1: two columns state lat"),
         ("image,x\na.jpg,1\n", r":1: no columns state the position; expected x and y"),
         ("image,x,y,lat,lon\na.jpg,1,2,3,4\n", r":1: the columns state the position twice, by x, y and by lat, lon"),
         ("image,x,y,yaw,yaw_rad\na.jpg,1,2,3,4\n", r":1: the columns state the heading twice"),
