@@ -66,7 +66,8 @@ def gradient_penalty(score: Callable[[Tensor], Tensor], real: Tensor, fake: Tens
     """
     between = (mix * real + (1.0 - mix) * fake).detach().requires_grad_(True)
     (gradient,) = torch.autograd.grad(score(between).sum(), between, create_graph=True)
-    return (exact(gradient).flatten(1).norm(dim=1) - 1.0).square().mean()
+    penalty: Tensor = (exact(gradient).flatten(1).norm(dim=1) - 1.0).square().mean()
+    return penalty
 
 
 class PerceptualDistance(nn.Module):

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from gloam.errors import UsageError
-from gloam.networks.translators import DomainTranslator, TranslatorNetwork
+from gloam.networks.translators import GENERATORS, DomainTranslator, TranslatorNetwork
 from gloam.networks.translators.spectral import add_spectral_norm, folded
 from gloam.training.translators.trainers.base import Engine, Trainer, TrainerOptions, adam
 from gloam.training.translators.trainers.build import network_seeds, new_discriminator, new_generator
@@ -51,13 +51,15 @@ class DomainTrainer(Trainer):
     options: DomainOptions
 
     def __init__(self, options: DomainOptions, engine: Engine | None = None, seed: int = 0) -> None:
+        kind = GENERATORS.get(options.generator)
+        if isinstance(kind, type) and not issubclass(kind, DomainTranslator):
+            raise UsageError(f"generator {options.generator!r} takes no label; choose one of several domains")
         super().__init__(options, engine, seed)
         seeds = network_seeds(options, seed, 2)
         of_domains = {"domains": options.domains, "codes": options.codes}
         whole = dataclasses.replace(options, generator_options={**options.generator_options, **of_domains})
         generator = new_generator(whole, seeds[0])
-        if not isinstance(generator, DomainTranslator):
-            raise UsageError(f"generator {options.generator!r} takes no label; choose one of several domains")
+        assert isinstance(generator, DomainTranslator)  # another was refused
         self.generator = generator
         code = {"codes": self._label_heads()}
         judge = dataclasses.replace(options, discriminator_options={**options.discriminator_options, **code})
@@ -66,7 +68,7 @@ class DomainTrainer(Trainer):
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(seeds[0])
                 for network in (self.generator, self.discriminator):
-                    add_spectral_norm(network.bounded())  # type: ignore[operator,union-attr]  # of those that have it
+                    add_spectral_norm(network.bounded())  # type: ignore[operator]  # of those that have it
         self.networks.update({"generator": self.generator, "discriminator": self.discriminator})
         rates = {"generator": options.learning_rate, "discriminator": options.discriminator_learning_rate}
         betas = (options.beta1, options.beta2)
