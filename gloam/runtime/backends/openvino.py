@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from queue import SimpleQueue
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,7 @@ from gloam.runtime.backends.processor import usable_cores
 from gloam.runtime.backends.session import expect_graph, threads_of_a_run
 
 PRECISIONS = {"f32": "fp32", "bf16": "bf16"}  # OpenVINO's names -> the cards'
+MEETING = Lock()
 REQUESTS = 2  # at once: one core's serial parts overlap the other's, measured to be the best of a small machine
 
 
@@ -62,6 +64,7 @@ class OpenVinoSession:
         self._file = Path(path)
         card = read_card(self._file)
         library = require("openvino", "openvino", "run a model on OpenVINO")
+        _meet_numpy(library)
         model = _read(self._file)
         ports = ({port.any_name: _shape(port) for port in side} for side in (model.inputs, model.outputs))
         expect_graph(card, str(self._file), *ports)
@@ -168,6 +171,13 @@ def convolution_types(compiled: Any) -> dict[str, int]:
         if about["layerType"].astype(str) in ("Convolution", "Deconvolution"):
             types[about["runtimePrecision"].astype(str)] += 1
     return dict(sorted(types.items()))
+
+
+def _meet_numpy(library: Any) -> None:
+    """Load OpenVINO's view of numpy's types: two threads that did so at once, in their first runs, would wait for ever,
+    one for the other's turn with Python's lock held and the other for that lock."""
+    with MEETING:
+        library.Type.f32.to_dtype()
 
 
 def _read(file: Path) -> Any:

@@ -305,3 +305,25 @@ def test_needs_no_other_runtime(model: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (done.stdout, done.returncode) == ("tiny\n", 0), done.stderr
+
+
+FIRST_RUNS = """
+import sys, threading
+import openvino
+from gloam.runtime.backends.openvino import OpenVinoSession
+session = OpenVinoSession(sys.argv[1])
+sys.setswitchinterval(1e-6)
+start, found = threading.Barrier(8), []
+def run():
+    start.wait()
+    found.append(openvino.Type.f32.to_dtype())  # the beginning of every run
+threads = [threading.Thread(target=run, daemon=True) for _ in range(8)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+assert len(found) == 8
+"""
+
+
+def test_the_first_runs_of_a_process_may_be_at_once(model: Path) -> None:
+    # OpenVINO loads its view of numpy in the first of them; two at once waited for each other for ever.
+    subprocess.run([sys.executable, "-c", FIRST_RUNS, str(model)], check=True, timeout=60)
