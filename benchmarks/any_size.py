@@ -82,6 +82,9 @@ TRANSLATORS: dict[str, tuple[dict[str, Any], ...]] = {
     "cyeda": ({"width": 4},),
     "todaygan": ({"width": 4, "encoder_blocks": 1, "decoder_blocks": 1},),
     "drit": ({"width": 4}, {"width": 4, "mode": "feature"}),
+    "weakly_paired": ({"width": 2, "base": [2, 2], "latent": 4}, {"width": 2, "base": [2, 2], "mask": False}),
+    "spade": ({"width": 2, "base": [2, 2], "latent": 4},),
+    "ganimation": ({"width": 4, "blocks": 1},),
 }
 # The variants with the fewest channels.
 KEYPOINTS = 256
@@ -195,8 +198,8 @@ def pictures(height: int, width: int, count: int, channels: Any) -> Images:
 
 def feed(card: ModelCard, images: Images) -> dict[str, Values]:
     """Inputs of the graph; images of a masked file get the padded shape that holds them."""
-    if len(card.inputs) == 1:
-        return {"images": images}
+    if all(spec.default is not None for spec in card.inputs[1:]):
+        return {"images": images} | {spec.name: spec.filled(*images.shape[:3]) for spec in card.inputs[1:]}
     batch, valid = card.profile.pad(list(images), card.profile.shape_for(images.shape[1], images.shape[2]))
     return {"images": batch, "sizes": valid}
 

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from gloam.errors import IncompatibleError, ModelError, UsageError
 from gloam.files import load_json, sha256_json
@@ -40,12 +41,28 @@ TOLERANCE = {"fp32": 1e-5, "fp16": 5e-3, "bf16": 2e-2}  # of a descriptor's self
 class TensorSpec(Written):
     """One input or output. ``shape`` mixes ints and names of free axes, e.g. ``("batch", "height", "width", 3)``; a
     matcher's are ``keypoints0`` and ``keypoints1``, whose padded numbers stand where sizes of images have height and
-    width."""
+    width.
+
+    ``default`` is of an input that whoever runs the model may leave to it: the values of its last axis, or one for all
+    of them.
+    """
 
     name: str
     dtype: str
     shape: tuple[int | str, ...]
     meaning: str
+    default: tuple[float, ...] | None = sparse(None)
+
+    def filled(self, batch: int, height: int, width: int) -> npt.NDArray[Any]:
+        """The default at one batch and size.
+
+        Raises:
+            ModelError: there is none.
+        """
+        if self.default is None:
+            raise ModelError(f"the input {self.name!r} has no default; give it")
+        shape = self.sized(batch, height, width, "model card")
+        return np.broadcast_to(np.asarray(self.default, self.dtype), shape).copy()
 
     def sized(self, batch: int, height: int, width: int, where: str) -> tuple[int, ...]:
         """The shape at one batch and size.

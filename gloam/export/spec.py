@@ -23,7 +23,7 @@ from gloam.model_card import ModelCard, SelfTest, TensorSpec
 from gloam.padding import PaddingProfile, next_multiple
 from gloam.runtime.backends.ort import OrtSession
 from gloam.runtime.backends.selftest import selftest_differences
-from gloam.runtime.backends.selftest_formulas import selftest_digest, selftest_images
+from gloam.runtime.backends.selftest_formulas import selftest_conditions, selftest_digest, selftest_images
 from gloam.runtime.backends.session import Session
 
 # Of a descriptor behind whole levels that the graph itself rounds to (CLAHE, a resizing, a translator): one pixel that
@@ -77,7 +77,7 @@ class ExportSpec:
         kind: of the card.
         model: the network; put in eval mode, on the CPU.
         graph: method of ``model``: uint8 images ``[B, H, W, C]`` to the outputs; of a masked embedder also the valid
-            sizes, int32 ``[B, 2]``.
+            sizes, int32 ``[B, 2]``; then the ``conditions``.
         profile: sizes and batch that the file takes.
         example: batch, height and width of the images that the graph is traced with; more than 1 each, and odd where a
             pad or a crop would do nothing at an even size: the exporter would leave it out for every size.
@@ -86,6 +86,7 @@ class ExportSpec:
         facts: fields of the card.
         core: the network whose options and weights the card states, where that is a part of ``model``.
         example_sizes: valid (h, w) of the example's images, where the graph takes them.
+        conditions: what the graph takes beside the images, each with a default.
         images: what the card says of the images.
         channels: of the images.
         multiple, least: the sides that the graph takes, pixels.
@@ -103,6 +104,7 @@ class ExportSpec:
     tolerance: Mapping[str, float]
     core: nn.Module | None = None
     example_sizes: Sequence[tuple[int, int]] = ()
+    conditions: tuple[TensorSpec, ...] = ()
     images: str = "RGB, straight from the decoder"
     channels: int = 3
     multiple: int = 1
@@ -117,6 +119,13 @@ class _Graph(nn.Module):
 
     def forward(self, images: Tensor, sizes: Tensor | None = None) -> Any:
         return self.graph(images) if sizes is None else self.graph(images, sizes)
+
+
+class _Conditioned(_Graph):
+    def forward(  # type: ignore[override]  # torch names the axes of each input by its argument
+        self, images: Tensor, label: Tensor, noise: Tensor | None = None, alignment: Tensor | None = None
+    ) -> Any:
+        return self.graph(images, *(given for given in (label, noise, alignment) if given is not None))
 
 
 def export_spec(spec: ExportSpec, path: str | Path, provenance: Mapping[str, Any] | None) -> ModelCard:
@@ -134,7 +143,7 @@ def export_spec(spec: ExportSpec, path: str | Path, provenance: Mapping[str, Any
     card = ModelCard(
         kind=spec.kind,
         name=name,
-        inputs=tuple(inputs),
+        inputs=(*inputs, *spec.conditions),
         outputs=spec.outputs,
         profile=spec.profile,
         network={"name": name, **core.options},
@@ -196,16 +205,24 @@ def _traced(spec: ExportSpec, name: str) -> Any:
     if spec.example_sizes:
         arguments = (images, torch.tensor(spec.example_sizes, dtype=torch.int32))
         shapes["sizes"] = {0: batch}
-    return trace(_Graph(spec.model, spec.graph), arguments, shapes, [output.name for output in spec.outputs], name)
+    free = {"batch": batch, "height": sides[1], "width": sides[2]}
+    for condition in spec.conditions:
+        arguments = (*arguments, torch.from_numpy(condition.filled(*spec.example)))
+        axes = [free.get(str(axis)) for axis in condition.shape]
+        shapes[condition.name] = {at: axis for at, axis in enumerate(axes) if axis is not None}
+    make = _Conditioned if spec.conditions else _Graph
+    return trace(make(spec.model, spec.graph), arguments, shapes, [output.name for output in spec.outputs], name)
 
 
 def _selftest(spec: ExportSpec, shapes: Shapes) -> SelfTest:
     fed = shapes.within(spec.profile.batch[1])
     images = torch.from_numpy(selftest_images(fed.shape, fed.sizes)[..., : spec.channels])
+    conditions = [torch.from_numpy(value) for value in selftest_conditions(spec.conditions, fed.shape).values()]
     rows = []
     with torch.no_grad():
         for row, (height, width) in enumerate(fed.sizes):
-            found = spec.graph(images[row : row + 1, :height, :width])
+            given = [value[row : row + 1] for value in conditions]
+            found = spec.graph(images[row : row + 1, :height, :width], *given)
             outputs = [item.numpy() for item in (found if isinstance(found, tuple) else (found,))]
             rows.append(selftest_digest(spec.kind, outputs, spec.facts.get("keypoints")))
     return SelfTest(fed.shape, fed.sizes, flat(np.concatenate(rows)), dict(spec.tolerance))

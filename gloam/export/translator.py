@@ -1,5 +1,8 @@
 """A translator to ONNX: uint8 images whose sides are multiples in, images in [-1, 1] out.
 
+A network of several domains takes a label too, and noise where it was trained with it: inputs of the graph like any
+other, whose defaults stand in the card. Nothing is drawn inside the graph.
+
 Padding and cropping stay with the caller, who finds the rule in the card's profile: half on each side by repeated
 reflection, the extra pixel right and bottom, to exactly the next multiple. ``dynamic`` pads to the network's own
 multiple, ``fixed`` to the next multiple of 256, the shapes of engines.
@@ -14,9 +17,10 @@ from typing import Any
 
 from torch import nn
 
+from gloam.errors import ModelError
 from gloam.export.spec import ExportSpec, Shapes, export_spec
 from gloam.model_card import ModelCard, TensorSpec
-from gloam.networks.translators import TranslatorNetwork
+from gloam.networks.translators import DomainTranslator, TranslatorNetwork
 from gloam.padding import PaddingProfile, next_multiple
 
 SIDES = (64, 96)  # height and width of the example and of a dynamic profile's self-test, raised to the next multiples
@@ -28,6 +32,7 @@ def export_translator(
     path: str | Path,
     profile: PaddingProfile | None = None,
     provenance: Mapping[str, Any] | None = None,
+    domain: str | None = None,
 ) -> ModelCard:
     """Export a translator and return the card that the file carries.
 
@@ -37,10 +42,12 @@ def export_translator(
         profile: kind, sides and batch; its padding is replaced by the translators' rule. ``dynamic`` by default. A
             generator whose batch norm has no running statistics takes one image at a time, whatever the profile says.
         provenance: ``recipe``, ``data``, ``licence``; the weights' sha256 is computed here.
+        domain: of a network of several domains, the one that callers get who give no label; the network's own choice
+            where it is left out.
 
     Raises:
         ModelError: the sides of a fixed profile are no multiples of 256 and of the network's own, or the graph is
-            invalid.
+            invalid. A domain that the network does not have, or of a network that has none.
     """
     profile = (profile or PaddingProfile.dynamic()).reflecting(model.multiple, model.minimum)
     if _mixes_images(model):
@@ -49,6 +56,11 @@ def export_translator(
         height, width = profile.heights[0], profile.widths[0]
     else:
         height, width = (next_multiple(max(side, profile.minimum), profile.multiple) for side in SIDES)
+    conditions = model.conditions
+    if domain is not None:
+        if not isinstance(model, DomainTranslator):
+            raise ModelError(f"{model.name} translates into one domain alone; leave out {domain!r}")
+        conditions = model.towards(domain)
     least = max(model.minimum, 2 * model.multiple)
     shape = ("batch", "height", "width", model.channels)
     colours = "RGB" if model.channels == 3 else "grey"
@@ -65,6 +77,7 @@ def export_translator(
             "std": (0.5,) * model.channels,
             "metric": "none",
         },
+        conditions=conditions,
         tolerance=TOLERANCE,
         images=f"{colours}, sides multiples of {profile.multiple}, {profile.minimum} or more; "
         "reflect-padded, half each side",

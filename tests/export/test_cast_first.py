@@ -52,13 +52,16 @@ FILES: dict[str, Callable[[Path], Any]] = {
     "translator": lambda path: export_translator(
         create_generator("resnet", width=4, blocks=1), path, provenance=PROVENANCE
     ),
+    "domains": lambda path: export_translator(
+        create_generator("weakly_paired", width=2, base=(2, 2), latent=4), path, provenance=PROVENANCE
+    ),
     "edges": lambda path: export_edges(create_detector("hed", width=4), path, provenance=PROVENANCE),
     "resized": fronted,
     "translated": lambda path: fronted(path, translate=True),
 }
 
 
-SLOW = ("clahe fixed", "translated")  # of parts that are here one by one
+SLOW = ("clahe fixed", "translated", "domains")  # of parts that are here one by one
 
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in FILES])

@@ -89,7 +89,7 @@ def digest(data: bytes) -> str:
 def networks() -> dict[str, Any]:
     """Keys, weights and description of every family, as a checkpoint has them."""
     made: dict[str, nn.Module] = {name: create_embedder(name, **SMALL.get(name, {})) for name in EMBEDDERS}
-    made |= {f"translator {name}": create_generator(name) for name in GENERATORS}
+    made |= {f"translator {name}": create_generator(name) for name in _recorded_generators()}
     made |= {f"edges {name}": create_detector(name, width=4) for name in DETECTORS}
     return {name: _checkpoint(ruled(model)) for name, model in made.items()}
 
@@ -142,7 +142,13 @@ def exported(name: str) -> dict[str, Any]:
 
 def families() -> list[str]:
     """Every name that :func:`exported` takes."""
-    return [*EMBEDDERS, *(f"translator {name}" for name in GENERATORS), *(f"edges {name}" for name in DETECTORS)]
+    translators = [f"translator {name}" for name in _recorded_generators()]
+    return [*EMBEDDERS, *translators, *(f"edges {name}" for name in DETECTORS)]
+
+
+def _recorded_generators() -> list[str]:
+    later = ("weakly_paired", "spade", "ganimation")  # than the record
+    return [name for name in GENERATORS if name not in later]
 
 
 def store(folder: Path) -> DescriptorStore:

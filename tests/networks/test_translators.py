@@ -48,6 +48,9 @@ SMALL: dict[str, dict[str, Any]] = {
     "cyeda": {"width": 4},
     "todaygan": {"width": 4, "encoder_blocks": 1, "decoder_blocks": 1},
     "drit": {"width": 4},
+    "weakly_paired": {"width": 2, "base": [1, 2], "latent": 3},
+    "spade": {"width": 2, "base": [1, 2], "latent": 3},
+    "ganimation": {"width": 4, "blocks": 2},
 }
 
 
@@ -106,11 +109,11 @@ def test_every_generator_keeps_shape_and_range(name: str, channels: int) -> None
 @pytest.mark.parametrize("name", GENERATORS)
 def test_the_exported_graph_takes_bytes(name: str) -> None:
     model = small(name)
-    images = torch.randint(0, 256, (1, 32, 48, 3), dtype=torch.uint8)
+    images = torch.randint(0, 256, (1, 32, 64, 3), dtype=torch.uint8)
     with torch.no_grad():
         y = model.translate_uint8(images)
         direct = model(images.permute(0, 3, 1, 2) / 127.5 - 1)
-    assert y.shape == (1, 32, 48, 3)
+    assert y.shape == (1, 32, 64, 3)
     assert torch.equal(y, direct.permute(0, 2, 3, 1))
 
 
@@ -290,7 +293,7 @@ def test_the_plain_discriminator_judges_whole_images_of_its_size() -> None:
     assert model(torch.zeros(2, 1, 32, 32)).shape == (2, 1)
     with pytest.raises(ModelError, match=r"built for 32x32 px and got 64x64"):
         model(torch.zeros(2, 1, 64, 64))
-    assert set(DISCRIMINATORS) == {"patch", "plain"}
+    assert set(DISCRIMINATORS) == {"patch", "plain", "two_stream", "star"}
 
 
 def test_the_patch_sampler_has_cuts_counts_and_unit_rows() -> None:

@@ -127,6 +127,9 @@ def _load_translator(path: Path, profile: PaddingProfile, folder: Path) -> tuple
     rule = model.card.profile
     if model.card.inputs[0].shape[3] != 3:
         raise ModelError(f"{path}: translates grey images; only colour translators can be fused")
+    if conditions := model.card.inputs[1:]:
+        names = ", ".join(spec.name for spec in conditions)
+        raise ModelError(f"{path}: takes {names} beside the image; only translators of images alone can be fused")
     if profile.kind != "fixed":
         return file, model
     if rule.multiple % MULTIPLE:

@@ -45,10 +45,14 @@ def compare_maps(
         for image, found in zip(images, exported.maps(images), strict=True):
             padded, corner = reflect_pad(image, profile.multiple, profile.minimum)
             given = torch.from_numpy(np.ascontiguousarray(padded))[None]
+            conditions = [
+                torch.from_numpy(spec.filled(1, given.shape[1], given.shape[2])) for spec in exported.card.inputs[1:]
+            ]
             with torch.no_grad():
-                truth = (
-                    model.translate_uint8(given) if isinstance(model, TranslatorNetwork) else model.edges_uint8(given)
-                )
+                if isinstance(model, TranslatorNetwork):
+                    truth = model.translate_uint8(given, *conditions)
+                else:
+                    truth = model.edges_uint8(given)
             expected = crop_back(truth[0].numpy(), corner, (image.shape[0], image.shape[1]))
             worst = max(worst, float(np.abs(found - expected).max()))
         results.append(Agreement(tuple(sizes), worst))

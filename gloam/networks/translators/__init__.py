@@ -8,15 +8,18 @@ from typing import Any
 from torch import nn
 
 from gloam.networks.registry import build
-from gloam.networks.translators.base import TranslatorNetwork
+from gloam.networks.translators.base import DomainTranslator, TranslatorNetwork
 from gloam.networks.translators.cyeda import CyedaGenerator
 from gloam.networks.translators.discriminators import PatchDiscriminator, PlainDiscriminator
 from gloam.networks.translators.drit import DritGenerator
 from gloam.networks.translators.encoder_decoder import EncoderDecoder
+from gloam.networks.translators.ganimation import GanimationGenerator, StarDiscriminator
 from gloam.networks.translators.init import INIT_KINDS, init_weights
 from gloam.networks.translators.patch_sampler import PatchSampler
 from gloam.networks.translators.resnet import ResnetGenerator
+from gloam.networks.translators.spade import SpadeGenerator, WeaklyPairedGenerator
 from gloam.networks.translators.todaygan import TodayganGenerator
+from gloam.networks.translators.two_stream import TwoStreamDiscriminator
 from gloam.networks.translators.unet import UnetGenerator
 
 GENERATORS: dict[str, Callable[..., TranslatorNetwork]] = {
@@ -26,16 +29,22 @@ GENERATORS: dict[str, Callable[..., TranslatorNetwork]] = {
     CyedaGenerator.name: CyedaGenerator,
     TodayganGenerator.name: TodayganGenerator,  # for imported weights; gloam has no trainer of it
     DritGenerator.name: DritGenerator,  # likewise
+    WeaklyPairedGenerator.name: WeaklyPairedGenerator,
+    SpadeGenerator.name: SpadeGenerator,
+    GanimationGenerator.name: GanimationGenerator,
 }
 DISCRIMINATORS: dict[str, Callable[..., nn.Module]] = {
     PatchDiscriminator.name: PatchDiscriminator,
     PlainDiscriminator.name: PlainDiscriminator,
+    TwoStreamDiscriminator.name: TwoStreamDiscriminator,
+    StarDiscriminator.name: StarDiscriminator,
 }
 
 __all__ = [
     "DISCRIMINATORS",
     "GENERATORS",
     "INIT_KINDS",
+    "DomainTranslator",
     "PatchSampler",
     "TranslatorNetwork",
     "create_discriminator",

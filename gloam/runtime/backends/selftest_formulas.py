@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gloam.model_card import FeatureRule, KeypointRule, ModelCard, SelfTest
+from gloam.model_card import FeatureRule, KeypointRule, ModelCard, SelfTest, TensorSpec
 
 FEATURES = 67  # different ones in a matcher's self-test; a prime, so that the second image's order has them all
 
@@ -39,8 +39,40 @@ def selftest_inputs(card: ModelCard, test: SelfTest) -> dict[str, npt.NDArray[An
     """What a self-test feeds, by the names of the graph's inputs."""
     if card.takes is not None:
         return selftest_features(card.takes, test.shape, test.sizes)
-    images = selftest_images(test.shape, test.sizes)[..., : int(card.inputs[0].shape[3])]
-    return {"images": images} | ({"sizes": np.asarray(test.sizes, np.int32)} if len(card.inputs) > 1 else {})
+    inputs: dict[str, npt.NDArray[Any]] = {
+        "images": selftest_images(test.shape, test.sizes)[..., : int(card.inputs[0].shape[3])]
+    }
+    if any(spec.name == "sizes" for spec in card.inputs):
+        inputs["sizes"] = np.asarray(test.sizes, np.int32)
+    return inputs | selftest_conditions(card.inputs, test.shape)
+
+
+def selftest_conditions(specs: Sequence[TensorSpec], shape: tuple[int, int, int]) -> dict[str, npt.NDArray[Any]]:
+    """What a self-test feeds to the inputs that have a default, by closed formula, the same in any language.
+
+    A default of several values, the code of a domain, is turned by as many places as the image has before it: image b
+    gets ``default[(k - b) % K]``. An input of one value gets ``((k*k*3 + 7*k + 37*b) % 97 - 48) / 24`` at its k-th
+    number in C order.
+
+    Args:
+        specs: inputs of a card; those without a default are left out.
+        shape: batch, height, width.
+
+    Returns:
+        arrays by name, of the dtypes that the card states.
+    """
+    made: dict[str, npt.NDArray[Any]] = {}
+    for spec in specs:
+        if spec.default is None:
+            continue
+        filled = spec.filled(*shape)
+        if len(spec.default) > 1:
+            made[spec.name] = np.stack([np.roll(row, at, -1) for at, row in enumerate(filled)])
+            continue
+        b, k = np.ogrid[: shape[0], : filled[0].size]
+        values = ((k * k * 3 + 7 * k + 37 * b) % 97 - 48) / 24
+        made[spec.name] = values.reshape(filled.shape).astype(filled.dtype)
+    return made
 
 
 def selftest_features(

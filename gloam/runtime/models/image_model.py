@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gloam.errors import GloamError, ImageError, ModelError
+from gloam.model_card import TensorSpec
 from gloam.padding import crop_back, reflect_to
 from gloam.runtime.backends.facts import BackendFacts
 from gloam.runtime.backends.placement import Placement
@@ -63,6 +64,7 @@ class ImageModel:
         session, card: of the model.
         channels: of the input, 3 or 1.
         batch_size: images per run: 1 on a CPU, where batching gains nothing.
+        conditions: inputs whose defaults are others than the card's, by name.
     """
 
     def __init__(self, session: Session) -> None:
@@ -71,6 +73,7 @@ class ImageModel:
         if not self.card.profile.reflects:
             raise ModelError(f"{self.card.name}: the model card does not state the padding rule; export it again")
         self.channels = int(self.card.inputs[0].shape[3])
+        self.conditions: dict[str, TensorSpec] = {}
         self.batch_size = min(1 if session.backend.on_cpu else GPU_BATCH, self.card.profile.batch[1])
 
     def check(self, image: Pixels) -> None:
@@ -120,7 +123,10 @@ class ImageModel:
         return [found[row] for row in range(len(images))]
 
     def _run(self, batch: Pixels) -> npt.NDArray[np.float32]:
-        output = run_images(self.session, {self.card.inputs[0].name: batch})[self.card.outputs[0].name]
+        first, *others = self.card.inputs
+        shape = (batch.shape[0], batch.shape[1], batch.shape[2])
+        given = {spec.name: self.conditions.get(spec.name, spec).filled(*shape) for spec in others}
+        output = run_images(self.session, {first.name: batch, **given})[self.card.outputs[0].name]
         maps: npt.NDArray[np.float32] = output.astype(np.float32, copy=False)
         return maps
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from gloam.errors import UsageError
+from gloam.files import sha256_json
 from gloam.runtime.backends.placement import Placement
 from gloam.runtime.models.formulas import CLASSIC, create_classic
 from gloam.runtime.models.image_model import ImageOperation, ModelOperation, Pixels, to_uint8
@@ -26,6 +28,33 @@ class Translator(ModelOperation):
     """
 
     kind = "translator"
+
+    @property
+    def domains(self) -> tuple[str, ...]:
+        """Names of the domains that the model translates into; empty for a model of one domain."""
+        return tuple(map(str, self.card.network.get("domains") or ()))
+
+    def towards(self, domain: str) -> Translator:
+        """The same model, translating into another of its domains.
+
+        Returns:
+            a translator of a fingerprint of its own, unless it is the domain of the model's card.
+
+        Raises:
+            UsageError: the model has no such domain; its domains are listed.
+        """
+        if domain not in self.domains:
+            known = f"its domains are {', '.join(self.domains)}" if self.domains else "it translates into one alone"
+            raise UsageError(f"{self.name}: unknown domain {domain!r}; {known}")
+        at = self.domains.index(domain)
+        table = self.card.network.get("codes")
+        code = tuple(map(float, table[at])) if table else tuple(float(at == row) for row in range(len(self.domains)))
+        label = next(spec for spec in self.card.inputs if spec.name == "label")
+        other = Translator(self.session)
+        if code != label.default:
+            other._model.conditions["label"] = replace(label, default=code)
+            other.fingerprint = sha256_json([self.session.fingerprint, code])
+        return other
 
     def __call__(self, images: Sequence[Pixels]) -> list[Pixels]:
         """Translate images.

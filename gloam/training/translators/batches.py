@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from gloam.data.day_night.crops import CentreSquare, Float32, Pad, Transform, create_transform
+from gloam.data.day_night.domains import read_domain_folders
 from gloam.data.day_night.idx import read_idx_images
 from gloam.data.day_night.papers import read_aachen, read_robotcar, read_sfm, read_transient
 from gloam.data.day_night.read import (
@@ -30,13 +31,17 @@ from gloam.data.day_night.read import (
     read_paired_folders,
 )
 from gloam.data.sources.items import counts_left_out
+from gloam.data.weak_pairs.pair_file import read_pair_file
 from gloam.errors import DataError, UsageError
+from gloam.files import sha256_json
 from gloam.heartbeat import Say
 from gloam.training.run_contents import RunContents
-from gloam.training.translators.data_config import DataConfig
+from gloam.training.translators.data_config import DOMAIN_KINDS, DataConfig
 from gloam.training.translators.image_banks import ArrayBank, Bank, FileBank, hold_out, hold_out_pairs, town_banks
 
 __all__ = ["DataConfig", "DomainBatches", "Pool", "open_batches"]
+
+Batch = tuple[Tensor, Tensor, list[str]] | tuple[Tensor, Tensor, list[str], Tensor]
 
 DRAW = 707  # keeps these random numbers apart from others of the same seed
 
@@ -67,11 +72,11 @@ class DomainBatches:
             "batch": batch,
             "seed": seed,
         }
-        self._ahead: dict[tuple[int, int, int], Future[tuple[Tensor, Tensor, list[str]]]] = {}
+        self._ahead: dict[tuple[int, int, int], Future[Batch]] = {}
         self._decoders = ThreadPoolExecutor(config.workers, "decode") if config.workers else None
         self._next = ThreadPoolExecutor(1, "next-batch") if config.workers else None
 
-    def batch(self, step: int, rank: int = 0, world: int = 1) -> tuple[Tensor, Tensor, list[str]]:
+    def batch(self, step: int, rank: int = 0, world: int = 1) -> Batch:
         """The images of one optimiser step; nothing but (seed, step) decides them.
 
         Args:
@@ -79,7 +84,8 @@ class DomainBatches:
             rank, world: which part of the global batch, out of how many equal ones.
 
         Returns:
-            day and night, float32 ``[B / world, C, H, W]`` in [-1, 1], and the names of all their images, day first.
+            day and night, float32 ``[B / world, C, H, W]`` in [-1, 1], and the names of all their images, day first. Of
+            many domains source and target, their names, and int64 ``[B / world, 2]``, the domains of both.
 
         Raises:
             UsageError: the batch cannot be cut into ``world`` equal parts.
@@ -93,12 +99,12 @@ class DomainBatches:
             self._ahead = {(step + 1, rank, world): self._next.submit(self._make, step + 1, rank, world)}
         return result
 
-    def held_out(self, count: int) -> tuple[Tensor, Tensor]:
+    def held_out(self, count: int) -> tuple[Tensor, Tensor] | tuple[Tensor, Tensor, Tensor]:
         """The first ``count`` (or all, where there are fewer) images of each domain that are never trained on.
 
         Returns:
             day and night, float32 ``[n, C, size, size]`` in [-1, 1]: the middle of each image. Pairs where the data
-            are pairs.
+            are pairs; of many domains also int64 ``[n, 2]``, the domains of both.
 
         Raises:
             UsageError: nothing is held out.
@@ -113,22 +119,27 @@ class DomainBatches:
         random = np.random.default_rng(0)  # these transforms draw nothing
         pairs = pool.pairs[:count] if pool.pairs is not None else np.stack([np.arange(count)] * 2, axis=1)
         images = [middle(pool.day.image(int(d)), pool.night.image(int(n)), random) for d, n in pairs]
-        return _stacked([pair[0] for pair in images], []), _stacked([pair[1] for pair in images], [])
+        first, second = _stacked([pair[0] for pair in images], []), _stacked([pair[1] for pair in images], [])
+        return (first, second) if pool.labels is None else (first, second, torch.from_numpy(pool.labels[pairs]))
 
-    def _make(self, step: int, rank: int, world: int) -> tuple[Tensor, Tensor, list[str]]:
+    def _make(self, step: int, rank: int, world: int) -> Batch:
         share = self.batch_size // world
         rows = range(rank * share, (rank + 1) * share)
         run: Callable[..., Any] = map if self._decoders is None else self._decoders.map
         items = list(run(lambda row: self._item(step, row), rows))
         names = [item[2] for item in items] + [item[3] for item in items]
-        return _stacked([item[0] for item in items], names), _stacked([item[1] for item in items], names), names
+        first, second = _stacked([item[0] for item in items], names), _stacked([item[1] for item in items], names)
+        labels = [item[4] for item in items if item[4] is not None]
+        return (first, second, names, torch.tensor(labels)) if labels else (first, second, names)
 
-    def _item(self, step: int, row: int) -> tuple[Float32, Float32, str, str]:
+    def _item(self, step: int, row: int) -> tuple[Float32, Float32, str, str, tuple[int, int] | None]:
         """One row of the global batch, from (seed, step, row) alone."""
         random = np.random.default_rng([self.seed, DRAW, step, row])
         pool = self._train
         if pool.pairs is not None:
             day, night = (int(index) for index in pool.pairs[random.integers(len(pool.pairs))])
+            if pool.labels is not None and random.random() < 0.5:  # either is the source
+                day, night = night, day
         else:
             day, night = int(random.integers(len(pool.day))), int(random.integers(len(pool.night)))
         plain = 0 < self.config.plain_from_epoch <= step // self.steps_per_epoch
@@ -138,16 +149,21 @@ class DomainBatches:
             first, second = (self._plain if plain else self._transform)(*images, random)
         except DataError as error:
             raise DataError(f"{names[0]} and {names[1]}: {error}") from error
-        return first, second, *names
+        labels = None if pool.labels is None else (int(pool.labels[day]), int(pool.labels[night]))
+        return first, second, *names, labels
 
 
 @dataclass(frozen=True)
 class Pool:
-    """The images of two domains, and the pairs among them where they are pairs: int64 ``[n, 2]``."""
+    """The images of two domains, and the pairs among them where they are pairs: int64 ``[n, 2]``.
+
+    Of many domains both banks are one that holds all images, and ``labels`` int64 ``[m]`` their domains.
+    """
 
     day: Bank
     night: Bank
     pairs: npt.NDArray[np.int64] | None = None
+    labels: npt.NDArray[np.int64] | None = None
 
     @property
     def items(self) -> int:
@@ -156,7 +172,10 @@ class Pool:
 
     def identity(self) -> dict[str, Any]:
         """What images these are."""
-        return {"day": self.day.identity(), "night": self.night.identity(), "items": self.items}
+        if self.labels is None or self.pairs is None:
+            return {"day": self.day.identity(), "night": self.night.identity(), "items": self.items}
+        table = sha256_json([self.pairs.tolist(), self.labels.tolist()])
+        return {"images": self.day.identity(), "items": self.items, "pairs": table}
 
 
 def open_batches(
@@ -166,6 +185,7 @@ def open_batches(
     folder: Path | None = None,
     contents: RunContents | None = None,
     say: Say | None = None,
+    domains: Sequence[str] = (),
 ) -> DomainBatches:
     """Find, check and split the images, or render them.
 
@@ -175,6 +195,7 @@ def open_batches(
         folder: where rendered town views are kept; None renders them at every call.
         contents: of the run, by which images in files are known again.
         say: gets a line where folders hold more than images.
+        domains: names of a trainer's, in the order of its labels, for kinds of many domains.
 
     Raises:
         UsageError: an impossible batch or seed.
@@ -187,6 +208,8 @@ def open_batches(
         pools = [_town_pool(config, seeds, views, folder) for seeds, views in _streets(config)]
     elif config.kind == "idx":
         pools = _idx_pools(config)
+    elif config.kind in DOMAIN_KINDS:
+        pools = _domain_pools(config, domains, contents or RunContents())
     else:
         pools = _file_pools(config, contents or RunContents(), say)
     return DomainBatches(config, pools[0], pools[1], batch, seed)
@@ -257,6 +280,31 @@ def _file_pools(config: DataConfig, contents: RunContents, say: Say | None) -> l
         return [Pool(*pair) for pair in banks]
     days, nights = (hold_out(bank.names, config.held_out_share) for bank in (day, night))
     return [Pool(day.part(days[side]), night.part(nights[side])) for side in (0, 1)]
+
+
+def _domain_pools(config: DataConfig, domains: Sequence[str], contents: RunContents) -> list[Pool]:
+    """Pools to train on and to hold out; a place is in one of them alone."""
+    root = _path(config.root) if config.root else None
+    if config.kind == "weak_pairs":
+        listed = read_pair_file(_path(config.day), domains=domains, images=root)
+        rows = {image.item.name: row for row, image in enumerate(listed.images)}
+        images = [(image.item, image.label) for image in listed.images]
+        pairs = [(rows[pair.first.item.name], rows[pair.second.item.name]) for pair in listed.pairs]
+        apart = np.array([pair.first.part == "test" for pair in listed.pairs])
+        if apart.all() or not apart.any():
+            lacking = "train" if apart.all() else "test"
+            raise DataError(f"{config.day}: holds no pairs of part {lacking!r}; pair again with a test region")
+    else:
+        found = read_domain_folders(_path(config.root), domains)
+        images, pairs = list(found.images), list(found.pairs)
+        _, held = hold_out(found.places, config.held_out_share)
+        apart = np.isin(found.pair_places, held)
+    if config.check != "none":
+        least, most = max(config.make_transform().least_side, 1), config.max_side or None
+        check_images([item for item, _ in images], least_side=least, max_side=most, decode=config.check == "decode")
+    bank = FileBank([item for item, _ in images], config.channels, config.max_side, config.cache_mb << 20, contents)
+    table, labels = np.array(pairs, np.int64), np.array([label for _, label in images], np.int64)
+    return [Pool(bank, bank, table[~apart], labels), Pool(bank, bank, table[apart], labels)]
 
 
 def _read(config: DataConfig) -> tuple[Unpaired | Paired, Unpaired | None]:

@@ -16,7 +16,8 @@ from gloam.files import sha256_file
 from gloam.record import fill_dataclass, to_json
 from gloam.training.config_changes import merge
 from gloam.training.translators.batches import DataConfig
-from gloam.training.translators.trainers import TRAINERS, TrainerOptions
+from gloam.training.translators.data_config import DOMAIN_KINDS
+from gloam.training.translators.trainers import TRAINERS, DomainOptions, TrainerOptions
 from gloam.training.translators.trainers.cyclegan import CycleGANOptions
 from gloam.training.typed_config import recipe_mapping
 
@@ -98,6 +99,15 @@ class TranslatorConfig:
             raise UsageError(f"max_minutes {self.max_minutes}: must be positive, or left out")
         if self.trainer == "pix2pix" and not self.data.paired:
             raise UsageError(f"trainer 'pix2pix' needs pairs; data kind {self.data.kind!r} has none")
+        domains = self.options.domains if isinstance(self.options, DomainOptions) else ()
+        many = self.data.kind in DOMAIN_KINDS
+        if many and not domains:
+            raise UsageError(f"trainer {self.trainer!r} takes two domains; data kind {self.data.kind!r} has many")
+        if len(domains) > 2 and not many:
+            raise UsageError(
+                f"data kind {self.data.kind!r} has two domains, the options {len(domains)}; choose one of "
+                f"{', '.join(DOMAIN_KINDS)}"
+            )
         if self.options.channels != self.data.channels:
             raise UsageError(f"channels: the options say {self.options.channels}, the data {self.data.channels}")
 
@@ -109,13 +119,14 @@ class TranslatorConfig:
     def identity(self) -> dict[str, Any]:
         """What a run's trajectory depends on, beside the images: limits, cadence and device are left out.
 
-        A detector counts by its content, not by where its file lies.
+        A detector counts by its content, not by where its file lies, and so do a perception's weights.
         """
         names = ("trainer", "seed", "batch", "precision", "channels_last")
         options = to_json(self.options)
-        detector = options.get("detector_weights")
-        if detector is not None and Path(detector).is_file():
-            options["detector_weights"] = sha256_file(detector)
+        for name in ("detector_weights", "perceptual_weights"):
+            file = options.get(name)
+            if file is not None and Path(file).is_file():
+                options[name] = sha256_file(file)
         return {**{name: getattr(self, name) for name in names}, "options": options}
 
     def dtype(self) -> torch.dtype:

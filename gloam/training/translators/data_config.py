@@ -9,7 +9,8 @@ from gloam.data.town.config import CONDITIONS, LOOKS
 from gloam.errors import UsageError
 
 PAIRED_KINDS = ("town_paired", "transient", "paired_folders", "paired_csv")
-KINDS = ("town", "folders", "lists", "aachen", "robotcar", "sfm", "idx", *PAIRED_KINDS)
+DOMAIN_KINDS = ("weak_pairs", "domain_folders")
+KINDS = ("town", "folders", "lists", "aachen", "robotcar", "sfm", "idx", *PAIRED_KINDS, *DOMAIN_KINDS)
 
 
 @dataclass(frozen=True)
@@ -20,8 +21,11 @@ class DataConfig:
         kind: where the images come from. ``town`` and ``town_paired`` render streets; ``folders`` (day/ and night/, or
             trainA/ and trainB/, at any depth of ``root``); ``lists`` (a folder or text list for each domain);
             ``aachen``, ``robotcar``, ``sfm``, ``transient`` (the papers' sources); ``paired_folders``, ``paired_csv``;
-            ``idx`` (two files of MNIST's format, ``day`` and ``night``).
-        root: folder of the images; for ``lists``, ``sfm`` and ``paired_csv`` what the names are relative to.
+            ``idx`` (two files of MNIST's format, ``day`` and ``night``); ``weak_pairs`` (the file ``day`` that
+            ``gloam pair`` writes, its part ``test`` held out); ``domain_folders`` (a folder of ``root`` for each domain
+            of the options, in which images of one name show one place).
+        root: folder of the images; for ``lists``, ``sfm`` and ``paired_csv`` what the names are relative to, and for
+            ``weak_pairs`` where it is not the file's own.
             Environment variables and ``~`` are replaced in all paths.
         day, night: a folder, list or file for each domain, where the kind has such; ``paired_csv`` has its table in
             ``day``.
@@ -101,6 +105,8 @@ class DataConfig:
             fine[f"data kind {self.kind!r} needs both day and night"] = bool(self.day and self.night)
         if self.kind == "paired_csv":
             fine["data kind 'paired_csv' needs its table as day"] = bool(self.day)
+        elif self.kind == "weak_pairs":
+            fine["data kind 'weak_pairs' needs its file as day"] = bool(self.day)
         elif self.kind not in ("town", "town_paired", "lists", "idx"):
             fine[f"data kind {self.kind!r} needs root"] = bool(self.root)
         both = sorted(set(self.groups) & set(self.held_out_groups))
@@ -134,7 +140,7 @@ class DataConfig:
     @property
     def paired(self) -> bool:
         """Whether the day and the night image of an item show the same view."""
-        return self.kind in PAIRED_KINDS
+        return self.kind in PAIRED_KINDS or self.kind in DOMAIN_KINDS
 
     def make_transform(self) -> Transform:
         """The training transform."""

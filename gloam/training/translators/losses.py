@@ -1,6 +1,7 @@
 """Adversarial losses on logits: least squares, cross-entropy, hinge.
 
-Each takes the scores of a discriminator, of any shape, and means over them; scores are read in float32.
+Each takes the scores of a discriminator, of any shape, and means over them; scores are read in float32, or
+float64 where they are.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ class GanLoss:
 
     def _upright(self, scores: Tensor) -> Tensor:
         """Scores as if real were the high label."""
-        scores = scores.float()
+        scores = exact(scores)
         if not self.inverted_labels:
             return scores
         return 1 - scores if self.name == "least_squares" else -scores
@@ -96,5 +97,10 @@ GAN_LOSSES: dict[str, tuple[Callable[[Tensor, Tensor], Tensor], Callable[[Tensor
 
 
 def l1(first: Tensor, second: Tensor) -> Tensor:
-    """Mean absolute difference, in float32."""
-    return torch.abs(first.float() - second.float()).mean()
+    """Mean absolute difference, see :func:`exact`."""
+    return torch.abs(exact(first) - exact(second)).mean()
+
+
+def exact(values: Tensor) -> Tensor:
+    """What a loss is computed in: float64 stays, anything else becomes float32."""
+    return values if values.dtype == torch.float64 else values.float()

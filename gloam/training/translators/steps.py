@@ -35,7 +35,7 @@ FIRST_SAVE = 40  # seconds of a run without a state, before it saves one without
 NAMES_SHOWN = 8  # of a batch, in an error
 SAMPLE_BATCH = 8
 
-Batch = tuple[Tensor, Tensor, list[str]]
+Batch = tuple[Tensor, Tensor, list[str]] | tuple[Tensor, Tensor, list[str], Tensor]
 Judge = Callable[[Mapping[str, Tensor], Tensor], dict[str, float]]
 
 
@@ -46,10 +46,11 @@ class Batches(Protocol):
     identity: dict[str, Any]
 
     def batch(self, step: int, rank: int = 0, world: int = 1) -> Batch:
-        """Day and night float32 ``[B, C, H, W]`` in [-1, 1], and file names; a pure function of its arguments."""
+        """Day and night float32 ``[B, C, H, W]`` in [-1, 1], and file names; a pure function of its arguments. Of many
+        domains source and target, their names, and int64 ``[B, 2]``, the domains of both."""
 
-    def held_out(self, count: int) -> tuple[Tensor, Tensor]:
-        """Day and night images that are never trained on."""
+    def held_out(self, count: int) -> tuple[Tensor, Tensor] | tuple[Tensor, Tensor, Tensor]:
+        """Day and night images that are never trained on; of many domains also int64 ``[n, 2]``, those of both."""
 
 
 class Clock:
@@ -181,11 +182,12 @@ class Loop:
             self._save()
         return self.step < self.steps
 
-    def _one_step(self, day: Tensor, night: Tensor, names: list[str]) -> None:
+    def _one_step(self, day: Tensor, night: Tensor, names: list[str], domains: Tensor | None = None) -> None:
         self._check(day, night)
         torch.manual_seed(int(sha256_json([self.config.seed, self.step, self.fabric.global_rank])[:15], 16))
         try:
-            losses = self.trainer.step(self._to_device(day), self._to_device(night))
+            images = self._to_device(day), self._to_device(night)
+            losses = self.trainer.step(*images) if domains is None else self.trainer.step_between(*images, domains)
         except DivergenceError as error:
             raise self._diverged(error, day, night, names) from error
         self.engine.end_of_step()
@@ -246,12 +248,13 @@ class Loop:
         """Strip and scores of images that are never trained on, by the first process."""
         if self.monitor is None or not self.config.held_out:
             return
-        day, night = self.batches.held_out(self.config.held_out)
+        day, night, *domains = self.batches.held_out(self.config.held_out)
         self._check(day, night)
         parts: dict[str, list[Tensor]] = {}
         for start in range(0, len(day), SAMPLE_BATCH):
             stop = start + SAMPLE_BATCH
-            found = self.trainer.samples(self._to_device(day[start:stop]), self._to_device(night[start:stop]))
+            images = self._to_device(day[start:stop]), self._to_device(night[start:stop])
+            found = self.trainer.samples(*images, *(part[start:stop] for part in domains))
             for name, picture in found.items():
                 parts.setdefault(name, []).append(picture.float().cpu())
         pictures = {name: torch.cat(part) for name, part in parts.items()}

@@ -23,7 +23,7 @@ from gloam.training.translators.config import TranslatorConfig
 from gloam.training.translators.fabric import FabricEngine, launch, make_fabric
 from gloam.training.translators.monitor import HELD_OUT_FILE, LOSSES_FILE, read_table
 from gloam.training.translators.steps import Clock, Judge, Loop
-from gloam.training.translators.trainers import TRAINERS
+from gloam.training.translators.trainers import TRAINERS, DomainOptions
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -140,7 +140,8 @@ def _run(
     with fabric.rank_zero_first():  # the first process renders, and reads what may have changed, for all
         once = say if fabric.global_rank == 0 else None
         contents = RunContents(folder, once)
-        batches = open_batches(config.data, config.batch, config.seed, views, contents, once)
+        names = config.options.domains if isinstance(config.options, DomainOptions) else ()
+        batches = open_batches(config.data, config.batch, config.seed, views, contents, once, names)
         contents.note(has_state(folder))
     loop = Loop(config, folder, fabric, engine, trainer, batches, clock, say, judge)
     end = loop.run()

@@ -16,8 +16,10 @@ from gloam.training.translators.config import (
     read_translator_recipe,
     with_epochs,
 )
+from gloam.training.translators.data_config import DOMAIN_KINDS
 from gloam.training.translators.trainers import TRAINERS
 from gloam.training.typed_config import differences, recipes_of
+from tests.training.translators.trainers.tiny import write_narrow_vgg19
 
 # What makes a recipe's networks small without making them others.
 NARROW = {
@@ -27,6 +29,11 @@ NARROW = {
     "cyeda": {"width": 4},
     "patch": {"width": 4},
     "plain": {"width": 4},
+    "weakly_paired": {"width": 2, "base": [2, 2], "latent": 3},
+    "spade": {"width": 2, "base": [2, 2], "latent": 3},
+    "ganimation": {"width": 4, "blocks": 1},
+    "two_stream": {"width": 4},
+    "star": {"width": 2},
 }
 
 
@@ -46,14 +53,17 @@ def test_every_recipe_takes_a_step(name, tmp_path):
         file = tmp_path / "detector.safetensors"
         save_checkpoint(file, create_detector(options.detector, width=2), {"recipe": "random"})
         changes["detector_weights"] = str(file)
+    if config.trainer == "weakly_paired":
+        changes["perceptual_weights"] = str(write_narrow_vgg19(tmp_path / "vgg19.pth"))
     torch.manual_seed(0)
     trainer = TRAINERS[config.trainer][0](dataclasses.replace(options, **changes))
     trainer.set_progress(options.epochs - 1)
     side = 128 if options.discriminator_options.get("layers", 3) > 3 else 64
     day, night = torch.rand(2, 2, options.channels, side, side) * 2 - 1
-    losses = trainer.step(day, night)
+    many = config.data.kind in DOMAIN_KINDS
+    losses = trainer.step_between(day, night, torch.tensor([[0, 1], [4, 2]])) if many else trainer.step(day, night)
     assert all(torch.isfinite(loss) for loss in losses.values())
-    assert "day2night" in trainer.products()
+    assert ("translator" if many else "day2night") in trainer.products()
 
 
 @pytest.mark.parametrize("name", [name for name in recipes_of(RECIPES) if name.startswith("town")])
@@ -65,6 +75,41 @@ def test_recipes_of_the_town_are_small_and_bounded(name):
     assert config.options.generator_options.get("blocks", config.options.generator_options.get("levels", 0)) >= 6
     assert config.clock == "cpu"
     assert config.max_minutes <= 15
+
+
+def test_recipes_of_weak_pairs_change_what_they_are_named_after():
+    whole = read_translator_recipe("weakly_paired")
+    assert len(whole.options.domains) == 11
+    assert (whole.options.feature_weight, whole.options.perceptual_weight, whole.options.class_weight) == (10, 10, 1)
+    assert (whole.options.attention_weight, whole.options.smooth_weight) == (0.1, 1.0)
+    assert (whole.options.beta1, whole.options.beta2, whole.batch, whole.options.epochs) == (0.0, 0.9, 8, 100)
+    assert (whole.options.learning_rate, whole.options.discriminator_learning_rate) == (1e-4, 4e-4)
+    ablations = {
+        "no_gen_align": ("generator_options", {"base": [8, 8], "alignment": False}),
+        "no_classify_loss": ("class_weight", 0.0),
+        "no_mask": ("generator_options", {"base": [8, 8], "mask": False}),
+        "stack_discr": ("discriminator_options", {"stack": True}),
+    }
+    for name, (option, value) in ablations.items():
+        config = read_translator_recipe(f"weakly_paired_{name}")
+        assert getattr(config.options, option) == value
+        options = dataclasses.replace(config.options, **{option: getattr(whole.options, option)})
+        assert dataclasses.replace(config, options=options) == whole
+    assert read_translator_recipe("spade").options.perceptual_target
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ({"trainer": "cyclegan", "data": {"kind": "domain_folders", "root": "x"}}, "takes two domains; data kind"),
+        ({"trainer": "ganimation", "options": {"domains": ["a", "b", "c"]}}, "has two domains, the options 3; choose"),
+        ({"trainer": "ganimation", "options": {"domains": ["a"]}}, "domains a: at least two are needed"),
+        ({"trainer": "ganimation", "data": {"kind": "weak_pairs"}}, "needs its file as day"),
+    ],
+)
+def test_domains_that_do_not_fit_are_refused(value, message):
+    with pytest.raises(UsageError, match=message):
+        fill_translator_config(value, "test")
 
 
 def test_recipes_of_the_papers_follow_their_numbers():

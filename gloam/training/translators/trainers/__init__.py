@@ -6,8 +6,11 @@ from gloam.training.translators.trainers.base import Engine, PlainEngine, Traine
 from gloam.training.translators.trainers.cut import CUTOptions, CUTTrainer
 from gloam.training.translators.trainers.cyclegan import CycleGANOptions, CycleGANTrainer
 from gloam.training.translators.trainers.cyeda import CyEDAOptions, CyEDATrainer
+from gloam.training.translators.trainers.domains import DomainOptions, DomainTrainer
+from gloam.training.translators.trainers.ganimation import GanimationOptions, GanimationTrainer
 from gloam.training.translators.trainers.hedgan import HedGANOptions, HedGANTrainer
 from gloam.training.translators.trainers.pix2pix import Pix2PixOptions, Pix2PixTrainer
+from gloam.training.translators.trainers.weakly_paired import WeaklyPairedOptions, WeaklyPairedTrainer
 
 # constructors take (options, engine=None, seed=0)
 TRAINERS: dict[str, tuple[type[Trainer], type[TrainerOptions]]] = {
@@ -16,6 +19,8 @@ TRAINERS: dict[str, tuple[type[Trainer], type[TrainerOptions]]] = {
     CUTTrainer.name: (CUTTrainer, CUTOptions),
     CyEDATrainer.name: (CyEDATrainer, CyEDAOptions),
     HedGANTrainer.name: (HedGANTrainer, HedGANOptions),
+    WeaklyPairedTrainer.name: (WeaklyPairedTrainer, WeaklyPairedOptions),
+    GanimationTrainer.name: (GanimationTrainer, GanimationOptions),
 }
 
-__all__ = ["TRAINERS", "Engine", "PlainEngine", "Trainer", "TrainerOptions"]
+__all__ = ["TRAINERS", "DomainOptions", "DomainTrainer", "Engine", "PlainEngine", "Trainer", "TrainerOptions"]

@@ -182,23 +182,44 @@ class Trainer(ABC):
             DivergenceError: a loss is not finite.
         """
 
-    def samples(self, day: Tensor, night: Tensor) -> dict[str, Tensor]:
+    def step_between(self, source: Tensor, target: Tensor, domains: Tensor) -> dict[str, Tensor]:
+        """One update of a trainer of many domains.
+
+        Args:
+            source, target: float32 ``[B, C, H, W]`` in [-1, 1], of two domains each.
+            domains: int64 ``[B, 2]``, indices of the source's and the target's.
+
+        Returns:
+            as :meth:`step`.
+
+        Raises:
+            UsageError: the trainer is of two domains alone.
+            DivergenceError: a loss is not finite.
+        """
+        raise UsageError(f"trainer {self.name!r} takes a day and a night image, not images of many domains")
+
+    def samples(self, day: Tensor, night: Tensor, domains: Tensor | None = None) -> dict[str, Tensor]:
         """Pictures to look at, in eval mode and without gradients; the networks' modes are as before afterwards.
 
         Args:
             day, night: as in :meth:`step`.
+            domains: where the images are of many, as in :meth:`step_between`.
 
         Returns:
             float32 ``[B, C, H, W]`` in [-1, 1] by name: ``source`` and ``fake`` always; ``cycle``, ``night``,
             ``edges`` and others where the trainer has them.
         """
         with torch.no_grad(), _evaluating(self.networks), self._averaged(), self.engine.autocast():
-            pictures = self._samples(day, night)
+            pictures = self._samples(day, night) if domains is None else self._samples_between(day, night, domains)
         return {name: picture.float().expand(-1, day.shape[1], -1, -1) for name, picture in pictures.items()}
 
     @abstractmethod
     def _samples(self, day: Tensor, night: Tensor) -> dict[str, Tensor]:
         """:meth:`samples` without its guards."""
+
+    def _samples_between(self, source: Tensor, target: Tensor, domains: Tensor) -> dict[str, Tensor]:
+        """:meth:`samples` of many domains without its guards."""
+        raise UsageError(f"trainer {self.name!r} takes a day and a night image, not images of many domains")
 
     def products(self) -> dict[str, nn.Module]:
         """What a finished run saves as native checkpoints, by name: averages over steps where the run keeps them."""

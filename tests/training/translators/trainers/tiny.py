@@ -40,6 +40,18 @@ TINY = {
         "student": True,
         "student_learning_rate": 1e-4,
     },
+    "weakly_paired": {
+        "generator_options": {"width": 2, "base": (1, 1), "latent": 3},
+        "discriminator_options": {"width": 4},
+        "perceptual_weight": 0.0,
+        "average_decay": 0.0,
+        "spectral": False,  # whose folded weights are no average of folded weights
+    },
+    "ganimation": {
+        "generator_options": {"width": 4, "blocks": 1},
+        "discriminator_options": {"width": 4, "layers": 2},
+        "judge_steps": 1,
+    },
 }
 
 
@@ -132,3 +144,15 @@ class HalfEngine(PlainEngine):
 
     def autocast(self):
         return torch.autocast("cpu", torch.bfloat16)
+
+
+def write_narrow_vgg19(path, width=2):
+    """A state dict of VGG19's layout up to the last layer that is looked at."""
+    generator = torch.Generator().manual_seed(0)
+    state, channels = {}, 3
+    for index in (0, 2, 5, 7, 10, 12, 14, 16, 19, 21, 23, 25, 28):
+        state[f"features.{index}.weight"] = torch.randn(width, channels, 3, 3, generator=generator) * 0.3
+        state[f"features.{index}.bias"] = torch.randn(width, generator=generator) * 0.1
+        channels = width
+    torch.save(state, path)
+    return path

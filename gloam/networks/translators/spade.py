@@ -1,0 +1,251 @@
+"""Generators that grow an image from a code, every norm of which is modulated by the image to translate (Park et al.
+2019, SPADE): the weakly-paired generator (BMVC 2020) and its SPADE baseline. Written from the papers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from gloam.errors import ModelError
+from gloam.model_card import TensorSpec
+from gloam.networks.translators.base import DomainTranslator
+
+HIDDEN = 128  # channels between a modulator and its scales and shifts
+MULTIPLE = 32  # five doublings
+
+
+class ModulatedNorm(nn.Module):
+    """Batch norm without parameters, then ``(1 + gamma) y + beta`` of maps that two convolutions read off a modulator.
+
+    In training the statistics are those of the process's part of the batch.
+    """
+
+    def __init__(self, channels: int, modulator: int) -> None:
+        super().__init__()
+        self.param_free_norm = nn.BatchNorm2d(channels, affine=False)
+        self.mlp_shared = nn.Sequential(nn.Conv2d(modulator, HIDDEN, 3, padding=1), nn.ReLU())
+        self.mlp_gamma = nn.Conv2d(HIDDEN, channels, 3, padding=1)
+        self.mlp_beta = nn.Conv2d(HIDDEN, channels, 3, padding=1)
+
+    def forward(self, y: Tensor, modulator: Tensor) -> Tensor:
+        """``y`` ``[B, C, h, w]`` and a modulator ``[B, K, h, w]`` to ``[B, C, h, w]``."""
+        shared = self.mlp_shared(modulator)
+        modulated: Tensor = self.param_free_norm(y) * (1.0 + self.mlp_gamma(shared)) + self.mlp_beta(shared)
+        return modulated
+
+
+class ModulatedBlock(nn.Module):
+    """Residual block of two modulated convolutions; the shortcut is convolved where the channels change."""
+
+    def __init__(self, incoming: int, out: int, modulator: int) -> None:
+        super().__init__()
+        middle = min(incoming, out)
+        self.conv_0 = nn.Conv2d(incoming, middle, 3, padding=1)
+        self.conv_1 = nn.Conv2d(middle, out, 3, padding=1)
+        self.norm_0 = ModulatedNorm(incoming, modulator)
+        self.norm_1 = ModulatedNorm(middle, modulator)
+        self.learned = incoming != out
+        if self.learned:
+            self.conv_s = nn.Conv2d(incoming, out, 1, bias=False)
+            self.norm_s = ModulatedNorm(incoming, modulator)
+
+    def forward(self, y: Tensor, modulator: Tensor) -> Tensor:
+        """``y`` ``[B, C, h, w]`` and a modulator of its size to ``[B, out, h, w]``."""
+        shortcut = self.conv_s(self.norm_s(y, modulator)) if self.learned else y
+        inner = self.conv_0(F.leaky_relu(self.norm_0(y, modulator), 0.2))
+        inner = self.conv_1(F.leaky_relu(self.norm_1(inner, modulator), 0.2))
+        return shortcut + inner  # type: ignore[no-any-return]  # of modules
+
+
+class ModulatedGenerator(DomainTranslator):
+    """A code of noise and label becomes maps of a base grid by a linear layer, five doublings make an image of them.
+
+    Sides are multiples of 32 px. The linear layer belongs to one base grid: for images of another size its maps are
+    resized (bilinear) to a 32nd of the image, which no training has seen.
+
+    Args:
+        domains, codes, target: see :class:`DomainTranslator`.
+        channels: of the image.
+        width: channels of the last block; 64 in the paper, 32 for a third of the parameters.
+        base: rows and columns of the base grid; 6 and 8 for images of 256x192 px.
+        latent: numbers of noise.
+        alignment: a map of noise beside the image as the modulator.
+        mask: blend the colours into the image by an attention mask; 1 keeps the image.
+        label_maps: the label as constant maps beside the image too.
+
+    Attributes:
+        mask, alignment: as given.
+    """
+
+    def __init__(
+        self,
+        domains: Sequence[str],
+        codes: Sequence[Sequence[float]] | None,
+        target: str | None,
+        *,
+        channels: int,
+        width: int,
+        base: Sequence[int],
+        latent: int,
+        alignment: bool,
+        mask: bool,
+        label_maps: bool,
+        named: dict[str, bool],
+    ) -> None:
+        if width < 1 or latent < 1 or len(base) != 2 or min(base) < 1:
+            raise ModelError(f"width {width}, latent {latent}, base {list(base)}: positive numbers, base of two")
+        options = {"channels": channels, "width": width, "base": list(base), "latent": latent, **named}
+        super().__init__(options, domains, codes, target, channels=channels, multiple=MULTIPLE, minimum=MULTIPLE)
+        self.base, self.alignment, self.mask, self.label_maps = (base[0], base[1]), alignment, mask, label_maps
+        noise = TensorSpec("noise", "float32", ("batch", latent), "drawn from N(0, 1), or 0", default=(0.0,))
+        aligned = TensorSpec(
+            "alignment", "float32", ("batch", 1, "height", "width"), "drawn from N(0, 1), or 0", default=(0.0,)
+        )
+        self.conditions = (*self.conditions, noise, *((aligned,) if alignment else ()))
+        code = len(self.codes[0])
+        modulator = channels + alignment + code * label_maps
+        deep = 16 * width
+        self.fc = nn.Linear(latent + code, deep * base[0] * base[1])
+        self.head_0 = ModulatedBlock(deep, deep, modulator)
+        self.G_middle_0 = ModulatedBlock(deep, deep, modulator)
+        self.G_middle_1 = ModulatedBlock(deep, deep, modulator)
+        for level in range(4):
+            self.add_module(f"up_{level}", ModulatedBlock(deep >> level, deep >> level + 1, modulator))
+        self.head_color = nn.Conv2d(width, channels, 3, padding=1)
+        if mask:
+            self.head_mask = nn.Conv2d(width, 1, 3, padding=1)
+
+    def bounded(self) -> list[nn.Conv2d]:
+        """The convolutions that have a spectral norm in training."""
+        blocks = [part for part in self.modules() if isinstance(part, ModulatedBlock)]
+        return [block.get_submodule(name) for block in blocks for name, _ in _convolutions(block)]  # type: ignore[misc]
+
+    def parts(
+        self, x: Tensor, label: Tensor | None = None, noise: Tensor | None = None, alignment: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Colours and attention mask; arguments as in :meth:`forward`.
+
+        Returns:
+            colours ``[B, C, H, W]`` in [-1, 1], and the mask ``[B, 1, H, W]`` in [0, 1] or None where there is none.
+        """
+        code = self._default("label", x) if label is None else label
+        latent = self._default("noise", x) if noise is None else noise
+        modulator = x
+        if self.alignment:
+            modulator = torch.cat((x, self._default("alignment", x) if alignment is None else alignment), 1)
+        if self.label_maps:
+            maps = code[:, :, None, None].expand(-1, -1, x.shape[2], x.shape[3])
+            modulator = torch.cat((modulator, maps), 1)
+        y = self.fc(torch.cat((latent, code), 1)).unflatten(1, (-1, *self.base))
+        cells = (x.shape[2] // MULTIPLE, x.shape[3] // MULTIPLE)
+        y = F.interpolate(y, size=cells, mode="bilinear", align_corners=False)
+        step = MULTIPLE
+        y = self.head_0(y, modulator[:, :, ::step, ::step])  # every step-th pixel: what nearest gives
+        for name, doubles in (("G_middle_0", True), ("G_middle_1", False), *((f"up_{at}", True) for at in range(4))):
+            if doubles:
+                y, step = F.interpolate(y, scale_factor=2.0, mode="nearest"), step // 2
+            y = self.get_submodule(name)(y, modulator[:, :, ::step, ::step])
+        y = F.leaky_relu(y, 0.2)
+        return torch.tanh(self.head_color(y)), torch.sigmoid(self.head_mask(y)) if self.mask else None
+
+    def forward(
+        self, x: Tensor, label: Tensor | None = None, noise: Tensor | None = None, alignment: Tensor | None = None
+    ) -> Tensor:
+        """Translate.
+
+        Args:
+            x: float ``[B, C, H, W]`` in [-1, 1], sides multiples of 32.
+            label: ``[B, K]``, codes of the wanted domains; the target's where it is left out.
+            noise: ``[B, latent]``; 0 where it is left out.
+            alignment: ``[B, 1, H, W]``; 0 where it is left out.
+
+        Returns:
+            the shape and range of ``x``.
+        """
+        return blended(x, *self.parts(x, label, noise, alignment))
+
+
+def blended(x: Tensor, colours: Tensor, mask: Tensor | None) -> Tensor:
+    """``mask x + (1 - mask) colours``; the colours where there is no mask."""
+    return colours if mask is None else mask * x + (1.0 - mask) * colours
+
+
+def _convolutions(block: ModulatedBlock) -> list[tuple[str, nn.Module]]:
+    return [(name, part) for name, part in block.named_children() if isinstance(part, nn.Conv2d)]
+
+
+class WeaklyPairedGenerator(ModulatedGenerator):
+    """The generator of weakly-paired multi-domain translation (BMVC 2020); 105.2 M parameters for eleven domains.
+
+    Args:
+        domains, codes, target, channels, width, base, latent, alignment, mask: see :class:`ModulatedGenerator`.
+    """
+
+    name: ClassVar[str] = "weakly_paired"
+
+    def __init__(
+        self,
+        domains: Sequence[str] = ("day", "night"),
+        channels: int = 3,
+        width: int = 64,
+        base: Sequence[int] = (6, 8),
+        latent: int = 256,
+        alignment: bool = True,
+        mask: bool = True,
+        codes: Sequence[Sequence[float]] | None = None,
+        target: str | None = None,
+    ) -> None:
+        super().__init__(
+            domains,
+            codes,
+            target,
+            channels=channels,
+            width=width,
+            base=base,
+            latent=latent,
+            alignment=alignment,
+            mask=mask,
+            label_maps=False,
+            named={"alignment": alignment, "mask": mask},
+        )
+
+
+class SpadeGenerator(ModulatedGenerator):
+    """SPADE as a baseline of weakly-paired translation: the image and maps of the label modulate, colours come out.
+
+    The latent code has the label too, as the published parameter counts of the two differ by the modulators alone.
+
+    Args:
+        domains, codes, target, channels, width, base, latent: see :class:`ModulatedGenerator`.
+    """
+
+    name: ClassVar[str] = "spade"
+
+    def __init__(
+        self,
+        domains: Sequence[str] = ("day", "night"),
+        channels: int = 3,
+        width: int = 64,
+        base: Sequence[int] = (6, 8),
+        latent: int = 256,
+        codes: Sequence[Sequence[float]] | None = None,
+        target: str | None = None,
+    ) -> None:
+        super().__init__(
+            domains,
+            codes,
+            target,
+            channels=channels,
+            width=width,
+            base=base,
+            latent=latent,
+            alignment=False,
+            mask=False,
+            label_maps=True,
+            named={},
+        )
