@@ -78,8 +78,8 @@ def gloam_run(
         helper.start()
     assert child.stdout is not None
     assert child.stderr is not None
-    errors: list[str] = []
-    reader = threading.Thread(target=lambda: errors.extend(child.stderr.readlines()))  # type: ignore[union-attr]
+    said, errors = child.stderr, list[str]()
+    reader = threading.Thread(target=lambda: errors.extend(said.readlines()))
     reader.start()
     output = child.stdout.read()
     reader.join()

@@ -6,6 +6,7 @@ import io
 import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,9 @@ from gloam.files import open_file, write_bytes
 
 MOST_PACKED = 100  # bytes that a byte of the file may stand for
 SPARE = 1 << 20  # bytes beside them
+# For whoever reads arrays in threads: numpy reads a header by ast.literal_eval, which in two threads at once now and
+# then raises SystemError ("AST constructor recursion depth mismatch", Python 3.11.7), as if the file were damaged.
+HEADERS = Lock()
 
 
 def write_npz(path: str | Path, arrays: Mapping[str, Any]) -> None:
@@ -51,7 +55,7 @@ def read_npz(path: str | Path, names: Iterable[str] | None = None) -> dict[str, 
             if damaged is not None:
                 raise ValueError(f"the checksum of {damaged!r} differs")
             handle.seek(0)
-            with np.load(handle, allow_pickle=False) as kept:
+            with HEADERS, np.load(handle, allow_pickle=False) as kept:
                 return {name: kept[name] for name in (kept.files if names is None else names)}
         except Exception as error:  # readers of zip files and of arrays raise OS-, EOF-, zlib, struct and key errors
             raise ValueError(" ".join(str(error).split())[:120] or type(error).__name__) from error

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import io
+import time
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -42,3 +45,22 @@ def test_bombs_objects_and_plain_arrays_are_refused(tmp_path: Path) -> None:
     for name, message in (("bomb.npz", "stand for"), ("objects.npz", "allow_pickle"), ("plain.npy", "zip file")):
         with pytest.raises(ValueError, match=message):
             read_npz(tmp_path / name)
+
+
+def test_headers_are_read_by_one_thread_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    np.savez(tmp_path / "a.npz", one=np.arange(3))
+    inside, most, load = [0], [0], np.load
+
+    def watched(*given: Any, **named: Any) -> Any:
+        inside[0] += 1
+        most[0] = max(most[0], inside[0])
+        time.sleep(0.01)
+        found = load(*given, **named)
+        inside[0] -= 1
+        return found
+
+    monkeypatch.setattr(np, "load", watched)
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(read_npz, [tmp_path / "a.npz"] * 8))
+    assert [each["one"].tolist() for each in found] == [[0, 1, 2]] * 8
+    assert most == [1]

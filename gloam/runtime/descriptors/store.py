@@ -23,6 +23,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from gloam.data.npz import HEADERS
 from gloam.errors import StoreError, UsageError
 from gloam.files import (
     read_file,
@@ -214,9 +215,10 @@ class DescriptorStore:
     def _map(self, shard: int, count: int) -> npt.NDArray[np.floating[Any]]:
         path = shard_paths(self.folder, shard)[0]
         try:
-            descriptors: npt.NDArray[np.floating[Any]] = (
-                np.lib.format.open_memmap(path, mode="r") if count else np.load(path, allow_pickle=False)
-            )
+            with HEADERS:
+                descriptors: npt.NDArray[np.floating[Any]] = (
+                    np.lib.format.open_memmap(path, mode="r") if count else np.load(path, allow_pickle=False)
+                )
         except Exception as error:  # numpy's parser of a damaged header raises value, type and syntax errors alike
             raise StoreError(f"{path}: a damaged shard; {AGAIN}") from error
         if descriptors.shape != (count, self.dimension):

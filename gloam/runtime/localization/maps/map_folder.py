@@ -20,6 +20,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
+from gloam.data.npz import HEADERS
 from gloam.data.scene import Camera, Pose
 from gloam.errors import StoreError, UsageError
 from gloam.files import (
@@ -272,7 +273,8 @@ def read_map(folder: str | Path, *, trust: bool = False) -> LocalizationMap:
         try:
             if not trust and sha256_file(path) != sha256:
                 raise StoreError(f"{path}: damaged, its checksum differs; {AGAIN}")
-            arrays[name] = np.load(path, mmap_mode="r", allow_pickle=False)
+            with HEADERS:
+                arrays[name] = np.load(path, mmap_mode="r", allow_pickle=False)
         except FileNotFoundError as error:
             raise StoreError(f"{path}: is missing; {AGAIN}") from error
         except OSError as error:

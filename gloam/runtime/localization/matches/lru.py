@@ -43,10 +43,10 @@ class Lru(Generic[Value]):
             self.bytes -= self._kept.pop(key, (None, 0))[1]
             if self._limit is not None and size > self._limit:
                 return
+            while self._limit is not None and self.bytes + size > self._limit:  # room first: it is never exceeded
+                self.bytes -= self._kept.popitem(last=False)[1][1]
             self._kept[key] = value, size
             self.bytes += size
-            while self._limit is not None and self.bytes > self._limit:
-                self.bytes -= self._kept.popitem(last=False)[1][1]
 
 
 def give_back_memory() -> None:

@@ -40,3 +40,16 @@ def test_threads_share_it() -> None:
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda key: (kept.put(key % 90, key, 1), kept.get(key % 7)), range(5000)))
     assert kept.bytes == len(kept) == 50
+
+
+def test_the_limit_is_kept_at_every_moment() -> None:
+    class Watched(Lru[str]):
+        def __setattr__(self, name: str, value: object) -> None:
+            if name == "bytes" and isinstance(value, int):
+                assert value <= 10
+            super().__setattr__(name, value)
+
+    held = Watched(10)
+    for key, size in enumerate((4, 4, 4, 10, 3, 9)):
+        held.put(key, "x", size)
+    assert held.bytes == 9
