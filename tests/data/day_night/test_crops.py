@@ -110,6 +110,17 @@ def test_padding_is_black_and_even(rng):
     assert padded[0, :2].max() == padded[0, :, 30:].max() == -1
 
 
+def test_digits_of_the_study_are_padded_then_enlarged_cropped_and_mirrored(rng):
+    image = rng.integers(0, 256, (28, 28, 1), dtype=np.uint8)
+    transform, whole = create_transform("padded_study", 32), Pad(32)(image, image, rng)[0]
+    drawn = [transform(image, image, np.random.default_rng(seed))[0] for seed in range(40)]
+    assert {planes.shape for planes in drawn} == {(1, 32, 32)}
+    as_it_is = sum(np.array_equal(planes, whole) for planes in drawn)
+    mirrored = sum(np.array_equal(planes, whole[..., ::-1]) for planes in drawn)
+    assert 4 <= as_it_is <= 16  # half are cropped, half of the others mirrored
+    assert 4 <= mirrored <= 16
+
+
 def test_whole_image_transforms_keep_the_aspect():
     image = np.zeros((120, 200, 3), np.uint8)
     assert ShorterSide(60)(image, image, None)[0].shape == (3, 60, 100)

@@ -12,6 +12,7 @@ from gloam.data.day_night.read import (
     read_folders,
     read_paired_csv,
     read_paired_folders,
+    without_small,
 )
 from gloam.errors import DataError
 
@@ -223,3 +224,17 @@ def test_readers_on_real_photographs(data_pack):
     both = read_day_night(data_pack("amos_daynight") / "images" / "cam01" / "day", data_pack("night_street_unpaired"))
     assert len(both.night) == 10  # the licence note beside them is no image
     check_images(both.night)
+
+
+def test_small_images_are_left_out_and_counted(tmp_path):
+    for name, size in (("day/a", (60, 50)), ("day/b", (49, 90)), ("night/a", (50, 50)), ("night/c", (10, 10))):
+        photograph(tmp_path / f"{name}.png", *size)
+    (tmp_path / "day" / "broken.png").write_bytes(b"no image")
+    found = without_small(read_day_night(tmp_path / "day", tmp_path / "night"), 50)
+    assert (names(found.day), names(found.night)) == (["a.png", "broken.png"], ["a.png"])  # the broken is named later
+    assert found.left_out == {"with a side under 50 px": 2}
+    rows = ("day,night", "day/a.png,night/a.png", "day/a.png,night/c.png", "day/b.png,night/c.png")
+    (tmp_path / "pairs.csv").write_text("\n".join(rows))
+    pairs = without_small(read_paired_csv(tmp_path / "pairs.csv"), 50)
+    assert [(day.name, night.name) for day, night in pairs.pairs] == [("day/a.png", "night/a.png")]
+    assert pairs.left_out == {"with a side under 50 px": 2}  # each image once
