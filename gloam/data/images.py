@@ -297,6 +297,8 @@ def _to_rgb(image: Image.Image, background: tuple[int, int, int] | None = None) 
             band = np.asarray(image.crop((0, top, image.width, min(top + BAND, image.height)))).astype(np.int64)
             grey[top : top + BAND] = (band.clip(0, 65535) + 128) // 257  # the nearest; never half way
         return Image.fromarray(grey).convert("RGB")
+    if image.mode == "P" and image.has_transparency_data:
+        image = image.convert("RGBA")  # else Pillow warns
     if background is not None and image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, background), image)

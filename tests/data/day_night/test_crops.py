@@ -39,7 +39,7 @@ def test_range_is_minus_one_to_one_and_back(rng):
 def test_every_transform_gives_the_size_and_range_and_follows_its_generator(name, channels, rng):
     size = 32
     day, night = (rng.integers(0, 256, (*shape, channels), np.uint8) for shape in ((28, 28), (28, 28)))
-    if name != "pad":
+    if "pad" not in name:
         day, night = (rng.integers(0, 256, (*shape, channels), np.uint8) for shape in ((45, 60), (50, 50)))
     transform = create_transform(name, size)
     first = transform(day, night, np.random.default_rng(3))
