@@ -136,7 +136,7 @@ def load_translator(
     classic = create_classic(text)
     if classic is not None:
         if domain is not None or noise is not None:
-            raise UsageError(f"{text}: a formula has no domains and takes no noise; leave out --to and --noise")
+            raise UsageError(f"{text}: a formula has no domains and takes no noise; leave them out")
         return classic
     path = Path(text)
     if not path.suffix and len(path.parts) == 1 and not path.exists():
