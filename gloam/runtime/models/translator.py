@@ -47,6 +47,11 @@ class Translator(ModelOperation):
         """The graph's inputs behind the images, each with the default that holds."""
         return self._model.conditions.specs
 
+    @property
+    def noisy(self) -> bool:
+        """Whether any of them is noise."""
+        return self._model.conditions.noisy
+
     def towards(self, domain: str) -> Translator:
         """The same model, translating into another of its domains.
 

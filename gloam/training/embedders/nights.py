@@ -48,7 +48,7 @@ def open_night_maker(
 
         return TorchTranslator(load_weights(weights).model, str(spec), device, domain, noise)
     maker = load_translator(spec, Placement(device), domain)
-    return maker.drawing(noise) if isinstance(maker, Translator) and Conditions(maker.told).noisy else maker
+    return maker.drawing(noise) if isinstance(maker, Translator) and maker.noisy else maker
 
 
 class TorchTranslator:
