@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from gloam.data.day_night.crops import Transform, create_transform
-from gloam.data.town.config import CONDITIONS, LOOKS
+from gloam.data.town.config import LOOKS, conditions_of
 from gloam.errors import UsageError
 
 PAIRED_KINDS = ("town_paired", "transient", "paired_folders", "paired_csv")
@@ -125,7 +125,8 @@ class DataConfig:
         streets = (*self.seeds, self.held_out_seed)
         taken = sorted(set(streets) & set(self.reserved_seeds))
         chosen = (*self.day_conditions, *self.night_conditions)
-        unknown = sorted(set(chosen) - set(CONDITIONS))
+        known = conditions_of(self.look)
+        unknown = sorted(set(chosen) - set(known))
         return {
             f"seeds {list(self.seeds)}: at least one, each once, none negative": bool(self.seeds)
             and len(set(self.seeds)) == len(self.seeds)
@@ -138,7 +139,7 @@ class DataConfig:
                 self.views, self.held_out_views
             )
             >= 1,
-            f"condition {unknown[:1]} is unknown; choose from {', '.join(CONDITIONS)}": not unknown,
+            f"condition {unknown[:1]} is unknown; choose from {', '.join(known)}": not unknown,
             "day_conditions and night_conditions: at least one each": bool(self.day_conditions)
             and bool(self.night_conditions),
         }
