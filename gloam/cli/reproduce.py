@@ -193,9 +193,9 @@ def _localized(arguments: argparse.Namespace) -> Report:
 
 
 def _weakly_paired(arguments: argparse.Namespace) -> Report:
+    from gloam.workflows.reports.weakly_paired import reproduce_weakly_paired
     from gloam.workflows.reproduce.weakly_paired.miniature import Miniature
     from gloam.workflows.reproduce.weakly_paired.request import WeaklyPairedRequest
-    from gloam.workflows.reproduce.weakly_paired.run import reproduce_weakly_paired
 
     weights = _files("--weights", "ROW=FILE, with the row's name as the table has it", arguments.weights)
     request = filled(WeaklyPairedRequest, arguments, weights=weights)

@@ -15,12 +15,12 @@ from gloam.data.weak_pairs.pair_file import Listed, write_pair_file
 from gloam.errors import UsageError
 from gloam.workflows.evaluation import domains as evaluation
 from gloam.workflows.evaluation.domains import DomainOptions, evaluate_domains
+from gloam.workflows.reports.weakly_paired import reproduce_weakly_paired
 from gloam.workflows.reproduce.published import published
 from gloam.workflows.reproduce.weakly_paired import table as module
 from gloam.workflows.reproduce.weakly_paired.miniature import DOMAINS as OF_TOWN
 from gloam.workflows.reproduce.weakly_paired.miniature import Miniature
 from gloam.workflows.reproduce.weakly_paired.request import RECIPES, WeaklyPairedRequest
-from gloam.workflows.reproduce.weakly_paired.run import reproduce_weakly_paired
 from tests.eval.translation.test_domains import Colours, street
 from tests.tiny_translators import DOMAINS, write_tiny_domains
 

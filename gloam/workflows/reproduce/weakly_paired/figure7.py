@@ -23,7 +23,6 @@ from gloam.runtime.bulk.extract import ExtractOptions, extract
 from gloam.runtime.descriptors.store import DescriptorStore
 from gloam.runtime.models.embedder import Embedder
 from gloam.workflows.evaluation.domains import SIZE, Method, open_towards
-from gloam.workflows.reports.page import DistanceCurve, ReportData, Table, write_report
 from gloam.workflows.reproduce.published import PublishedTable, published
 from gloam.workflows.reproduce.rows import PACKAGES, Missing
 from gloam.workflows.reproduce.weakly_paired.miniature import Miniature, write_town_pairs
@@ -42,7 +41,7 @@ OF_TOWN = ("day", "dusk", "night")
 UNTRANSLATED = "no translation"
 METHODS = ("FINAL", "SPADE_org", "GANimation")  # of the figure
 DISTANCES = tuple(float(metres) for metres in (1, 2, 3, 5, 7, 10, 15, 20, 25, 30, 40, 50))
-FILES = ("figure7.html", "figure7.csv", "figure7.json")
+FILES = ("figure7.csv", "figure7.json")
 
 
 @dataclass(frozen=True)
@@ -73,6 +72,7 @@ class Figure7:
         missing: files that curves need.
         notes: to be read with it.
         output: folder of its files.
+        page: with the curves; None where there is none.
     """
 
     published: PublishedTable
@@ -81,6 +81,7 @@ class Figure7:
     missing: Sequence[Missing]
     notes: Sequence[str]
     output: Path = field(default_factory=Path)
+    page: Path | None = None
 
     @property
     def ran(self) -> bool:
@@ -121,14 +122,14 @@ class Figure7:
         found: list[list[str | int | float | None]] = []
         for curve in self.curves:
             named = [curve.network, curve.reference, curve.method]
-            found.append([*named, *(round(100 * value, 1) for value in _at_shown(curve.scores.recall[1]))])
+            found.append([*named, *(round(100 * value, 1) for value in at_shown(curve.scores.recall[1]))])
         return found
 
     def to_text(self) -> str:
         """Accuracy at some distances, then what is missing and where the figure is."""
         lines = [f"{PAPER}, figure 7: {self.published.title}", ""]
         if self.curves:
-            shown = [f"{metres:g} m" for metres in _at_shown(DISTANCES)]
+            shown = [f"{metres:g} m" for metres in at_shown(DISTANCES)]
             lines.append(f"{'network':<22}{'map':<12}{'queries pass':<18}" + "".join(f"{text:>8}" for text in shown))
             for network, reference, method, *shares in self.rows():
                 cells = "".join(f"{share:>8}" for share in shares)
@@ -138,7 +139,9 @@ class Figure7:
         if self.missing:
             lines += ["", f"missing, {len(self.missing)} files or folders:"]
             lines += [f"  {item.path}\n      {item.where}" for item in self.missing]
-        return "\n".join([*lines, *(str(self.output / name) for name in (FILES if self.curves else FILES[1:]))])
+        return "\n".join(
+            [*lines, *(str(self.output / name) for name in FILES), *([] if self.page is None else [str(self.page)])]
+        )
 
 
 def reproduce_figure_7(
@@ -239,29 +242,12 @@ def _positions(images: Sequence[PairedImage]) -> dict[str, Points]:
     return {one.item.name: np.array(one.position, np.float64) for one in images}
 
 
-def _at_shown(values: Sequence[float]) -> list[float]:
+def at_shown(values: Sequence[float]) -> list[float]:
     """Of the distances that a table shows."""
     return [value for value, metres in zip(values, DISTANCES, strict=True) if metres in (1, 2, 5, 10, 25, 50)]
 
 
 def _written(figure: Figure7) -> Figure7:
-    page, table, whole = (figure.output / name for name in FILES)
-    write_text(table, figure.to_csv())
-    write_json(whole, figure.to_dict())
-    if figure.curves:
-        columns = ["network", "map", "queries pass", *(f"{metres:g} m" for metres in _at_shown(DISTANCES))]
-        notes = [[note] for note in (figure.published.note, *figure.notes)]
-        curves = [
-            DistanceCurve(one.method, f"{one.network}, map {one.reference}", one.scores.distances, one.scores.recall[1])
-            for one in figure.curves
-        ]
-        data = ReportData(
-            title=f"{PAPER}, figure 7: {figure.published.title}",
-            tables=[
-                Table("Nearest neighbour within a distance, % of queries", columns, figure.rows()),
-                Table("What the numbers mean", ["note"], notes),
-            ],
-            distance_curves=curves,
-        )
-        write_report(data, page)
+    write_text(figure.output / FILES[0], figure.to_csv())
+    write_json(figure.output / FILES[1], figure.to_dict())
     return figure
