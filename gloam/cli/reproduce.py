@@ -63,7 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         default=[],
         metavar="DOMAIN",
-        help="weakly-paired figure7: domains of map and queries (default: WDO-1 WDSn WDSu; --town: day dusk night)",
+        help="weakly-paired figure7: domains of map and queries (default: WDO-1 WDSn WDSu; --town: overcast snow sun)",
     )
     parser.add_argument(
         "--limit", type=int, metavar="N", help="weakly-paired 2: most pairs and real images of a domain"

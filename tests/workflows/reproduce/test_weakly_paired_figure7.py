@@ -23,7 +23,7 @@ from gloam.workflows.reproduce.weakly_paired.networks import DEMO, OF_THE_PAIRS,
 from gloam.workflows.reproduce.weakly_paired.request import WeaklyPairedRequest
 from tests.tiny_models import write_tiny_embedder
 from tests.tiny_translators import DOMAINS
-from tests.workflows.reproduce.test_weakly_paired import TINY, data
+from tests.workflows.reproduce.test_weakly_paired import SMALL, TINY, data
 
 __all__ = ["data"]
 ALONE = Placement(threads=1)
@@ -108,8 +108,11 @@ def test_the_town_draws_every_curve(tmp_path: Path) -> None:
     blocks = {name: {"side": 8.0, "apart": 2.0, "every": every} for name, every in (("train", -2), ("validation", 2))}
     network = {"epochs": 1, "tuples": 4, "batch": 2, "negatives": 1, "forward_images": 10, "data": blocks}
     network["network_options"] = {"clusters": 2}
-    small = Miniature(5.0, (101, 102), (71,), places=6, size=(128, 96), crop=64, changes=TINY, network_changes=network)
-    figure = reproduce_figure_7(WeaklyPairedRequest("figure7", tmp_path, tmp_path / "out", rows=["GANimation"]), small)
+    small = Miniature(5.0, SMALL, crop=64, workers=1, changes=TINY, network_changes=network)
+    asked = WeaklyPairedRequest(
+        "figure7", tmp_path, tmp_path / "out", rows=["GANimation"], references=("sun", "snow", "night")
+    )
+    figure = reproduce_figure_7(asked, small)
     assert not figure.missing
     assert {one.network for one in figure.curves} == {DEMO, OF_THE_PAIRS}
     assert {one.method for one in figure.curves} == {UNTRANSLATED, "GANimation"}

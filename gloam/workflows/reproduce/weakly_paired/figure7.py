@@ -37,7 +37,7 @@ from gloam.workflows.reproduce.weakly_paired.request import (
 )
 
 REFERENCES = ("WDO-1", "WDSn", "WDSu")  # overcast, snow, sun; which of the paper's overcast ones is not stated
-OF_TOWN = ("day", "dusk", "night")
+OF_TOWN = ("overcast", "snow", "sun")
 UNTRANSLATED = "no translation"
 METHODS = ("FINAL", "SPADE_org", "GANimation")  # of the figure
 DISTANCES = tuple(float(metres) for metres in (1, 2, 3, 5, 7, 10, 15, 20, 25, 30, 40, 50))
@@ -164,14 +164,16 @@ def reproduce_figure_7(
     if missing:
         return _written(Figure7(table, (), SIZE, missing, (), request.output))
     require_all(PACKAGES, "reproduce a figure")
-    pairs, size = request.data / PAIRS, SIZE
+    learned = pairs = request.data / PAIRS
+    size = SIZE
     if miniature is not None:
-        pairs, size = write_town_pairs(request.output / "town", miniature, tell), miniature.size
+        learned, pairs = write_town_pairs(request.output / "town", miniature, tell)
+        size = miniature.size
     images = read_pair_file(pairs, "test")
     references = _references(request, images.domains, miniature)
     supply = generators_of_papers(request, images.domains)
     if miniature is not None:
-        supply = Generators(request, pairs, request.output / "runs", images.domains, miniature.recipes())
+        supply = Generators(request, learned, request.output / "runs", images.domains, miniature.recipes())
     notes = [f"Images are stretched to {size[0]}x{size[1]} px; the map's are left untranslated, being of its domain."]
     methods: dict[str, Method | None] = {UNTRANSLATED: None}
     for row in request.rows or METHODS:
@@ -182,7 +184,7 @@ def reproduce_figure_7(
                 methods[row] = open_towards(model, references, request.device)
         except GloamError as error:
             notes.append(f"{row}: {error}")
-    networks, absent = find_networks(request, miniature, pairs, tell)
+    networks, absent = find_networks(request, miniature, learned, tell)
     by_domain = {name: [one for one in images.images if images.domains[one.label] == name] for name in references}
     curves = []
     for name, file in networks.items():

@@ -1,30 +1,18 @@
-"""Weak pairs of the town in place of RobotCar's: each place is seen once under each condition, never from one pose."""
+"""The town's drives in place of RobotCar's traversals, and recipes small enough for them."""
 
 from __future__ import annotations
 
-import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from PIL import Image
-
-from gloam.data.scene import position_error, rotation_error
-from gloam.data.town.training_views import render_training_views
-from gloam.data.weak_pairs.pair_file import Listed, write_pair_file
-from gloam.files import sha256_json, write_bytes
+from gloam.data.town.drives.config import DrivesConfig
+from gloam.data.town.drives.write import PAIRS, TEST_PAIRS, DrivesRequest, write_drives
 from gloam.heartbeat import Say
-from gloam.record import to_json
 from gloam.training.config_changes import merge
-from gloam.workflows.reproduce.town import JUDGED
 from gloam.workflows.reproduce.weakly_paired.request import RECIPES
 
-DOMAINS = ("day", "dusk", "night", "night-rain")
-SILENT = ("minutes", "crop", "changes", "network_changes")  # what does not change the pictures
-APART = 10_000.0  # metres between streets, which share nothing
 GANIMATION = {"generator_options": {"width": 32, "blocks": 4}, "discriminator_options": {"width": 32, "layers": 5}}
 OTHERS = {
     "generator_options": {"width": 16, "base": [4, 4]},
@@ -40,25 +28,26 @@ class Miniature:
 
     Attributes:
         minutes: processor time for each generator, at most.
-        seeds: of the streets that are trained on.
-        judged: of the streets that are judged.
-        places: of each street; each is seen once under each condition.
-        size: (width, height) of a photograph, pixels.
-        crop: side of a training crop, pixels.
-        look: of the streets.
+        drives: streets, conditions and camera; every condition of the town's weather by default.
+        crop: side of a training crop, pixels; crops keep the scale of the photographs.
+        limit: most pairs, and most real images, that a domain is judged on.
+        workers: rendering processes; 0 is one per core.
         changes, network_changes: keys of every generator's recipe and of that of the figure's NetVLAD replaced, for
             quick runs.
     """
 
     minutes: float = 14.0
-    seeds: tuple[int, ...] = (101, 102, 103, 104)
-    judged: tuple[int, ...] = JUDGED
-    places: int = 24
-    size: tuple[int, int] = (256, 192)
+    drives: DrivesConfig = field(default_factory=DrivesConfig)
     crop: int = 128
-    look: int = 1
+    limit: int = 60
+    workers: int = 0
     changes: Mapping[str, Any] = field(default_factory=dict)
     network_changes: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height of a photograph, pixels."""
+        return self.drives.width, self.drives.height
 
     def recipes(self) -> dict[str, dict[str, Any]]:
         """Keys of each method's recipe replaced."""
@@ -81,44 +70,20 @@ class Miniature:
         }
 
 
-def write_town_pairs(folder: Path, miniature: Miniature, say: Say) -> Path:
-    """Render the streets and pair their views; what an earlier call rendered there is used again.
+def write_town_pairs(folder: Path, miniature: Miniature, say: Say) -> tuple[Path, Path]:
+    """Render the drives and pair their views; what an earlier call rendered there is used again.
 
     Args:
-        folder: for the pictures, ``DOMAIN/...png``, and ``pairs.json`` of parts ``train`` and ``test``.
+        folder: for the pictures.
         miniature: which streets.
-        say: gets one line per street.
+        say: gets a line before and after.
 
     Returns:
-        the pair file. Positions of different streets are :data:`APART` metres from each other.
+        the file of pairs to train on, and that of streets that nothing is trained on.
+
+    Raises:
+        StoreError: the folder holds other drives, or something else.
     """
-    wanted = {name: value for name, value in to_json(miniature).items() if name not in SILENT}
-    folder = folder / sha256_json([wanted, DOMAINS])[:12]
-    file = folder / "pairs.json"
-    if file.is_file():
-        return file
-    paths: list[Path] = []
-    labels: list[int] = []
-    parts: list[str] = []
-    positions: list[Sequence[float]] = []
-    pairs: list[tuple[int, int, float, float]] = []
-    streets = [*((seed, "train") for seed in miniature.seeds), *((seed, "test") for seed in miniature.judged)]
-    for number, (seed, part) in enumerate(streets):
-        say(f"street {seed}: {miniature.places} places under {', '.join(DOMAINS)}")
-        views = render_training_views(seed, miniature.places, len(DOMAINS), DOMAINS, miniature.size, miniature.look)
-        first = len(paths)
-        for row, (image, condition) in enumerate(zip(views.images, views.conditions, strict=True)):
-            paths.append(folder / condition / f"street{seed}-{views.places[row]:04d}.png")
-            content = io.BytesIO()
-            Image.fromarray(image).save(content, "PNG")
-            write_bytes(paths[-1], content.getvalue())
-            labels.append(DOMAINS.index(condition))
-            parts.append(part)
-            positions.append((views.poses[row].center + np.array([APART * number, 0.0, 0.0])).tolist())
-        for place in np.unique(views.places).tolist():
-            rows = np.flatnonzero(views.places == place).tolist()
-            for one, other in combinations(rows, 2):
-                both = views.poses[one], views.poses[other]
-                pairs.append((first + one, first + other, position_error(*both), rotation_error(*both)))
-    write_pair_file(file, Listed({name: {} for name in DOMAINS}, paths, labels, parts, positions, pairs))
-    return file
+    say(f"drives under {', '.join(miniature.drives.domains)}")
+    say(str(write_drives(DrivesRequest(folder, miniature.drives, miniature.workers))))
+    return folder / PAIRS, folder / TEST_PAIRS

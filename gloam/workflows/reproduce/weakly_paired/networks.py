@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from gloam.data.published.names import find_published
+from gloam.data.town.drives.config import LOOK
 from gloam.heartbeat import Say
 from gloam.training.config_changes import merge
 from gloam.training.train import train
@@ -19,7 +20,7 @@ PITTSBURGH, OF_THE_PAIRS = OF_FIGURE
 DEMO = "demo's GeM"
 RECIPE = "weakly_paired_netvlad"
 # From random weights, in minutes: a small VGG, blocks of the map as small as its streets.
-BLOCKS = {"kind": "weak_pairs", "side": 15.0, "apart": 9.0}
+BLOCKS = {"kind": "weak_pairs", "side": 8.0, "apart": 6.0}
 IN_MINIATURE: dict[str, Any] = {
     "weights": None,
     "network_options": {"clusters": 16, "stages": [[16, 2], [32, 2], [64, 3]]},
@@ -60,7 +61,7 @@ def find_networks(
     if pittsburgh.is_file():
         found[PITTSBURGH] = _exported(pittsburgh, request.output)
     elif miniature is not None and PITTSBURGH not in request.weights:
-        found[DEMO] = SHIPPED[miniature.look]["trained"]
+        found[DEMO] = SHIPPED[LOOK]["trained"]
     else:
         missing.append(Missing(pittsburgh, f"{published.urls[0]}; or give --weights '{PITTSBURGH}=FILE'"))
     trained = request.weights.get(OF_THE_PAIRS)
@@ -83,7 +84,7 @@ def _changes(request: WeaklyPairedRequest, miniature: Miniature | None, pairs: P
     if miniature is None:
         return changes
     of_pairs = {
-        name: {**BLOCKS, "path": str(pairs), "every": every} for name, every in (("train", -4), ("validation", 4))
+        name: {**BLOCKS, "path": str(pairs), "every": every} for name, every in (("train", -3), ("validation", 3))
     }
     return merge(merge(merge(changes, IN_MINIATURE), {"data": of_pairs}), miniature.network_changes)
 

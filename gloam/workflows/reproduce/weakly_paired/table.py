@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from gloam.data.town.drives.config import LOOK
 from gloam.errors import GloamError
 from gloam.eval.translation.domains import FIGURES, UNTOUCHED
 from gloam.files import load_json, sha256_file, sha256_json, write_json, write_text
@@ -162,21 +163,23 @@ def reproduce_table_2(
     features, size = INCEPTION, DomainOptions.size
     weights: Path | None = inception
     notes = ["The paper's resolution is unpublished; images are stretched, and Inception's own resizing follows."]
+    limit = request.limit
     if miniature is not None:
-        pairs = write_town_pairs(request.output / "town", miniature, tell)
-        features, weights, size = str(SHIPPED[miniature.look]["trained"]), None, miniature.size
+        learned, pairs = write_town_pairs(request.output / "town", miniature, tell)
+        features, weights, size = str(SHIPPED[LOOK]["trained"]), None, miniature.size
+        limit = limit or miniature.limit
         notes = [
             f"Procedural streets, small networks of at most {miniature.minutes:g} minutes of processor time, no VGG19; "
             "FID in the space of the demo's embedder: compare the order of rows with the paper's, not the numbers."
         ]
         domains = read_domains(pairs, "test")[0]
-        supply = Generators(request, pairs, request.output / "runs", domains, miniature.recipes())
+        supply = Generators(request, learned, request.output / "runs", domains, miniature.recipes())
     else:
         pairs = request.data / PAIRS
         domains = read_domains(pairs, "test")[0]
         supply = generators_of_papers(request, domains)
     options = DomainOptions(
-        pairs, (), features, weights, limit=request.limit, size=size, seed=request.seed, device=request.device
+        pairs, (), features, weights, limit=limit, size=size, seed=request.seed, device=request.device
     )
     scored = {UNTOUCHED: _score(UNTOUCHED, None, options, request.output, tell)}
     for row in request.rows or RECIPES:
