@@ -74,6 +74,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "native weights, which pad images to the next multiple of 256",
     )
     parser.add_argument(
+        "--domain",
+        metavar="NAME",
+        help="translators of several domains, exported or given with --translate: the one to translate into (default: "
+        "the network's own choice, the last unless its training said otherwise)",
+    )
+    parser.add_argument(
         "--resize",
         type=int,
         metavar="MAX_SIDE",

@@ -59,6 +59,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "a formula (see gloam translate); off by default, because it was measured to hurt retrieval (Dark Side "
         "Augmentation): translate the training images instead",
     )
+    parser.add_argument(
+        "--to", metavar="DOMAIN", help="--translate: of a model of several domains, the one to translate into"
+    )
     parser.add_argument("--dtype", choices=("float16", "float32"), default="float16", help="of the stored descriptors")
     parser.add_argument("--shard-size", type=int, default=1000, help="images per shard, the unit of work and resume")
     add_resuming(parser)
@@ -112,7 +115,9 @@ def run(arguments: argparse.Namespace) -> Report:
     from gloam.runtime.bulk.extraction import EmbedderLoader, ExtractRequest, finish_store, run_extraction
     from gloam.runtime.descriptors.writers import write_formats
 
-    loader = EmbedderLoader(arguments.model, placement(arguments), arguments.photometric, arguments.translate)
+    loader = EmbedderLoader(
+        arguments.model, placement(arguments), arguments.photometric, arguments.translate, arguments.to
+    )
     request = ExtractRequest(
         source=arguments.source,
         output=arguments.output,

@@ -65,6 +65,8 @@ class ExportRequest:
         scales: image scales to average; for local features, to look at.
         whitening: file of a learned whitening, applied inside the graph.
         translate: translator that every image passes first, inside the graph.
+        domain: of a translator of several, exported or in front, the one that images are translated into; the network's
+            own choice by default.
         resize: longer side in pixels to which the graph reduces larger images first.
         local_features: HOW: local features and attention instead of one descriptor.
         max_side: longer side in pixels that whoever calls the file reduces larger images to; 0 for native sizes. None:
@@ -100,6 +102,7 @@ class ExportRequest:
     scales: tuple[float, ...] | None = None
     whitening: Path | None = None
     translate: Path | None = None
+    domain: str | None = None
     resize: int | None = None
     local_features: bool = False
     max_side: int | None = None
@@ -179,6 +182,8 @@ def _expect_options(loaded: _Loaded, request: ExportRequest) -> None:
             if _given(request, name):
                 option = name.replace("_", "-")
                 raise UsageError(f"--{option} is for {whom}, but {loaded.model.name} is of kind '{loaded.kind}'")
+    if request.domain is not None and loaded.kind != "translator" and request.translate is None:
+        raise UsageError(f"--domain is of a translator, but {loaded.model.name} is of kind '{loaded.kind}'")
     if loaded.kind == "matcher" and request.precision != "fp32":
         raise UsageError(f"--precision is for models of images; {loaded.model.name} is a matcher, and stays float32")
 
@@ -206,6 +211,8 @@ def _refuse(request: ExportRequest) -> None:
         if request.precision == "fp32" and not _fronted(request):
             raise UsageError(f"{request.weights}: is exported already; give --precision {', '.join(PRECISIONS)}")
         late = [name for name in (*EMBEDDERS_ONLY, *EXTRACTORS_ONLY) if name not in FRONT and _given(request, name)]
+        if request.domain is not None and request.translate is None:
+            late.append("domain")
         if late:
             option = late[0].replace("_", "-")
             raise UsageError(f"{request.weights}: is exported already; give --{option} when its weights are exported")
@@ -232,7 +239,9 @@ def _finished(
             from gloam.export.front.put import put_in_front
 
             whole = request.output if request.precision == "fp32" else Path(folder) / "whole.onnx"
-            card = put_in_front(exact, whole, translator=request.translate, max_side=request.resize)
+            card = put_in_front(
+                exact, whole, translator=request.translate, max_side=request.resize, domain=request.domain
+            )
             exact = whole
         if card is None or request.precision != "fp32":
             return Exported(request.output, *_converted(exact, request, say), notes)
@@ -274,6 +283,8 @@ def _export(loaded: _Loaded, request: ExportRequest, output: Path, profile: Padd
     }
     more: dict[str, Any] = {}
     kind, model = loaded.kind, loaded.model
+    if kind == "translator":
+        more["domain"] = request.domain
     if kind in ("embedder", "local_features"):
         more["photometric"] = Photometric(request.photometric)
         more["input_rule"] = _input_rule(request, getattr(model, "largest", None))

@@ -50,6 +50,11 @@ def seed(text: str) -> int:
     return int(text)
 
 
+def zeros_or_seed(text: str) -> int | None:
+    """None for ``zeros``, or a seed."""
+    return None if text == "zeros" else seed(text)
+
+
 def place(text: str) -> Path | str:
     """A path, or a URL as it stands: a path would lose one of its slashes."""
     return text if "://" in text else Path(text)
