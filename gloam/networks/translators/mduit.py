@@ -63,11 +63,15 @@ class AppearanceEncoder(nn.Module):
     Args:
         dimension: channels of the content map.
         stages: width and number of convolutions of VGG16's stages.
+
+    Attributes:
+        minimum: smallest side of an image, pixels.
     """
 
     def __init__(self, dimension: int = 256, stages: Sequence[Sequence[int]] = STAGES[:3]) -> None:
         super().__init__()
         self.vgg = VGG16(stages)
+        self.minimum = 1 << len(stages) + 1
         self.head = nn.Sequential(
             nn.Conv2d(self.vgg.dimension, dimension, 3, 2, 1),
             nn.LeakyReLU(0.01),
@@ -179,7 +183,7 @@ class MduitGenerator(TranslatorNetwork):
         """The content map ``[B, C, h, w]`` in the appearance of filters ``[B, 25 C]``."""
         kernel = self.get_buffer("kernel") + filters
         convolve = shifted_convolution if torch.compiler.is_exporting() else folded_convolution
-        return convolve(content, kernel.reshape(len(kernel), -1, SIDE, SIDE))
+        return convolve(content, kernel.reshape(kernel.shape[0], -1, SIDE, SIDE))
 
     def decoded(self, content: Tensor, filters: Tensor) -> Tensor:
         """The image ``[B, channels, 4 h, 4 w]`` in [-1, 1] of a content map in an appearance; as :meth:`adapted`."""
