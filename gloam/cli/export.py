@@ -80,6 +80,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "the network's own choice, the last unless its training said otherwise)",
     )
     parser.add_argument(
+        "--appearance",
+        action="store_true",
+        help="MDUIT: the encoder that reads a filter off an example image, instead of the translator that takes it",
+    )
+    parser.add_argument(
         "--resize",
         type=int,
         metavar="MAX_SIDE",

@@ -51,6 +51,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "weakly_paired": {"width": 2, "base": [1, 2], "latent": 3},
     "spade": {"width": 2, "base": [1, 2], "latent": 3},
     "ganimation": {"width": 4, "blocks": 2},
+    "mduit": {"width": 2, "blocks": 1, "stages": [[4, 1], [4, 1], [4, 1]]},
 }
 
 

@@ -15,6 +15,7 @@ from gloam.networks.translators.drit import DritGenerator
 from gloam.networks.translators.encoder_decoder import EncoderDecoder
 from gloam.networks.translators.ganimation import GanimationGenerator, StarDiscriminator
 from gloam.networks.translators.init import INIT_KINDS, init_weights
+from gloam.networks.translators.mduit import MduitGenerator
 from gloam.networks.translators.patch_sampler import PatchSampler
 from gloam.networks.translators.resnet import ResnetGenerator
 from gloam.networks.translators.spade import SpadeGenerator, WeaklyPairedGenerator
@@ -32,6 +33,7 @@ GENERATORS: dict[str, Callable[..., TranslatorNetwork]] = {
     WeaklyPairedGenerator.name: WeaklyPairedGenerator,
     SpadeGenerator.name: SpadeGenerator,
     GanimationGenerator.name: GanimationGenerator,
+    MduitGenerator.name: MduitGenerator,
 }
 DISCRIMINATORS: dict[str, Callable[..., nn.Module]] = {
     PatchDiscriminator.name: PatchDiscriminator,
