@@ -208,9 +208,9 @@ def reflect_pad(
     )
 
 
-def reflect_to(image: npt.NDArray[np.uint8], shape: tuple[int, int]) -> tuple[npt.NDArray[np.uint8], tuple[int, int]]:
-    """:func:`reflect_pad` to a given (H, W). The edge pixel is not doubled (reflect-101); the reflection is repeated
-    where the image is smaller than its padding, and a side of one pixel is repeated.
+def reflect_to(image: npt.NDArray[Any], shape: tuple[int, int]) -> tuple[npt.NDArray[Any], tuple[int, int]]:
+    """:func:`reflect_pad` to a given (H, W), of any values. The edge pixel is not doubled (reflect-101); the
+    reflection is repeated where the image is smaller than its padding, and a side of one pixel is repeated.
 
     Raises:
         UsageError: the image is empty or larger than the shape.

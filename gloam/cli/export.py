@@ -74,6 +74,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "native weights, which pad images to the next multiple of 256",
     )
     parser.add_argument(
+        "--domain",
+        metavar="NAME",
+        help="translators of several domains, exported or given with --translate: the one to translate into (default: "
+        "the network's own choice, the last unless its training said otherwise)",
+    )
+    parser.add_argument(
         "--resize",
         type=int,
         metavar="MAX_SIDE",
@@ -105,6 +111,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=float,
         help="local features: least score of a keypoint; 0 for the strongest, whatever they score (default: the "
         "network's own)",
+    )
+    parser.add_argument(
+        "--min-scale",
+        type=float,
+        metavar="S",
+        help="R2D2: least scale at which an image is looked at, as its authors' program has it (default: 0.25)",
     )
     parser.add_argument(
         "--precision",

@@ -35,7 +35,7 @@ EMBEDDERS_ONLY = (
     "local_features",
     *DESCRIBERS_ONLY,
 )
-EXTRACTORS_ONLY = ("keypoints", "threshold")
+EXTRACTORS_ONLY = ("keypoints", "threshold", "min_scale")
 PACKAGES = ("torch", "onnx", "onnxscript")
 FRONT = ("translate", "resize")
 
@@ -65,6 +65,8 @@ class ExportRequest:
         scales: image scales to average; for local features, to look at.
         whitening: file of a learned whitening, applied inside the graph.
         translate: translator that every image passes first, inside the graph.
+        domain: of a translator of several, exported or in front, the one that images are translated into; the network's
+            own choice by default.
         resize: longer side in pixels to which the graph reduces larger images first.
         local_features: HOW: local features and attention instead of one descriptor.
         max_side: longer side in pixels that whoever calls the file reduces larger images to; 0 for native sizes. None:
@@ -72,6 +74,7 @@ class ExportRequest:
         stretch: exact (width, height) in pixels that callers bring images to instead.
         keypoints: networks of local features: of an image; 2048 by default.
         threshold: networks of local features: of a keypoint's score; the network's own by default, 0 for the strongest.
+        min_scale: R2D2: least scale at which an image is looked at; a quarter by default.
         precision: of the file.
         calibrate: photographs of the kind the model will see.
         tolerance: largest loss: 1 - cosine of a descriptor, or absolute difference of a pixel in [-1, 1].
@@ -100,12 +103,14 @@ class ExportRequest:
     scales: tuple[float, ...] | None = None
     whitening: Path | None = None
     translate: Path | None = None
+    domain: str | None = None
     resize: int | None = None
     local_features: bool = False
     max_side: int | None = None
     stretch: tuple[int, int] | None = None
     keypoints: int | None = None
     threshold: float | None = None
+    min_scale: float | None = None
     precision: Literal["fp32", "fp16", "bf16", "int8"] = "fp32"
     calibrate: Path | None = None
     tolerance: float | None = None
@@ -156,6 +161,10 @@ def export_weights(request: ExportRequest, say: Say | None = None) -> Exported:
     if loaded.kind == "embedder" and request.ensemble:
         loaded = _ensemble(loaded, request.ensemble)
     _expect_options(loaded, request)
+    if request.min_scale is not None:
+        if not hasattr(loaded.model, "look_from"):
+            raise UsageError(f"--min-scale is for r2d2; {loaded.model.name} looks at an image at one scale")
+        loaded.model.look_from(request.min_scale)
     batch = (1, request.max_batch)
     profile = (
         PaddingProfile.fixed(request.sides, request.sides, batch)
@@ -179,6 +188,8 @@ def _expect_options(loaded: _Loaded, request: ExportRequest) -> None:
             if _given(request, name):
                 option = name.replace("_", "-")
                 raise UsageError(f"--{option} is for {whom}, but {loaded.model.name} is of kind '{loaded.kind}'")
+    if request.domain is not None and loaded.kind != "translator" and request.translate is None:
+        raise UsageError(f"--domain is of a translator, but {loaded.model.name} is of kind '{loaded.kind}'")
     if loaded.kind == "matcher" and request.precision != "fp32":
         raise UsageError(f"--precision is for models of images; {loaded.model.name} is a matcher, and stays float32")
 
@@ -206,6 +217,8 @@ def _refuse(request: ExportRequest) -> None:
         if request.precision == "fp32" and not _fronted(request):
             raise UsageError(f"{request.weights}: is exported already; give --precision {', '.join(PRECISIONS)}")
         late = [name for name in (*EMBEDDERS_ONLY, *EXTRACTORS_ONLY) if name not in FRONT and _given(request, name)]
+        if request.domain is not None and request.translate is None:
+            late.append("domain")
         if late:
             option = late[0].replace("_", "-")
             raise UsageError(f"{request.weights}: is exported already; give --{option} when its weights are exported")
@@ -232,7 +245,9 @@ def _finished(
             from gloam.export.front.put import put_in_front
 
             whole = request.output if request.precision == "fp32" else Path(folder) / "whole.onnx"
-            card = put_in_front(exact, whole, translator=request.translate, max_side=request.resize)
+            card = put_in_front(
+                exact, whole, translator=request.translate, max_side=request.resize, domain=request.domain
+            )
             exact = whole
         if card is None or request.precision != "fp32":
             return Exported(request.output, *_converted(exact, request, say), notes)
@@ -274,6 +289,8 @@ def _export(loaded: _Loaded, request: ExportRequest, output: Path, profile: Padd
     }
     more: dict[str, Any] = {}
     kind, model = loaded.kind, loaded.model
+    if kind == "translator":
+        more["domain"] = request.domain
     if kind in ("embedder", "local_features"):
         more["photometric"] = Photometric(request.photometric)
         more["input_rule"] = _input_rule(request, getattr(model, "largest", None))

@@ -12,22 +12,23 @@ import pytest
 import torch
 
 from gloam.errors import ModelError, UsageError
-from gloam.export.embedder import export_embedder
 from gloam.export.engine.build import build_engine
 from gloam.export.engine.options import BuildOptions
 from gloam.export.front.put import put_in_front
 from gloam.export.precision.image_check import compare_maps
 from gloam.export.translator import export_translator
 from gloam.model_card import ModelCard, TensorSpec
-from gloam.networks.embedders import create_embedder
 from gloam.networks.translators import DomainTranslator
 from gloam.runtime.backends.onnx_file import read_card
 from gloam.runtime.backends.ort import OrtSession
+from gloam.runtime.backends.placement import Placement
 from gloam.runtime.backends.selftest import run_selftest
 from gloam.runtime.backends.selftest_formulas import selftest_conditions
+from gloam.runtime.models.embedder import Embedder
 from gloam.runtime.models.image_model import ImageModel
 from gloam.runtime.models.translator import Translator
 from tests.export.test_image_exports import generator
+from tests.tiny_models import write_tiny_embedder
 
 DOMAINS = ["day", "night", "snow"]
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -143,11 +144,16 @@ def test_an_input_without_a_default_must_be_given() -> None:
         spec.filled(1, 32, 32)
 
 
-def test_a_translator_that_takes_a_label_is_not_fused(files: dict[str, tuple[Any, Path]], tmp_path: Path) -> None:
-    embedder = create_embedder("gem_vgg16", stages=((4, 1), (4, 1)))
-    export_embedder(embedder, tmp_path / "e.onnx", provenance={"recipe": "test"})
-    with pytest.raises(ModelError, match="takes label beside the image; only translators of images alone"):
-        put_in_front(tmp_path / "e.onnx", tmp_path / "f.onnx", translator=files[QUICK][1], max_side=None)
+@pytest.mark.parametrize("name", FAMILIES)
+def test_it_is_fused_with_its_domain_inside(name: str, files: dict[str, tuple[Any, Path]], tmp_path: Path) -> None:
+    write_tiny_embedder(tmp_path / "e.onnx")
+    _, path = files[name]
+    card = put_in_front(tmp_path / "e.onnx", tmp_path / "f.onnx", translator=path, domain="snow")
+    assert [spec.name for spec in card.inputs] == ["images"]
+    one = Placement(threads=1)
+    apart = Embedder.load(tmp_path / "e.onnx", one, translator=Translator.load(path, one).towards("snow"))
+    images = [picture(37, 50), picture(64, 96, 1)]
+    assert np.abs(Embedder.load(tmp_path / "f.onnx", one)(images) - apart(images)).max() <= 1e-5
 
 
 def test_self_test_conditions_are_the_stated_formula() -> None:

@@ -18,6 +18,8 @@ LATER = (
     ", 'pair'",
     ", 'data'",
     ", mduit",
+    ", 'domains'",
+    ", weakly-paired",
 )  # choices that came later; a message that lists all has them now
 
 

@@ -24,6 +24,14 @@ def key_value(text: str) -> tuple[str, Any]:
         return key, value
 
 
+def named(text: str) -> tuple[str, str]:
+    """``NAME=VALUE``, both of them text."""
+    name, separator, value = text.partition("=")
+    if not (name and separator and value):
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE")
+    return name, value
+
+
 def nbytes(text: str) -> int:
     """``8GB``, ``512MiB`` or a plain number of bytes."""
     found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(?:([kmgt]?)(i?)b)?", text.strip().lower())
@@ -48,6 +56,11 @@ def seed(text: str) -> int:
     if not text.isdecimal() or int(text[:12]) >= MOST_SEED or len(text) > len(str(MOST_SEED)):
         raise argparse.ArgumentTypeError(f"{text!r} is no seed; give a whole number from 0 to {MOST_SEED - 1}")
     return int(text)
+
+
+def zeros_or_seed(text: str) -> int | None:
+    """None for ``zeros``, or a seed."""
+    return None if text == "zeros" else seed(text)
 
 
 def place(text: str) -> Path | str:

@@ -19,6 +19,7 @@ from gloam.export.embedder import SELFTEST_DYNAMIC
 from gloam.export.front.compose import Stage, compose
 from gloam.export.front.reflection import cropping_graph, padding_graph
 from gloam.export.front.shrink import shrinking_graph
+from gloam.export.front.told import telling_graph
 from gloam.export.graph import flat, read_graph
 from gloam.export.spec import BELOW, LEVELS_TOLERANCE, Shapes, larger_shapes, write_proved
 from gloam.export.translator import export_translator
@@ -40,6 +41,7 @@ def put_in_front(
     *,
     translator: str | Path | None = None,
     max_side: int | None = None,
+    domain: str | None = None,
 ) -> ModelCard:
     """Write an exported embedder with something in front of it as one file.
 
@@ -49,17 +51,21 @@ def put_in_front(
         translator: ``.onnx`` file of a translator, float32; it pads as its own card says. Or native weights, which are
             exported on the way with the fixed profile's rule: the next multiple of 256 exactly.
         max_side: reduce larger images to this longer side by LANCZOS, pixels.
+        domain: of a translator of several, the one to translate into; its own choice by default. Its code is a
+            constant of the graph, and so are the zeros in place of noise.
 
     Returns:
         the card that the file carries.
 
     Raises:
-        UsageError: neither, a bad side, or a reduction for a fixed profile.
+        UsageError: neither, a bad side, or a reduction for a fixed profile; a domain that the translator has not.
         ModelError: a file of another kind, precision or opset; a normalisation that callers would have to do in
             between; or profiles that do not go together.
     """
     if translator is None and max_side is None:
         raise UsageError("give a translator, a longer side, or both")
+    if domain is not None and translator is None:
+        raise UsageError(f"domain {domain!r} is of a translator; give one")
     if max_side is not None and max_side < MIN_SIDE:
         raise UsageError(f"--resize {max_side}: {MIN_SIDE} px or more are needed")
     behind = Embedder.load(embedder, Placement(threads=1))
@@ -68,14 +74,14 @@ def put_in_front(
     if max_side is not None and card.profile.kind == "fixed":
         raise UsageError(f"{embedder}: a fixed profile has its sizes already; --resize goes with the dynamic profile")
     with tempfile.TemporaryDirectory(prefix="gloam-front-") as folder:
-        before = None if translator is None else _load_translator(Path(translator), card.profile, Path(folder))
+        before = None if translator is None else _load_translator(Path(translator), card.profile, Path(folder), domain)
         stages: list[Stage] = []
         if max_side is not None:
             stages.append(Stage("shrink", shrinking_graph(max_side)))
             card = dataclasses.replace(card, resize=max_side, input_rule=card.input_rule and NATIVE)
         if before is not None:
             file, model = before
-            stages += _translating(file, model.card, card.profile, "shrink.resized" if stages else "images")
+            stages += _translating(file, model, card.profile, "shrink.resized" if stages else "images")
             card = _fused(card, model)
         last = {"shrink": "resized", "crop": "cropped"}[stages[-1].name]
         links = {"images": f"{stages[-1].name}.{last}"}
@@ -106,11 +112,12 @@ def _expect_float32(card: ModelCard, file: str | Path) -> None:
         raise ModelError(f"{file}: is {card.precision}; put the float32 files together, then give --precision")
 
 
-def _load_translator(path: Path, profile: PaddingProfile, folder: Path) -> tuple[Path, Translator]:
+def _load_translator(path: Path, profile: PaddingProfile, folder: Path, domain: str | None) -> tuple[Path, Translator]:
     """The translator's exported file and the translator itself.
 
     Raises:
         ModelError: of another kind or precision, of grey images, or its rule does not fit the embedder's profile.
+        UsageError: it has no such domain.
     """
     file = path
     if path.suffix in WEIGHTS:
@@ -127,9 +134,8 @@ def _load_translator(path: Path, profile: PaddingProfile, folder: Path) -> tuple
     rule = model.card.profile
     if model.card.inputs[0].shape[3] != 3:
         raise ModelError(f"{path}: translates grey images; only colour translators can be fused")
-    if conditions := model.card.inputs[1:]:
-        names = ", ".join(spec.name for spec in conditions)
-        raise ModelError(f"{path}: takes {names} beside the image; only translators of images alone can be fused")
+    if domain is not None:
+        model = model.towards(domain)
     if profile.kind != "fixed":
         return file, model
     if rule.multiple % MULTIPLE:
@@ -146,15 +152,20 @@ def _load_translator(path: Path, profile: PaddingProfile, folder: Path) -> tuple
     return file, model
 
 
-def _translating(file: Path, card: ModelCard, profile: PaddingProfile, images: str) -> list[Stage]:
-    """Padding, the translator and cropping; ``images`` names the tensor that they begin with."""
-    fixed = profile.kind == "fixed"
+def _translating(file: Path, model: Translator, profile: PaddingProfile, images: str) -> list[Stage]:
+    """Padding, what the translator is told, the translator and cropping; ``images`` is the tensor to begin with."""
+    fixed, card, told = profile.kind == "fixed", model.card, model.told
     own = {} if images == "images" else {"images": images}
     padding = padding_graph(fixed, card.profile.multiple, card.profile.minimum)
     translated = f"translate.{card.outputs[0].name}"
     return [
         Stage("pad", padding, own),
-        Stage("translate", read_graph(file), {card.inputs[0].name: "pad.padded"}),
+        *([Stage("tell", telling_graph(told), {"padded": "pad.padded"})] if told else []),
+        Stage(
+            "translate",
+            read_graph(file),
+            {card.inputs[0].name: "pad.padded", **{spec.name: f"tell.{spec.name}" for spec in told}},
+        ),
         Stage("crop", cropping_graph(fixed), {**own, "translated": translated}),
     ]
 

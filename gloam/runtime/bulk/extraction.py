@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from gloam.data.sources import find_images
 from gloam.data.sources.items import said_left_out
+from gloam.errors import UsageError
 from gloam.model_card import NATIVE, InputRule, Photometric
 from gloam.record import to_json
 from gloam.runtime.backends.onnx_file import read_card
@@ -33,12 +34,21 @@ class EmbedderLoader:
         placement: where and how it runs, and the translator with it.
         photometric: normalisation instead of the model's own.
         translate: translator that every image passes first, see :func:`load_translator`.
+        domain: of a translator of several, the one to translate into; the file's by default.
+
+    Raises:
+        UsageError: a domain, and no translator.
     """
 
     model: Path
     placement: Placement = field(default_factory=Placement)
     photometric: Literal["none", "clahe"] | None = None
     translate: str | None = None
+    domain: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.domain is not None and self.translate is None:
+            raise UsageError("--to names a domain to translate into; add --translate MODEL, or leave it out")
 
     def name(self) -> str:
         """The model's name, from its file alone."""
@@ -51,7 +61,7 @@ class EmbedderLoader:
             self.model,
             self.placement,
             photometric=Photometric(self.photometric) if self.photometric else None,
-            translator=None if self.translate is None else load_translator(self.translate, alone),
+            translator=None if self.translate is None else load_translator(self.translate, alone, self.domain),
         )
 
 

@@ -11,12 +11,12 @@ import numpy as np
 import numpy.typing as npt
 
 from gloam.errors import GloamError, ImageError, ModelError
-from gloam.model_card import TensorSpec
 from gloam.padding import crop_back, reflect_to
 from gloam.runtime.backends.facts import BackendFacts
 from gloam.runtime.backends.placement import Placement
 from gloam.runtime.backends.selftest import open_tested
 from gloam.runtime.backends.session import Session, run_together
+from gloam.runtime.models.conditions import Conditions
 
 Pixels = npt.NDArray[np.uint8]
 GPU_BATCH = 8  # generators hold large activations; larger batches gain little
@@ -64,7 +64,7 @@ class ImageModel:
         session, card: of the model.
         channels: of the input, 3 or 1.
         batch_size: images per run: 1 on a CPU, where batching gains nothing.
-        conditions: inputs whose defaults are others than the card's, by name.
+        conditions: what the inputs behind the images are fed; the card's defaults at first.
     """
 
     def __init__(self, session: Session) -> None:
@@ -73,7 +73,7 @@ class ImageModel:
         if not self.card.profile.reflects:
             raise ModelError(f"{self.card.name}: the model card does not state the padding rule; export it again")
         self.channels = int(self.card.inputs[0].shape[3])
-        self.conditions: dict[str, TensorSpec] = {}
+        self.conditions = Conditions(self.card.inputs[1:])
         self.batch_size = min(1 if session.backend.on_cpu else GPU_BATCH, self.card.profile.batch[1])
 
     def check(self, image: Pixels) -> None:
@@ -115,18 +115,16 @@ class ImageModel:
 
         def run(part: list[int]) -> None:
             padded = [reflect_to(prepared[row], self.shape_for(prepared[row])) for row in part]
-            output = self._run(np.stack([pixels for pixels, _ in padded]))
+            output = self._run(np.stack([pixels for pixels, _ in padded]), [images[row] for row in part])
             for row, (_, corner), whole in zip(part, padded, output, strict=True):
                 found[row] = crop_back(whole, corner, (images[row].shape[0], images[row].shape[1]))
 
         run_together(run, parts, self.session.backend)
         return [found[row] for row in range(len(images))]
 
-    def _run(self, batch: Pixels) -> npt.NDArray[np.float32]:
-        first, *others = self.card.inputs
-        shape = (batch.shape[0], batch.shape[1], batch.shape[2])
-        given = {spec.name: self.conditions.get(spec.name, spec).filled(*shape) for spec in others}
-        output = run_images(self.session, {first.name: batch, **given})[self.card.outputs[0].name]
+    def _run(self, batch: Pixels, images: Sequence[Pixels]) -> npt.NDArray[np.float32]:
+        given = self.conditions.filled(images, (batch.shape[1], batch.shape[2]))
+        output = run_images(self.session, {self.card.inputs[0].name: batch, **given})[self.card.outputs[0].name]
         maps: npt.NDArray[np.float32] = output.astype(np.float32, copy=False)
         return maps
 

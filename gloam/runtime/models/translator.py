@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from gloam.errors import UsageError
-from gloam.files import sha256_json
+from gloam.model_card import TensorSpec
 from gloam.runtime.backends.placement import Placement
+from gloam.runtime.backends.session import Session
+from gloam.runtime.models.conditions import LABEL, Conditions
 from gloam.runtime.models.formulas import CLASSIC, create_classic
 from gloam.runtime.models.image_model import ImageOperation, ModelOperation, Pixels, to_uint8
 
@@ -21,7 +23,9 @@ class Translator(ModelOperation):
 
     Attributes:
         card: what the file says of itself, its padding rule among it.
-        fingerprint: of the file, hex sha256.
+        domain: that it translates into, where the file has several; else None.
+        name: of the network, and of the domain.
+        fingerprint: of the file, hex sha256; another where another domain than the card's, or noise, is asked for.
 
     Raises:
         ModelError: the file is of another kind, or refuses an image's size.
@@ -34,6 +38,20 @@ class Translator(ModelOperation):
         """Names of the domains that the model translates into; empty for a model of one domain."""
         return tuple(map(str, self.card.network.get("domains") or ()))
 
+    def __init__(self, session: Session) -> None:
+        super().__init__(session)
+        self._become(self._model.conditions)
+
+    @property
+    def told(self) -> tuple[TensorSpec, ...]:
+        """The graph's inputs behind the images, each with the default that holds."""
+        return self._model.conditions.specs
+
+    @property
+    def noisy(self) -> bool:
+        """Whether any of them is noise."""
+        return self._model.conditions.noisy
+
     def towards(self, domain: str) -> Translator:
         """The same model, translating into another of its domains.
 
@@ -45,16 +63,46 @@ class Translator(ModelOperation):
         """
         if domain not in self.domains:
             known = f"its domains are {', '.join(self.domains)}" if self.domains else "it translates into one alone"
-            raise UsageError(f"{self.name}: unknown domain {domain!r}; {known}")
-        at = self.domains.index(domain)
-        table = self.card.network.get("codes")
-        code = tuple(map(float, table[at])) if table else tuple(float(at == row) for row in range(len(self.domains)))
-        label = next(spec for spec in self.card.inputs if spec.name == "label")
+            raise UsageError(f"{self.card.name}: unknown domain {domain!r}; {known}")
         other = Translator(self.session)
-        if code != label.default:
-            other._model.conditions["label"] = replace(label, default=code)
-            other.fingerprint = sha256_json([self.session.fingerprint, code])
+        other._become(self._model.conditions.labelled(self._codes()[self.domains.index(domain)]))
         return other
+
+    def drawing(self, seed: int | None) -> Translator:
+        """The same model with noise, which its training gave it, instead of zeros.
+
+        The noise of an image is a matter of the seed and of its pixels: equal images give equal pictures, in any batch
+        and under any name.
+
+        Args:
+            seed: 0 or more; None for zeros.
+
+        Returns:
+            a translator of a fingerprint of its own.
+
+        Raises:
+            UsageError: the model takes no noise.
+        """
+        conditions = self._model.conditions
+        if seed is not None and not conditions.noisy:
+            raise UsageError(f"{self.card.name}: takes no noise; leave out the seed of it")
+        other = Translator(self.session)
+        other._become(dataclasses.replace(conditions, seed=seed))
+        return other
+
+    def _codes(self) -> list[tuple[float, ...]]:
+        """Of the domains, in their order."""
+        count = len(self.domains)
+        table = self.card.network.get("codes") or [[float(at == row) for row in range(count)] for at in range(count)]
+        return [tuple(map(float, row)) for row in table]
+
+    def _become(self, conditions: Conditions) -> None:
+        self._model.conditions = conditions
+        code = next((spec.default for spec in conditions.specs if spec.name == LABEL), None)
+        codes = self._codes()
+        self.domain = self.domains[codes.index(code)] if code in codes else None
+        self.name = self.card.name if self.domain is None else f"{self.card.name} to {self.domain}"
+        self.fingerprint = conditions.identity(self.session.fingerprint, self.card.inputs[1:])
 
     def __call__(self, images: Sequence[Pixels]) -> list[Pixels]:
         """Translate images.
@@ -73,27 +121,35 @@ class Translator(ModelOperation):
         return [_like(image, found) for image, found in zip(images, translated, strict=True)]
 
 
-def load_translator(spec: str | Path, placement: Placement | None = None) -> ImageOperation:
+def load_translator(
+    spec: str | Path, placement: Placement | None = None, domain: str | None = None, noise: int | None = None
+) -> ImageOperation:
     """A translator by the path of an exported model, or one of the classic ones by name.
 
     Args:
         spec: ``.onnx`` file, or ``none``, ``lab-inversion``, ``gamma``, ``gamma:MEAN``, ``clahe``.
         placement: where and how an exported model runs; on the CPU by default.
+        domain: of a model of several, the one to translate into; the card's by default.
+        noise: seed of the noise that a model takes, see :meth:`Translator.drawing`; zeros by default.
 
     Raises:
-        UsageError: an unknown name; the nearest is named.
+        UsageError: an unknown name; the nearest is named. A domain that the model does not have (its own are listed),
+            or noise for one that takes none.
         ModelError: unreadable, or of another kind.
     """
     text = str(spec)
     classic = create_classic(text)
     if classic is not None:
+        if domain is not None or noise is not None:
+            raise UsageError(f"{text}: a formula has no domains and takes no noise; leave them out")
         return classic
     path = Path(text)
     if not path.suffix and len(path.parts) == 1 and not path.exists():
         nearest = difflib.get_close_matches(text, CLASSIC, 1)
         hint = f"; did you mean {nearest[0]}?" if nearest else ";"
         raise UsageError(f"unknown translator {text!r}{hint} give an .onnx file or one of {', '.join(CLASSIC)}")
-    return Translator.load(path, placement)
+    translator = Translator.load(path, placement)
+    return (translator if domain is None else translator.towards(domain)).drawing(noise)
 
 
 def _like(image: Pixels, translated: Pixels) -> Pixels:

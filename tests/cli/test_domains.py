@@ -1,0 +1,95 @@
+"""The commands that name a domain, and their bad input."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from gloam.cli.main import main
+from tests.tiny_models import write_tiny_embedder
+from tests.tiny_translators import write_tiny_domains, write_tiny_translator
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "in").mkdir()
+    rng = np.random.default_rng(0)
+    for number in range(3):
+        Image.fromarray(rng.integers(0, 256, (40, 50, 3), dtype=np.uint8)).save(tmp_path / "in" / f"{number}.png")
+    write_tiny_domains(tmp_path / "many.onnx")
+    write_tiny_domains(tmp_path / "quiet.onnx", noisy=False)
+    write_tiny_translator(tmp_path / "one.onnx")
+    write_tiny_embedder(tmp_path / "embedder.onnx")
+    return tmp_path
+
+
+def translated(folder: Path, name: str, *words: str) -> list[np.ndarray]:
+    command = ["translate", str(folder / "in"), "-o", str(folder / name), "--model", str(folder / "many.onnx")]
+    assert main([*command, *words]) == 0
+    return [np.asarray(Image.open(path)) for path in sorted((folder / name / "images").glob("*.png"))]
+
+
+def test_translate_to_a_domain_and_with_noise(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    snow, night = translated(folder, "snow", "--to", "snow"), translated(folder, "night")
+    assert "translated by tiny to snow" in capsys.readouterr().out
+    assert all((bright > dark).mean() > 0.9 for bright, dark in zip(snow, night, strict=True))
+    same = translated(folder, "same", "--to", "night", "--noise", "zeros")
+    assert all(np.array_equal(one, other) for one, other in zip(same, night, strict=True))
+    drawn = translated(folder, "drawn", "--noise", "5")
+    assert not any(np.array_equal(one, other) for one, other in zip(drawn, night, strict=True))
+    (folder / "in" / "0.png").rename(folder / "in" / "z.png")  # another name, another place in the list
+    again = translated(folder, "again", "--noise", "5", "--decode-threads", "1")
+    assert np.array_equal(again[-1], drawn[0])
+    assert np.array_equal(again[0], drawn[1])
+
+
+def test_a_folder_of_one_domain_is_not_gone_on_with_in_another(folder: Path) -> None:
+    translated(folder, "out", "--to", "snow")
+    many = ["--model", str(folder / "many.onnx")]
+    assert main(["translate", str(folder / "in"), "-o", str(folder / "out"), *many, "--to", "day"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("--model many.onnx --to rain", "tiny: unknown domain 'rain'; its domains are day, night, snow"),
+        ("--model one.onnx --to night", "tiny: unknown domain 'night'; it translates into one alone"),
+        ("--model gamma --to night", "gamma: a formula has no domains"),
+        ("--model quiet.onnx --noise 3", "tiny: takes no noise"),
+        ("--model many.onnx --noise some", "'some' is no seed"),
+    ],
+)
+def test_bad_words_for_translate(folder: Path, words: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    given = [str(folder / word) if word.endswith(".onnx") else word for word in words.split()]
+    try:
+        code = main(["translate", str(folder / "in"), "-o", str(folder / "out"), *given])
+    except SystemExit as left:
+        code = int(left.code or 0)
+    assert code == 2
+    assert said in capsys.readouterr().err
+    assert not (folder / "out").exists()
+
+
+def test_extract_translates_to_a_domain(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["extract", str(folder / "in"), "--model", str(folder / "embedder.onnx"), "--json"]
+    front = ["--translate", str(folder / "many.onnx")]
+    spaces = {}
+    for name, more in {"plain": [], "night": front, "snow": [*front, "--to", "snow"]}.items():
+        assert main([*words, "-o", str(folder / name), *more]) == 0
+        spaces[name] = json.loads(capsys.readouterr().out)["space"]
+    assert len(set(spaces.values())) == 3
+    assert main([*words, "-o", str(folder / "x"), *front, "--to", "rain"]) == 2
+    assert main([*words, "-o", str(folder / "x"), "--to", "snow"]) == 2
+    assert "add --translate MODEL" in capsys.readouterr().err
+
+
+def test_a_fused_file_has_the_domain_inside(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["export", str(folder / "embedder.onnx"), "--translate", str(folder / "many.onnx")]
+    assert main([*words, "-o", str(folder / "fused.onnx"), "--domain", "snow"]) == 0
+    assert "images translated by tiny to snow" in capsys.readouterr().out
+    assert main([*words, "-o", str(folder / "other.onnx"), "--domain", "rain"]) == 2
+    assert "its domains are day, night, snow" in capsys.readouterr().err
