@@ -17,6 +17,7 @@ import itertools
 import json
 import os
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,22 +33,19 @@ from gloam.data.town.config import WEATHER
 from gloam.data.town.drives.config import DrivesConfig
 from gloam.data.town.drives.write import PAIRS, TEST_PAIRS, Drives, DrivesRequest, write_drives
 from gloam.data.weak_pairs.matching import angles
-from gloam.data.weak_pairs.pair_file import read_pair_file
 from gloam.data.weak_pairs.table import read_table
 from gloam.eval.retrieval.ground_truth import GroundTruth
 from gloam.eval.retrieval.scores import evaluate
+from gloam.eval.translation.domains import UNTOUCHED, JudgedDomain, judged_domains, score_domains
 from gloam.eval.translation.features import FeatureExtractor, Features
 from gloam.eval.translation.frechet import frechet_distance
-from gloam.eval.translation.sift import SiftDistance, pair_distance
 from gloam.files import sha256_json, write_json
-from gloam.runtime.models.formulas import create_classic
 from gloam.runtime.models.image_model import ImageOperation
-from gloam.runtime.models.translator import Translator
+from gloam.runtime.models.translator import load_translator
 from gloam.training.config_changes import merge, nest
 from gloam.training.translators.config import RECIPES
 from gloam.training.typed_config import differences, recipe_mapping, recipes_of
-
-Pixels = npt.NDArray[np.uint8]
+from gloam.workflows.evaluation.domains import open_towards, read_domains
 
 ONLY, MINUTES = "GLOAM_BENCH_ONLY", "GLOAM_TOWN_WEATHER_MINUTES"
 USUAL = 20.0  # minutes of the recipes
@@ -71,9 +69,9 @@ FULL_MODELS = (FULL, "mduit")
 DRIVES = DrivesConfig(
     train=(101, 102, 103, 104, 105, 106), val=(201,), test=(71, 83, 97), width=128, height=96, domains=WEATHER
 )
+RATIO, CLAHE = "mean FID over untouched", "CLAHE on queries and map"
 REFERENCE = "overcast"  # the map's condition
-SOURCES = 30  # images of each other domain that are translated into a domain; photographs of the domain: all
-PAIRED = 10  # weak pairs of each other domain for the distance of SIFT descriptors
+LIMIT = 180  # weak pairs and photographs of a domain
 QUERIES = 60  # of each condition
 
 
@@ -90,19 +88,15 @@ class Model:
 
 
 @dataclass(frozen=True)
-class Judged:
-    """What models are judged on.
+class Places:
+    """Images of the test streets, and which show the same place.
 
     Attributes:
-        images: of the test streets, by domain, in the order of their names.
-        paths: of those.
-        partners: for each domain, pairs of an image of another domain and of one of its own at the same place.
+        paths: by domain, in the order of their names.
         positives: for each domain, for each of its images the rows of the map's images of the same place.
     """
 
-    images: dict[str, list[Pixels]]
     paths: dict[str, list[Path]]
-    partners: dict[str, list[tuple[Pixels, Pixels]]]
     positives: dict[str, list[npt.NDArray[np.int64]]]
 
 
@@ -117,27 +111,31 @@ def run() -> Result:
         drives = write_drives(DrivesRequest(folder / "drives", DRIVES, workers=1))
         jobs = [_job(model, minutes, drives) for model in models]
         made = train_all(jobs, folder / "runs")
-        judged = read_judged(drives)
+        domains, images, pairs = read_domains(drives.folder / TEST_PAIRS, "test")
+        judged = judged_domains(domains, images, pairs, limit=LIMIT)
+        places = read_places(drives)
         space = judging_space(folder)
-        real = {domain: space.features(images) for domain, images in judged.images.items()}
-        key = [DRIVES.content_hash(), space.weights_sha256, SOURCES, PAIRED, QUERIES, REFERENCE]
+        database = space.features([decode_image(path) for path in places.paths[REFERENCE]])
+        key = [DRIVES.content_hash(), space.weights_sha256, LIMIT, QUERIES, REFERENCE]
 
-        def scored(operation: Callable[[str], ImageOperation], what: str) -> dict[str, Any]:
-            return _kept(folder, [*key, what], lambda: score(judged, real, space, operation))
+        def row(model: str | Path, what: str) -> dict[str, Any]:
+            def make() -> dict[str, Any]:
+                towards = open_towards(model, domains)
+                table = score_domains(judged, {what: towards}, space, (DRIVES.width, DRIVES.height))
+                found = table.to_dict()["methods"][what]
+                return {**found, "retrieval": retrieved(places, space, database, towards(REFERENCE))}
 
-        untouched = create_classic("none")
-        assert untouched is not None
-        rows = {"untouched": scored(lambda _: untouched, "untouched")}
-        for job in jobs:
-            translator = Translator.load(made[job.label]["onnx"])
-            rows[job.label] = scored(translator.towards, made[job.label]["weights_sha256"])
-        retrieval = {"CLAHE on queries and map": _kept(folder, [*key, "clahe"], lambda: _clahe(judged, space))}
-        floor = _floor(drives, real, space)
-    base = rows["untouched"]["mean FID"]
-    for row in rows.values():
-        row["mean FID over untouched"] = row["mean FID"] / base
-    retrieval = {**{label: row.pop("retrieval") for label, row in rows.items()}, **retrieval}
-    ratios = [rows[Model(FULL, seed).label]["mean FID over untouched"] for seed in SEEDS if Model(FULL, seed) in models]
+            return _kept(folder, [*key, what], make)
+
+        rows = {UNTOUCHED: row("none", UNTOUCHED)}
+        rows |= {job.label: row(made[job.label]["onnx"], made[job.label]["weights_sha256"]) for job in jobs}
+        retrieval = {CLAHE: _kept(folder, [*key, CLAHE], lambda: _clahe(places, space))}
+        floor = _kept(folder, [*key, "floor"], lambda: _floor(drives, judged, space))
+    base = rows[UNTOUCHED]["mean"]["FID"]
+    for found in rows.values():
+        found[RATIO] = found["mean"]["FID"] / base
+    retrieval = {**{label: found.pop("retrieval") for label, found in rows.items()}, **retrieval}
+    ratios = [rows[Model(FULL, seed).label][RATIO] for seed in SEEDS if Model(FULL, seed) in models]
     value = float(np.mean(ratios)) if ratios else None
     whole = not only and minutes == USUAL
     detail = {
@@ -151,9 +149,9 @@ def run() -> Result:
             "domains": list(DRIVES.domains),
             "streets": {part: list(getattr(DRIVES, part)) for part in ("train", "val", "test")},
             "size": f"{DRIVES.width}x{DRIVES.height}",
-            "photographs of a domain": len(next(iter(judged.images.values()))),
-            "translated into a domain": f"{SOURCES} images of each other domain",
-            "SIFT": f"{PAIRED} weak pairs with each other domain; the share without a distance is beside it",
+            "of a domain": f"at most {LIMIT} weak pairs, whose sources are translated, and {LIMIT} photographs; seed 0",
+            "sources": {domain.name: dict(Counter(pair.origin for pair in domain.pairs)) for domain in judged},
+            "queries": f"{QUERIES} of each condition, a map of {len(places.paths[REFERENCE])} images",
             "minutes of a training": minutes,
         },
         "space": {"network": space.name, "weights_sha256": space.weights_sha256},
@@ -204,106 +202,61 @@ def _job(model: Model, minutes: float, drives: Drives) -> Job:
     return Job(recipe, model.seed, overrides, model.label)
 
 
-def read_judged(drives: Drives) -> Judged:
-    """Images, pairs and places of the test streets."""
-    config = drives.config
-    found = read_table(drives.positions)
-    folder = drives.folder / "test"
+def read_places(drives: Drives) -> Places:
+    """Of the test streets."""
+    config, folder = drives.config, drives.folder / "test"
     tables = {}
-    for domain in config.domains:
-        rows = np.array([row for row, path in enumerate(found[domain].paths) if path.is_relative_to(folder)], np.int64)
-        tables[domain] = found[domain].part(rows, "of another part")
-    images = {domain: [decode_image(path) for path in table.paths] for domain, table in tables.items()}
-    decoded = {
-        path: image for domain, table in tables.items() for path, image in zip(table.paths, images[domain], strict=True)
-    }
-    partners: dict[str, list[tuple[Pixels, Pixels]]] = {domain: [] for domain in config.domains}
-    pairs = read_pair_file(drives.folder / TEST_PAIRS, domains=config.domains).pairs
-    for target, source in itertools.permutations(range(len(config.domains)), 2):
-        both = [(a, b) for pair in pairs for a, b in ((pair[0], pair[1]), (pair[1], pair[0]))]
-        mine = [(decoded[a.item.path], decoded[b.item.path]) for a, b in both if (a.label, b.label) == (source, target)]
-        partners[config.domains[target]] += _spread(mine, PAIRED)
+    for domain, found in read_table(drives.positions).items():
+        rows = np.array([row for row, path in enumerate(found.paths) if path.is_relative_to(folder)], np.int64)
+        tables[domain] = found.part(rows, "of another part")
     reference = tables[REFERENCE]
     positives = {}
     for domain, table in tables.items():
         apart = np.linalg.norm(table.centers[:, None] - reference.centers[None], axis=2)
         rows, columns = np.indices(apart.shape).reshape(2, -1)
         turns = angles(table.directions[rows], reference.directions[columns]).reshape(apart.shape)
-        near = (apart <= config.distance) & (turns <= config.heading)
-        positives[domain] = [np.flatnonzero(row) for row in near]
-    return Judged(images, {d: list(t.paths) for d, t in tables.items()}, partners, positives)
-
-
-def score(
-    judged: Judged, real: dict[str, Features], space: FeatureExtractor, operation: Callable[[str], ImageOperation]
-) -> dict[str, Any]:
-    """A row: every domain's figures, their means, and retrieval.
-
-    Args:
-        operation: what translates into a domain.
-    """
-    domains: dict[str, dict[str, float | None]] = {}
-    distances: list[float] = []
-    for target in judged.images:
-        translate = operation(target)
-        sources = [
-            image for other in judged.images if other != target for image in _spread(judged.images[other], SOURCES)
-        ]
-        fakes = space.features([translate([image])[0] for image in sources])
-        pairs = [pair_distance(translate([image])[0], partner) for image, partner in judged.partners[target]]
-        sift = SiftDistance.of(pairs)
-        distances += [distance for distance in pairs if distance is not None]
-        domains[target] = {
-            "FID": frechet_distance(real[target], fakes),
-            "SIFT": sift.mean if sift.undefined < 1 else None,
-            "SIFT undefined": sift.undefined,
-        }
-    into = operation(REFERENCE)
-    return {
-        "domains": domains,
-        "mean FID": float(np.mean([row["FID"] for row in domains.values()])),
-        "mean SIFT": float(np.mean(distances)) if distances else None,  # over all pairs that have one
-        "SIFT undefined": 1 - len(distances) / sum(map(len, judged.partners.values())),
-        "retrieval": retrieved(judged, space, real[REFERENCE], into),
-    }
+        positives[domain] = [np.flatnonzero(row) for row in (apart <= config.distance) & (turns <= config.heading)]
+    return Places({domain: list(table.paths) for domain, table in tables.items()}, positives)
 
 
 def retrieved(
-    judged: Judged, space: FeatureExtractor, database: Features, operation: ImageOperation
+    places: Places, space: FeatureExtractor, database: Features, operation: ImageOperation
 ) -> dict[str, float]:
-    """mAP by condition of the queries, and the mean."""
-    names = [str(path) for path in judged.paths[REFERENCE]]
+    """mAP by condition of the queries, and the mean.
+
+    Args:
+        database: features of the map's images.
+        operation: what queries are made of before they are described.
+    """
+    names = [str(path) for path in places.paths[REFERENCE]]
     found = {}
-    for domain, images in judged.images.items():
+    for domain in DRIVES.domains:
         if domain == REFERENCE:
             continue
-        rows = _spread(range(len(images)), QUERIES)
-        queries = space.features([operation([images[row]])[0] for row in rows])
-        asked = [str(judged.paths[domain][row]) for row in rows]
-        truth = GroundTruth(
-            tuple(names),
-            tuple(asked),
-            tuple(judged.positives[domain][row] for row in rows),
-            tuple(np.zeros(0, np.int64) for _ in rows),
-        )
-        scores = evaluate(asked, _unit(queries), names, _unit(database), truth)
-        found[domain] = float(scores.mAP)
+        paths, positives = places.paths[domain], places.positives[domain]
+        rows = np.linspace(0, len(paths) - 1, min(QUERIES, len(paths))).round().astype(int)
+        queries = space.features([operation([decode_image(paths[row])])[0] for row in rows])
+        asked, nothing = [str(paths[row]) for row in rows], np.zeros(0, np.int64)
+        truth = GroundTruth(tuple(names), tuple(asked), tuple(positives[row] for row in rows), (nothing,) * len(rows))
+        found[domain] = float(evaluate(asked, _unit(queries), names, _unit(database), truth).mAP)
     return {**found, "mean": float(np.mean(list(found.values())))}
 
 
-def _clahe(judged: Judged, space: FeatureExtractor) -> dict[str, float]:
-    clahe = create_classic("clahe")
-    assert clahe is not None
-    return retrieved(judged, space, space.features(clahe(judged.images[REFERENCE])), clahe)
+def _clahe(places: Places, space: FeatureExtractor) -> dict[str, float]:
+    clahe = load_translator("clahe")
+    database = clahe([decode_image(path) for path in places.paths[REFERENCE]])
+    return retrieved(places, space, space.features(database), clahe)
 
 
-def _floor(drives: Drives, real: dict[str, Features], space: FeatureExtractor) -> dict[str, float]:
-    """FID that photographs of the training streets have to those of the judged: what translation at best comes to."""
+def _floor(drives: Drives, judged: Sequence[JudgedDomain], space: FeatureExtractor) -> dict[str, float]:
+    """FID between photographs of the training streets and of the judged: what is left to no translator."""
     folder, found = drives.folder / "train", read_table(drives.positions)
     values = {}
-    for domain, features in real.items():
-        paths = _spread([path for path in found[domain].paths if path.is_relative_to(folder)], len(features))
-        values[domain] = frechet_distance(features, space.features([decode_image(path) for path in paths]))
+    for domain in judged:
+        real = space.features([decode_image(item.path) for item in domain.real])
+        paths = [path for path in found[domain.name].paths if path.is_relative_to(folder)]
+        rows = np.linspace(0, len(paths) - 1, min(len(real), len(paths))).round().astype(int)
+        values[domain.name] = frechet_distance(real, space.features([decode_image(paths[row]) for row in rows]))
     return {**values, "mean": float(np.mean(list(values.values())))}
 
 
@@ -312,18 +265,13 @@ def over_seeds(rows: dict[str, Any], models: Sequence[Model]) -> dict[str, dict[
     found: dict[str, dict[str, Any]] = {}
     for name, group in itertools.groupby(models, lambda model: model.name):
         labels = [model.label for model in group]
-        for figure in ("mean FID over untouched", "mean SIFT", "SIFT undefined"):
-            values = [rows[label][figure] for label in labels if rows[label][figure] is not None]
+        for figure in (RATIO, "FID", "SIFT", "undefined"):
+            stated = [rows[label][figure] if figure == RATIO else rows[label]["mean"][figure] for label in labels]
+            values = [value for value in stated if value is not None]
             mean = float(np.mean(values)) if values else None
             spread = float(np.std(values, ddof=1)) if len(values) > 1 else None
             found.setdefault(name, {})[figure] = {"mean": mean, "sd": spread, "seeds": len(values)}
     return found
-
-
-def _spread(items: Sequence[Any], count: int) -> list[Any]:
-    """At most so many, evenly chosen."""
-    rows = np.linspace(0, len(items) - 1, min(count, len(items))).round().astype(int)
-    return [items[row] for row in rows]
 
 
 def _unit(features: Features) -> npt.NDArray[np.float32]:
