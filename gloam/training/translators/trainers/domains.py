@@ -45,10 +45,37 @@ class DomainOptions(TrainerOptions):
             raise UsageError(f"discriminator_learning_rate {self.discriminator_learning_rate}: must be positive")
 
 
-class DomainTrainer(Trainer):
-    """One generator of several domains, one discriminator; what a run saves is ``translator``, its norms folded."""
+class ManyDomains(Trainer):
+    """A trainer whose images come with the indices of their domains; of two domains they may go without."""
 
     options: DomainOptions
+
+    @abstractmethod
+    def step_between(self, source: Tensor, target: Tensor, domains: Tensor) -> dict[str, Tensor]:
+        """See :meth:`Trainer.step_between`."""
+
+    def step(self, day: Tensor, night: Tensor) -> dict[str, Tensor]:
+        """One update on images of the first and the second of two domains. See :meth:`Trainer.step`.
+
+        Raises:
+            UsageError: there are more.
+        """
+        return self.step_between(day, night, self._both(day))
+
+    def _both(self, day: Tensor) -> Tensor:
+        if len(self.options.domains) != 2:
+            raise UsageError(
+                f"the data do not say which of the domains {', '.join(self.options.domains)} an image is of; use data "
+                "kind 'weak_pairs' or 'domain_folders'"
+            )
+        return torch.tensor([[0, 1]]).expand(len(day), 2)
+
+    def _samples(self, day: Tensor, night: Tensor) -> dict[str, Tensor]:
+        return self._samples_between(day, night, self._both(day))
+
+
+class DomainTrainer(ManyDomains):
+    """One generator of several domains, one discriminator; what a run saves is ``translator``, its norms folded."""
 
     def __init__(self, options: DomainOptions, engine: Engine | None = None, seed: int = 0) -> None:
         kind = GENERATORS.get(options.generator)
@@ -82,29 +109,6 @@ class DomainTrainer(Trainer):
     def _spectral(self) -> bool:
         """Whether both networks learn under a spectral norm."""
         return False
-
-    @abstractmethod
-    def step_between(self, source: Tensor, target: Tensor, domains: Tensor) -> dict[str, Tensor]:
-        """See :meth:`Trainer.step_between`."""
-
-    def step(self, day: Tensor, night: Tensor) -> dict[str, Tensor]:
-        """One update on images of the first and the second of two domains. See :meth:`Trainer.step`.
-
-        Raises:
-            UsageError: there are more.
-        """
-        return self.step_between(day, night, self._both(day))
-
-    def _both(self, day: Tensor) -> Tensor:
-        if len(self.options.domains) != 2:
-            raise UsageError(
-                f"the data do not say which of the domains {', '.join(self.options.domains)} an image is of; use data "
-                "kind 'weak_pairs' or 'domain_folders'"
-            )
-        return torch.tensor([[0, 1]]).expand(len(day), 2)
-
-    def _samples(self, day: Tensor, night: Tensor) -> dict[str, Tensor]:
-        return self._samples_between(day, night, self._both(day))
 
     def _samples_between(self, source: Tensor, target: Tensor, domains: Tensor) -> dict[str, Tensor]:
         colours, mask = self.generator.parts(source, self._code(domains, 1, source))  # type: ignore[operator]
