@@ -17,6 +17,7 @@ LATER = (
     ", 'tensorrt-rtx'",
     ", 'pair'",
     ", 'data'",
+    ", mduit_content",
     ", mduit",
 )  # choices that came later; a message that lists all has them now
 
