@@ -86,6 +86,7 @@ TRANSLATORS: dict[str, tuple[dict[str, Any], ...]] = {
     "weakly_paired": ({"width": 2, "base": [2, 2], "latent": 4}, {"width": 2, "base": [2, 2], "mask": False}),
     "spade": ({"width": 2, "base": [2, 2], "latent": 4},),
     "ganimation": ({"width": 4, "blocks": 1},),
+    "adain": ({"stages": [[4, 1], [6, 2], [6, 1]]},),
     "mduit": ({"width": 2, "blocks": 1, "stages": [[4, 1], [4, 1], [4, 1]]},),
 }
 # The variants with the fewest channels.

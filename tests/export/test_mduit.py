@@ -158,7 +158,7 @@ def test_options_that_do_not_go_with_an_appearance(
     assert message in capsys.readouterr().err
     checkpoint = str(files.folder / "embedder.safetensors")
     assert main(["export", checkpoint, "-o", str(tmp_path / "n.onnx"), "--appearance"]) == 2
-    assert "--appearance is of an MDUIT translator, not of mduit_content" in capsys.readouterr().err
+    assert "--appearance is of a translator by example, mduit or adain, not of mduit_content" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -130,6 +130,25 @@ class DomainBatches:
         first, second = stacked([pair[0] for pair in images], []), stacked([pair[1] for pair in images], [])
         return (first, second) if pool.labels is None else (first, second, torch.from_numpy(pool.labels[pairs]))
 
+    def of_domain(self, label: int, count: int) -> list[Tensor]:
+        """The middle of up to ``count`` training images of a domain, spread evenly; day and night are domains 0 and 1.
+
+        Returns:
+            float32 ``[1, C, size, size]`` each.
+        """
+        bank, rows = self._of_domain(label)
+        middle, unused = CentreSquare(self.config.size), np.random.default_rng(0)
+        images = (bank.image(int(row)) for row in rows[:: -(-len(rows) // count)])
+        return [stacked([middle(image, image, unused)[0]], []) for image in images]
+
+    def _of_domain(self, label: int) -> tuple[Bank, npt.NDArray[np.int64]]:
+        pool = self._train
+        if pool.labels is None:
+            bank = pool.night if label else pool.day
+            return bank, np.arange(len(bank))
+        known = np.unique(pool.pairs) if pool.places is None else pool.places.rows
+        return pool.day, known[pool.labels[known] == label]
+
     def _make(self, step: int, rank: int, world: int) -> Batch:
         share = self.batch_size // world
         rows = range(rank * share, (rank + 1) * share)

@@ -128,7 +128,7 @@ class TranslatorConfig:
         """
         names = ("trainer", "seed", "batch", "precision", "channels_last")
         options = to_json(self.options)
-        for name in ("detector_weights", "perceptual_weights", "appearance_weights"):
+        for name in ("detector_weights", "perceptual_weights", "appearance_weights", "encoder_weights"):
             file = options.get(name)
             if file is not None and Path(file).is_file():
                 options[name] = sha256_file(file)

@@ -33,6 +33,7 @@ NARROW = {
     "spade": {"width": 2, "base": [2, 2], "latent": 3},
     "ganimation": {"width": 4, "blocks": 1},
     "mduit": {"width": 2, "blocks": 1, "stages": [[4, 1], [4, 1], [4, 1]]},
+    "adain": {"stages": [[4, 1], [6, 1]]},
     "two_stream": {"width": 4},
     "star": {"width": 2},
 }
@@ -58,6 +59,8 @@ def test_every_recipe_takes_a_step(name, tmp_path):
         changes["perceptual_weights"] = str(write_narrow_vgg19(tmp_path / "vgg19.pth"))
     if config.trainer == "mduit":
         changes["appearance_learned"] = True
+    if config.trainer == "adain":
+        changes["encoder_random"] = True
     torch.manual_seed(0)
     trainer = TRAINERS[config.trainer][0](dataclasses.replace(options, **changes))
     trainer.set_progress(options.epochs - 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from gloam.training.translators.trainers.adain import AdainOptions, AdainTrainer
 from gloam.training.translators.trainers.base import Engine, PlainEngine, Trainer, TrainerOptions
 from gloam.training.translators.trainers.cut import CUTOptions, CUTTrainer
 from gloam.training.translators.trainers.cyclegan import CycleGANOptions, CycleGANTrainer
@@ -22,6 +23,7 @@ TRAINERS: dict[str, tuple[type[Trainer], type[TrainerOptions]]] = {
     HedGANTrainer.name: (HedGANTrainer, HedGANOptions),
     WeaklyPairedTrainer.name: (WeaklyPairedTrainer, WeaklyPairedOptions),
     GanimationTrainer.name: (GanimationTrainer, GanimationOptions),
+    AdainTrainer.name: (AdainTrainer, AdainOptions),
     MduitTrainer.name: (MduitTrainer, MduitOptions),
     ContentTrainer.name: (ContentTrainer, ContentOptions),
 }

@@ -5,15 +5,19 @@ from __future__ import annotations
 import dataclasses
 from abc import abstractmethod
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from gloam.errors import UsageError
 from gloam.networks.translators import GENERATORS, DomainTranslator, TranslatorNetwork
+from gloam.networks.translators.examples import ExampleTranslator
 from gloam.networks.translators.spectral import add_spectral_norm, folded
-from gloam.training.translators.trainers.base import Engine, Trainer, TrainerOptions, adam
+from gloam.training.translators.trainers.base import Engine, Trainer, TrainerOptions, adam, evaluating
 from gloam.training.translators.trainers.build import network_seeds, new_discriminator, new_generator
+
+BANK_IMAGES = 64  # of a domain, whose mean appearance is kept
 
 
 @dataclass(frozen=True)
@@ -72,6 +76,17 @@ class ManyDomains(Trainer):
 
     def _samples(self, day: Tensor, night: Tensor) -> dict[str, Tensor]:
         return self._samples_between(day, night, self._both(day))
+
+    def _keep_appearances(self, generator: ExampleTranslator, batches: Any) -> None:
+        """Give the translator, and its average where there is one, the mean appearance of each domain's images."""
+        like, rows = next(generator.parameters()), []
+        with torch.no_grad(), evaluating(self.networks), self._averaged(), self.engine.autocast():
+            for label in range(len(self.options.domains)):
+                images = batches.of_domain(label, BANK_IMAGES)
+                rows.append(torch.cat([generator.worn(image.to(like.device, like.dtype)).float() for image in images]))
+        bank = torch.stack([row.mean(0) for row in rows])
+        for network in (generator, *(one.module for name, one in self.averages.items() if name == "translator")):
+            network.keep(bank)  # type: ignore[operator]  # an average is of the same class
 
 
 class DomainTrainer(ManyDomains):

@@ -32,7 +32,6 @@ from gloam.training.translators.trainers.build import network_seeds, new_discrim
 from gloam.training.translators.trainers.domains import DomainOptions, ManyDomains
 
 AT_ONCE = 16  # images that are looked at together before an epoch
-BANK_IMAGES = 64  # of a domain, whose mean filter is kept
 
 
 @dataclass(frozen=True)
@@ -378,16 +377,7 @@ class MduitTrainer(ContentTrainer):
 
     def finish(self, batches: Any) -> None:
         """Keep the mean filter of each domain's training images. See :meth:`Trainer.finish`."""
-        rows = []
-        with self._averaged(), self._looking():
-            for label in range(len(self.options.domains)):
-                places = (batches.labels == label).nonzero()[0]
-                chosen = places[:: -(-len(places) // BANK_IMAGES)]
-                parts = [chosen[start : start + AT_ONCE] for start in range(0, len(chosen), AT_ONCE)]
-                filters = [self.generator.appearance(self._placed(batches.middles(part))).float() for part in parts]
-                rows.append(torch.cat(filters).mean(0))
-        for network in (self.generator, *(one.module for name, one in self.averages.items() if name == "translator")):
-            network.keep(torch.stack(rows))  # type: ignore[operator]  # an average is of the same class
+        self._keep_appearances(self.generator, batches)
 
     def _samples_between(self, source: Tensor, target: Tensor, domains: Tensor) -> dict[str, Tensor]:
         generator = self.generator

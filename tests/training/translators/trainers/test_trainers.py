@@ -10,6 +10,7 @@ from gloam.errors import DivergenceError, ModelError, UsageError
 from gloam.networks.edges import EdgeDetectorNetwork
 from gloam.networks.embedders import EmbedderNetwork
 from gloam.networks.translators import TranslatorNetwork
+from gloam.networks.translators.examples import ExampleTranslator
 from gloam.training.translators.trainers import TRAINERS
 from tests.training.translators.trainers.tiny import (
     SIDE,
@@ -31,8 +32,9 @@ ORDERS = {
     "ganimation": ["discriminator", "discriminator", "generator"],
     "mduit": ["generator", "discriminator"],
     "mduit_content": ["embedder"],
+    "adain": ["generator"],
 }
-OF_DOMAINS = ("weakly_paired", "ganimation", "mduit", "mduit_content")
+OF_DOMAINS = ("weakly_paired", "ganimation", "mduit", "mduit_content", "adain")
 every_trainer = pytest.mark.parametrize("name", TRAINERS)
 
 
@@ -92,7 +94,7 @@ def test_the_seed_alone_decides(name):
     assert torch.equal(state, torch.get_rng_state())
     for trainer in (first, second, other):
         trainer.step(*pair())
-    key = next(iter(first.networks.state_dict()))
+    key = next(key for key, _ in first.networks.named_parameters())
     assert all(torch.equal(a, b) for a, b in zip(weights(first).values(), weights(second).values(), strict=True))
     assert not torch.equal(weights(first)[key], weights(other)[key])
 
@@ -149,7 +151,7 @@ def test_averages_over_steps_are_shown_and_kept_and_teach_nothing(name):
     assert all(torch.equal(a, b) for a, b in zip(weights(trainer).values(), weights(plain).values(), strict=True))
     with torch.no_grad():
         network = next(iter(trainer.products().values())).eval()
-        example = [network.get_submodule("appearance")(pair(3)[1])] if name == "mduit" else []
+        example = [network.worn(pair(3)[1])] if isinstance(network, ExampleTranslator) else []
         kept = network(pair(3)[0], *example)
     torch.testing.assert_close(shown, kept)
 

@@ -53,6 +53,7 @@ TINY = {
         "dimension": 4,
         "appearance_learned": True,
     },
+    "adain": {"generator_options": {"stages": [[4, 1], [6, 1]]}, "encoder_random": True},
     "mduit_content": {"generator_options": {"width": 2, "blocks": 1}, "dimension": 4},
     "ganimation": {
         "generator_options": {"width": 4, "blocks": 1},
