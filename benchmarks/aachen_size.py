@@ -93,9 +93,11 @@ def _sides(root: Path, size: SizeName) -> list[str]:
     for part, scene in (("mapping", found.mapping), ("query", found.query)):
         copy = Scene(root / part, scene.cameras, scene.records, scene.poses)
         write_scene(copy)
-        link = copy.root / "sensors" / "records_data"
-        if not link.is_symlink():
-            link.symlink_to(scene.image_path("x").parent.absolute())
+        for name in scene.records:  # queries of the day and the night lie in two datasets
+            link = copy.image_path(name)
+            if not link.is_symlink():
+                link.parent.mkdir(parents=True, exist_ok=True)
+                link.symlink_to(scene.image_path(name).absolute())
         sides += [f"--{part}", str(copy.root)]
     names = found.mapping.names
     centres = np.array([found.mapping.poses[name].center for name in names])

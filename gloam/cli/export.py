@@ -118,6 +118,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "network's own)",
     )
     parser.add_argument(
+        "--min-scale",
+        type=float,
+        metavar="S",
+        help="R2D2: least scale at which an image is looked at, as its authors' program has it (default: 0.25)",
+    )
+    parser.add_argument(
         "--precision",
         choices=("fp32", *PRECISIONS),
         default="fp32",

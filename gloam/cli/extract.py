@@ -5,17 +5,13 @@ from __future__ import annotations
 import argparse
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from gloam.cli.shared.backend_options import add_backend, placement
 from gloam.cli.shared.image_runs import add_metrics_port, add_resuming, add_source
+from gloam.cli.shared.ray_options import add_cluster, expect_cluster, ray_cluster
 from gloam.cli.shared.report import Report
 from gloam.cli.shared.values import width_height
 from gloam.errors import UsageError
-from gloam.runtime.backends.placement import ON_GPU
-
-if TYPE_CHECKING:
-    from gloam.runtime.bulk.on_ray.cluster import Cluster
 
 HELP = "describe a folder, list, kapture dataset, tar or Parquet shards or URL of images into a resumable store"
 KEPT = ("shards/*.npy",)
@@ -80,27 +76,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "run on one of its nodes. Workers write whole shards, of the same bytes as without Ray; one that dies is "
         "replaced. Images, model and output must lie on storage that every node sees under the same path",
     )
-    cluster.add_argument(
-        "--on", choices=("local", "ray"), default="local", help="this process, or workers that Ray schedules"
-    )
-    cluster.add_argument(
-        "--address",
-        metavar="HOST:PORT",
-        help="head of a running cluster, or auto (default: $RAY_ADDRESS, else a Ray of this machine's own)",
-    )
+    add_cluster(cluster, "--threads and --decode-threads unless given")
     cluster.add_argument("--workers", type=int, metavar="N", help="number of workers (default: as many as fit)")
-    cluster.add_argument(
-        "--cpus-per-worker",
-        type=int,
-        metavar="C",
-        help="cores that a worker takes, and --threads and --decode-threads unless given (default: 1)",
-    )
-    cluster.add_argument(
-        "--gpus-per-worker",
-        type=float,
-        metavar="G",
-        help="GPUs that a worker takes, e.g. 0.5 for two workers on each (default: 1 with a GPU's --device, else 0)",
-    )
     add_backend(parser)
     parser.add_argument("--decode-threads", type=int, help="threads that decode images (default: all cores)")
     add_metrics_port(parser)
@@ -140,7 +117,7 @@ def run(arguments: argparse.Namespace) -> Report:
         text = f"{arguments.output}: complete, {data['described']} of {data['images']} images described"
     else:
         part = WHOLE if arguments.shard_index is None else Part(arguments.shard_index, arguments.num_shards)
-        done = run_extraction(replace(request, part=part), _cluster(arguments) if arguments.on == "ray" else None)
+        done = run_extraction(replace(request, part=part), ray_cluster(arguments, arguments.workers))
         data, model, text = done.to_dict(), done.model, str(done)
     others = write_formats(arguments.output, arguments.kapture, arguments.hloc, arguments.feature_type or model)
     return Report(data, "\n".join([text, *others]))
@@ -153,31 +130,10 @@ def _refuse_combinations(arguments: argparse.Namespace) -> None:
         raise UsageError("--feature-type names features of a kapture dataset; add --kapture DIR, or leave it out")
     if arguments.shard_index is not None and (arguments.kapture or arguments.hloc):
         raise UsageError("--kapture and --hloc need the whole store; give them to `gloam extract --finish`")
-    of_ray = [
-        name
-        for name in ("address", "workers", "cpus_per_worker", "gpus_per_worker")
-        if getattr(arguments, name) is not None
-    ]
+    expect_cluster(arguments, "workers")
     if arguments.on != "ray":
-        if of_ray:
-            raise UsageError(f"--{of_ray[0].replace('_', '-')} goes with --on ray")
         return
     if arguments.shard_index is not None or arguments.finish:
         raise UsageError(
             "--on ray shares out the shards and finishes the store itself; leave out --shard-index, --finish"
         )
-    if arguments.device in ON_GPU and arguments.gpus_per_worker == 0:
-        raise UsageError(f"--device {arguments.device} needs a GPU in every worker; leave out --gpus-per-worker 0")
-
-
-def _cluster(arguments: argparse.Namespace) -> Cluster:
-    from gloam.runtime.bulk.on_ray.cluster import Cluster
-
-    gpus = arguments.gpus_per_worker
-    return Cluster(
-        address=arguments.address,
-        workers=arguments.workers,
-        cpus_per_worker=1 if arguments.cpus_per_worker is None else arguments.cpus_per_worker,
-        gpus_per_worker=float(arguments.device in ON_GPU) if gpus is None else gpus,
-        debug=arguments.debug,
-    )

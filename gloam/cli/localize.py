@@ -8,6 +8,7 @@ from pathlib import Path
 from gloam.cli.shared.backend_options import add_backend, placement
 from gloam.cli.shared.map_pairs_options import add_limits
 from gloam.cli.shared.memory_option import add_memory
+from gloam.cli.shared.ray_options import add_cluster, expect_cluster, ray_cluster
 from gloam.cli.shared.report import Report
 from gloam.cli.shared.request import filled
 from gloam.cli.shared.store_options import add_trust
@@ -145,7 +146,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="I",
         help="of this task, from 0: it takes the images I, I + N, ..., and every N-th block of pairs",
     )
-    tasks.add_argument("--num-shards", type=int, metavar="N", help="number of tasks")
+    tasks.add_argument("--num-shards", type=int, metavar="N", help="number of tasks, or of Ray's workers")
+    cluster = parser.add_argument_group(
+        "on a Ray cluster",
+        "run on one of its nodes. Each of --num-shards workers (default: as many as fit) finds features and matches of "
+        "a shard; one that dies is replaced. Map and poses are made here, the same as without Ray",
+    )
+    add_cluster(cluster, "--threads and --workers unless given")
     parser.add_argument("--seed", type=seed, default=0, help="of every random choice")
     parser.add_argument(
         "--ltvl-style", choices=("aachen", "robotcar", "full"), default="full", help="names in ltvl.txt"
@@ -156,20 +163,36 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> Report:
     """Read the datasets, localize, write poses per method: kapture, LTVL2020, COLMAP text and CSV."""
     from gloam.eval.localization.localize import estimate, localize
+    from gloam.eval.localization.on_ray import match_on_ray
     from gloam.eval.localization.request import LocalizeRequest
     from gloam.eval.localization.shards import match_shard
     from gloam.runtime.bulk.extract import Part
 
-    if (arguments.shard_index is None) != (arguments.num_shards is None):
-        raise UsageError("--shard-index and --num-shards go together")
+    _refuse_combinations(arguments)
     request = filled(LocalizeRequest, arguments, methods=arguments.method or ("2b",), placement=placement(arguments))
     if arguments.shard_index is not None:
-        if arguments.dry_run:
-            raise UsageError("--dry-run tells of the whole run; leave out --shard-index and --num-shards")
         done = match_shard(request, Part(arguments.shard_index, arguments.num_shards), progress=not arguments.json)
         return Report(done.to_dict(), str(done))
     if arguments.dry_run:
         expected = estimate(request)
         return Report(expected.to_dict(), str(expected))
+    cluster = ray_cluster(arguments, arguments.num_shards)
+    matched = None if cluster is None else match_on_ray(request, cluster, progress=not arguments.json)
     found = localize(request)
-    return Report(found.to_dict(), found.to_text())
+    if matched is None:
+        return Report(found.to_dict(), found.to_text())
+    return Report(found.to_dict() | {"on_ray": matched.to_dict()}, f"{matched}\n{found.to_text()}")
+
+
+def _refuse_combinations(arguments: argparse.Namespace) -> None:
+    expect_cluster(arguments)
+    if arguments.on == "ray" and arguments.shard_index is not None:
+        raise UsageError("--on ray gives out the shards itself; leave out --shard-index")
+    if arguments.on == "ray" and arguments.num_shards is not None and arguments.num_shards < 1:
+        raise UsageError("--num-shards must be 1 or more")
+    if arguments.on != "ray" and (arguments.shard_index is None) != (arguments.num_shards is None):
+        raise UsageError("--shard-index and --num-shards go together")
+    if arguments.dry_run and arguments.on == "ray":
+        raise UsageError("--dry-run tells of a run of this process; leave out --on ray")
+    if arguments.dry_run and arguments.num_shards is not None:
+        raise UsageError("--dry-run tells of the whole run; leave out --shard-index and --num-shards")

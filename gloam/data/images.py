@@ -59,6 +59,7 @@ def decode_image(
     min_side: int = MIN_SIDE,
     fast: bool = False,
     upright: bool = True,
+    background: tuple[int, int, int] | None = None,
 ) -> Pixels:
     """Decode an image to RGB, upright or as its pixels are stored.
 
@@ -71,10 +72,10 @@ def decode_image(
             quicker on large photographs; the pixels differ a little.
         upright: turn the picture as its EXIF orientation says. False leaves the stored pixels where they are: what
             belongs to intrinsics, keypoints for one, is measured there.
+        background: RGB that shows where the picture is transparent; None drops the transparency.
 
     Returns:
-        uint8 ``[H, W, 3]`` RGB, turned by its EXIF orientation where ``upright``; 16-bit grey scaled to 8 bits, alpha
-        dropped.
+        uint8 ``[H, W, 3]`` RGB, turned by its EXIF orientation where ``upright``; 16-bit grey scaled to 8 bits.
 
     Raises:
         ImageError: the reason, in a few words.
@@ -83,7 +84,7 @@ def decode_image(
     if not content:
         raise ImageError("the file is empty")
     try:
-        return _decode(content, max_side, stretch, min_side, fast, upright)
+        return _decode(content, max_side, stretch, min_side, fast, upright, background)
     except (MemoryError, cv2.error) as error:
         raise ImageError(NO_MEMORY) from error
 
@@ -95,6 +96,7 @@ def _decode(
     min_side: int,
     fast: bool,
     upright: bool,
+    background: tuple[int, int, int] | None,
 ) -> Pixels:
     try:
         with open_image(io.BytesIO(content)) as image:
@@ -102,7 +104,7 @@ def _decode(
             size = image.size
             jpeg = fast and image.format in ("JPEG", "MPO")
             unpacked = _unpack_reduced(image, max_side, stretch, upright) if jpeg else image
-            picture = _to_rgb(_oriented(unpacked, upright))
+            picture = _to_rgb(_oriented(unpacked, upright), background)
             if picture.size != unpacked.size:
                 size = size[::-1]
     except (ImageError, MemoryError):
@@ -286,7 +288,7 @@ def fitted(size: tuple[int, int], max_side: int) -> tuple[int, int]:
     return min(nearest, key=lambda width: abs(aspect - width / max_side)), max_side
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
+def _to_rgb(image: Image.Image, background: tuple[int, int, int] | None = None) -> Image.Image:
     if image.mode == "F":
         raise ImageError("floating-point pixels have no defined range; convert to 8 bits first")
     if image.mode in SIXTEEN_BIT_MODES:
@@ -295,6 +297,11 @@ def _to_rgb(image: Image.Image) -> Image.Image:
             band = np.asarray(image.crop((0, top, image.width, min(top + BAND, image.height)))).astype(np.int64)
             grey[top : top + BAND] = (band.clip(0, 65535) + 128) // 257  # the nearest; never half way
         return Image.fromarray(grey).convert("RGB")
+    if image.mode == "P" and image.has_transparency_data:
+        image = image.convert("RGBA")  # else Pillow warns
+    if background is not None and image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, background), image)
     if image.mode != "RGB":
         return image.convert("RGB")
     image.load()  # while its file is open

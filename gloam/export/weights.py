@@ -35,7 +35,7 @@ EMBEDDERS_ONLY = (
     "local_features",
     *DESCRIBERS_ONLY,
 )
-EXTRACTORS_ONLY = ("keypoints", "threshold")
+EXTRACTORS_ONLY = ("keypoints", "threshold", "min_scale")
 PACKAGES = ("torch", "onnx", "onnxscript")
 FRONT = ("translate", "resize")
 
@@ -75,6 +75,7 @@ class ExportRequest:
         stretch: exact (width, height) in pixels that callers bring images to instead.
         keypoints: networks of local features: of an image; 2048 by default.
         threshold: networks of local features: of a keypoint's score; the network's own by default, 0 for the strongest.
+        min_scale: R2D2: least scale at which an image is looked at; a quarter by default.
         precision: of the file.
         calibrate: photographs of the kind the model will see.
         tolerance: largest loss: 1 - cosine of a descriptor, or absolute difference of a pixel in [-1, 1].
@@ -111,6 +112,7 @@ class ExportRequest:
     stretch: tuple[int, int] | None = None
     keypoints: int | None = None
     threshold: float | None = None
+    min_scale: float | None = None
     precision: Literal["fp32", "fp16", "bf16", "int8"] = "fp32"
     calibrate: Path | None = None
     tolerance: float | None = None
@@ -161,6 +163,10 @@ def export_weights(request: ExportRequest, say: Say | None = None) -> Exported:
     if loaded.kind == "embedder" and request.ensemble:
         loaded = _ensemble(loaded, request.ensemble)
     _expect_options(loaded, request)
+    if request.min_scale is not None:
+        if not hasattr(loaded.model, "look_from"):
+            raise UsageError(f"--min-scale is for r2d2; {loaded.model.name} looks at an image at one scale")
+        loaded.model.look_from(request.min_scale)
     batch = (1, request.max_batch)
     profile = (
         PaddingProfile.fixed(request.sides, request.sides, batch)

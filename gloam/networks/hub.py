@@ -23,7 +23,7 @@ from gloam.errors import DataError, ModelError
 from gloam.model_card import LITERATURE
 from gloam.networks.embedders import DescriptorPipeline, create_embedder
 from gloam.networks.embedders.pipeline import MULTI_SCALE
-from gloam.networks.foreign.embedders import load_whitening
+from gloam.networks.foreign.embedders import EXPECTS_CLAHE, load_whitening
 from gloam.networks.foreign.read import import_network
 from gloam.networks.translators import TranslatorNetwork, create_generator
 from gloam.padding import next_multiple
@@ -159,7 +159,7 @@ def hub_network(
         "files": [str(path) for path in found.paths],
         "sha256": list(found.sha256),
         "licence": published.licence,
-        "notes": notes,
+        "notes": [note for note in notes if not note.startswith(EXPECTS_CLAHE)],  # transform applies it
     }
     return _wrapped(model.to(place), meta, embeds)
 

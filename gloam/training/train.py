@@ -151,7 +151,10 @@ def _train_embedder(
         if not source:
             raise UsageError(f"recipe {recipe} names no data.{label}; give --{label} SET.json")
     sources = {label: rooted(source, data) for label, source in named.items()}
-    night = open_night_maker(maker, device_of(config.device)) if maker is not None and config.night.active else None
+    night = None
+    if maker is not None and config.night.active:
+        noise = config.seed if config.maker_noise == "drawn" else None
+        night = open_night_maker(maker, device_of(config.device), config.maker_domain, noise)
     sets = {label: open_set(source, place, say) for label, source in sources.items()}
     return train_metric(
         config,

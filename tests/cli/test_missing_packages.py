@@ -77,6 +77,7 @@ COMMANDS = (
     "eval submission pairs.txt --data town",
     "eval translation images images --features tiny.onnx",
     "eval translation images images --features inception",
+    "eval domains pairs.csv --features tiny.onnx",
     "dataset build images -o OUT.json",
     "dataset check OUT.json",
     "data check auto town",

@@ -358,3 +358,29 @@ def test_pixels_are_the_callers_own(gradient: Image.Image) -> None:
         found = decode_image(encode(gradient), **options)  # type: ignore[arg-type]  # mixed
         found[:] = 0
         assert found.dtype == np.uint8
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
+def test_a_background_shows_where_a_picture_is_transparent(mode: str) -> None:
+    pixels = np.full((40, 40, 4), (10, 10, 10, 255), np.uint8)
+    pixels[:, 20:, 3] = 0
+    pixels[:10, :, 3] = 128
+    picture = Image.fromarray(pixels)
+    if mode == "P":
+        picture = picture.quantize(8)
+    elif mode != "RGBA":
+        picture = picture.convert(mode)
+    content = io.BytesIO()
+    picture.save(content, "PNG")
+    found = decode_image(content.getvalue(), background=(255, 255, 255))
+    assert abs(found[30, 10].astype(int) - 10).max() <= 3
+    assert (found[30, 30] == 255).all()
+    assert abs(found[5, 10].astype(int) - 132).max() <= 3  # half of each
+    assert decode_image(content.getvalue())[30, 30].max() <= 12  # its transparency dropped
+
+
+def test_a_background_changes_no_picture_without_transparency(gradient: Image.Image) -> None:
+    content = io.BytesIO()
+    gradient.save(content, "PNG")
+    plain = decode_image(content.getvalue())
+    assert np.array_equal(decode_image(content.getvalue(), background=(255, 0, 0)), plain)

@@ -184,6 +184,16 @@ def test_a_network_for_reduced_images_is_not_exported_for_larger_ones(tmp_path: 
     assert not (tmp_path / "model.onnx").exists()
 
 
+def test_a_least_scale_is_of_networks_that_look_at_several(tmp_path: Path) -> None:
+    given: dict[str, Any] = {"random_init": 0, "min_scale": 0.5}
+    with pytest.raises(UsageError, match="--min-scale is for r2d2; xfeat looks at an image at one scale"):
+        export_weights(ExportRequest(tmp_path / "model.onnx", network="xfeat", **given))
+    with pytest.raises(UsageError, match="--min-scale is for networks of local features"):
+        export_weights(ExportRequest(tmp_path / "model.onnx", network="gem_resnet18", **given))
+    with pytest.raises(UsageError, match="the network is for images of up to 2048 px"):
+        export_weights(ExportRequest(tmp_path / "model.onnx", network="r2d2", max_side=3000, **given))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("file", REAL)
 def test_public_weights_are_exported_as_they_are(

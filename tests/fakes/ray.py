@@ -40,6 +40,9 @@ class FakeRay:
     def get(self, reference: bytes) -> Any:
         return pickle.loads(reference)
 
+    def wait(self, references: list[bytes], num_returns: int, timeout: float) -> tuple[list[bytes], list[bytes]]:
+        return references[:num_returns], references[num_returns:]
+
     def remote(self, **_: Any) -> Callable[[Any], Any]:
         def wrap(function: Callable[..., Any]) -> Any:
             return SimpleNamespace(remote=lambda *given: pickle.dumps(function(*pickle.loads(pickle.dumps(given)))))

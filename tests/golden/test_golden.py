@@ -19,6 +19,8 @@ LATER = (
     ", 'data'",
     ", mduit_content",
     ", mduit",
+    ", 'domains'",
+    ", weakly-paired",
 )  # choices that came later; a message that lists all has them now
 
 

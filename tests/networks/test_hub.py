@@ -82,6 +82,7 @@ def test_embedder_describes_batches_of_any_sizes(mirror: str, tmp_path: Path) ->
     assert net.model.scales == pytest.approx((1, 2**-0.5, 0.5))
     assert net.model.whitening is not None
     assert len(net.meta["sha256"]) == 2
+    assert not any("export" in note for note in net.meta["notes"])  # transform applies CLAHE itself
     torch.save(net.state_dict(), tmp_path / "again.pth")
 
 

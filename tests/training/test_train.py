@@ -3,10 +3,12 @@
 import json
 
 import pytest
+import torch
 
 from gloam.data.retrieval_sets.sets import read_retrieval_set
-from gloam.errors import ModelError, UsageError
-from gloam.networks.checkpoints import load_checkpoint
+from gloam.errors import ModelError, StoreError, UsageError
+from gloam.networks.checkpoints import load_checkpoint, save_checkpoint
+from gloam.networks.translators import create_generator
 from gloam.training.embedders.config import read_metric_recipe
 from gloam.training.embedders.train import train_metric
 from gloam.training.train import KINDS, train
@@ -52,6 +54,26 @@ def test_streets_are_rendered_once_for_all_runs(tmp_path, monkeypatch):
         "gloam.data.retrieval_sets.streets.render_training_views", lambda *_: pytest.fail("rendered again")
     )
     train("metric", "town_clahe", TINY, tmp_path / "two", views=tmp_path / "views")
+
+
+@pytest.mark.slow
+def test_many_domains_make_nights_and_a_resumed_run_gives_the_same_weights(tmp_path):
+    torch.manual_seed(0)
+    generator = create_generator("weakly_paired", domains=["day", "night", "snow"], width=2, base=[1, 1], latent=3)
+    save_checkpoint(tmp_path / "run" / "translator.safetensors", generator, {})
+    night = {"mode": "deterministic", "share": 0.5, "roles": ["anchor", "positive", "negative"]}
+    changes = {**TINY, "epochs": 2, "maker": str(tmp_path / "run"), "maker_domain": "night", "night": night}
+    whole = train("metric", "town_day", changes, tmp_path / "whole")
+    train("metric", "town_day", {**changes, "epochs": 1}, tmp_path / "parts")
+    parts = train("metric", "town_day", changes, tmp_path / "parts", nights=tmp_path / "elsewhere")
+    assert parts.weights_sha256 == whole.weights_sha256
+    assert load_checkpoint(whole.weights).provenance["night_maker"] == f"{tmp_path / 'run'} to night"
+    for other in ({"maker_domain": "day"}, {"maker_noise": "zeros"}):
+        with pytest.raises(StoreError, match="another night"):
+            train("metric", "town_day", {**changes, **other}, tmp_path / "parts")
+    with pytest.raises(ModelError, match="unknown domain 'rain'; the model knows day, night, snow"):
+        train("metric", "town_day", {**changes, "maker_domain": "rain"}, tmp_path / "none")
+    assert not (tmp_path / "none").exists()
 
 
 @pytest.mark.parametrize(

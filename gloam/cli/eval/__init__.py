@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 
+from gloam.cli.eval import domains as eval_domains
 from gloam.cli.eval import localization as eval_localization
 from gloam.cli.eval import retrieval as eval_retrieval
 from gloam.cli.eval import submission as eval_submission
 from gloam.cli.eval import translation as eval_translation
 from gloam.cli.shared.help_format import HelpFormatter
 
-HELP = "score descriptors, poses or translated images: retrieval, localization, translation, submission"
+HELP = "score descriptors, poses or translated images: retrieval, localization, translation, domains, submission"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -20,6 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         ("retrieval", eval_retrieval),
         ("localization", eval_localization),
         ("translation", eval_translation),
+        ("domains", eval_domains),
         ("submission", eval_submission),
     ):
         child = protocols.add_parser(

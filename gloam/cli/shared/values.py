@@ -24,6 +24,14 @@ def key_value(text: str) -> tuple[str, Any]:
         return key, value
 
 
+def named(text: str) -> tuple[str, str]:
+    """``NAME=VALUE``, both of them text."""
+    name, separator, value = text.partition("=")
+    if not (name and separator and value):
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE")
+    return name, value
+
+
 def nbytes(text: str) -> int:
     """``8GB``, ``512MiB`` or a plain number of bytes."""
     found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(?:([kmgt]?)(i?)b)?", text.strip().lower())

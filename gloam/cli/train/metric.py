@@ -17,6 +17,7 @@ DIRECT = {
     "network": "network",
     "weights": "weights",
     "maker": "maker",
+    "maker_domain": "maker_domain",
     "seed": "seed",
     "epochs": "epochs",
     "device": "device",
@@ -38,7 +39,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--network", help="name of the embedder; its options are then the defaults")
     parser.add_argument("--weights", metavar="FILE", help="initial weights")
     parser.add_argument(
-        "--maker", metavar="MODEL", help="what makes nights: a translator, or lab-inversion, gamma[:MEAN], none, clahe"
+        "--maker",
+        metavar="MODEL",
+        help="what makes nights: a translator (.safetensors, .onnx or the folder of a run), or lab-inversion, "
+        "gamma[:MEAN], none, clahe",
+    )
+    parser.add_argument(
+        "--maker-domain", metavar="DOMAIN", help="of a maker of several domains, the one to translate into, e.g. night"
     )
     parser.add_argument(
         "--nights", type=Path, metavar="FOLDER", help="where made nights are kept, to be shared by runs"

@@ -159,9 +159,15 @@ class ShorterSide:
 
 @dataclass(frozen=True)
 class Pad:
-    """Paper 5's digits and clothes: black around the image, 28 to 32 pixels."""
+    """The CycleGAN study's digits and clothes: black around the image, 28 to 32 pixels.
+
+    Attributes:
+        size: of the padded image.
+        then: what is done to the padded images; nothing where it is None.
+    """
 
     size: int = 32
+    then: Transform | None = None
 
     @property
     def least_side(self) -> int:
@@ -170,7 +176,8 @@ class Pad:
 
     def __call__(self, day: Pixels, night: Pixels, rng: Rng) -> tuple[Float32, Float32]:
         """Pad both."""
-        return to_planes(self._padded(day)), to_planes(self._padded(night))
+        day, night = self._padded(day), self._padded(night)
+        return (to_planes(day), to_planes(night)) if self.then is None else self.then(day, night, rng)
 
     def _padded(self, image: Pixels) -> Pixels:
         down, across = self.size - image.shape[0], self.size - image.shape[1]
@@ -228,6 +235,7 @@ TRANSFORMS: dict[str, Callable[[int, tuple[float, float], bool | None, bool], Tr
     "square": lambda size, scale, flip, shared: Square(size, bool(flip), shared),
     "shorter": lambda size, scale, flip, shared: ShorterSide(size),
     "pad": lambda size, scale, flip, shared: Pad(size),
+    "padded_study": lambda size, scale, flip, shared: Pad(size, _cyclegan_study(size, scale, flip, shared)),
     "centre": lambda size, scale, flip, shared: CentreSquare(size),
 }
 

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from gloam.data.day_night.read import Paired, Unpaired, as_item, files_below, read_day_night, refuse_overlap
 from gloam.data.sources import ImageItem
-from gloam.data.sources.files import count
 from gloam.data.text import finite, listed_name, text_lines
 from gloam.errors import DataError
 
@@ -22,10 +21,9 @@ CID = re.compile(r"[0-9a-f]{32}")
 
 
 def read_transient(root: str | Path, above: float = NIGHT_SHARE) -> Paired:
-    """Transient Attributes: every day image with every night image of the same webcam.
+    """Transient Attributes: every night image with every other image of the same webcam.
 
-    Night images have the attribute ``night`` above ``above``, as in the thesis. It does not say what day is; here it is
-    the attribute ``daylight`` above the same number.
+    Night images have the attribute ``night`` above ``above``; the others of a webcam are its day, as in the thesis.
 
     Args:
         root: holds ``annotations/annotations.tsv`` and ``annotations/attributes.txt`` (or both files directly), and
@@ -38,9 +36,8 @@ def read_transient(root: str | Path, above: float = NIGHT_SHARE) -> Paired:
     notes = place / "annotations" if (place / "annotations").is_dir() else place
     images = place / "imageAlignedLD" if (place / "imageAlignedLD").is_dir() else place
     attributes = [name for _, name in text_lines(notes / "attributes.txt")]
-    for name in ("daylight", "night"):
-        if name not in attributes:
-            raise DataError(f"{notes / 'attributes.txt'}: has no line {name!r}")
+    if "night" not in attributes:
+        raise DataError(f"{notes / 'attributes.txt'}: has no line 'night'")
     webcams: dict[str, tuple[list[ImageItem], list[ImageItem]]] = {}
     rows: dict[Path, str] = {}
     left_out: dict[str, int] = {}
@@ -56,18 +53,13 @@ def read_transient(root: str | Path, above: float = NIGHT_SHARE) -> Paired:
         day, night = webcams.setdefault(name.split("/")[0], ([], []))
         item = as_item(name, images)
         rows[item.path] = f"{table.name}:{number}"
-        if share["night"] > above:
-            night.append(item)
-        elif share["daylight"] > above:
-            day.append(item)
-        else:
-            count(left_out, "neither day nor night by its attributes")
+        (night if share["night"] > above else day).append(item)
     alone = sum(len(day) + len(night) for day, night in webcams.values() if not (day and night))
     if alone:
         left_out["of a webcam without the other domain"] = alone
     pairs = tuple(itertools.chain.from_iterable(itertools.product(day, night) for day, night in webcams.values()))
     if not pairs:
-        raise DataError(f"{table}: no webcam has day and night images above {above}")
+        raise DataError(f"{table}: no webcam has images with night above {above} and others")
     return Paired(pairs, rows, left_out)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import overload
 
 from gloam.data.images import decode_image, header_size
 from gloam.data.sources import ImageItem
@@ -181,6 +182,35 @@ def read_paired_csv(path: str | Path, root: str | Path | None = None) -> Paired:
         for name in names:
             rows.setdefault(base / name, f"{place.name}:{number}")
     return Paired(tuple((as_item(day, base), as_item(night, base)) for _, day, night in table), rows)
+
+
+@overload
+def without_small(found: Unpaired, side: int) -> Unpaired: ...
+@overload
+def without_small(found: Paired, side: int) -> Paired: ...
+def without_small(found: Unpaired | Paired, side: int) -> Unpaired | Paired:
+    """Without the images that have a side under ``side`` pixels, and without the pairs of these; they are counted.
+
+    Those whose size cannot be read stay, for :func:`check_images` to name.
+    """
+    left_out = dict(found.left_out)
+    seen: dict[Path, bool] = {}
+
+    def kept(item: ImageItem) -> bool:
+        if item.path not in seen:
+            try:
+                seen[item.path] = item.problem is not None or min(header_size(item.path)) >= side
+            except ImageError:
+                seen[item.path] = True
+            if not seen[item.path]:
+                count(left_out, f"with a side under {side} px")
+        return seen[item.path]
+
+    if isinstance(found, Paired):
+        pairs = tuple((day, night) for day, night in found.pairs if kept(day) & kept(night))  # both are counted
+        return Paired(pairs, found.rows, left_out)
+    days, nights = (tuple(item for item in items if kept(item)) for items in (found.day, found.night))
+    return Unpaired(days, nights, found.rows, left_out)
 
 
 def check_images(

@@ -10,10 +10,16 @@ from gloam.errors import UsageError
 from gloam.files import sha256_json
 
 CONDITIONS = ("day", "dusk", "night", "night-rain")
+WEATHER = ("sun", "overcast", "dusk", "snow", "rain", "night", "night-rain")  # of drives, by the second look
 LOOKS = (1, 2)  # how a town is built and photographed; each renders the same bytes for ever
 # Raised whenever the same config renders other pixels, so that old folders are refused, not mixed.
 REVISION = 2
 REVISIONS = {1: REVISION, 2: 3}  # by look
+
+
+def conditions_of(look: int) -> tuple[str, ...]:
+    """Conditions that a look renders."""
+    return CONDITIONS if look == 1 else tuple(dict.fromkeys((*CONDITIONS, *WEATHER)))
 
 
 @dataclass(frozen=True)
@@ -57,7 +63,7 @@ class TownConfig:
         focal: focal length, pixels, for the given width; 420 at 512 px is a field of view of 63 degrees.
         spacing: distance between mapping views along one lane, metres; at least 2.
         queries: query poses per condition; the same poses for every condition.
-        conditions: subset of :data:`CONDITIONS`.
+        conditions: subset of what the look renders, see :func:`conditions_of`.
         texels: texture resolution, texels per metre; 64 is one texel per pixel at 6.6 m.
         depth: also write a depth map beside each image.
         jpeg_quality: 1 to 100.
@@ -110,9 +116,14 @@ class TownConfig:
                 raise UsageError(message)
         if self.optics != Optics() and self.look == 1:
             raise UsageError("noise, motion_blur and defocus are the second look's: give look 2")
+        known = conditions_of(self.look)
         for condition in self.conditions:
-            if condition not in CONDITIONS:
-                raise UsageError(f"condition {condition!r} is unknown; choose from {', '.join(CONDITIONS)}")
+            if condition in WEATHER and condition not in known:
+                raise UsageError(
+                    f"condition {condition!r} is of look 2; give look 2, or choose from {', '.join(known)}"
+                )
+            if condition not in known:
+                raise UsageError(f"condition {condition!r} is unknown; choose from {', '.join(known)}")
 
     @property
     def optics(self) -> Optics:

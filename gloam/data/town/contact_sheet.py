@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -22,14 +23,25 @@ def write_contact_sheet(town: TownDataset, path: str | Path, rows: int = 5, widt
     Raises:
         ImageError, StoreError: an image cannot be read, or the sheet cannot be written.
     """
-    height = round(width * town.config.height / town.config.width)
     count = min(rows, town.config.queries)
     chosen = np.linspace(0, town.config.queries - 1, count).round().astype(int)
-    lines = []
-    for index in chosen:
-        names = [town.conditions[condition][index] for condition in town.config.conditions]
-        pictures = [decode_image(town.query.image_path(name), stretch=(width, height)) for name in names]
-        lines.append(np.concatenate(pictures, axis=1))
+    names = [[town.conditions[condition][index] for condition in town.config.conditions] for index in chosen]
+    paths = [[town.query.image_path(name) for name in line] for line in names]
+    write_sheet(path, paths, (town.config.width, town.config.height), width)
+
+
+def write_sheet(path: str | Path, rows: Sequence[Sequence[Path]], size: tuple[int, int], width: int = 384) -> None:
+    """Write a PNG of image files, row by row.
+
+    Args:
+        rows: as many files each.
+        size: width and height of the images, pixels; width: of each thumbnail.
+
+    Raises:
+        ImageError, StoreError: an image cannot be read, or the sheet cannot be written.
+    """
+    stretch = (width, round(width * size[1] / size[0]))
+    lines = [np.concatenate([decode_image(image, stretch=stretch) for image in row], axis=1) for row in rows]
     done, encoded = cv2.imencode(".png", np.concatenate(lines)[..., ::-1])
     if not done:
         raise StoreError(f"{path}: the contact sheet could not be encoded")

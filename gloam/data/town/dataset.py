@@ -12,6 +12,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
 from gloam.data.kapture_io import write_scene
 from gloam.data.scene import Camera, Pose, Record, Scene
@@ -153,30 +154,39 @@ def claim(root: Path, config: TownConfig) -> None:
     Raises:
         StoreError: it describes another one.
     """
-    path = root / "town.json"
     card = {"config": config.as_json(), "revision": REVISIONS[config.look], "content_hash": config.content_hash()}
+    claim_folder(root, card, config.look)
+
+
+def claim_folder(root: Path, card: Mapping[str, Any], of_look: int) -> None:
+    """Write ``town.json``, or make sure that the one that is there has the same ``content_hash``.
+
+    Raises:
+        StoreError: it describes another town.
+    """
+    path = root / "town.json"
     if path.is_file():
         try:
             found = read_json(path)
         except (OSError, ValueError) as error:
             raise StoreError(f"{path}: cannot be read ({error}); delete the folder to render the town again") from error
         look = _look_of(found)
-        if look is not None and look != config.look:
+        if look is not None and look != of_look:
             raise StoreError(
-                f"{root}: holds a town of look {look}, not {config.look}; choose another folder or give --look {look}"
+                f"{root}: holds a town of look {look}, not {of_look}; choose another folder or give --look {look}"
             )
         if not isinstance(found, dict) or found.get("content_hash") != card["content_hash"]:
             raise StoreError(
                 f"{root}: holds a town of another config; choose another folder or delete it ({path} says which)"
             )
         return
-    write_json(path, card)
+    write_json(path, dict(card))
 
 
 def _look_of(card: Any) -> Any:
     """The look that a ``town.json`` states; 1 where it was written before looks had numbers, None where it is none."""
     config = card.get("config") if isinstance(card, dict) else None
-    return config.get("look", 1) if isinstance(config, dict) else None
+    return card.get("look", config.get("look", 1)) if isinstance(config, dict) else None
 
 
 def image_path(root: Path, shot: Shot) -> Path:
@@ -256,10 +266,19 @@ def write_shot(street: Street, root: Path, config: TownConfig, shot: Shot) -> No
         buffer = io.BytesIO()
         np.save(buffer, view.depth)
         write_bytes(depth_path(root, shot), buffer.getvalue())
-    done, encoded = cv2.imencode(".jpg", view.image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, config.jpeg_quality])
+    write_jpeg(image_path(root, shot), view.image, config.jpeg_quality)
+
+
+def write_jpeg(path: Path, image: npt.NDArray[np.uint8], quality: int) -> None:
+    """Write an RGB image ``[h, w, 3]`` atomically.
+
+    Raises:
+        StoreError: it cannot be encoded or written.
+    """
+    done, encoded = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
     if not done:
-        raise StoreError(f"{image_path(root, shot)}: the image could not be encoded as JPEG")
-    write_bytes(image_path(root, shot), encoded.tobytes())
+        raise StoreError(f"{path}: the image could not be encoded as JPEG")
+    write_bytes(path, encoded.tobytes())
 
 
 def depth_maps(config: TownConfig, shots: list[Shot]) -> Iterator[Any]:

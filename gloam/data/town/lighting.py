@@ -32,6 +32,10 @@ class Hour:
         glow: share of the light above full scale that the lens spreads.
         haze: share of the horizon's colour mixed in per metre.
         wet: whether the ground reflects.
+        shine: factor on what the ground reflects; streaks: on the brightness of falling drops.
+        damp: factor on what surfaces reflect, for walls that rain has darkened.
+        snow: depth of the snow that lies on what faces up, metres; it falls too.
+        cell: size of the light map's cells, metres; shadows are as sharp.
     """
 
     sun: tuple[float, float, float]
@@ -47,6 +51,11 @@ class Hour:
     glow: float
     haze: float
     wet: bool
+    shine: float = 1.0
+    streaks: float = 1.0
+    damp: float = 1.0
+    snow: float = 0.0
+    cell: float = CELL
 
 
 HOURS = {
@@ -124,7 +133,7 @@ class LightMap:
         points, normals = [], []
         total = 0
         for index, surface in enumerate(plan.surfaces):
-            columns, rows = (max(int(np.ceil(extent / CELL)), 2) for extent in surface.size)
+            columns, rows = (max(int(np.ceil(extent / hour.cell)), 2) for extent in surface.size)
             self.columns[index], self.rows[index], self.start[index] = columns, rows, total
             left = (np.arange(columns) + 0.5) / columns * surface.size[0]
             top = (np.arange(rows) + 0.5) / rows * surface.size[1]

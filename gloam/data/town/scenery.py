@@ -49,9 +49,13 @@ class Scenery:
         texel = self.atlas.sample(index, hits.left / size[0], hits.top / size[1], blur) / np.float32(255)
         light = self._light[hour].sample(index, hits.left, hits.top)
         light *= np.where(hits.reveal, np.float32(0.5), np.where(hits.recessed, np.float32(0.8), np.float32(1)))
-        albedo = np.square(texel[:3])
+        albedo = self._covered(np.square(texel[:3]), index, hits, hour)
         radiance = albedo * light
         if hour.emission:
             emitted = np.square(texel[3]) * np.float32(hour.emission)
             radiance += self.tint[:, index] * emitted * (np.float32(0.12) + albedo)
         return np.asarray(radiance, np.float32)
+
+    def _covered(self, albedo: Float32, index: npt.NDArray[np.int32], hits: Hits, hour: Hour) -> Float32:
+        """What the pixels reflect ``[3, n]``, once the weather lies on it; in the first look none does."""
+        return albedo

@@ -89,7 +89,7 @@ class Street:
 
         Args:
             pose: world to camera (x right, y down, z forward).
-            condition: ``day``, ``dusk``, ``night`` or ``night-rain``.
+            condition: of :func:`gloam.data.town.config.conditions_of` the look.
             camera: PINHOLE; 512x384 with f = 420 px where None.
             noise_seed: of exposure error, rain and sensor noise.
             visit: photographs of one condition and visit show the same cars, people and bins; in the first look all do.
@@ -140,7 +140,7 @@ class Street:
         """
         shaded = scenery.shade(hits, hour)
         if mirror is not None:
-            self._reflect(shaded, hits, camera, scenery, mirror, pixels)
+            self._reflect(shaded, hits, camera, scenery, mirror, pixels, hour.shine)
         return shaded
 
     def _sky(self, rays: Float32, hour: Hour) -> Float32:
@@ -181,6 +181,7 @@ class Street:
         scenery: Scenery,
         image: Float32,
         pixels: npt.NDArray[np.int64],
+        shine: float,
     ) -> None:
         """Add to wet ground what it mirrors, torn by ripples; changes ``shaded``."""
         index = hits.surface.ravel()[hits.pixels]
@@ -203,5 +204,5 @@ class Street:
         puddle = np.clip(0.5 + 0.5 * puddle, 0.12, 1)
         rays = hits.rays[:, wet]
         grazing = 1 - np.abs(rays[2]) / np.linalg.norm(rays, axis=0)
-        mirror = puddle * (0.06 + 0.8 * np.square(np.square(grazing)))
+        mirror = np.minimum(puddle * (0.06 + 0.8 * np.square(np.square(grazing))) * np.float32(shine), np.float32(0.9))
         shaded[:, wet] = shaded[:, wet] * (1 - mirror) * np.float32(0.5) + seen.T * mirror

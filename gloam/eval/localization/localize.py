@@ -130,7 +130,7 @@ def localize(request: LocalizeRequest) -> Localization:
         map_pairs=work.map_pairs,
         model=work.model,
         descriptors=work.descriptors,
-        workspace=request.output / "workspace",
+        workspace=request.workspace,
         workers=request.workers,
         rule=rule,
         verify_queries=work.verify_queries,

@@ -173,6 +173,11 @@ class LocalizeRequest:
         _ = self.pairs_of_map
 
     @property
+    def workspace(self) -> Path:
+        """Folder of features and matches, each by what it depends on."""
+        return self.output / "workspace"
+
+    @property
     def pairs_of_map(self) -> Path | MapPairs:
         """The list of the map's pairs, or how they are chosen."""
         limits = (self.map_neighbours, self.map_distance, self.map_angle)

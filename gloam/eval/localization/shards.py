@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Any
 
 from gloam.errors import UsageError
 from gloam.eval.localization.approximation import METHODS as APPROXIMATIONS
-from gloam.eval.localization.pairs_of_run import pairs_of_run
+from gloam.eval.localization.pairs_of_run import PairsOfRun, pairs_of_run
 from gloam.eval.localization.request import LocalizeRequest, opened
 from gloam.heartbeat import progress_bar
 from gloam.runtime.bulk.extract import Part
@@ -67,32 +68,23 @@ class ShardSummary:
         )
 
 
-def match_shard(request: LocalizeRequest, part: Part, progress: bool = True) -> ShardSummary:
+def match_shard(
+    request: LocalizeRequest, part: Part, progress: bool = True, told: Callable[[int, int], None] | None = None
+) -> ShardSummary:
     """Find features and matches of a part of a localization's pairs; the same call carries on where one stopped.
 
     Args:
         request: of the whole localization.
         part: of its images, every ``count``-th, and of its pairs, every ``count``-th block.
         progress: say how far it is, on stderr.
+        told: gets the number of its pairs that are matched, and of its pairs, as it goes.
 
     Raises:
         UsageError: methods that match nothing.
         GloamError: as :func:`gloam.eval.localization.localize.localize`.
     """
     clock = time.perf_counter()
-    if request.verify is None and not set(request.methods) - set(APPROXIMATIONS):
-        raise UsageError(
-            f"--shard-index shares out matching, and {', '.join(request.methods)} match nothing; leave it out"
-        )
-    solver_version()  # a missing solver is said before any feature is found
-    work = opened(request)
-    # Whose pairs 2a needs is known when the images that were retrieved are verified: they are the last run's.
-    methods = [method for method in work.methods if request.verify is None or method != "2a"]
-    cache = request.output / "workspace"
-    matcher = PairMatcher(
-        work.features, work.mapping, work.query, cache, work.rule, request.seed, work.verify_queries, request.memory
-    )
-    pairs = pairs_of_run(matcher, work.retrieved, methods, work.map_pairs, work.model)
+    matcher, pairs = shared_pairs(request, "--shard-index")
     block = max(1, min(BLOCK, len(pairs.every) // (ROUNDS * part.count)))
     own = [pair for row, pair in enumerate(pairs.every) if part.has(row // block)]
     images = pairs.images[part.index :: part.count]
@@ -100,10 +92,48 @@ def match_shard(request: LocalizeRequest, part: Part, progress: bool = True) -> 
         ThreadPoolExecutor(request.workers or len(os.sched_getaffinity(0)), "shard") as pool,
         progress_bar(len(own), "matching", "pairs", shown=progress) as bar,
     ):
+
+        def more(count: int = 1) -> None:
+            bar.update(count)
+            if told is not None:
+                told(bar.n, len(own))
+
+        more(0)
         found = sum(not there for there in mapped(pool, matcher.has_features, images))
         for _ in mapped(pool, matcher.find, images):
-            bar.update(0)
+            more(0)
         matched = sum(not there for there in mapped(pool, matcher.has_pair, own))
-        matcher.match_all(own, pool, bar.update)
+        matcher.match_all(own, pool, more)
         left = sum(not there for there in mapped(pool, matcher.has_pair, pairs.every))
-    return ShardSummary(cache, part, len(images), found, len(own), matched, left, time.perf_counter() - clock)
+    return ShardSummary(
+        request.workspace, part, len(images), found, len(own), matched, left, time.perf_counter() - clock
+    )
+
+
+def shared_pairs(request: LocalizeRequest, option: str) -> tuple[PairMatcher, PairsOfRun]:
+    """What matches the pairs of a localization into its workspace, and which pairs these are.
+
+    Args:
+        request: of the whole localization.
+        option: that shares them out, as an error names it.
+
+    Raises:
+        as :func:`match_shard`.
+    """
+    if request.verify is None and not set(request.methods) - set(APPROXIMATIONS):
+        raise UsageError(f"{option} shares out matching, and {', '.join(request.methods)} match nothing; leave it out")
+    solver_version()  # a missing solver is said before any feature is found
+    work = opened(request)
+    # Whose pairs 2a needs is known when the images that were retrieved are verified: they are the last run's.
+    methods = [method for method in work.methods if request.verify is None or method != "2a"]
+    matcher = PairMatcher(
+        work.features,
+        work.mapping,
+        work.query,
+        request.workspace,
+        work.rule,
+        request.seed,
+        work.verify_queries,
+        request.memory,
+    )
+    return matcher, pairs_of_run(matcher, work.retrieved, methods, work.map_pairs, work.model)

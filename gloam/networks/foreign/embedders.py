@@ -19,6 +19,7 @@ from gloam.networks.foreign.key_maps import Recognised, tensors
 from gloam.runtime.descriptors.whitening import Whitening
 
 FAMILIES = ("cirtorch", "how", "netvlad", "ciconv")
+EXPECTS_CLAHE = "expects CLAHE"
 CLAHE = "apply_clahe"
 
 
@@ -236,7 +237,7 @@ def _gandtr(content: Mapping[str, Any]) -> RecognisedEmbedder:
             clip, grid = (numbers + [4.0, 8.0][len(numbers) :])[:2]
             provenance["photometric"] = {"name": "clahe", "clip": clip, "grid": int(grid)}
             found.notes.append(
-                f"expects CLAHE, clip {clip:g}, {grid:g}x{grid:g} tiles: export it with --photometric clahe"
+                f"{EXPECTS_CLAHE}, clip {clip:g}, {grid:g}x{grid:g} tiles: export it with --photometric clahe"
             )
     return RecognisedEmbedder(found, provenance=provenance)
 

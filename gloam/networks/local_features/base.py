@@ -39,7 +39,7 @@ class LocalFeatureNetwork(nn.Module):
     mean: ClassVar[tuple[float, ...]] = (0.0, 0.0, 0.0)
     std: ClassVar[tuple[float, ...]] = (1.0, 1.0, 1.0)
     not_fixed: ClassVar[str] = "padding would change its keypoints"
-    largest: ClassVar[int | None] = None
+    largest: int | None = None
 
     def __init__(self, options: dict[str, Any], dimension: int) -> None:
         super().__init__()

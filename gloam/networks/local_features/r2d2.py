@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from math import log
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from gloam.errors import UsageError
 from gloam.networks.embedders.base import IMAGENET_MEAN, IMAGENET_STD
 from gloam.networks.local_features.base import LocalFeatureNetwork
 from gloam.networks.local_features.detect import at, peaks, pixels, strongest
@@ -25,7 +27,7 @@ LAYERS = (
     (128, 2, 16),
 )
 STEP = 2**0.25  # between two scales
-SCALES = 9  # from 1 to a quarter
+LEAST = 0.25  # of the scales
 SMALLEST, LARGEST = 256, 1024  # pixels of the longer side at which an image is looked at
 SLACK = 0.001  # of a scale, as published
 UNIT = 1 << 30  # of a scale as a whole number
@@ -33,9 +35,12 @@ UNIT = 1 << 30  # of a scale as a whole number
 
 class R2D2(LocalFeatureNetwork):
     """0.49 M parameters. An image is looked at wherever its longer side has 256 to 1024 px, each scale a fourth root
-    of 2 below the one before, and no less than a quarter of its size; a smaller one as it is.
+    of 2 below the one before, and no less than ``min_scale`` of its size, a quarter; a smaller one as it is.
 
     The threshold holds for reliability and repeatability alike; the score is their product.
+
+    Args:
+        min_scale: see :meth:`look_from`; what the authors' program calls ``--min-scale``.
     """
 
     name: ClassVar[str] = "r2d2"
@@ -44,10 +49,10 @@ class R2D2(LocalFeatureNetwork):
     mean: ClassVar[tuple[float, ...]] = IMAGENET_MEAN
     std: ClassVar[tuple[float, ...]] = IMAGENET_STD
     not_fixed: ClassVar[str] = "it looks at several scales of the image, whose resizing would see the padding"
-    largest: ClassVar[int | None] = 4 * LARGEST  # of which a quarter is looked at
 
-    def __init__(self) -> None:
+    def __init__(self, min_scale: float = LEAST) -> None:
         super().__init__({}, 128)
+        self.look_from(min_scale)
         ops: list[nn.Module] = []
         before = 3
         for number, (channels, side, dilation) in enumerate(LAYERS):
@@ -62,6 +67,21 @@ class R2D2(LocalFeatureNetwork):
         self.sal = nn.Conv2d(before, 1, 1)
         self.register_buffer("_mean", torch.tensor(self.mean).reshape(1, 3, 1, 1), persistent=False)
         self.register_buffer("_std", torch.tensor(self.std).reshape(1, 3, 1, 1), persistent=False)
+
+    def look_from(self, min_scale: float) -> None:
+        """Look at no scale below one.
+
+        Args:
+            min_scale: 0.25 to 1. A larger one has fewer scales, and is for smaller images, up to 1024 px over it.
+
+        Raises:
+            UsageError: another.
+        """
+        if not LEAST <= min_scale <= 1:
+            raise UsageError(f"r2d2: the least scale is {LEAST:g} to 1, not {min_scale:g}")
+        self.options = {} if min_scale == LEAST else {"min_scale": min_scale}
+        self.largest = int(LARGEST / min_scale)
+        self.scales = 1 + int(log(1 / (min_scale - SLACK), STEP))
 
     def maps(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Normalised ``[B, 3, H, W]`` to features ``[B, 128, H, W]``, reliability and repeatability ``[B, H, W]``."""
@@ -79,7 +99,7 @@ class R2D2(LocalFeatureNetwork):
         longer = x.new_ones(()) * longest
         found = []
         scale = 1.0
-        for step in range(SCALES):
+        for step in range(self.scales):
             high, wide = ((side * round(scale * UNIT) + UNIT // 2) // UNIT for side in (height, width))
             if step:
                 x = functional.interpolate(x, (high, wide), mode="bilinear", align_corners=False)

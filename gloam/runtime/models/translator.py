@@ -50,6 +50,11 @@ class Translator(ModelOperation):
         """The graph's inputs behind the images, each with the default that holds."""
         return self._model.conditions.specs
 
+    @property
+    def noisy(self) -> bool:
+        """Whether any of them is noise."""
+        return self._model.conditions.noisy
+
     def towards(self, domain: str) -> Translator:
         """The same model, translating into another of its domains.
 
@@ -192,7 +197,7 @@ def load_translator(
     classic = create_classic(text)
     if classic is not None:
         if domain is not None or noise is not None:
-            raise UsageError(f"{text}: a formula has no domains and takes no noise; leave out --to and --noise")
+            raise UsageError(f"{text}: a formula has no domains and takes no noise; leave them out")
         return classic
     path = Path(text)
     if not path.suffix and len(path.parts) == 1 and not path.exists():

@@ -14,7 +14,8 @@ from gloam.training.typed_config import recipe_mapping
 
 RECIPES = {"metric": "gloam.training.recipes.metric", "embedder": "gloam.training.recipes"}  # by kind of training
 BATCH_ALONE = ("negatives_from", "batch_places", "images_per_place", "augment")
-UNTRACED = ("threads", "device", "workers", "cache_mib", "max_minutes", "data", "maker", "weights", "forward_images")
+OF_MAKER = ("maker", "maker_domain", "maker_noise")  # which the identity of what makes nights holds
+UNTRACED = (*OF_MAKER, "threads", "device", "workers", "cache_mib", "max_minutes", "data", "weights", "forward_images")
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,9 @@ class MetricConfig:
         weights: initial weights; None for random ones. Ignored where they are given otherwise.
         maker: what makes nights, see ``open_night_maker``; ignored where it is given otherwise. In this and in
             ``weights`` ``{root}`` stands for the folder given with ``--data``.
+        maker_domain: of a maker of several domains, the one that images are translated into; its own choice by default.
+        maker_noise: what a maker that takes noise is given: ``drawn`` for each image from ``seed`` and its pixels, the
+            same whenever the image is made night, or ``zeros``.
         data: the image sets of the command line; ignored where sets are given otherwise.
         seed: of initial weights and of every choice.
         epochs: each mines anew.
@@ -99,6 +103,8 @@ class MetricConfig:
     network_options: Mapping[str, Any] = field(default_factory=dict)
     weights: str | None = None
     maker: str | None = None
+    maker_domain: str | None = None
+    maker_noise: Literal["drawn", "zeros"] = "drawn"
     data: MetricData = field(default_factory=MetricData)
     seed: int = 0
     epochs: int = 40

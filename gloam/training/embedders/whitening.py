@@ -1,5 +1,9 @@
 """Whitening learned from descriptors: Lw from matching pairs, PCA from descriptors alone; float64 throughout.
 
+Where no more directions are asked for than there are descriptors, and these are fewer than their values (NetVLAD's
+32,768), all is done in the space that they span, by the eigenvectors of their n x n products: the same numbers, without
+a matrix of D x D.
+
 Lw (Radenović et al. 2019, section 3.3, after Mikolajczyk and Matas 2007): the covariance of matching pairs' differences
 is whitened first, then the directions are ordered by the variance of all descriptors in that space. Descriptors of
 all scales of the deployed model must be learned from, so they come from a store or from the model itself.
@@ -7,6 +11,7 @@ all scales of the deployed model must be learned from, so they come from a store
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,10 +94,13 @@ def learn_whitening(request: WhiteningRequest) -> LearnedWhitening:
     Raises:
         StoreError: no such store, or not writable.
         DataError: pairs that cannot be read, that the store lacks, or descriptors that cannot be learned from.
-        UsageError: a dimension or shrinkage outside 1..D.
+        UsageError: a dimension or shrinkage outside 1..D, or more memory than the machine has.
     """
     store = DescriptorStore.open(request.store, trust=request.trust)
     descriptors = store.load()
+    images, columns = descriptors.shape
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    expect_memory(images, columns, request.dimension, request.shrinkage is not None, memory)
     if request.pairs is not None:
         queries, positives = _rows(request.pairs, request.set, store.names)
         whitening = learn_lw(descriptors, queries, positives, request.dimension)
@@ -100,6 +108,29 @@ def learn_whitening(request: WhiteningRequest) -> LearnedWhitening:
         whitening = learn_pca(descriptors, request.dimension, shrinkage=request.shrinkage)
     whitening = whitening.said({"space": store.space})
     return LearnedWhitening(whitening.save(request.output), whitening)
+
+
+def expect_memory(images: int, columns: int, dimension: int | None, shrunk: bool, memory: int) -> int:
+    """What learning takes, bytes; about.
+
+    Args:
+        images, columns: n and D of the descriptors.
+        dimension: directions to keep; None for all.
+        shrunk: whether eigenvalues are shrunk, which asks for all of them.
+        memory: of the machine, bytes.
+
+    Raises:
+        UsageError: it is more than that.
+    """
+    spanned = _spanned(images, columns, dimension) and not shrunk
+    needed = 8 * (2 * images * columns + 4 * images**2 if spanned else 6 * columns**2)
+    if needed > memory:
+        fewer = f"give --dimension {images - 1} or less without --shrinkage, or " if images < columns else ""
+        raise UsageError(
+            f"whitening: {images} descriptors of {columns} values take some {needed / 2**30:.0f} GiB of memory, and "
+            f"this machine has {memory / 2**30:.0f}; {fewer}learn on a larger one"
+        )
+    return needed
 
 
 def _rows(path: Path, set_name: str | None, names: Sequence[str]) -> tuple[list[int], list[int]]:
@@ -151,22 +182,32 @@ def learn_lw(
     q, p = q[apart], p[apart]
     if not len(q):
         raise DataError("whitening: no pairs of different images; Lw needs some, PCA (--kind pca) none")
-    columns = x.shape[1]
-    mean = np.zeros(columns)
-    spread = np.zeros((columns, columns))
+    mean = np.zeros(x.shape[1])
     for start in range(0, len(q), BLOCK_ROWS):
-        first = x[q[start : start + BLOCK_ROWS]].astype(np.float64)
-        difference = first - x[p[start : start + BLOCK_ROWS]]
-        mean += first.sum(axis=0)
-        spread += difference.T @ difference
+        mean += x[q[start : start + BLOCK_ROWS]].astype(np.float64).sum(axis=0)
     mean /= len(q)
-    lower, ridge = _cholesky(spread / len(q))
-    scatter = np.zeros((columns, columns))
-    for block in _blocks(x, mean):
+    basis = None
+    if _spanned(len(x), x.shape[1], dimension):
+        basis = _span(x, mean)[1]
+        x = np.concatenate([block @ basis for block in _blocks(x, mean)])
+    centre = mean if basis is None else np.zeros(x.shape[1])
+    columns = x.shape[1]
+    spread, scatter = np.zeros((columns, columns)), np.zeros((columns, columns))
+    for start in range(0, len(q), BLOCK_ROWS):
+        difference = x[q[start : start + BLOCK_ROWS]].astype(np.float64) - x[p[start : start + BLOCK_ROWS]]
+        spread += difference.T @ difference
+    # Of all D values the spread of fewer descriptors is never positive definite by itself.
+    lower, ridge = _cholesky(spread / len(q), 0.0 if basis is None else FIRST_RIDGE)
+    for block in _blocks(x, centre):
         scatter += block.T @ block
     inner = np.linalg.solve(lower, np.linalg.solve(lower, scatter).T)
     _, vectors = _eigh_descending(inner)
-    projection: Matrix = np.linalg.solve(lower.T, vectors[:, :dimension]).T.astype(np.float64)
+    kept = vectors[:, :dimension]
+    if basis is not None and dimension is not None and kept.shape[1] < dimension:
+        raise DataError(_too_few(len(x), kept.shape[1], dimension))
+    projection: Matrix = np.linalg.solve(lower.T, kept).T.astype(np.float64)
+    if basis is not None:
+        projection = projection @ basis.T
     return Whitening(mean, projection, "lw", {"images": len(x), "pairs": len(q), "ridge": ridge})
 
 
@@ -200,20 +241,21 @@ def learn_pca(
     for block in _blocks(x, np.zeros(columns)):
         mean += block.sum(axis=0)
     mean /= len(x)
-    covariance = np.zeros((columns, columns))
-    for block in _blocks(x, mean):
-        covariance += block.T @ block
-    values, vectors = _eigh_descending(covariance / len(x))
+    if shrinkage is None and _spanned(len(x), x.shape[1], dimension):
+        values, vectors = _span(x, mean)
+    else:
+        covariance = np.zeros((columns, columns))
+        for block in _blocks(x, mean):
+            covariance += block.T @ block
+        values, vectors = _eigh_descending(covariance / len(x))
     values = np.maximum(values, 0.0)
     if shrinkage is not None:
         values = (1.0 - values[shrinkage - 1]) * values + values[shrinkage - 1]
     kept, directions = values[:dimension], vectors[:, :dimension]
-    dead = kept <= np.finfo(np.float64).eps * columns * max(values[0], np.finfo(np.float64).tiny)
-    if exponent > 0 and dead.any():
-        raise DataError(
-            f"whitening: {len(x)} descriptors vary in {int(np.argmax(dead))} directions only, {len(kept)} are asked "
-            "for; lower the dimension, give a shrinkage, or learn from more images"
-        )
+    alive = kept > np.finfo(np.float64).eps * columns * max(values[0], np.finfo(np.float64).tiny)
+    wanted = dimension or columns
+    if exponent > 0 and alive.sum() < wanted:
+        raise DataError(_too_few(len(x), int(alive.sum()), wanted))
     projection = (directions * kept ** (-exponent / 2.0) if exponent > 0 else directions).T
     return Whitening(mean, projection, "pca", {"images": len(x), "shrinkage": shrinkage, "exponent": exponent})
 
@@ -231,14 +273,36 @@ def _checked(descriptors: Descriptors, dimension: int | None) -> Descriptors:
     return x
 
 
+def _spanned(images: int, columns: int, dimension: int | None) -> bool:
+    """Whether the space that the descriptors span holds all that is asked for, and is the smaller one."""
+    return images < columns and dimension is not None and dimension < images
+
+
+def _span(x: Descriptors, mean: Matrix) -> tuple[Matrix, Matrix]:
+    """Eigenvalues, falling, of the covariance ``(X - m)^T (X - m) / n`` that are not 0, and its eigenvectors as
+    columns, ``[D, r]``, by those of ``(X - m) (X - m)^T / n``."""
+    centred = np.concatenate(list(_blocks(x, mean)))
+    values, inner = _eigh_descending(centred @ centred.T / len(x))
+    alive = values > np.finfo(np.float64).eps * max(x.shape) * max(values[0], np.finfo(np.float64).tiny)
+    vectors = centred.T @ (inner[:, alive] / np.sqrt(len(x) * values[alive]))
+    return values[alive], _signed(vectors)
+
+
+def _too_few(images: int, directions: int, wanted: int) -> str:
+    return (
+        f"whitening: {images} descriptors vary in {directions} directions only, {wanted} are asked for; lower the "
+        "dimension, give a shrinkage, or learn from more images"
+    )
+
+
 def _blocks(x: Descriptors, mean: Matrix) -> Iterator[Matrix]:
     for start in range(0, len(x), BLOCK_ROWS):
         yield x[start : start + BLOCK_ROWS].astype(np.float64) - mean
 
 
-def _cholesky(matrix: Matrix) -> tuple[Matrix, float]:
-    """Lower factor of ``matrix + a I`` for the smallest a of 0, 1e-10, 1e-9, ... with which it exists; and a."""
-    ridge = 0.0
+def _cholesky(matrix: Matrix, ridge: float) -> tuple[Matrix, float]:
+    """Lower factor of ``matrix + a I`` for the smallest a of 0, 1e-10, 1e-9, ... from ``ridge`` on with which it
+    exists; and a."""
     while ridge <= LARGEST_RIDGE:
         try:
             lower: Matrix = np.linalg.cholesky(matrix + ridge * np.eye(len(matrix))).astype(np.float64)
@@ -251,6 +315,10 @@ def _cholesky(matrix: Matrix) -> tuple[Matrix, float]:
 def _eigh_descending(matrix: Matrix) -> tuple[Matrix, Matrix]:
     """Eigenvalues, falling, and eigenvectors as columns, each with its largest component positive."""
     values, vectors = np.linalg.eigh((matrix + matrix.T) / 2.0)
-    vectors = vectors[:, ::-1]
+    return values[::-1], _signed(vectors[:, ::-1])
+
+
+def _signed(vectors: Matrix) -> Matrix:
+    """Columns, each with its largest component positive."""
     largest = np.take_along_axis(vectors, np.abs(vectors).argmax(axis=0)[None], axis=0)
-    return values[::-1], vectors * np.where(largest < 0, -1.0, 1.0)
+    return vectors * np.where(largest < 0, -1.0, 1.0)

@@ -30,6 +30,7 @@ from gloam.data.day_night.read import (
     read_folders,
     read_paired_csv,
     read_paired_folders,
+    without_small,
 )
 from gloam.data.sources.items import counts_left_out
 from gloam.data.weak_pairs.pair_file import WeakPair, read_pair_file
@@ -301,6 +302,9 @@ def _idx_pools(config: DataConfig) -> list[Pool]:
 
 def _file_pools(config: DataConfig, contents: RunContents, say: Say | None) -> list[Pool]:
     found, apart = _read(config)
+    if config.min_side:
+        found = without_small(found, config.min_side)
+        apart = None if apart is None else without_small(apart, config.min_side)
     if say is not None and (left := counts_left_out(found.left_out)):
         say(f"{config.root or config.day}: {left}")
     transform = config.make_transform()
@@ -317,7 +321,14 @@ def _file_pools(config: DataConfig, contents: RunContents, say: Say | None) -> l
                 decode=config.check == "decode",
             )
     room = (config.cache_mb << 20) // 2
-    made = partial(FileBank, channels=config.channels, max_side=config.max_side, cache=room, contents=contents)
+    made = partial(
+        FileBank,
+        channels=config.channels,
+        max_side=config.max_side,
+        cache=room,
+        contents=contents,
+        background=config.shown_behind,
+    )
     banks = [(made(part.day), made(part.night)) for part in items]
     day, night = banks[0]
     if isinstance(found, Paired):
@@ -355,7 +366,14 @@ def domain_pools(config: DataConfig, domains: Sequence[str], contents: RunConten
     if config.check != "none":
         least, most = max(config.make_transform().least_side, 1), config.max_side or None
         check_images([item for item, _ in images], least_side=least, max_side=most, decode=config.check == "decode")
-    bank = FileBank([item for item, _ in images], config.channels, config.max_side, config.cache_mb << 20, contents)
+    bank = FileBank(
+        [item for item, _ in images],
+        config.channels,
+        config.max_side,
+        config.cache_mb << 20,
+        contents,
+        config.shown_behind,
+    )
     table, labels = np.array(pairs, np.int64), np.array([label for _, label in images], np.int64)
     kept = np.setdiff1d(np.arange(len(images)), [*tests, *table[apart].ravel()])
     places = Places(kept, table[~apart & near], np.array(positions, np.float64))

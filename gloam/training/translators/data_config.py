@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from gloam.data.day_night.crops import Transform, create_transform
-from gloam.data.town.config import CONDITIONS, LOOKS
+from gloam.data.town.config import LOOKS, conditions_of
 from gloam.errors import UsageError
 
 PAIRED_KINDS = ("town_paired", "transient", "paired_folders", "paired_csv")
@@ -40,6 +40,8 @@ class DataConfig:
         plain_from_epoch: from this epoch on (0-based) images are only stretched, as CUT does in its second half; 0
             is never.
         channels: 3, or 1 for grey.
+        background: RGB that shows where a picture of a file is transparent; empty drops the transparency.
+        min_side: images of files with a shorter side are left out and counted, pixels; 0 is none.
         max_side: longer side that images are reduced to when they are read; 0 keeps them as they are.
         images_per_epoch: what an epoch counts as; 0 is the larger domain. The papers' epochs are 10 000.
         check: ``decode`` every image before training, read its ``header`` only, or ``none``.
@@ -66,6 +68,8 @@ class DataConfig:
     shared: bool = False
     plain_from_epoch: int = 0
     channels: int = 3
+    background: tuple[int, ...] = ()
+    min_side: int = 0
     max_side: int = 0
     images_per_epoch: int = 0
     check: str = "decode"
@@ -93,11 +97,13 @@ class DataConfig:
         self.make_transform()
         fine = {
             f"channels {self.channels}: must be 1 or 3": self.channels in (1, 3),
+            f"background {list(self.background)}: must be three numbers from 0 to 255": not self.background
+            or (len(self.background) == 3 and all(0 <= value <= 255 for value in self.background)),
             f"check {self.check!r}: must be decode, header or none": self.check in ("decode", "header", "none"),
             f"held_out_share {self.held_out_share}: must be 0 or more, and under 1": 0 <= self.held_out_share < 1,
             f"max_side {self.max_side}: must be 0 or at least 32": self.max_side == 0 or self.max_side >= 32,
         }
-        for name in ("plain_from_epoch", "images_per_epoch", "cache_mb", "workers", "held_out_seed"):
+        for name in ("min_side", "plain_from_epoch", "images_per_epoch", "cache_mb", "workers", "held_out_seed"):
             fine[f"{name} {getattr(self, name)}: must be 0 or more"] = getattr(self, name) >= 0
         if self.kind in ("town", "town_paired"):
             fine |= self._town_checks()
@@ -119,7 +125,8 @@ class DataConfig:
         streets = (*self.seeds, self.held_out_seed)
         taken = sorted(set(streets) & set(self.reserved_seeds))
         chosen = (*self.day_conditions, *self.night_conditions)
-        unknown = sorted(set(chosen) - set(CONDITIONS))
+        known = conditions_of(self.look)
+        unknown = sorted(set(chosen) - set(known))
         return {
             f"seeds {list(self.seeds)}: at least one, each once, none negative": bool(self.seeds)
             and len(set(self.seeds)) == len(self.seeds)
@@ -132,10 +139,16 @@ class DataConfig:
                 self.views, self.held_out_views
             )
             >= 1,
-            f"condition {unknown[:1]} is unknown; choose from {', '.join(CONDITIONS)}": not unknown,
+            f"condition {unknown[:1]} is unknown; choose from {', '.join(known)}": not unknown,
             "day_conditions and night_conditions: at least one each": bool(self.day_conditions)
             and bool(self.night_conditions),
         }
+
+    @property
+    def shown_behind(self) -> tuple[int, int, int] | None:
+        """The background, where there is one."""
+        red, green, blue = self.background or (0, 0, 0)
+        return (red, green, blue) if self.background else None
 
     @property
     def paired(self) -> bool:

@@ -76,15 +76,23 @@ class FileBank:
 
     Args:
         contents: of the run, by which the images are known again.
+        background: RGB that shows where a picture is transparent; None drops the transparency.
 
     Which ones are kept does not change what a batch holds. Once full the cache stays as it is: images are drawn
     uniformly, so no choice of what to drop would hit more often.
     """
 
     def __init__(
-        self, items: Sequence[ImageItem], channels: int, max_side: int, cache: int, contents: RunContents
+        self,
+        items: Sequence[ImageItem],
+        channels: int,
+        max_side: int,
+        cache: int,
+        contents: RunContents,
+        background: tuple[int, int, int] | None = None,
     ) -> None:
         self.items, self.channels, self.max_side, self.contents = list(items), channels, max_side, contents
+        self.background = background
         self.names = [item.name for item in items]
         self._room, self._kept = cache, dict[int, Pixels]()
 
@@ -101,7 +109,8 @@ class FileBank:
         if kept is not None:
             return kept
         try:
-            image = with_channels(decode_image(self.items[index].path, max_side=self.max_side or None), self.channels)
+            path, side = self.items[index].path, self.max_side or None
+            image = with_channels(decode_image(path, max_side=side, background=self.background), self.channels)
         except ImageError as error:
             raise DataError(f"{self.items[index].path}: {error}") from error
         if image.nbytes <= self._room:
@@ -112,7 +121,8 @@ class FileBank:
     def part(self, rows: Rows) -> FileBank:
         """Some of the images, with what memory is left shared out by their number."""
         share = self._room * len(rows) // max(len(self), 1)
-        return FileBank([self.items[row] for row in rows], self.channels, self.max_side, share, self.contents)
+        some = [self.items[row] for row in rows]
+        return FileBank(some, self.channels, self.max_side, share, self.contents, self.background)
 
     def identity(self) -> dict[str, Any]:
         """Count, and hash of names and contents."""

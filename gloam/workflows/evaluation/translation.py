@@ -96,20 +96,21 @@ def evaluate_translation(options: TranslationOptions) -> TranslationEvaluation:
         optional("day cycle", options.day_cycle),
         optional("real cycle", options.real_cycle),
     )
-    extractor = _extractor(options)
+    extractor = open_extractor(options.features, options.weights, options.device)
     total = len(real) + sum(map(len, sets))
     with progress_bar(total) as bar:
         scores = score_translation(real, sets, extractor, partners, seed=options.seed, advance=bar.update)
     return TranslationEvaluation(scores, options.seed)
 
 
-def _extractor(options: TranslationOptions) -> FeatureExtractor:
-    if options.features == INCEPTION:
+def open_extractor(features: str, weights: Path | None, device: Literal["cpu", "cuda"]) -> FeatureExtractor:
+    """An exported embedder by its file, or ``inception``, whose weights are ``weights`` in place of a download."""
+    if features == INCEPTION:
         require("torch", "fidelity", "compute Inception features")
         from gloam.networks.inception import InceptionFeatures
 
-        return InceptionFeatures(options.weights, device=options.device)
+        return InceptionFeatures(weights, device=device)
     from gloam.runtime.backends.placement import Placement
     from gloam.runtime.models.embedder import Embedder
 
-    return EmbedderFeatures(Embedder.load(options.features, Placement(device=options.device)))
+    return EmbedderFeatures(Embedder.load(features, Placement(device=device)))

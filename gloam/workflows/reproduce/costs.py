@@ -7,6 +7,7 @@ from torch import nn
 from gloam.networks.edges import create_detector
 from gloam.networks.translators import PatchSampler, create_discriminator, create_generator
 from gloam.networks.translators.resnet import ResnetGenerator
+from gloam.training.translators.trainers.cyeda import CyEDAOptions
 
 TAPS = (4, 8, 12, 16)  # of CUT, as the shipped configuration has them
 DETECTORS = {"HEDNGAN": "hed", "RCFNGAN": "rcf"}  # trained as students; HEDGAN's stays frozen
@@ -19,6 +20,9 @@ def training_parameters() -> dict[str, int]:
     counts["CUT"] = _generator("instance") + _discriminator("instance") + _count(head)
     pair = _generator("batch") + _discriminator("batch")
     counts["HEDGAN"] = pair
+    cyeda = CyEDAOptions()
+    generator = create_generator(cyeda.generator, **cyeda.generator_options)
+    counts["CyEDA"] = 2 * (_count(generator) + _count(create_discriminator("patch", **cyeda.discriminator_options)))
     counts |= {row: pair + _count(create_detector(detector)) for row, detector in DETECTORS.items()}
     return counts
 

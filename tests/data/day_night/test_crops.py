@@ -39,7 +39,7 @@ def test_range_is_minus_one_to_one_and_back(rng):
 def test_every_transform_gives_the_size_and_range_and_follows_its_generator(name, channels, rng):
     size = 32
     day, night = (rng.integers(0, 256, (*shape, channels), np.uint8) for shape in ((28, 28), (28, 28)))
-    if name != "pad":
+    if "pad" not in name:
         day, night = (rng.integers(0, 256, (*shape, channels), np.uint8) for shape in ((45, 60), (50, 50)))
     transform = create_transform(name, size)
     first = transform(day, night, np.random.default_rng(3))
@@ -108,6 +108,17 @@ def test_padding_is_black_and_even(rng):
     padded = Pad(32)(image, image, rng)[0]
     assert np.array_equal(padded[0, 2:30, 2:30], to_planes(image)[0])
     assert padded[0, :2].max() == padded[0, :, 30:].max() == -1
+
+
+def test_digits_of_the_study_are_padded_then_enlarged_cropped_and_mirrored(rng):
+    image = rng.integers(0, 256, (28, 28, 1), dtype=np.uint8)
+    transform, whole = create_transform("padded_study", 32), Pad(32)(image, image, rng)[0]
+    drawn = [transform(image, image, np.random.default_rng(seed))[0] for seed in range(40)]
+    assert {planes.shape for planes in drawn} == {(1, 32, 32)}
+    as_it_is = sum(np.array_equal(planes, whole) for planes in drawn)
+    mirrored = sum(np.array_equal(planes, whole[..., ::-1]) for planes in drawn)
+    assert 4 <= as_it_is <= 16  # half are cropped, half of the others mirrored
+    assert 4 <= mirrored <= 16
 
 
 def test_whole_image_transforms_keep_the_aspect():

@@ -12,6 +12,7 @@ from gloam.data.day_night.read import (
     read_folders,
     read_paired_csv,
     read_paired_folders,
+    without_small,
 )
 from gloam.errors import DataError
 
@@ -163,14 +164,13 @@ def test_transient_attributes_pair_within_webcams(tmp_path):
     table = tmp_path / "annotations" / "annotations.tsv"
     table.write_text("".join(f"{name}\t0.1,0.5\t{day},0.8\t{night},0.9\n" for name, day, night in rows))
     found = read_transient(tmp_path)
-    assert found.left_out == {
-        "neither day nor night by its attributes": 2,
-        "of a webcam without the other domain": 1,
-    }
+    assert found.left_out == {"of a webcam without the other domain": 1}
     pairs = [(day.name, night.name) for day, night in found.pairs]
     assert pairs == [
         ("cam1/d1.jpg", "cam1/n1.jpg"),
         ("cam1/d2.jpg", "cam1/n1.jpg"),
+        ("cam1/dusk.jpg", "cam1/n1.jpg"),  # whatever is no night
+        ("cam1/edge.jpg", "cam1/n1.jpg"),
         *itertools.product(["cam3/d.jpg"], ["cam3/n1.jpg", "cam3/n2.jpg"]),
     ]
     table.write_text("cam1/d1.jpg\t0.1,0.5\n")
@@ -224,3 +224,17 @@ def test_readers_on_real_photographs(data_pack):
     both = read_day_night(data_pack("amos_daynight") / "images" / "cam01" / "day", data_pack("night_street_unpaired"))
     assert len(both.night) == 10  # the licence note beside them is no image
     check_images(both.night)
+
+
+def test_small_images_are_left_out_and_counted(tmp_path):
+    for name, size in (("day/a", (60, 50)), ("day/b", (49, 90)), ("night/a", (50, 50)), ("night/c", (10, 10))):
+        photograph(tmp_path / f"{name}.png", *size)
+    (tmp_path / "day" / "broken.png").write_bytes(b"no image")
+    found = without_small(read_day_night(tmp_path / "day", tmp_path / "night"), 50)
+    assert (names(found.day), names(found.night)) == (["a.png", "broken.png"], ["a.png"])  # the broken is named later
+    assert found.left_out == {"with a side under 50 px": 2}
+    rows = ("day,night", "day/a.png,night/a.png", "day/a.png,night/c.png", "day/b.png,night/c.png")
+    (tmp_path / "pairs.csv").write_text("\n".join(rows))
+    pairs = without_small(read_paired_csv(tmp_path / "pairs.csv"), 50)
+    assert [(day.name, night.name) for day, night in pairs.pairs] == [("day/a.png", "night/a.png")]
+    assert pairs.left_out == {"with a side under 50 px": 2}  # each image once

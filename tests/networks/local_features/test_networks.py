@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from gloam.errors import ModelError
+from gloam.errors import ModelError, UsageError
 from gloam.networks.foreign.read import import_network
 from gloam.networks.local_features import EXTRACTORS, create_extractor
 from gloam.networks.local_features.aliked import DeformableConv
@@ -105,9 +105,17 @@ def test_images_are_continued_to_multiples_of_32_as_published(name: str, variant
             assert torch.allclose(found, expected[..., top : top + 41, left : left + 70], atol=1e-6)
 
 
-def test_scales_of_r2d2_are_looked_at_between_256_and_1024_px() -> None:
+@pytest.mark.parametrize(
+    ("min_scale", "last"),
+    [
+        (0.25, [76, 64, 54, 45, 38, 32, 27, 23]),
+        (0.3, [76, 64, 54, 45, 38, 32]),  # as the authors' loop: while scale + 0.001 >= 0.3
+        (0.5, [76, 64, 54, 45]),
+    ],
+)
+def test_scales_of_r2d2_are_looked_at_between_256_and_1024_px(min_scale: float, last: list[int]) -> None:
     torch.manual_seed(0)
-    model = R2D2().eval()
+    model = R2D2(min_scale).eval()
     seen: list[tuple[int, int]] = []
 
     def maps(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -132,7 +140,16 @@ def test_scales_of_r2d2_are_looked_at_between_256_and_1024_px() -> None:
         assert max(max(shape) for shape in seen) <= 1024  # nothing larger is computed
     assert found[0] == [362, 304, 256]  # round(side * 2^(-n / 4)) while 256 or more
     assert found[1] == [60]  # a small image as it is
-    assert found[2] == [76, 64, 54, 45, 38, 32, 27, 23]  # 1200 px is beyond what it is looked at
+    assert found[2] == last  # 1200 px is beyond what it is looked at
+
+
+def test_a_least_scale_of_r2d2_is_part_of_it() -> None:
+    assert (R2D2().options, R2D2().largest) == ({}, 4096)
+    assert (R2D2(0.5).options, R2D2(0.5).largest) == ({"min_scale": 0.5}, 2048)
+    assert create_extractor("r2d2", **R2D2(0.3).options).largest == 3413
+    for wrong in (0.2, 1.5, float("nan")):
+        with pytest.raises(UsageError, match=r"r2d2: the least scale is 0\.25 to 1, not"):
+            R2D2(wrong)
 
 
 def test_both_samplings_of_superpoint() -> None:

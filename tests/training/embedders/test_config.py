@@ -48,6 +48,19 @@ def test_recipes_of_the_papers_follow_their_numbers():
     assert (how.margin, how.learning_rate, how.weight_decay, how.image_side) == (0.8, 5e-6, 1e-4, 1024)
 
 
+@pytest.mark.parametrize(("name", "part"), [("vgg16_cyclegan_nd_cd", 0.125), ("vgg16_cyclegan_nd50_cd", 0.25)])
+def test_real_and_made_nights_are_mixed_one_to_one(name: str, part: float) -> None:
+    config = read_metric_recipe(name)
+    made = (1 - config.real_share) * config.night.share  # a night is made of an anchor by day alone
+    assert (config.real_share, made) == (part, pytest.approx(part, abs=1e-6))
+
+
+def test_inverted_lightness_is_compared_with_plain_gem() -> None:
+    lab, plain = read_metric_recipe("vgg16_lab").to_dict(), read_metric_recipe("vgg16_gem").to_dict()
+    assert {key for key in lab if lab[key] != plain[key]} == {"maker", "night"}
+    assert lab["photometric"] == "none"
+
+
 def test_recipes_of_the_town_differ_only_in_what_they_are_named_for():
     plain = read_metric_recipe("town_clahe").to_dict()
     for name, changed in {

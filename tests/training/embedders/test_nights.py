@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from gloam.errors import StoreError, UsageError
+from gloam.errors import ModelError, StoreError, UsageError
 from gloam.networks.checkpoints import save_checkpoint
 from gloam.networks.translators import create_generator
 from gloam.runtime.models.formulas import create_classic
@@ -153,3 +153,59 @@ def test_controls_have_names_and_unknown_ones_are_refused():
     assert open_night_maker("gamma:0.2").name == "gamma"
     with pytest.raises(UsageError, match="did you mean lab-inversion"):
         open_night_maker("lab-inverson")
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory):
+    """The folder of a run of a generator of three domains, and the generator."""
+    torch.manual_seed(0)
+    options = {"width": 2, "base": [1, 1], "latent": 3, "target": "snow"}
+    model = create_generator("weakly_paired", domains=["day", "night", "snow"], **options).eval()
+    with torch.no_grad():
+        model.head_mask.weight.zero_()  # half of each picture is colours, which follow code and noise
+        for layer in (model.fc, model.head_color):
+            layer.weight.normal_()
+    folder = tmp_path_factory.mktemp("run")
+    save_checkpoint(folder / "translator.safetensors", model, {})
+    return folder, model
+
+
+def test_a_run_of_many_domains_makes_nights_by_its_folder_and_a_domain(many):
+    folder, model = many
+    image = np.random.default_rng(1).integers(0, 256, (32, 64, 3), dtype=np.uint8)
+    night, snow, own = (open_night_maker(folder, domain=name)([image])[0] for name in ("night", "snow", None))
+    assert np.array_equal(snow, own)
+    assert not np.array_equal(snow, night)
+    with torch.no_grad():
+        label = model.label(torch.tensor([1]), torch.zeros(()))
+        wanted = model.translate_uint8(torch.from_numpy(image)[None], label)[0].numpy()
+    assert np.abs(night - (wanted + 1) * 127.5).max() <= 0.51
+    assert open_night_maker(folder, domain="night").name == f"{folder} to night"
+    with pytest.raises(ModelError, match="unknown domain 'rain'; the model knows day, night, snow"):
+        open_night_maker(folder, domain="rain")
+
+
+def test_the_noise_of_a_night_is_the_seeds_and_the_images(many):
+    folder, _ = many
+    given = images(4)
+    drawn = open_night_maker(folder, domain="night", noise=3)
+    made = drawn(given)
+    drawn.batch_size = 4
+    for row, (together, alone) in enumerate(zip(drawn(given[::-1])[::-1], made, strict=True)):
+        assert np.abs(together.astype(int) - alone).max() <= 1, row
+    others = [open_night_maker(folder, domain="night", noise=noise) for noise in (4, None)]
+    assert not any(np.array_equal(made[0], other(given)[0]) for other in others)
+    assert len({maker.fingerprint for maker in (drawn, *others, open_night_maker(folder))}) == 4
+
+
+def test_a_maker_without_noise_or_domains(tmp_path):
+    torch.manual_seed(0)
+    one = create_generator("unet", levels=3, width=4, norm="instance")
+    save_checkpoint(tmp_path / "one.safetensors", one, {})
+    quiet, drawn = (open_night_maker(tmp_path / "one.safetensors", noise=noise) for noise in (None, 5))
+    assert quiet.fingerprint == drawn.fingerprint  # nothing is drawn
+    with pytest.raises(UsageError, match="unet translates into one domain alone; leave out 'night'"):
+        open_night_maker(tmp_path / "one.safetensors", domain="night")
+    with pytest.raises(UsageError, match="a formula has no domains"):
+        open_night_maker("gamma", domain="night")
+    assert open_night_maker("gamma", noise=5).name == "gamma"

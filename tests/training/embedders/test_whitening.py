@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from gloam.errors import DataError, UsageError
-from gloam.training.embedders.whitening import learn_lw, learn_pca
+from gloam.training.embedders import whitening
+from gloam.training.embedders.whitening import expect_memory, learn_lw, learn_pca
 
 
 def places(seed=0, places=60, views=4, columns=12):
@@ -114,6 +115,45 @@ def test_pca_of_directions_without_variance_is_refused_and_shrinkage_allows_it()
         learn_pca(x)
     assert learn_pca(x, 4).dimension == 4
     assert learn_pca(x, shrinkage=2).dimension == 8
+
+
+@pytest.mark.parametrize("learn", ["pca", "lw"])
+def test_fewer_descriptors_than_values_give_the_same_in_the_space_that_they_span(monkeypatch, learn):
+    x, _, q, p = places(places=20, columns=200)
+    call = (lambda: learn_pca(x, 15)) if learn == "pca" else (lambda: learn_lw(x, q, p, 15))
+    found = call()
+    monkeypatch.setattr(whitening, "_spanned", lambda *_: False)
+    plain = call()
+    np.testing.assert_allclose(found.mean, plain.mean, atol=1e-15)
+    same_up_to_signs(found.projection, plain.projection)
+    assert found.provenance == plain.provenance
+
+
+def test_descriptors_of_netvlad_are_learned_from_without_a_matrix_of_all_their_values(monkeypatch):
+    x = np.random.default_rng(0).normal(size=(40, 32768)).astype(np.float32)
+    assert expect_memory(40, 32768, 16, False, 2**30) < 2**25
+    turned = learn_pca(x, 16)
+    y = (x - turned.mean) @ turned.projection.T
+    np.testing.assert_allclose(y.T @ y / len(x), np.eye(16), atol=1e-9)
+    assert learn_lw(x, np.arange(39), np.arange(1, 40), 16).projection.shape == (16, 32768)
+    with pytest.raises(DataError, match="40 descriptors vary in 3 directions only, 16 are asked for"):
+        learn_lw(np.repeat(x[:4], 10, axis=0), np.arange(39), np.arange(1, 40), 16)
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        (
+            (1000, 32768, None, False),
+            "some 48 GiB of memory, and this machine has 24; give --dimension 999 or less",
+        ),
+        ((1000, 32768, 512, True), "--dimension 999 or less without --shrinkage"),
+        ((90_000, 32768, None, False), "this machine has 24; learn on a larger one"),
+    ],
+)
+def test_what_no_machine_holds_is_said_before_it_starts(asked, said):
+    with pytest.raises(UsageError, match=said):
+        expect_memory(*asked, 24 * 2**30)
 
 
 @pytest.mark.parametrize(

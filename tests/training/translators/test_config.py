@@ -157,6 +157,28 @@ def test_recipes_of_the_papers_follow_their_numbers():
     assert (cyclegan.options.identity_weight, hedn.options.edge_weight) == (0.0, 5.0)
     assert [read_translator_recipe(f"cyclegan_study_{n}").batch for n in range(1, 6)] == [32, 1, 1, 1, 1]
     assert read_translator_recipe("cyclegan_study_4").options.cycle_weight == 0
+    assert [read_translator_recipe(f"cyclegan_study_{n}").data.shown_behind for n in (1, 4, 5)] == [
+        (255, 255, 255), (255, 255, 255), None,
+    ]  # fmt: skip
+    assert read_translator_recipe("cyclegan_study_5").data.transform == "padded_study"
+    cyeda = read_translator_recipe("cyeda").options
+    assert (cyeda.epochs, cyeda.decay_epochs) == (69, 34)
+
+
+def test_the_sets_of_the_thesis_have_one_budget_of_steps():
+    found = {name: read_translator_recipe(name) for name in recipes_of(RECIPES) if name.startswith("thesis_cyclegan")}
+    steps = {name: item.options.epochs * item.data.images_per_epoch // item.batch for name, item in found.items()}
+    assert set(steps.values()) == {450_000}
+    epochs = {item.data.kind: item.options.epochs for item in found.values()}
+    assert epochs == {"transient": 100, "aachen": 150, "robotcar": 200, "sfm": 150}
+    assert found["thesis_cyclegan_sfm"].data.min_side == 512
+    plain = found["thesis_cyclegan"].to_dict()
+    for item in found.values():
+        other = item.to_dict()
+        assert {key for key in plain if key not in ("data", "options") and plain[key] != other[key]} == set()
+        assert {key for key, value in plain["options"].items() if other["options"][key] != value} <= {
+            "epochs", "normalise_weights",
+        }  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -15,9 +15,12 @@ from gloam.data.town.surfaces import Float32, Lamp, Opening, Plan, Surface, Text
 from gloam.data.town.textures import Rng, blocks, colour, lettering, noise, pack, panel
 
 SLOT = 6.2  # metres of kerb a parked car takes
+DRAWN_AS = {"sun": "day", "overcast": "day", "snow": "night", "rain": "night-rain"}  # so many people and cars
+HOURS_OF_SHOPS = {"sun": "day", "overcast": "day", "snow": "day", "rain": "day"}
 PARKED = {"day": 0.4, "dusk": 0.5, "night": 0.55, "night-rain": 0.5}  # share of the slots with a car
 SHUT = {"day": 0.1, "dusk": 0.35, "night": 0.75, "night-rain": 0.75}  # share of the shop windows with a closed shutter
 WALKING = {"day": 0.16, "dusk": 0.14, "night": 0.07, "night-rain": 0.04}  # people per metre of street
+AHEAD, DRIVING, LANE = 9.0, 0.3, 1.0  # metres of lane for a car, share of them with one, and metres to mid-road
 BINS, POSTERS = 0.12, 0.35  # per metre of street; per metre of front
 AWAY = 0.03  # posters and shutters hang so far before the wall, metres
 
@@ -35,25 +38,30 @@ class Visit:
     lamps: list[Lamp]
 
 
-def plan_visit(plan: Plan, seed: int, condition: str, visit: str, texels: int) -> Visit:
+def plan_visit(plan: Plan, seed: int, condition: str, visit: str, texels: int, traffic: int = 0) -> Visit:
     """Draw one visit.
 
     Args:
         plan: the street.
         seed: of the street; condition, visit: equal ones give equal visits.
         texels: per metre.
+        traffic: 1 for cars that drive on the left of the road, seen along it, -1 on its right, 0 for none.
     """
     rng = np.random.default_rng([seed, 707, zlib.crc32(f"{condition}/{visit}".encode())])
     builder = Builder(rng, texels, plan.alphabet, [])
     surfaces = builder.surfaces
-    park(surfaces, rng, plan, PARKED[condition])
-    walk(surfaces, rng, plan, WALKING[condition])
+    like = DRAWN_AS.get(condition, condition)
+    park(surfaces, rng, plan, PARKED[like])
+    walk(surfaces, rng, plan, WALKING[like])
     put_bins(builder, plan)
     shut: list[Surface] = []
+    shut_share = SHUT[HOURS_OF_SHOPS.get(condition, condition)]
     for front in fronts(plan):
-        if rng.random() < SHUT[condition] and shutter(builder, front):
+        if rng.random() < shut_share and shutter(builder, front):
             shut.append(front)
         bill(builder, front)
+    if traffic:
+        drive(surfaces, rng, plan, traffic)
     lamps = [lamp for lamp in plan.lamps if lamp.shadows or not any(before(lamp, front) for front in shut)]
     return Visit(surfaces, lamps)
 
@@ -73,6 +81,14 @@ def park(surfaces: list[Surface], rng: Rng, plan: Plan, share: float) -> None:
             if taken and open_kerb(plan, x - 2.8, x + 2.8):
                 forward = bool(own.random() < (0.9 if row < 0 else 0.1))
                 surfaces += parked_car(own, x, row * (plan.kerb - 0.65 + aside), forward)
+
+
+def drive(surfaces: list[Surface], rng: Rng, plan: Plan, row: int) -> None:
+    """Cars on the lane of one side of the road."""
+    for slot in np.arange(0, plan.length, AHEAD):
+        taken, x, own = rng.random() < DRIVING, float(slot + rng.uniform(0, AHEAD - 5.5)), rng.spawn(1)[0]
+        if taken:
+            surfaces += parked_car(own, x, row * LANE, row < 0)
 
 
 def walk(surfaces: list[Surface], rng: Rng, plan: Plan, share: float) -> None:

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from gloam.data.town.config import Optics
 from gloam.data.town.lighting import Hour
+from gloam.data.town.look2.weather import snowed
 from gloam.data.town.photography import GAMMA, hazed, streaks
 from gloam.data.town.surfaces import Float32
 
@@ -26,7 +27,14 @@ BLACK = 0.03  # share of full scale, after the tone curve, that is cut off as bl
 CONTRAST = 0.35  # weight of the S in the tone curve
 SHARPENING = 0.5
 GRAIN, BLOTCH = 0.85, 2.0  # standard deviations of what blurs the noise's brightness and its colour, pixels
-SHORT = {"day": 0.0, "dusk": 0.5}  # share of a night's exposure time
+SHORT = {
+    "day": 0.0,
+    "sun": 0.0,
+    "overcast": 0.0,
+    "snow": 0.0,
+    "rain": 0.2,
+    "dusk": 0.5,
+}  # share of a night's exposure time
 
 
 def develop(
@@ -50,7 +58,9 @@ def develop(
     light = moved(defocused(light, optics.defocus), optics.motion_blur * shutter, turn)
     light = scattered(light, hour.glow)
     if hour.wet:
-        light = rained(rng, light)
+        light = rained(rng, light, hour.streaks)
+    if hour.snow:
+        light = snowed(rng, light)
     light *= vignette(*light.shape[:2])[..., None]
     signal = noisy(denoised(light), hour, optics.noise, rng)
     return toned(signal)
@@ -110,12 +120,12 @@ def scattered(light: Float32, share: float) -> Float32:
     return np.asarray(light * np.float32(1 - share) + np.float32(share) * wide, np.float32)
 
 
-def rained(rng: np.random.Generator, light: Float32) -> Float32:
+def rained(rng: np.random.Generator, light: Float32, strength: float) -> Float32:
     """Falling drops that catch the light behind them; they veil less than those of the first look."""
     height, width = light.shape[:2]
     small = cv2.resize(light, (max(width // 8, 1), max(height // 8, 1)), interpolation=cv2.INTER_AREA)
     behind = cv2.resize(cv2.GaussianBlur(np.minimum(small, 3), (0, 0), 2.5), (width, height))
-    drops = streaks(rng, height, width)[..., None]
+    drops = streaks(rng, height, width)[..., None] * np.float32(strength)
     return np.asarray(light * 0.96 + behind * 0.04 + drops * (0.004 + behind * 0.5), np.float32)
 
 

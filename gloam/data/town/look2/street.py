@@ -15,6 +15,7 @@ from gloam.data.town.look2.builder import RepeatingBuilder
 from gloam.data.town.look2.changes import plan_visit
 from gloam.data.town.look2.hours import HOURS
 from gloam.data.town.look2.photography import SHORT, develop
+from gloam.data.town.look2.weather import WeatheredScenery
 from gloam.data.town.raycast import Hits, ray_directions
 from gloam.data.town.scenery import Scenery
 from gloam.data.town.street import Street
@@ -39,19 +40,36 @@ class NightStreet(Street):
     def __init__(self, seed: int, length: float = 60.0, texels: int = 64, optics: Optics | None = None) -> None:
         super().__init__(seed, length, texels)
         self.optics = optics or Optics()
+        rng = np.random.default_rng([seed, 808])
+        azimuth = np.radians(90.0 * rng.choice((-1, 1)) + rng.choice((-1, 1)) * rng.uniform(35, 60))
+        elevation = np.radians(rng.uniform(40, 48))  # high enough to light a side of the street and part of its ground
+        flat = np.cos(elevation)
+        self.low_sun = np.array([flat * np.cos(azimuth), flat * np.sin(azimuth), np.sin(elevation)], np.float32)
         self._visits: dict[tuple[str, str], Scenery] = {}
 
     def scenery(self, condition: str, visit: str = "") -> Scenery:
         """The street at one visit, drawn when it is first asked for; its own surfaces follow the street's."""
-        found = self._visits.get((condition, visit))
-        if found is None:
-            with plain_opencv():
-                drawn = plan_visit(self.plan, self.seed, condition, visit, self.texels)
-                plan = replace(self.plan, surfaces=[*self.plan.surfaces, *drawn.surfaces], lamps=drawn.lamps)
-                own = Atlas([surface.texture for surface in drawn.surfaces])
-                found = Scenery(plan, TwoAtlases(self.atlas, own), self.sun)
-            self._visits[condition, visit] = found
+        return self._visits.get((condition, visit)) or self.open_visit(condition, visit)
+
+    def open_visit(self, condition: str, visit: str, traffic: int = 0) -> Scenery:
+        """Draw a visit; photographs of it show what is drawn here.
+
+        Args:
+            condition, visit: of the photographs.
+            traffic: side of the road on which cars drive, see :func:`gloam.data.town.look2.changes.plan_visit`.
+        """
+        with plain_opencv():
+            drawn = plan_visit(self.plan, self.seed, condition, visit, self.texels, traffic)
+            plan = replace(self.plan, surfaces=[*self.plan.surfaces, *drawn.surfaces], lamps=drawn.lamps)
+            own = Atlas([surface.texture for surface in drawn.surfaces])
+            sun = self.low_sun if condition == "sun" else self.sun
+            found = WeatheredScenery(plan, TwoAtlases(self.atlas, own), sun, self.puddles)
+        self._visits[condition, visit] = found
         return found
+
+    def close_visits(self) -> None:
+        """Forget all visits that were drawn, and their memory."""
+        self._visits.clear()
 
     def lasting(self, surface: npt.NDArray[np.int32]) -> npt.NDArray[np.bool_]:
         """As of :class:`Street`."""

@@ -127,8 +127,8 @@ def import_ray() -> Any:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would report to its makers
     # A thread of Ray Data that outlives the connection would otherwise start a cluster of its own.
     os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")
-    require("ray.data", "ray", "extract on Ray")
-    return require("ray", "ray", "extract on Ray")
+    require("ray.data", "ray", "work on Ray")
+    return require("ray", "ray", "work on Ray")
 
 
 @contextlib.contextmanager

@@ -10,22 +10,20 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gloam import errors
 from gloam.data.sources import ImageItem
-from gloam.errors import DataError, GloamError, StoreError
-from gloam.files import temporary_folder, write_failure
+from gloam.errors import DataError
 from gloam.heartbeat import progress_bar
 from gloam.runtime.backends.facts import BackendFacts
 from gloam.runtime.bulk.extract import ExtractOptions, ExtractSummary, complete, stale_shards
 from gloam.runtime.bulk.metrics import served_metrics
 from gloam.runtime.bulk.on_ray.cluster import Cluster, closed, connected, one_line_errors
+from gloam.runtime.bulk.on_ray.travel import Home, of_worker, run_folder
 from gloam.runtime.bulk.on_ray.worker import ShardReport, ShardWorker, Start, Work, look, readable
 from gloam.runtime.bulk.resume import Resuming
 from gloam.runtime.bulk.stages import Queues, worker_threads
@@ -56,7 +54,7 @@ class RaySummary(ExtractSummary):
             GloamError: it was not made; of the kind that the worker met.
         """
         if report.error:
-            raise _of_kind(report.kind)(f"node {report.node}: {report.error}")
+            raise of_worker(report.kind, report.node, report.error)
         self.described += report.described
         self.failed += report.failed
         for stage in ("read", "infer", "write"):
@@ -117,7 +115,7 @@ def extract_on_ray(
     options, cluster = options or ExtractOptions(), cluster or Cluster()
     if not items:
         raise DataError("no images to describe")
-    start = Start(load, options, len(items), names_sha256(items), os.getcwd())
+    start = Start(load, options, len(items), names_sha256(items), Home())
     with connected(cluster) as ray:
         room = cluster.room(node["Resources"] for node in ray.nodes() if node["Alive"])
         model = _first_look(ray, cluster, start)
@@ -130,7 +128,7 @@ def extract_on_ray(
         with (
             served_metrics(metrics_port, summary, None),
             progress_bar(len(items), shown=progress) as bar,
-            _run_folder(writer.folder) as place,
+            run_folder(writer.folder) as place,
             summary.timed("total"),
         ):
             bar.update(summary.reused)
@@ -156,7 +154,7 @@ def _first_look(ray: Any, cluster: Cluster, start: Start) -> dict[str, Any]:
         task = ray.remote(num_cpus=cluster.cpus_per_worker, num_gpus=cluster.gpus_per_worker)(look)
         said: dict[str, Any] = json.loads(ray.get(task.remote(start)))
     if "error" in said:
-        raise _of_kind(said["kind"])(f"node {said['node']}: {said['error']}")
+        raise of_worker(said["kind"], said["node"], said["error"])
     return said
 
 
@@ -182,24 +180,8 @@ def _reports(
                 yield ShardReport(**json.loads(row["report"]))
 
 
-@contextlib.contextmanager
-def _run_folder(store: Path) -> Iterator[Path]:
-    """A folder inside the store's, while the run lasts: by it a node sees that the storage is shared."""
-    with contextlib.ExitStack() as stack:
-        try:
-            place = stack.enter_context(temporary_folder(store, "ray-"))
-        except OSError as error:
-            raise StoreError(write_failure(store, error)) from error
-        yield place
-
-
 def _settle(writer: ShardWriter) -> None:
     """Wait until this node sees the shards of the others."""
     deadline = time.monotonic() + SETTLE_SECONDS
     while writer.missing() and time.monotonic() < deadline:
         time.sleep(1)
-
-
-def _of_kind(name: str) -> type[GloamError]:
-    kind = getattr(errors, name, None)
-    return kind if isinstance(kind, type) and issubclass(kind, GloamError) else GloamError

@@ -12,17 +12,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from gloam import __version__
 from gloam.data.sources import ImageItem
-from gloam.errors import ClusterError, DataError, GloamError, ImageError, IncompatibleError, StoreError
+from gloam.errors import DataError, GloamError, ImageError, IncompatibleError, StoreError
 from gloam.runtime.bulk.extract import ExtractOptions, ExtractSummary, ShardMaker, make_job
 from gloam.runtime.bulk.on_ray.cluster import import_ray
+from gloam.runtime.bulk.on_ray.travel import SHARED, Home, count_try
 from gloam.runtime.descriptors.shard_writer import ShardWriter
 from gloam.runtime.descriptors.store import Job
 from gloam.runtime.models.embedder import Embedder
-
-TRIES = 5  # workers that one shard may cost
-SHARED = "images, model and output must lie where every node sees them under the same path"
 
 
 @dataclass(frozen=True)
@@ -33,23 +30,18 @@ class Start:
         load: gives the model.
         options: of the job.
         images, images_sha256: see :func:`gloam.runtime.bulk.extract.make_job`.
-        cwd: folder that relative paths begin in.
-        version: of gloam where the run began.
+        home: where the run began.
     """
 
     load: Callable[[], Embedder]
     options: ExtractOptions
     images: int
     images_sha256: str
-    cwd: str
-    version: str = __version__
+    home: Home
 
     def loaded(self) -> tuple[Embedder, Job]:
         """In a worker: the model, and the job that it makes of the images."""
-        if self.version != __version__:
-            raise ClusterError(f"gloam {__version__}, but {self.version} where the run began; install the same")
-        with contextlib.suppress(OSError):  # where it is not there, absolute paths may do; if not, others will say so
-            os.chdir(self.cwd)
+        self.home.enter()
         embedder = self.load()
         embedder = embedder.reading(self.options.read_by(embedder.input_rule))
         return embedder, make_job(embedder, self.options, self.images, self.images_sha256)
@@ -190,23 +182,10 @@ def readable(item: ImageItem) -> bool:
 
 @contextlib.contextmanager
 def _counted_tries(work: Work, shard: int) -> Iterator[None]:
-    """Note that a worker began a shard; what kills every worker would be given out for ever.
-
-    Raises:
-        ClusterError: too many have begun it and not come back.
-    """
+    """See :func:`count_try`."""
     tries = work.place / f"shard-{shard}"
-    try:
-        with open(tries, "ab") as file:
-            file.write(b".")
-        begun = tries.stat().st_size
-    except OSError as error:
-        raise StoreError(f"{tries}: cannot be written ({error.strerror or error})") from error
-    if begun > TRIES:
-        raise ClusterError(
-            f"shard {shard}: {TRIES} workers died over it, of too little memory or of an image that kills the decoder; "
-            f"its images begin with number {work.start.options.shard_size * shard} of the source"
-        )
+    first = work.start.options.shard_size * shard
+    count_try(tries, f"shard {shard}", f"its images begin with number {first} of the source")
     yield
     with contextlib.suppress(OSError):
         tries.unlink()

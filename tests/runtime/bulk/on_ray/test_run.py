@@ -30,10 +30,12 @@ from gloam.padding import PaddingProfile
 from gloam.runtime.backends.placement import Placement
 from gloam.runtime.bulk.extract import ExtractOptions, Part, extract
 from gloam.runtime.bulk.on_ray import run as ray_run
+from gloam.runtime.bulk.on_ray import travel
 from gloam.runtime.bulk.on_ray import worker as ray_worker
 from gloam.runtime.bulk.on_ray.cluster import Cluster
 from gloam.runtime.bulk.on_ray.run import RaySummary, extract_on_ray
-from gloam.runtime.bulk.on_ray.worker import TRIES, ShardReport, ShardWorker
+from gloam.runtime.bulk.on_ray.travel import TRIES
+from gloam.runtime.bulk.on_ray.worker import ShardReport, ShardWorker
 from gloam.runtime.models.embedder import Embedder
 from gloam.runtime.models.formulas import create_classic
 from tests.fakes.ray import FakeRay
@@ -227,7 +229,7 @@ def test_a_node_that_sees_something_else_stops_the_run(
         write_tiny_embedder(model, weights="another")
 
     def other_version(self: ShardWorker) -> None:
-        monkeypatch.setattr(ray_worker, "__version__", "99.0")
+        monkeypatch.setattr(travel, "__version__", "99.0")
 
     for change, kind, said in (
         (lose_output, StoreError, "not the output folder that the run began with"),
