@@ -89,6 +89,7 @@ TRANSLATORS: dict[str, tuple[dict[str, Any], ...]] = {
     ),
     "spade": ({"width": 2, "hidden": 4, "base": [2, 2], "latent": 4},),
     "ganimation": ({"width": 4, "blocks": 1},),
+    "adain": ({"stages": [[4, 1], [6, 2], [6, 1]]},),
     "mduit": ({"width": 2, "blocks": 1, "stages": [[4, 1], [4, 1], [4, 1]]},),
 }
 # The variants with the fewest channels.

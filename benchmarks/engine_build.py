@@ -59,6 +59,7 @@ NARROW: dict[str, dict[str, Any]] = {
     "photometric_unet": {"embedder": INSIDE, "levels": 3, "width": 8},
     "ensemble": {"members": [INSIDE, {"name": "gem_resnet18", "options": {"width": 8}}]},
     **{name: {"width": 4} for name in (*GENERATORS, *DETECTORS)},
+    "adain": {"stages": [[4, 1], [6, 2], [6, 1]]},
     "aliked": {"variant": "t16"},
     "alike": {"variant": "t"},
     **{name: {"layers": 1, "width": 32, "heads": 2} for name in MATCHERS},

@@ -82,7 +82,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--appearance",
         action="store_true",
-        help="MDUIT: the encoder that reads a filter off an example image, instead of the translator that takes it",
+        help="mduit, adain: the encoder that reads the appearance off an example image, instead of the translator",
     )
     parser.add_argument(
         "--resize",

@@ -1,4 +1,4 @@
-"""MDUIT's appearance encoder to ONNX: uint8 images of any size in, the filters that its translator takes out.
+"""The appearance of an example to ONNX: uint8 images of any size in, what MDUIT's or AdaIN's translator takes out.
 
 Its weights are those of the whole network, as in the card of the translator: by them the two files know each other.
 """
@@ -14,7 +14,7 @@ from gloam.errors import ModelError
 from gloam.export.spec import ExportSpec, Shapes, export_spec
 from gloam.model_card import ModelCard, TensorSpec
 from gloam.networks.translators import TranslatorNetwork
-from gloam.networks.translators.mduit import TAPS, MduitGenerator
+from gloam.networks.translators.examples import ExampleTranslator
 from gloam.padding import PaddingProfile
 
 EXAMPLE = (2, 97, 131)  # odd: a pooling that rounds the other way shows
@@ -30,7 +30,7 @@ def export_appearance(
     """Export the appearance encoder of a translator and return the card that the file carries.
 
     Args:
-        model: an MDUIT network; put in eval mode, on the CPU.
+        model: ``mduit`` or ``adain``; put in eval mode, on the CPU.
         path: ``.onnx`` file to write, atomically.
         profile: ``dynamic``, for its batch.
         provenance: ``recipe``, ``data``, ``licence``; the weights' sha256 is computed here, of the whole network.
@@ -38,8 +38,8 @@ def export_appearance(
     Raises:
         ModelError: a network without such an encoder, a fixed profile, or an invalid graph.
     """
-    if not isinstance(model, MduitGenerator):
-        raise ModelError(f"{model.name} reads no appearance off an example image; only mduit does")
+    if not isinstance(model, ExampleTranslator):
+        raise ModelError(f"{model.name} reads no appearance off an example image; mduit and adain do")
     profile = profile or PaddingProfile.dynamic()
     if profile.kind == "fixed":
         raise ModelError(f"{model.name}: padding would change an image's appearance; use the dynamic profile")
@@ -47,12 +47,10 @@ def export_appearance(
         kind="appearance",
         model=model,
         graph=model.appearance_uint8,
-        profile=dataclasses.replace(profile, minimum=model.appearance.minimum),
+        profile=dataclasses.replace(profile, minimum=model.least_example),
         example=EXAMPLE,
         outputs=(
-            TensorSpec(
-                "appearance", "float32", ("batch", TAPS * model.dimension), "filter for the translator of these weights"
-            ),
+            TensorSpec("appearance", "float32", model.conditions[0].shape, "for the translator of these weights"),
         ),
         selftest=Shapes(EXAMPLE),
         facts={
@@ -62,6 +60,6 @@ def export_appearance(
         },
         tolerance=TOLERANCE,
         channels=model.channels,
-        least=model.appearance.minimum,
+        least=model.least_example,
     )
     return export_spec(spec, path, provenance)

@@ -67,7 +67,7 @@ class ExportRequest:
         translate: translator that every image passes first, inside the graph.
         domain: of a translator of several, exported or in front, the one that images are translated into; the network's
             own choice by default.
-        appearance: MDUIT: the encoder that reads a filter off an example image, instead of the translator.
+        appearance: ``mduit``, ``adain``: the encoder that reads an example image, instead of the translator.
         resize: longer side in pixels to which the graph reduces larger images first.
         local_features: HOW: local features and attention instead of one descriptor.
         max_side: longer side in pixels that whoever calls the file reduces larger images to; 0 for native sizes. None:
@@ -193,8 +193,8 @@ def _expect_options(loaded: _Loaded, request: ExportRequest) -> None:
     if request.domain is not None and loaded.kind != "translator" and request.translate is None:
         raise UsageError(f"--domain is of a translator, but {loaded.model.name} is of kind '{loaded.kind}'")
     if request.appearance:
-        if loaded.model.name != "mduit":
-            raise UsageError(f"--appearance is of an MDUIT translator, not of {loaded.model.name}")
+        if not hasattr(loaded.model, "appearance_uint8"):
+            raise UsageError(f"--appearance is of a translator by example, mduit or adain, not of {loaded.model.name}")
         if request.domain is not None:
             raise UsageError("--appearance reads any example image; leave out --domain")
         if request.precision != "fp32":

@@ -158,7 +158,7 @@ def test_options_that_do_not_go_with_an_appearance(
     assert message in capsys.readouterr().err
     checkpoint = str(files.folder / "embedder.safetensors")
     assert main(["export", checkpoint, "-o", str(tmp_path / "n.onnx"), "--appearance"]) == 2
-    assert "--appearance is of an MDUIT translator, not of mduit_content" in capsys.readouterr().err
+    assert "--appearance is of a translator by example, mduit or adain, not of mduit_content" in capsys.readouterr().err
 
 
 @pytest.mark.slow
@@ -179,3 +179,25 @@ def test_the_vector_is_an_ordinary_embedder(files: Files, tmp_path: Path) -> Non
 def test_the_real_builder_builds_it(name: str, files: Files, tmp_path: Path) -> None:
     built = build_engine(files[name], tmp_path / "engine", BuildOptions(target="rtx", heights=(64,), widths=(96,)))
     assert built.plan.stat().st_size > 0
+
+
+@pytest.mark.slow
+def test_adain_goes_by_the_same_two_graphs(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network: Any = create_generator("adain", stages=[[4, 1], [6, 2], [6, 1]]).eval()
+    export_translator(network, tmp_path / "translate.onnx", provenance={"recipe": "test"})
+    export_appearance(network, tmp_path / "appearance.onnx", provenance={"recipe": "test"})
+    translate, appearance = (OrtSession(tmp_path / f"{name}.onnx", threads=1) for name in ("translate", "appearance"))
+    for batch, height, width in ((1, 64, 96), (3, 32, 40), (8, 56, 32)):
+        images, examples = pictures(batch, height, width), pictures(batch, height + 3, width + 5, seed=1)
+        worn = appearance.run({"images": examples})["appearance"]
+        found = translate.run({"images": images, "appearance": worn})["translated"]
+        with torch.no_grad():
+            wanted = network.appearance_uint8(torch.from_numpy(examples))
+            expected = network.translate_uint8(torch.from_numpy(images), torch.from_numpy(worn))
+        assert np.abs(worn - wanted.numpy()).max() <= 1e-5
+        assert np.abs(found - expected.numpy()).max() <= 1e-5
+    if importlib.util.find_spec("tensorrt_rtx") is not None:
+        options = BuildOptions(target="rtx", heights=(64,), widths=(96,))
+        for name in ("translate", "appearance"):
+            assert build_engine(tmp_path / f"{name}.onnx", tmp_path / name, options).plan.stat().st_size > 0

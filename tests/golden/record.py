@@ -68,7 +68,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "ensemble": {"members": [INSIDE, {"name": "gem_resnet18", "options": {"width": 8}, "mean": (0.5,) * 3}]},
 }
 PROVENANCE = {"recipe": "golden", "data": "none", "licence": "none"}
-LATER = ("weakly_paired", "spade", "ganimation", "mduit", "mduit_content")  # than the record
+LATER = ("weakly_paired", "spade", "ganimation", "mduit", "mduit_content", "adain")  # than the record
 QUICK = ("gem_vgg16", "how_resnet18", "ensemble")
 
 

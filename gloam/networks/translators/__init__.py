@@ -8,6 +8,7 @@ from typing import Any
 from torch import nn
 
 from gloam.networks.registry import build
+from gloam.networks.translators.adain import AdainGenerator
 from gloam.networks.translators.base import DomainTranslator, TranslatorNetwork
 from gloam.networks.translators.cyeda import CyedaGenerator
 from gloam.networks.translators.discriminators import PatchDiscriminator, PlainDiscriminator
@@ -34,6 +35,7 @@ GENERATORS: dict[str, Callable[..., TranslatorNetwork]] = {
     SpadeGenerator.name: SpadeGenerator,
     GanimationGenerator.name: GanimationGenerator,
     MduitGenerator.name: MduitGenerator,
+    AdainGenerator.name: AdainGenerator,
 }
 DISCRIMINATORS: dict[str, Callable[..., nn.Module]] = {
     PatchDiscriminator.name: PatchDiscriminator,

@@ -8,20 +8,17 @@ the gaps. Written from the papers. The embedding of the content map is in ``gloa
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gloam.errors import ModelError
-from gloam.model_card import TensorSpec
 from gloam.networks.embedders.base import IMAGENET_MEAN, IMAGENET_STD
 from gloam.networks.embedders.vgg import STAGES, VGG16
-from gloam.networks.translators.base import TranslatorNetwork
 from gloam.networks.translators.content import ContentEncoder
 from gloam.networks.translators.drit import InstanceBlock, MapNorm
+from gloam.networks.translators.examples import ExampleTranslator
 
 SIDE = 5  # of a filter, cells
 TAPS = SIDE * SIDE
@@ -63,15 +60,11 @@ class AppearanceEncoder(nn.Module):
     Args:
         dimension: channels of the content map.
         stages: width and number of convolutions of VGG16's stages.
-
-    Attributes:
-        minimum: smallest side of an image, pixels.
     """
 
     def __init__(self, dimension: int = 256, stages: Sequence[Sequence[int]] = STAGES[:3]) -> None:
         super().__init__()
         self.vgg = VGG16(stages)
-        self.minimum = 1 << len(stages) + 1
         self.head = nn.Sequential(
             nn.Conv2d(self.vgg.dimension, dimension, 3, 2, 1),
             nn.LeakyReLU(0.01),
@@ -90,29 +83,24 @@ class AppearanceEncoder(nn.Module):
         return filters
 
 
-class MduitGenerator(TranslatorNetwork):
+class MduitGenerator(ExampleTranslator):
     """Translates into the appearance of any example; no number of domains is built in.
 
     Filters are ``[B, 25 dimension]``: the taps of one channel after the other, row by row. A filter of zeros changes
     nothing where ``identity`` is set, for then 1 is added to every centre tap.
 
     Args:
-        domains: names of the domains whose filters the network keeps, for those who have no example.
+        domains, target: see :class:`ExampleTranslator`.
         channels: of the image.
         width: channels behind the first convolution of the content encoder; see :class:`ContentEncoder`.
         blocks: residual blocks of the content encoder, and of the decoder.
         stages: of VGG16; see :class:`AppearanceEncoder`.
         identity: filters are added to the identity. Without it, as in the paper, small initial weights let hardly
             anything through.
-        target: name of the domain whose filter is meant where none is given; None for a filter of zeros.
 
     Attributes:
         content, appearance, decoder: the paper's E_c, E_a (with VGG16) and G.
         dimension: channels of the content map.
-        bank: a filter for each domain ``[domains, 25 dimension]``; of zeros where none is kept yet.
-
-    Raises:
-        ModelError: two domains of one name, or an unknown target.
     """
 
     name: ClassVar[str] = "mduit"
@@ -127,57 +115,27 @@ class MduitGenerator(TranslatorNetwork):
         identity: bool = True,
         target: str | None = None,
     ) -> None:
-        names = tuple(str(name) for name in domains)
-        if len(set(names)) != len(names):
-            raise ModelError(f"domains {', '.join(names)}: one is named twice; name each once")
         options: dict[str, Any] = {
-            "domains": list(names),
             "channels": channels,
             "width": width,
             "blocks": blocks,
             "stages": [list(stage) for stage in stages],
             "identity": identity,
-            "target": target,
         }
-        super().__init__(options, channels=channels, multiple=4, minimum=8)
-        self.domains, self.identity, self.target = names, identity, target
+        dimension = 4 * width
+        added = ", added to the identity" if identity else ""
+        meaning = f"5x5 taps of each of {dimension} channels{added}; what the appearance encoder gives"
+        named = {"size": TAPS * dimension, "meaning": meaning, "default": 0.0}
+        super().__init__(options, domains, target, channels=channels, multiple=4, minimum=8, **named)
+        self.identity, self.dimension = identity, dimension
         self.content = ContentEncoder(channels, width, blocks)
-        self.dimension = self.content.dimension
-        self.appearance = AppearanceEncoder(self.dimension, stages)
+        self.appearance = AppearanceEncoder(dimension, stages)
         layers: list[nn.Module] = [InstanceBlock(self.dimension) for _ in range(blocks)]
         for level in (4, 2):
             up = nn.ConvTranspose2d(level * width, level * width // 2, 3, 2, 1, output_padding=1)
             layers += [up, MapNorm(level * width // 2), nn.ReLU()]
         self.decoder = nn.Sequential(*layers, nn.ReflectionPad2d(3), nn.Conv2d(width, channels, 7), nn.Tanh())
-        self.register_buffer("bank", torch.zeros(len(names), TAPS * self.dimension))
-        self.register_buffer("kernel", _identity(self.dimension) * identity, persistent=False)
-        self.register_load_state_dict_post_hook(_state_conditions)  # type: ignore[no-untyped-call]  # torch's
-        if target is not None:
-            self._row(target)
-        _state_conditions(self)
-
-    def keep(self, bank: Tensor) -> None:
-        """Keep a filter for each domain, ``[domains, 25 dimension]``."""
-        self.get_buffer("bank").copy_(bank)
-        _state_conditions(self)
-
-    def towards(self, domain: str) -> tuple[TensorSpec, ...]:
-        """See :meth:`TranslatorNetwork.towards`.
-
-        Raises:
-            ModelError: no filter of such a domain is kept.
-        """
-        row = self._row(domain)
-        (spec,) = self.conditions
-        if spec.choices is None:
-            raise ModelError(f"{self.name} keeps no filters of its domains yet; a finished run of training gives them")
-        return (replace(spec, default=tuple(spec.choices[self.domains[row]])),)
-
-    def _row(self, domain: str) -> int:
-        if domain not in self.domains:
-            known = f"the model knows {', '.join(self.domains)}" if self.domains else "it keeps no filter of any"
-            raise ModelError(f"unknown domain {domain!r}; {known}")
-        return self.domains.index(domain)
+        self.register_buffer("kernel", _identity(dimension) * identity, persistent=False)
 
     def adapted(self, content: Tensor, filters: Tensor) -> Tensor:
         """The content map ``[B, C, h, w]`` in the appearance of filters ``[B, 25 C]``."""
@@ -190,30 +148,12 @@ class MduitGenerator(TranslatorNetwork):
         image: Tensor = self.decoder(self.adapted(content, filters))
         return image
 
-    def forward(self, x: Tensor, appearance: Tensor | None = None) -> Tensor:
-        """Translate.
-
-        Args:
-            x: float ``[B, C, H, W]`` in [-1, 1], sides multiples of 4.
-            appearance: filters ``[B, 25 dimension]``; the target's, or zeros, where they are left out.
-
-        Returns:
-            the shape and range of ``x``.
-        """
-        if appearance is None:
-            appearance = torch.tensor(self.conditions[0].filled(len(x), 0, 0), dtype=x.dtype, device=x.device)
+    def dressed(self, x: Tensor, appearance: Tensor) -> Tensor:
+        """See :meth:`ExampleTranslator.dressed`."""
         return self.decoded(self.content(x), appearance)
 
-    def appearance_uint8(self, images: Tensor) -> Tensor:
-        """The exported graph of the appearance encoder.
-
-        Args:
-            images: uint8 ``[B, H, W, C]`` RGB, sides of at least 16.
-
-        Returns:
-            filters, float32 ``[B, 25 dimension]``.
-        """
-        x = images.to(torch.float32).permute(0, 3, 1, 2) / 127.5 - 1.0
+    def worn(self, x: Tensor) -> Tensor:
+        """See :meth:`ExampleTranslator.worn`."""
         filters: Tensor = self.appearance(x)
         return filters
 
@@ -222,22 +162,3 @@ def _identity(dimension: int) -> Tensor:
     kernel = torch.zeros(dimension, TAPS)
     kernel[:, CENTRE] = 1.0
     return kernel.reshape(1, -1)
-
-
-def _state_conditions(network: Any, _: Any = None) -> None:
-    """State what the network takes beside the images: a filter, and those of the domains that it keeps."""
-    bank = network.get_buffer("bank")
-    kept = None
-    if not bank.is_meta and bool(bank.any()):
-        rows = [[float(f"{value:.9g}") for value in row] for row in bank.float().cpu().tolist()]
-        kept = dict(zip(network.domains, rows, strict=True))
-    added = ", added to the identity" if network.identity else ""
-    spec = TensorSpec(
-        "appearance",
-        "float32",
-        ("batch", TAPS * network.dimension),
-        f"5x5 taps of each of {network.dimension} channels{added}; what the appearance encoder gives",
-        default=(0.0,) if kept is None or network.target is None else tuple(kept[network.target]),
-        choices=kept,
-    )
-    network.conditions = (spec,)
