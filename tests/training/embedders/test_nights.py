@@ -204,7 +204,7 @@ def test_a_maker_without_noise_or_domains(tmp_path):
     save_checkpoint(tmp_path / "one.safetensors", one, {})
     quiet, drawn = (open_night_maker(tmp_path / "one.safetensors", noise=noise) for noise in (None, 5))
     assert quiet.fingerprint == drawn.fingerprint  # nothing is drawn
-    with pytest.raises(UsageError, match="unet translates into one domain alone; leave out 'night'"):
+    with pytest.raises(ModelError, match="unet translates into one domain alone; leave out 'night'"):
         open_night_maker(tmp_path / "one.safetensors", domain="night")
     with pytest.raises(UsageError, match="a formula has no domains"):
         open_night_maker("gamma", domain="night")
