@@ -84,8 +84,10 @@ def test_training_needs_its_file_and_a_failed_one_is_a_note(data: Path, tmp_path
     assert not found.ran
     bad = tmp_path / "bad.onnx"
     bad.write_bytes(b"no model")
-    found = reproduce_weakly_paired(WeaklyPairedRequest("2", data, tmp_path / "out", ["FINAL"], {"FINAL": bad}))
-    assert [note for note in found.notes if note.startswith("FINAL: ")]
+    for given, said in ((bad, "bad.onnx"), (tmp_path / "none", "no such file"), (tmp_path, "a folder without")):
+        found = reproduce_weakly_paired(WeaklyPairedRequest("2", data, tmp_path / "out", ["FINAL"], {"FINAL": given}))
+        (note,) = [note for note in found.notes if note.startswith("FINAL: ")]
+        assert said in note
 
 
 def test_without_pairs_or_inception_both_are_named(tmp_path: Path, capsys) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from gloam.errors import UsageError
+from gloam.errors import ModelError, UsageError
 from gloam.heartbeat import Say
 from gloam.training.config_changes import merge
 from gloam.training.train import train
@@ -94,10 +94,13 @@ class Generators:
         """The generator's file or folder, or what is missing for it.
 
         Raises:
-            GloamError: a training that cannot be done.
+            GloamError: given weights are not there, or a training cannot be done.
         """
         if row in self.request.weights:
-            return self.request.weights[row], []
+            given = self.request.weights[row]
+            if not (given / PRODUCT if given.is_dir() else given).is_file():
+                raise ModelError(f"{given}: no such file, or a folder without {PRODUCT}; give a translator's weights")
+            return given, []
         recipe = RECIPES[row]
         folder = self.runs / recipe
         if not self.request.train and self.changes is None:
