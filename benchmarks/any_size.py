@@ -66,6 +66,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "hedmac_vgg16": {**VGG, "detector_options": {"width": 4}},
     "rcfmac_vgg16": {**VGG, "detector_options": {"width": 4}},
     "photometric_unet": {"embedder": INSIDE, "levels": 3, "width": 8},
+    "mduit_content": {"width": 2, "blocks": 1},
     "ensemble": {"members": [INSIDE, {"name": "gem_resnet18", "options": RESNET, "mean": (0.5,) * 3}]},
 }
 # What changes a generator's layers, at least once each.
@@ -82,9 +83,14 @@ TRANSLATORS: dict[str, tuple[dict[str, Any], ...]] = {
     "cyeda": ({"width": 4},),
     "todaygan": ({"width": 4, "encoder_blocks": 1, "decoder_blocks": 1},),
     "drit": ({"width": 4}, {"width": 4, "mode": "feature"}),
-    "weakly_paired": ({"width": 2, "base": [2, 2], "latent": 4}, {"width": 2, "base": [2, 2], "mask": False}),
-    "spade": ({"width": 2, "base": [2, 2], "latent": 4},),
+    "weakly_paired": (
+        {"width": 2, "hidden": 4, "base": [2, 2], "latent": 4},
+        {"width": 2, "hidden": 4, "base": [2, 2], "mask": False},
+    ),
+    "spade": ({"width": 2, "hidden": 4, "base": [2, 2], "latent": 4},),
     "ganimation": ({"width": 4, "blocks": 1},),
+    "adain": ({"stages": [[4, 1], [6, 2], [6, 1]]},),
+    "mduit": ({"width": 2, "blocks": 1, "stages": [[4, 1], [4, 1], [4, 1]]},),
 }
 # The variants with the fewest channels.
 KEYPOINTS = 256

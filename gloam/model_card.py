@@ -44,7 +44,7 @@ class TensorSpec(Written):
     width.
 
     ``default`` is of an input that whoever runs the model may leave to it: the values of its last axis, or one for all
-    of them.
+    of them. ``choices`` are others by name, such as those of the domains that a translator goes towards.
     """
 
     name: str
@@ -52,6 +52,7 @@ class TensorSpec(Written):
     shape: tuple[int | str, ...]
     meaning: str
     default: tuple[float, ...] | None = sparse(None)
+    choices: Mapping[str, Sequence[float]] | None = sparse(None)
 
     def filled(self, batch: int, height: int, width: int) -> npt.NDArray[Any]:
         """The default at one batch and size.

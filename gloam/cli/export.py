@@ -80,6 +80,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "the network's own choice, the last unless its training said otherwise)",
     )
     parser.add_argument(
+        "--appearance",
+        action="store_true",
+        help="mduit, adain: the encoder that reads the appearance off an example image, instead of the translator",
+    )
+    parser.add_argument(
         "--resize",
         type=int,
         metavar="MAX_SIDE",

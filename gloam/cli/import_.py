@@ -12,7 +12,7 @@ from gloam.cli.shared.values import key_value
 HELP = "convert a public checkpoint (embedder, translator, edges, local features, matcher) or whitening to gloam's own"
 # Equal to the library's FORMATS, by a test.
 FAMILIES = (
-    *("auto", "resnet", "unet", "cyeda", "hed", "rcf", "todaygan", "drit"),
+    *("auto", "resnet", "unet", "cyeda", "hed", "rcf", "todaygan", "drit", "adain"),
     *("cirtorch", "how", "netvlad", "ciconv"),
     *("aliked", "alike", "xfeat", "disk", "superpoint", "r2d2"),
     *("lightglue_superpoint", "lightglue_disk", "lightglue_aliked", "lightglue_sift", "lightglue_doghardnet"),
@@ -31,13 +31,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         dest="family",
         choices=FAMILIES,
         default="auto",
-        help="what the file holds: resnet (CycleGAN, CUT), unet (pix2pix), cyeda, hed, rcf, todaygan, drit; an "
+        help="what the file holds: resnet (CycleGAN, CUT), unet (pix2pix), cyeda, hed, rcf, todaygan, drit, adain; an "
         "embedder: cirtorch, how, netvlad, ciconv; local features: aliked, alike, xfeat, disk, superpoint, r2d2; "
         "or a matcher: LightGlue by its features, lighterglue; auto for gandtr's files, embedders, local features and "
         "matchers, which say it themselves",
     )
     parser.add_argument(
-        "--decoder", type=Path, help="todaygan: decoder of the target domain (released night-to-day: 2)"
+        "--decoder",
+        type=Path,
+        help="todaygan: decoder of the target domain (released night-to-day: 2); adain: its decoder",
     )
     parser.add_argument("--direction", choices=("a2b", "b2a"), default="a2b", help="drit: which way to translate")
     parser.add_argument(

@@ -21,7 +21,7 @@ SURE = 5.0  # matchability of every keypoint there, before the sigmoid
 
 
 def settle_random_weights(model: EmbedderNetwork, images: npt.NDArray[np.uint8] | None = None) -> None:
-    """Give every convolution an output of mean 0 and variance 1, in place; the model ends in eval mode.
+    """Give each convolution and linear layer an output of mean 0 and variance 1, in place; the model ends in eval mode.
 
     torch's own random weights shrink the signal from layer to layer until biases, or batch norm's initial statistics,
     decide, and every image gets one descriptor. Here a layer's statistics over a few images become batch norm's, or
@@ -36,7 +36,8 @@ def settle_random_weights(model: EmbedderNetwork, images: npt.NDArray[np.uint8] 
         images = np.stack(render_training_views(STREET, places=8, views_per_place=2, size=(128, 96)).images)
     hooks = []
     for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d) or (isinstance(module, nn.Conv2d) and module.bias is not None):
+        weighted = isinstance(module, nn.Conv2d | nn.Linear) and module.bias is not None
+        if isinstance(module, nn.BatchNorm2d) or weighted:
             hooks.append(module.register_forward_hook(_settle_once()))
     try:
         with torch.no_grad():
@@ -87,10 +88,11 @@ def _settle_once() -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], Tensor |
             assert module.running_var is not None
             module.running_mean.copy_(mean)
             module.running_var.copy_(variance)
-        elif isinstance(module, nn.Conv2d) and module.bias is not None:
-            variance, mean = torch.var_mean(output, dim=(0, 2, 3))
+        elif isinstance(module, nn.Conv2d | nn.Linear) and module.bias is not None:
+            channels = 1 if isinstance(module, nn.Conv2d) else output.ndim - 1
+            variance, mean = torch.var_mean(output, dim=[axis for axis in range(output.ndim) if axis != channels])
             scale = (variance + ROOM).rsqrt()
-            module.weight.mul_(scale.view(-1, 1, 1, 1))
+            module.weight.mul_(scale.view(-1, *[1] * (module.weight.ndim - 1)))
             module.bias.copy_((module.bias - mean) * scale)
         settled: Tensor = module.forward(inputs[0])
         return settled

@@ -128,6 +128,11 @@ class _Conditioned(_Graph):
         return self.graph(images, *(given for given in (label, noise, alignment) if given is not None))
 
 
+class _Filtered(_Graph):
+    def forward(self, images: Tensor, appearance: Tensor) -> Any:  # type: ignore[override]  # as above
+        return self.graph(images, appearance)
+
+
 def export_spec(spec: ExportSpec, path: str | Path, provenance: Mapping[str, Any] | None) -> ModelCard:
     """Trace the graph, make the card with its self-test, and write both as one file, atomically.
 
@@ -211,6 +216,8 @@ def _traced(spec: ExportSpec, name: str) -> Any:
         axes = [free.get(str(axis)) for axis in condition.shape]
         shapes[condition.name] = {at: axis for at, axis in enumerate(axes) if axis is not None}
     make = _Conditioned if spec.conditions else _Graph
+    if any(condition.name == "appearance" for condition in spec.conditions):
+        make = _Filtered
     return trace(make(spec.model, spec.graph), arguments, shapes, [output.name for output in spec.outputs], name)
 
 

@@ -17,10 +17,9 @@ from typing import Any
 
 from torch import nn
 
-from gloam.errors import ModelError
 from gloam.export.spec import ExportSpec, Shapes, export_spec
 from gloam.model_card import ModelCard, TensorSpec
-from gloam.networks.translators import DomainTranslator, TranslatorNetwork
+from gloam.networks.translators import TranslatorNetwork
 from gloam.padding import PaddingProfile, next_multiple
 
 SIDES = (64, 96)  # height and width of the example and of a dynamic profile's self-test, raised to the next multiples
@@ -56,11 +55,6 @@ def export_translator(
         height, width = profile.heights[0], profile.widths[0]
     else:
         height, width = (next_multiple(max(side, profile.minimum), profile.multiple) for side in SIDES)
-    conditions = model.conditions
-    if domain is not None:
-        if not isinstance(model, DomainTranslator):
-            raise ModelError(f"{model.name} translates into one domain alone; leave out {domain!r}")
-        conditions = model.towards(domain)
     least = max(model.minimum, 2 * model.multiple)
     shape = ("batch", "height", "width", model.channels)
     colours = "RGB" if model.channels == 3 else "grey"
@@ -77,7 +71,7 @@ def export_translator(
             "std": (0.5,) * model.channels,
             "metric": "none",
         },
-        conditions=conditions,
+        conditions=model.conditions if domain is None else model.towards(domain),
         tolerance=TOLERANCE,
         images=f"{colours}, sides multiples of {profile.multiple}, {profile.minimum} or more; "
         "reflect-padded, half each side",

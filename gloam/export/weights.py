@@ -67,6 +67,7 @@ class ExportRequest:
         translate: translator that every image passes first, inside the graph.
         domain: of a translator of several, exported or in front, the one that images are translated into; the network's
             own choice by default.
+        appearance: ``mduit``, ``adain``: the encoder that reads an example image, instead of the translator.
         resize: longer side in pixels to which the graph reduces larger images first.
         local_features: HOW: local features and attention instead of one descriptor.
         max_side: longer side in pixels that whoever calls the file reduces larger images to; 0 for native sizes. None:
@@ -104,6 +105,7 @@ class ExportRequest:
     whitening: Path | None = None
     translate: Path | None = None
     domain: str | None = None
+    appearance: bool = False
     resize: int | None = None
     local_features: bool = False
     max_side: int | None = None
@@ -190,6 +192,13 @@ def _expect_options(loaded: _Loaded, request: ExportRequest) -> None:
                 raise UsageError(f"--{option} is for {whom}, but {loaded.model.name} is of kind '{loaded.kind}'")
     if request.domain is not None and loaded.kind != "translator" and request.translate is None:
         raise UsageError(f"--domain is of a translator, but {loaded.model.name} is of kind '{loaded.kind}'")
+    if request.appearance:
+        if not hasattr(loaded.model, "appearance_uint8"):
+            raise UsageError(f"--appearance is of a translator by example, mduit or adain, not of {loaded.model.name}")
+        if request.domain is not None:
+            raise UsageError("--appearance reads any example image; leave out --domain")
+        if request.precision != "fp32":
+            raise UsageError("--appearance stays float32, for its filters go into a translator; leave out --precision")
     if loaded.kind == "matcher" and request.precision != "fp32":
         raise UsageError(f"--precision is for models of images; {loaded.model.name} is a matcher, and stays float32")
 
@@ -219,6 +228,8 @@ def _refuse(request: ExportRequest) -> None:
         late = [name for name in (*EMBEDDERS_ONLY, *EXTRACTORS_ONLY) if name not in FRONT and _given(request, name)]
         if request.domain is not None and request.translate is None:
             late.append("domain")
+        if request.appearance:
+            late.append("appearance")
         if late:
             option = late[0].replace("_", "-")
             raise UsageError(f"{request.weights}: is exported already; give --{option} when its weights are exported")
@@ -271,6 +282,7 @@ def _converted(exact: Path, request: ExportRequest, say: Say | None) -> tuple[Mo
 
 
 def _export(loaded: _Loaded, request: ExportRequest, output: Path, profile: PaddingProfile) -> ModelCard:
+    from gloam.export.appearance import export_appearance
     from gloam.export.edges import export_edges
     from gloam.export.embedder import export_embedder
     from gloam.export.keypoints import export_keypoints
@@ -284,12 +296,15 @@ def _export(loaded: _Loaded, request: ExportRequest, output: Path, profile: Padd
         "attended": export_local_features,
         "local_features": export_keypoints,
         "translator": export_translator,
+        "appearance": export_appearance,
         "edges": export_edges,
         "matcher": export_matcher,
     }
     more: dict[str, Any] = {}
     kind, model = loaded.kind, loaded.model
-    if kind == "translator":
+    if kind == "translator" and request.appearance:
+        kind = "appearance"
+    elif kind == "translator":
         more["domain"] = request.domain
     if kind in ("embedder", "local_features"):
         more["photometric"] = Photometric(request.photometric)

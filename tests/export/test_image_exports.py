@@ -47,6 +47,8 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     ("weakly_paired", {"width": 2, "base": [2, 3], "latent": 4}),
     ("spade", {"width": 2, "base": [2, 3], "latent": 4}),
     ("ganimation", {"width": 4, "blocks": 1}),
+    ("adain", {"stages": [[4, 1], [6, 2], [6, 1]]}),
+    ("mduit", {"width": 2, "blocks": 1, "stages": [[4, 1], [4, 1], [4, 1]]}),
 ]
 # No image of one colour: instance norm divides its rounding noise by nothing, and torch and ONNX round differently.
 SIZES = [(2, 3), (5, 40), (64, 64), (255, 257), (130, 70), (64, 64)]

@@ -64,9 +64,11 @@ SMALL: dict[str, dict[str, Any]] = {
     "how_resnet18": {"width": 8},
     "how_resnet50_minus": {"width": 8},
     "photometric_unet": {"embedder": INSIDE, "levels": 3, "width": 8},
+    "mduit_content": {"width": 8, "blocks": 1},
     "ensemble": {"members": [INSIDE, {"name": "gem_resnet18", "options": {"width": 8}, "mean": (0.5,) * 3}]},
 }
 PROVENANCE = {"recipe": "golden", "data": "none", "licence": "none"}
+LATER = ("weakly_paired", "spade", "ganimation", "mduit", "mduit_content", "adain")  # than the record
 QUICK = ("gem_vgg16", "how_resnet18", "ensemble")
 
 
@@ -88,7 +90,7 @@ def digest(data: bytes) -> str:
 
 def networks() -> dict[str, Any]:
     """Keys, weights and description of every family, as a checkpoint has them."""
-    made: dict[str, nn.Module] = {name: create_embedder(name, **SMALL.get(name, {})) for name in EMBEDDERS}
+    made: dict[str, nn.Module] = {name: create_embedder(name, **SMALL.get(name, {})) for name in _recorded_embedders()}
     made |= {f"translator {name}": create_generator(name) for name in _recorded_generators()}
     made |= {f"edges {name}": create_detector(name, width=4) for name in DETECTORS}
     return {name: _checkpoint(ruled(model)) for name, model in made.items()}
@@ -143,12 +145,15 @@ def exported(name: str) -> dict[str, Any]:
 def families() -> list[str]:
     """Every name that :func:`exported` takes."""
     translators = [f"translator {name}" for name in _recorded_generators()]
-    return [*EMBEDDERS, *translators, *(f"edges {name}" for name in DETECTORS)]
+    return [*_recorded_embedders(), *translators, *(f"edges {name}" for name in DETECTORS)]
+
+
+def _recorded_embedders() -> list[str]:
+    return [name for name in EMBEDDERS if name not in LATER]
 
 
 def _recorded_generators() -> list[str]:
-    later = ("weakly_paired", "spade", "ganimation")  # than the record
-    return [name for name in GENERATORS if name not in later]
+    return [name for name in GENERATORS if name not in LATER]
 
 
 def store(folder: Path) -> DescriptorStore:

@@ -33,6 +33,7 @@ GENERATOR_COUNTS = [
     ("unet", {"levels": 7}, 41_828_995, 70),
     ("unet", {"levels": 6}, 29_244_035, 58),
     ("cyeda", {}, 8_636_684, 133),
+    ("adain", {}, 3_505_740 + 3_505_219, 39),
     ("todaygan", {}, 5_099_143 + 6_565_770, 62),
 ]
 DISCRIMINATOR_COUNTS = [
@@ -51,6 +52,8 @@ SMALL: dict[str, dict[str, Any]] = {
     "weakly_paired": {"width": 2, "base": [1, 2], "latent": 3},
     "spade": {"width": 2, "base": [1, 2], "latent": 3},
     "ganimation": {"width": 4, "blocks": 2},
+    "adain": {"stages": [[4, 1], [6, 2], [6, 1]]},
+    "mduit": {"width": 2, "blocks": 1, "stages": [[4, 1], [4, 1], [4, 1]]},
 }
 
 

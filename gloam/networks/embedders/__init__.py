@@ -14,6 +14,7 @@ from gloam.networks.embedders.edge_mac import EdgeMAC
 from gloam.networks.embedders.ensemble import Ensemble, from_description
 from gloam.networks.embedders.gem import PooledEmbedder
 from gloam.networks.embedders.how import how_resnet18, how_resnet50_minus
+from gloam.networks.embedders.mduit import MduitContent
 from gloam.networks.embedders.mobilenet_v2 import MobileNetV2
 from gloam.networks.embedders.netvlad import NetVLADVGG16
 from gloam.networks.embedders.normalizer import NormalizedEmbedder
@@ -56,6 +57,7 @@ EMBEDDERS: dict[str, Callable[..., EmbedderNetwork]] = {
     "rcfmac_vgg16": partial(EdgeMAC, "rcfmac_vgg16", "rcf"),
     "how_resnet18": how_resnet18,
     "how_resnet50_minus": how_resnet50_minus,
+    "mduit_content": MduitContent,
     "photometric_unet": lambda embedder, **options: NormalizedEmbedder(
         from_description(embedder, create_embedder), **options
     ),

@@ -149,6 +149,19 @@ def todaygan(encoder: State, decoder: State) -> Recognised:
     return Recognised("todaygan", options, kept, dropped)
 
 
+def adain(encoder: State, decoder: State) -> Recognised:
+    """The public PyTorch AdaIN's ``vgg_normalised.pth``, whose layers behind relu4_1 have no use, and its decoder."""
+    firsts = [need(encoder, f"{at}.weight", 4, "AdaIN's encoder") for at in (2, 9, 16, 29)]
+    colours = need(encoder, "0.weight", 4, "AdaIN's encoder")
+    dropped = [key for key in encoder if not key.split(".")[0].isdigit() or int(key.split(".")[0]) > 29]
+    state = {f"encoder.{key}": value for key, value in encoder.items() if key not in dropped}
+    state |= {f"decoder.{key}": value for key, value in decoder.items()}
+    stages = [[first.shape[0], count] for first, count in zip(firsts, (2, 2, 4, 1), strict=True)]
+    note = "the public code is under the MIT licence; its encoder is made of VGG19's weights, whose terms hold for it"
+    state["bank"] = firsts[0].new_zeros(0, 2 * stages[-1][0])
+    return Recognised("adain", {"channels": colours.shape[1], "stages": stages}, state, dropped, [note])
+
+
 def drit(parts: Mapping[str, State], direction: str = "a2b") -> Recognised:
     """One direction of a DRIT dictionary ``{"enc_c": ..., "gen": ...}``."""
     if "enc_c" not in parts or "gen" not in parts:

@@ -2,7 +2,7 @@
 
 ``.pth`` files of gandtr, cirtorch and HOW say their own architecture, NetVLAD's and CIConv's are known by their keys;
 networks of local features by theirs, and matchers, of which some must name their features;
-bare state dicts of CycleGAN, pix2pix, CUT, CyEDA, HED, RCF, ToDayGAN and DRIT need the name of their family.
+bare state dicts of CycleGAN, pix2pix, CUT, CyEDA, HED, RCF, ToDayGAN, DRIT and AdaIN need the name of their family.
 """
 
 from __future__ import annotations
@@ -49,7 +49,11 @@ GANDTR_OPTIONS = {
     "no_antialias": "antialias",
     "no_antialias_up": "antialias_up",
 }
-FORMATS = ("auto", *FAMILIES, "todaygan", "drit", *embedder_imports.FAMILIES, *EXTRACTORS, *MATCHERS)
+FORMATS = ("auto", *FAMILIES, "todaygan", "drit", "adain", *embedder_imports.FAMILIES, *EXTRACTORS, *MATCHERS)
+DECODERS = {  # families of two files, and what is missing where there is one
+    "todaygan": "ToDayGAN needs --decoder FILE, the decoder of the target domain, beside the encoder",
+    "adain": "AdaIN needs --decoder FILE, beside the encoder vgg_normalised.pth",
+}
 LISTED = 8  # keys in an error line
 
 
@@ -86,7 +90,8 @@ def import_network(
     Args:
         path: ``.pth``, ``.pt``, ``.pytorch``, ``.safetensors``, ``.tar`` or (NetVLAD) ``.mat`` file.
         family: one of :data:`FORMATS`; ``auto`` for files that say their architecture, or show it by their keys.
-        decoder: ToDayGAN: the file of the target domain's decoder; ``path`` is the source domain's encoder.
+        decoder: ToDayGAN: the file of the target domain's decoder; ``path`` is the source domain's encoder. AdaIN: the
+            file of the decoder beside the encoder.
         direction: DRIT: ``a2b`` or ``b2a``.
         options: of the network, in place of what the file shows, e.g. ``{"padding": "replicate"}``.
         licence: of the weights.
@@ -98,12 +103,8 @@ def import_network(
     file = Path(path)
     if family not in FORMATS:
         raise UsageError(f"unknown family {family!r}; choose one of {', '.join(FORMATS)}")
-    if (decoder is None) == (family == "todaygan"):
-        raise UsageError(
-            "ToDayGAN needs --decoder FILE, the decoder of the target domain, beside the encoder"
-            if decoder is None
-            else "--decoder belongs to --as todaygan alone"
-        )
+    if (decoder is None) == (family in DECODERS):
+        raise UsageError(DECODERS[family] if decoder is None else f"--decoder belongs to --as {' and '.join(DECODERS)}")
     content = read_content(file)
     provenance: dict[str, Any] = {
         "recipe": "imported",
@@ -127,7 +128,8 @@ def import_network(
         if decoder is not None:
             other = Path(decoder)
             provenance |= {"decoder": other.name, "decoder_sha256": sha256_file(other) if other.is_file() else ""}
-            found = key_maps.todaygan(_state(content), _state(read_content(other)))
+            pair = key_maps.adain if family == "adain" else key_maps.todaygan
+            found = pair(_state(content), _state(read_content(other)))
         elif family == "drit":
             found = key_maps.drit(_parts(content), direction)
             provenance["direction"] = direction

@@ -8,6 +8,7 @@ from typing import Any
 from torch import nn
 
 from gloam.networks.registry import build
+from gloam.networks.translators.adain import AdainGenerator
 from gloam.networks.translators.base import DomainTranslator, TranslatorNetwork
 from gloam.networks.translators.cyeda import CyedaGenerator
 from gloam.networks.translators.discriminators import PatchDiscriminator, PlainDiscriminator
@@ -15,6 +16,7 @@ from gloam.networks.translators.drit import DritGenerator
 from gloam.networks.translators.encoder_decoder import EncoderDecoder
 from gloam.networks.translators.ganimation import GanimationGenerator, StarDiscriminator
 from gloam.networks.translators.init import INIT_KINDS, init_weights
+from gloam.networks.translators.mduit import MduitGenerator
 from gloam.networks.translators.patch_sampler import PatchSampler
 from gloam.networks.translators.resnet import ResnetGenerator
 from gloam.networks.translators.spade import SpadeGenerator, WeaklyPairedGenerator
@@ -32,6 +34,8 @@ GENERATORS: dict[str, Callable[..., TranslatorNetwork]] = {
     WeaklyPairedGenerator.name: WeaklyPairedGenerator,
     SpadeGenerator.name: SpadeGenerator,
     GanimationGenerator.name: GanimationGenerator,
+    MduitGenerator.name: MduitGenerator,
+    AdainGenerator.name: AdainGenerator,
 }
 DISCRIMINATORS: dict[str, Callable[..., nn.Module]] = {
     PatchDiscriminator.name: PatchDiscriminator,

@@ -35,6 +35,14 @@ class TranslatorNetwork(nn.Module):
         self.minimum = minimum
         self.conditions: tuple[TensorSpec, ...] = ()
 
+    def towards(self, domain: str) -> tuple[TensorSpec, ...]:
+        """:attr:`conditions` whose defaults are those of a domain.
+
+        Raises:
+            ModelError: the network has no such domain.
+        """
+        raise ModelError(f"{self.name} translates into one domain alone; leave out {domain!r}")
+
     def forward(self, x: Tensor) -> Tensor:
         """Float ``[B, C, H, W]`` in [-1, 1] to the same shape and range, for sides that are multiples."""
         raise TypeError(f"{type(self).__name__} defines no forward")
@@ -120,14 +128,14 @@ class DomainTranslator(TranslatorNetwork):
             raise ModelError(f"unknown domain {name!r}; the model knows {', '.join(self.domains)}")
         return self.domains.index(name)
 
-    def towards(self, name: str) -> tuple[TensorSpec, ...]:
-        """:attr:`conditions` with the code of a domain as the label's default.
+    def towards(self, domain: str) -> tuple[TensorSpec, ...]:
+        """See :meth:`TranslatorNetwork.towards`: the code of the domain is the label's default.
 
         Raises:
             ModelError: an unknown domain.
         """
         label, *others = self.conditions
-        return (replace(label, default=self.codes[self.domain(name)]), *others)
+        return (replace(label, default=self.codes[self.domain(domain)]), *others)
 
     def label(self, domains: Tensor, like: Tensor) -> Tensor:
         """Codes ``[B, K]`` of the indices ``[B]`` of domains, of the number format and device of ``like``."""

@@ -1,4 +1,4 @@
-"""What a model takes beside its images: the code of a domain, and noise; for a picture the same in any batch."""
+"""What a model takes beside its images: a domain's code or a filter, and noise; for a picture the same in any batch."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from gloam.model_card import TensorSpec
 from gloam.padding import reflect_to
 
 Pixels = npt.NDArray[np.uint8]
-LABEL = "label"
+LABEL, APPEARANCE = "label", "appearance"
 NOISES = ("noise", "alignment")  # numbers of an image, and a map over it
 
 
@@ -39,10 +39,10 @@ class Conditions:
         """Whether any of the inputs is noise."""
         return any(spec.name in NOISES for spec in self.specs)
 
-    def labelled(self, code: tuple[float, ...]) -> Conditions:
-        """The same with another code as the label."""
+    def told(self, name: str, values: tuple[float, ...]) -> Conditions:
+        """The same with other values for an input: the code of a domain, or a filter."""
         return replace(
-            self, specs=tuple(replace(spec, default=code) if spec.name == LABEL else spec for spec in self.specs)
+            self, specs=tuple(replace(spec, default=values) if spec.name == name else spec for spec in self.specs)
         )
 
     def identity(self, fingerprint: str, own: Sequence[TensorSpec]) -> str:

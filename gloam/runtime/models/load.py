@@ -8,13 +8,14 @@ from gloam.errors import ModelError
 from gloam.model_card import ModelCard
 from gloam.runtime.backends.placement import Placement
 from gloam.runtime.backends.selftest import open_tested
+from gloam.runtime.models.appearance import Appearance
 from gloam.runtime.models.edge_detector import EdgeDetector
 from gloam.runtime.models.embedder import Embedder
 from gloam.runtime.models.local_features import LocalExtractor
 from gloam.runtime.models.matcher import Matcher
 from gloam.runtime.models.translator import Translator
 
-Model = Embedder | Translator | EdgeDetector | LocalExtractor | Matcher
+Model = Embedder | Translator | EdgeDetector | LocalExtractor | Matcher | Appearance
 KINDS: dict[str, type[Model]] = {
     "embedder": Embedder,
     "fused": Embedder,
@@ -22,6 +23,7 @@ KINDS: dict[str, type[Model]] = {
     "edges": EdgeDetector,
     "local_features": LocalExtractor,
     "matcher": Matcher,
+    "appearance": Appearance,
 }
 
 
@@ -47,8 +49,8 @@ def load(
     Returns:
         an object to call with a list of uint8 ``[H, W, 3]`` RGB images: by the kind of the model's card an
         :class:`Embedder` (descriptors), :class:`Translator` or :class:`EdgeDetector` (pictures), or
-        :class:`LocalExtractor` (keypoints with descriptors, or HOW's local features). A :class:`Matcher` is called with
-        the features of two images instead.
+        :class:`LocalExtractor` (keypoints with descriptors, or HOW's local features), or :class:`Appearance` (filters
+        for a translator). A :class:`Matcher` is called with the features of two images instead.
 
     Raises:
         ModelError: unreadable, a checkpoint that was never exported, of a kind that nothing here runs, or its self-test

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Callable, Sequence
@@ -32,18 +33,24 @@ from gloam.data.day_night.read import (
     without_small,
 )
 from gloam.data.sources.items import counts_left_out
-from gloam.data.weak_pairs.pair_file import read_pair_file
+from gloam.data.weak_pairs.pair_file import WeakPair, read_pair_file
 from gloam.errors import DataError, UsageError
 from gloam.files import sha256_json
 from gloam.heartbeat import Say
 from gloam.training.run_contents import RunContents
+from gloam.training.translators.company import Company
 from gloam.training.translators.data_config import DOMAIN_KINDS, DataConfig
 from gloam.training.translators.image_banks import ArrayBank, Bank, FileBank, hold_out, hold_out_pairs, town_banks
 
-__all__ = ["DataConfig", "DomainBatches", "Pool", "open_batches"]
+__all__ = ["DataConfig", "DomainBatches", "Places", "Pool", "domain_pools", "open_batches", "stacked"]
 
-Batch = tuple[Tensor, Tensor, list[str]] | tuple[Tensor, Tensor, list[str], Tensor]
+Batch = (
+    tuple[Tensor, Tensor, list[str]]
+    | tuple[Tensor, Tensor, list[str], Tensor]
+    | tuple[Tensor, Tensor, list[str], Tensor, Company]
+)
 
+NEAR_METRES, NEAR_DEGREES = 7.0, 8.0  # between two images of one place (MDUIT)
 DRAW = 707  # keeps these random numbers apart from others of the same seed
 
 
@@ -86,7 +93,8 @@ class DomainBatches:
 
         Returns:
             day and night, float32 ``[B / world, C, H, W]`` in [-1, 1], and the names of all their images, day first. Of
-            many domains source and target, their names, and int64 ``[B / world, 2]``, the domains of both.
+            many domains source and target, their names, and int64 ``[B / world, 2]``, the domains of both; then their
+            company, where a trainer asks for it.
 
         Raises:
             UsageError: the batch cannot be cut into ``world`` equal parts.
@@ -120,8 +128,27 @@ class DomainBatches:
         random = np.random.default_rng(0)  # these transforms draw nothing
         pairs = pool.pairs[:count] if pool.pairs is not None else np.stack([np.arange(count)] * 2, axis=1)
         images = [middle(pool.day.image(int(d)), pool.night.image(int(n)), random) for d, n in pairs]
-        first, second = _stacked([pair[0] for pair in images], []), _stacked([pair[1] for pair in images], [])
+        first, second = stacked([pair[0] for pair in images], []), stacked([pair[1] for pair in images], [])
         return (first, second) if pool.labels is None else (first, second, torch.from_numpy(pool.labels[pairs]))
+
+    def of_domain(self, label: int, count: int) -> list[Tensor]:
+        """The middle of up to ``count`` training images of a domain, spread evenly; day and night are domains 0 and 1.
+
+        Returns:
+            float32 ``[1, C, size, size]`` each.
+        """
+        bank, rows = self._of_domain(label)
+        middle, unused = CentreSquare(self.config.size), np.random.default_rng(0)
+        images = (bank.image(int(row)) for row in rows[:: -(-len(rows) // count)])
+        return [stacked([middle(image, image, unused)[0]], []) for image in images]
+
+    def _of_domain(self, label: int) -> tuple[Bank, npt.NDArray[np.int64]]:
+        pool = self._train
+        if pool.labels is None:
+            bank = pool.night if label else pool.day
+            return bank, np.arange(len(bank))
+        known = np.unique(pool.pairs) if pool.places is None else pool.places.rows
+        return pool.day, known[pool.labels[known] == label]
 
     def _make(self, step: int, rank: int, world: int) -> Batch:
         share = self.batch_size // world
@@ -129,7 +156,7 @@ class DomainBatches:
         run: Callable[..., Any] = map if self._decoders is None else self._decoders.map
         items = list(run(lambda row: self._item(step, row), rows))
         names = [item[2] for item in items] + [item[3] for item in items]
-        first, second = _stacked([item[0] for item in items], names), _stacked([item[1] for item in items], names)
+        first, second = stacked([item[0] for item in items], names), stacked([item[1] for item in items], names)
         labels = [item[4] for item in items if item[4] is not None]
         return (first, second, names, torch.tensor(labels)) if labels else (first, second, names)
 
@@ -155,16 +182,38 @@ class DomainBatches:
 
 
 @dataclass(frozen=True)
+class Places:
+    """What is known of where the images of many domains were taken.
+
+    Attributes:
+        rows: of the images to train on, also of those without a partner, int64 ``[n]``.
+        pairs: rows of two images of one place, int64 ``[k, 2]``.
+        positions: of all images, metres ``[m, 3]``; NaN where unknown.
+    """
+
+    rows: npt.NDArray[np.int64]
+    pairs: npt.NDArray[np.int64]
+    positions: npt.NDArray[np.float64]
+
+    def identity(self) -> dict[str, Any]:
+        """What this is."""
+        where = np.nan_to_num(self.positions, nan=-1e9).tolist()
+        return {"trained_on": sha256_json(self.rows.tolist()), "places": sha256_json([self.pairs.tolist(), where])}
+
+
+@dataclass(frozen=True)
 class Pool:
     """The images of two domains, and the pairs among them where they are pairs: int64 ``[n, 2]``.
 
-    Of many domains both banks are one that holds all images, and ``labels`` int64 ``[m]`` their domains.
+    Of many domains both banks are one that holds all images, and ``labels`` int64 ``[m]`` are their domains; a pool to
+    train on knows their ``places``.
     """
 
     day: Bank
     night: Bank
     pairs: npt.NDArray[np.int64] | None = None
     labels: npt.NDArray[np.int64] | None = None
+    places: Places | None = None
 
     @property
     def items(self) -> int:
@@ -210,7 +259,7 @@ def open_batches(
     elif config.kind == "idx":
         pools = _idx_pools(config)
     elif config.kind in DOMAIN_KINDS:
-        pools = _domain_pools(config, domains, contents or RunContents())
+        pools = domain_pools(config, domains, contents or RunContents())
     else:
         pools = _file_pools(config, contents or RunContents(), say)
     return DomainBatches(config, pools[0], pools[1], batch, seed)
@@ -293,13 +342,16 @@ def _file_pools(config: DataConfig, contents: RunContents, say: Say | None) -> l
     return [Pool(day.part(days[side]), night.part(nights[side])) for side in (0, 1)]
 
 
-def _domain_pools(config: DataConfig, domains: Sequence[str], contents: RunContents) -> list[Pool]:
-    """Pools to train on and to hold out; a place is in one of them alone."""
+def domain_pools(config: DataConfig, domains: Sequence[str], contents: RunContents) -> list[Pool]:
+    """Pools to train on and to hold out; a place is in one of them alone. Errors are those of :func:`open_batches`."""
     root = _path(config.root) if config.root else None
     if config.kind == "weak_pairs":
         listed = read_pair_file(_path(config.day), domains=domains, images=root)
         rows = {image.item.name: row for row, image in enumerate(listed.images)}
         images = [(image.item, image.label) for image in listed.images]
+        positions = [image.position or (math.nan,) * 3 for image in listed.images]
+        tests = [row for row, image in enumerate(listed.images) if image.part == "test"]
+        near = np.array([_near(pair) for pair in listed.pairs])
         pairs = [(rows[pair.first.item.name], rows[pair.second.item.name]) for pair in listed.pairs]
         apart = np.array([pair.first.part == "test" for pair in listed.pairs])
         if apart.all() or not apart.any():
@@ -310,6 +362,7 @@ def _domain_pools(config: DataConfig, domains: Sequence[str], contents: RunConte
         images, pairs = list(found.images), list(found.pairs)
         _, held = hold_out(found.places, config.held_out_share)
         apart = np.isin(found.pair_places, held)
+        positions, tests, near = [(math.nan,) * 3] * len(images), [], np.ones(len(pairs), bool)
     if config.check != "none":
         least, most = max(config.make_transform().least_side, 1), config.max_side or None
         check_images([item for item, _ in images], least_side=least, max_side=most, decode=config.check == "decode")
@@ -322,7 +375,14 @@ def _domain_pools(config: DataConfig, domains: Sequence[str], contents: RunConte
         config.shown_behind,
     )
     table, labels = np.array(pairs, np.int64), np.array([label for _, label in images], np.int64)
-    return [Pool(bank, bank, table[~apart], labels), Pool(bank, bank, table[apart], labels)]
+    kept = np.setdiff1d(np.arange(len(images)), [*tests, *table[apart].ravel()])
+    places = Places(kept, table[~apart & near], np.array(positions, np.float64))
+    return [Pool(bank, bank, table[~apart], labels, places), Pool(bank, bank, table[apart], labels)]
+
+
+def _near(pair: WeakPair) -> bool:
+    """Whether both images show one place; the file's word for it where it states no metres or degrees."""
+    return (pair.distance or 0.0) < NEAR_METRES and (pair.angle or 0.0) < NEAR_DEGREES
 
 
 def _read(config: DataConfig) -> tuple[Unpaired | Paired, Unpaired | None]:
@@ -361,7 +421,12 @@ def _path(text: str | None) -> Path:
     return Path(expanded)
 
 
-def _stacked(images: list[Float32], names: list[str]) -> Tensor:
+def stacked(images: list[Float32], names: list[str]) -> Tensor:
+    """One tensor of arrays of one shape.
+
+    Raises:
+        DataError: they differ; ``names`` are the images'.
+    """
     shapes = {image.shape for image in images}
     if len(shapes) > 1:
         raise DataError(

@@ -103,6 +103,11 @@ class TranslatorConfig:
         many = self.data.kind in DOMAIN_KINDS
         if many and not domains:
             raise UsageError(f"trainer {self.trainer!r} takes two domains; data kind {self.data.kind!r} has many")
+        if self.options.beside is not None and not many:
+            raise UsageError(
+                f"trainer {self.trainer!r} compares images of known domains, which data kind {self.data.kind!r} does "
+                f"not state; choose one of {', '.join(DOMAIN_KINDS)}"
+            )
         if len(domains) > 2 and not many:
             raise UsageError(
                 f"data kind {self.data.kind!r} has two domains, the options {len(domains)}; choose one of "
@@ -119,11 +124,11 @@ class TranslatorConfig:
     def identity(self) -> dict[str, Any]:
         """What a run's trajectory depends on, beside the images: limits, cadence and device are left out.
 
-        A detector counts by its content, not by where its file lies, and so do a perception's weights.
+        A detector counts by its content, not by where its file lies, and so do the weights of a frozen VGG.
         """
         names = ("trainer", "seed", "batch", "precision", "channels_last")
         options = to_json(self.options)
-        for name in ("detector_weights", "perceptual_weights"):
+        for name in ("detector_weights", "perceptual_weights", "appearance_weights", "encoder_weights"):
             file = options.get(name)
             if file is not None and Path(file).is_file():
                 options[name] = sha256_file(file)

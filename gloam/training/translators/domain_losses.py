@@ -70,6 +70,37 @@ def gradient_penalty(score: Callable[[Tensor], Tensor], real: Tensor, fake: Tens
     return penalty
 
 
+def content_distance(first: Tensor, second: Tensor) -> Tensor:
+    """Squared distance of the cells of content maps ``[B, C, h, w]``, mean over cells: ``[B]`` in [0, 4]."""
+    return (exact(first) - exact(second)).square().sum(1).mean((1, 2))
+
+
+def content_margin(content: Tensor, same: Tensor, other: Tensor, margin: float) -> Tensor:
+    """A map is nearer to one of the same content than to one of another, by a margin (MDUIT's content consistency)."""
+    return F.relu(content_distance(content, same) - content_distance(content, other) + margin).mean()
+
+
+def appearance_margin(appearance: Tensor, same: Tensor, other: Tensor) -> Tensor:
+    """Filters ``[B, K]`` of one appearance are alike and others are not: 1 and -1 as cosine similarity, at best."""
+    alike = F.cosine_similarity(exact(appearance), exact(same), dim=1)
+    return F.relu(1.0 - alike + F.cosine_similarity(exact(appearance), exact(other), dim=1)).mean()
+
+
+def info_nce(query: Tensor, positive: Tensor, negatives: Tensor, temperature: float) -> Tensor:
+    """Cross-entropy of telling the positive from the negatives (van den Oord et al. 2018), mean over the queries.
+
+    Args:
+        query, positive: unit vectors ``[B, D]``.
+        negatives: unit vectors ``[B, N, D]``.
+        temperature: that cosines are divided by.
+    """
+    query, positive, negatives = exact(query), exact(positive), exact(negatives)
+    right = (query * positive).sum(1, keepdim=True)
+    wrong = (negatives @ query[:, :, None]).squeeze(2)
+    scores = torch.cat((right, wrong), 1) / temperature
+    return F.cross_entropy(scores, torch.zeros(len(scores), dtype=torch.int64, device=scores.device))
+
+
 class PerceptualDistance(nn.Module):
     """Weighted sum of mean absolute differences of VGG19's features (Johnson et al. 2016); frozen.
 

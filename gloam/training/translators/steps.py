@@ -23,6 +23,7 @@ from gloam.errors import DivergenceError, UsageError
 from gloam.files import sha256_json
 from gloam.heartbeat import Heartbeat, Say
 from gloam.training.run_state import RunState, write_torch
+from gloam.training.translators.company import Company
 from gloam.training.translators.config import TranslatorConfig
 from gloam.training.translators.fabric import FabricEngine
 from gloam.training.translators.monitor import Monitor
@@ -35,7 +36,11 @@ FIRST_SAVE = 40  # seconds of a run without a state, before it saves one without
 NAMES_SHOWN = 8  # of a batch, in an error
 SAMPLE_BATCH = 8
 
-Batch = tuple[Tensor, Tensor, list[str]] | tuple[Tensor, Tensor, list[str], Tensor]
+Batch = (
+    tuple[Tensor, Tensor, list[str]]
+    | tuple[Tensor, Tensor, list[str], Tensor]
+    | tuple[Tensor, Tensor, list[str], Tensor, Company]
+)
 Judge = Callable[[Mapping[str, Tensor], Tensor], dict[str, float]]
 
 
@@ -47,7 +52,8 @@ class Batches(Protocol):
 
     def batch(self, step: int, rank: int = 0, world: int = 1) -> Batch:
         """Day and night float32 ``[B, C, H, W]`` in [-1, 1], and file names; a pure function of its arguments. Of many
-        domains source and target, their names, and int64 ``[B, 2]``, the domains of both."""
+        domains source and target, their names, and int64 ``[B, 2]``, the domains of both; then their company, where
+        the trainer asks for it."""
 
     def held_out(self, count: int) -> tuple[Tensor, Tensor] | tuple[Tensor, Tensor, Tensor]:
         """Day and night images that are never trained on; of many domains also int64 ``[n, 2]``, those of both."""
@@ -164,6 +170,7 @@ class Loop:
             if epoch != self.step // self.per_epoch:
                 epoch = self.step // self.per_epoch
                 self.trainer.set_progress(epoch)
+                self.trainer.begin_epoch(epoch, self.batches, self.say)
             self._one_step(*self.batches.batch(self.step, self.fabric.global_rank, self.fabric.world_size))
             beat.update(limit=self._seconds_left())
             ended = self.step % self.per_epoch == 0
@@ -182,12 +189,24 @@ class Loop:
             self._save()
         return self.step < self.steps
 
-    def _one_step(self, day: Tensor, night: Tensor, names: list[str], domains: Tensor | None = None) -> None:
+    def _one_step(
+        self,
+        day: Tensor,
+        night: Tensor,
+        names: list[str],
+        domains: Tensor | None = None,
+        company: Company | None = None,
+    ) -> None:
         self._check(day, night)
         torch.manual_seed(int(sha256_json([self.config.seed, self.step, self.fabric.global_rank])[:15], 16))
         try:
             images = self._to_device(day), self._to_device(night)
-            losses = self.trainer.step(*images) if domains is None else self.trainer.step_between(*images, domains)
+            if domains is None:
+                losses = self.trainer.step(*images)
+            elif company is None:
+                losses = self.trainer.step_between(*images, domains)
+            else:
+                losses = self.trainer.step_among(*images, domains, company.moved(self._to_device))
         except DivergenceError as error:
             raise self._diverged(error, day, night, names) from error
         self.engine.end_of_step()

@@ -19,6 +19,7 @@ from gloam.training.run_contents import RunContents
 from gloam.training.run_record import PACKAGES, RunRecord, installed
 from gloam.training.run_state import has_state
 from gloam.training.translators.batches import open_batches
+from gloam.training.translators.company_batches import open_company_batches
 from gloam.training.translators.config import TranslatorConfig
 from gloam.training.translators.fabric import FabricEngine, launch, make_fabric
 from gloam.training.translators.monitor import HELD_OUT_FILE, LOSSES_FILE, read_table
@@ -141,13 +142,18 @@ def _run(
         once = say if fabric.global_rank == 0 else None
         contents = RunContents(folder, once)
         names = config.options.domains if isinstance(config.options, DomainOptions) else ()
-        batches = open_batches(config.data, config.batch, config.seed, views, contents, once, names)
+        beside = config.options.beside
+        if beside is None:
+            batches = open_batches(config.data, config.batch, config.seed, views, contents, once, names)
+        else:
+            batches = open_company_batches(config.data, config.batch, config.seed, beside, names, contents)
         contents.note(has_state(folder))
     loop = Loop(config, folder, fabric, engine, trainer, batches, clock, say, judge)
     end = loop.run()
     fabric.barrier()
     weights, hashes = {}, {}
     if fabric.global_rank == 0:
+        trainer.finish(batches)
         provenance = {
             "recipe": recipe,
             "data": _data_name(config),

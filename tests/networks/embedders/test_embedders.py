@@ -46,6 +46,7 @@ DYNAMIC: list[tuple[str, dict[str, Any]]] = [
     ("hedmac_vgg16", {**SMALL_VGG, "detector_options": {"width": 4}}),
     ("rcfmac_vgg16", {**SMALL_VGG, "detector_options": {"width": 4}}),
     ("photometric_unet", {"embedder": INSIDE, "levels": 3, "width": 8}),
+    ("mduit_content", {"width": 2, "blocks": 1, "dimension": 6}),
     ("ensemble", {"members": [INSIDE, {"name": "edgemac_vgg16", "options": SMALL_VGG}]}),
 ]
 SIZES = ((65, 127), (128, 96), (33, 128))  # height, width; odd, mixed, narrow

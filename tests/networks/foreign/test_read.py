@@ -160,8 +160,26 @@ def test_a_todaygan_pair(tmp_path: Path) -> None:
         assert torch.equal(found.model(x), model(x))
     with pytest.raises(UsageError, match="needs --decoder FILE"):
         import_network(encoder, "todaygan")
-    with pytest.raises(UsageError, match="belongs to --as todaygan alone"):
+    with pytest.raises(UsageError, match="--decoder belongs to --as todaygan and adain"):
         import_network(encoder, "resnet", decoder=decoder)
+
+
+def test_both_files_of_adain_and_what_has_no_use_in_them(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model: Any = create_generator("adain", stages=[[4, 2], [6, 2], [8, 4], [10, 1]]).eval()
+    whole = {**model.encoder.state_dict(), "32.weight": torch.zeros(2, 2, 3, 3), "32.bias": torch.zeros(2)}
+    encoder, decoder = saved(tmp_path / "vgg.pth", whole), saved(tmp_path / "decoder.pth", model.decoder.state_dict())
+    found = import_network(encoder, "adain", decoder=decoder, licence="MIT")
+    assert found.model.options == model.options
+    assert found.dropped == ["32.weight", "32.bias"]
+    assert any("MIT licence; its encoder is made of VGG19's weights" in note for note in found.notes)
+    x = torch.rand(2, 3, 16, 16) * 2 - 1
+    with torch.no_grad():
+        assert torch.equal(found.model(x[:1], found.model.worn(x[1:])), model(x[:1], model.worn(x[1:])))
+    with pytest.raises(UsageError, match="AdaIN needs --decoder FILE"):
+        import_network(encoder, "adain")
+    with pytest.raises(ModelError, match="this is not AdaIN's encoder"):
+        import_network(decoder, "adain", decoder=decoder)
 
 
 @pytest.mark.parametrize("mode", ["concat", "feature"])

@@ -4,6 +4,7 @@ import json
 import pytest
 import torch
 
+from gloam.data.town.config import WEATHER
 from gloam.data.yaml_text import read_mapping
 from gloam.errors import ModelError, UsageError
 from gloam.networks.checkpoints import save_checkpoint
@@ -32,6 +33,8 @@ NARROW = {
     "weakly_paired": {"width": 2, "base": [2, 2], "latent": 3},
     "spade": {"width": 2, "base": [2, 2], "latent": 3},
     "ganimation": {"width": 4, "blocks": 1},
+    "mduit": {"width": 2, "blocks": 1, "stages": [[4, 1], [4, 1], [4, 1]]},
+    "adain": {"stages": [[4, 1], [6, 1]]},
     "two_stream": {"width": 4},
     "star": {"width": 2},
 }
@@ -55,6 +58,10 @@ def test_every_recipe_takes_a_step(name, tmp_path):
         changes["detector_weights"] = str(file)
     if config.trainer == "weakly_paired":
         changes["perceptual_weights"] = str(write_narrow_vgg19(tmp_path / "vgg19.pth"))
+    if config.trainer == "mduit":
+        changes["appearance_learned"] = True
+    if config.trainer == "adain":
+        changes["encoder_random"] = True
     torch.manual_seed(0)
     trainer = TRAINERS[config.trainer][0](dataclasses.replace(options, **changes))
     trainer.set_progress(options.epochs - 1)
@@ -63,12 +70,17 @@ def test_every_recipe_takes_a_step(name, tmp_path):
     many = config.data.kind in DOMAIN_KINDS
     losses = trainer.step_between(day, night, torch.tensor([[0, 1], [4, 2]])) if many else trainer.step(day, night)
     assert all(torch.isfinite(loss) for loss in losses.values())
-    assert ("translator" if many else "day2night") in trainer.products()
+    product = "embedder" if config.trainer == "mduit_content" else "translator" if many else "day2night"
+    assert product in trainer.products()
 
 
 @pytest.mark.parametrize("name", [name for name in recipes_of(RECIPES) if name.startswith("town")])
 def test_recipes_of_the_town_are_small_and_bounded(name):
     config = read_translator_recipe(name)
+    if config.data.kind in DOMAIN_KINDS:  # of the town's weather, on rendered files
+        assert (config.data.size, config.options.domains) == (96, WEATHER)
+        assert (config.clock, config.max_minutes) == ("cpu", 20)
+        return
     assert config.data.kind == "town"
     assert config.data.size == 128
     assert config.options.generator_options["width"] >= 32
@@ -98,9 +110,40 @@ def test_recipes_of_weak_pairs_change_what_they_are_named_after():
     assert read_translator_recipe("spade").options.perceptual_target
 
 
+def test_recipes_of_mduit_follow_the_paper_and_change_what_they_are_named_after():
+    whole = read_translator_recipe("mduit")
+    options = whole.options
+    weights = {
+        name: getattr(options, f"{name}_weight") for name in ("self", "cycle", "content", "appearance", "contrast")
+    }
+    assert weights == {"self": 100, "cycle": 100, "content": 10, "appearance": 1, "contrast": 1}
+    assert (options.adversarial_weight, options.match_weight, options.content_margin) == (1, 1, 0.1)
+    assert (options.temperature, options.negatives, options.mined_negatives, options.place_positive) == (0.07, 16, 0, 0)
+    assert (options.beta1, options.beta2, options.epochs, options.decay_epochs, whole.batch) == (0.5, 0.999, 50, 15, 1)
+    assert (options.learning_rate, options.discriminator_learning_rate) == (2e-4, 2e-4)
+    assert (len(options.domains), options.init, options.dimension) == (10, "normal", 256)
+    without_nce = read_translator_recipe("mduit_no_nce")
+    assert dataclasses.replace(without_nce, options=dataclasses.replace(without_nce.options, contrast="nce")) == whole
+    content, neither = (read_translator_recipe(f"mduit_no_i2i{end}") for end in ("", "_no_nce"))
+    assert content.trainer == neither.trainer == "mduit_content"
+    assert (content.options.contrast, neither.options.contrast) == ("nce", "distance")
+    assert content.data == neither.data == whole.data
+    shared = {name: getattr(options, name) for name in vars(content.options)}
+    assert shared == vars(content.options)
+
+
 @pytest.mark.parametrize(
     ("value", "message"),
     [
+        (
+            {"trainer": "mduit", "data": {"kind": "town"}},
+            "trainer 'mduit' compares images of known domains, which data",
+        ),
+        ({"trainer": "mduit", "options": {"codes": [[1.0], [0.0]]}}, "takes no label; leave them out"),
+        ({"trainer": "mduit", "options": {"generator": "resnet"}}, "must be 'mduit'"),
+        ({"trainer": "mduit_content", "options": {"mined_negatives": 17}}, "must be 0 to negatives \\(16\\)"),
+        ({"trainer": "mduit_content", "options": {"temperature": 0.0}}, "temperature 0.0: must be positive"),
+        ({"trainer": "mduit", "options": {"channels": 1}}, "takes RGB images"),
         ({"trainer": "cyclegan", "data": {"kind": "domain_folders", "root": "x"}}, "takes two domains; data kind"),
         ({"trainer": "ganimation", "options": {"domains": ["a", "b", "c"]}}, "has two domains, the options 3; choose"),
         ({"trainer": "ganimation", "options": {"domains": ["a"]}}, "domains a: at least two are needed"),

@@ -12,9 +12,13 @@ from torch.nn import functional as F
 from gloam.errors import ModelError
 from gloam.training.translators.domain_losses import (
     PerceptualDistance,
+    appearance_margin,
+    content_distance,
+    content_margin,
     dark_mask,
     feature_loss,
     gradient_penalty,
+    info_nce,
     label_loss,
     summed_variation,
     total_variation,
@@ -97,3 +101,35 @@ def test_float64_stays_float64(tmp_path: Path) -> None:
     ]
     assert {loss.dtype for loss in losses} == {torch.float64}
     assert l1(x.half(), x.half()).dtype == torch.float32
+
+
+def test_contents_are_compared_cell_by_cell_with_a_margin() -> None:
+    up, right = torch.tensor([0.0, 1.0]), torch.tensor([1.0, 0.0])
+
+    def content(*cells: torch.Tensor) -> torch.Tensor:
+        return torch.stack(cells, 1)[None, :, None]  # [1, 2, 1, cells]
+
+    own, half, opposite = content(up, up), content(up, right), content(-up, -up)
+    distances = [float(content_distance(own, other)) for other in (own, half, opposite)]
+    assert distances == pytest.approx([0, 1, 4])
+    assert float(content_margin(own, own, half, 0.1)) == 0
+    assert float(content_margin(own, half, half, 0.1)) == pytest.approx(0.1)
+    assert float(content_margin(own, half, own, 0.1)) == pytest.approx(1.1)
+
+
+def test_filters_of_one_appearance_are_alike_and_others_are_not() -> None:
+    own, other = torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 2.0]])
+    assert float(appearance_margin(own, 3 * own, other)) == pytest.approx(0, abs=1e-6)
+    assert float(appearance_margin(own, other, other)) == pytest.approx(1)
+    assert float(appearance_margin(own, other, own)) == pytest.approx(2)
+    assert float(appearance_margin(own, own, -own)) == 0
+
+
+def test_info_nce_is_the_cross_entropy_of_the_positive() -> None:
+    axes = torch.eye(3)
+    query, negatives = axes[:1], axes[None, 1:]
+    assert float(info_nce(query, query, negatives, 0.5)) == pytest.approx(math.log(1 + 2 * math.exp(-2)))
+    equal = info_nce(query, axes[1:2], negatives, 0.07)  # the positive is as far as the negatives are
+    assert float(equal) == pytest.approx(math.log(3))
+    both = info_nce(axes[:2], axes[:2], torch.stack((axes[1:], axes[[0, 2]])), 1.0)
+    assert float(both) == pytest.approx(math.log(1 + 2 / math.e))

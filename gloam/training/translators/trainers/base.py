@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from gloam.errors import DivergenceError, UsageError
+from gloam.training.translators.company import Beside, Company
 from gloam.training.translators.image_pool import ImagePool
 from gloam.training.translators.learning_rate import linear_factor
 from gloam.training.translators.losses import GAN_LOSSES
@@ -98,6 +99,13 @@ class TrainerOptions:
     inverted_labels: bool = False
     average_decay: float = 0.0
 
+    inits: ClassVar[tuple[str, ...]] = INITS
+
+    @property
+    def beside(self) -> Beside | None:
+        """What a step needs beside a source and its target; None for nothing."""
+        return None
+
     def __post_init__(self) -> None:
         """Refuse what cannot be trained.
 
@@ -115,7 +123,7 @@ class TrainerOptions:
                 raise UsageError(f"{name} {getattr(self, name)}: must be at least 0 and below 1")
         if self.channels not in (1, 3):
             raise UsageError(f"channels {self.channels}: must be 1 or 3")
-        for name, allowed in (("init", INITS), ("gan_loss", tuple(GAN_LOSSES))):
+        for name, allowed in (("init", self.inits), ("gan_loss", tuple(GAN_LOSSES))):
             if getattr(self, name) not in allowed:
                 raise UsageError(f"{name} {getattr(self, name)!r}: choose one of {', '.join(allowed)}")
         for name in vars(self):
@@ -198,6 +206,34 @@ class Trainer(ABC):
         """
         raise UsageError(f"trainer {self.name!r} takes a day and a night image, not images of many domains")
 
+    def step_among(self, source: Tensor, target: Tensor, domains: Tensor, company: Company) -> dict[str, Tensor]:
+        """One update of a trainer that asks for company (``options.beside``).
+
+        Args:
+            source, target, domains: as in :meth:`step_between`.
+            company: the images that both are compared with.
+
+        Returns:
+            as :meth:`step`.
+
+        Raises:
+            UsageError: the trainer compares with no others.
+            DivergenceError: a loss is not finite.
+        """
+        raise UsageError(f"trainer {self.name!r} compares images with no others")
+
+    def begin_epoch(self, epoch: int, batches: Any, say: Callable[[str], None]) -> None:  # noqa: B027  # most do nothing
+        """What a trainer does before the first step of an epoch, and again where a run carries on within one.
+
+        Args:
+            epoch: counted from 0.
+            batches: of the run; a ``CompanyBatches`` for a trainer that asks for company.
+            say: gets lines now and then.
+        """
+
+    def finish(self, batches: Any) -> None:  # noqa: B027  # as above
+        """What a trainer does with the images once the run is done, before its products are saved."""
+
     def samples(self, day: Tensor, night: Tensor, domains: Tensor | None = None) -> dict[str, Tensor]:
         """Pictures to look at, in eval mode and without gradients; the networks' modes are as before afterwards.
 
@@ -209,7 +245,7 @@ class Trainer(ABC):
             float32 ``[B, C, H, W]`` in [-1, 1] by name: ``source`` and ``fake`` always; ``cycle``, ``night``,
             ``edges`` and others where the trainer has them.
         """
-        with torch.no_grad(), _evaluating(self.networks), self._averaged(), self.engine.autocast():
+        with torch.no_grad(), evaluating(self.networks), self._averaged(), self.engine.autocast():
             pictures = self._samples(day, night) if domains is None else self._samples_between(day, night, domains)
         return {name: picture.float().expand(-1, day.shape[1], -1, -1) for name, picture in pictures.items()}
 
@@ -244,15 +280,16 @@ class Trainer(ABC):
     @contextlib.contextmanager
     def _averaged(self) -> Iterator[None]:
         """In this context the products' weights are their averages, where there are any."""
-        self._swap()
+        self._swap(list(self.averages))
         try:
             yield
         finally:
-            self._swap()
+            self._swap(list(self.averages)[::-1])  # the products may share weights
 
-    def _swap(self) -> None:
+    def _swap(self, names: list[str]) -> None:
         products = self._products()
-        for name, average in self.averages.items():
+        for name in names:
+            average = self.averages[name]
             for live, mean in zip(products[name].parameters(), average.module.parameters(), strict=True):
                 live.data, mean.data = mean.data, live.data
 
@@ -346,7 +383,8 @@ def frozen(*networks: nn.Module) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _evaluating(networks: nn.Module) -> Iterator[None]:
+def evaluating(networks: nn.Module) -> Iterator[None]:
+    """In this context the networks are in eval mode; their modes are as before afterwards."""
     modes = [(module, module.training) for module in networks.modules()]
     networks.eval()
     try:

@@ -5,15 +5,19 @@ from __future__ import annotations
 import dataclasses
 from abc import abstractmethod
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from gloam.errors import UsageError
 from gloam.networks.translators import GENERATORS, DomainTranslator, TranslatorNetwork
+from gloam.networks.translators.examples import ExampleTranslator
 from gloam.networks.translators.spectral import add_spectral_norm, folded
-from gloam.training.translators.trainers.base import Engine, Trainer, TrainerOptions, adam
+from gloam.training.translators.trainers.base import Engine, Trainer, TrainerOptions, adam, evaluating
 from gloam.training.translators.trainers.build import network_seeds, new_discriminator, new_generator
+
+BANK_IMAGES = 64  # of a domain, whose mean appearance is kept
 
 
 @dataclass(frozen=True)
@@ -45,10 +49,48 @@ class DomainOptions(TrainerOptions):
             raise UsageError(f"discriminator_learning_rate {self.discriminator_learning_rate}: must be positive")
 
 
-class DomainTrainer(Trainer):
-    """One generator of several domains, one discriminator; what a run saves is ``translator``, its norms folded."""
+class ManyDomains(Trainer):
+    """A trainer whose images come with the indices of their domains; of two domains they may go without."""
 
     options: DomainOptions
+
+    @abstractmethod
+    def step_between(self, source: Tensor, target: Tensor, domains: Tensor) -> dict[str, Tensor]:
+        """See :meth:`Trainer.step_between`."""
+
+    def step(self, day: Tensor, night: Tensor) -> dict[str, Tensor]:
+        """One update on images of the first and the second of two domains. See :meth:`Trainer.step`.
+
+        Raises:
+            UsageError: there are more.
+        """
+        return self.step_between(day, night, self._both(day))
+
+    def _both(self, day: Tensor) -> Tensor:
+        if len(self.options.domains) != 2:
+            raise UsageError(
+                f"the data do not say which of the domains {', '.join(self.options.domains)} an image is of; use data "
+                "kind 'weak_pairs' or 'domain_folders'"
+            )
+        return torch.tensor([[0, 1]]).expand(len(day), 2)
+
+    def _samples(self, day: Tensor, night: Tensor) -> dict[str, Tensor]:
+        return self._samples_between(day, night, self._both(day))
+
+    def _keep_appearances(self, generator: ExampleTranslator, batches: Any) -> None:
+        """Give the translator, and its average where there is one, the mean appearance of each domain's images."""
+        like, rows = next(generator.parameters()), []
+        with torch.no_grad(), evaluating(self.networks), self._averaged(), self.engine.autocast():
+            for label in range(len(self.options.domains)):
+                images = batches.of_domain(label, BANK_IMAGES)
+                rows.append(torch.cat([generator.worn(image.to(like.device, like.dtype)).float() for image in images]))
+        bank = torch.stack([row.mean(0) for row in rows])
+        for network in (generator, *(one.module for name, one in self.averages.items() if name == "translator")):
+            network.keep(bank)  # type: ignore[operator]  # an average is of the same class
+
+
+class DomainTrainer(ManyDomains):
+    """One generator of several domains, one discriminator; what a run saves is ``translator``, its norms folded."""
 
     def __init__(self, options: DomainOptions, engine: Engine | None = None, seed: int = 0) -> None:
         kind = GENERATORS.get(options.generator)
@@ -82,29 +124,6 @@ class DomainTrainer(Trainer):
     def _spectral(self) -> bool:
         """Whether both networks learn under a spectral norm."""
         return False
-
-    @abstractmethod
-    def step_between(self, source: Tensor, target: Tensor, domains: Tensor) -> dict[str, Tensor]:
-        """See :meth:`Trainer.step_between`."""
-
-    def step(self, day: Tensor, night: Tensor) -> dict[str, Tensor]:
-        """One update on images of the first and the second of two domains. See :meth:`Trainer.step`.
-
-        Raises:
-            UsageError: there are more.
-        """
-        return self.step_between(day, night, self._both(day))
-
-    def _both(self, day: Tensor) -> Tensor:
-        if len(self.options.domains) != 2:
-            raise UsageError(
-                f"the data do not say which of the domains {', '.join(self.options.domains)} an image is of; use data "
-                "kind 'weak_pairs' or 'domain_folders'"
-            )
-        return torch.tensor([[0, 1]]).expand(len(day), 2)
-
-    def _samples(self, day: Tensor, night: Tensor) -> dict[str, Tensor]:
-        return self._samples_between(day, night, self._both(day))
 
     def _samples_between(self, source: Tensor, target: Tensor, domains: Tensor) -> dict[str, Tensor]:
         colours, mask = self.generator.parts(source, self._code(domains, 1, source))  # type: ignore[operator]

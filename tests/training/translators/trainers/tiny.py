@@ -47,6 +47,14 @@ TINY = {
         "average_decay": 0.0,
         "spectral": False,  # whose folded weights are no average of folded weights
     },
+    "mduit": {
+        "generator_options": {"width": 2, "blocks": 1, "stages": [[4, 1], [4, 1], [4, 1]]},
+        "discriminator_options": PATCH | {"norm": "instance"},
+        "dimension": 4,
+        "appearance_learned": True,
+    },
+    "adain": {"generator_options": {"stages": [[4, 1], [6, 1]]}, "encoder_random": True},
+    "mduit_content": {"generator_options": {"width": 2, "blocks": 1}, "dimension": 4},
     "ganimation": {
         "generator_options": {"width": 4, "blocks": 1},
         "discriminator_options": {"width": 4, "layers": 2},
