@@ -83,8 +83,11 @@ TRANSLATORS: dict[str, tuple[dict[str, Any], ...]] = {
     "cyeda": ({"width": 4},),
     "todaygan": ({"width": 4, "encoder_blocks": 1, "decoder_blocks": 1},),
     "drit": ({"width": 4}, {"width": 4, "mode": "feature"}),
-    "weakly_paired": ({"width": 2, "base": [2, 2], "latent": 4}, {"width": 2, "base": [2, 2], "mask": False}),
-    "spade": ({"width": 2, "base": [2, 2], "latent": 4},),
+    "weakly_paired": (
+        {"width": 2, "hidden": 4, "base": [2, 2], "latent": 4},
+        {"width": 2, "hidden": 4, "base": [2, 2], "mask": False},
+    ),
+    "spade": ({"width": 2, "hidden": 4, "base": [2, 2], "latent": 4},),
     "ganimation": ({"width": 4, "blocks": 1},),
     "adain": ({"stages": [[4, 1], [6, 2], [6, 1]]},),
     "mduit": ({"width": 2, "blocks": 1, "stages": [[4, 1], [4, 1], [4, 1]]},),

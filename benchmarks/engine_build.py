@@ -55,6 +55,7 @@ NARROW: dict[str, dict[str, Any]] = {
     **{name: VGG for name in EMBEDDERS if "vgg16" in name},
     **{name: {**VGG, "detector_options": {"width": 4}} for name in ("hedmac_vgg16", "rcfmac_vgg16")},
     "netvlad_vgg16": {**VGG, "clusters": 8},
+    "ciconv_resnet101": {"width": 16},  # of fewer channels, random ones, float32 rounds more than the self-test allows
     "photometric_unet": {"embedder": INSIDE, "levels": 3, "width": 8},
     "ensemble": {"members": [INSIDE, {"name": "gem_resnet18", "options": {"width": 8}}]},
     **{name: {"width": 4} for name in (*GENERATORS, *DETECTORS)},
@@ -63,6 +64,7 @@ NARROW: dict[str, dict[str, Any]] = {
     "alike": {"variant": "t"},
     **{name: {"layers": 1, "width": 32, "heads": 2} for name in MATCHERS},
 }
+SELFTEST = "its self-test failed"
 VARIANTS = ("plain", "scales", "whitening", "bake-clahe", "resize", "translate", "local-features")
 
 
@@ -139,6 +141,7 @@ def _kept(case: Case, version: str, make: Callable[[], list[dict[str, Any]]]) ->
 def rows_of(case: Case, folder: Path) -> list[dict[str, Any]]:
     """A row for each precision: built, not built, or refused by the export."""
     exact = folder / "exact.onnx"
+    exact.unlink(missing_ok=True)
     rows = []
     for precision in ("fp32", *PRECISIONS):
         row: dict[str, Any] = {"file": case.label, "precision": precision}
@@ -158,12 +161,13 @@ def rows_of(case: Case, folder: Path) -> list[dict[str, Any]]:
                     )
                 )
         except GloamError as error:
-            row["refused"] = str(error).replace(f"{folder}/", "")
+            refused = SELFTEST not in str(error)  # which is no refusal
+            row["refused" if refused else "problem"] = str(error).replace(f"{folder}/", "")
         else:
             row |= build(path)
         rows.append(row)
         gc.collect()
-        if precision == "fp32" and "refused" in row:
+        if precision == "fp32" and not exact.is_file():
             break  # there is nothing to convert
     return rows
 

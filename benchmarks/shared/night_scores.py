@@ -44,15 +44,16 @@ Images = Sequence[npt.NDArray[np.uint8]]
 
 @dataclass(frozen=True)
 class Job:
-    """One training: a recipe, a seed, and keys that replace the recipe's."""
+    """One training: a recipe, a seed, keys that replace the recipe's, and what it is called, by default after them."""
 
     recipe: str
     seed: int
     overrides: tuple[tuple[str, Any], ...] = ()
+    called: str = ""
 
     @property
     def label(self) -> str:
-        return f"{self.recipe}, seed {self.seed}"
+        return self.called or f"{self.recipe}, seed {self.seed}"
 
 
 def train_all(jobs: Sequence[Job], folder: Path, workers: int | None = None) -> dict[str, dict[str, Any]]:
@@ -66,12 +67,14 @@ def train_all(jobs: Sequence[Job], folder: Path, workers: int | None = None) -> 
 def _train(job: Job, folder: Path) -> tuple[str, dict[str, Any]]:
     changed = {"seed": job.seed, "threads": 1, "tensorboard": False, **dict(job.overrides)}
     config = read_translator_recipe(job.recipe, changed)
-    run = _place(config.to_dict(), folder / f"{job.recipe}-{job.seed}")
+    run = _place(config.to_dict(), folder / (job.called.replace(":", "-") or f"{job.recipe}-{job.seed}"))
     summary = train_translator(config, run, recipe=job.recipe, views=run.parent / "views")
-    exported = run / "day2night.onnx"
-    export_translator(load_weights(summary.weights["day2night"]).model, exported)
+    product = "translator" if "translator" in summary.weights else "day2night"  # of many domains, or of two
+    exported = run / f"{product}.onnx"
+    export_translator(load_weights(summary.weights[product]).model, exported)
     files = {name: str(path) for name, path in summary.weights.items()}
     made = {"onnx": str(exported), "files": files, "steps": summary.step, "of": summary.steps}
+    made["weights_sha256"] = summary.weights_sha256[product]
     return job.label, {**made, "cpu minutes": summary.seconds / 60}
 
 

@@ -17,14 +17,21 @@ HELP = "a paper's table again: published value, ours, difference, and which file
 KEPT = ("*/*",)
 TOP_K = {False: 20, True: 5}  # of a benchmark's thousands of map images, and of its look-alike's few
 LOCALIZED = (("dark-side", "3"), ("mduit", "1"))
+WEAKLY_PAIRED = "weakly-paired"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the verb."""
-    parser.add_argument("paper", metavar="PAPER", help="dark-side, mduit or thesis")
-    parser.add_argument("table", metavar="TABLE", help="dark-side: 1 to 8; mduit: 1; thesis: 5.1")
+    parser.add_argument("paper", metavar="PAPER", help="dark-side, mduit, thesis or weakly-paired")
     parser.add_argument(
-        "--data", type=Path, default=Path("data"), metavar="DIR", help="layout of cirtorch: test/, train/, networks/"
+        "table", metavar="TABLE", help="dark-side: 1 to 8; mduit: 1; thesis: 5.1; weakly-paired: 2, figure7"
+    )
+    parser.add_argument(
+        "--data",
+        type=Path,
+        default=Path("data"),
+        metavar="DIR",
+        help="layout of cirtorch: test/, train/, networks/; weakly-paired: weakly-paired/pairs.json of `gloam pair`",
     )
     parser.add_argument(
         "-o", "--output", type=Path, default=Path("reproduced"), metavar="DIR", help="models and stores, used again"
@@ -35,7 +42,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="ROW=FILE",
-        help="an embedder of your own for a row; repeatable",
+        help="an embedder of your own for a row, of weakly-paired a translator, or for figure7 'NetVLAD "
+        "Pittsburgh=FILE' and 'NetVLAD of the pairs=FILE'; repeatable",
     )
     parser.add_argument(
         "--order", metavar="A,B,C", help="table 6: day, sunset and night in the order of a scene's image names"
@@ -49,6 +57,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--minutes", type=float, default=14.0, help="--town: processor time for each generator, at most"
+    )
+    parser.add_argument(
+        "--references",
+        nargs="+",
+        default=[],
+        metavar="DOMAIN",
+        help="weakly-paired figure7: domains of map and queries (default: WDO-1 WDSn WDSu; --town: overcast snow sun)",
+    )
+    parser.add_argument(
+        "--limit", type=int, metavar="N", help="weakly-paired 2: most pairs and real images of a domain"
     )
     _add_localization(parser)
 
@@ -121,6 +139,8 @@ def run(arguments: argparse.Namespace) -> Report:
     """Run what can be run; exit code 1 where no row could."""
     if (arguments.paper, arguments.table) in LOCALIZED:
         return _localized(arguments)
+    if arguments.paper == WEAKLY_PAIRED:
+        return _weakly_paired(arguments)
     if arguments.town:
         from gloam.workflows.reproduce.town import reproduce_town
 
@@ -169,6 +189,18 @@ def _localized(arguments: argparse.Namespace) -> Report:
         max_side=1024,
     )
     found = reproduce_localization(request, town_minutes=arguments.minutes if arguments.town else None, say=to_stderr)
+    return Report(found.to_dict(), found.to_text(), exit_code=0 if found.ran else 1)
+
+
+def _weakly_paired(arguments: argparse.Namespace) -> Report:
+    from gloam.workflows.reports.weakly_paired import reproduce_weakly_paired
+    from gloam.workflows.reproduce.weakly_paired.miniature import Miniature
+    from gloam.workflows.reproduce.weakly_paired.request import WeaklyPairedRequest
+
+    weights = _files("--weights", "ROW=FILE, with the row's name as the table has it", arguments.weights)
+    request = filled(WeaklyPairedRequest, arguments, weights=weights)
+    miniature = Miniature(minutes=arguments.minutes) if arguments.town else None
+    found = reproduce_weakly_paired(request, miniature, to_stderr)
     return Report(found.to_dict(), found.to_text(), exit_code=0 if found.ran else 1)
 
 

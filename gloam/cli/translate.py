@@ -31,6 +31,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="of a model of several domains, the one to translate into (default: the file's)",
     )
     parser.add_argument(
+        "--like",
+        action="append",
+        default=[],
+        metavar="IMAGE",
+        help="of a model that takes the appearance of an example: translate into this image's, or the mean of several; "
+        "repeatable, with --appearance",
+    )
+    parser.add_argument(
+        "--appearance", metavar="MODEL", help="--like: the appearance encoder exported from the model's weights"
+    )
+    parser.add_argument(
         "--noise",
         type=zeros_or_seed,
         metavar="zeros|SEED",
@@ -70,14 +81,22 @@ def run(arguments: argparse.Namespace) -> Report:
             raise UsageError(f"--{name} is of a picture of many; add --grid")
     from gloam.runtime.models.translator import load_translator
 
-    load = partial(load_translator, arguments.model, placement(arguments), arguments.to, arguments.noise)
+    load = partial(
+        load_translator,
+        arguments.model,
+        placement(arguments),
+        arguments.to,
+        arguments.noise,
+        arguments.like,
+        arguments.appearance,
+    )
     return report_pictures(arguments, load, arguments.format, "translated")
 
 
 def _grid(arguments: argparse.Namespace) -> Report:
     from gloam.workflows.translation_grid import GridRequest, draw_grid
 
-    for name in ("tar", "contact_sheet", "grow", "max_side"):
+    for name in ("tar", "contact_sheet", "grow", "max_side", "like", "appearance"):
         if getattr(arguments, name):
             raise UsageError(f"--{name.replace('_', '-')} is of a folder of pictures; leave it out, or --grid")
     size = arguments.cell or GridRequest.size

@@ -367,8 +367,9 @@ def _description(file: Path, metadata: Mapping[str, str]) -> dict[str, Any] | No
 
 
 def _learned_later(model: nn.Module) -> list[str]:
-    """Keys of HOW that the ImageNet weights of its backbone do not have: a PCA of its cells, before training."""
-    return [key for key in model.state_dict() if key.startswith("dim_reduction.")]
+    """Keys that the ImageNet weights of a backbone do not have: what is learned from its cells before training, HOW's
+    PCA and NetVLAD's centres."""
+    return [key for key in model.state_dict() if key.startswith(("dim_reduction.", "pool.conv.", "pool.centroids"))]
 
 
 def _expect_whole(file: Path, description: Mapping[str, Any], state: Mapping[str, Tensor]) -> None:

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from gloam.cli.main import main
+from tests.tiny_appearance import write_tiny_encoder, write_tiny_filtered
 from tests.tiny_models import write_tiny_embedder
 from tests.tiny_translators import write_tiny_domains, write_tiny_translator
 
@@ -93,3 +94,36 @@ def test_a_fused_file_has_the_domain_inside(folder: Path, capsys: pytest.Capture
     assert "images translated by tiny to snow" in capsys.readouterr().out
     assert main([*words, "-o", str(folder / "other.onnx"), "--domain", "rain"]) == 2
     assert "its domains are day, night, snow" in capsys.readouterr().err
+
+
+def test_translate_like_an_example(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_tiny_filtered(folder / "filtered.onnx")
+    write_tiny_encoder(folder / "encoder.onnx")
+    write_tiny_encoder(folder / "other.onnx", weights="other")
+    for level in (20, 240):
+        Image.new("RGB", (64, 48), (level,) * 3).save(folder / f"{level}.png")
+    words = ["translate", str(folder / "in"), "--model", str(folder / "filtered.onnx")]
+    encoder = ["--appearance", str(folder / "encoder.onnx")]
+    source = np.asarray(Image.open(folder / "in" / "0.png"), np.float64)
+    for name, levels in {"dark": [20], "bright": [240], "mean": [20, 240]}.items():
+        examples = [word for level in levels for word in ("--like", str(folder / f"{level}.png"))]
+        assert main([*words, *encoder, *examples, "-o", str(folder / name)]) == 0
+        made = np.asarray(Image.open(folder / name / "images" / "0.png"), np.float64)
+        assert np.abs(made - (source + np.mean(levels)) / 2).max() <= 1
+    assert main([*words, "--to", "day", "-o", str(folder / "day")]) == 0
+    capsys.readouterr()
+    dark = ["--like", str(folder / "20.png")]
+    for said, more in {
+        "--like IMAGE and --appearance MODEL go together": dark,
+        "give one of the two": [*dark, *encoder, "--to", "day"],
+        "is of other weights than the translator": [*dark, "--appearance", str(folder / "other.onnx")],
+        "absent.png": ["--like", str(folder / "absent.png"), *encoder],
+    }.items():
+        assert main([*words, *more, "-o", str(folder / "x")]) == 2
+        assert said in capsys.readouterr().err
+    plain = ["translate", str(folder / "in"), "-o", str(folder / "x"), *dark, *encoder]
+    assert main([*plain, "--model", str(folder / "many.onnx")]) == 2
+    assert "takes no filter" in capsys.readouterr().err
+    assert main([*plain, "--model", "gamma"]) == 2
+    assert "takes no noise and no example" in capsys.readouterr().err
+    assert not (folder / "x").exists()

@@ -85,6 +85,8 @@ COMMANDS = (
     "pull no-such-name",
     "reproduce thesis 5.1 -o OUT",
     "reproduce dark-side 1 -o OUT",
+    "reproduce weakly-paired 2 -o OUT",
+    "reproduce weakly-paired figure7 -o OUT",
     "reproduce dark-side 5 --town -o OUT",
     "town OUT --length 30 --queries 1 --workers 1",
     "doctor",

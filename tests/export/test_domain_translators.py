@@ -18,6 +18,7 @@ from gloam.export.front.put import put_in_front
 from gloam.export.precision.image_check import compare_maps
 from gloam.export.translator import export_translator
 from gloam.model_card import ModelCard, TensorSpec
+from gloam.networks.checkpoints import save_checkpoint
 from gloam.networks.translators import DomainTranslator
 from gloam.runtime.backends.onnx_file import read_card
 from gloam.runtime.backends.ort import OrtSession
@@ -154,6 +155,25 @@ def test_it_is_fused_with_its_domain_inside(name: str, files: dict[str, tuple[An
     apart = Embedder.load(tmp_path / "e.onnx", one, translator=Translator.load(path, one).towards("snow"))
     images = [picture(37, 50), picture(64, 96, 1)]
     assert np.abs(Embedder.load(tmp_path / "f.onnx", one)(images) - apart(images)).max() <= 1e-5
+
+
+@pytest.mark.slow
+def test_weights_are_fused_towards_a_domain_too(tmp_path: Path) -> None:
+    write_tiny_embedder(tmp_path / "e.onnx")
+    model = generator(QUICK, OPTIONS[QUICK])
+    save_checkpoint(tmp_path / "t.safetensors", model, {})
+    card = put_in_front(tmp_path / "e.onnx", tmp_path / "f.onnx", translator=tmp_path / "t.safetensors", domain="snow")
+    assert card.provenance["translator"]["name"] == f"{QUICK} to snow"
+    one = Placement(threads=1)
+    image = picture(256, 256)  # nothing to pad, whatever the rule
+    with torch.no_grad():
+        label = model.label(torch.tensor([2]), torch.zeros(()))
+        snow = model.translate_uint8(torch.from_numpy(image)[None], label)[0].numpy()
+    levels = np.rint((snow + 1) * 127.5).clip(0, 255).astype(np.uint8)
+    found, wanted = (Embedder.load(tmp_path / name, one) for name in ("f.onnx", "e.onnx"))
+    assert np.abs(found([image]) - wanted([levels])).max() <= 1e-4
+    with pytest.raises(UsageError, match="unknown domain 'rain'"):
+        put_in_front(tmp_path / "e.onnx", tmp_path / "g.onnx", translator=tmp_path / "t.safetensors", domain="rain")
 
 
 def test_self_test_conditions_are_the_stated_formula() -> None:

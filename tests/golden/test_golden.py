@@ -17,10 +17,11 @@ LATER = (
     ", 'tensorrt-rtx'",
     ", 'pair'",
     ", 'data'",
-    ", mduit_content",
+    ", mduit_content",  # before what it begins with
     ", mduit",
     ", 'domains'",
     ", weakly-paired",
+    ", weakly_paired_netvlad",
 )  # choices that came later; a message that lists all has them now
 
 

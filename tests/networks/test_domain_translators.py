@@ -48,6 +48,20 @@ def test_generators_of_eleven_domains_have_the_stated_counts(
     assert round(found / 1e6, 1) == millions
 
 
+@pytest.mark.parametrize("name", ["weakly_paired", "spade"])
+def test_modulators_may_be_narrower(name: str) -> None:
+    whole, narrow = small(name), small(name, hidden=5)
+    assert "hidden" not in whole.options  # the papers' networks are who they were
+    assert narrow.options["hidden"] == 5
+    widths = {part.weight.shape[0] for key, part in narrow.named_modules() if key.endswith("mlp_shared.0")}
+    assert widths == {5}
+    again = create_generator(name, **narrow.options)
+    again.load_state_dict(narrow.state_dict())
+    assert torch.equal(again.eval()(images()), narrow(images()))
+    with pytest.raises(ModelError, match="hidden 0"):
+        small(name, hidden=0)
+
+
 @pytest.mark.parametrize(
     ("name", "options", "millions", "exact"),
     [

@@ -72,5 +72,5 @@ def run(arguments: argparse.Namespace) -> Report:
     from gloam.workflows.evaluation.domains import DomainOptions, evaluate_domains
 
     part = None if arguments.part == "all" else arguments.part
-    found = evaluate_domains(filled(DomainOptions, arguments, methods=arguments.method, part=part))
+    found = evaluate_domains(filled(DomainOptions, arguments, methods=arguments.method, part=part, untouched=True))
     return Report(found.to_dict(), found.to_text())

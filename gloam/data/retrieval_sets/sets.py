@@ -34,6 +34,7 @@ READERS = {
     "folder": ("places", "read_places"),
     "csv": ("places", "read_cluster_csv"),
     "pairs": ("places", "read_pair_list"),
+    "weak_pairs": ("weak", "read_weak_pairs"),
 }
 
 
@@ -147,7 +148,7 @@ def read_retrieval_set(kind: str, **paths: Any) -> RetrievalSet:
     Args:
         kind: one of :data:`READERS`: ``json`` (native), ``sfm`` and ``nd`` (pickles of Retrieval-SfM's schema),
             ``gld_csv`` (Google Landmarks), ``kapture`` (poses), ``town``, ``folder`` (a folder a place), ``csv``
-            (image, cluster), ``pairs`` (lists of pairs).
+            (image, cluster), ``pairs`` (lists of pairs), ``weak_pairs`` (of ``gloam pair``).
         paths: of the reader, see its function; e.g. ``path=``, ``images=``, ``set_name=``.
 
     Raises:

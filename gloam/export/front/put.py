@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -86,6 +87,8 @@ def put_in_front(
         last = {"shrink": "resized", "crop": "cropped"}[stages[-1].name]
         links = {"images": f"{stages[-1].name}.{last}"}
         proto = compose([*stages, Stage("embed", read_graph(embedder), links)])
+        if before is not None and card.profile.kind == "dynamic":
+            _take_size(proto, links["images"], "shrink.resized" if max_side is not None else "images")
         first = _shapes(card)
         tests = [
             _selftest(card, behind, None if before is None else before[1], fed) for fed in (first, _larger(card, first))
@@ -168,6 +171,14 @@ def _translating(file: Path, model: Translator, profile: PaddingProfile, images:
         ),
         Stage("crop", cropping_graph(fixed), {**own, "translated": translated}),
     ]
+
+
+def _take_size(proto: Any, cropped: str, images: str) -> None:
+    """Read the size of what was cut out from the images, which have the same: TensorRT cannot follow a size through a
+    slice and several poolings."""
+    for node in proto.graph.node:
+        if node.op_type == "Shape" and node.input[0] == cropped:
+            node.input[0] = images
 
 
 def _fused(card: ModelCard, translator: Translator) -> ModelCard:

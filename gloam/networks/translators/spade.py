@@ -15,7 +15,7 @@ from gloam.errors import ModelError
 from gloam.model_card import TensorSpec
 from gloam.networks.translators.base import DomainTranslator
 
-HIDDEN = 128  # channels between a modulator and its scales and shifts
+HIDDEN = 128  # channels between a modulator and its scales and shifts, in the papers
 MULTIPLE = 32  # five doublings
 
 
@@ -25,12 +25,12 @@ class ModulatedNorm(nn.Module):
     In training the statistics are those of the process's part of the batch.
     """
 
-    def __init__(self, channels: int, modulator: int) -> None:
+    def __init__(self, channels: int, modulator: int, hidden: int = HIDDEN) -> None:
         super().__init__()
         self.param_free_norm = nn.BatchNorm2d(channels, affine=False)
-        self.mlp_shared = nn.Sequential(nn.Conv2d(modulator, HIDDEN, 3, padding=1), nn.ReLU())
-        self.mlp_gamma = nn.Conv2d(HIDDEN, channels, 3, padding=1)
-        self.mlp_beta = nn.Conv2d(HIDDEN, channels, 3, padding=1)
+        self.mlp_shared = nn.Sequential(nn.Conv2d(modulator, hidden, 3, padding=1), nn.ReLU())
+        self.mlp_gamma = nn.Conv2d(hidden, channels, 3, padding=1)
+        self.mlp_beta = nn.Conv2d(hidden, channels, 3, padding=1)
 
     def forward(self, y: Tensor, modulator: Tensor) -> Tensor:
         """``y`` ``[B, C, h, w]`` and a modulator ``[B, K, h, w]`` to ``[B, C, h, w]``."""
@@ -42,17 +42,17 @@ class ModulatedNorm(nn.Module):
 class ModulatedBlock(nn.Module):
     """Residual block of two modulated convolutions; the shortcut is convolved where the channels change."""
 
-    def __init__(self, incoming: int, out: int, modulator: int) -> None:
+    def __init__(self, incoming: int, out: int, modulator: int, hidden: int = HIDDEN) -> None:
         super().__init__()
         middle = min(incoming, out)
         self.conv_0 = nn.Conv2d(incoming, middle, 3, padding=1)
         self.conv_1 = nn.Conv2d(middle, out, 3, padding=1)
-        self.norm_0 = ModulatedNorm(incoming, modulator)
-        self.norm_1 = ModulatedNorm(middle, modulator)
+        self.norm_0 = ModulatedNorm(incoming, modulator, hidden)
+        self.norm_1 = ModulatedNorm(middle, modulator, hidden)
         self.learned = incoming != out
         if self.learned:
             self.conv_s = nn.Conv2d(incoming, out, 1, bias=False)
-            self.norm_s = ModulatedNorm(incoming, modulator)
+            self.norm_s = ModulatedNorm(incoming, modulator, hidden)
 
     def forward(self, y: Tensor, modulator: Tensor) -> Tensor:
         """``y`` ``[B, C, h, w]`` and a modulator of its size to ``[B, out, h, w]``."""
@@ -72,6 +72,7 @@ class ModulatedGenerator(DomainTranslator):
         domains, codes, target: see :class:`DomainTranslator`.
         channels: of the image.
         width: channels of the last block; 64 in the paper, 32 for a third of the parameters.
+        hidden: channels between the modulator and the scales and shifts of a norm.
         base: rows and columns of the base grid; 6 and 8 for images of 256x192 px.
         latent: numbers of noise.
         alignment: a map of noise beside the image as the modulator.
@@ -90,6 +91,7 @@ class ModulatedGenerator(DomainTranslator):
         *,
         channels: int,
         width: int,
+        hidden: int,
         base: Sequence[int],
         latent: int,
         alignment: bool,
@@ -97,9 +99,13 @@ class ModulatedGenerator(DomainTranslator):
         label_maps: bool,
         named: dict[str, bool],
     ) -> None:
-        if width < 1 or latent < 1 or len(base) != 2 or min(base) < 1:
-            raise ModelError(f"width {width}, latent {latent}, base {list(base)}: positive numbers, base of two")
+        if min(width, hidden, latent) < 1 or len(base) != 2 or min(base) < 1:
+            raise ModelError(
+                f"width {width}, hidden {hidden}, latent {latent}, base {list(base)}: positive numbers, base of two"
+            )
         options = {"channels": channels, "width": width, "base": list(base), "latent": latent, **named}
+        if hidden != HIDDEN:  # the papers' networks keep the options, and so the identity, that they had
+            options["hidden"] = hidden
         super().__init__(options, domains, codes, target, channels=channels, multiple=MULTIPLE, minimum=MULTIPLE)
         self.base, self.alignment, self.mask, self.label_maps = (base[0], base[1]), alignment, mask, label_maps
         noise = TensorSpec("noise", "float32", ("batch", latent), "drawn from N(0, 1), or 0", default=(0.0,))
@@ -111,11 +117,11 @@ class ModulatedGenerator(DomainTranslator):
         modulator = channels + alignment + code * label_maps
         deep = 16 * width
         self.fc = nn.Linear(latent + code, deep * base[0] * base[1])
-        self.head_0 = ModulatedBlock(deep, deep, modulator)
-        self.G_middle_0 = ModulatedBlock(deep, deep, modulator)
-        self.G_middle_1 = ModulatedBlock(deep, deep, modulator)
+        self.head_0 = ModulatedBlock(deep, deep, modulator, hidden)
+        self.G_middle_0 = ModulatedBlock(deep, deep, modulator, hidden)
+        self.G_middle_1 = ModulatedBlock(deep, deep, modulator, hidden)
         for level in range(4):
-            self.add_module(f"up_{level}", ModulatedBlock(deep >> level, deep >> level + 1, modulator))
+            self.add_module(f"up_{level}", ModulatedBlock(deep >> level, deep >> level + 1, modulator, hidden))
         self.head_color = nn.Conv2d(width, channels, 3, padding=1)
         if mask:
             self.head_mask = nn.Conv2d(width, 1, 3, padding=1)
@@ -183,7 +189,7 @@ class WeaklyPairedGenerator(ModulatedGenerator):
     """The generator of weakly-paired multi-domain translation (BMVC 2020); 105.2 M parameters for eleven domains.
 
     Args:
-        domains, codes, target, channels, width, base, latent, alignment, mask: see :class:`ModulatedGenerator`.
+        domains, codes, target, channels, width, hidden, base, latent, alignment, mask: see :class:`ModulatedGenerator`.
     """
 
     name: ClassVar[str] = "weakly_paired"
@@ -193,6 +199,7 @@ class WeaklyPairedGenerator(ModulatedGenerator):
         domains: Sequence[str] = ("day", "night"),
         channels: int = 3,
         width: int = 64,
+        hidden: int = HIDDEN,
         base: Sequence[int] = (6, 8),
         latent: int = 256,
         alignment: bool = True,
@@ -206,6 +213,7 @@ class WeaklyPairedGenerator(ModulatedGenerator):
             target,
             channels=channels,
             width=width,
+            hidden=hidden,
             base=base,
             latent=latent,
             alignment=alignment,
@@ -221,7 +229,7 @@ class SpadeGenerator(ModulatedGenerator):
     The latent code has the label too, as the published parameter counts of the two differ by the modulators alone.
 
     Args:
-        domains, codes, target, channels, width, base, latent: see :class:`ModulatedGenerator`.
+        domains, codes, target, channels, width, hidden, base, latent: see :class:`ModulatedGenerator`.
     """
 
     name: ClassVar[str] = "spade"
@@ -231,6 +239,7 @@ class SpadeGenerator(ModulatedGenerator):
         domains: Sequence[str] = ("day", "night"),
         channels: int = 3,
         width: int = 64,
+        hidden: int = HIDDEN,
         base: Sequence[int] = (6, 8),
         latent: int = 256,
         codes: Sequence[Sequence[float]] | None = None,
@@ -242,6 +251,7 @@ class SpadeGenerator(ModulatedGenerator):
             target,
             channels=channels,
             width=width,
+            hidden=hidden,
             base=base,
             latent=latent,
             alignment=False,

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from gloam.errors import ModelError, UsageError
-from gloam.model_card import TensorSpec
+from gloam.data.images import decode_image
+from gloam.errors import ImageError, ModelError, UsageError
+from gloam.model_card import LITERATURE, TensorSpec
 from gloam.runtime.backends.placement import Placement
 from gloam.runtime.backends.session import Session
 from gloam.runtime.models.appearance import Appearance, Filters
@@ -178,7 +179,12 @@ class Translator(ModelOperation):
 
 
 def load_translator(
-    spec: str | Path, placement: Placement | None = None, domain: str | None = None, noise: int | None = None
+    spec: str | Path,
+    placement: Placement | None = None,
+    domain: str | None = None,
+    noise: int | None = None,
+    like: Sequence[str | Path] = (),
+    encoder: str | Path | None = None,
 ) -> ImageOperation:
     """A translator by the path of an exported model, or one of the classic ones by name.
 
@@ -187,17 +193,25 @@ def load_translator(
         placement: where and how an exported model runs; on the CPU by default.
         domain: of a model of several, the one to translate into; the card's by default.
         noise: seed of the noise that a model takes, see :meth:`Translator.drawing`; zeros by default.
+        like: files of example images, in whose appearance to translate, see :meth:`Translator.like`; larger ones are
+            reduced to 1024 px.
+        encoder: file of the appearance encoder that reads it off them.
 
     Raises:
         UsageError: an unknown name; the nearest is named. A domain that the model does not have (its own are listed),
-            or noise for one that takes none.
-        ModelError: unreadable, or of another kind.
+            or noise for one that takes none. Examples without an encoder, or beside a domain.
+        ImageError: an example cannot be read.
+        ModelError: unreadable, of another kind, or an encoder of other weights.
     """
     text = str(spec)
+    if bool(like) != (encoder is not None):
+        raise UsageError("--like IMAGE and --appearance MODEL go together: the encoder reads the image's appearance")
+    if like and domain is not None:
+        raise UsageError(f"--like and --to {domain}: an example or a domain's name says where to; give one of the two")
     classic = create_classic(text)
     if classic is not None:
-        if domain is not None or noise is not None:
-            raise UsageError(f"{text}: a formula has no domains and takes no noise; leave them out")
+        if domain is not None or noise is not None or like:
+            raise UsageError(f"{text}: a formula has no domains and takes no noise and no example; leave them out")
         return classic
     path = Path(text)
     if not path.suffix and len(path.parts) == 1 and not path.exists():
@@ -205,7 +219,16 @@ def load_translator(
         hint = f"; did you mean {nearest[0]}?" if nearest else ";"
         raise UsageError(f"unknown translator {text!r}{hint} give an .onnx file or one of {', '.join(CLASSIC)}")
     translator = Translator.load(path, placement)
+    if encoder is not None:
+        translator = translator.like([_example(file) for file in like], Appearance.load(encoder, placement))
     return (translator if domain is None else translator.towards(domain)).drawing(noise)
+
+
+def _example(file: str | Path) -> Pixels:
+    try:
+        return decode_image(file, max_side=LITERATURE.max_side)
+    except ImageError as error:
+        raise ImageError(f"{file}: {error}; give another example") from error
 
 
 def _like(image: Pixels, translated: Pixels) -> Pixels:

@@ -78,6 +78,8 @@ class MetricConfig:
         pool_learning_rate_factor: GeM's p learns this much faster.
         whiten_images: HOW alone: training images whose cells give ``dim_reduction`` its PCA whitening before the first
             epoch, the first of the set; 0 keeps the initial weights'.
+        cluster_images: NetVLAD alone: training images, drawn by the seed, whose cells' k-means gives the centres before
+            the first epoch; 0 keeps the initial weights'.
         freeze_batch_norm: keep running statistics, as for pretrained weights; random ones need their own.
         anchors: ``random`` pairs, ``diverse`` ones of a random pool, or ``all``.
         anchor_pool: pairs from which diverse anchors are chosen.
@@ -121,6 +123,7 @@ class MetricConfig:
     weight_decay: float = 5e-4
     pool_learning_rate_factor: float = 10.0
     whiten_images: int = 0
+    cluster_images: int = 0
     freeze_batch_norm: bool = True
     anchors: Literal["random", "diverse", "all"] = "random"
     anchor_pool: int = 10000
@@ -157,6 +160,7 @@ class MetricConfig:
             "workers": 0,
             "cache_mib": 0,
             "whiten_images": 0,
+            "cluster_images": 0,
             "clahe_grid": 1,
             "images_per_place": 2,
         }
@@ -198,6 +202,7 @@ class MetricConfig:
         ``epochs`` is not among it: a run with more of them carries on.
         """
         silent = (*UNTRACED, "epochs", *(BATCH_ALONE if self.negatives_from == "pool" else ()))
+        silent += () if self.cluster_images else ("cluster_images",)  # runs of before it carry on
         return {key: item for key, item in self.to_dict().items() if key not in silent}
 
 

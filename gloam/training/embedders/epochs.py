@@ -22,10 +22,12 @@ from gloam.heartbeat import Heartbeat, Say
 from gloam.networks.embedders import EmbedderNetwork
 from gloam.networks.embedders.gem import GeM
 from gloam.networks.embedders.how import HOW
+from gloam.networks.embedders.netvlad import NetVLADVGG16
 from gloam.training.embedders.batch_norm import freeze_batch_norm, settle_batch_norm
 from gloam.training.embedders.config import MetricConfig
 from gloam.training.embedders.how_init import whiten_cells
 from gloam.training.embedders.losses import contrastive_loss
+from gloam.training.embedders.netvlad_init import cluster_cells
 from gloam.training.embedders.tuples.batch import LossPart, batch_losses
 from gloam.training.embedders.tuples.images import Described, TupleImages, describe_images
 from gloam.training.embedders.tuples.mine import Tuples, mine_epoch
@@ -141,6 +143,7 @@ class MetricRun:
         self._counted = self._saved = time.perf_counter()
         if not self.state.history:
             self._whiten()
+            self._cluster()
             self._settle()
             self._finish_epoch(0, {"loss": None}, self._validate())
         for epoch in range(len(self.state.history), config.epochs + 1):
@@ -262,6 +265,19 @@ class MetricRun:
         images = (torch.from_numpy(pixels[0])[None].to(self.device) for pixels in self.seen.batches(requests))
         cells = whiten_cells(self.model, images, WHITENED_CELLS)
         self._tell(f"dim_reduction: whitening of {cells} cells of {count} images")
+
+    def _cluster(self) -> None:
+        """NetVLAD's centres from cells of training images, as they are."""
+        count = min(self.config.cluster_images, len(self.train))
+        if not count:
+            return
+        if not isinstance(self.model, NetVLADVGG16):
+            raise UsageError(f"cluster_images is for NetVLAD, not for {self.model.name}; set it to 0")
+        rows = np.sort(np.random.default_rng([self.config.seed, 3]).permutation(len(self.train))[:count])
+        requests = ((rows[at : at + 1], np.zeros(1, bool)) for at in range(count))
+        images = (torch.from_numpy(pixels[0])[None].to(self.device) for pixels in self.seen.batches(requests))
+        cells = cluster_cells(self.model, images, self.config.seed)
+        self._tell(f"centres: k-means of {cells} cells of {count} images")
 
     def _settle(self) -> None:
         """Running statistics of training images, where they learn: those of training lag behind the weights, and make

@@ -12,12 +12,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from gloam.errors import StoreError, UsageError
+from gloam.errors import StoreError
 from gloam.files import sha256_json, write_bytes
 from gloam.padding import crop_back, next_multiple, reflect_to
 from gloam.runtime.backends.facts import BackendFacts
 from gloam.runtime.backends.placement import Placement
-from gloam.runtime.models.conditions import Conditions, pixels_sha256
+from gloam.runtime.models.conditions import APPEARANCE, Conditions, pixels_sha256
 from gloam.runtime.models.image_model import ImageOperation, Pixels, one_by_one, to_uint8
 from gloam.runtime.models.translator import Translator, load_translator
 
@@ -40,7 +40,7 @@ def open_night_maker(
 
     Raises:
         UsageError: an unknown name, or a domain where there are none.
-        ModelError: no translator, or an unknown domain; the known ones are named.
+        ModelError: no translator, or a domain that the checkpoint has not; the known ones are named.
     """
     weights = next((file for name in OF_A_RUN if (file := Path(spec) / name).is_file()), Path(spec))
     if weights.suffix == ".safetensors":
@@ -66,22 +66,19 @@ class TorchTranslator:
         domains: that it translates into; empty for a network of one direction.
 
     Raises:
-        UsageError: a domain for a network of one direction.
-        ModelError: an unknown domain; the known ones are named.
+        ModelError: an unknown domain, the known ones are named; or one for a network of one direction.
     """
 
     def __init__(
         self, model: Any, name: str, device: str = "cpu", domain: str | None = None, noise: int | None = None
     ) -> None:
         from gloam.networks.checkpoints import weights_sha256
-        from gloam.networks.translators import DomainTranslator
 
-        if domain is not None and not isinstance(model, DomainTranslator):
-            raise UsageError(f"{name}: {model.name} translates into one domain alone; leave out {domain!r}")
         self.conditions = Conditions(model.conditions if domain is None else model.towards(domain), noise)
         self.model = model.to(device).eval().requires_grad_(False)
         self._own_name, self.name, self.device = name, name if domain is None else f"{name} to {domain}", device
-        self.domains: tuple[str, ...] = getattr(model, "domains", ())
+        kept = [spec.choices or () for spec in model.conditions if spec.name == APPEARANCE]
+        self.domains: tuple[str, ...] = tuple(kept[0] if kept else getattr(model, "domains", ()))
         weights = sha256_json(["torch", model.name, model.options, weights_sha256(model.state_dict())])
         drawn = self.conditions if self.conditions.noisy else dataclasses.replace(self.conditions, seed=None)
         self.fingerprint = drawn.identity(weights, model.conditions)

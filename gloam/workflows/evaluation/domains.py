@@ -31,7 +31,8 @@ class DomainOptions:
         pairs: file of weak pairs (``.json`` of ``gloam pair``, or ``.csv``), or a folder with a folder for each domain,
             in which images of one name show one place.
         methods: name and model of each: a native checkpoint or the folder of a run (torch), an exported file, or a
-            formula as a control. The untouched sources are always beside them.
+            formula as a control.
+        untouched: the untouched sources as the first method.
         features: file of an exported embedder that was not trained on the judged places, or ``inception``.
         weights: of Inception, instead of a download.
         domains: to judge; all by default.
@@ -63,6 +64,7 @@ class DomainOptions:
     seed: int = 0
     device: Literal["cpu", "cuda"] = "cpu"
     output: Path | None = None
+    untouched: bool = True
 
     def __post_init__(self) -> None:
         names = [UNTOUCHED, *(name for name, _ in self.methods)]
@@ -112,7 +114,7 @@ def evaluate_domains(options: DomainOptions) -> DomainEvaluation:
         seed=options.seed,
     )
     wanted = [domain.name for domain in judged]
-    methods = {UNTOUCHED: open_towards("none", wanted)}
+    methods = {UNTOUCHED: open_towards("none", wanted)} if options.untouched else {}
     methods |= {name: open_towards(model, wanted, options.device, options.noise) for name, model in options.methods}
     extractor = open_extractor(options.features, options.weights, options.device)
     total = sum(len(domain.real) + len(methods) * len(domain.pairs) for domain in judged)

@@ -23,6 +23,7 @@ CASES = [
     *((family, profile, "plain") for family in FAMILIES for profile in PROFILES),
     *(("gem_resnet18", profile, variant) for profile in PROFILES for variant in VARIANTS if variant != "plain"),
     *(("how_resnet18", profile, "local-features") for profile in PROFILES),
+    ("hedmac_vgg16", "dynamic", "translate"),  # sizes behind a crop and four poolings
 ]
 # All that `gloam export` may say instead of writing a file; docs/engines.md has them in its table.
 REFUSALS = (

@@ -227,6 +227,15 @@ def test_a_fused_model_is_its_two_files(profile: str, rule: str, files: Path, tm
         assert other.space != fused.space
 
 
+@pytest.mark.parametrize("max_side", [None, 90])
+def test_sizes_are_read_from_the_images_and_not_behind_the_crop(
+    files: Path, tmp_path: Path, max_side: int | None
+) -> None:
+    put_in_front(files / "dynamic.onnx", tmp_path / "m.onnx", translator=files / "own.onnx", max_side=max_side)
+    nodes = onnx.load(tmp_path / "m.onnx").graph.node
+    assert not [node for node in nodes if node.op_type == "Shape" and node.input[0] == "crop.cropped"]
+
+
 def test_images_of_a_batch_do_not_meet(files: Path, tmp_path: Path) -> None:
     put_in_front(files / "fixed.onnx", tmp_path / "fused.onnx", translator=files / "next.onnx")
     fused = Embedder.load(tmp_path / "fused.onnx", ONE_THREAD)

@@ -204,8 +204,23 @@ def test_a_maker_without_noise_or_domains(tmp_path):
     save_checkpoint(tmp_path / "one.safetensors", one, {})
     quiet, drawn = (open_night_maker(tmp_path / "one.safetensors", noise=noise) for noise in (None, 5))
     assert quiet.fingerprint == drawn.fingerprint  # nothing is drawn
-    with pytest.raises(UsageError, match="unet translates into one domain alone; leave out 'night'"):
+    with pytest.raises(ModelError, match="unet translates into one domain alone; leave out 'night'"):
         open_night_maker(tmp_path / "one.safetensors", domain="night")
     with pytest.raises(UsageError, match="a formula has no domains"):
         open_night_maker("gamma", domain="night")
     assert open_night_maker("gamma", noise=5).name == "gamma"
+
+
+def test_filters_that_a_network_keeps_of_its_domains_make_nights_by_their_names(tmp_path):
+    torch.manual_seed(0)
+    model = create_generator("mduit", domains=["day", "night"], width=2, blocks=1, stages=[[2, 1], [2, 1], [2, 1]])
+    model.keep(torch.randn(2, 25 * model.dimension))
+    save_checkpoint(tmp_path / "translator.safetensors", model, {})
+    day, night = (open_night_maker(tmp_path, domain=name) for name in ("day", "night"))
+    assert day.domains == ("day", "night")
+    image = images(1)[0]
+    assert not np.array_equal(day([image])[0], night([image])[0])
+    assert np.array_equal(day.towards("night")([image])[0], night([image])[0])
+    assert day.masks([image]) is None
+    with pytest.raises(ModelError, match="unknown domain 'snow'; the model knows day, night"):
+        open_night_maker(tmp_path, domain="snow")
