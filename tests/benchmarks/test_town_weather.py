@@ -36,8 +36,7 @@ def test_every_model_runs_or_says_why_not() -> None:
     models, skipped = town_weather._models(())
     assert [model for model in models if model.name == FULL] == [Model(FULL, seed) for seed in SEEDS]
     assert {model.name for model in models} | set(skipped) >= {FULL, *VARIANTS, *OWN}
-    for name, reason in skipped.items():
-        assert "town_" in reason, name
+    assert all(skipped.values())
     some, rest = town_weather._models(("spade:0",))
     assert some == [Model("spade", 0)]
     assert rest["weakly_paired:1"] == "GLOAM_BENCH_ONLY leaves it out"
