@@ -7,6 +7,7 @@ stays. From weak pairs: for each domain a source, its translation by every metho
 from __future__ import annotations
 
 import io
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,7 @@ from gloam.workflows.evaluation.domains import open_towards, read_domains
 Pixels = npt.NDArray[np.uint8]
 PAIR_FILES = (".json", ".csv")
 CAPTION, GAP, LEFT = 22, 4, 118  # pixels: above the columns, between cells, and for the names of rows
+LETTERS, LINES = 15, 3  # of the name of a row
 WHITE, INK = (255, 255, 255), (30, 30, 30)
 
 
@@ -199,7 +201,7 @@ def _write(
         draw.text((LEFT + column * (width + GAP) + 2, 3), printable(title), fill=INK, font=font)
     for row, (label, line) in enumerate(zip(labels, cells, strict=True)):
         top = CAPTION + row * (height + GAP)
-        for at, word in enumerate(_wrapped(printable(label))):
+        for at, word in enumerate(textwrap.wrap(printable(label), LETTERS)[:LINES]):
             draw.text((3, top + 2 + 16 * at), word, fill=INK, font=font)
         for column, cell in enumerate(line):
             if cell is not None:
@@ -208,8 +210,3 @@ def _write(
     content = io.BytesIO()
     picture.save(content, "PNG")
     write_bytes(request.output, content.getvalue())
-
-
-def _wrapped(text: str, most: int = 15) -> list[str]:
-    """Lines of at most so many letters, three of them."""
-    return [text[at : at + most] for at in range(0, len(text), most)][:3]

@@ -45,10 +45,18 @@ class AdainGenerator(ExampleTranslator):
         shape = [[int(value) for value in stage] for stage in stages]
         options: dict[str, Any] = {"channels": channels, "stages": shape, "alpha": alpha}
         size = shape[-1][0]
-        meaning = f"mean of each of {size} channels of relu4_1, then the deviation of each"
         multiple = 1 << len(shape) - 1
-        named = {"size": 2 * size, "meaning": meaning, "default": 1.0}
-        super().__init__(options, domains, target, channels=channels, multiple=multiple, minimum=2 * multiple, **named)
+        super().__init__(
+            options,
+            domains,
+            target,
+            channels=channels,
+            multiple=multiple,
+            minimum=2 * multiple,
+            size=2 * size,
+            meaning=f"mean of each of {size} channels of relu4_1, then the deviation of each",
+            default=1.0,
+        )
         self.least_example = self.minimum
         self.alpha = alpha
         self.encoder = nn.Sequential(*_encoder(channels, shape)).requires_grad_(False)

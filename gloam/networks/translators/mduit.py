@@ -124,9 +124,17 @@ class MduitGenerator(ExampleTranslator):
         }
         dimension = 4 * width
         added = ", added to the identity" if identity else ""
-        meaning = f"5x5 taps of each of {dimension} channels{added}; what the appearance encoder gives"
-        named = {"size": TAPS * dimension, "meaning": meaning, "default": 0.0}
-        super().__init__(options, domains, target, channels=channels, multiple=4, minimum=8, **named)
+        super().__init__(
+            options,
+            domains,
+            target,
+            channels=channels,
+            multiple=4,
+            minimum=8,
+            size=TAPS * dimension,
+            meaning=f"5x5 taps of each of {dimension} channels{added}; what the appearance encoder gives",
+            default=0.0,
+        )
         self.identity, self.dimension = identity, dimension
         self.content = ContentEncoder(channels, width, blocks)
         self.appearance = AppearanceEncoder(dimension, stages)

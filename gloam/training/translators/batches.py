@@ -137,18 +137,15 @@ class DomainBatches:
         Returns:
             float32 ``[1, C, size, size]`` each.
         """
-        bank, rows = self._of_domain(label)
-        middle, unused = CentreSquare(self.config.size), np.random.default_rng(0)
-        images = (bank.image(int(row)) for row in rows[:: -(-len(rows) // count)])
-        return [stacked([middle(image, image, unused)[0]], []) for image in images]
-
-    def _of_domain(self, label: int) -> tuple[Bank, npt.NDArray[np.int64]]:
         pool = self._train
-        if pool.labels is None:
+        if pool.labels is None or pool.places is None:
             bank = pool.night if label else pool.day
-            return bank, np.arange(len(bank))
-        known = np.unique(pool.pairs) if pool.places is None else pool.places.rows
-        return pool.day, known[pool.labels[known] == label]
+            rows = np.arange(len(bank))
+        else:
+            bank, rows = pool.day, pool.places.rows[pool.labels[pool.places.rows] == label]
+        middle, unused = CentreSquare(self.config.size), np.random.default_rng(0)
+        images = (bank.image(int(row)) for row in rows[:: max(-(-len(rows) // count), 1)])
+        return [stacked([middle(image, image, unused)[0]], []) for image in images]
 
     def _make(self, step: int, rank: int, world: int) -> Batch:
         share = self.batch_size // world

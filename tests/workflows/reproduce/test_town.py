@@ -37,6 +37,8 @@ def test_controls_are_trained_and_judged_by_condition(views, tmp_path):
         assert set(values) == {"day>day", "night>day"}
         assert all(0 < value <= 100 for value in values.values())
     assert 0 < found.chance["night>day"] < 60
+    assert found.lighting["night>day"] < found.chance["night>day"]
+    assert found.notes[-1].startswith("In night>day other places' images in the query's light are in the map and wrong")
     assert "chance" in found.to_text()
     json.dumps(found.to_dict(), allow_nan=False)
     again = reproduce_town("dark-side", "1", tmp_path, rows=rows, embedder_changes=TINY, judged=views)

@@ -83,8 +83,9 @@ class ManyDomains(Trainer):
         with torch.no_grad(), evaluating(self.networks), self._averaged(), self.engine.autocast():
             for label in range(len(self.options.domains)):
                 images = batches.of_domain(label, BANK_IMAGES)
-                rows.append(torch.cat([generator.worn(image.to(like.device, like.dtype)).float() for image in images]))
-        bank = torch.stack([row.mean(0) for row in rows])
+                worn = [generator.worn(image.to(like.device, like.dtype)).float() for image in images]
+                rows.append(torch.cat(worn).mean(0) if worn else generator.get_buffer("bank")[label].float())
+        bank = torch.stack(rows)
         for network in (generator, *(one.module for name, one in self.averages.items() if name == "translator")):
             network.keep(bank)  # type: ignore[operator]  # an average is of the same class
 
