@@ -142,6 +142,7 @@ def test_out_of_memory_halves_the_batch_and_loses_nothing(engine: Path, trt: Fak
 
 
 def test_memory_errors_of_one_picture_do_not_end_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    from gloam.runtime.models.conditions import Conditions
     from gloam.runtime.models.image_model import ImageModel
 
     class Full:
@@ -151,8 +152,9 @@ def test_memory_errors_of_one_picture_do_not_end_a_run(monkeypatch: pytest.Monke
     model = object.__new__(ImageModel)
     model.session = Full()  # type: ignore[assignment]
     model.card = type("Card", (), {"inputs": [type("Spec", (), {"name": "images"})], "name": "m"})  # type: ignore[assignment]
+    model.conditions = Conditions()
     with pytest.raises(ImageError, match="does not fit into memory"):
-        model._run(np.zeros((1, 8, 8, 3), np.uint8))
+        model._run(np.zeros((1, 8, 8, 3), np.uint8), [np.zeros((8, 8, 3), np.uint8)])
 
 
 def one_line(error: BaseException) -> str:
