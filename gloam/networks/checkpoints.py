@@ -107,12 +107,16 @@ def save_checkpoint(
     return full
 
 
-def load_checkpoint(path: str | Path, name: str | None = None, **options: Any) -> Checkpoint[EmbedderNetwork]:
+def load_checkpoint(
+    path: str | Path, name: str | None = None, *, learned_first: tuple[str, ...] = (), **options: Any
+) -> Checkpoint[EmbedderNetwork]:
     """Load an embedder.
 
     Args:
         path: native ``.safetensors``, or a ``.pth``/``.pt`` state dict (torchvision, cirtorch, or bare).
         name: the network; needed for a file that does not say it itself.
+        learned_first: beginnings of keys that the file, a backbone's, may lack, because whoever loads it learns them
+            from its cells before anything else: HOW's PCA, NetVLAD's centres.
         options: passed to ``create_embedder``; refused where the file states its own.
 
     Raises:
@@ -136,7 +140,8 @@ def load_checkpoint(path: str | Path, name: str | None = None, **options: Any) -
         model = create_embedder(name, **options)
     # A native file holds the network's own keys.
     mapped, dropped = (state, []) if description is not None else _map_keys(state, model)
-    defaulted = fill_network(model, mapped, file, optional={"pool.p", *_learned_later(model)})
+    later = [key for key in model.state_dict() if learned_first and key.startswith(learned_first)]
+    defaulted = fill_network(model, mapped, file, optional={"pool.p", *later})
     provenance = dict(description["provenance"]) if description is not None else {"data": file.name}
     provenance["weights_sha256"] = weights_sha256(model.core.state_dict())
     return Checkpoint(model, provenance, dropped, defaulted)
@@ -364,12 +369,6 @@ def _description(file: Path, metadata: Mapping[str, str]) -> dict[str, Any] | No
     if not isinstance(found, dict) or not all(isinstance(found.get(key, kind()), kind) for key, kind in TYPES.items()):
         raise ModelError(f"{file}: the checkpoint's description is not of its types; train or import it again")
     return found
-
-
-def _learned_later(model: nn.Module) -> list[str]:
-    """Keys that the ImageNet weights of a backbone do not have: what is learned from its cells before training, HOW's
-    PCA and NetVLAD's centres."""
-    return [key for key in model.state_dict() if key.startswith(("dim_reduction.", "pool.conv.", "pool.centroids"))]
 
 
 def _expect_whole(file: Path, description: Mapping[str, Any], state: Mapping[str, Tensor]) -> None:

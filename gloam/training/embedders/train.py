@@ -33,6 +33,7 @@ from gloam.training.run_state import RunState, has_state
 
 WEIGHTS_FILE = "embedder.safetensors"
 NIGHTS_FOLDER = "nights"
+PCA, CENTRES = "dim_reduction.", ("pool.conv.", "pool.centroids")  # keys of HOW and NetVLAD, learned from cells first
 RECORDED = ("best_epoch", "epochs", "validation", "untrained", "images", "seconds")
 
 
@@ -221,7 +222,8 @@ def initial_model(config: MetricConfig, weights: str | Path | None = None) -> Em
         if model.name != config.network:
             raise UsageError(f"{weights}: holds {model.name}, the recipe trains {config.network}; set network to it")
         return model
-    return load_checkpoint(weights, config.network, **config.network_options).model
+    learned = (PCA, *(CENTRES if config.cluster_images else ()))
+    return load_checkpoint(weights, config.network, learned_first=learned, **config.network_options).model
 
 
 def _identity(part: RetrievalSet, contents: RunContents) -> dict[str, Any]:

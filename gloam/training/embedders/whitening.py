@@ -97,10 +97,9 @@ def learn_whitening(request: WhiteningRequest) -> LearnedWhitening:
         UsageError: a dimension or shrinkage outside 1..D, or more memory than the machine has.
     """
     store = DescriptorStore.open(request.store, trust=request.trust)
-    descriptors = store.load()
-    images, columns = descriptors.shape
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    expect_memory(images, columns, request.dimension, request.shrinkage is not None, memory)
+    expect_memory(len(store), store.dimension, request.dimension, request.shrinkage is not None, memory)
+    descriptors = store.load()
     if request.pairs is not None:
         queries, positives = _rows(request.pairs, request.set, store.names)
         whitening = learn_lw(descriptors, queries, positives, request.dimension)

@@ -7,11 +7,13 @@ import pytest
 import torch
 from torch.nn import functional
 
-from gloam.errors import DataError, UsageError
+from gloam.errors import DataError, ModelError, UsageError
+from gloam.export.weights import ExportRequest, export_weights
 from gloam.networks.checkpoints import load_checkpoint
 from gloam.networks.embedders import create_embedder
 from gloam.training.embedders.netvlad_init import cluster_cells
 from gloam.training.embedders.night_rule import NightRule
+from gloam.training.embedders.train import initial_model
 from tests.training.embedders.test_train import CONFIG, run
 
 STAGES = [[4, 1], [6, 1]]
@@ -74,8 +76,18 @@ def test_a_run_starts_from_the_centres_and_carries_on_bit_for_bit(tmp_path):
         run(tmp_path / "gem", dataclasses.replace(CONFIG, cluster_images=5))
 
 
-def test_a_backbones_weights_alone_are_enough(tmp_path):
+def test_a_backbones_weights_are_enough_for_a_training_that_learns_the_centres_alone(tmp_path):
     backbone = {key: value for key, value in network().state_dict().items() if key.startswith("features.")}
     torch.save(backbone, tmp_path / "vgg.pth")
-    found = load_checkpoint(tmp_path / "vgg.pth", "netvlad_vgg16", clusters=3, stages=STAGES)
-    assert sorted(found.defaulted) == ["pool.centroids", "pool.conv.weight"]
+    options = {"clusters": 3, "stages": STAGES}
+    config = dataclasses.replace(CONFIG, network="netvlad_vgg16", network_options=options, cluster_images=5)
+    found = initial_model(config, tmp_path / "vgg.pth").state_dict()
+    assert all(torch.equal(found[key], value) for key, value in backbone.items())
+    with pytest.raises(ModelError, match="2 keys missing"):  # random centres are no network
+        initial_model(dataclasses.replace(config, cluster_images=0), tmp_path / "vgg.pth")
+    for random_centres in (
+        lambda: load_checkpoint(tmp_path / "vgg.pth", "netvlad_vgg16", **options),
+        lambda: export_weights(ExportRequest(tmp_path / "m.onnx", tmp_path / "vgg.pth", network="netvlad_vgg16")),
+    ):
+        with pytest.raises(ModelError, match="not the weights of netvlad_vgg16"):
+            random_centres()

@@ -174,3 +174,18 @@ def test_bad_input_is_one_line(call, error, message):
     with pytest.raises(error, match=message) as raised:
         call(places()[0])
     assert "\n" not in str(raised.value)
+
+
+def test_a_store_that_memory_cannot_hold_is_refused_before_it_is_read(tmp_path, monkeypatch):
+    class Store:
+        dimension, space = 32768, "s"
+
+        def __len__(self):
+            return 10**9
+
+        def load(self):
+            raise AssertionError("it was read")
+
+    monkeypatch.setattr(whitening.DescriptorStore, "open", lambda *_, **__: Store())
+    with pytest.raises(UsageError, match="learn on a larger one"):
+        whitening.learn_whitening(whitening.WhiteningRequest(tmp_path, tmp_path / "w.npz", kind="pca"))
