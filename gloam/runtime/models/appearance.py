@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from gloam.errors import ImageError, ModelError
-from gloam.runtime.backends.facts import BackendFacts
-from gloam.runtime.backends.placement import Placement
-from gloam.runtime.backends.selftest import open_tested
 from gloam.runtime.backends.session import Session, run_together
-from gloam.runtime.models.image_model import Pixels, run_images
+from gloam.runtime.models.image_model import LoadedModel, Pixels, run_images
 
 Filters = npt.NDArray[np.float32]
 
 
-class Appearance:
+class Appearance(LoadedModel):
     """An exported appearance encoder: uint8 ``[h, w, 3]`` RGB images in, a filter of each out.
 
     A filter belongs to the translator that was exported from the same weights: ``Translator.with_appearance`` takes
@@ -35,30 +31,11 @@ class Appearance:
     kind = "appearance"
 
     def __init__(self, session: Session) -> None:
-        session.card.expect_kind(self.kind, session.card.name)
-        self.session, self.card, self.fingerprint = session, session.card, session.fingerprint
+        super().__init__(session)
         size = self.card.outputs[0].shape[-1]
         if not isinstance(size, int):
             raise ModelError(f"{self.card.name}: the model card does not state the size of a filter; export it again")
         self.size = size
-
-    @property
-    def backend(self) -> BackendFacts:
-        """What runs it, as it is at the moment."""
-        return self.session.backend
-
-    @classmethod
-    def load(cls, path: str | Path, placement: Placement | None = None) -> Appearance:
-        """Load an ``.onnx`` file or a TensorRT engine.
-
-        Args:
-            path: the model.
-            placement: where and how it runs; on the CPU by default.
-
-        Raises:
-            ModelError: unreadable, of another kind, or its self-test fails here.
-        """
-        return cls(open_tested(path, placement, lambda card, where: card.expect_kind(cls.kind, where)))
 
     def filter(self, image: Pixels) -> Filters:
         """The filter of one image, float32 ``[size]``; see :meth:`__call__`."""

@@ -177,32 +177,26 @@ def _with_channels(image: Pixels, channels: int) -> Pixels:
     return np.repeat(image, 3, axis=2)
 
 
-class ModelOperation:
-    """An exported model as an :class:`ImageOperation`; subclasses say of which kind, and what its maps become.
+class LoadedModel:
+    """An exported model of one kind; subclasses say of which, and what they do with it.
 
     Args:
         session: a loaded model of that kind.
 
     Attributes:
         kind: of the model's card.
-        card, name, fingerprint: of the model.
-        batch_size, backend: see :class:`ImageOperation`.
+        session, card, fingerprint: of the model.
     """
 
     kind: ClassVar[str]
 
     def __init__(self, session: Session) -> None:
         session.card.expect_kind(self.kind, session.card.name)
-        self._model = ImageModel(session)
-        self.session = session
-        self.card = session.card
-        self.name = session.card.name
-        self.fingerprint = session.fingerprint
-        self.batch_size = self._model.batch_size
+        self.session, self.card, self.fingerprint = session, session.card, session.fingerprint
 
     @property
     def backend(self) -> BackendFacts:
-        """See :class:`ImageOperation`."""
+        """What runs it, as it is at the moment."""
         return self.session.backend
 
     @classmethod
@@ -217,6 +211,21 @@ class ModelOperation:
             ModelError: unreadable, of another kind, or its self-test fails here.
         """
         return cls(open_tested(path, placement, lambda card, where: card.expect_kind(cls.kind, where)))
+
+
+class ModelOperation(LoadedModel):
+    """An exported model as an :class:`ImageOperation`; subclasses say of which kind, and what its maps become.
+
+    Attributes:
+        name: of the model.
+        batch_size: see :class:`ImageOperation`.
+    """
+
+    def __init__(self, session: Session) -> None:
+        super().__init__(session)
+        self._model = ImageModel(session)
+        self.name = session.card.name
+        self.batch_size = self._model.batch_size
 
     def check(self, image: Pixels) -> None:
         """Raise ImageError where an image cannot be run (no image, or too large for a fixed profile)."""
