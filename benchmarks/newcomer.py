@@ -27,7 +27,7 @@ from benchmarks.shared.stand_ins import StandIns
 from gloam.errors import DataError
 
 ONLY, HAS = "GLOAM_BENCH_ONLY", "GLOAM_NEWCOMER_HAS"
-PATIENCE = 1800.0  # seconds for a command
+PATIENCE = 3600.0  # seconds for a command
 SHOWN = 300  # characters of an output
 
 
@@ -120,7 +120,7 @@ def run_block(block: Block, place: Path, stand_ins: StandIns, environment: Mappi
 
 def _prepare(block: Block, place: Path, stand_ins: StandIns, environment: Mapping[str, str]) -> None:
     for name, stand_in in block.give:
-        _lay(stand_ins.get(stand_in), place / name)
+        _lay(stand_ins.get(stand_in), place / name, place)
     for words in block.before:
         done = subprocess.run(["bash", "-ec", words], cwd=place, env=environment, capture_output=True, text=True)
         if done.returncode:
@@ -147,13 +147,14 @@ def _met(need: str) -> bool:
     return False
 
 
-def _lay(source: Path, name: Path) -> None:
+def _lay(source: Path, name: Path, place: Path) -> None:
     """A copy, for commands write beside what they read; what an earlier block of the page left goes."""
     if name.is_symlink() or name.is_file():
         name.unlink()
-    shutil.rmtree(name, ignore_errors=True)
+    elif name != place:
+        shutil.rmtree(name, ignore_errors=True)
     name.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copytree(source, name) if source.is_dir() else shutil.copy(source, name)
+    shutil.copytree(source, name, dirs_exist_ok=True) if source.is_dir() else shutil.copy(source, name)
 
 
 def _environment(folder: Path) -> dict[str, str]:

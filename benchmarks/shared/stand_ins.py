@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+from benchmarks.shared.documented import ROOT
 from benchmarks.shared.tiny import tar_of
 from gloam.data.town.config import TownConfig
 
@@ -27,6 +28,7 @@ class StandIns:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.makers: dict[str, Callable[[Path], None]] = {
+            "checkout": self._checkout,
             "town": self._town,
             "photos": self._photos,
             "places": self._places,
@@ -57,6 +59,10 @@ class StandIns:
             begun.rename(path)
         return self.folder / name
 
+    def _checkout(self, path: Path) -> None:
+        left_out = shutil.ignore_patterns(".*", "build", "dist", "runs", "*.egg-info", "gloam-demo", "__pycache__")
+        shutil.copytree(ROOT, path, ignore=left_out)
+
     def _town(self, path: Path) -> None:
         from gloam.data.town import write_town
 
@@ -81,7 +87,7 @@ class StandIns:
     def _places(self, path: Path) -> None:
         for condition, files in self._photographs().items():
             for row, file in enumerate(files):
-                _copy(file, path / f"place{row:02d}" / condition / "0.jpg")
+                _copy(file, path / f"place{row:02d}" / f"{condition}.jpg")
 
     def _images(self, path: Path) -> None:
         for part in ("mapping", "query"):
