@@ -151,7 +151,9 @@ def localize_town(
         max_keypoints=KEYPOINTS,
         max_side=MAX_SIDE,
     )
-    networks = {name: partial(run.untrained, TownRow(changes=NETWORKS.get(name, _NETVLAD))) for name in _networks(rows)}
+    networks: dict[str, Callable[[], Any]] = {
+        name: partial(run.untrained, TownRow(changes=NETWORKS.get(name, _NETVLAD))) for name in _networks(rows)
+    }
     if CONTENT.keys() & set(rows):
         networks[VECTOR] = content.untrained
     controls = [
