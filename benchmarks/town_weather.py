@@ -119,7 +119,7 @@ def run() -> Result:
     with tempfile.TemporaryDirectory(prefix="gloam-weather-") as temporary:
         folder = Path(kept) / "town_weather" if kept else Path(temporary)
         drives = write_drives(DrivesRequest(folder / "drives", DRIVES, workers=1))
-        jobs = [_job(model, minutes, drives) for model in models]
+        jobs = [weather_job(model, minutes, drives) for model in models]
         made = train_all(jobs, folder / "runs")
         domains, images, pairs = read_domains(drives.folder / TEST_PAIRS, "test")
         judged = judged_domains(domains, images, pairs, limit=LIMIT)
@@ -225,7 +225,7 @@ def _by_vectors(places: Places, weights: Path, folder: Path) -> dict[str, float]
     return retrieved(places, space, database, load_translator("none"))
 
 
-def _job(model: Model, minutes: float, drives: Drives) -> Job:
+def weather_job(model: Model, minutes: float, drives: Drives) -> Job:
     """Its training: so many minutes, and as many epochs as are done in them where the recipe's fit into its own."""
     recipe = OWN.get(model.name, RECIPE)
     options = recipe_mapping(RECIPES, recipe)["options"]

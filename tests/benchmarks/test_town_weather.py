@@ -48,7 +48,7 @@ def test_variants_are_the_town_s_recipe_with_the_paper_s_changes(tmp_path: Path)
     drives: Any = SimpleNamespace(folder=tmp_path)
 
     def options(name: str, minutes: float = 20.0) -> Any:
-        job = town_weather._job(Model(name, 0), minutes, drives)
+        job = town_weather.weather_job(Model(name, 0), minutes, drives)
         config = read_translator_recipe(job.recipe, dict(job.overrides))
         assert config.data.day == str(tmp_path / "pairs.json")
         assert config.max_minutes == minutes
