@@ -53,7 +53,9 @@ def judged(found: Sequence[Mapping[str, Any]], whole: bool) -> Result:
         "failed": failed,
         "not run, by need": {need: sum(row["needs"] == need for row in left) for need in needs},
         "not run": left,
-        "seconds": {page: round(sum(row["seconds"] for row in found if row["page"] == page), 1) for page in _seen(found)},
+        "seconds": {
+            page: round(sum(row["seconds"] for row in found if row["page"] == page), 1) for page in _seen(found)
+        },
         "all pages": whole,
     }
     return Result(float(len(failed)), "commands", "0", not failed, detail)

@@ -32,7 +32,9 @@ def parser() -> argparse.ArgumentParser:
     return build_parser()
 
 
-@pytest.mark.parametrize("block", [block for block in all_blocks() if not block.python], ids=lambda b: f"{b.page}:{b.line}")
+@pytest.mark.parametrize(
+    "block", [block for block in all_blocks() if not block.python], ids=lambda b: f"{b.page}:{b.line}"
+)
 def test_documented_commands_parse(block: Block) -> None:
     for line in block.commands:
         words = shlex.split(block.as_run(line))
@@ -71,7 +73,9 @@ def test_links_between_files_resolve(page: Path) -> None:
     for target, anchor in re.findall(r"\]\((?!https?://)([^)#\s]*)#?([^)\s]*)\)", page.read_text(encoding="utf-8")):
         file = page.parent / target if target else page
         assert file.exists(), f"{page.name} links to {target}"
-        assert not anchor or anchor in slugs(file), f"{page.name} links to {target}#{anchor}, a heading that is not there"
+        assert not anchor or anchor in slugs(file), (
+            f"{page.name} links to {target}#{anchor}, a heading that is not there"
+        )
 
 
 def test_every_page_is_in_the_site_and_every_entry_is_a_page() -> None:
