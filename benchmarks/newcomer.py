@@ -80,7 +80,9 @@ def run_pages(chosen: Sequence[Path], folder: Path) -> list[dict[str, Any]]:
         shutil.rmtree(place, ignore_errors=True)
         place.mkdir(parents=True)
         for block in blocks(page):
-            found += run_block(block, place, stand_ins, environment)
+            rows = run_block(block, place, stand_ins, environment)
+            print(f"{block.page}:{block.line}: {', '.join(row['outcome'] for row in rows)}", file=sys.stderr, flush=True)
+            found += rows
     return found
 
 
@@ -95,10 +97,10 @@ def run_block(block: Block, place: Path, stand_ins: StandIns, environment: Mappi
         if needed is not None and not met(needed[0]):
             found.append(row | {"outcome": "not run", "needs": needed[0], "why": needed[1], "seconds": 0.0})
             continue
-        clock = time.perf_counter()
         if not ready:
             _prepare(block, place, stand_ins, environment)
             ready = True
+        clock = time.perf_counter()
         if block.python:
             words = [sys.executable, "-c", "\n".join([*block.define, command])]
         else:
