@@ -5,9 +5,12 @@ Each is made when it is first asked for, from the town and from random weights, 
 
 from __future__ import annotations
 
+import itertools
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+
+from PIL import Image
 
 from benchmarks.shared.documented import ROOT
 from benchmarks.shared.tiny import tar_of
@@ -16,6 +19,7 @@ from gloam.data.town.config import TownConfig
 QUERIES = 12
 TOWN = TownConfig(look=2, length=30.0, queries=QUERIES)
 SHARDS = 100
+WINDOW = 128  # pixels of a side
 
 
 class StandIns:
@@ -85,9 +89,14 @@ class StandIns:
                 _copy(file, path / condition / f"{row:03d}.jpg")
 
     def _places(self, path: Path) -> None:
+        """A window of a photograph is a place: enough of them that some can be held out."""
         for condition, files in self._photographs().items():
             for row, file in enumerate(files):
-                _copy(file, path / f"place{row:02d}" / f"{condition}.jpg")
+                photograph = Image.open(file)
+                for left, top in itertools.product(range(0, TOWN.width, WINDOW), range(0, TOWN.height, WINDOW)):
+                    folder = path / f"place{row:02d}-{left}-{top}"
+                    folder.mkdir(parents=True, exist_ok=True)
+                    photograph.crop((left, top, left + WINDOW, top + WINDOW)).save(folder / f"{condition}.jpg")
 
     def _images(self, path: Path) -> None:
         for part in ("mapping", "query"):
