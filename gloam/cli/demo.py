@@ -8,6 +8,7 @@ from pathlib import Path
 
 from gloam.cli.shared.report import Report
 from gloam.cli.shared.values import seed
+from gloam.heartbeat import to_stderr
 
 HELP = "render a town, extract, index, retrieve, localize day and night queries, write the report; needs no torch"
 KEPT = ("*/*",)
@@ -34,5 +35,5 @@ def run(arguments: argparse.Namespace) -> Report:
 
     town = TownConfig(look=arguments.look)
     config = DemoConfig(arguments.seed, arguments.workers, arguments.top_k, town, arguments.train)
-    result = run_demo(arguments.output, config, say=None if arguments.json else print)
+    result = run_demo(arguments.output, config, say=None if arguments.json else to_stderr)
     return Report(result.data, result.text)
