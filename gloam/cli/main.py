@@ -59,6 +59,7 @@ VERBS = (
     "features",
     "match",
     "localize",
+    "serve",
     "eval",
     "dataset",
     "data",

@@ -63,6 +63,7 @@ COMMANDS = (
     "index store -o OUT",
     "index --add store -o index",
     "search index --store store",
+    "serve --model tiny.onnx --host 192.0.2.1",
     "pair town/query -o OUT.json",
     "pairs --query store --map store -k 1 -o OUT.txt",
     "asmk build images -o OUT.npz --model tiny.onnx",
