@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--index", type=Path, metavar="FOLDER", help="of `gloam index`, for /v1/search")
     parser.add_argument("--map", type=Path, metavar="FOLDER", help="of `gloam localize --save-map`, for /v1/localize")
-    parser.add_argument("--extractor", type=Path, metavar="MODEL", help="the map's model of local features, if it has one")
+    parser.add_argument("--extractor", type=Path, metavar="MODEL", help="the map's local features, if by a model")
     parser.add_argument("--matcher", type=Path, metavar="MODEL", help="the map's matcher, if it has one")
     parser.add_argument("--images", type=Path, metavar="FOLDER", help="of the map's images, to be shown beside a query")
     add_trust(parser, "index and map")
@@ -46,11 +46,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     limits.add_argument("--max-pixels", type=int, default=40_000_000, metavar="N", help="of an image")
     limits.add_argument("--upload-timeout", type=float, default=30.0, metavar="S", help="seconds for a body to come")
-    limits.add_argument("--answer-timeout", type=float, default=60.0, metavar="S", help="seconds from there to the answer")
+    limits.add_argument("--answer-timeout", type=float, default=60.0, metavar="S", help="seconds from there on")
     limits.add_argument(
         "--queue", type=int, default=256, metavar="N", help="requests at once; one more is refused with 503"
     )
-    limits.add_argument("--batch", type=int, default=16, metavar="N", help="images that a GPU is given at once, at most")
+    limits.add_argument("--batch", type=int, default=16, metavar="N", help="images that a GPU is given at once")
     add_backend(parser)
 
 

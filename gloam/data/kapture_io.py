@@ -36,7 +36,7 @@ from gloam.files import inside, read_file, write_bytes, write_text
 
 EXTENSIONS = {"keypoints": ".kpt", "descriptors": ".desc", "global_features": ".gfeat"}
 HEADER = "# kapture format: 1.1"
-MODEL_FILES = (".bin", ".txt")  # endings of a COLMAP model's
+MODEL_FILES, MODEL_FOLDERS = (".bin", ".txt"), (".", "sparse/0", "sparse")  # endings of a COLMAP model's, where they lie
 
 
 def read_scene(root: str | Path, *, need_poses: bool = False, need_cameras: bool = False) -> Scene:
@@ -55,9 +55,8 @@ def read_scene(root: str | Path, *, need_poses: bool = False, need_cameras: bool
     sensors_folder = folder / "sensors"
     for required in ("sensors.txt", "records_camera.txt"):
         if not (sensors_folder / required).is_file():
-            raise DataError(
-                f"{sensors_folder / required} is missing; {folder} is not a kapture dataset with images{_way_in(folder)}"
-            )
+            what = f"{sensors_folder / required} is missing; {folder} is not a kapture dataset with images"
+            raise DataError(f"{what}{_way_in(folder)}")
     scene = Scene(folder, cameras=read_sensors(sensors_folder / "sensors.txt"))
     by_place: dict[tuple[int, str], str] = {}
     for timestamp, camera_id, name in read_records(sensors_folder / "records_camera.txt"):
@@ -79,15 +78,15 @@ def _way_in(folder: Path) -> str:
         return ""
     if folder.is_file():
         found = "it is a file"
-    elif any((folder / inner / f"cameras{end}").is_file() for inner in (".", "sparse/0", "sparse") for end in MODEL_FILES):
+    elif any((folder / inner / f"cameras{end}").is_file() for inner in MODEL_FOLDERS for end in MODEL_FILES):
         found = "it holds a COLMAP model"
     elif any(path.suffix.lower() in IMAGE_SUFFIXES for path in folder.iterdir()):
         found = "it is a folder of images"
     else:
         found = "neither lies a COLMAP model there"
     return (
-        f"; {found}. `gloam localize` takes the folder of a COLMAP model as it is, and as --query a list of 'name MODEL "
-        "width height parameters'; `gloam extract` takes a folder of images or a list of names"
+        f"; {found}. `gloam localize` takes the folder of a COLMAP model as it is, and as --query a list of 'name "
+        "MODEL width height parameters'; `gloam extract` takes a folder of images or a list of names"
     )
 
 

@@ -93,7 +93,7 @@ class ShownRecipe:
         """YAML that ``--config`` takes, with the reasons as comments."""
         yaml = require("yaml", "train", "show a recipe")
         facts = ", ".join(f"{name}: {value}" for name, value in asdict(self.about).items())
-        lines = [f"# {self.name}: {line}" if not at else f"# {line}" for at, line in enumerate(_wrapped(self.remarks, 2))]
+        lines = [f"# {line}" for line in _wrapped(f"{self.name}: {self.remarks}", 2)]
         lines += [f"# {facts}", "# A value without 'default' is the recipe's own."]
         open_parts: tuple[str, ...] = ()
         for key in self.keys:

@@ -144,8 +144,18 @@ class Localizer:
     def with_matches(
         self, image: str | Path | bytes | Pixels, camera: Camera, name: str = ""
     ) -> tuple[LocalizedImage, list[MapMatches]]:
-        """Localize an image, and say what it was matched with: of every map image, those with most matches that agree
-        first. Arguments and errors are those of a call."""
+        """Localize an image, and say what it was matched with.
+
+        Args:
+            image, camera, name: as of a call.
+
+        Returns:
+            what a call returns, and the matches with every map image of it that has keypoints, ``[m, 2]`` pixels on
+            either side; those with most matches that agree first.
+
+        Raises:
+            ImageError, DataError: as a call does.
+        """
         expect_camera(camera)
         stored, upright = self._read(image)
         size = stored.shape[1], stored.shape[0]

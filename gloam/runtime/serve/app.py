@@ -309,7 +309,8 @@ def _add_failures(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def of_http(request: Request, error: HTTPException) -> Response:
-        why = {404: f"no route {request.url.path}; /openapi.json names those there are", 405: "another method is needed"}
+        route = f"no route {request.url.path}; /openapi.json names those there are"
+        why = {404: route, 405: "another method is needed"}
         stated = str(error.detail)
         plain = stated in ("Not Found", "Method Not Allowed")
         return told(error.status_code, why.get(error.status_code, stated) if plain else stated, error.headers)

@@ -21,7 +21,11 @@ App = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
 WITHOUT_KEY = ("/", "/health", "/openapi.json")  # what says nothing of images
 FORMS = (b"multipart/", b"application/json")
 LOCAL = ("localhost", "127.0.0.1", "[::1]")
-HEADERS = ((b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"no-referrer"), (b"cache-control", b"no-store"))
+HEADERS = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cache-control", b"no-store"),
+)
 
 
 class Refused(Exception):
@@ -99,7 +103,7 @@ class Guard:
             await self._app(scope, receive, send)
             return
         if headers.get(b"content-type", b"").lower().startswith(FORMS):
-            raise Refused(415, "send an image's bytes as the body, as `curl --data-binary @photo.jpg` does; no form or JSON")
+            raise Refused(415, "send an image's bytes, as `curl --data-binary @photo.jpg` does; no form or JSON")
         if self._open >= self._limits.queue:
             raise Refused(503, f"{self._open} requests are being answered; try again", retry_after="1")
         self._hold(1, 0)
@@ -139,7 +143,8 @@ class Guard:
             return
         scheme, _, key = headers.get(b"authorization", b"").partition(b" ")
         if scheme.lower() != b"bearer" or not key:
-            raise Refused(401, "a key is needed; send the header 'Authorization: Bearer KEY'", www_authenticate="Bearer")
+            why = "a key is needed; send the header 'Authorization: Bearer KEY'"
+            raise Refused(401, why, www_authenticate="Bearer")
         if not self._keys.let_in(key.strip()):
             raise Refused(401, "the key is none of this service's", www_authenticate="Bearer")
 

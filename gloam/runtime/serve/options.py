@@ -108,7 +108,7 @@ class ServeRequest:
             raise UsageError("--open asks for no key; leave --api-keys out")
         if not self.loopback and self.api_keys is None and not self.open:
             raise UsageError(
-                f"--host {self.host}: whoever reaches this machine may ask; give --api-keys FILE, or --open to let all in"
+                f"--host {self.host}: whoever reaches this machine may ask; give --api-keys FILE, or --open"
             )
 
     @property
@@ -142,8 +142,8 @@ class Keys:
         for number, key in text_lines(path, "the file of keys cannot be read"):
             if len(key) < SHORTEST_KEY or not key.isascii() or not key.isprintable() or " " in key:
                 raise UsageError(
-                    f"{path}:{number}: a key has {SHORTEST_KEY} characters of ASCII or more, without spaces; make one by "
-                    "`openssl rand -hex 24`"
+                    f"{path}:{number}: a key has {SHORTEST_KEY} characters of ASCII or more, without spaces; make one "
+                    "by `openssl rand -hex 24`"
                 )
             keys.append(key)
         if not keys:

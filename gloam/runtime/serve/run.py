@@ -92,14 +92,14 @@ def _bound(host: str, port: int) -> Any:
         family, kind, protocol, _, place = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         bound = socket.socket(family, kind, protocol)
     except OSError as error:
-        raise UsageError(f"--host {host}: no such address ({error.strerror}); give an address of this machine") from error
+        raise UsageError(f"--host {host}: no such address ({error.strerror}); give one of this machine's") from error
     with bound:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             bound.bind(place)
         except OSError as error:
             raise UsageError(
-                f"--host {host} --port {port}: cannot be had ({error.strerror}); choose another port, or 0 for a free one"
+                f"--host {host} --port {port}: cannot be had ({error.strerror}); choose another, or 0 for a free one"
             ) from error
         yield bound
 

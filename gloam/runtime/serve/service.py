@@ -179,8 +179,8 @@ class Service:
             pixels = focal / FILM * max(size)
             return Camera("SIMPLE_PINHOLE", *size, (pixels, size[0] / 2, size[1] / 2)), "exif"
         raise UsageError(
-            f"the image's intrinsics are not known: the map has {len(alike)} cameras of {size[0]}x{size[1]} and the file "
-            "no EXIF focal length; give camera=MODEL,width,height,parameters"
+            f"the image's intrinsics are not known: the map has {len(alike)} cameras of {size[0]}x{size[1]} and the "
+            "file no EXIF focal length; give camera=MODEL,width,height,parameters"
         )
 
     def localize(self, content: bytes, camera: Camera, name: str) -> tuple[LocalizedImage, list[MapMatches]]:
