@@ -21,6 +21,7 @@ from gloam.errors import UsageError
 from gloam.files import printable
 
 FIRST, EVERY = 10.0, 30.0  # seconds without a line, at the beginning and later
+COLUMNS, ROWS = 80, 24  # of a terminal that does not tell
 QUIET, LOG_FILE = "GLOAM_QUIET", "GLOAM_LOG_FILE"  # of the environment, which a run's other processes have too
 
 Say = Callable[[str], None]  # gets a line of progress
@@ -134,10 +135,20 @@ def progress_bar(total: int, what: str = "", unit: str = "images", *, shown: boo
     said = to_stderr if shown else log
     if not (shown and bars_shown()):
         return Heartbeat(said, what or unit, total, unit)
+    bar = terminal_bar(total=total, desc=what or None, unit=f" {unit}")
+    return _BarAndLines(bar, Heartbeat(log, what or unit, total, unit))
+
+
+def terminal_bar(**options: Any) -> Any:
+    """A bar of tqdm's on stderr, with its options, that is seen on a terminal which does not tell its width, too: a
+    container's or a script's says 0 columns, and tqdm cuts every bar to them."""
     from tqdm import tqdm
 
-    bar = tqdm(total=total, desc=what or None, unit=f" {unit}", dynamic_ncols=True)
-    return _BarAndLines(bar, Heartbeat(log, what or unit, total, unit))
+    try:
+        unknown = os.get_terminal_size(sys.stderr.fileno()).columns == 0
+    except (OSError, ValueError):
+        unknown = False
+    return tqdm(**options, **({"ncols": COLUMNS, "nrows": ROWS} if unknown else {"dynamic_ncols": True}))
 
 
 def bars_shown() -> bool:

@@ -12,7 +12,6 @@ from gloam.cli.shared.store_options import add_trust
 from gloam.cli.shared.values import nbytes
 
 HELP = "answer over HTTP: embed, search and localize images; with a web page to drop a photograph on"
-KEPT = True
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -179,12 +179,12 @@ def _documented(kind: type) -> dict[str, str]:
     for member in kind.__mro__:
         doc = inspect.cleandoc(member.__doc__ or "") if dataclasses.is_dataclass(member) else ""
         part = re.search(r"^Attributes:\n((?:[ ]{4}.*\n?|\n)+)", doc, re.MULTILINE)
-        text = re.sub(r"\n {5,}", " ", f"\n{textwrap.dedent(part[1])}".replace("\n ", "\n     ")) if part else ""
-        for entry in filter(None, text.split("\n")):
+        text = re.sub(r"\n +", " ", textwrap.dedent(part[1])) if part else ""
+        for entry in re.sub(r"``|:\w+:`|`", "", text).splitlines():
             # One entry may describe several: "width, height: pixels", "views: of each; held_out: of the other".
             for names, said in re.findall(r"(?:^|; )((?:\w+, )*\w+): (.*?)(?=; (?:\w+, )*\w+: |$)", entry):
                 for name in names.split(", "):
-                    found.setdefault(name, re.sub(r"``|:\w+:`", "", said).replace("`", "").strip())
+                    found.setdefault(name, said.strip())
     return found
 
 

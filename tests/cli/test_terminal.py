@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import io
 import os
 import re
+import struct
 import sys
+import termios
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,11 +26,11 @@ COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 class Terminal:
     """A pseudo-terminal in the place of stderr."""
 
-    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+    def __init__(self, columns: int) -> None:
         self.master, slave = os.openpty()
+        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 40 if columns else 0, columns, 0, 0))
         os.set_blocking(self.master, False)
         self.stream = os.fdopen(slave, "w", buffering=1)
-        patch.setattr(sys, "stderr", self.stream)
 
     def shown(self) -> str:
         """All that was written to it."""
@@ -39,10 +42,10 @@ class Terminal:
                 return found.decode()
 
 
-@pytest.fixture
-def terminal(monkeypatch: pytest.MonkeyPatch) -> Iterator[Terminal]:
+@pytest.fixture(params=[120, 0], ids=["wide", "of unknown width"])
+def terminal(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Iterator[Terminal]:
     monkeypatch.setenv("NO_COLOR", "1")
-    made = Terminal(monkeypatch)
+    made = Terminal(request.param)
     yield made
     made.stream.close()
     os.close(made.master)
@@ -57,7 +60,8 @@ def images(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_a_bar_is_seen_on_a_terminal(images: Path, terminal: Terminal) -> None:
+def test_a_bar_is_seen_on_a_terminal(images: Path, terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stderr", terminal.stream)  # here: pytest has its own for every fixture and test
     words = ["extract", str(images / "images"), "--model", str(images / "tiny.onnx"), "-o"]
     log = images / "run.log"
     assert main([*words, str(images / "store"), "--log-file", str(log)]) == 0
@@ -71,7 +75,12 @@ def test_a_bar_is_seen_on_a_terminal(images: Path, terminal: Terminal) -> None:
     assert terminal.shown() == ""
 
 
-def test_rendering_and_localizing_show_bars(tmp_path: Path, terminal: Terminal) -> None:
+@pytest.mark.slow
+@pytest.mark.parametrize("terminal", [0], indirect=True, ids=[""])
+def test_rendering_and_localizing_show_bars(
+    tmp_path: Path, terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stderr", terminal.stream)
     size = ["--length", "30", "--queries", "1", "--size", "64x48", "--conditions", "day", "--workers", "1"]
     assert main(["town", str(tmp_path / "town"), *size]) == 0
     assert re.search(r"rendering: 100%\|.*\| (\d+)/\1 \[", terminal.shown())
@@ -84,9 +93,11 @@ def test_rendering_and_localizing_show_bars(tmp_path: Path, terminal: Terminal) 
     assert "localizing by 2a: 100%" in shown
 
 
+@pytest.mark.parametrize("terminal", [120], indirect=True, ids=[""])
 def test_help_is_not_coloured(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
     out = io.StringIO()
     monkeypatch.setattr(sys, "stdout", out)
+    monkeypatch.setattr(sys, "stderr", terminal.stream)
     with pytest.raises(SystemExit):
         main(["extract", "--help"])
     with pytest.raises(SystemExit):
