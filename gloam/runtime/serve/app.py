@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import math
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
 from typing import Annotated, Any, TypeVar
 
 from fastapi import FastAPI, Query, Request
@@ -85,13 +84,6 @@ class Desk:
         """Images that wait for the model."""
         return sum(batcher.waiting for batcher in self._batchers.values())
 
-    def close(self) -> None:
-        """End the threads."""
-        for batcher in self._batchers.values():
-            batcher.close()
-        for pool in (self._decoding, self._searching, self._locating):
-            pool.shutdown(wait=False, cancel_futures=True)
-
     async def describe(self, describer: Describer, content: bytes) -> tuple[Row, tuple[int, int]]:
         """Descriptor and stored size of an image."""
 
@@ -143,11 +135,6 @@ def make_app(service: Service, keys: Keys | None = None, *, local: bool = True) 
     desk = Desk(service, lambda: meters)
     meters = Meters(lambda: desk.waiting)
 
-    @asynccontextmanager
-    async def life(app: FastAPI) -> AsyncIterator[None]:
-        yield
-        desk.close()
-
     app = FastAPI(
         title="gloam",
         version=__version__,
@@ -155,7 +142,6 @@ def make_app(service: Service, keys: Keys | None = None, *, local: bool = True) 
         docs_url=None,  # they load scripts of others
         redoc_url=None,
         redirect_slashes=False,
-        lifespan=life,
     )
     _add_facts(app, service, desk, meters, keys is not None)
     _add_questions(app, service, desk)

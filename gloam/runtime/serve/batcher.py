@@ -48,10 +48,6 @@ class Batcher(Generic[Item, Result]):
         """Items that no batch has taken yet."""
         return len(self._waiting)
 
-    def close(self) -> None:
-        """End the thread."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
-
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
         try:

@@ -26,7 +26,6 @@ def test_what_comes_while_the_model_is_at_work_is_the_next_batch() -> None:
         assert batcher.waiting == 6
         gate.set()
         found = await asyncio.gather(*tasks, return_exceptions=True)
-        batcher.close()
         return found
 
     found = asyncio.run(ask())
@@ -51,7 +50,6 @@ def test_what_is_no_longer_waited_for_is_not_run() -> None:
         first.cancel()  # while it runs
         gate.set()
         assert await third == 3
-        batcher.close()
 
     asyncio.run(ask())
     assert seen == [1, 3]
@@ -71,6 +69,5 @@ def test_a_fault_of_the_work_is_everyone_s_and_the_next_batch_runs() -> None:
         with pytest.raises(RuntimeError, match="broken"):
             await batcher(1)
         assert await batcher(2) == 2
-        batcher.close()
 
     asyncio.run(ask())
