@@ -36,7 +36,10 @@ from gloam.files import inside, read_file, write_bytes, write_text
 
 EXTENSIONS = {"keypoints": ".kpt", "descriptors": ".desc", "global_features": ".gfeat"}
 HEADER = "# kapture format: 1.1"
-MODEL_FILES, MODEL_FOLDERS = (".bin", ".txt"), (".", "sparse/0", "sparse")  # endings of a COLMAP model's, where they lie
+MODEL_FILES, MODEL_FOLDERS = (
+    (".bin", ".txt"),
+    (".", "sparse/0", "sparse"),
+)  # endings of a COLMAP model's, where they lie
 
 
 def read_scene(root: str | Path, *, need_poses: bool = False, need_cameras: bool = False) -> Scene:

@@ -84,7 +84,9 @@ def test_rendering_and_localizing_show_bars(
     size = ["--length", "30", "--queries", "1", "--size", "64x48", "--conditions", "day", "--workers", "1"]
     assert main(["town", str(tmp_path / "town"), *size]) == 0
     assert re.search(r"rendering: 100%\|.*\| (\d+)/\1 \[", terminal.shown())
-    town = write_town(tmp_path / "town", TownConfig(length=30.0, queries=1, width=64, height=48, focal=52.5, conditions=("day",)))
+    town = write_town(
+        tmp_path / "town", TownConfig(length=30.0, queries=1, width=64, height=48, focal=52.5, conditions=("day",))
+    )
     (tmp_path / "pairs.txt").write_text(f"{town.query.names[0]} {town.mapping.names[0]}\n")
     words = ["localize", "--mapping", str(town.mapping.root), "--query", str(town.query.root)]
     assert main([*words, "--pairs", str(tmp_path / "pairs.txt"), "--method", "2a", "-o", str(tmp_path / "poses")]) == 0

@@ -6,7 +6,7 @@ import argparse
 import difflib
 import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any, NoReturn
 
 from gloam.cli.shared.help_format import HelpFormatter
@@ -29,12 +29,12 @@ class Parser(argparse.ArgumentParser):
         super().__init__(*args, **{"formatter_class": HelpFormatter} | options)
         self._given: list[str] = []
 
-    def parse_known_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:
+    def parse_known_args(self, args: Iterable[str] | None = None, namespace: Any = None) -> Any:
         """As argparse does; what is given is kept for :meth:`error`."""
         self._given = list(sys.argv[1:] if args is None else args)
-        return super().parse_known_args(args, namespace)
+        return super().parse_known_args(self._given, namespace)
 
-    def parse_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:
+    def parse_args(self, args: Iterable[str] | None = None, namespace: Any = None) -> Any:
         """As argparse does, but for words that no parser knows, which the sub-verb's own refuses."""
         found, unknown = self.parse_known_args(args, namespace)
         if unknown:
@@ -72,7 +72,6 @@ class Parser(argparse.ArgumentParser):
         except argparse.ArgumentError as error:
             error.message += did_you_mean(str(value), map(str, action.choices or ()))
             raise
-
 
     def option_of(self, arguments: argparse.Namespace, message: str) -> str:
         """The end of a message that begins with a value that was given, as ``max_minutes -1.0: must be positive``:

@@ -90,9 +90,7 @@ def options_named(kind: str, arguments: argparse.Namespace, direct: Mapping[str,
         raise
 
 
-def _option(
-    kind: str, arguments: argparse.Namespace, direct: Mapping[str, str], first: str, second: str | None
-) -> str:
+def _option(kind: str, arguments: argparse.Namespace, direct: Mapping[str, str], first: str, second: str | None) -> str:
     """How a key is given on the command line; empty where the words name none."""
     from gloam.training.catalogue import keys_of
 

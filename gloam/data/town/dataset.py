@@ -258,9 +258,7 @@ def render_shots(root: Path, config: TownConfig, shots: list[Shot], workers: int
             pass
 
 
-def _render_part(
-    root: Path, config: TownConfig, shots: list[Shot], done: Callable[[], object] = lambda: None
-) -> None:
+def _render_part(root: Path, config: TownConfig, shots: list[Shot], done: Callable[[], object] = lambda: None) -> None:
     """One worker's share."""
     street = open_street(config.seed, config.length, config.texels, config.look, config.optics)
     for shot in shots:

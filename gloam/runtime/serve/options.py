@@ -152,4 +152,4 @@ class Keys:
 
     def let_in(self, given: bytes) -> bool:
         """Whether a key is one of them; takes as long for every wrong one."""
-        return any([hmac.compare_digest(given, key) for key in self._keys])
+        return sum(hmac.compare_digest(given, key) for key in self._keys) > 0

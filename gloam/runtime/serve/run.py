@@ -55,7 +55,7 @@ def serve(request: ServeRequest) -> Served:
         service = Service.open(request)
         app = make_app(service, keys, local=request.loopback)
         config = uvicorn.Config(
-            app,  # type: ignore[arg-type]  # one of its two kinds
+            app,
             http=Patient,
             ws="none",
             log_config=None,

@@ -44,7 +44,9 @@ def test_the_nearest_is_named(capsys: pytest.CaptureFixture[str], words: str, ve
     assert line.endswith(f"; did you mean {meant!r}?")
 
 
-@pytest.mark.parametrize("words", ["fly", "extract images -o out --model m --batch-size 0", "train edges --set a=b -o r"])
+@pytest.mark.parametrize(
+    "words", ["fly", "extract images -o out --model m --batch-size 0", "train edges --set a=b -o r"]
+)
 def test_what_is_near_nothing_is_only_refused(capsys: pytest.CaptureFixture[str], words: str) -> None:
     assert "did you mean" not in refused(capsys, words)[1]
 

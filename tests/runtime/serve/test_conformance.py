@@ -15,7 +15,9 @@ from gloam.runtime.serve.options import Limits, ServeRequest
 from gloam.runtime.serve.service import Service
 from tests.runtime.serve.services import encoded, picture, write_indexed
 
-IMAGES = [encoded(picture(seed, size), kind) for kind in ("PNG", "JPEG") for seed, size in enumerate([(64, 48), (33, 90)])]
+IMAGES = [
+    encoded(picture(seed, size), kind) for kind in ("PNG", "JPEG") for seed, size in enumerate([(64, 48), (33, 90)])
+]
 for kind in ("image/png", "image/jpeg", "application/octet-stream"):
     schemathesis.openapi.media_type(kind, strategies.sampled_from(IMAGES))
 

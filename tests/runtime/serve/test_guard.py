@@ -32,7 +32,13 @@ class Asked:
         self.guard = Guard(answers, limits, self.meters, ["/v1/embed"], None, local=True)
 
     async def post(
-        self, parts: Iterable[bytes], *, length: int | None = None, seconds: str = "", pause: float = 0.0, cut: bool = False
+        self,
+        parts: Iterable[bytes],
+        *,
+        length: int | None = None,
+        seconds: str = "",
+        pause: float = 0.0,
+        cut: bool = False,
     ) -> tuple[int, str] | None:
         """Status and text; None where nothing was answered."""
         messages = self._messages(list(parts), pause, cut)
@@ -43,7 +49,13 @@ class Asked:
 
         headers = [(b"host", b"localhost")]
         headers += [] if length is None else [(b"content-length", str(length).encode())]
-        scope = {"type": "http", "method": "POST", "path": "/v1/embed", "query_string": seconds.encode(), "headers": headers}
+        scope = {
+            "type": "http",
+            "method": "POST",
+            "path": "/v1/embed",
+            "query_string": seconds.encode(),
+            "headers": headers,
+        }
         receive: Callable[[], Any] = messages.__anext__
         await self.guard(scope, receive, send)
         if not sent:

@@ -163,7 +163,11 @@ def test_intrinsics_that_are_none_are_refused(place: Place, camera: str, part: s
 
 
 def test_bodies_that_are_no_image_are_refused(place: Place) -> None:
-    for body, part in ((b"", "empty"), (b"no image", "not an image"), (place.query.root.joinpath("sensors/sensors.txt").read_bytes(), "not an image")):
+    for body, part in (
+        (b"", "empty"),
+        (b"no image", "not an image"),
+        (place.query.root.joinpath("sensors/sensors.txt").read_bytes(), "not an image"),
+    ):
         refused(place.client.post("/v1/localize", content=body), 422, part)
 
 

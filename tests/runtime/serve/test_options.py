@@ -41,9 +41,15 @@ def test_this_machine_alone_needs_no_key() -> None:
 
 @pytest.mark.parametrize(
     ("given", "option"),
-    [({"body": 0}, "max-body"), ({"pixels": -1}, "max-pixels"), ({"upload": 0.0}, "upload-timeout"), ({"queue": 0}, "queue"),
-     ({"answer": float("nan")}, "answer-timeout"), ({"body": 10, "memory": 9}, "max-memory")],
-)  # fmt: skip
+    [
+        ({"body": 0}, "max-body"),
+        ({"pixels": -1}, "max-pixels"),
+        ({"upload": 0.0}, "upload-timeout"),
+        ({"queue": 0}, "queue"),
+        ({"answer": float("nan")}, "answer-timeout"),
+        ({"body": 10, "memory": 9}, "max-memory"),
+    ],
+)
 def test_limits_are_above_0(given: dict[str, Any], option: str) -> None:
     with pytest.raises(UsageError, match=f"--{option}"):
         Limits(**given)
@@ -61,7 +67,12 @@ def test_keys_are_lines_of_a_file(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("", "holds no key"), ("# nothing\n", "holds no key"), ("a\n", "keys:1: a key has 16"), ("\nno key with spaces\n", "keys:2")],
+    [
+        ("", "holds no key"),
+        ("# nothing\n", "holds no key"),
+        ("a\n", "keys:1: a key has 16"),
+        ("\nno key with spaces\n", "keys:2"),
+    ],
 )
 def test_a_file_of_keys_that_are_none(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "keys").write_text(text)

@@ -21,7 +21,9 @@ from tests.workflows.reports.test_page_browser import browser  # noqa: F401  # a
 
 pytestmark = pytest.mark.browser
 
-TOWN = TownConfig(seed=5, length=40.0, width=384, height=288, focal=315, queries=2, spacing=4.0, conditions=("day", "night"))
+TOWN = TownConfig(
+    seed=5, length=40.0, width=384, height=288, focal=315, queries=2, spacing=4.0, conditions=("day", "night")
+)
 
 
 @pytest.fixture(scope="module")

@@ -113,7 +113,7 @@ def test_an_address_that_cannot_be_had_is_refused_before_anything_is_loaded() ->
         port = taken.getsockname()[1]
         with pytest.raises(UsageError, match=f"--port {port}: cannot be had \\(Address already in use\\)"):
             run.serve(ServeRequest(Path("missing.onnx"), port=port))
-    with pytest.raises(UsageError, match="--host gloam.invalid: no such address"):
+    with pytest.raises(UsageError, match=r"--host gloam\.invalid: no such address"):
         run.serve(ServeRequest(Path("missing.onnx"), host="gloam.invalid", open=True))
 
 
@@ -140,7 +140,17 @@ def test_what_cannot_be_served_is_refused_in_a_line(
 
 
 def test_it_ends_as_told_and_says_how_much_it_answered(folder: Path) -> None:
-    words = [sys.executable, "-m", "gloam.cli.main", "serve", "--model", str(folder / "tiny.onnx"), "--port", "0", "--json"]
+    words = [
+        sys.executable,
+        "-m",
+        "gloam.cli.main",
+        "serve",
+        "--model",
+        str(folder / "tiny.onnx"),
+        "--port",
+        "0",
+        "--json",
+    ]
     process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
     address = process.stderr.readline().partition(": ")[0]
