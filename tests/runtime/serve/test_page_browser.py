@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import shutil
 import threading
 import time
@@ -81,14 +82,16 @@ def test_a_photograph_is_found(
         )
         assert colours > 20, canvas
     assert browser.execute_script("return document.documentElement.scrollWidth") <= width
+    whole = {"captureBeyondViewport": True, "format": "png"}
+    picture = base64.b64decode(browser.execute_cdp_cmd("Page.captureScreenshot", whole)["data"])
+    (tmp_path / "page.png").write_bytes(picture)
+    assert len(picture) > 10_000
     browser.find_element("id", "file").send_keys(str(Path(__file__)))
     until(browser, "return document.getElementById('said').textContent", "not an image")
     refused = [entry for entry in browser.get_log("browser") if "422" not in entry["message"]]
     assert refused == []
     asked = [entry["message"] for entry in browser.get_log("performance") if 'requestWillBeSent"' in entry["message"]]
     assert not [message for message in asked if '"url":"http' in message and f'"url":"{address}' not in message]
-    browser.execute_script("window.scrollTo(0, 0)")
-    browser.save_screenshot(str(tmp_path / "page.png"))
 
 
 def until(browser: Any, script: str, part: str) -> None:  # noqa: F811  # the fixture's name
