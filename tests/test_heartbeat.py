@@ -69,5 +69,5 @@ def test_a_log_gets_lines_where_nothing_is_shown_and_what_held_before_holds_afte
     assert " work: 2 of 2 images, " in lines[1]
     assert os.environ["GLOAM_LOG_FILE"] == str(tmp_path / "outer.log")
     assert "GLOAM_QUIET" not in os.environ
-    with pytest.raises(UsageError, match="--log-file .*: cannot be written"), telling(False, tmp_path):
+    with pytest.raises(UsageError, match=r"--log-file .*: cannot be written"), telling(False, tmp_path):
         pass

@@ -35,6 +35,7 @@ PURPOSES = {
     "completion": "completion of verbs and options in a shell",
     "matlab": "import NetVLAD's own .mat weights",
     "timm": "timm backbones for embedders",
+    "docs": "the documentation as a site",
     "dev": "tests, lint, types",
 }
 RTX = ("tensorrt-rtx-cu12", "tensorrt-rtx-cu13", "tensorrt-rtx")

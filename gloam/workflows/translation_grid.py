@@ -155,10 +155,9 @@ def _draw_examples(request: GridRequest) -> Grid:
     names, images = _sources(request)
     columns = [images, *(operation(images) for operation in operations)]
     examples: list[Pixels | None] = [_read(ImageItem(str(file), Path(file)), request.size) for file in request.like]
-    cells: list[list[Pixels | None]] = [
-        [None, *examples],
-        *([column[row] for column in columns] for row in range(len(images))),
-    ]
+    cells: list[list[Pixels | None]] = [[None, *examples]]
+    for row in range(len(images)):
+        cells.append([column[row] for column in columns])
     titles = ("source", *(Path(file).stem for file in request.like))
     _write(request, titles, ["example", *names], cells)
     return Grid(request.output, titles, tuple(names), False)

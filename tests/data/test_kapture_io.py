@@ -84,7 +84,7 @@ def test_what_is_no_kapture_dataset_is_told_the_way_in(tmp_path: Path, file: str
 def test_a_dataset_that_lacks_a_file_or_is_not_there_is_told_no_other_way(scene: Scene, tmp_path: Path) -> None:
     (scene.root / "sensors" / "records_camera.txt").unlink()
     for place in (scene.root, tmp_path / "absent"):
-        with pytest.raises(DataError, match="is not a kapture dataset with images$"):
+        with pytest.raises(DataError, match=r"is not a kapture dataset with images$"):
             read_scene(place)
 
 
