@@ -4,7 +4,7 @@
 Of every twenty requests fourteen want a descriptor, which must be the one that the library gives, to the bit, and three
 the nearest images; one body is no image, one is larger than is let in and one is a form, which must be refused by their
 statuses, in one line of JSON. ``GLOAM_SERVE_REQUESTS=20000`` asks more: then the service's memory is compared between a
-tenth of the way and the end.
+tenth of the way and the end; ``GLOAM_SERVE_SIDE=64`` asks of smaller images, whose longer side it is.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from gloam.runtime.search.index import DescriptorIndex, build_index
 from gloam.workflows.demo_embedder import SHIPPED
 
 AT_ONCE, LIMIT = 200, 1 << 20
-SIZES = ((256, 192), (192, 256), (320, 240), (200, 150))
+SHAPES = ((1.0, 0.75), (0.75, 1.0), (1.0, 0.5), (0.8, 0.6))  # of the longer side
 MODEL = SHIPPED[2]["trained"]
 KINDS = ("embed",) * 14 + ("search",) * 3 + ("malformed", "huge", "form")
 
@@ -65,7 +65,7 @@ class Question:
         return [*answer] == ["error"] and "\n" not in answer["error"]
 
 
-def write_images(folder: Path, count: int = 24) -> None:
+def write_images(folder: Path, side: int, count: int = 24) -> None:
     """Smooth noise, some of it turned by EXIF."""
     folder.mkdir()
     rng = np.random.default_rng(0)
@@ -73,7 +73,8 @@ def write_images(folder: Path, count: int = 24) -> None:
         small = rng.integers(0, 255, (12, 16, 3), np.uint8)
         exif = Image.Exif()
         exif[0x0112] = (1, 6, 3)[number % 3]
-        Image.fromarray(small).resize(SIZES[number % len(SIZES)]).save(folder / f"{number:02d}.jpg", exif=exif)
+        width, height = (round(side * share) for share in SHAPES[number % len(SHAPES)])
+        Image.fromarray(small).resize((width, height)).save(folder / f"{number:02d}.jpg", exif=exif)
 
 
 def questions(root: Path) -> list[Question]:
@@ -166,10 +167,10 @@ def memory(process: subprocess.Popen[str]) -> float:
 
 def run() -> Result:
     """Ask, compare, count."""
-    count = int(os.environ.get("GLOAM_SERVE_REQUESTS", "2000"))
+    count, side = int(os.environ.get("GLOAM_SERVE_REQUESTS", "2000")), int(os.environ.get("GLOAM_SERVE_SIDE", "256"))
     with tempfile.TemporaryDirectory(prefix="gloam-serve-") as temporary:
         root = Path(temporary)
-        write_images(root / "images")
+        write_images(root / "images", side)
         known = questions(root)
         by_kind = {kind: [each for each in known if each.kind == kind] for kind in set(KINDS)}
         draw = random.Random(0)
@@ -192,6 +193,7 @@ def run() -> Result:
     detail: dict[str, Any] = {
         "requests": count,
         "at_once": AT_ONCE,
+        "side_pixels": side,
         "load_average": os.getloadavg()[0],
         "requests_per_second": count / seconds,
         "wrong": Counter(f"{kind}: {wrong[:200]}" for kind, fine, _, wrong in answers if not fine).most_common(10),

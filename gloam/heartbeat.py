@@ -22,7 +22,11 @@ from gloam.files import printable
 
 FIRST, EVERY = 10.0, 30.0  # seconds without a line, at the beginning and later
 COLUMNS, ROWS = 80, 24  # of a terminal that does not tell
-QUIET, LOG_FILE = "GLOAM_QUIET", "GLOAM_LOG_FILE"  # of the environment, which a run's other processes have too
+QUIET, NO_BARS, LOG_FILE = (
+    "GLOAM_QUIET",
+    "GLOAM_NO_BARS",
+    "GLOAM_LOG_FILE",
+)  # of the environment, which a run's other processes have too
 
 Say = Callable[[str], None]  # gets a line of progress
 
@@ -152,8 +156,8 @@ def terminal_bar(**options: Any) -> Any:
 
 
 def bars_shown() -> bool:
-    """Whether bars that move are for whoever reads stderr: a terminal, unless quiet is asked for."""
-    return sys.stderr.isatty() and not os.environ.get(QUIET)
+    """Whether bars that move are for whoever reads stderr: a terminal, unless others are asked for."""
+    return sys.stderr.isatty() and not os.environ.get(QUIET) and not os.environ.get(NO_BARS)
 
 
 def to_stderr(line: str) -> None:
@@ -172,17 +176,19 @@ def log(line: str) -> None:
 
 
 @contextlib.contextmanager
-def telling(quiet: bool, file: Path | None) -> Iterator[None]:
+def telling(quiet: bool, file: Path | None, bars: bool = True) -> Iterator[None]:
     """Where progress goes while the block runs, in this process and in those that it starts.
 
     Args:
         quiet: nothing to stderr.
         file: of the log, to be added to; None for none.
+        bars: on a terminal; lines there too where it is false.
 
     Raises:
         UsageError: the file cannot be written.
     """
-    wanted = {QUIET: "1" if quiet else None, LOG_FILE: None if file is None else str(file.absolute())}
+    wanted = {QUIET: "1" if quiet else None, NO_BARS: None if bars else "1"}
+    wanted[LOG_FILE] = None if file is None else str(file.absolute())
     if file is not None:
         try:
             with file.open("a", encoding="utf-8"):

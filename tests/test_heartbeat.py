@@ -3,7 +3,7 @@ import os
 import pytest
 
 from gloam.errors import UsageError
-from gloam.heartbeat import Heartbeat, progress_bar, spelled, telling, to_stderr
+from gloam.heartbeat import Heartbeat, bars_shown, progress_bar, spelled, telling, to_stderr
 
 
 class Clock:
@@ -69,5 +69,10 @@ def test_a_log_gets_lines_where_nothing_is_shown_and_what_held_before_holds_afte
     assert " work: 2 of 2 images, " in lines[1]
     assert os.environ["GLOAM_LOG_FILE"] == str(tmp_path / "outer.log")
     assert "GLOAM_QUIET" not in os.environ
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    assert bars_shown()
+    for quiet, bars in ((True, True), (False, False)):
+        with telling(quiet, None, bars):
+            assert not bars_shown()
     with pytest.raises(UsageError, match=r"--log-file .*: cannot be written"), telling(False, tmp_path):
         pass

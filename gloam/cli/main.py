@@ -127,7 +127,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             _print_failure("gloam", mistake.line, 2)
         raise
     try:
-        with telling(arguments.quiet, arguments.log_file):
+        with telling(arguments.quiet, arguments.log_file, bars=not arguments.json):
             log(f"gloam {' '.join(words)}")
             code = _run(arguments)
             log(f"exit code {code}")
