@@ -22,11 +22,8 @@ from gloam.files import printable
 
 FIRST, EVERY = 10.0, 30.0  # seconds without a line, at the beginning and later
 COLUMNS, ROWS = 80, 24  # of a terminal that does not tell
-QUIET, NO_BARS, LOG_FILE = (
-    "GLOAM_QUIET",
-    "GLOAM_NO_BARS",
-    "GLOAM_LOG_FILE",
-)  # of the environment, which a run's other processes have too
+# Of the environment, which other processes of a run have, too.
+QUIET, NO_BARS, LOG_FILE = "GLOAM_QUIET", "GLOAM_NO_BARS", "GLOAM_LOG_FILE"
 
 Say = Callable[[str], None]  # gets a line of progress
 
