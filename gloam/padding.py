@@ -2,7 +2,8 @@
 
 ``dynamic`` models take any size and have no masks. ``fixed`` models take heights and widths that are multiples
 of 256 (one TensorRT optimisation profile per shape) together with each image's valid size, and are
-padding-exact: what lies beyond the valid size changes nothing.
+padding-exact: what lies beyond the valid size changes nothing. Of a vision transformer padded and valid sides are
+multiples of its patch instead.
 
 Translators follow a rule of their own, part of their definition: the image is continued by reflection, half on each
 side with the extra pixel right and bottom, to exactly the next multiple; the result is cropped back.
@@ -43,6 +44,7 @@ class PaddingProfile(Written):
             image side.
         next_only: a fixed profile runs an image at the next multiple of its sides alone and never at a larger shape,
             because what is inside the graph reflects the image into the whole of it (a fused translator).
+        cell: sides of an image, unpadded, are multiples of this many pixels, a patch of a vision transformer.
     """
 
     kind: Literal["dynamic", "fixed"] = "dynamic"
@@ -55,6 +57,7 @@ class PaddingProfile(Written):
     # Stated only where they say something, so that the identities of earlier files stay.
     minimum: int = sparse(1)
     next_only: bool = sparse(False)
+    cell: int = sparse(1)
 
     def __post_init__(self) -> None:
         if self.kind not in ("dynamic", "fixed"):
@@ -67,6 +70,8 @@ class PaddingProfile(Written):
             raise ModelError(
                 f"padding profile: multiple {self.multiple} and minimum {self.minimum} must be 1 to {LARGEST_SIDE} px"
             )
+        if not 1 <= self.cell <= LARGEST_SIDE or (self.kind == "fixed" and self.multiple % self.cell):
+            raise ModelError(f"padding profile: sides in cells of {self.cell} px, in multiples of {self.multiple} px")
         if max((*self.heights, *self.widths), default=0) > LARGEST_SIDE:
             raise ModelError(f"padding profile: a side above {LARGEST_SIDE} pixels")
         if self.kind == "fixed":
@@ -87,9 +92,19 @@ class PaddingProfile(Written):
         heights: Sequence[int] = DEFAULT_SIDES,
         widths: Sequence[int] = DEFAULT_SIDES,
         batch: tuple[int, int] = (1, 64),
+        cell: int = 1,
     ) -> PaddingProfile:
-        """A profile of padded shapes, every height with every width."""
-        return cls("fixed", heights=tuple(heights), widths=tuple(widths), batch=batch)
+        """A profile of padded shapes, every height with every width; with a cell, both are multiples of that."""
+        multiple = MULTIPLE if cell == 1 else cell
+        return cls("fixed", multiple, tuple(heights), tuple(widths), batch, cell=cell)
+
+    def of_cell(self, cell: int) -> PaddingProfile:
+        """The same kind, sides and batch for images whose sides are multiples of a cell.
+
+        Raises:
+            ModelError: the sides of a fixed profile are no multiples of it.
+        """
+        return replace(self, multiple=cell if self.kind == "fixed" else self.multiple, cell=cell)
 
     @property
     def reflects(self) -> bool:
@@ -123,6 +138,11 @@ class PaddingProfile(Written):
             return self._next_shape(height, width)
         if min(height, width) < self.minimum:
             raise ImageError(f"{width}x{height} is too small for this model; {self.minimum} px a side at least")
+        if height % self.cell or width % self.cell:
+            raise ImageError(
+                f"{width}x{height} has a side that is no multiple of {self.cell} px, the model's patch; resize images "
+                "by its input rule"
+            )
         if self.kind == "dynamic":
             if self.heights and not (height in self.heights and width in self.widths):
                 raise ImageError(f"{width}x{height} {self._not_built()}")

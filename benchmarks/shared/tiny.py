@@ -5,9 +5,15 @@ from __future__ import annotations
 import io
 import tarfile
 from pathlib import Path
+from typing import Any
 
 from gloam.files import write_text
 
+# A vision transformer's, narrow and shallow, with a small table of positions.
+TRANSFORMER: dict[str, Any] = {"width": 32, "depth": 2, "heads": 2, "table": 5}
+TRANSFORMERS: dict[str, dict[str, Any]] = {
+    f"dinov2_vit{size}14{more}": TRANSFORMER for size in "sbl" for more in ("", "_reg")
+}
 TRANSLATOR = """
 trainer: cyclegan
 options:

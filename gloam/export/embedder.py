@@ -17,7 +17,7 @@ from gloam.errors import ModelError
 from gloam.export.spec import LEVELS_TOLERANCE, ExportSpec, Shapes, export_spec
 from gloam.model_card import TOLERANCE, InputRule, ModelCard, Photometric, TensorSpec
 from gloam.networks.embedders import EmbedderNetwork
-from gloam.padding import PaddingProfile
+from gloam.padding import PaddingProfile, next_multiple
 
 SELFTEST_DYNAMIC = Shapes((2, 97, 131))
 SELFTEST_FIXED_SIZES = ((255, 201), (97, 131))  # odd, so that a wrong mask shows
@@ -48,6 +48,9 @@ def export_embedder(
             invalid graph.
     """
     profile = profile or PaddingProfile.dynamic()
+    cell = model.cell
+    if cell > 1:
+        profile = profile.of_cell(cell)
     fixed = profile.kind == "fixed"
     if fixed and not model.padding_exact:
         raise ModelError(
@@ -59,19 +62,28 @@ def export_embedder(
         )
     if model.smallest_side > MIN_SIDE:
         profile = dataclasses.replace(profile, minimum=model.smallest_side)
+    least = next_multiple(max(MIN_SIDE, profile.minimum), cell)
+
+    def whole(side: int) -> int:
+        return next_multiple(max(side, least), cell)
+
     if fixed:
         shape = (2, profile.heights[0], profile.widths[0])
-        selftest = Shapes(shape, tuple((min(h, shape[1]), min(w, shape[2])) for h, w in SELFTEST_FIXED_SIZES))
+        sizes = [(min(whole(h), shape[1]), min(whole(w), shape[2])) for h, w in SELFTEST_FIXED_SIZES]
+        selftest = Shapes(shape, tuple(sizes))
+    else:
+        batch, height, width = SELFTEST_DYNAMIC.shape
+        selftest = Shapes((batch, whole(height), whole(width)))
     spec = ExportSpec(
         kind="embedder",
         model=model,
         graph=model.describe_uint8,
         profile=profile,
         # Odd: where a pad or a crop does nothing for the example, the exporter would leave it out for every size.
-        example=(2, 256, 320) if fixed else (2, 131, 163),
-        example_sizes=((200, 300), (256, 320)) if fixed else (),
+        example=(2, whole(256), whole(320)) if fixed else (2, whole(131), whole(163)),
+        example_sizes=((whole(200), whole(300)), (whole(256), whole(320))) if fixed else (),
         outputs=(TensorSpec("descriptors", "float32", ("batch", model.dimension), "unit vectors"),),
-        selftest=selftest if fixed else SELFTEST_DYNAMIC,
+        selftest=selftest,
         facts={
             "mean": model.mean,
             "std": model.std,
@@ -84,6 +96,7 @@ def export_embedder(
         },
         tolerance=LEVELS_TOLERANCE if model.photometric.baked else TOLERANCE,
         core=model.core,
-        least=max(MIN_SIDE, profile.minimum),
+        multiple=cell,
+        least=least,
     )
     return export_spec(spec, path, provenance)

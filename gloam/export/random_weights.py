@@ -34,6 +34,8 @@ def settle_random_weights(model: EmbedderNetwork, images: npt.NDArray[np.uint8] 
     """
     if images is None:
         images = np.stack(render_training_views(STREET, places=8, views_per_place=2, size=(128, 96)).images)
+    high, wide = (side // model.cell * model.cell for side in images.shape[1:3])
+    images = images[:, :high, :wide]
     hooks = []
     for module in model.modules():
         weighted = isinstance(module, nn.Conv2d | nn.Linear) and module.bias is not None

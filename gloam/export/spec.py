@@ -61,11 +61,21 @@ def larger_shapes(profile: PaddingProfile, first: Shapes, multiple: int = 1) -> 
     if profile.kind == "dynamic":
         height = next_multiple(max(LARGER[0], height + 1), multiple)
         return Shapes((batch, height, next_multiple(max(LARGER[1], height + 1), multiple))).within(batch)
+    cell = profile.cell
     sides = [(h, w) for h in profile.heights for w in profile.widths if (h, w) != (height, width)]
     height, width = min(
         sides, key=lambda side: (side[0] == height, side[0] == side[1], side[0] * side[1]), default=(height, width)
     )
-    sizes = () if profile.reflects else tuple((height - rows, width - columns) for rows, columns in BELOW)
+    # No less than the smallest image, and whole cells.
+    least = max(profile.minimum, cell)
+    sizes = (
+        ()
+        if profile.reflects
+        else tuple(
+            (max(least, height - rows) // cell * cell, max(least, width - columns) // cell * cell)
+            for rows, columns in BELOW
+        )
+    )
     return Shapes((batch, height, width), sizes).within(batch)
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks.shared.tiny import TRANSFORMERS
 from gloam.data.town import TrainingViews, render_training_views
 from gloam.export.random_weights import settle_random_weights
 from gloam.networks.embedders import EMBEDDERS, EmbedderNetwork, create_embedder
@@ -32,14 +33,16 @@ def days() -> TrainingViews:
 
 def settled(name: str, seed: int, statistics: np.ndarray) -> EmbedderNetwork:
     torch.manual_seed(seed)
-    model = create_embedder(name, **SMALL.get(name, {}))
+    model = create_embedder(name, **(SMALL | TRANSFORMERS).get(name, {}))
     settle_random_weights(model, statistics)
     return model
 
 
 def cosines(model: EmbedderNetwork, views: TrainingViews) -> np.ndarray:
+    images = np.stack(views.images)
+    high, wide = (side // model.cell * model.cell for side in images.shape[1:3])
     with torch.no_grad():
-        rows = model.describe_uint8(torch.from_numpy(np.stack(views.images))).double().numpy()
+        rows = model.describe_uint8(torch.from_numpy(images[:, :high, :wide])).double().numpy()
     return np.asarray(rows @ rows.T)
 
 

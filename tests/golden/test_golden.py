@@ -22,6 +22,9 @@ LATER = (
     ", 'domains'",
     ", weakly-paired",
     ", weakly_paired_netvlad",
+    *(f", dinov2_vit{size}14{more}" for size in "sbl" for more in ("_reg", "")),
+    ", 'dinov2'",
+    ", 'dinov2_timm'",
 )  # choices that came later; a message that lists all has them now
 
 

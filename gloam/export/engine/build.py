@@ -233,7 +233,7 @@ def _native(card: ModelCard, options: BuildOptions, model: Path) -> BuildOptions
     alone = next((spec.name for spec in card.outputs if spec.shape[0] != "batch"), None)
     if alone is not None:
         raise UsageError(f"{model}: its output {alone!r} is not one row an image, which an engine must give")
-    multiple = profile.multiple if profile.reflects else 1
+    multiple = profile.multiple if profile.reflects else profile.cell
     wrong = [side for side in (*options.heights, *options.widths) if side < profile.minimum or side % multiple]
     if wrong:
         of = f" and multiples of {multiple}" if multiple > 1 else ""

@@ -10,6 +10,7 @@ from torch import nn
 
 from gloam.networks.embedders.base import IMAGENET_MEAN, IMAGENET_STD, EmbedderNetwork
 from gloam.networks.embedders.ciconv import CIConvEmbedder
+from gloam.networks.embedders.dinov2 import NETWORKS as DINOV2
 from gloam.networks.embedders.edge_mac import EdgeMAC
 from gloam.networks.embedders.ensemble import Ensemble, from_description
 from gloam.networks.embedders.gem import PooledEmbedder
@@ -58,6 +59,7 @@ EMBEDDERS: dict[str, Callable[..., EmbedderNetwork]] = {
     "how_resnet18": how_resnet18,
     "how_resnet50_minus": how_resnet50_minus,
     "mduit_content": MduitContent,
+    **DINOV2,
     "photometric_unet": lambda embedder, **options: NormalizedEmbedder(
         from_description(embedder, create_embedder), **options
     ),

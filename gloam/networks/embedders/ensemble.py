@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -70,6 +71,11 @@ class Ensemble(EmbedderNetwork):
     def smallest_side(self) -> int:
         """Of the member that needs most."""
         return max(member.smallest_side for member in self._all())
+
+    @property
+    def cell(self) -> int:
+        """The least common multiple of the members'."""
+        return math.lcm(*(member.cell for member in self._all()))
 
     @property
     def padding_exact(self) -> bool:

@@ -53,6 +53,11 @@ class NormalizedEmbedder(EmbedderNetwork):
         self.embedder = embedder
 
     @property
+    def cell(self) -> int:
+        """The embedder's."""
+        return self.embedder.cell
+
+    @property
     def pooling(self) -> dict[str, Any]:
         """The embedder's."""
         return self.embedder.pooling

@@ -15,10 +15,12 @@ from gloam.data.pickles import load_pickle, plain, stand_ins
 from gloam.errors import DataError, ModelError, require
 from gloam.networks.checkpoints import load_plain
 from gloam.networks.foreign import embedder_key_maps as maps
+from gloam.networks.foreign import transformer_key_maps as transformers
 from gloam.networks.foreign.key_maps import Recognised, tensors
+from gloam.padding import next_multiple
 from gloam.runtime.descriptors.whitening import Whitening
 
-FAMILIES = ("cirtorch", "how", "netvlad", "ciconv")
+FAMILIES = ("cirtorch", "how", "netvlad", "ciconv", *transformers.FAMILIES)
 EXPECTS_CLAHE = "expects CLAHE"
 CLAHE = "apply_clahe"
 
@@ -74,6 +76,8 @@ def recognise_embedder(content: Any, family: str) -> RecognisedEmbedder | None:
     if kind == "ciconv":
         meta = content.get("meta") if isinstance(content, dict) else None
         return RecognisedEmbedder(maps.ciconv(meta if isinstance(meta, dict) else {}, tensors(_state_in(content))))
+    if kind in transformers.FAMILIES:
+        return RecognisedEmbedder(transformers.FAMILIES[kind](tensors(_state_in(content))))
     return None
 
 
@@ -166,7 +170,8 @@ def probe(model: Any, file: Path) -> None:
     Raises:
         ModelError: they are not.
     """
-    ramp = torch.arange(2 * 64 * 64 * 3, dtype=torch.int64).reshape(2, 64, 64, 3)
+    side = next_multiple(max(64, model.smallest_side), model.cell)
+    ramp = torch.arange(2 * side * side * 3, dtype=torch.int64).reshape(2, side, side, 3)
     with torch.no_grad():
         found = model.describe_uint8(((ramp * 2654435761) % 251).to(torch.uint8))
     norms = torch.linalg.vector_norm(found, dim=1)
@@ -195,6 +200,8 @@ def _kind(content: Any) -> str | None:
     if isinstance(model, dict) and model.get("architecture") == "cirnet":
         return "gandtr"
     keys = [str(key).replace(".module.", ".").removeprefix("module.") for key in _state_in(content)]
+    if (transformer := transformers.family_of(keys)) is not None:
+        return transformer
     if "ciconv.scale" in keys:
         return "ciconv"
     if "pool.centroids" in keys:
