@@ -11,8 +11,14 @@ from gloam.files import write_text
 
 # A vision transformer's, narrow and shallow, with a small table of positions.
 TRANSFORMER: dict[str, Any] = {"width": 32, "depth": 2, "heads": 2, "table": 5}
+_SALAD: dict[str, Any] = {**TRANSFORMER, "clusters": 4, "cluster_dimension": 8, "token": 6, "hidden": 12}
+_BOQ: dict[str, Any] = {"head_width": 16, "queries": 6, "rows": 3}
 TRANSFORMERS: dict[str, dict[str, Any]] = {
-    f"dinov2_vit{size}14{more}": TRANSFORMER for size in "sbl" for more in ("", "_reg")
+    **{f"dinov2_vit{size}14{more}": TRANSFORMER for size in "sbl" for more in ("", "_reg")},
+    "salad_dinov2": _SALAD,
+    "megaloc": {**_SALAD, "linear": 24},
+    "boq_resnet50": {**_BOQ, "width": 8, "resize": "96x96"},
+    "boq_dinov2": {**TRANSFORMER, **_BOQ, "resize": "70x84"},
 }
 TRANSLATOR = """
 trainer: cyclegan

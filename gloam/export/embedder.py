@@ -15,7 +15,7 @@ from typing import Any
 from gloam.data.images import MIN_SIDE
 from gloam.errors import ModelError
 from gloam.export.spec import LEVELS_TOLERANCE, ExportSpec, Shapes, export_spec
-from gloam.model_card import TOLERANCE, InputRule, ModelCard, Photometric, TensorSpec
+from gloam.model_card import LITERATURE, TOLERANCE, InputRule, ModelCard, Photometric, TensorSpec
 from gloam.networks.embedders import EmbedderNetwork
 from gloam.padding import PaddingProfile, next_multiple
 
@@ -39,8 +39,8 @@ def export_embedder(
         path: ``.onnx`` file to write, atomically.
         profile: native sizes (default) or fixed padded shapes.
         photometric: the normalisation that callers must apply to the decoded image; none where the graph does it.
-        input_rule: the sizes that callers must bring images to; the card states none where it is left out, and the
-            literature's holds.
+        input_rule: the sizes that callers must bring images to; the network's own where it is left out, of which the
+            card states none where that is the literature's.
         provenance: ``recipe``, ``data``, ``licence``; the weights' sha256 is computed here.
 
     Raises:
@@ -60,6 +60,8 @@ def export_embedder(
         raise ModelError(
             f"{model.name}: {model.photometric.name} is inside the graph; no normalisation is left to callers"
         )
+    if input_rule is None and model.input_rule != LITERATURE:
+        input_rule = model.input_rule
     if model.smallest_side > MIN_SIDE:
         profile = dataclasses.replace(profile, minimum=model.smallest_side)
     least = next_multiple(max(MIN_SIDE, profile.minimum), cell)

@@ -25,6 +25,8 @@ LATER = (
     *(f", dinov2_vit{size}14{more}" for size in "sbl" for more in ("_reg", "")),
     ", 'dinov2'",
     ", 'dinov2_timm'",
+    ", salad_dinov2, megaloc, boq_resnet50, boq_dinov2",
+    ", 'salad', 'megaloc', 'boq'",
 )  # choices that came later; a message that lists all has them now
 
 

@@ -14,13 +14,14 @@ from torch import nn
 from gloam.data.pickles import load_pickle, plain, stand_ins
 from gloam.errors import DataError, ModelError, require
 from gloam.networks.checkpoints import load_plain
+from gloam.networks.foreign import aggregator_key_maps as aggregators
 from gloam.networks.foreign import embedder_key_maps as maps
 from gloam.networks.foreign import transformer_key_maps as transformers
 from gloam.networks.foreign.key_maps import Recognised, tensors
 from gloam.padding import next_multiple
 from gloam.runtime.descriptors.whitening import Whitening
 
-FAMILIES = ("cirtorch", "how", "netvlad", "ciconv", *transformers.FAMILIES)
+FAMILIES = ("cirtorch", "how", "netvlad", "ciconv", *transformers.FAMILIES, *aggregators.FAMILIES)
 EXPECTS_CLAHE = "expects CLAHE"
 CLAHE = "apply_clahe"
 
@@ -76,8 +77,9 @@ def recognise_embedder(content: Any, family: str) -> RecognisedEmbedder | None:
     if kind == "ciconv":
         meta = content.get("meta") if isinstance(content, dict) else None
         return RecognisedEmbedder(maps.ciconv(meta if isinstance(meta, dict) else {}, tensors(_state_in(content))))
-    if kind in transformers.FAMILIES:
-        return RecognisedEmbedder(transformers.FAMILIES[kind](tensors(_state_in(content))))
+    by_keys = {**transformers.FAMILIES, **aggregators.FAMILIES}
+    if kind in by_keys:
+        return RecognisedEmbedder(by_keys[kind](tensors(_state_in(content))))
     return None
 
 
@@ -200,8 +202,8 @@ def _kind(content: Any) -> str | None:
     if isinstance(model, dict) and model.get("architecture") == "cirnet":
         return "gandtr"
     keys = [str(key).replace(".module.", ".").removeprefix("module.") for key in _state_in(content)]
-    if (transformer := transformers.family_of(keys)) is not None:
-        return transformer
+    if (told := transformers.family_of(keys) or aggregators.family_of(keys)) is not None:
+        return told
     if "ciconv.scale" in keys:
         return "ciconv"
     if "pool.centroids" in keys:

@@ -40,7 +40,7 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("netvlad_vgg16", {**SMALL_VGG, "clusters": 8, "whitening": 16, "bias": True}),
     ("ensemble", {"members": [INSIDE, {"name": "gem_resnet18", "options": {"width": 8}, "mean": (0.5,) * 3}]}),
 ]
-CELLS = ("dinov2",)  # stems of families whose sides are multiples of a patch, with tests of their own
+CELLS = ("dinov2", "salad", "megaloc", "boq")  # stems of families of transformers, with tests of their own
 DYNAMIC: list[tuple[str, dict[str, Any]]] = [
     ("ciconv_resnet18", {"width": 8}),
     ("edgemac_vgg16", SMALL_VGG),
