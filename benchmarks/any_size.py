@@ -29,7 +29,7 @@ from PIL import Image
 
 from benchmarks.padding_exact import lively
 from benchmarks.shared.result import KEPT, Result
-from benchmarks.shared.tiny import TRANSFORMERS
+from benchmarks.shared.tiny import HEADED, TRANSFORMERS
 from gloam.data.images import MIN_SIDE
 from gloam.export.edges import export_edges
 from gloam.export.embedder import export_embedder
@@ -65,6 +65,7 @@ SMALL: dict[str, dict[str, Any]] = {
     **{name: RESNET for name in EMBEDDERS if "resnet" in name},
     **{name: VGG for name in EMBEDDERS if name.endswith("_vgg16")},
     **TRANSFORMERS,
+    **HEADED,
     "netvlad_vgg16": {**VGG, "clusters": 8},
     "hedmac_vgg16": {**VGG, "detector_options": {"width": 4}},
     "rcfmac_vgg16": {**VGG, "detector_options": {"width": 4}},
@@ -185,6 +186,8 @@ def measure(
 
 def sizes(card: ModelCard, count: int, largest: int) -> list[tuple[int, int]]:
     """Heights and widths that a file takes: the corners first, then log-uniform, every fourth a square."""
+    if card.profile.kind == "square":
+        return [(card.profile.heights[0], card.profile.widths[0])]
     least, multiple = _smallest(card), card.profile.multiple if card.profile.reflects else card.profile.cell
     largest = largest // card.profile.cell * card.profile.cell
     rng = np.random.default_rng(0)

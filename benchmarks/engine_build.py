@@ -26,7 +26,7 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.shared.result import KEPT, Result
-from benchmarks.shared.tiny import TRANSFORMERS
+from benchmarks.shared.tiny import HEADED, TRANSFORMERS
 from gloam.errors import GloamError
 from gloam.export.engine.options import BuildOptions
 from gloam.export.engine.serialize import Shapes, serialize
@@ -56,6 +56,7 @@ NARROW: dict[str, dict[str, Any]] = {
     **{name: VGG for name in EMBEDDERS if "vgg16" in name},
     **{name: {**VGG, "detector_options": {"width": 4}} for name in ("hedmac_vgg16", "rcfmac_vgg16")},
     **TRANSFORMERS,
+    **HEADED,
     "netvlad_vgg16": {**VGG, "clusters": 8},
     "ciconv_resnet101": {"width": 16},  # of fewer channels, random ones, float32 rounds more than the self-test allows
     "photometric_unet": {"embedder": INSIDE, "levels": 3, "width": 8},
@@ -195,7 +196,7 @@ def build(path: Path) -> dict[str, Any]:
 def shapes_of(card: ModelCard) -> Shapes:
     """Smallest, preferred and largest shapes of the inputs, within what the model takes."""
     profile = card.profile
-    if profile.kind == "fixed":
+    if profile.kind != "dynamic":
         sides = [profile.heights[0]] * 3
     else:
         multiple = profile.multiple if profile.reflects else profile.cell

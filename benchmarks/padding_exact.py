@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from benchmarks.shared.result import Result
-from benchmarks.shared.tiny import TRANSFORMERS
+from benchmarks.shared.tiny import HEADED, TRANSFORMERS
 from gloam.export.embedder import export_embedder
 from gloam.networks.checkpoints import load_checkpoint
 from gloam.networks.embedders import EMBEDDERS, EmbedderNetwork, create_embedder
@@ -34,7 +34,9 @@ ROUNDS = 3
 CONTROLS = 2  # images; one is enough to fail
 
 
-EXACT = tuple(name for name in EMBEDDERS if name.startswith(("gem_", "mac_", "netvlad_")) or name in TRANSFORMERS)
+NARROW = {**TRANSFORMERS, **HEADED}
+BEGINNINGS = ("gem_", "mac_", "netvlad_", "cosplace_", "apgem_")
+EXACT = tuple(name for name in EMBEDDERS if name.startswith(BEGINNINGS) or name in TRANSFORMERS)
 
 
 def lively(model: EmbedderNetwork) -> EmbedderNetwork:
@@ -82,7 +84,7 @@ def models() -> dict[str, EmbedderNetwork]:
     built = {}
     for name in EXACT:
         torch.manual_seed(0)
-        built[name] = lively(create_embedder(name, **TRANSFORMERS.get(name, {})))
+        built[name] = lively(create_embedder(name, **NARROW.get(name, {})))
     return built | real_weights()
 
 

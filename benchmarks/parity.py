@@ -13,7 +13,8 @@ import torch
 
 from benchmarks.padding_exact import lively, real_weights, whole_cells
 from benchmarks.shared.result import Result
-from benchmarks.shared.tiny import TRANSFORMERS
+from benchmarks.shared.tiny import HEADED, TRANSFORMERS
+from gloam.data.images import resize_image
 from gloam.errors import ModelError
 from gloam.export.embedder import export_embedder
 from gloam.export.precision.release_check import textured_image
@@ -34,6 +35,7 @@ INSIDE = {"name": "gem_resnet18", "options": {"width": 32}}
 OPTIONS: dict[str, dict[str, Any]] = {
     **{name: {"width": 32} for name in ("gem_resnet101", "ciconv_resnet50", "ciconv_resnet101", "how_resnet50_minus")},
     **TRANSFORMERS,
+    **HEADED,
     "netvlad_vgg16": {"whitening": 256},
     "photometric_unet": {"embedder": INSIDE, "levels": 5, "width": 16},
     "ensemble": {"members": [{"name": "gem_vgg16"}, {"name": "hedmac_vgg16"}]},
@@ -101,7 +103,7 @@ def run() -> Result:
                         raise
                     rows[name][kind] = "refused"
                     continue
-                whole = [[whole_cells(image, model.cell) for image in images] for images in batches]
+                whole = [[_taken(image, model) for image in images] for images in batches]
                 row = _measure(model, Exported.load(path), whole)
                 measured.append(row)
                 rows[name][kind] = vars(row)
@@ -113,6 +115,11 @@ def run() -> Result:
         runtime <= RUNTIME_LIMIT and batched <= BATCH_LIMIT,
         {"batched_against_one_by_one": batched, "sizes_height_width": BATCHES, "networks": rows},
     )
+
+
+def _taken(image: npt.NDArray[np.uint8], model: EmbedderNetwork) -> npt.NDArray[np.uint8]:
+    """An image of a size that a network takes."""
+    return whole_cells(image, model.cell) if model.square is None else resize_image(image, model.input_rule)
 
 
 def _side(model: EmbedderNetwork) -> int:

@@ -3,7 +3,7 @@
 ``dynamic`` models take any size and have no masks. ``fixed`` models take heights and widths that are multiples
 of 256 (one TensorRT optimisation profile per shape) together with each image's valid size, and are
 padding-exact: what lies beyond the valid size changes nothing. Of a vision transformer padded and valid sides are
-multiples of its patch instead.
+multiples of its patch instead. ``square`` models take one size alone, and have no masks either.
 
 Translators follow a rule of their own, part of their definition: the image is continued by reflection, half on each
 side with the extra pixel right and bottom, to exactly the next multiple; the result is cropped back.
@@ -33,10 +33,11 @@ class PaddingProfile(Written):
     """The shapes of a model's image input.
 
     Attributes:
-        kind: ``dynamic`` (native sizes, no masks) or ``fixed`` (padded sizes, valid sizes given).
+        kind: ``dynamic`` (native sizes, no masks), ``fixed`` (padded sizes, valid sizes given) or ``square`` (images of
+            one size, which is part of the network).
         multiple: heights and widths of a fixed or reflecting profile are multiples of this many pixels.
         heights, widths: allowed padded sides in pixels, ascending; empty for ``dynamic``, except of an engine, which
-            takes no other size.
+            takes no other size; the one side for ``square``.
         batch: smallest and largest batch.
         pad_mode: content of the padding, ``zero`` or ``reflect``; an embedder of a fixed profile ignores it.
         anchor: place of the image in the padded shape, ``top-left`` or ``center`` (extra pixel right/bottom).
@@ -47,7 +48,7 @@ class PaddingProfile(Written):
         cell: sides of an image, unpadded, are multiples of this many pixels, a patch of a vision transformer.
     """
 
-    kind: Literal["dynamic", "fixed"] = "dynamic"
+    kind: Literal["dynamic", "fixed", "square"] = "dynamic"
     multiple: int = MULTIPLE
     heights: tuple[int, ...] = ()
     widths: tuple[int, ...] = ()
@@ -60,8 +61,12 @@ class PaddingProfile(Written):
     cell: int = sparse(1)
 
     def __post_init__(self) -> None:
-        if self.kind not in ("dynamic", "fixed"):
+        if self.kind not in ("dynamic", "fixed", "square"):
             raise ModelError(f"padding profile: unknown kind {self.kind!r}; choose dynamic or fixed")
+        if self.kind == "square" and not (
+            self.heights == self.widths and len(self.heights) == 1 and self.heights[0] > 0
+        ):
+            raise ModelError(f"padding profile: square, with heights {self.heights} and widths {self.widths}")
         if not 1 <= self.batch[0] <= self.batch[1]:
             raise ModelError(f"padding profile: batch range {self.batch} is not ascending from 1")
         if self.batch[1] > MOST_IMAGES:
@@ -97,6 +102,11 @@ class PaddingProfile(Written):
         """A profile of padded shapes, every height with every width; with a cell, both are multiples of that."""
         multiple = MULTIPLE if cell == 1 else cell
         return cls("fixed", multiple, tuple(heights), tuple(widths), batch, cell=cell)
+
+    @classmethod
+    def square(cls, side: int, batch: tuple[int, int] = (1, 64)) -> PaddingProfile:
+        """A profile of one size, side by side in pixels."""
+        return cls("square", heights=(side,), widths=(side,), batch=batch)
 
     def of_cell(self, cell: int) -> PaddingProfile:
         """The same kind, sides and batch for images whose sides are multiples of a cell.
@@ -136,6 +146,13 @@ class PaddingProfile(Written):
         """
         if self.reflects or self.next_only:
             return self._next_shape(height, width)
+        if self.kind == "square":
+            if (height, width) != (self.heights[0], self.widths[0]):
+                raise ImageError(
+                    f"{width}x{height} is not the one size of this model, {self.widths[0]}x{self.heights[0]}; resize "
+                    "images by its input rule"
+                )
+            return height, width
         if min(height, width) < self.minimum:
             raise ImageError(f"{width}x{height} is too small for this model; {self.minimum} px a side at least")
         if height % self.cell or width % self.cell:

@@ -48,8 +48,14 @@ def export_embedder(
             invalid graph.
     """
     profile = profile or PaddingProfile.dynamic()
-    cell = model.cell
-    if cell > 1:
+    cell, square = model.cell, model.square
+    if square is not None and profile.kind == "fixed":
+        raise ModelError(
+            f"{model.name} takes images of {square}x{square} px alone; use dynamic, which is that one size"
+        )
+    if square is not None:
+        profile = PaddingProfile.square(square, profile.batch)
+    elif cell > 1:
         profile = profile.of_cell(cell)
     fixed = profile.kind == "fixed"
     if fixed and not model.padding_exact:
@@ -69,20 +75,23 @@ def export_embedder(
     def whole(side: int) -> int:
         return next_multiple(max(side, least), cell)
 
-    if fixed:
+    if square is not None:
+        selftest = Shapes((2, square, square))
+    elif fixed:
         shape = (2, profile.heights[0], profile.widths[0])
         sizes = [(min(whole(h), shape[1]), min(whole(w), shape[2])) for h, w in SELFTEST_FIXED_SIZES]
         selftest = Shapes(shape, tuple(sizes))
     else:
         batch, height, width = SELFTEST_DYNAMIC.shape
         selftest = Shapes((batch, whole(height), whole(width)))
+    example = (2, whole(256), whole(320)) if fixed else (2, whole(131), whole(163))
     spec = ExportSpec(
         kind="embedder",
         model=model,
         graph=model.describe_uint8,
         profile=profile,
         # Odd: where a pad or a crop does nothing for the example, the exporter would leave it out for every size.
-        example=(2, whole(256), whole(320)) if fixed else (2, whole(131), whole(163)),
+        example=example if square is None else (2, square, square),
         example_sizes=((whole(200), whole(300)), (whole(256), whole(320))) if fixed else (),
         outputs=(TensorSpec("descriptors", "float32", ("batch", model.dimension), "unit vectors"),),
         selftest=selftest,

@@ -35,6 +35,7 @@ from gloam.networks.edges import DETECTORS, create_detector
 from gloam.networks.embedders import EMBEDDERS, create_embedder
 from gloam.networks.embedders.boq import NETWORKS as BOQ
 from gloam.networks.embedders.dinov2 import NETWORKS as DINOV2
+from gloam.networks.embedders.gem_linear import NETWORKS as GEM_LINEAR
 from gloam.networks.embedders.salad import NETWORKS as SALAD
 from gloam.networks.translators import GENERATORS, create_generator
 from gloam.padding import PaddingProfile
@@ -72,7 +73,19 @@ SMALL: dict[str, dict[str, Any]] = {
 }
 PROVENANCE = {"recipe": "golden", "data": "none", "licence": "none"}
 # Than the record.
-LATER = ("weakly_paired", "spade", "ganimation", "mduit", "mduit_content", "adain", *DINOV2, *SALAD, *BOQ)
+LATER = (
+    "weakly_paired",
+    "spade",
+    "ganimation",
+    "mduit",
+    "mduit_content",
+    "adain",
+    *DINOV2,
+    *SALAD,
+    *BOQ,
+    *GEM_LINEAR,
+    "mixvpr",
+)
 QUICK = ("gem_vgg16", "how_resnet18", "ensemble")
 
 

@@ -26,7 +26,9 @@ LATER = (
     ", 'dinov2'",
     ", 'dinov2_timm'",
     ", salad_dinov2, megaloc, boq_resnet50, boq_dinov2",
-    ", 'salad', 'megaloc', 'boq'",
+    ", cosplace_vgg16, cosplace_resnet18, cosplace_resnet50, cosplace_resnet101, cosplace_resnet152",
+    ", apgem_resnet50, apgem_resnet101, mixvpr",
+    ", 'salad', 'megaloc', 'boq', 'mixvpr', 'cosplace', 'apgem'",
 )  # choices that came later; a message that lists all has them now
 
 

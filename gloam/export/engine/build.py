@@ -166,7 +166,7 @@ def build_engine(
     shapes = [f"{width}x{height}" for height, width in itertools.product(heights, widths)]
     built = EngineCard(
         key=key,
-        model=card if card.profile.kind == "fixed" else _proved_at(card, model, heights[0], widths[0]),
+        model=card if card.profile.kind != "dynamic" else _proved_at(card, model, heights[0], widths[0]),
         onnx_sha256=onnx_sha256,
         plan_sha256=sha256_bytes(made.plan),
         plan_bytes=len(made.plan),

@@ -100,6 +100,10 @@ def put_in_front(
 
 def _expect_plain(card: ModelCard, file: str | Path) -> None:
     card.expect_kind("embedder", str(file))
+    if card.profile.kind == "square":
+        raise ModelError(
+            f"{file}: takes images of one size alone, which nothing in front of it inside the graph may change"
+        )
     if card.profile.cell > 1:
         raise ModelError(
             f"{file}: takes images whose sides are multiples of {card.profile.cell} px, as its input rule makes them; "

@@ -133,6 +133,8 @@ def _generated_batches(
     widest = profile.widths[-1] if profile.widths else None
 
     def whole(side: int, largest: int | None) -> int:
+        if profile.kind == "square":
+            return profile.heights[0]
         least = next_multiple(profile.minimum, profile.cell)
         return max(min(side, largest or side) // profile.cell * profile.cell, least)
 

@@ -15,8 +15,10 @@ from gloam.networks.embedders.dinov2 import NETWORKS as DINOV2
 from gloam.networks.embedders.edge_mac import EdgeMAC
 from gloam.networks.embedders.ensemble import Ensemble, from_description
 from gloam.networks.embedders.gem import PooledEmbedder
+from gloam.networks.embedders.gem_linear import NETWORKS as GEM_LINEAR
 from gloam.networks.embedders.how import how_resnet18, how_resnet50_minus
 from gloam.networks.embedders.mduit import MduitContent
+from gloam.networks.embedders.mixvpr import MixVPR
 from gloam.networks.embedders.mobilenet_v2 import MobileNetV2
 from gloam.networks.embedders.netvlad import NetVLADVGG16
 from gloam.networks.embedders.normalizer import NormalizedEmbedder
@@ -64,6 +66,8 @@ EMBEDDERS: dict[str, Callable[..., EmbedderNetwork]] = {
     **DINOV2,
     **SALAD,
     **BOQ,
+    **GEM_LINEAR,
+    "mixvpr": MixVPR,
     "photometric_unet": lambda embedder, **options: NormalizedEmbedder(
         from_description(embedder, create_embedder), **options
     ),

@@ -85,6 +85,11 @@ class EmbedderNetwork(nn.Module):
         return 1
 
     @property
+    def square(self) -> int | None:
+        """Side in pixels of the square images that are all it takes; None of a network that takes other sizes."""
+        return None
+
+    @property
     def input_rule(self) -> InputRule:
         """The sizes that images are brought to unless whoever exports says otherwise: the literature's, by which sides
         become multiples of the cell, or its authors'."""

@@ -115,6 +115,11 @@ class DescriptorPipeline(EmbedderNetwork):
         return math.ceil(self.embedder.smallest_side / min(self.scales))
 
     @property
+    def square(self) -> int | None:
+        """The embedder's."""
+        return self.embedder.square
+
+    @property
     def cell(self) -> int:
         """The embedder's."""
         return self.embedder.cell
@@ -200,6 +205,8 @@ def _check_scales(embedder: EmbedderNetwork, scales: Sequence[float], power: flo
         raise ModelError(
             f"scales {', '.join(map(str, scales)) or 'none'}: different numbers of {low:g}..{high:g} are needed"
         )
+    if embedder.square is not None and tuple(scales) != (1.0,):
+        raise ModelError(f"{embedder.name}: takes images of one size, so that one scale of 1 is possible")
     if embedder.cell > 1 and tuple(scales) != (1.0,):
         raise ModelError(
             f"{embedder.name}: takes sides that are multiples of {embedder.cell} px, which scaled images have not; one "

@@ -1,16 +1,21 @@
-"""Networks whose aggregators were published with their backbones recognised: SALAD, MegaLoc and BoQ.
+"""Networks whose aggregators were published with their backbones recognised: SALAD, MegaLoc, BoQ, MixVPR, CosPlace,
+EigenPlaces and AP-GeM.
 
 A file's layout is known by a key that no other has; sizes are read from the tensors themselves.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+import math
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from torch import Tensor
 
-from gloam.networks.foreign.key_maps import Recognised, State, need
+from gloam.errors import ModelError
+from gloam.networks.embedders.mixvpr import STRIDE
+from gloam.networks.foreign.embedder_key_maps import COUNTS, normalisation, resnet_of, sizes, torchvision_key
+from gloam.networks.foreign.key_maps import Recognised, State, need, tensors, truth
 from gloam.networks.foreign.transformer_key_maps import MASK, backbone
 
 
@@ -61,8 +66,75 @@ def boq(state: State) -> Recognised:
     return Recognised(name, options, features | _pool(head), dropped)
 
 
-FAMILIES: dict[str, Callable[[State], Recognised]] = {"salad": salad, "megaloc": megaloc, "boq": boq}
-TELLING = {"aggregator.dust_bin": "salad", "aggregator.agg.dust_bin": "megaloc", "aggregator.boqs.0.queries": "boq"}
+def mixvpr(state: State) -> Recognised:
+    """MixVPR's file."""
+    what, inner, head = "MixVPR", *_split(state, "backbone.model.", "aggregator.")
+    features = {torchvision_key(key): value for key, value in inner.items()}
+    cells = need(head, "row_proj.weight", 2, what).shape[1]
+    options = {
+        "width": need(features, "features.0.weight", 4, what).shape[0],
+        "side": math.isqrt(cells) * STRIDE,
+        "channels": need(head, "channel_proj.weight", 2, what).shape[0],
+        "rows": head["row_proj.weight"].shape[0],
+        "mixers": len({key.split(".")[1] for key in head if key.startswith("mix.")}),
+    }
+    return Recognised("mixvpr", options, features | _pool(head))
+
+
+def cosplace(state: State) -> Recognised:
+    """CosPlace's and EigenPlaces' files, of one layout: on a ResNet, or on VGG16 without its last ReLU."""
+    what, inner, head = "CosPlace or EigenPlaces", *_split(state, "backbone.", "aggregation.")
+    need(head, "1.p", 1, what)
+    layers = {"1.p": "pool.p", "3.weight": "fc.weight", "3.bias": "fc.bias"}
+    kept = {f"features.{key}": value for key, value in inner.items()}
+    kept |= {layers.get(key, f"aggregation.{key}"): value for key, value in head.items()}
+    dimension = need(head, "3.weight", 2, what).shape[0]
+    if "features.1.running_mean" not in kept:
+        return Recognised("cosplace_vgg16", {**sizes(kept, "vgg16"), "dimension": dimension}, kept)
+    architecture = resnet_of(kept, {**COUNTS, (3, 8, 36, 3): "resnet152"})
+    return Recognised(f"cosplace_{architecture}", {**sizes(kept, architecture), "dimension": dimension}, kept)
+
+
+def apgem(content: Mapping[str, Any]) -> Recognised:
+    """AP-GeM's file, which says its architecture and normalisation."""
+    stated: Any = content.get("model_options")
+    stated = stated if isinstance(stated, dict) else {}
+    architecture = str(stated.get("arch", "")).partition("_")[0]
+    if architecture not in ("resnet50", "resnet101"):
+        raise ModelError(
+            f"AP-GeM on {architecture or 'a network without a name'}; gloam imports resnet50 and resnet101"
+        )
+    if not str(stated.get("pooling", "gem")).startswith("gem"):
+        raise ModelError(f"AP-GeM that pools by {stated['pooling']}; gloam imports gem")
+    for flag in ("norm_features", "without_fc"):
+        if truth(stated.get(flag, False)):
+            raise ModelError(f"AP-GeM with {flag}, which gloam does not import")
+    state = tensors(content.get("state_dict"))
+    need(state, "adpool.p", 1, "AP-GeM")
+    kept = {"pool.p" if key == "adpool.p" else torchvision_key(key): value for key, value in state.items()}
+    options = {**sizes(kept, architecture), "dimension": need(kept, "fc.weight", 2, "AP-GeM").shape[0]}
+    how: Any = content.get("preprocess")
+    if isinstance(how, dict):
+        options |= normalisation(how.get("mean"), how.get("std"))
+    return Recognised(f"apgem_{architecture}", options, kept)
+
+
+FAMILIES: dict[str, Callable[[State], Recognised]] = {
+    "salad": salad,
+    "megaloc": megaloc,
+    "boq": boq,
+    "mixvpr": mixvpr,
+    "cosplace": cosplace,
+}
+APGEM = "apgem"  # whose file says more than its tensors do
+TELLING = {
+    "aggregator.dust_bin": "salad",
+    "aggregator.agg.dust_bin": "megaloc",
+    "aggregator.boqs.0.queries": "boq",
+    "aggregator.channel_proj.weight": "mixvpr",
+    "aggregation.1.p": "cosplace",
+    "adpool.p": APGEM,
+}
 
 
 def family_of(keys: Collection[str]) -> str | None:
