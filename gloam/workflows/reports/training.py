@@ -148,18 +148,18 @@ def _embedder(folder: Path, record: Mapping[str, Any]) -> _Run:
     """Of an embedder's or an edge detector's record, which has a history by epoch."""
     history = record["history"]
     rows = [{"step": entry["epoch"], **_numbers(entry)} for entry in history]
-    judged = [{"step": entry["epoch"], **_numbers(entry["validation"])} for entry in history if entry.get("validation")]
+    judged = [
+        {"step": entry["epoch"], **_numbers(entry["validation"]), "chance": entry["validation"]["chance_mAP"]}
+        for entry in history
+        if entry.get("validation")
+    ]
     best = f"; epoch {record['best_epoch']} is the best and was written" if record["best_epoch"] else ""
     seconds = f", {record['seconds'] / 60:.1f} minutes" if "seconds" in record else ""
-    config = record["config"]
-    which = f" Queries are by {config['query_condition']}, the images searched by {config['map_condition']}." * bool(
-        config.get("query_condition")
-    )
-    scores = _embedder_scores(record, which)
+    scores = _embedder_scores(record)
     found = sorted((folder / SAMPLES_FOLDER).glob("epoch-*.png"))
     held_out = []
     if judged:
-        held_out = [_chart(names[0], names, judged, "epochs") for names in (["mAP", "chance_mAP"], ["loss"])]
+        held_out = [_chart(names[0], names, judged, "epochs") for names in (["mAP", "chance"], ["loss"])]
     elif "validation_f" in record:
         held_out = [_chart("F-score", list(record["validation_f"]), rows, "epochs")]
     epochs = len(history) - (history[0]["epoch"] == 0)
@@ -177,7 +177,7 @@ def _embedder(folder: Path, record: Mapping[str, Any]) -> _Run:
     )
 
 
-def _embedder_scores(record: Mapping[str, Any], which: str) -> Table | None:
+def _embedder_scores(record: Mapping[str, Any]) -> Table | None:
     title = "Images that are never trained on"
     if "validation_f" in record:  # an edge detector's
         found = record["validation_f"]
@@ -188,8 +188,10 @@ def _embedder_scores(record: Mapping[str, Any], which: str) -> Table | None:
         return None
     first, last = record["untrained"], record["validation"]
     rows = [["mAP", first["mAP"], last["mAP"], last["chance_mAP"]], ["loss", first["loss"], last["loss"], None]]
-    note = f"{last['queries']} queries.{which}"
-    return Table(title, ["score", "initial weights", "best epoch", "chance"], rows, note)
+    asked, shown = (record["config"].get(f"{side}_condition") for side in ("query", "map"))
+    which = "" if asked is None else f" Queries are by {asked}, the images searched by {shown}."
+    columns = ["score", "initial weights", "best epoch", "chance"]
+    return Table(title, columns, rows, f"{last['queries']} queries.{which}")
 
 
 def _after(path: Path) -> str:

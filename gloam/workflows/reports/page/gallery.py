@@ -12,7 +12,8 @@ from gloam.workflows.reports.page.pictures import THUMBNAIL, picture_uri, thumbn
 
 MAX_RESULTS = 5  # of a query; with the number of queries it bounds the file
 SUCCESSES = 1 / 3  # of a condition's rows, where there are so many
-MATCH_WIDTH = {False: 960, True: 760}  # pixels, on a page of examples and of single queries
+MATCH_WIDTH = {False: 860, True: 620}  # pixels, on a page of examples and of single queries
+MATCH_QUALITY = 66  # lines on noise take much room
 SMALL = 160  # longer side of the latter's thumbnails, pixels
 
 
@@ -44,7 +45,7 @@ def chosen_rows(rows: Sequence[GalleryRow], most: int) -> dict[str, list[Gallery
     condition's room is for successes, if it has them.
     """
     of = dict[str, list[GalleryRow]]()
-    for row in sorted(rows, key=lambda row: not is_night(row.condition)):
+    for row in sorted(rows, key=lambda row: (not is_night(row.condition), row.condition.lower() != "night")):
         of.setdefault(row.condition, []).append(row)
     room = dict.fromkeys(of, 0)
     while sum(room.values()) < min(most, len(rows)):
@@ -82,7 +83,8 @@ def examples(rows: Sequence[GalleryRow], most: int, details: bool = False) -> di
     def made(chosen: Sequence[GalleryRow]) -> Iterator[Example]:
         for row in chosen:
             drawn = row.match() if row.match is not None else None
-            match, note = ("", "") if drawn is None else (picture_uri(drawn[0], MATCH_WIDTH[details]), drawn[1])
+            match = "" if drawn is None else picture_uri(drawn[0], MATCH_WIDTH[details], MATCH_QUALITY)
+            note = "" if drawn is None else drawn[1]
             results = [Shown(*shown(item.path), item.score, item.correct) for item in row.results[:MAX_RESULTS]]
             yield Example(row, Shown(*shown(row.query)), results, match, note)
 

@@ -70,8 +70,7 @@ def pose_hero(data: ReportData) -> Hero | None:
     coarse = f"Within {wide:g} m and {turned:g}°: {_percent(asked.recall(2))} %."
     return Hero(
         figures,
-        f"of {asked.total} {asked.condition} queries are localized within {metres:g}\N{NO-BREAK SPACE}m and "
-        f"{degrees:g}°.",
+        f"of {asked.total} {asked.condition} queries are localized within {metres:g} m and {degrees:g}°.",
         " ".join([coarse, f"Method: {method}.", *([data.summary] if data.summary else [])]),
         [_bar(outcome, beside.get(outcome.condition), outcome.condition == asked.condition) for outcome in outcomes],
         legend,

@@ -59,7 +59,9 @@ def cell(value: str | int | float | None) -> str:
 def three_digits(value: float) -> str:
     """``0.468``, ``1.50``, ``17.9``, ``100``; ``3.2e-05`` where less than half a thousandth is left."""
     rounded = abs(float(f"{value:.3g}"))
-    if 0 < rounded < 0.0005:
+    if not rounded:
+        return "0"
+    if rounded < 0.0005:
         return f"{value:.1e}"
     places = 3 - len(str(int(rounded))) if rounded >= 1 else 3
     return f"{value:.{max(places, 0)}f}"

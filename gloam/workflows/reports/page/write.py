@@ -5,7 +5,7 @@ No script, no request to anywhere: styles, charts and thumbnails are inside the 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,11 +43,8 @@ def write_report(data: ReportData, path: str | Path, made: Mapping[str, str] | N
         StoreError: the file cannot be written.
     """
     check(data)
-    styles = _styles(
-        [curve.label for curve in data.recall_curves],
-        [curve.label for curve in data.distance_curves],
-        [item.method for item in data.errors],
-    )
+    labels = [[curve.label for curve in curves] for curves in (data.recall_curves, data.distance_curves)]
+    styles = _styles(*labels, [item.method for item in data.errors])
     gallery = examples(data.gallery, data.most, data.details)
     sections = {
         "examples": ("Queries" if data.details else "Examples", gallery),
@@ -84,10 +81,14 @@ def write_report(data: ReportData, path: str | Path, made: Mapping[str, str] | N
     )
 
 
-def _styles(*labels: Iterable[str]) -> dict[str, int]:
-    """One colour per label over the whole page, in order of appearance."""
-    ordered = dict.fromkeys(label for group in labels for label in group)
-    return {label: number % COLOURS for number, label in enumerate(ordered)}
+def _styles(*labels: Sequence[str]) -> dict[str, int]:
+    """One colour per label over the whole page, in order of appearance; a group of other labels begins anew."""
+    styles: dict[str, int] = {}
+    for group in labels:
+        new = [label for label in dict.fromkeys(group) if label not in styles]
+        first = len(styles) if styles.keys() & set(group) else 0
+        styles |= {label: (first + number) % COLOURS for number, label in enumerate(new)}
+    return styles
 
 
 def _recall_charts(curves: Sequence[RecallCurve], styles: dict[str, int]) -> list[tuple[str, Markup]]:
