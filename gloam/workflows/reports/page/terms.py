@@ -29,11 +29,11 @@ TERMS = (
 
 
 def explained(tables: Sequence[Table]) -> list[list[tuple[str, str]]]:
-    """For each table the terms of its title and columns that no table before it has, with what they mean."""
+    """For each table the terms of its title, columns and first cells that no table before has, with what they mean."""
     known: set[str] = set()
     found = []
     for table in tables:
-        words = " | ".join([table.title, *table.columns])
+        words = " | ".join([table.title, *table.columns, *(str(row[0]) for row in table.rows)])
         new = [(term, said) for pattern, term, said in TERMS if term not in known and re.search(pattern, words)]
         known |= {term for term, _ in new}
         found.append(new)
