@@ -184,7 +184,7 @@ def run(arguments: argparse.Namespace) -> Report:
         return Report(expected.to_dict(), str(expected))
     cluster = ray_cluster(arguments, arguments.num_shards)
     matched = None if cluster is None else match_on_ray(request, cluster, progress=not arguments.json)
-    found = localize(request)
+    found = localize(request, progress=not arguments.json)
     data, text = found.to_dict(), found.to_text()
     if arguments.report:
         from gloam.workflows.reports.queries import write_query_report

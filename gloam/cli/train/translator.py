@@ -47,7 +47,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> Report:
     """Train and print what was reached."""
-    recipes = listed(arguments, "gloam.training.recipes.translators")
+    recipes = listed(arguments, "translator")
     if recipes is not None:
         return recipes
-    return trained("translator", arguments, changes(arguments, DIRECT), epochs=arguments.epochs, views=arguments.views)
+    return trained(
+        "translator", arguments, DIRECT, changes(arguments, DIRECT), epochs=arguments.epochs, views=arguments.views
+    )
