@@ -174,7 +174,9 @@ def export_weights(request: ExportRequest, say: Say | None = None) -> Exported:
     cell = getattr(loaded.model, "cell", 1)
     sides = request.sides or [side // cell * cell for side in DEFAULT_SIDES]
     profile = (
-        PaddingProfile.fixed(sides, sides, batch, cell) if request.profile == "fixed" else PaddingProfile.dynamic(batch)
+        PaddingProfile.fixed(sides, sides, batch, cell)
+        if request.profile == "fixed"
+        else PaddingProfile.dynamic(batch).of_cell(cell)
     )
     with tempfile.TemporaryDirectory(prefix="gloam-export-") as folder:
         more = request.precision != "fp32" or _fronted(request)
