@@ -131,11 +131,11 @@ class InputRule(Written):
             return cls(max_side, stretch, "area", True)
         return cls(max_side) if max_side else NATIVE
 
-    def sized(self, max_side: int | None = None, stretch: tuple[int, int] | None = None) -> InputRule:
-        """The rule of other sizes for the model whose own this is; by :meth:`of`, but in the same multiples."""
-        if self.multiple == 1 or stretch is not None:
-            return InputRule.of(max_side, stretch)
-        return replace(self, max_side=max_side or None)
+    def in_cells(self, cell: int) -> InputRule:
+        """The same rule for a model whose images have sides that are multiples of a cell, pixels."""
+        if self.stretch is not None or self.multiple % cell == 0:
+            return self
+        return replace(self, multiple=cell, filter="lanczos" if self.filter == "none" else self.filter)
 
     @property
     def of_pillow(self) -> bool:
@@ -436,11 +436,12 @@ class ModelCard(Written):
         return f"{self.reads}{inside}{stated}"
 
     def with_input_rule(self, rule: InputRule) -> ModelCard:
-        """The card of the same model fed with images of other sizes (another space).
+        """The card of the same model fed with images of other sizes (another space), in multiples of its patch.
 
         Raises:
             UsageError: any size for a graph that resizes images itself.
         """
+        rule = rule.in_cells(self.profile.cell)
         if self.resize is not None and rule != NATIVE:
             raise UsageError(
                 f"{self.name} reduces images to {self.resize} px itself, and shrinking twice would change its "

@@ -106,7 +106,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--local-features",
         action="store_true",
-        help="HOW: local features and their attention at seven scales, for ASMK, instead of one descriptor",
+        help="HOW: local features and their attention at seven scales, for ASMK, instead of one descriptor; DINOv2: "
+        "patch tokens",
     )
     parser.add_argument(
         "--keypoints", type=int, metavar="K", help="local features: the most keypoints of an image (default: 2048)"

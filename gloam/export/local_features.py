@@ -14,9 +14,10 @@ from torch import nn
 
 from gloam.errors import ModelError
 from gloam.export.spec import ExportSpec, Shapes, export_spec
-from gloam.model_card import InputRule, ModelCard, Photometric, TensorSpec
-from gloam.networks.embedders.how import HOW, SCALES
-from gloam.padding import PaddingProfile
+from gloam.model_card import LITERATURE, InputRule, ModelCard, Photometric, TensorSpec
+from gloam.networks.embedders.dinov2 import DinoV2Embedder
+from gloam.networks.embedders.how import HOW
+from gloam.padding import PaddingProfile, next_multiple
 
 EXAMPLE = (2, 97, 131)  # odd, so that a wrong resize shows
 FEWEST = 2  # cells a side of the smallest scale of what is traced: of one cell the graph would hold that there is one
@@ -28,22 +29,22 @@ def export_local_features(
     model: nn.Module,
     path: str | Path,
     *,
-    scales: Sequence[float] = SCALES,
+    scales: Sequence[float] | None = None,
     profile: PaddingProfile | None = None,
     photometric: Photometric | None = None,
     input_rule: InputRule | None = None,
     provenance: Mapping[str, Any] | None = None,
 ) -> ModelCard:
-    """Export a HOW network and return the card that the file carries.
+    """Export a network's local features and return the card that the file carries.
 
     Args:
-        model: a HOW network; put in eval mode, on the CPU.
+        model: a HOW network, or DINOv2 for its patch tokens; put in eval mode, on the CPU.
         path: ``.onnx`` file to write, atomically.
-        scales: of the image; the published evaluation's by default.
+        scales: of the image; the network's own by default.
         profile: ``dynamic``, for its batch.
         photometric: the normalisation that callers must apply to the decoded image.
-        input_rule: the sizes that callers must bring images to; the card states none where it is left out, and the
-            literature's holds.
+        input_rule: the sizes that callers must bring images to; the network's own where it is left out, of which the
+            card states none where that is the literature's.
         provenance: ``recipe``, ``data``, ``licence``; the weights' sha256 is computed here.
 
     Raises:
@@ -51,10 +52,16 @@ def export_local_features(
     """
     profile = profile or PaddingProfile.dynamic()
     name = str(getattr(model, "name", type(model).__name__))
-    if not isinstance(model, HOW):
+    if not isinstance(model, HOW | DinoV2Embedder):
         raise ModelError(f"{name}: gives no local features; train or import a HOW network")
     if profile.kind == "fixed":
         raise ModelError(f"{name}: padding would change local features of several scales; use the dynamic profile")
+    cell = model.cell
+    if cell > 1:
+        profile = profile.of_cell(cell)
+    if input_rule is None and model.input_rule != LITERATURE:
+        input_rule = model.input_rule
+    scales = model.local_scales if scales is None else scales
     if not scales or len(set(scales)) != len(scales) or not all(0.25 <= scale <= 2 for scale in scales):
         raise ModelError(f"scales {', '.join(map(str, scales)) or 'none'}: different numbers of 0.25..2 are needed")
     scales = tuple(float(scale) for scale in scales)
@@ -65,14 +72,14 @@ def export_local_features(
         model=model,
         graph=partial(model.local_features, scales=scales),
         profile=profile,
-        example=(EXAMPLE[0], times * EXAMPLE[1], times * EXAMPLE[2]),
+        example=(EXAMPLE[0], next_multiple(times * EXAMPLE[1], cell), next_multiple(times * EXAMPLE[2], cell)),
         outputs=(
             TensorSpec("features", "float32", features, "local features of all scales, not normalised"),
             TensorSpec("attention", "float32", ("batch", "cells"), "strength of each, the largest of an image 1"),
             TensorSpec("positions", "float32", ("cells", 2), "x, y of the cells' centres in pixels of the image"),
             TensorSpec("scales", "float32", ("cells",), "scale of the image that each cell is of"),
         ),
-        selftest=Shapes(EXAMPLE),
+        selftest=Shapes((EXAMPLE[0], next_multiple(EXAMPLE[1], cell), next_multiple(EXAMPLE[2], cell))),
         facts={
             "mean": model.mean,
             "std": model.std,
@@ -83,7 +90,8 @@ def export_local_features(
             "metric": "asmk",
         },
         tolerance=TOLERANCE,
-        least=SMALLEST,
+        multiple=cell,
+        least=next_multiple(SMALLEST, cell),
     )
     return export_spec(spec, path, provenance)
 

@@ -71,7 +71,7 @@ class ExportRequest:
             own choice by default.
         appearance: ``mduit``, ``adain``: the encoder that reads an example image, instead of the translator.
         resize: longer side in pixels to which the graph reduces larger images first.
-        local_features: HOW: local features and attention instead of one descriptor.
+        local_features: HOW: local features and attention instead of one descriptor; DINOv2: patch tokens.
         max_side: longer side in pixels that whoever calls the file reduces larger images to; 0 for native sizes. None:
             the network's own rule, 1024 as the literature has it, or the largest side of a fixed profile that is
             smaller.
@@ -174,7 +174,9 @@ def export_weights(request: ExportRequest, say: Say | None = None) -> Exported:
     cell = getattr(loaded.model, "cell", 1)
     sides = request.sides or [side // cell * cell for side in DEFAULT_SIDES]
     profile = (
-        PaddingProfile.fixed(sides, sides, batch, cell) if request.profile == "fixed" else PaddingProfile.dynamic(batch)
+        PaddingProfile.fixed(sides, sides, batch, cell)
+        if request.profile == "fixed"
+        else PaddingProfile.dynamic(batch).of_cell(cell)
     )
     with tempfile.TemporaryDirectory(prefix="gloam-export-") as folder:
         more = request.precision != "fp32" or _fronted(request)
@@ -346,14 +348,19 @@ def _input_rule(
     Raises:
         UsageError: it leaves images larger than a fixed profile, or than the network is for.
     """
-    from gloam.model_card import LITERATURE, NATIVE
+    from gloam.model_card import LITERATURE, NATIVE, InputRule
 
     own = own or LITERATURE
     if request.resize is not None:
         return NATIVE
     largest = profile.heights[-1] if profile.kind == "fixed" else None
     if request.max_side is not None or request.stretch is not None:
-        rule = own.sized(request.max_side, request.stretch)
+        rule = InputRule.of(request.max_side, request.stretch).in_cells(profile.cell)
+        if rule.stretch is not None and any(side % profile.cell for side in rule.stretch):
+            size = "x".join(map(str, rule.stretch))
+            raise UsageError(
+                f"--stretch: {size} has a side that is no multiple of {profile.cell} px, the network's patch"
+            )
     else:
         looks_at, rule = None, own
         if largest is not None and own.max_side is not None:
@@ -384,15 +391,13 @@ def _expect_held(rule: InputRule, largest: int | None) -> None:
 
 
 def _scales_of_local(model: Any, request: ExportRequest) -> tuple[float, ...]:
-    from gloam.networks.embedders.how import HOW, SCALES
-
-    if not isinstance(model, HOW):
+    if not hasattr(model, "local_features"):
         raise UsageError(f"--local-features is for HOW networks, not for {model.name}")
     if request.whitening is not None or request.bake_clahe:
         raise UsageError(
             "--local-features takes neither --whitening nor --bake-clahe; ASMK needs the features as they are"
         )
-    return request.scales or SCALES
+    return request.scales or tuple(model.local_scales)
 
 
 def _ensemble(first: _Loaded, files: Sequence[Path]) -> _Loaded:

@@ -18,6 +18,7 @@ from gloam.model_card import InputRule
 from gloam.networks.checkpoints import save_checkpoint
 from gloam.networks.embedders import create_embedder
 from gloam.runtime.models.embedder import Embedder
+from gloam.runtime.models.local_features import LocalExtractor
 
 SIZES = ((84, 70), (42, 126), (56, 56), (126, 84))  # height, width
 
@@ -108,4 +109,23 @@ def test_sides_that_are_no_multiples_of_the_patch_are_refused(exports: Exports, 
         export_weights(
             ExportRequest(tmp_path / "m.onnx", exports.weights, profile="fixed", sides=(140,), stretch=(154, 42))
         )
+    with pytest.raises(
+        UsageError, match="--stretch: 300x280 has a side that is no multiple of 14 px, the network's pat"
+    ):
+        export_weights(ExportRequest(tmp_path / "m.onnx", exports.weights, stretch=(300, 280)))
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_patch_tokens_as_a_file_of_local_features(exports: Exports, tmp_path: Path) -> None:
+    path = tmp_path / "local.onnx"
+    export_weights(ExportRequest(path, exports.weights, local_features=True))
+    extractor = LocalExtractor.load(path)
+    assert extractor.input_rule == InputRule(1024, multiple=14)
+    image = images()[0]
+    found = extractor([image])[0]
+    with torch.no_grad():
+        tokens, attention, places, _ = exports.model.local_features(torch.from_numpy(image)[None])
+    order = attention[0].argsort(descending=True, stable=True)
+    assert np.abs(found.descriptors - tokens[0, order].numpy()).max() <= 1e-4
+    assert np.abs(found.positions - places[order].numpy()).max() <= 1e-4

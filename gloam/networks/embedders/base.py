@@ -93,7 +93,7 @@ class EmbedderNetwork(nn.Module):
     def input_rule(self) -> InputRule:
         """The sizes that images are brought to unless whoever exports says otherwise: the literature's, by which sides
         become multiples of the cell, or its authors'."""
-        return LITERATURE if self.cell == 1 else InputRule(multiple=self.cell)
+        return LITERATURE.in_cells(self.cell)
 
     @property
     def padding_exact(self) -> bool:

@@ -16,6 +16,7 @@ from torch.nn import functional
 from gloam.errors import ModelError
 from gloam.networks.embedders.base import IMAGENET_MEAN, IMAGENET_STD, EmbedderNetwork, l2_normalize
 from gloam.networks.embedders.gem import GeM
+from gloam.networks.embedders.how import placed
 from gloam.networks.masks import Masks, after, sides
 from gloam.networks.resampling import antialias_matrix, offset_matrix
 
@@ -239,6 +240,31 @@ class DinoV2Embedder(EmbedderNetwork):
     def pooling(self) -> dict[str, Any]:
         """``cls``, or ``gem`` with its p."""
         return {"name": "cls"} if self.pool is None else {"name": "gem", "p": round(float(self.pool.p.item()), 6)}
+
+    @property
+    def local_scales(self) -> tuple[float, ...]:
+        """Of its patch tokens: one, for others leave sides that are no multiples of a patch."""
+        return (1.0,)
+
+    @property
+    def stride(self) -> int:
+        """Pixels between two patch tokens."""
+        return PATCH
+
+    def local_features(self, images: Tensor, scales: tuple[float, ...] = (1.0,)) -> tuple[Tensor, ...]:
+        """Patch tokens, as :meth:`gloam.networks.embedders.how.HOW.local_features` gives cells: tokens ``[B, N, D]`` as
+        they are, their length as the attention, positions and scales.
+
+        Raises:
+            ModelError: other scales than :attr:`local_scales`.
+        """
+        if tuple(scales) != self.local_scales:
+            raise ModelError(f"{self.name}: patch tokens are of one scale of 1; leave out --scales")
+        tokens = self.features(self.normalize(images))[1]
+        strengths = torch.linalg.vector_norm(tokens, dim=1)
+        places, levels = placed(strengths[0], PATCH)
+        strengths = strengths.flatten(1)
+        return tokens.flatten(2).transpose(1, 2), strengths / strengths.amax(1, keepdim=True), places, levels
 
     def forward(self, images: Tensor, masks: Masks | None = None) -> Tensor:
         """Normalised float images ``[B, 3, H, W]``, sides multiples of 14, to unit descriptors ``[B, D]``."""

@@ -63,6 +63,11 @@ class HOW(EmbedderNetwork):
         """Sum of the features, each weighted by its attention."""
         return {"name": "attention_sum"}
 
+    @property
+    def local_scales(self) -> tuple[float, ...]:
+        """Of its local features by default, the published evaluation's."""
+        return SCALES
+
     def forward(self, images: Tensor, masks: Masks | None = None) -> Tensor:
         """Normalised float images ``[B, 3, H, W]`` to the unit training descriptor ``[B, D]``."""
         features, attention, masks = self.cells(images, masks)
@@ -104,11 +109,9 @@ class HOW(EmbedderNetwork):
             cells, weights, _ = self.cells(resize(x, None, scale)[0])
             features.append(cells.flatten(2).transpose(1, 2))
             attention.append(weights.flatten(1))
-            ones = torch.ones_like(weights[0, 0])  # counted, not numbered: the exporter knows no size to prove equal
-            # reshape, not flatten: of one cell in the exporter's example flatten would make one cell for every image
-            places = torch.stack((ones.cumsum(1), ones.cumsum(0)), -1).reshape(-1, 2) - 0.5
-            positions.append(places * (self.stride / scale) - 0.5)
-            levels.append(ones.flatten() * scale)
+            places, level = placed(weights[0, 0], self.stride, scale)
+            positions.append(places)
+            levels.append(level)
         strengths = torch.cat(attention, 1)
         return (
             torch.cat(features, 1),
@@ -154,6 +157,14 @@ def how_resnet18(width: int = 64, **options: Any) -> HOW:
 def how_resnet50_minus(width: int = 64, **options: Any) -> HOW:
     """HOW on ResNet-50 without its last stage, the paper's ``-R50``."""
     return HOW("how_resnet50_minus", resnet50_minus(width), stride=16, **options)
+
+
+def placed(cells: Tensor, stride: int, scale: float = 1.0) -> tuple[Tensor, Tensor]:
+    """Centres of the cells of a map ``[h, w]`` in pixels of the image, x and y, ``[h * w, 2]``; the scale of each."""
+    ones = torch.ones_like(cells)  # counted, not numbered: the exporter knows no size to prove equal
+    # reshape, not flatten: of one cell in the exporter's example flatten would make one cell for every image
+    places = torch.stack((ones.cumsum(1), ones.cumsum(0)), -1).reshape(-1, 2) - 0.5
+    return places * (stride / scale) - 0.5, ones.flatten() * scale
 
 
 def smooth(x: Tensor, masks: Masks | None) -> Tensor:

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from gloam.data.images import decode_image, resize_image
 from gloam.data.sources import find_images
 from gloam.errors import DataError, ImageError, UsageError
+from gloam.model_card import InputRule
 from gloam.runtime.backends.onnx_file import read_card
 from gloam.runtime.backends.placement import Placement
 from gloam.runtime.backends.tensorrt.engine_card import is_engine
@@ -134,7 +135,8 @@ def read_images(request: BenchRequest) -> tuple[list[npt.NDArray[np.uint8]], lis
     """
     card = read_card(request.model)
     profile = card.profile
-    rule = card.reads if request.max_side is None and card.embeds else card.reads.sized(request.max_side)
+    asked = card.reads if request.max_side is None and card.embeds else InputRule.of(request.max_side)
+    rule = asked.in_cells(profile.cell)
     if request.count < 1:
         raise UsageError("--count must be 1 or more")
     if request.images is None:

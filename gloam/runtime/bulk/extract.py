@@ -64,7 +64,7 @@ class ExtractOptions:
 
     def read_by(self, own: InputRule) -> InputRule:
         """The input rule that holds for a model whose own is ``own``."""
-        return own if self.max_side is None and self.stretch is None else own.sized(self.max_side, self.stretch)
+        return own if self.max_side is None and self.stretch is None else InputRule.of(self.max_side, self.stretch)
 
     def shards(self, images: int) -> int:
         """How many shards so many images make."""

@@ -141,6 +141,21 @@ def test_an_image_alone_is_the_image_among_others(name: str) -> None:
     assert (together[0] - together[1]).abs().max() > 1e-3
 
 
+def test_patch_tokens_are_local_features() -> None:
+    model = tiny("dinov2_vits14_reg")
+    given = images(2, 56, 98)
+    with torch.no_grad():
+        tokens, attention, places, scales = model.local_features(given)
+        patches = model.features(model.normalize(given))[1]
+    assert torch.equal(tokens.mT.unflatten(2, (4, 7)), patches)
+    lengths = tokens.norm(dim=2)
+    torch.testing.assert_close(attention, lengths / lengths.amax(1, keepdim=True))
+    assert places[[0, 1, 7]].tolist() == [[6.5, 6.5], [20.5, 6.5], [6.5, 20.5]]
+    assert scales.tolist() == [1.0] * 28
+    with pytest.raises(ModelError, match="patch tokens are of one scale of 1; leave out --scales"):
+        model.local_features(given, (1.0, 0.5))
+
+
 def test_a_side_that_is_no_multiple_of_the_patch_is_refused() -> None:
     model = tiny("dinov2_vits14")
     with pytest.raises(ModelError, match="100x56 has a side that is no multiple of 14 px, a patch of DINOv2"):

@@ -20,6 +20,7 @@ from gloam.data.images import decode_image, resize_image
 from gloam.errors import ImageError, IncompatibleError, ModelError, UsageError
 from gloam.model_card import LITERATURE, METADATA_KEY, NATIVE, InputRule
 from gloam.padding import PaddingProfile
+from gloam.runtime.backends.onnx_file import read_card
 from gloam.runtime.bench.run import BenchRequest, read_images
 from gloam.runtime.bulk.extract import ExtractOptions, extract
 from gloam.runtime.descriptors.store import DescriptorStore
@@ -137,15 +138,19 @@ def test_sides_become_multiples_of_a_patch_by_pillow_s_filter(
     assert resize_image(resized, rule) is resized
 
 
-def test_another_size_keeps_the_multiple() -> None:
-    own = InputRule(1024, filter="bilinear", multiple=14)
-    assert own.sized(512) == replace(own, max_side=512)
-    assert own.sized(0) == replace(own, max_side=None)
-    assert own.sized(stretch=(96, 64)) == InputRule.of(stretch=(96, 64))
-    assert LITERATURE.sized(512) == InputRule(512)
-    assert "both to the nearest multiple of 14 px (bilinear" in str(own)
+def test_another_size_keeps_the_multiple(tmp_path: Path) -> None:
+    assert InputRule(512).in_cells(14) == InputRule(512, multiple=14)
+    assert NATIVE.in_cells(14) == InputRule(None, multiple=14)
+    for rule in (InputRule.of(stretch=(96, 64)), AUTHORS[0]):
+        assert rule.in_cells(14) == rule
+    assert LITERATURE.in_cells(1) == LITERATURE
+    card = read_card(write_model(tmp_path / "m.onnx", AUTHORS[0]))
+    card = replace(card, profile=card.profile.of_cell(14))
+    for asked in (InputRule(256), NATIVE):
+        assert card.with_input_rule(asked).reads == asked.in_cells(14)
+    assert "both to the nearest multiple of 14 px (bilinear" in str(AUTHORS[0])
     with pytest.raises(ImageError, match=r"300x40 read at .* has a side under 32 px"):
-        resize_image(np.zeros((40, 300, 3), np.uint8), own.sized(224))
+        resize_image(np.zeros((40, 300, 3), np.uint8), InputRule(224, multiple=14))
 
 
 def test_a_view_of_other_channels_is_resized_as_its_copy_is(photographs: Path) -> None:
