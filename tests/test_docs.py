@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 from pathlib import Path
 
 import pytest
+import yaml
 
 from benchmarks.__main__ import names
 from gloam.cli.main import build_parser
@@ -33,8 +35,28 @@ def test_documented_commands_parse(page: str, line: str) -> None:
         assert re.search(rf"^{words[1]}:", (ROOT / "Makefile").read_text(), re.M), f"{page}: no target {words[1]}"
     elif words[:3] == ["python", "-m", "benchmarks"]:
         assert words[3] in names() or words[3] == "NAME", f"{page}: no benchmark {words[3]}"
+    elif words[0].startswith("docker") or words[0].startswith("GLOAM_"):
+        in_a_container(page, words)
     else:
         assert words[0] in {"pip", "python", "git", "cd"}, f"{page}: {line} is not checked"
+
+
+def in_a_container(page: str, words: list[str]) -> None:
+    """Its script or target is there, and the command behind the image parses."""
+    while "=" in words[0]:
+        words = words[1:]
+    if words[0] != "docker":
+        assert os.access(ROOT / words[0], os.X_OK), f"{page}: no script {words[0]}"
+        if len(words) > 2 and words[0].endswith("run-benchmark") and words[1] != "town":
+            build_parser().parse_args(["reproduce", *(word for word in words[1:] if word != "--gpu")])
+    elif words[1] == "compose":
+        found = yaml.safe_load((ROOT / "docker" / "compose.yaml").read_text(encoding="utf-8"))
+        service = next(word for word in words[words.index("run") :] if word in found["services"])
+        assert found["services"][service]["profiles"] == [words[words.index("--profile") + 1]], page
+        build_parser().parse_args(words[words.index(service) + 1 :])
+    else:
+        stages = re.findall(r"^FROM \S+ AS (\S+)", (ROOT / "docker" / "Dockerfile").read_text(encoding="utf-8"), re.M)
+        assert words[words.index("--target") + 1] in stages, f"{page}: no such target"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
