@@ -41,6 +41,14 @@ def test_documented_commands_parse(page: str, line: str) -> None:
         assert words[0] in {"pip", "python", "git", "cd"}, f"{page}: {line} is not checked"
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands_inside_scripts_and_manifests_parse(page: Path) -> None:
+    for block in re.findall(r"```(?:shell|yaml)\n(.*?)```", page.read_text(encoding="utf-8"), re.S):
+        for line in block.replace("\\\n", " ").splitlines():
+            if command := re.search(r"(?:^|\s)gloam (\w+ .*)$", line):
+                build_parser().parse_args(shlex.split(re.sub(r"\$\w+", "1", command[1]), comments=True))
+
+
 def in_a_container(page: str, words: list[str]) -> None:
     """Its script or target is there, and the command behind the image parses."""
     while "=" in words[0]:
