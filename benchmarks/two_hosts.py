@@ -222,7 +222,9 @@ def run() -> Result:
                 row = detail[f"{kind}, {loss}"] = lost(kind, loss, root, root / kind)
                 print(f"{kind}, {loss}: {row}", file=sys.stderr, flush=True)
                 if keep := os.environ.get("GLOAM_BENCH_RUNS"):
-                    shutil.copytree(root / f"logs-{kind}-{loss}", Path(keep) / f"two_hosts-{kind}-{loss}", dirs_exist_ok=True)
+                    shutil.copytree(
+                        root / f"logs-{kind}-{loss}", Path(keep) / f"two_hosts-{kind}-{loss}", dirs_exist_ok=True
+                    )
     done = list(detail.values())
     share = sum(row["equal"] for row in done) / sum(row["shards"] for row in done)
     ended = all(row["exit code"] == 0 and not row["other files that differ"] for row in done)

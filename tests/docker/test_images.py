@@ -83,7 +83,9 @@ def test_nobody_in_particular_writes_where_a_volume_is(runtime: str, tmp_path: P
     data = (f"--volume={tmp_path}:/data:ro",)
     assert inside(runtime, "id", "-u").stdout.strip() == "10001"
     assert inside(runtime, "cat", "/data/photo.txt", options=data).stdout == "a photograph"
-    script = "for folder in /data /opt/gloam / /output /cache; do (: > $folder/x) 2>/dev/null && echo $folder; done; true"
+    script = (
+        "for folder in /data /opt/gloam / /output /cache; do (: > $folder/x) 2>/dev/null && echo $folder; done; true"
+    )
     assert inside(runtime, "sh", "-c", script, options=data).stdout.split() == ["/output", "/cache"]
     other = inside(runtime, "sh", "-c", "gloam doctor >/dev/null && : > /output/y", options=("--user=4242:4242",))
     assert other.returncode == 0, other.stderr
@@ -93,7 +95,11 @@ def test_the_town_has_the_documented_table(runtime: str, tmp_path: Path) -> None
     tmp_path.chmod(0o755)
     words = ["town", "-o", "out", "--engine", "buildah", "--image", "localhost/gloam:runtime-cpu"]
     done = subprocess.run(
-        [str(ROOT / "docker" / "run-benchmark"), *words], cwd=tmp_path, capture_output=True, text=True, env=environment()
+        [str(ROOT / "docker" / "run-benchmark"), *words],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        env=environment(),
     )
     assert done.returncode == 0, done.stderr[-3000:]
     pages = [path.read_text(encoding="utf-8") for path in (ROOT / "README.md", *(ROOT / "docs").rglob("*.md"))]

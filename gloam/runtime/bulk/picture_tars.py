@@ -89,7 +89,7 @@ class PictureTars:
         self._found = self.job
 
     @classmethod
-    def begin(
+    def begun(
         cls, folder: str | Path, job: Mapping[str, Any], images: int, shard_size: int, *, grow: bool = False
     ) -> PictureTars:
         """Tars that are new, or of the same job; what is there is left as it is.
@@ -140,6 +140,7 @@ class PictureTars:
         if parts or self._found != self.job:
             self._save({})
             for part in parts:
+                self._sums.pop(part, None)
                 remove(self._paths(part)[1])
             remove_beyond(self.folder, len(self._shards))
         self._stamps.keep(len(self._shards))

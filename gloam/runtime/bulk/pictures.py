@@ -140,7 +140,7 @@ def run_images(
         place = PictureFolder(folder, job, items, grow)
     else:
         job = tar_job(operation, options, names_sha256(items), tar_size)
-        place = PictureTars.begin(folder, job, len(items), tar_size, grow=grow)
+        place = PictureTars.begun(folder, job, len(items), tar_size, grow=grow)
     summary = PictureSummary(images=len(items))
     resuming = Resuming(grow, verify_sources, progress)
     clashes = output_clashes(items, f".{options.format}")

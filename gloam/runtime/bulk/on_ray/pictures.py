@@ -141,7 +141,7 @@ def run_images_on_ray(
     start = TarStart(load, options, names_sha256(items), tar_size, Home())
     with crew_of(cluster, start) as crew:
         job = crew.told["job"]
-        tars = PictureTars.begin(Path(folder).absolute(), job, len(items), tar_size, grow=grow)
+        tars = PictureTars.begun(Path(folder).absolute(), job, len(items), tar_size, grow=grow)
         summary = RayPictureSummary(images=len(items), backend=BackendFacts.from_dict(crew.told["backend"]))
         resuming, clashes = Resuming(grow, verify_sources, progress), output_clashes(items, f".{options.format}")
         looking = worker_threads(threads)

@@ -143,7 +143,8 @@ class Crew:
     def _made(self, work: Work, items: Sequence[ImageItem], shards: Sequence[int], most: int) -> Generator[ShardReport]:
         if not shards:
             return
-        ray, todo, under_way = self._ray, deque(shards), []
+        ray, todo = self._ray, deque(shards)
+        under_way: list[Any] = []
         with one_line_errors():
             # No worker of a GPU ends after one shard, which it would by default.
             task = ray.remote(**self._asked, max_retries=TRIES, max_calls=0)(make_shard)

@@ -221,10 +221,10 @@ def test_a_node_that_sees_something_else_stops_the_run(
         monkeypatch.setattr(ray_worker, "_open", opened)
 
     def lose_output(work: Work) -> None:
-        work.place.rmdir()
+        shutil.rmtree(work.place, ignore_errors=True)
 
     def lose_images(work: Work) -> None:
-        shutil.rmtree(tmp_path / "tars")
+        shutil.rmtree(tmp_path / "tars", ignore_errors=True)
 
     def other_model(work: Work) -> None:
         write_tiny_embedder(model, weights="another")
