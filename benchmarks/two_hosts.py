@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import secrets
 import shutil
 import subprocess
 import sys
@@ -102,14 +103,20 @@ def child(kind: str, root: str, out: str, address: str, told: str) -> None:
 
 
 @contextlib.contextmanager
-def cluster_of(near: Host, far: Host, logs: Path) -> Iterator[None]:
-    """Ray on both hosts, a core each; the near one is the head.
+def cluster_of(near: Host, far: Host, logs: Path) -> Iterator[dict[str, str]]:
+    """Ray on both hosts, a core each; the near one is the head. Gives the environment of who belongs to it.
 
     Raises:
         RuntimeError: it does not come up.
     """
-    source = Path(gloam.__file__).parents[1]
-    environment = {"PYTHONPATH": str(source), "RAY_USAGE_STATS_ENABLED": "0", "OMP_NUM_THREADS": "1", **HEALTH}
+    environment = {
+        "PYTHONPATH": str(Path(gloam.__file__).parents[1]),
+        "OMP_NUM_THREADS": "1",
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_AUTH_MODE": "token",  # of this cluster alone, whatever the user's own clusters have
+        "RAY_AUTH_TOKEN": secrets.token_hex(32),
+        **HEALTH,
+    }
     ray = [sys.executable, "-m", "ray.scripts.scripts"]
     size = ["--num-cpus=1", "--object-store-memory=80000000", "--disable-usage-stats", "--block"]
     head = [f"--node-ip-address={near.address}", f"--port={PORT}", "--include-dashboard=false"]
@@ -129,15 +136,14 @@ def cluster_of(near: Host, far: Host, logs: Path) -> Iterator[None]:
             time.sleep(1)
         else:
             raise RuntimeError(f"a cluster of {nodes} hosts does not come up: {log.read_text()[-500:]}")
-    yield
+    yield environment
 
 
 def lost(kind: str, loss: str, root: Path, whole: Path) -> dict[str, Any]:
     """One run that loses the far host; what became of it."""
     out, told, logs = root / f"out-{kind}-{loss}", root / f"told-{kind}-{loss}", root / f"logs-{kind}-{loss}"
     logs.mkdir()
-    with two_hosts() as (near, far), cluster_of(near, far, logs):
-        environment = {"PYTHONPATH": str(Path(gloam.__file__).parents[1]), "OMP_NUM_THREADS": "1"}
+    with two_hosts() as (near, far), cluster_of(near, far, logs) as environment:
         words = [sys.executable, "-c", CHILD, kind, str(root), str(out), f"{near.address}:{PORT}", str(told)]
         run = near.start(words, environment, logs / "run.log")
         clock = time.monotonic()

@@ -1,5 +1,7 @@
-"""Two hosts on one machine: network namespaces joined by a cable that can be pulled, each with processes, a name, shared
-memory and a ``/tmp/ray`` of its own. The file system is otherwise shared. Needs root and iproute2.
+"""Two hosts on one machine: network namespaces joined by a cable that can be pulled.
+
+Each has processes, a name, shared memory and a ``/tmp/ray`` of its own; the file system is otherwise shared. Needs root
+and iproute2.
 """
 
 from __future__ import annotations

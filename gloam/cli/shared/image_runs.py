@@ -48,8 +48,8 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     add_resuming(parser)
     cluster = parser.add_argument_group(
         "on a Ray cluster, with --tar",
-        "run on one of its nodes. Workers write whole tars, of the same bytes as without Ray; what a lost one had is made "
-        "by another. Images, model and output must lie on storage that every node sees under the same path",
+        "run on one of its nodes. Workers write whole tars, of the same bytes as without Ray; what a lost one had is "
+        "made by another. Images, model and output must lie on storage that every node sees under the same path",
     )
     add_cluster(cluster, "--threads and --decode-threads unless given")
     add_workers(cluster)

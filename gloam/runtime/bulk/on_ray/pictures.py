@@ -122,8 +122,8 @@ def run_images_on_ray(
         options: size and format.
         tar_size: sources of a tar, the unit of work.
         cluster: where the workers run; this machine by default.
-        grow, verify_sources: see :func:`gloam.runtime.bulk.pictures.run_images`. This process looks at the sources of an
-            earlier run; those that failed and have the same bytes as then are not tried again.
+        grow, verify_sources: see :func:`gloam.runtime.bulk.pictures.run_images`. This process looks at the sources of
+            an earlier run; those that failed and have the same bytes as then are not tried again.
         threads: of each worker, that decode, and that encode and write; ``cpus_per_worker`` by default.
         metrics_port: serve the state of the run for Prometheus, from this process.
         progress: show a bar on stderr where that is a terminal.

@@ -2,8 +2,8 @@
 
 Each shard is a task of Ray's. A worker loads the model at its first one, reads its images from the source itself and
 writes whole shards into the output's folder, which every node must share; what travels is the list of the images, once
-a worker, and a line of figures per shard. A shard whose worker died, or whose node is gone, is given to another that has
-room; tasks, for an actor's work would wait until its node is back.
+a worker, and a line of figures per shard. A shard whose worker died, or whose node is gone, is given to another that
+has room; tasks, for an actor's work would wait until its node is back.
 """
 
 from __future__ import annotations
