@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from functools import partial
 
+from gloam.cli.shared.backend_options import placement
 from gloam.cli.shared.image_runs import add_run_arguments, report_pictures
-from gloam.cli.shared.ray_options import expect_cluster
 from gloam.cli.shared.report import Report
 from gloam.cli.shared.request import filled
 from gloam.cli.shared.values import named, width_height, zeros_or_seed
@@ -51,8 +51,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     grid = parser.add_argument_group(
         "--grid: one picture instead of a folder",
         "each source beside its translation into every domain of the model, attention masks beneath where --model is a "
-        "native checkpoint or the folder of a run; or, where SOURCE is a file of weak pairs, for each domain a source, "
-        "its translation by every method, and right-most the weakly paired image. -o is then a .png",
+        "native checkpoint or the folder of a run; with --like, its translation into the appearance of each example; "
+        "or, where SOURCE is a file of weak pairs, for each domain a source, its translation by every method, and "
+        "right-most the weakly paired image. -o is then a .png",
     )
     grid.add_argument("--grid", action="store_true", help="draw such a picture")
     grid.add_argument(
@@ -84,10 +85,11 @@ def run(arguments: argparse.Namespace) -> Report:
     load = partial(
         load_translator,
         arguments.model,
-        domain=arguments.to,
-        noise=arguments.noise,
-        like=arguments.like,
-        encoder=arguments.appearance,
+        placement(arguments),
+        arguments.to,
+        arguments.noise,
+        arguments.like,
+        arguments.appearance,
     )
     return report_pictures(arguments, load, arguments.format, "translated")
 
@@ -98,7 +100,7 @@ def _grid(arguments: argparse.Namespace) -> Report:
     expect_cluster(arguments, "workers")
     if arguments.on == "ray":
         raise UsageError("--on ray is of a folder of pictures; leave it out, or --grid")
-    for name in ("tar", "contact_sheet", "grow", "max_side", "like", "appearance"):
+    for name in ("tar", "contact_sheet", "grow", "max_side"):
         if getattr(arguments, name):
             raise UsageError(f"--{name.replace('_', '-')} is of a folder of pictures; leave it out, or --grid")
     size = arguments.cell or GridRequest.size
