@@ -81,7 +81,9 @@ def run_pages(chosen: Sequence[Path], folder: Path) -> list[dict[str, Any]]:
         place.mkdir(parents=True)
         for block in blocks(page):
             rows = run_block(block, place, stand_ins, environment)
-            print(f"{block.page}:{block.line}: {', '.join(row['outcome'] for row in rows)}", file=sys.stderr, flush=True)
+            print(
+                f"{block.page}:{block.line}: {', '.join(row['outcome'] for row in rows)}", file=sys.stderr, flush=True
+            )
             found += rows
     return found
 

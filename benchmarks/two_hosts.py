@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -120,23 +120,28 @@ def cluster_of(near: Host, far: Host, logs: Path) -> Iterator[dict[str, str]]:
     ray = [sys.executable, "-m", "ray.scripts.scripts"]
     size = ["--num-cpus=1", "--object-store-memory=80000000", "--disable-usage-stats", "--block"]
     head = [f"--node-ip-address={near.address}", f"--port={PORT}", "--include-dashboard=false"]
-    near.start([*ray, "start", "--head", *head, *size], environment, logs / "near.log")
     address = f"{near.address}:{PORT}"
-    up = [sys.executable, "-c", f"import ray; ray.init('{address}', log_to_driver=False); print(len(ray.nodes()))"]
-    for nodes in (1, 2):
-        if nodes == 2:
-            join = [f"--address={address}", f"--node-ip-address={far.address}"]
-            far.start([*ray, "start", *join, *size], environment, logs / "far.log")
-        for _ in range(30):
-            log = logs / "up.log"
-            log.unlink(missing_ok=True)
-            asked = near.start(up, environment, log)
-            if asked.wait() == 0 and log.read_text().split()[-1:] == [str(nodes)]:
-                break
-            time.sleep(1)
-        else:
-            raise RuntimeError(f"a cluster of {nodes} hosts does not come up: {log.read_text()[-500:]}")
+    join = [f"--address={address}", f"--node-ip-address={far.address}"]
+    for nodes, host, more in ((1, near, ["--head", *head]), (2, far, join)):
+        _up(host, near, nodes, [*ray, "start", *more, *size], environment, logs)
     yield environment
+
+
+def _up(host: Host, near: Host, nodes: int, words: Sequence[str], environment: Mapping[str, str], logs: Path) -> None:
+    """Start Ray on a host, again where it gives up, as it does on a busy machine; wait until so many are there."""
+    log, started = logs / "up.log", host.start(words, environment, logs / f"{host.name}.log")
+    address = f"'{near.address}:{PORT}'"
+    count = f"import ray; ray.init({address}, log_to_driver=False); print(sum(n['Alive'] for n in ray.nodes()))"
+    deadline = time.monotonic() + END
+    while time.monotonic() < deadline:
+        log.unlink(missing_ok=True)
+        asked = near.start([sys.executable, "-c", count], environment, log)
+        if asked.wait() == 0 and log.read_text().split()[-1:] == [str(nodes)]:
+            return
+        if started.poll() is not None:
+            started = host.start(words, environment, logs / f"{host.name}.log")
+        time.sleep(1)
+    raise RuntimeError(f"a cluster of {nodes} hosts does not come up: {log.read_text()[-500:]}")
 
 
 def lost(kind: str, loss: str, root: Path, whole: Path) -> dict[str, Any]:
