@@ -18,9 +18,9 @@ weights: $(STAMP)  ## train the demo's embedder and replace the files of gloam/w
 test: $(STAMP)  ## the quick tests, a worker a core
 	$(BIN)/python -m pytest $(PARALLEL)
 
-check: lint types docs $(STAMP)  ## lint, types, the site, the quick tests, then one by one the slow and browser tests, which use all cores
+check: lint types docs $(STAMP)  ## lint, types, the site, the quick tests, then one by one the slow, browser and container tests, which use all cores
 	$(BIN)/python -m pytest $(PARALLEL) --durations=20
-	$(BIN)/python -m pytest -m "(slow or browser) and not gpu" --durations=20
+	$(BIN)/python -m pytest -m "(slow or browser or container) and not gpu" --durations=20
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

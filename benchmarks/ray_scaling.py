@@ -24,7 +24,7 @@ from gloam.data.sources import find_images
 from gloam.runtime.bulk import extract as pipeline
 from gloam.runtime.bulk.extract import ExtractOptions
 from gloam.runtime.bulk.on_ray.cluster import Cluster, import_ray
-from gloam.runtime.bulk.on_ray.run import extract_on_ray
+from gloam.runtime.bulk.on_ray.extract import extract_on_ray
 from gloam.runtime.bulk.on_ray.worker import ShardReport
 from gloam.runtime.models.embedder import Embedder
 
@@ -88,7 +88,7 @@ def common_rate(reports: Sequence[ShardReport]) -> tuple[float, float]:
     images = 0.0
     for report in reports:
         inside = min(report.ended, end) - max(report.began, begin)
-        images += report.described * max(inside, 0.0) / (report.ended - report.began)
+        images += report.succeeded * max(inside, 0.0) / (report.ended - report.began)
     return images / max(end - begin, 1e-9), end - begin
 
 

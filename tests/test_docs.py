@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import runpy
 import shlex
@@ -46,6 +47,34 @@ def test_documented_commands_parse(block: Block) -> None:
             assert words[3] in names() or words[3] == "NAME", f"no benchmark {words[3]}"
         else:
             assert words[0] in WORDS, f"{line} is not checked"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands_of_containers_scripts_and_manifests_parse(page: Path) -> None:
+    for block in re.findall(r"```(?:shell|yaml)\n(.*?)```", page.read_text(encoding="utf-8"), re.S):
+        for line in block.replace("\\\n", " ").splitlines():
+            if re.match(r"(?:GLOAM_\w+=.* )?docker\b", line):
+                in_a_container(shlex.split(line, comments=True))
+            elif command := re.search(r"(?:^|\s)gloam (\w+ .*)$", line):
+                parser().parse_args(shlex.split(re.sub(r"\$\w+", "1", command[1]), comments=True))
+
+
+def in_a_container(words: list[str]) -> None:
+    """Its script or target is there, and the command behind the image parses."""
+    while "=" in words[0]:
+        words = words[1:]
+    if words[0] != "docker":
+        assert os.access(ROOT / words[0], os.X_OK), f"no script {words[0]}"
+        if words[0].endswith("run-benchmark") and words[1] != "town":
+            parser().parse_args(["reproduce", *(word for word in words[1:] if word != "--gpu")])
+    elif words[1] == "compose":
+        found = yaml.safe_load((ROOT / "docker" / "compose.yaml").read_text(encoding="utf-8"))
+        service = next(word for word in words[words.index("run") :] if word in found["services"])
+        assert found["services"][service]["profiles"] == [words[words.index("--profile") + 1]]
+        parser().parse_args(words[words.index(service) + 1 :])
+    else:
+        stages = re.findall(r"^FROM \S+ AS (\S+)", (ROOT / "docker" / "Dockerfile").read_text(encoding="utf-8"), re.M)
+        assert words[words.index("--target") + 1] in stages
 
 
 def test_what_pages_say_of_their_commands_is_of_commands_that_are_there() -> None:

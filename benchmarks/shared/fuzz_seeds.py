@@ -207,11 +207,11 @@ def _manifests(folder: Path, store: Any) -> list[Seed]:
         _each(lambda: read_pictures(place), lambda: PictureFolder(place, {"model": "x"}, ()))
 
     def read_tars(place: Path) -> None:
-        PictureTars(place, {"model": "x"}, 4, 2, False)
+        PictureTars.begun(place, {"model": "x"}, 4, 2)
 
     build_index(store, folder / "index")
     PictureFolder(folder / "pictures", {"model": "x"}, ()).close_part(0, [Failure("a", "b")], [""])
-    PictureTars(folder / "tars", {"model": "x"}, 4, 2, False)
+    PictureTars.begun(folder / "tars", {"model": "x"}, 4, 2)
     Whitening(np.zeros(3), np.eye(3)).save(folder / "w.npz")
     features = np.random.default_rng(1).normal(size=(64, 8)).astype(np.float32)
     book = Codebook.learn(features, 8, space="s")

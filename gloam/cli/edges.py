@@ -6,7 +6,6 @@ import argparse
 from functools import partial
 from pathlib import Path
 
-from gloam.cli.shared.backend_options import placement
 from gloam.cli.shared.image_runs import add_run_arguments, report_pictures
 from gloam.cli.shared.report import Report
 
@@ -24,5 +23,5 @@ def run(arguments: argparse.Namespace) -> Report:
     """Detect and report."""
     from gloam.runtime.models.edge_detector import EdgeDetector
 
-    load = partial(EdgeDetector.load, arguments.model, placement(arguments))
+    load = partial(EdgeDetector.load, arguments.model)
     return report_pictures(arguments, load, "png", "turned to edges")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from gloam.cli.shared.backend_options import add_backend, placement
 from gloam.cli.shared.image_runs import add_metrics_port, add_resuming, add_source
-from gloam.cli.shared.ray_options import add_cluster, expect_cluster, ray_cluster
+from gloam.cli.shared.ray_options import add_cluster, add_workers, expect_cluster, ray_cluster
 from gloam.cli.shared.report import Report
 from gloam.cli.shared.values import width_height
 from gloam.errors import UsageError
@@ -77,7 +77,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "replaced. Images, model and output must lie on storage that every node sees under the same path",
     )
     add_cluster(cluster, "--threads and --decode-threads unless given")
-    cluster.add_argument("--workers", type=int, metavar="N", help="number of workers (default: as many as fit)")
+    add_workers(cluster)
     add_backend(parser)
     parser.add_argument("--decode-threads", type=int, help="threads that decode images (default: all cores)")
     add_metrics_port(parser)

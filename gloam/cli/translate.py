@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from functools import partial
 
-from gloam.cli.shared.backend_options import placement
 from gloam.cli.shared.image_runs import add_run_arguments, report_pictures
+from gloam.cli.shared.ray_options import expect_cluster
 from gloam.cli.shared.report import Report
 from gloam.cli.shared.request import filled
 from gloam.cli.shared.values import named, width_height, zeros_or_seed
@@ -85,11 +85,10 @@ def run(arguments: argparse.Namespace) -> Report:
     load = partial(
         load_translator,
         arguments.model,
-        placement(arguments),
-        arguments.to,
-        arguments.noise,
-        arguments.like,
-        arguments.appearance,
+        domain=arguments.to,
+        noise=arguments.noise,
+        like=arguments.like,
+        encoder=arguments.appearance,
     )
     return report_pictures(arguments, load, arguments.format, "translated")
 
@@ -97,6 +96,9 @@ def run(arguments: argparse.Namespace) -> Report:
 def _grid(arguments: argparse.Namespace) -> Report:
     from gloam.workflows.translation_grid import GridRequest, draw_grid
 
+    expect_cluster(arguments, "workers")
+    if arguments.on == "ray":
+        raise UsageError("--on ray is of a folder of pictures; leave it out, or --grid")
     for name in ("tar", "contact_sheet", "grow", "max_side"):
         if getattr(arguments, name):
             raise UsageError(f"--{name.replace('_', '-')} is of a folder of pictures; leave it out, or --grid")

@@ -28,7 +28,7 @@ PURPOSES = {
     "tensorrt-rtx-plugin": "TensorRT for RTX under ONNX Runtime",
     "localization": "kapture datasets, maps and poses",
     "openvino": "run models quicker on many a CPU, in bf16 where it has it",
-    "ray": "extraction on a cluster",
+    "ray": "bulk runs on a cluster",
     "remote": "images behind URLs",
     "metrics": "the state of a bulk run for Prometheus",
     "serve": "embed, search and localize over HTTP",

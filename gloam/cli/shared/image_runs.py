@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from gloam.cli.shared.backend_options import add_backend
+from gloam.cli.shared.backend_options import add_backend, placement
+from gloam.cli.shared.ray_options import add_cluster, add_workers, expect_cluster, ray_cluster
 from gloam.cli.shared.report import Report
 from gloam.cli.shared.values import place
 
 if TYPE_CHECKING:
+    from gloam.runtime.backends.placement import Placement
     from gloam.runtime.models.image_model import ImageOperation
 
 
@@ -43,6 +46,13 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--tar-size", type=int, help="sources per tar, the unit of resume (default: 1000)")
     add_resuming(parser)
+    cluster = parser.add_argument_group(
+        "on a Ray cluster, with --tar",
+        "run on one of its nodes. Workers write whole tars, of the same bytes as without Ray; what a lost one had is "
+        "made by another. Images, model and output must lie on storage that every node sees under the same path",
+    )
+    add_cluster(cluster, "--threads and --decode-threads unless given")
+    add_workers(cluster)
     add_backend(parser)
     parser.add_argument("--decode-threads", type=int, help="threads that read and write (default: all cores)")
     add_metrics_port(parser)
@@ -89,10 +99,21 @@ def add_metrics_port(parser: argparse.ArgumentParser) -> None:
 
 
 def report_pictures(
-    arguments: argparse.Namespace, load: Callable[[], ImageOperation], suffix: Literal["png", "jpg"], verb: str
+    arguments: argparse.Namespace, load: Callable[[Placement], ImageOperation], suffix: Literal["png", "jpg"], verb: str
 ) -> Report:
-    """Run, and say what happened."""
+    """Run, and say what happened.
+
+    Args:
+        arguments: of the verb.
+        load: gives the model where it is to run; picklable.
+        suffix: of the pictures.
+        verb: what becomes of an image.
+    """
     from gloam.runtime.bulk.picture_run import PictureRequest, run_pictures
+
+    expect_cluster(arguments, "workers")
+    cluster = ray_cluster(arguments, arguments.workers)
+    where = placement(arguments) if cluster is None else cluster.placed(placement(arguments))
 
     request = PictureRequest(
         source=arguments.source,
@@ -109,5 +130,5 @@ def report_pictures(
         metrics_port=arguments.metrics_port,
         progress=not arguments.json,
     )
-    done = run_pictures(request, load)
+    done = run_pictures(request, partial(load, where), cluster)
     return Report(done.to_dict(), done.said(verb))

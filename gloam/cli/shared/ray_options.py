@@ -40,6 +40,11 @@ def add_cluster(parser: argparse._ActionsContainer, threads: str) -> None:
     )
 
 
+def add_workers(parser: argparse._ActionsContainer) -> None:
+    """Add ``--workers``, where their number is not that of something else."""
+    parser.add_argument("--workers", type=int, metavar="N", help="number of workers (default: as many as fit)")
+
+
 def expect_cluster(arguments: argparse.Namespace, *more: str) -> None:
     """Refuse options of Ray without it, and workers without the GPU that they need.
 

@@ -92,7 +92,7 @@ def match_on_ray(request: LocalizeRequest, cluster: Cluster | None = None, progr
         own = replace(
             request,
             workers=request.workers or cluster.cpus_per_worker,
-            placement=replace(request.placement, threads=request.placement.threads or cluster.cpus_per_worker),
+            placement=cluster.placed(request.placement),
         )
         waiting = [task.remote(own, Part(index, count), place, Home()) for index in range(count)]
         nodes: set[str] = set()

@@ -17,7 +17,7 @@ from gloam.runtime.backends.onnx_file import read_card
 from gloam.runtime.backends.placement import Placement
 from gloam.runtime.bulk.extract import WHOLE, ExtractOptions, ExtractSummary, Part, extract
 from gloam.runtime.bulk.on_ray.cluster import Cluster, import_ray
-from gloam.runtime.bulk.on_ray.run import RaySummary, extract_on_ray
+from gloam.runtime.bulk.on_ray.extract import RaySummary, extract_on_ray
 from gloam.runtime.descriptors.reading import stated_rule
 from gloam.runtime.descriptors.shard_writer import ShardWriter
 from gloam.runtime.models.embedder import Embedder
@@ -154,7 +154,7 @@ class Extraction:
         """Lines for people."""
         summary, by = self.summary, ""
         if isinstance(summary, RaySummary):
-            by = f" by {summary.workers} Ray worker{'s' * (summary.workers != 1)}"
+            by = summary.said_workers()
         lines = [
             f"{self.store}: {summary.described} of {summary.images} images described"
             + (f", {summary.reused} of them by an earlier run" if summary.reused else ""),
@@ -233,11 +233,10 @@ def _on_ray(request: ExtractRequest, cluster: Cluster) -> Extraction:
     import_ray()  # before a source is listed for nothing
     items = find_images(request.source, request.root)
     loader = request.embedder
-    where = replace(loader.placement, threads=loader.placement.threads or cluster.cpus_per_worker)
     with contextlib.redirect_stdout(sys.stderr):  # where Ray says that a worker died; stdout is the caller's
         run = extract_on_ray(
             items,
-            replace(loader, placement=where),
+            replace(loader, placement=cluster.placed(loader.placement)),
             request.output,
             request.options(),
             cluster=cluster,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +14,8 @@ from gloam.data.sources import find_images
 from gloam.data.sources.items import said_left_out
 from gloam.errors import UsageError
 from gloam.runtime.bulk.contact_sheet import write_contact_sheet
+from gloam.runtime.bulk.on_ray.cluster import Cluster, import_ray
+from gloam.runtime.bulk.on_ray.pictures import RayPictureSummary, run_images_on_ray
 from gloam.runtime.bulk.pictures import PictureOptions, PictureSummary, run_images
 from gloam.runtime.models.image_model import ImageOperation
 from gloam.runtime.output_folder import refuse_nesting
@@ -59,6 +63,10 @@ class PictureRequest:
         if self.tar_size is not None and not self.tar:
             raise UsageError("--tar-size is of tars; add --tar, or leave it out")
         refuse_nesting(self.source, self.output)
+
+    def sources_per_tar(self) -> int:
+        """How many."""
+        return TAR_SIZE if self.tar_size is None else self.tar_size
 
     def options(self) -> PictureOptions:
         """What decides the pictures' bytes. Beside intrinsics, pictures are of the pixels as stored."""
@@ -108,11 +116,13 @@ class PictureRun:
         Args:
             verb: what became of an image, e.g. ``translated``.
         """
-        summary, request = self.summary, self.request
+        summary, request, by = self.summary, self.request, ""
+        if isinstance(summary, RayPictureSummary):
+            by = summary.said_workers()
         lines = [
             f"{self.output}: {summary.done} of {summary.images} images {verb} by {self.model}"
             + (f", {summary.reused} of them by an earlier run" if summary.reused else ""),
-            f"{summary.images_per_second:.1f} images/s; {summary.said()}",
+            f"{summary.images_per_second:.1f} images/s{by}; {summary.said()}",
             str(summary.backend),
         ]
         if (resumed := summary.said_resumed()) is not None:
@@ -130,16 +140,22 @@ class PictureRun:
         return "\n".join(lines)
 
 
-def run_pictures(request: PictureRequest, load: Callable[[], ImageOperation]) -> PictureRun:
+def run_pictures(
+    request: PictureRequest, load: Callable[[], ImageOperation], cluster: Cluster | None = None
+) -> PictureRun:
     """Find the images, load the model, turn them; the same request carries on where an earlier run stopped.
 
     Args:
         request: what to do.
-        load: gives the translator or edge detector, once images are found.
+        load: gives the translator or edge detector, once images are found; picklable where workers do it.
+        cluster: let workers make the tars that Ray schedules; in this process by default.
 
     Raises:
-        GloamError: as :func:`run_images` and :func:`find_images` say, and ``load``.
+        UsageError: workers, and pictures that are no tars.
+        GloamError: as :func:`run_images`, :func:`run_images_on_ray` and :func:`find_images` say, and ``load``.
     """
+    if cluster is not None:
+        return _on_ray(request, load, cluster)
     items = find_images(request.source, request.root)
     operation = load()
     summary = run_images(
@@ -147,7 +163,7 @@ def run_pictures(request: PictureRequest, load: Callable[[], ImageOperation]) ->
         operation,
         request.output,
         request.options(),
-        tar_size=(TAR_SIZE if request.tar_size is None else request.tar_size) if request.tar else None,
+        tar_size=request.sources_per_tar() if request.tar else None,
         grow=request.grow,
         verify_sources=request.verify_sources,
         threads=request.threads,
@@ -159,3 +175,25 @@ def run_pictures(request: PictureRequest, load: Callable[[], ImageOperation]) ->
         upright = request.options().upright
         sheet = write_contact_sheet(request.output, items, upright=upright, made_by=operation.name)
     return PictureRun(request, summary, operation.name, operation.fingerprint, sheet, said_left_out(items))
+
+
+def _on_ray(request: PictureRequest, load: Callable[[], ImageOperation], cluster: Cluster) -> PictureRun:
+    if not request.tar:
+        raise UsageError("--on ray gives whole tars to the workers; add --tar")
+    import_ray()  # before a source is listed for nothing
+    items = find_images(request.source, request.root)
+    with contextlib.redirect_stdout(sys.stderr):  # where Ray says that a worker died; stdout is the caller's
+        run = run_images_on_ray(
+            items,
+            load,
+            request.output,
+            request.options(),
+            tar_size=request.sources_per_tar(),
+            cluster=cluster,
+            grow=request.grow,
+            verify_sources=request.verify_sources,
+            threads=request.threads,
+            metrics_port=request.metrics_port,
+            progress=request.progress,
+        )
+    return PictureRun(request, run.summary, run.model, run.fingerprint, left_out=said_left_out(items))

@@ -65,24 +65,19 @@ class TarHead(Written):
 class PictureTars:
     """Writes the tar shards of one job, skipping those that are already there and whole.
 
+    Made as it is, it leaves the manifest alone: for a worker, whose job another process has begun.
+
     Args:
         folder: of the shards.
         job: what decides their bytes: the model's fingerprint, the options, the list of sources.
         images: sources.
         shard_size: sources per tar.
-        grow: go on with other sources than an earlier run had; see :meth:`retract`.
 
     Attributes:
         folder, damaged: see :class:`PictureSink`.
-
-    Raises:
-        IncompatibleError: the folder holds tars of another job; the message names what differs.
-        StoreError: the folder holds something else, or cannot be written.
     """
 
-    def __init__(
-        self, folder: str | Path, job: Mapping[str, Any], images: int, shard_size: int, grow: bool = False
-    ) -> None:
+    def __init__(self, folder: str | Path, job: Mapping[str, Any], images: int, shard_size: int) -> None:
         self.folder = Path(folder)
         self.job = json.loads(json.dumps({**job, "layout": "tar"}, sort_keys=True))
         self.damaged: list[str] = []
@@ -92,11 +87,28 @@ class PictureTars:
         self._open = ExitStack()
         self._tar: tarfile.TarFile | None = None
         self._found = self.job
-        if occupied(self.folder, "a folder of pictures"):
-            self._found = _read_job(self.folder / MANIFEST)
-            refuse_another(self.folder, self._found, self.job, "pictures", grow=grow)
+
+    @classmethod
+    def begun(
+        cls, folder: str | Path, job: Mapping[str, Any], images: int, shard_size: int, *, grow: bool = False
+    ) -> PictureTars:
+        """Tars that are new, or of the same job; what is there is left as it is.
+
+        Args:
+            folder, job, images, shard_size: see above.
+            grow: go on with other sources than an earlier run had; see :meth:`retract`.
+
+        Raises:
+            IncompatibleError: the folder holds tars of another job; the message names what differs.
+            StoreError: the folder holds something else, or cannot be written.
+        """
+        tars = cls(folder, job, images, shard_size)
+        if occupied(tars.folder, "a folder of pictures"):
+            tars._found = _read_job(tars.folder / MANIFEST)
+            refuse_another(tars.folder, tars._found, tars.job, "pictures", grow=grow)
         else:
-            self._save({})
+            tars._save({})
+        return tars
 
     def __enter__(self) -> PictureTars:
         return self
@@ -128,6 +140,7 @@ class PictureTars:
         if parts or self._found != self.job:
             self._save({})
             for part in parts:
+                self._sums.pop(part, None)
                 remove(self._paths(part)[1])
             remove_beyond(self.folder, len(self._shards))
         self._stamps.keep(len(self._shards))
@@ -165,6 +178,10 @@ class PictureTars:
         self._stamps.write(part, stamps)
         write_text(table, text)
         self._sums[part] = {tar.name: head.tar_sha256, table.name: sha256_bytes(text.encode("utf-8"))}
+
+    def missing(self) -> list[int]:
+        """Tars that are not there; what is inside them is not looked at."""
+        return [part for part in range(len(self._shards)) if not self._paths(part)[1].is_file()]
 
     def finish(self) -> None:
         """State the run complete: a checksum per file into the manifest, failures into ``failures.csv``."""

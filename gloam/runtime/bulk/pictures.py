@@ -9,7 +9,7 @@ never a stop.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import asdict, dataclass
@@ -29,7 +29,7 @@ from gloam.runtime.bulk.picture_folder import PictureFolder, output_clashes, out
 from gloam.runtime.bulk.picture_sink import Failure, Picture, PictureSink
 from gloam.runtime.bulk.picture_tars import PictureTars
 from gloam.runtime.bulk.resume import Resuming, look_again, lost
-from gloam.runtime.bulk.stages import RunSummary, worker_threads
+from gloam.runtime.bulk.stages import Queues, RunSummary, worker_threads
 from gloam.runtime.models.image_model import ImageOperation, Pixels
 from gloam.runtime.output_folder import SourceStamps, names_sha256
 
@@ -133,24 +133,85 @@ def run_images(
     options, threads = options or PictureOptions(), worker_threads(threads)
     if not items:
         raise DataError("no images to work on")
-    job = {"model": operation.name, "fingerprint": operation.fingerprint, **options.stated()}
     place: PictureSink
     if tar_size is None:
         _refuse_own_sources(items, Path(folder))
+        job = {"model": operation.name, "fingerprint": operation.fingerprint, **options.stated()}
         place = PictureFolder(folder, job, items, grow)
-    elif tar_size < 1:
-        raise UsageError("--tar-size must be 1 or more")
     else:
-        listed = {"images_sha256": names_sha256(items), "tar_size": tar_size}
-        place = PictureTars(folder, {**job, **listed}, len(items), tar_size, grow)
+        job = tar_job(operation, options, names_sha256(items), tar_size)
+        place = PictureTars.begun(folder, job, len(items), tar_size, grow=grow)
     summary = PictureSummary(images=len(items))
-    run = _Run(items, operation, place, options, summary, Resuming(grow, verify_sources, progress))
-    with place:
-        run.all(threads, metrics_port, progress)
+    resuming = Resuming(grow, verify_sources, progress)
+    clashes = output_clashes(items, f".{options.format}")
+    maker = PictureMaker(items, operation, place, options, summary, grow, clashes)
+    with (
+        place,
+        served_metrics(metrics_port, summary, maker.queues),
+        progress_bar(len(items), shown=progress) as bar,
+        summary.timed("total"),
+    ):
+        stale = stale_parts(items, place, maker.tried, resuming, threads, summary, maker.queues, clashes)
+        bar.update(summary.done + summary.failed)
+        maker.make(stale, threads, bar.update)
+        complete_pictures(place, summary)
     summary.backend = operation.backend
-    if not summary.done:
-        raise DataError(f"none of {len(items)} images could be used; the reasons are in {folder}/failures.csv")
     return summary
+
+
+def tar_job(operation: ImageOperation, options: PictureOptions, images_sha256: str, tar_size: int) -> dict[str, Any]:
+    """What decides the bytes of tars.
+
+    Args:
+        operation, options: that make the pictures.
+        images_sha256: :func:`names_sha256` of the list of sources.
+        tar_size: sources of a tar.
+
+    Raises:
+        UsageError: no such size.
+    """
+    if tar_size < 1:
+        raise UsageError("--tar-size must be 1 or more")
+    made = {"model": operation.name, "fingerprint": operation.fingerprint, **options.stated()}
+    return {**made, "images_sha256": images_sha256, "tar_size": tar_size}
+
+
+def stale_parts(
+    items: Sequence[ImageItem],
+    place: PictureSink,
+    tried: Callable[[ImageItem, bytes], str | None] | None,
+    resuming: Resuming,
+    threads: int,
+    summary: PictureSummary,
+    queues: Queues,
+    clashes: Mapping[int, str],
+) -> list[int]:
+    """The parts that are still or again to be made; the folder states that they are missing.
+
+    Raises:
+        as :func:`gloam.runtime.bulk.resume.look_again`, whose other arguments these are.
+    """
+    parts = enumerate(place.parts(len(items)))
+    stamps = SourceStamps(place.folder)
+    stale = look_again(items, parts, place.earlier, stamps, tried, resuming, threads, summary, queues, clashes)
+    place.retract(stale)
+    return stale
+
+
+def complete_pictures(place: PictureSink, summary: PictureSummary) -> None:
+    """State a run complete whose parts are all there.
+
+    Raises:
+        StoreError: one is damaged.
+        DataError: not one picture could be made.
+    """
+    with summary.timed("write"):
+        place.finish()
+    summary.damaged = sorted(place.damaged)
+    if not summary.done:
+        raise DataError(
+            f"none of {summary.images} images could be used; the reasons are in {place.folder}/failures.csv"
+        )
 
 
 @dataclass(frozen=True)
@@ -161,8 +222,21 @@ class _Note:
     picture: Picture | None = None
 
 
-class _Run(Driver[_Note, Pixels]):
-    """One run's stages and counters."""
+class PictureMaker(Driver[_Note, Pixels]):
+    """The stages that turn sources into pictures, and their counters.
+
+    Args:
+        items: all sources of the run, in order.
+        operation: the model.
+        place: where pictures go; entered by whoever uses this.
+        options: of the job.
+        summary: kept up to date, but for its total time.
+        grow: go on where a source that had a picture cannot be read any more.
+        clashes: :func:`output_clashes` of the items.
+
+    Attributes:
+        queues: how many images are where at this moment.
+    """
 
     def __init__(
         self,
@@ -171,53 +245,38 @@ class _Run(Driver[_Note, Pixels]):
         place: PictureSink,
         options: PictureOptions,
         summary: PictureSummary,
-        resuming: Resuming,
+        grow: bool,
+        clashes: Mapping[int, str],
     ) -> None:
         super().__init__(items, operation.batch_size, operation.backend.runs_at_once, summary)
         self.operation = operation
         self.place = place
         self.options = options
         self.summary = summary
-        self.resuming = resuming
+        self.grow = grow
         self._parts = place.parts(len(items))
-        self._clashes = output_clashes(items, f".{options.format}")
+        self._clashes = clashes
         self._rows: dict[int, tuple[Picture | Failure, str]] = {}
         self._writers: ThreadPoolExecutor | None = None
         self._writing: deque[tuple[Prepared[_Note], Future[tuple[Picture, bytes]]]] = deque()
 
-    def all(self, threads: int, metrics_port: int | None, progress: bool) -> None:
-        """Every source becomes a picture or a failure."""
-        summary, stamps = self.summary, SourceStamps(self.place.folder)
-        with (
-            served_metrics(metrics_port, summary, self.queues),
-            progress_bar(len(self.items), shown=progress) as bar,
-            summary.timed("total"),
-        ):
-            stale = look_again(
-                self.items,
-                enumerate(self._parts),
-                self.place.earlier,
-                stamps,
-                self.tried,
-                self.resuming,
-                threads,
-                summary,
-                self.queues,
-                self._clashes,
-            )
-            self.place.retract(stale)
-            bar.update(summary.done + summary.failed)
-            with ThreadPoolExecutor(threads, "write") as self._writers:
-                try:
-                    with closing(self.drive(stale, threads)) as images:
-                        for _ in images:
-                            self._collect(self.ahead(threads))
-                            bar.update(1)
-                finally:
-                    self._collect(0)  # what is on its way is noted, whatever happened
-            with summary.timed("write"):
-                self.place.finish()
-            summary.damaged = sorted(self.place.damaged)
+    def make(self, parts: Iterable[int], threads: int, moved: Callable[[int], Any] | None = None) -> None:
+        """Make parts: every source becomes a picture or a failure.
+
+        Args:
+            parts: their numbers.
+            threads: that decode, and that encode and write.
+            moved: told of every source that is done.
+        """
+        with ThreadPoolExecutor(threads, "write") as self._writers:
+            try:
+                with closing(self.drive(parts, threads)) as images:
+                    for _ in images:
+                        self._collect(self.ahead(threads))
+                        if moved is not None:
+                            moved(1)
+            finally:
+                self._collect(0)  # what is on its way is noted, whatever happened
 
     def tried(self, item: ImageItem, content: bytes) -> str | None:
         """Why a source's bytes cannot be used; None where they can."""
@@ -266,7 +325,7 @@ class _Run(Driver[_Note, Pixels]):
         item, reason, model = image.task.item, image.reason or "", image.shape[0] > 0
         earlier = self.place.earlier_of(item.name)
         read = bool(image.sha256) or self.problem(image.task) is not None
-        if not read and earlier is not None and earlier.failure is None and not self.resuming.grow:
+        if not read and earlier is not None and earlier.failure is None and not self.grow:
             raise lost(item, reason)
         self._rows[image.task.index] = (Failure(item.name, reason, image.sha256, model), image.stamp)
         self._count_earlier(image)

@@ -1,1 +1,1 @@
-"""Bulk extraction given out to the workers of a Ray cluster."""
+"""Bulk runs given out to the workers of a Ray cluster."""

@@ -10,16 +10,14 @@ import logging
 import os
 import socket
 import sys
-import threading
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from gloam.errors import ClusterError, GloamError, UsageError, require
+from gloam.runtime.backends.placement import Placement
 
 ANSWER_SECONDS = 10.0  # for the head node to take a connection
-END_SECONDS = 20.0  # for Ray Data's scheduler to end after its last or its last wanted row; it waits for 2 itself
-EXECUTOR = "StreamingExecutor"  # how its thread is named
 
 
 @dataclass(frozen=True)
@@ -48,6 +46,10 @@ class Cluster:
             raise UsageError("--cpus-per-worker must be 1 or more")
         if self.gpus_per_worker < 0:
             raise UsageError("--gpus-per-worker must be 0 or more")
+
+    def placed(self, placement: Placement) -> Placement:
+        """Where a worker's model runs: with as many threads as cores, unless the placement names a number."""
+        return replace(placement, threads=placement.threads or self.cpus_per_worker)
 
     def room(self, nodes: Iterable[Mapping[str, float]]) -> int:
         """How many workers fit.
@@ -92,14 +94,12 @@ def connected(cluster: Cluster) -> Iterator[Any]:
     if ray.is_initialized():
         if cluster.address is not None:
             raise UsageError("Ray is connected in this process already; leave the address out")
-        with _quiet(ray, cluster.debug):
-            yield ray
+        yield ray
         return
     try:
         with contextlib.nullcontext() if cluster.debug else _no_stderr():
             _connect(ray, cluster, address)
-        with _quiet(ray, cluster.debug):
-            yield ray
+        yield ray
     finally:
         ray.shutdown()
 
@@ -119,15 +119,13 @@ def _connect(ray: Any, cluster: Cluster, address: str) -> None:
 
 
 def import_ray() -> Any:
-    """Ray, its data part loaded.
+    """Ray.
 
     Raises:
         MissingExtraError: not installed.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would report to its makers
-    # A thread of Ray Data that outlives the connection would otherwise start a cluster of its own.
-    os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")
-    require("ray.data", "ray", "work on Ray")
+    os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")  # a call too late would start a cluster of its own
     return require("ray", "ray", "work on Ray")
 
 
@@ -143,24 +141,6 @@ def one_line_errors() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def closed(rows: Any) -> Iterator[Iterator[Any]]:
-    """The rows of a dataset; when the block ends, early too, what made them has ended.
-
-    Args:
-        rows: a Ray dataset.
-    """
-    found = iter(rows.iter_rows())
-    try:
-        yield found
-    finally:
-        if hasattr(found, "close"):
-            found.close()
-        for thread in threading.enumerate():
-            if thread.name.startswith(EXECUTOR):
-                thread.join(END_SECONDS)
-
-
-@contextlib.contextmanager
 def _no_stderr() -> Iterator[None]:
     """Nothing reaches stderr, not from C++ either, which knows no other way to be quiet while it starts."""
     sys.stderr.flush()
@@ -172,24 +152,6 @@ def _no_stderr() -> Iterator[None]:
     finally:
         os.dup2(kept, 2)
         os.close(kept)
-
-
-@contextlib.contextmanager
-def _quiet(ray: Any, debug: bool) -> Iterator[None]:
-    """Ray Data without its own bars and reports."""
-    context, logger = ray.data.DataContext.get_current(), logging.getLogger("ray.data")
-    shown = ("enable_progress_bars", "print_on_execution_start")
-    before, level = {name: getattr(context, name) for name in shown if hasattr(context, name)}, logger.level
-    if not debug:
-        for name in before:
-            setattr(context, name, False)
-        logger.setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            setattr(context, name, value)
-        logger.setLevel(level)
 
 
 def _expect_answer(address: str) -> None:

@@ -29,13 +29,14 @@ from gloam.model_card import Photometric
 from gloam.padding import PaddingProfile
 from gloam.runtime.backends.placement import Placement
 from gloam.runtime.bulk.extract import ExtractOptions, Part, extract
+from gloam.runtime.bulk.on_ray import extract as ray_extract
 from gloam.runtime.bulk.on_ray import run as ray_run
 from gloam.runtime.bulk.on_ray import travel
 from gloam.runtime.bulk.on_ray import worker as ray_worker
 from gloam.runtime.bulk.on_ray.cluster import Cluster
-from gloam.runtime.bulk.on_ray.run import RaySummary, extract_on_ray
+from gloam.runtime.bulk.on_ray.extract import RaySummary, extract_on_ray
 from gloam.runtime.bulk.on_ray.travel import TRIES
-from gloam.runtime.bulk.on_ray.worker import ShardReport, ShardWorker
+from gloam.runtime.bulk.on_ray.worker import ShardReport, Work, make_shard
 from gloam.runtime.models.embedder import Embedder
 from gloam.runtime.models.formulas import create_classic
 from tests.fakes.ray import FakeRay
@@ -84,9 +85,9 @@ def images(folder: Path, count: int = 22) -> Any:
 
 
 def report(shard: int = 0, **changes: Any) -> ShardReport:
-    given = {"node": "n", "worker": 1, "described": 3, "failed": 1, "run_pixels": 9, "valid_pixels": 9, "began": 0.0}
+    given = {"node": "n", "worker": 1, "succeeded": 3, "failed": 1, "reduced": 0, "run_pixels": 9, "valid_pixels": 9}
     seconds = {"total": 0.0, "read": 1.0, "infer": 2.0, "write": 0.5}
-    return ShardReport(**{"shard": shard, "ended": 1.0, "seconds": seconds, **given, **changes})
+    return ShardReport(**{"shard": shard, "began": 0.0, "ended": 1.0, "seconds": seconds, **given, **changes})
 
 
 def test_the_store_is_that_of_a_local_run(tmp_path: Path, model: Path, ray: FakeRay) -> None:
@@ -102,8 +103,8 @@ def test_the_store_is_that_of_a_local_run(tmp_path: Path, model: Path, ray: Fake
     assert (run.model, run.job.space) == ("tiny", load(model).space)
     assert [said.shard for said in told] == list(range(8))
     assert ray.puts == 1  # the list travels once, whatever the number of shards
-    assert ray.asked["num_cpus"] == 1
-    assert (ray.pool["min_size"], ray.pool["max_size"]) == (2, 2)
+    assert (ray.asked["num_cpus"], ray.asked["max_retries"], ray.asked["max_calls"]) == (1, TRIES, 0)
+    assert ray.at_once == 2
 
 
 @pytest.mark.parametrize(
@@ -135,7 +136,7 @@ def test_only_missing_shards_are_given_out(tmp_path: Path, model: Path, ray: Fak
     damaged = tmp_path / "out" / "shards" / "part-000004.npy"
     damaged.write_bytes(damaged.read_bytes()[:-2])
     run = extract_on_ray(items, partial(load, model), tmp_path / "out", OPTIONS)
-    assert [row["shard"] for row in ray.scheduled] == [0, 2, 3, 4, 5, 6]
+    assert ray.scheduled == [0, 2, 3, 4, 5, 6]
     assert run.summary.reused == 4 + 2
     assert run.summary.described + run.summary.failed == run.summary.images == 30
     assert content(tmp_path / "out") == content(tmp_path / "whole")
@@ -152,7 +153,7 @@ def test_changed_images_are_given_out_again(tmp_path: Path, model: Path, ray: Fa
     (tmp_path / "images" / "0001.png").write_bytes((tmp_path / "images" / "0002.png").read_bytes())
     summary = run(find_images(tmp_path / "images")).summary
     assert (summary.changed, summary.retried, summary.reused, summary.failed) == (1, 1, 8, 1)
-    assert [row["shard"] for row in ray.scheduled][-1:] == [0]
+    assert ray.scheduled[-1:] == [0]
     (tmp_path / "images" / "0010.png").write_bytes((tmp_path / "images" / "0002.png").read_bytes())
     write_images(tmp_path / "images" / "more", 1)
     with pytest.raises(IncompatibleError, match="--grow"):
@@ -167,13 +168,13 @@ def test_changed_images_are_given_out_again(tmp_path: Path, model: Path, ray: Fa
 
 def test_no_more_workers_than_shards_or_than_asked_for(tmp_path: Path, model: Path, ray: FakeRay) -> None:
     items = images(tmp_path)
-    for number, (workers, shard_size, room, pool) in enumerate(
-        [(None, 20, 16, (2, 2)), (3, 4, 16, (3, 3)), (5, 4, 2, (2, 5)), (None, 4, 4, (4, 4))]
+    for number, (workers, shard_size, room, most) in enumerate(
+        [(None, 20, 16, 2), (3, 4, 16, 3), (5, 4, 2, 5), (None, 4, 4, 4)]
     ):
-        ray._nodes = [{"CPU": room / 2}, {"CPU": room / 2}]
+        ray.at_once, ray._nodes = 0, [{"CPU": room / 2}, {"CPU": room / 2}]
         cluster, options = Cluster(workers=workers), ExtractOptions(shard_size=shard_size)
         extract_on_ray(items, partial(load, model), tmp_path / f"out{number}", options, cluster=cluster)
-        assert (ray.pool["min_size"], ray.pool["max_size"]) == pool
+        assert ray.at_once == most
 
 
 def test_times_are_those_of_the_average_worker_and_counts_those_of_all() -> None:
@@ -210,25 +211,25 @@ def test_what_a_worker_meets_is_said_with_its_node(tmp_path: Path, model: Path, 
 def test_a_node_that_sees_something_else_stops_the_run(
     tmp_path: Path, model: Path, ray: FakeRay, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    items, begin = images(tmp_path), ShardWorker._open
+    items, begin = images(tmp_path), ray_worker._open
 
     def elsewhere(change: Any) -> None:
-        def opened(self: ShardWorker) -> Any:
-            change(self)
-            return begin(self)
+        def opened(work: Work, listed: Any) -> Any:
+            change(work)
+            return begin(work, listed)
 
-        monkeypatch.setattr(ShardWorker, "_open", opened)
+        monkeypatch.setattr(ray_worker, "_open", opened)
 
-    def lose_output(self: ShardWorker) -> None:
-        self._work.place.rmdir()
+    def lose_output(work: Work) -> None:
+        shutil.rmtree(work.place, ignore_errors=True)
 
-    def lose_images(self: ShardWorker) -> None:
-        shutil.rmtree(tmp_path / "tars")
+    def lose_images(work: Work) -> None:
+        shutil.rmtree(tmp_path / "tars", ignore_errors=True)
 
-    def other_model(self: ShardWorker) -> None:
+    def other_model(work: Work) -> None:
         write_tiny_embedder(model, weights="another")
 
-    def other_version(self: ShardWorker) -> None:
+    def other_version(work: Work) -> None:
         monkeypatch.setattr(travel, "__version__", "99.0")
 
     for change, kind, said in (
@@ -250,30 +251,21 @@ def test_a_node_that_sees_something_else_stops_the_run(
 
 def test_a_shard_that_kills_its_workers_is_given_up(tmp_path: Path, model: Path, ray: FakeRay) -> None:
     items = images(tmp_path)
-    make, counts = ShardWorker._make, []
+    counts: list[int] = []
 
     class Dies(BaseException):
         pass
 
-    def dies(self: ShardWorker, shard: int, *rest: Any) -> tuple[int, int]:
-        if shard == 3:
-            counts.append(shard)
-            raise Dies  # no GloamError: nothing is cleaned up, as after a kill
-        return make(self, shard, *rest)
+    class Deadly(ray_extract.ShardMaker):
+        def make(self, shards: Any, *rest: Any) -> None:
+            if list(shards) == [3]:
+                counts.append(3)
+                raise Dies  # no GloamError: nothing is cleaned up, as after a kill
+            super().make(shards, *rest)
 
-    def given_out_again(worker: type, fn_constructor_args: tuple[Any, ...], **_: Any) -> Any:
-        def rows() -> Iterator[Any]:
-            for row in ray.scheduled:
-                for _ in range(99):
-                    with contextlib.suppress(Dies):
-                        yield worker(*fn_constructor_args)(row)
-                        break
-
-        return type("Rows", (), {"iter_rows": staticmethod(rows)})
-
+    ray.deadly = Dies
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ShardWorker, "_make", dies)
-        patch.setattr(ray, "_map", given_out_again)
+        patch.setattr(ray_extract, "ShardMaker", Deadly)
         with pytest.raises(ClusterError, match=f"shard 3: {TRIES} workers died over it.*begin with number 12"):
             extract_on_ray(items, partial(load, model), tmp_path / "out", OPTIONS)
     assert len(counts) == TRIES
@@ -286,7 +278,7 @@ def test_an_error_of_rays_own_is_one_line(tmp_path: Path, model: Path, ray: Fake
     def fails(*_: Any, **__: Any) -> Any:
         raise RuntimeError("Traceback:\n  File x\nActorDiedError: the node is gone\n\n")
 
-    ray._map = fails  # type: ignore[method-assign]  # a cluster that gives up
+    ray.put = fails  # type: ignore[method-assign]  # a cluster that gives up
     with pytest.raises(ClusterError, match=r"^Ray gave up: ActorDiedError: the node is gone; --debug"):
         extract_on_ray(images(tmp_path), partial(load, model), tmp_path / "out", OPTIONS)
 
@@ -294,14 +286,25 @@ def test_an_error_of_rays_own_is_one_line(tmp_path: Path, model: Path, ray: Fake
 def test_a_worker_that_comes_late_changes_nothing(tmp_path: Path, model: Path, ray: FakeRay) -> None:
     extract_on_ray(images(tmp_path), partial(load, model), tmp_path / "out", OPTIONS)
     before = content(tmp_path / "out")
-    work, items = ray.given
-    said = json.loads(ShardWorker(work, items)({"shard": 0})["report"])
+    work, listed = ray.given
+    said = json.loads(make_shard(work, listed, 0))
     assert "not the output folder that the run began with" in said["error"]
     work.place.mkdir()
-    said = json.loads(ShardWorker(work, items)({"shard": 0})["report"])  # given out again, but it is there
-    assert (said["error"], said["described"]) == ("", 4)
+    said = json.loads(make_shard(work, listed, 0))  # given out again, but it is there
+    assert (said["error"], said["succeeded"]) == ("", 4)
     work.place.rmdir()
     assert content(tmp_path / "out") == before  # above all, the manifest does not state the store unfinished
+
+
+def test_a_run_that_is_stopped_ends_what_is_under_way(tmp_path: Path, model: Path, ray: FakeRay) -> None:
+    def stop(said: ShardReport) -> None:
+        raise KeyboardInterrupt
+
+    ray._nodes = [{"CPU": 3.0}]
+    with pytest.raises(KeyboardInterrupt):
+        extract_on_ray(images(tmp_path), partial(load, model), tmp_path / "out", OPTIONS, on_shard=stop)
+    assert ray.cancelled == 2
+    assert not list((tmp_path / "out").glob(".tmp-*"))
 
 
 # With Ray itself. The loaders stand for workers that meet their end: a worker that kills itself is killed by SIGKILL.
