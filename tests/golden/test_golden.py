@@ -22,6 +22,14 @@ LATER = (
     ", 'domains'",
     ", weakly-paired",
     ", weakly_paired_netvlad",
+    ", spoc_vgg16",
+    ", rmac_vgg16",
+    ", mac_resnet101",
+    ", spoc_resnet101",
+    ", rmac_resnet101",
+    ", vgg16_hedmac",
+    ", vgg16_hedn_mac",
+    ", vgg16_rcfn_mac",
 )  # choices that came later; a message that lists all has them now
 
 
