@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -101,11 +101,7 @@ def write_demo_report(run: DemoRun, folder: Path, made: Mapping[str, str] | None
     errors = dict(zip(item.names, zip(item.position, item.rotation, strict=True), strict=True))
     rows = query_rows(METHOD, found, outcomes, conditions, errors, _judged(town, retrieval))
     shown, beside = (_label(name, METHOD) for name in (SHOWN, CONTROL))
-    sets, tracks = _error_sets(run), _tracks(town, poses)
-    centres = np.array([pose.center[:2] for pose in town.mapping.poses.values()])
     report, queries = folder / REPORT_FILE, folder / QUERIES_FILE
-    control = Control(beside, "untrained weights", "trained embedder")
-    ground = street_outline(town.config.seed, town.config.length, town.config.look)
     data = ReportData(
         title=f"A town by night, seed {town.config.seed}",
         tables=run.tables,
@@ -114,33 +110,27 @@ def write_demo_report(run: DemoRun, folder: Path, made: Mapping[str, str] | None
             for name, part in run.retrievals.items()
             for condition, row in part.scores.conditions.items()
         ],
-        errors=sets,
-        tracks=tracks,
-        map_xy=centres,
-        ground=ground,
+        errors=_error_sets(run),
+        tracks=_tracks(town, poses),
+        map_xy=np.array([pose.center[:2] for pose in town.mapping.poses.values()]),
+        ground=street_outline(town.config.seed, town.config.length, town.config.look),
         gallery=rows,
         identity=_identity(run),
         method=shown,
-        control=control,
+        control=Control(beside, "untrained weights", "trained embedder"),
         links=[(QUERIES_FILE, "Every query")],
     )
     write_report(data, report, made)
-    data = ReportData(
-        title=f"A town by night, seed {town.config.seed}: every query",
+    every = replace(
+        data,
+        title=f"{data.title}: every query",
         tables=[query_table(outcomes, f"Queries, {shown}", errors=errors)],
-        errors=sets,
-        tracks=tracks,
-        map_xy=centres,
-        ground=ground,
-        gallery=rows,
-        identity=_identity(run),
-        method=shown,
-        control=control,
+        recall_curves=(),
         most=len(rows),
         details=True,
         links=[(REPORT_FILE, "The report")],
     )
-    write_report(data, queries, made)
+    write_report(every, queries, made)
     return report, queries
 
 

@@ -230,9 +230,13 @@ def _hero(evaluation: RetrievalEvaluation) -> Hero | None:
                     [("coarse", shares[1][0], ""), ("lost", shares[1][1], "")],
                 )
             )
+    of_set = f", {name}" if len(evaluation.scores) > 1 else ""
     failed = f", {scores.failed} of them not described" if scores.failed else ""
     return Hero(
-        [(three_digits(scores.mAP), "mAP", name), (three_digits(scores.chance_mAP), "mAP", "a random ranking")],
+        [
+            (three_digits(scores.mAP), "mAP", f"these descriptors{of_set}"),
+            (three_digits(scores.chance_mAP), "mAP", "a random ranking"),
+        ],
         f"over {scores.queries} queries{failed}. mAP, the mean average precision, is 1 where all right images come "
         "before all others.",
         bars=bars,

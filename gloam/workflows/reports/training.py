@@ -205,7 +205,7 @@ def _embedder_scores(record: Mapping[str, Any]) -> Table | None:
 
 def _after(path: Path) -> str:
     epoch = int(path.stem.removeprefix("epoch-"))
-    return f"after {epoch} epochs" if epoch else "before training"
+    return f"after {epoch} epoch{'s' * (epoch > 1)}" if epoch else "before training"
 
 
 def _numbers(entry: Mapping[str, Any]) -> dict[str, float]:

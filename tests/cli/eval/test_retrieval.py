@@ -88,7 +88,7 @@ def test_report_holds_scores_tables_and_the_worst_queries(stores, truth, tmp_pat
     page = (folder / "report.html").read_text()
     assert page.index("average precision 0.250") < page.index("average precision 1.00")
     assert "image not found" in page or "No such file" in page
-    assert re.search(r'class="answer">0.625<small>mAP</small></p><span>truth<', page)
+    assert re.search(r'class="answer long">0.625<small>mAP</small></p><span>these descriptors<', page)
     assert "over 2 queries" in page
     rows = list(csv.DictReader((folder / "per_query.csv").open()))
     assert [(row["query"], row["ap"], row["positives"]) for row in rows] == [

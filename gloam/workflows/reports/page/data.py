@@ -26,6 +26,10 @@ class Table:
     rows: Sequence[Sequence[Value]]
     note: str = ""
 
+    def numeric(self, column: int) -> bool:
+        """Whether a column holds a number."""
+        return any(isinstance(row[column], int | float) for row in self.rows)
+
 
 @dataclass(frozen=True)
 class RecallCurve:

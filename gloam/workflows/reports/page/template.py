@@ -45,7 +45,6 @@ def page_environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     environment.filters["cell"] = cell
-    environment.tests["numeric"] = lambda value: isinstance(value, int | float)
     return environment
 
 

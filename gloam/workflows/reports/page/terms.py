@@ -22,6 +22,13 @@ TERMS = (
     (r"\blocalized\b", "localized", "queries for which a pose was found, right or wrong"),
     (r"% \d", "% 0.25 m 2°", "share of the queries whose camera is no farther off than that"),
     (r"\bmedian m\b", "median m", "median distance from the true camera; a dash where most queries have no pose"),
+    (r"\binliers\b", "inliers", "correspondences that the pose confirms"),
+    (
+        r"\bcorrespondences\b",
+        "correspondences",
+        "a keypoint of the query, and the point of the map that it was matched with",
+    ),
+    (r"± m", "± m, °", "how far off the pose may be, by the scatter of its inliers alone"),
     (r"\bKID\b", "KID", "kernel inception distance of made images from real ones; 0 is best"),
     (r"\bFID\b", "FID", "Fréchet inception distance of made images from real ones; 0 is best"),
     (r"\bskipped\b", "skipped", "queries without a right image in the map"),
@@ -29,11 +36,11 @@ TERMS = (
 
 
 def explained(tables: Sequence[Table]) -> list[list[tuple[str, str]]]:
-    """For each table the terms of its title and columns that no table before it has, with what they mean."""
+    """For each table the terms of its title, columns and first cells that no table before has, with what they mean."""
     known: set[str] = set()
     found = []
     for table in tables:
-        words = " | ".join([table.title, *table.columns])
+        words = " | ".join([table.title, *table.columns, *(str(row[0]) for row in table.rows)])
         new = [(term, said) for pattern, term, said in TERMS if term not in known and re.search(pattern, words)]
         known |= {term for term, _ in new}
         found.append(new)

@@ -107,10 +107,13 @@ def test_unreadable_image_is_shown_as_its_reason(tmp_path: Path) -> None:
 
 
 def test_numbers_are_right_aligned_and_nan_is_a_dash(tmp_path: Path) -> None:
-    table = Table("t", ["name", "value"], [["a", 0.5], ["b", float("nan")], ["c", None], ["d", 3]])
+    table = Table(
+        "t", ["name", "value", "text"], [["a", 0.5, "x"], ["b", float("nan"), None], ["c", None, ""], ["d", 3, ""]]
+    )
     write_report(ReportData("t", tables=[table]), tmp_path / "report.html")
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
-    assert '<td>a</td><td class="n">0.500</td>' in page
+    assert '<td>a</td><td class="n">0.500</td><td>x</td>' in page
+    assert "<td>\N{EN DASH}</td>" in page  # of text, on the left
     assert page.count('<td class="n">\N{EN DASH}</td>') == 2
     assert '<th scope="col" class="n">value</th>' in page
 
@@ -255,8 +258,9 @@ def test_numbers_have_three_digits(value: float, shown: str) -> None:
 
 def test_terms_are_explained_once_where_they_first_stand() -> None:
     first = Table("Retrieval", ["condition", "mAP", "R@1", "R@5"], [])
-    second = Table("On one map (2b)", ["condition", "mAP", "median m"], [])
-    assert [[term for term, _ in terms] for terms in explained([first, second])] == [["mAP", "R@k"], ["2b", "median m"]]
+    second = Table("On one map (2b)", ["condition", "mAP", "median m"], [["KID of day", 0.1, 2.0]])
+    found = [[term for term, _ in terms] for terms in explained([first, second])]
+    assert found == [["mAP", "R@k"], ["2b", "median m", "KID"]]
 
 
 def test_the_page_says_when_where_and_how_it_was_made(full: str) -> None:
