@@ -85,6 +85,11 @@ LATER = (
     *BOQ,
     *GEM_LINEAR,
     "mixvpr",
+    "spoc_vgg16",
+    "rmac_vgg16",
+    "mac_resnet101",
+    "spoc_resnet101",
+    "rmac_resnet101",
 )
 QUICK = ("gem_vgg16", "how_resnet18", "ensemble")
 
@@ -142,7 +147,8 @@ def exported(name: str) -> dict[str, Any]:
         path = Path(folder) / "model.onnx"
         if name.startswith("translator "):
             model: Any = ruled(create_generator(name.split()[1]))
-            return card(export_translator(model, path, provenance=PROVENANCE))
+            rule = PaddingProfile.dynamic().reflecting(model.multiple, model.minimum)  # half each side, as all had it
+            return card(export_translator(model, path, rule, PROVENANCE))
         if name.startswith("edges "):
             return card(export_edges(ruled(create_detector(name.split()[1], width=4)), path, provenance=PROVENANCE))  # type: ignore[arg-type]
         model = ruled(create_embedder(name, **SMALL.get(name, {})))

@@ -7,6 +7,7 @@ of several scales to ASMK. Keys are those of the published weights: ``features.*
 
 from __future__ import annotations
 
+from math import ceil
 from typing import Any
 
 import torch
@@ -15,7 +16,6 @@ from torch.nn import functional
 
 from gloam.errors import ModelError
 from gloam.networks.embedders.base import IMAGENET_MEAN, IMAGENET_STD, EmbedderNetwork, l2_normalize
-from gloam.networks.embedders.pipeline import resize
 from gloam.networks.embedders.resnet import BasicBlock, ResNet, resnet50_minus
 from gloam.networks.masks import Masks, zero_beyond
 
@@ -23,6 +23,7 @@ DIMENSION = 128
 SCALES = (2.0, 1.414, 1.0, 0.707, 0.5, 0.353, 0.25)  # of the published evaluation
 SMOOTHING = 3  # cells a side
 EPSILON = 1e-10  # under the root of the attention
+UNIT = 1 << 40  # of a scale as a whole number, so that an exported graph computes sides without rounding
 
 
 class HOW(EmbedderNetwork):
@@ -95,7 +96,8 @@ class HOW(EmbedderNetwork):
 
         Args:
             images: uint8 ``[B, H, W, 3]``, RGB.
-            scales: the image is described at each; sides are ``floor(side * scale)``.
+            scales: the image is described at each; sides are ``floor(side * scale)``, and both resizing and positions
+                go by what that makes of the factor, as the authors' code has it.
 
         Returns:
             features ``[B, N, D]``, as they are, not unit vectors;
@@ -104,12 +106,16 @@ class HOW(EmbedderNetwork):
             scale ``[N]`` of each cell.
         """
         x = self.normalize(images)
+        height, width = x.shape[2:]
         features, attention, positions, levels = [], [], [], []
         for scale in scales:
-            cells, weights, _ = self.cells(resize(x, None, scale)[0])
+            high, wide = whole_side(height, scale), whole_side(width, scale)
+            # Sizes alone, so that the ratio is theirs; a given factor would be kept, and shift the last cells.
+            resized = x if scale == 1 else functional.interpolate(x, (high, wide), mode="bilinear", align_corners=False)
+            cells, weights, _ = self.cells(resized)
             features.append(cells.flatten(2).transpose(1, 2))
             attention.append(weights.flatten(1))
-            places, level = placed(weights[0, 0], self.stride, scale)
+            places, level = placed(weights[0, 0], self.stride, scale, ((width, wide), (height, high)))
             positions.append(places)
             levels.append(level)
         strengths = torch.cat(attention, 1)
@@ -159,12 +165,29 @@ def how_resnet50_minus(width: int = 64, **options: Any) -> HOW:
     return HOW("how_resnet50_minus", resnet50_minus(width), stride=16, **options)
 
 
-def placed(cells: Tensor, stride: int, scale: float = 1.0) -> tuple[Tensor, Tensor]:
-    """Centres of the cells of a map ``[h, w]`` in pixels of the image, x and y, ``[h * w, 2]``; the scale of each."""
+def placed(
+    cells: Tensor, stride: int, scale: float = 1.0, sides: Sequence[tuple[int, int]] = ((1, 1), (1, 1))
+) -> tuple[Tensor, Tensor]:
+    """Where the cells of a map ``[h, w]`` lie: centres in pixels of the image, x and y, ``[h * w, 2]``; and their scale.
+
+    Args:
+        cells: the map.
+        stride: pixels of the resized image between cells.
+        scale: that it was resized by.
+        sides: width, then height, of the image and of the resized one.
+    """
     ones = torch.ones_like(cells)  # counted, not numbered: the exporter knows no size to prove equal
+    across, down = (
+        (ones.cumsum(axis) - 0.5) * stride * own / resized - 0.5
+        for axis, (own, resized) in zip((1, 0), sides, strict=True)
+    )
     # reshape, not flatten: of one cell in the exporter's example flatten would make one cell for every image
-    places = torch.stack((ones.cumsum(1), ones.cumsum(0)), -1).reshape(-1, 2) - 0.5
-    return places * (stride / scale) - 0.5, ones.flatten() * scale
+    return torch.stack((across, down), -1).reshape(-1, 2), ones.flatten() * scale
+
+
+def whole_side(side: int, scale: float) -> int:
+    """``floor(side * scale)`` in whole numbers, for sides up to 16384 px."""
+    return side * ceil(scale * UNIT) // UNIT
 
 
 def smooth(x: Tensor, masks: Masks | None) -> Tensor:

@@ -20,7 +20,14 @@ from gloam.errors import StoreError
 from gloam.files import open_file, read_json
 from gloam.training.embedders.samples import SAMPLES_FOLDER
 from gloam.training.run_record import RECORD_FILE
-from gloam.training.translators.monitor import HELD_OUT_FILE, LOSSES_FILE, read_table, strip_step, strips
+from gloam.training.translators.monitor import (
+    HELD_OUT_FILE,
+    LOSSES_FILE,
+    in_units,
+    read_table,
+    strip_step,
+    strips,
+)
 from gloam.training.translators.train import WHEN
 from gloam.workflows.reports.page.charts import Series, line_chart
 from gloam.workflows.reports.page.data import Table, Value
@@ -130,7 +137,9 @@ def _translator(folder: Path, record: Mapping[str, Any]) -> _Run:
     scores = None
     if held_out:  # a run that has been judged once has no end yet
         first, last = held_out[0], held_out[-1] if len(held_out) > 1 else {}
-        rows: list[list[Value]] = [[name, first.get(name), last.get(name)] for name in _names(held_out)]
+        told = [in_units({name: value for name, value in row.items() if value is not None}) for row in (first, last)]
+        names = [name for name in dict.fromkeys(name for row in told for name in row) if name not in WHEN]
+        rows: list[list[Value]] = [[name, *(row.get(name) for row in told)] for name in names]
         scores = Table("Images that are never trained on", ["score", "before training", "at the end"], rows)
     return _Run(
         sentence,

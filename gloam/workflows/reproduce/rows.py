@@ -132,6 +132,12 @@ SOURCES: dict[tuple[str, str], dict[str, RowSource]] = {
         f"{benchmark} {name}": source for benchmark in ("Aachen", "RobotCar") for name, source in _LOCALIZED.items()
     },
     ("dark-side", "4"): {
+        "EdgeMAC": RowSource(
+            how="gloam does not have its detector, structured forests: give any embedder with --weights 'EdgeMAC=FILE'"
+        ),
+        "HEDMAC": RowSource(recipe="vgg16_hedmac"),
+        "HEDN-MAC": RowSource(recipe="vgg16_hedn_mac"),
+        "RCFN-MAC": RowSource(recipe="vgg16_rcfn_mac"),
         "HEDMAC + GeM": RowSource(parts=("HEDMAC", "VGG16 GeM")),
         "HEDN-MAC + GeM": RowSource(parts=("HEDN-MAC", "VGG16 GeM")),
         "HEDN-MAC + HEDNGAN": RowSource(parts=("HEDN-MAC", "VGG16 HEDNGAN CD")),
