@@ -9,6 +9,7 @@ import base64
 import io
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -20,10 +21,11 @@ from gloam import __version__
 from gloam.data.images import decode_image
 from gloam.errors import ImageError, UsageError
 from gloam.files import write_text
-from gloam.workflows.reports.charts import Series, line_chart, pose_map
+from gloam.workflows.reports.charts import SHARES, Series, line_chart, pose_map
 from gloam.workflows.reports.template import page_environment
 
 THUMBNAIL = 240  # longer side, pixels
+WIDE_PICTURE = 1200  # likewise, of a picture of its own
 JPEG_QUALITY = 76
 MAX_ROWS, MAX_RESULTS = 24, 5  # bound the file: 144 thumbnails, about 2 MB
 THRESHOLDS = ((0.25, 2.0), (0.5, 5.0), (5.0, 10.0))  # metres, degrees: the long-term localization benchmark
@@ -62,6 +64,26 @@ class DistanceCurve:
     condition: str
     metres: Sequence[float]
     recall: Sequence[float]
+
+
+@dataclass(frozen=True)
+class PlainCurve:
+    """One share over another, both 0 to 1: ``y`` and ``x`` of one length, ``x`` named ``x_label``, ``y`` ``y_label``."""
+
+    label: str
+    condition: str
+    x_label: str
+    y_label: str
+    x: Sequence[float]
+    y: Sequence[float]
+
+
+@dataclass(frozen=True)
+class ReportPicture:
+    """A picture of its own, shown as wide as the page."""
+
+    title: str
+    path: Path
 
 
 @dataclass(frozen=True)
@@ -108,7 +130,7 @@ class ReportData:
 
     Attributes:
         title: of the page.
-        tables, recall_curves, distance_curves, errors, tracks, gallery: the sections.
+        tables, recall_curves, distance_curves, errors, tracks, gallery, plain_curves, pictures: the sections.
         map_xy: positions of the map's cameras, metres ``[m, 2]``.
         identity: name -> value of what was run: models, spaces, seeds, versions.
         method: whose errors the first screen shows; the first of ``errors`` by default.
@@ -123,6 +145,8 @@ class ReportData:
     tracks: Sequence[PoseTrack] = ()
     map_xy: Errors = field(default_factory=lambda: np.empty((0, 2)))
     gallery: Sequence[GalleryRow] = ()
+    plain_curves: Sequence[PlainCurve] = ()
+    pictures: Sequence[ReportPicture] = ()
     identity: dict[str, str] = field(default_factory=dict)
     method: str | None = None
     summary: str = ""
@@ -159,6 +183,7 @@ def write_report(data: ReportData, path: str | Path) -> None:
         [curve.label for curve in data.recall_curves],
         [curve.label for curve in data.distance_curves],
         [item.method for item in data.errors],
+        [curve.label for curve in data.plain_curves],
     )
     method = data.method or (data.errors[0].method if data.errors else None)
     outcomes = [classify(item) for item in data.errors if item.method == method]
@@ -173,6 +198,8 @@ def write_report(data: ReportData, path: str | Path) -> None:
         recall_charts=_recall_charts(data.recall_curves, styles),
         distance_charts=_distance_charts(data.distance_curves, styles),
         error_charts=_error_charts(data.errors, styles),
+        plain_charts=_plain_charts(data.plain_curves, styles),
+        pictures=[(item.title, *_shown_picture(item.path, WIDE_PICTURE)) for item in data.pictures],
         maps=_maps(data),
         gallery=_gallery(data.gallery),
         gallery_total=len(data.gallery),
@@ -201,14 +228,14 @@ def headline(outcomes: Sequence[Outcome]) -> Outcome | None:
     return next(iter([*plain, *night, *reversed(outcomes)]), None)
 
 
-def thumbnail(path: Path) -> str:
-    """An image as a ``data:`` URI of a JPEG of at most :data:`THUMBNAIL` pixels.
+def thumbnail(path: Path, side: int = THUMBNAIL) -> str:
+    """An image as a ``data:`` URI of a JPEG of at most so many pixels.
 
     Raises:
         ImageError: the image cannot be read.
     """
     buffer = io.BytesIO()
-    Image.fromarray(decode_image(path, max_side=THUMBNAIL)).save(buffer, "JPEG", quality=JPEG_QUALITY, optimize=True)
+    Image.fromarray(decode_image(path, max_side=side)).save(buffer, "JPEG", quality=JPEG_QUALITY, optimize=True)
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
@@ -222,6 +249,9 @@ def _check(data: ReportData) -> None:
     for line in data.distance_curves:
         if len(line.metres) != len(line.recall) or not len(line.metres):
             raise UsageError(f"distance curve {line.label!r}: {len(line.metres)} distances, {len(line.recall)} recalls")
+    for plain in data.plain_curves:
+        if len(plain.x) != len(plain.y) or not len(plain.x):
+            raise UsageError(f"curve {plain.label!r}: {len(plain.x)} values of x, {len(plain.y)} of y")
     for item in data.errors:
         if len(item.position_m) != len(item.rotation_deg):
             raise UsageError(f"errors of {item.method!r}, {item.condition}: positions and rotations differ in number")
@@ -271,6 +301,20 @@ def _distance_charts(curves: Sequence[DistanceCurve], styles: dict[str, int]) ->
             x_ticks=[(last * part / 4, f"{last * part / 4:g}") for part in range(5)],
         )
         charts.append((condition, drawing))
+    return charts
+
+
+def _plain_charts(curves: Sequence[PlainCurve], styles: dict[str, int]) -> list[tuple[str, Markup]]:
+    charts = []
+    for condition in dict.fromkeys(curve.condition for curve in curves):
+        shown = [curve for curve in curves if curve.condition == condition]
+        drawing = line_chart(
+            [Series(curve.label, styles[curve.label], curve.x, curve.y) for curve in shown],
+            title=f"{shown[0].y_label} over {shown[0].x_label}, {condition}",
+            x_label=shown[0].x_label,
+            x_ticks=SHARES,
+        )
+        charts.append((f"{condition}: {shown[0].y_label} over {shown[0].x_label}", drawing))
     return charts
 
 
@@ -333,17 +377,16 @@ class _Picture:
     correct: bool | None = None
 
 
+def _shown_picture(path: Path, side: int = THUMBNAIL) -> tuple[str, str]:
+    """An image as a URI, or why it cannot be shown."""
+    try:
+        return thumbnail(path, side), ""
+    except ImageError as error:
+        return "", str(error)
+
+
 def _gallery(rows: Sequence[GalleryRow]) -> list[tuple[GalleryRow, _Picture, list[_Picture]]]:
-    seen: dict[Path, tuple[str, str]] = {}
-
-    def picture(path: Path) -> tuple[str, str]:
-        if path not in seen:
-            try:
-                seen[path] = (thumbnail(path), "")
-            except ImageError as error:
-                seen[path] = ("", str(error))
-        return seen[path]
-
+    picture = cache(_shown_picture)
     chosen = sorted(rows, key=lambda row: not _is_night(row.condition))[:MAX_ROWS]
     return [
         (

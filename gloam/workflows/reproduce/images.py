@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image
@@ -14,10 +15,44 @@ from gloam.errors import DataError
 from gloam.eval.retrieval.ground_truth import GroundTruth, read_ground_truth
 from gloam.eval.retrieval.tokyo import read_tokyo
 from gloam.files import open_file, write_where_changed
-from gloam.workflows.evaluation.retrieval import fitted_lists
+from gloam.workflows.evaluation.retrieval import fit_names, fitted_lists
 from gloam.workflows.reproduce.rows import Benchmark
 
 MAX_SIDE = 1024  # of the test protocol, pixels
+
+
+@dataclass(frozen=True)
+class OpenBenchmark:
+    """A test set that is there and whole.
+
+    Attributes:
+        benchmark: which.
+        truth: of Tokyo, or the medium setup of the others.
+        queries: cut to their boxes; Tokyo's are its map.
+        items: of the map.
+    """
+
+    benchmark: Benchmark
+    truth: GroundTruth
+    queries: Sequence[ImageItem]
+    items: Sequence[ImageItem]
+
+
+def open_benchmark(benchmark: Benchmark, root: Path, place: Path) -> OpenBenchmark:
+    """Read a test set, and see that every image of its ground truth is there, before any of them is described.
+
+    Args:
+        benchmark: which.
+        root: the data folder.
+        place: for the cut queries.
+
+    Raises:
+        DataError: a ground truth that cannot be read, or images that are not there.
+    """
+    truth = read_truth(benchmark, root)
+    queries, items = read_images(benchmark, root, place)
+    fit_names(truth, [item.name for item in queries], [item.name for item in items])
+    return OpenBenchmark(benchmark, truth, queries, items)
 
 
 def read_truth(benchmark: Benchmark, root: Path) -> GroundTruth:

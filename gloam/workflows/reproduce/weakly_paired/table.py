@@ -20,7 +20,7 @@ from gloam.workflows.demo_embedder import SHIPPED
 from gloam.workflows.evaluation.domains import DomainOptions, evaluate_domains, read_domains
 from gloam.workflows.evaluation.translation import INCEPTION
 from gloam.workflows.reproduce.published import PublishedTable, published
-from gloam.workflows.reproduce.rows import WEIGHTS, Missing
+from gloam.workflows.reproduce.rows import INCEPTION_WEIGHTS, Missing
 from gloam.workflows.reproduce.weakly_paired.miniature import Miniature, write_town_pairs
 from gloam.workflows.reproduce.weakly_paired.request import (
     PAIRS,
@@ -33,7 +33,6 @@ from gloam.workflows.reproduce.weakly_paired.request import (
     missing_pairs,
 )
 
-INCEPTION_WEIGHTS = WEIGHTS / "weights-inception-2015-12-05-6726825d.pth"
 TABLE_CSV, TABLE_JSON = "table2.csv", "table2.json"
 
 
