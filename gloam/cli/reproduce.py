@@ -18,13 +18,18 @@ KEPT = ("*/*",)
 TOP_K = {False: 20, True: 5}  # of a benchmark's thousands of map images, and of its look-alike's few
 LOCALIZED = (("dark-side", "3"), ("mduit", "1"))
 WEAKLY_PAIRED = "weakly-paired"
+# Options that a request of a table of retrieval takes as they are.
+OF_RETRIEVAL = ("paper", "table", "data", "output", "train", "seed", "seeds", "budget", "words", "features_per_image",
+                "limit", "town", "minutes")  # fmt: skip
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the verb."""
-    parser.add_argument("paper", metavar="PAPER", help="dark-side, mduit, thesis or weakly-paired")
+    parser.add_argument("paper", metavar="PAPER", help="cyclegan-study, dark-side, mduit, thesis or weakly-paired")
     parser.add_argument(
-        "table", metavar="TABLE", help="dark-side: 1 to 8; mduit: 1; thesis: 5.1; weakly-paired: 2, figure7"
+        "table",
+        metavar="TABLE",
+        help="cyclegan-study: 1; dark-side: 1 to 8; mduit: 1; thesis: 5.1, figure5.1; weakly-paired: 2, figure7",
     )
     parser.add_argument(
         "--data",
@@ -42,21 +47,59 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="ROW=FILE",
-        help="an embedder of your own for a row, of weakly-paired a translator, or for figure7 'NetVLAD "
-        "Pittsburgh=FILE' and 'NetVLAD of the pairs=FILE'; repeatable",
+        help="an embedder of your own for a row, of the row's network, or for a part of a row of table 4 ('VGG16 "
+        "GeM=FILE'); "
+        "for a row 'night to day, ...' and of weakly-paired a translator; for figure7 'NetVLAD Pittsburgh=FILE' and "
+        "'NetVLAD of the pairs=FILE'; repeatable",
     )
     parser.add_argument(
-        "--order", metavar="A,B,C", help="table 6: day, sunset and night in the order of a scene's image names"
+        "--order",
+        metavar="A,B,C",
+        help="table 6, and rows 'night to day, ...': day, sunset and night in the order of a scene's image names",
     )
     parser.add_argument(
         "--words", type=int, default=65536, help="rows with local features: visual words of the codebook"
     )
-    parser.add_argument("--train", action="store_true", help="train recipes whose weights are missing (days on a GPU)")
+    parser.add_argument(
+        "--features-per-image",
+        type=int,
+        metavar="N",
+        help="rows with local features: of each of 20 000 training images, for the codebook (default: 200, 2 GiB of "
+        "memory; the paper: 1000, 10 GiB)",
+    )
+    parser.add_argument(
+        "--train",
+        action="store_true",
+        help="train what a row lacks, generator, embedder and whitening (days on a GPU), into DATA/experiments",
+    )
+    parser.add_argument(
+        "--seeds",
+        type=int,
+        default=1,
+        metavar="N",
+        help="trainings of each row, from --seed on: the row is their mean and deviation (not of localization)",
+    )
+    parser.add_argument(
+        "--budget",
+        type=float,
+        metavar="MINUTES",
+        help="processor time for the whole table, shared out over its trainings (not of localization and "
+        "weakly-paired)",
+    )
+    parser.add_argument(
+        "--again",
+        type=Path,
+        metavar="ROW.json",
+        help="run a row again as its record, OUT/rows/ROW/row.json, states it; of the other options -o alone is read",
+    )
     parser.add_argument(
         "--town", action="store_true", help="the miniature on procedural streets instead; needs no data"
     )
     parser.add_argument(
-        "--minutes", type=float, default=14.0, help="--town: processor time for each generator, at most"
+        "--minutes",
+        type=float,
+        default=14.0,
+        help="--town: processor time for each generator, at most, where there is no --budget",
     )
     parser.add_argument(
         "--references",
@@ -66,7 +109,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="weakly-paired figure7: domains of map and queries (default: WDO-1 WDSn WDSu; --town: overcast snow sun)",
     )
     parser.add_argument(
-        "--limit", type=int, metavar="N", help="weakly-paired 2: most pairs and real images of a domain"
+        "--limit",
+        type=int,
+        metavar="N",
+        help="weakly-paired 2: most pairs and real images of a domain; thesis: images by day, and by night, of FID",
     )
     _add_localization(parser)
 
@@ -141,33 +187,24 @@ def run(arguments: argparse.Namespace) -> Report:
         return _localized(arguments)
     if arguments.paper == WEAKLY_PAIRED:
         return _weakly_paired(arguments)
-    if arguments.town:
-        from gloam.workflows.reproduce.town import reproduce_town
+    from gloam.workflows.reports.retrieval_table import reproduce_retrieval
+    from gloam.workflows.reproduce.request import RetrievalRequest
 
-        found = reproduce_town(
-            arguments.paper,
-            arguments.table,
-            arguments.output,
-            minutes=arguments.minutes,
-            rows=arguments.rows,
-            say=to_stderr,
+    if arguments.again is not None:
+        from gloam.workflows.reproduce.records import recorded_row
+
+        request = recorded_row(arguments.again, arguments.output)
+        if (request.paper, request.table) != (arguments.paper, arguments.table):
+            raise UsageError(f"{arguments.again}: is of {request.paper} {request.table}; give these, or another record")
+    else:
+        request = RetrievalRequest(
+            **{name: getattr(arguments, name) for name in OF_RETRIEVAL},
+            rows=tuple(arguments.rows),
+            weights=_files("--weights", "ROW=FILE, with the row's name as the table has it", arguments.weights),
+            order=tuple(arguments.order.split(",")) if arguments.order else None,
         )
-        return Report(found.to_dict(), found.to_text())
-    from gloam.workflows.reproduce.table import reproduce
-
-    result = reproduce(
-        arguments.paper,
-        arguments.table,
-        arguments.data,
-        arguments.output,
-        rows=arguments.rows,
-        weights=_files("--weights", "ROW=FILE, with the row's name as the table has it", arguments.weights),
-        order=arguments.order.split(",") if arguments.order else None,
-        train=arguments.train,
-        words=arguments.words,
-        say=to_stderr,
-    )
-    return Report(result.to_dict(), result.to_text(), exit_code=0 if result.ours else 1)
+    found = reproduce_retrieval(request, to_stderr)
+    return Report(found.to_dict(), found.to_text(), exit_code=0 if found.ours else 1)
 
 
 def _localized(arguments: argparse.Namespace) -> Report:

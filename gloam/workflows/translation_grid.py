@@ -1,7 +1,8 @@
 """Pictures of translators between many domains, as Figures 5 and 6 of weakly-paired translation (BMVC 2020) show them.
 
 From images: each source beside its translation into every domain, the attention masks beneath, white where the source
-stays. From weak pairs: for each domain a source, its translation by every method, right-most the weakly paired image.
+stays; or, of a model by example, into the appearance of every example, which stand above; or what several models make
+of it. From weak pairs: for each domain a source, its translation by every method, right-most the weakly paired image.
 """
 
 from __future__ import annotations
@@ -23,9 +24,13 @@ from gloam.data.sources import ImageItem, find_images
 from gloam.errors import UsageError
 from gloam.eval.translation.domains import judged_domains
 from gloam.files import expect_output, printable, write_bytes
+from gloam.runtime.backends.placement import Placement
+from gloam.runtime.models.image_model import ImageOperation
+from gloam.runtime.models.translator import load_translator
 from gloam.workflows.evaluation.domains import open_towards, read_domains
 
 Pixels = npt.NDArray[np.uint8]
+ROWS = 6
 PAIR_FILES = (".json", ".csv")
 CAPTION, GAP, LEFT = 22, 4, 118  # pixels: above the columns, between cells, and for the names of rows
 LETTERS, LINES = 15, 3  # of the name of a row
@@ -44,7 +49,10 @@ class GridRequest:
         output: ``.png`` to write.
         root: folder that a list's or a pair file's names are relative to.
         domain: the one to show; None for all.
+        like: example images, a column each, of a model that takes their appearance; exported.
+        appearance: the encoder that reads it off them.
         beside: name and model of further methods, from weak pairs alone.
+        compare: name and model of others, of any kind, beside ``model`` on the same images.
         rows: most sources, or for each domain of weak pairs the number of pairs.
         size: (width, height) of a cell, to which images are stretched before they are translated, pixels.
         noise: seed of what models that take noise are given; None for zeros.
@@ -60,7 +68,10 @@ class GridRequest:
     output: Path
     root: Path | None = None
     domain: str | None = None
+    like: Sequence[Path | str] = ()
+    appearance: Path | str | None = None
     beside: Sequence[tuple[str, str]] = ()
+    compare: Sequence[tuple[str, str]] = ()
     rows: int | None = None
     size: tuple[int, int] = (256, 192)
     noise: int | None = None
@@ -73,6 +84,10 @@ class GridRequest:
             raise UsageError(f"{self.rows} rows of pictures: 1 or more are needed")
         if self.device not in ("cpu", "cuda"):
             raise UsageError(f"a grid is drawn on cpu or cuda, not on {self.device}")
+        if (self.like or self.appearance) and self.paired:
+            raise UsageError("--like: a model by example is shown on images, not on weak pairs; give a folder or list")
+        if self.compare and (self.like or self.appearance or self.paired):
+            raise UsageError("--compare: models are compared on images; leave out --like, --beside and weak pairs")
         if min(self.size) < 32:
             raise UsageError(f"pictures of {self.size[0]}x{self.size[1]} px: 32 px a side at least")
 
@@ -123,7 +138,61 @@ def draw_grid(request: GridRequest) -> Grid:
         ModelError: the model cannot be loaded.
         MissingExtraError: torch is needed and not installed.
     """
-    return _draw_methods(request) if request.paired else _draw_domains(request)
+    if request.paired:
+        return _draw_methods(request)
+    if request.compare:
+        return _draw_compared(request)
+    return _draw_examples(request) if request.like or request.appearance else _draw_domains(request)
+
+
+def _sources(request: GridRequest) -> tuple[list[str], list[Pixels]]:
+    """Names and images of as many as are to be shown, spread over all."""
+    items = find_images(request.source, request.root)
+    chosen = np.linspace(0, len(items) - 1, min(request.rows or ROWS, len(items))).round().astype(int)
+    return [Path(items[at].name).stem for at in chosen], [_read(items[at], request.size) for at in chosen]
+
+
+def _draw_examples(request: GridRequest) -> Grid:
+    def towards(like: Sequence[Path | str]) -> ImageOperation:
+        placement, encoder = Placement(request.device), request.appearance
+        return load_translator(request.model, placement, request.domain, request.noise, like, encoder)
+
+    operations = [towards([file]) for file in request.like] or [towards(())]  # which says what goes together
+    names, images = _sources(request)
+    columns = [images, *(operation(images) for operation in operations)]
+    examples: list[Pixels | None] = [_read(ImageItem(str(file), Path(file)), request.size) for file in request.like]
+    cells = [[None, *examples], *([column[row] for column in columns] for row in range(len(images)))]
+    titles = ("source", *(Path(file).stem for file in request.like))
+    write_sheet(request.output, titles, ["example", *names], cells, request.size)
+    return Grid(request.output, titles, tuple(names), False)
+
+
+def _draw_compared(request: GridRequest) -> Grid:
+    operations = {}
+    for name, model in _named(request, request.compare):
+        towards = open_towards(
+            model, () if request.domain is None else (request.domain,), request.device, request.noise
+        )
+        operations[name] = towards.whole if request.domain is None else towards(request.domain)
+    names, images = _sources(request)
+    titles = ("source", *operations)
+    write_sheet(request.output, titles, names, side_by_side(images, list(operations.values())), request.size)
+    return Grid(request.output, titles, tuple(names), False)
+
+
+def _named(request: GridRequest, others: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+    """The model and the others, each by a name of its own."""
+    found = [("model", request.model), *others]
+    names = [name for name, _ in found]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise UsageError(f"two methods are called {twice[0]!r}; give each a name of its own")
+    return found
+
+
+def side_by_side(images: Sequence[Pixels], operations: Sequence[ImageOperation]) -> list[list[Pixels | None]]:
+    """Rows of a sheet: an image, and what every operation makes of it."""
+    columns = [list(images), *(operation(images) for operation in operations)]
+    return [[column[row] for column in columns] for row in range(len(images))]
 
 
 def _draw_domains(request: GridRequest) -> Grid:
@@ -132,10 +201,7 @@ def _draw_domains(request: GridRequest) -> Grid:
     domains = wanted or towards.domains
     if not towards.domains:
         raise UsageError(f"{request.model}: translates into one domain alone; a grid is of a model of several")
-    items = find_images(request.source, request.root)
-    count = min(request.rows or 6, len(items))
-    chosen = [items[at] for at in np.linspace(0, len(items) - 1, count).round().astype(int)]
-    images = [_read(item, request.size) for item in chosen]
+    names, images = _sources(request)
     columns, masks = [images], list[list[Pixels] | None]([None])
     for domain in domains:
         operation: Any = towards(domain)
@@ -144,14 +210,13 @@ def _draw_domains(request: GridRequest) -> Grid:
         masks.append(None if seen is None else [_grey(mask) for mask in seen])
     shown = any(column is not None for column in masks)
     cells: list[list[Pixels | None]] = []
-    for row in range(count):
+    for row in range(len(images)):
         cells.append([column[row] for column in columns])
         if shown:
             cells.append([None if column is None else column[row] for column in masks])
-    names = [Path(item.name).stem for item in chosen]
     titles = ("source", *domains)
     labels = [text for name in names for text in ([name, "mask"] if shown else [name])]
-    _write(request, titles, labels, cells)
+    write_sheet(request.output, titles, labels, cells, request.size)
     return Grid(request.output, titles, tuple(names), shown)
 
 
@@ -160,11 +225,10 @@ def _draw_methods(request: GridRequest) -> Grid:
     domains, images, pairs = read_domains(source, "test" if source.suffix == ".json" else None, request.root)
     wanted = domains if request.domain is None else (request.domain,)
     judged = judged_domains(domains, images, pairs, targets=wanted)
-    methods = {}
-    for name, model in (("model", request.model), *request.beside):
-        if name in methods:
-            raise UsageError(f"two methods are called {name!r}; give each a name of its own")
-        methods[name] = open_towards(model, wanted, request.device, request.noise)
+    methods = {
+        name: open_towards(model, wanted, request.device, request.noise)
+        for name, model in _named(request, request.beside)
+    }
     random = np.random.default_rng([request.seed, 5])
     cells: list[list[Pixels | None]] = []
     labels, names = [], []
@@ -177,7 +241,7 @@ def _draw_methods(request: GridRequest) -> Grid:
             labels.append(f"{pair.origin} to {domain.name}")
             names.append(pair.source.name)
     titles = ("source", *methods, "weakly paired")
-    _write(request, titles, labels, cells)
+    write_sheet(request.output, titles, labels, cells, request.size)
     return Grid(request.output, titles, tuple(names), False)
 
 
@@ -190,10 +254,23 @@ def _grey(mask: npt.NDArray[np.float32]) -> Pixels:
     return np.repeat(grey[..., None], 3, axis=2)
 
 
-def _write(
-    request: GridRequest, titles: Sequence[str], labels: Sequence[str], cells: Sequence[Sequence[Pixels | None]]
+def write_sheet(
+    path: Path,
+    titles: Sequence[str],
+    labels: Sequence[str],
+    cells: Sequence[Sequence[Pixels | None]],
+    size: tuple[int, int] = (256, 192),
 ) -> None:
-    width, height = request.size
+    """Write a picture of pictures.
+
+    Args:
+        path: ``.png`` to write.
+        titles: over the columns.
+        labels: before the rows.
+        cells: by row, uint8 ``[h, w, 3]`` each; None stays white.
+        size: (width, height) of a cell, pixels.
+    """
+    width, height = size
     font = ImageFont.load_default(13)
     picture = Image.new("RGB", (LEFT + len(titles) * (width + GAP), CAPTION + len(cells) * (height + GAP)), WHITE)
     draw = ImageDraw.Draw(picture)
@@ -209,4 +286,4 @@ def _write(
                 picture.paste(Image.fromarray(np.ascontiguousarray(shown)), (LEFT + column * (width + GAP), top))
     content = io.BytesIO()
     picture.save(content, "PNG")
-    write_bytes(request.output, content.getvalue())
+    write_bytes(path, content.getvalue())

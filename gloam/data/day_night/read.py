@@ -93,7 +93,9 @@ def read_tests(root: str | Path) -> Unpaired | None:
     place = Path(root)
     if not all((place / name).is_dir() for name in TEST_NAMES):
         return None
-    day, night = (tuple(as_item(f"{name}/{file}", place) for file in files_below(place / name, {})) for name in TEST_NAMES)
+    day, night = (
+        tuple(as_item(f"{name}/{file}", place) for file in files_below(place / name, {})) for name in TEST_NAMES
+    )
     if not day or not night:
         raise DataError(f"{place / TEST_NAMES[1 if day else 0]}: has no images; fill it, or remove both test folders")
     return Unpaired(day, night)

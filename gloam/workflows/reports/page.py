@@ -68,7 +68,7 @@ class DistanceCurve:
 
 @dataclass(frozen=True)
 class PlainCurve:
-    """One share over another, both 0 to 1: ``y`` and ``x`` of one length, ``x`` named ``x_label``, ``y`` ``y_label``."""
+    """One share over another, both 0 to 1 and of one length, with the names of both."""
 
     label: str
     condition: str

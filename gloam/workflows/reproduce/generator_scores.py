@@ -1,4 +1,4 @@
-"""What a generator's nights are worth by themselves: FID, and precision and recall as a curve, as the thesis has them."""
+"""What a generator's nights are worth by themselves: FID, and precision and recall as a curve, as the thesis has it."""
 
 from __future__ import annotations
 

@@ -18,6 +18,7 @@ from gloam.runtime.models.image_model import Pixels
 from gloam.workflows.evaluation.translation import INCEPTION, open_extractor
 from gloam.workflows.reproduce.generator_scores import NightScores, describe_images, score_nights
 from gloam.workflows.reproduce.request import RetrievalRequest
+from gloam.workflows.reproduce.result import SHEET, SHOWN
 from gloam.workflows.reproduce.rows import (
     DAY_LIST,
     INCEPTION_WEIGHTS,
@@ -29,10 +30,12 @@ from gloam.workflows.reproduce.rows import (
     origin,
 )
 from gloam.workflows.reproduce.trainings import Trainings, expect
+from gloam.workflows.translation_grid import side_by_side, write_sheet
 
 SIDE = 256  # longer side of what is translated and judged, pixels, as the generators' training crops
 NOTE = (
-    f"FID: of nights made of Retrieval-SfM's images by day against its images by night, longer side {SIDE} px, features "
+    f"FID: of nights made of Retrieval-SfM's images by day against its images by night, longer side {SIDE} px, "
+    "features "
     "of Inception as torch-fidelity has it; the thesis does not print its sizes and counts."
 )
 
@@ -88,6 +91,20 @@ class FidColumn:
         of = MAKERS.get(maker.stem, "")
         weights = [{"file": str(maker), "sha256": sha256_file(maker)}]
         return {"weights": weights, "network": "generator", "recipe": of, "from": f"generator of recipe {of}"}
+
+    def sheet(self) -> list[tuple[str, Path]]:
+        """A picture of some images by every generator that was judged."""
+        from gloam.training.embedders.nights import open_night_maker
+
+        if not self._scored:
+            return []
+        items = _spread(self._images()[0], SHOWN)
+        shown = list(_pixels(items))
+        makers = [open_night_maker(maker) for maker in self._scored]
+        path = self.request.output / SHEET
+        titles = ("source", *(maker.stem for maker in self._scored))
+        write_sheet(path, titles, [Path(item.name).stem for item in items], side_by_side(shown, makers))
+        return [("The same images by every generator", path)]
 
     def _judged(self, maker: Path) -> NightScores:
         from gloam.training.embedders.nights import open_night_maker

@@ -38,7 +38,7 @@ def score_local(
     place: Path,
     words: int = WORDS,
     say: Callable[[str], None] = print,
-    sampled: int = SAMPLED,
+    features_per_image: int | None = None,
 ) -> float:
     """mAP of a HOW network by ASMK, on 0..1; of revisited sets the medium setup.
 
@@ -48,7 +48,7 @@ def score_local(
         place: for models, codebooks and indexes.
         words: of the codebook.
         say: gets one line per image that gave no features.
-        sampled: local features that the codebook is learned from, at most; as many of each image.
+        features_per_image: of a training image, for the codebook; None for as many as 4 million in all allow.
 
     Raises:
         ModelError: the weights hold no HOW network.
@@ -58,7 +58,8 @@ def score_local(
     folder = model_folder([weights], place)
     queries, items = opened.queries, opened.items
     training = _training(single, root)
-    learned = _made_of(training.items) + ("" if sampled == SAMPLED else f"-{sampled}")
+    sampled = SAMPLED if features_per_image is None else features_per_image * len(training.items)
+    learned = _made_of(training.items) + ("" if features_per_image is None else f"-{features_per_image}")
     file = folder / f"codebook-{words}-{learned}.npz"
     if not file.is_file():
         found = learn_codebook(training, words, sampled=sampled)

@@ -132,7 +132,9 @@ def run_row(
         if str(seed) in scores:
             continue
         if budget.over:
-            reason = f"the budget of {budget.minutes:g} minutes is used up; the same command with a larger one carries on"
+            reason = (
+                f"the budget of {budget.minutes:g} minutes is used up; the same command with a larger one carries on"
+            )
             break
         try:
             found = one(seed)

@@ -11,7 +11,6 @@ from gloam.errors import DataError, UsageError
 from gloam.files import sha256_file
 from gloam.record import fill_named, to_json
 from gloam.runtime.search.asmk import WORDS
-from gloam.runtime.search.asmk_images import SAMPLED
 
 UNRECORDED = ("output", "rows")  # of a request, in a row's record
 
@@ -32,7 +31,8 @@ class RetrievalRequest:
         seed: of the first training; seeds: how many trainings, whose mean and deviation a row gives.
         budget: minutes of processor time for the whole table, shared out over its trainings; None for no limit.
         words: visual words of the codebook of rows with local features.
-        codebook_features: local features that it is learned from, at most; as many of each image.
+        features_per_image: local features of each training image that it is learned from; None for as many as 4 million
+            in all allow.
         limit: of FID: most images by day, and by night; all by default.
         town: the miniature on procedural streets instead; no data are read.
         minutes: of the miniature: processor time of each generator, at most, where there is no budget.
@@ -56,7 +56,7 @@ class RetrievalRequest:
     seeds: int = 1
     budget: float | None = None
     words: int = WORDS
-    codebook_features: int = SAMPLED
+    features_per_image: int | None = None
     limit: int | None = None
     town: bool = False
     minutes: float = 14.0
@@ -70,11 +70,8 @@ class RetrievalRequest:
             raise UsageError(f"--seeds {self.seeds}: a row is trained at least once")
         if not self.minutes > 0 or (self.budget is not None and not self.budget > 0):
             raise UsageError("--minutes and --budget: minutes above 0")
-        if self.words < 1 or self.codebook_features < self.words:
-            raise UsageError(
-                f"a codebook of {self.words} words from {self.codebook_features} features: one word at least, and as "
-                "many features as words"
-            )
+        if self.words < 1 or (self.features_per_image is not None and self.features_per_image < 1):
+            raise UsageError("--words and --features-per-image: one or more of each")
         if self.limit is not None and self.limit < 2:
             raise UsageError(f"--limit {self.limit}: two images at least")
 

@@ -11,6 +11,7 @@ from typing import Any
 from gloam.workflows.reproduce.published import PublishedTable
 from gloam.workflows.reproduce.rows import Missing
 
+SHEET, SHOWN = "generators.png", 6  # a picture of images by all generators; how many images
 WIDE = 9  # characters of a number
 PARTS = {"published": "paper", "ours": "ours", "spread": "sd", "difference": "diff"}  # of a cell, and how a table says
 

@@ -127,7 +127,17 @@ _LOCALIZED = {  # one embedder a row, for both benchmarks
     "R101 CycleGAN": RowSource("gem_resnet101_cyclegan", "r101_cyclegan_cd"),
     "R101 HEDNGAN": RowSource("gem_resnet101_hedngan", "r101_hedngan_cd"),
 }
-_NOT_TRAINED = "its trainer is not part of gloam yet: give any embedder with --weights '{row}=FILE'"
+_OF_CONTENT = (
+    "not published by the authors; `gloam train translator --recipe {recipe} --set data.day=PAIRS -o runs/{recipe}` "
+    "trains it on the pairs of `gloam pair`; then give --weights '{row}=runs/{recipe}/embedder.safetensors'"
+)
+# Rows of mduit's table by the recipes that train their vectors: with and without translation and InfoNCE.
+CONTENT = {
+    "w/o I2I, L_NCE": "mduit_no_i2i_no_nce",
+    "w/o I2I": "mduit_no_i2i",
+    "w/o L_NCE": "mduit_no_nce",
+    "Full": "mduit",
+}
 
 _THESIS = {
     name: RowSource(recipe=f"thesis_{name.lower().replace(' ', '_')}")
@@ -139,7 +149,8 @@ SOURCES: dict[tuple[str, str], dict[str, RowSource]] = {
         "VGG16 GeM": RowSource(_VGG, "vgg16_gem"),
         "VGG16 GeM N/D": RowSource(recipe="vgg16_gem_nd"),
         "VGG16 CIConv": RowSource(
-            how="the number is of CIConv's authors, whose code has it in front of ResNets; gloam, too, has none of VGG16"
+            how="the number is of CIConv's authors, whose code has it in front of ResNets; gloam, too, has none of "
+            "VGG16"
         ),
         "VGG16 GeM CLAHE C": RowSource(recipe="vgg16_clahe"),
         "VGG16 GeM CLAHE N/D C": RowSource(_VGG_ND, "vgg16_nd"),
@@ -147,7 +158,8 @@ SOURCES: dict[tuple[str, str], dict[str, RowSource]] = {
         "VGG16 CycleGAN CD": _CYCLEGAN,
         "R101 GeM": RowSource(_R101, "r101_gem"),
         "R101 CIConv": RowSource(
-            how="the authors' file is not among what gloam pulls: give it with --weights 'R101 CIConv=FILE.pth', which is "
+            how="the authors' file is not among what gloam pulls: give it with --weights 'R101 CIConv=FILE.pth', "
+            "which is "
             "read as gloam import --as ciconv reads it",
             network="ciconv_resnet101",
         ),
@@ -203,17 +215,15 @@ SOURCES: dict[tuple[str, str], dict[str, RowSource]] = {
         "night to day, ToDayGAN": RowSource(
             parts=("VGG16 GeM",),
             to_day="given",
-            how="gloam does not train ToDayGAN: gloam import ENCODER.pth --as todaygan --decoder DECODER.pth -o FILE, then "
+            how="gloam does not train ToDayGAN: gloam import ENCODER.pth --as todaygan --decoder DECODER.pth -o "
+            "FILE, then "
             "--weights 'night to day, ToDayGAN=FILE'",
         ),
         "night to day, CycleGAN": RowSource(parts=("VGG16 GeM",), to_day="cyclegan"),
     },
     ("mduit", "1"): {
         "NetVLAD": RowSource("netvlad_pitts30k"),
-        **{
-            row: RowSource(how=_NOT_TRAINED.format(row=row))
-            for row in ("w/o I2I, L_NCE", "w/o I2I", "w/o L_NCE", "Full")
-        },
+        **{row: RowSource(how=_OF_CONTENT.format(row=row, recipe=recipe)) for row, recipe in CONTENT.items()},
     },
     ("thesis", "5.1"): {"baseline": RowSource(recipe="thesis_baseline"), **_THESIS},
     ("thesis", "figure5.1"): _THESIS,

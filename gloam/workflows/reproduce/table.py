@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 
 from gloam.errors import DataError, GloamError, ModelError, UsageError, require_all
-from gloam.eval.retrieval.ground_truth import GroundTruth
 from gloam.eval.retrieval.streamed import evaluate_streamed
 from gloam.eval.retrieval.tokyo import combinations, lightings_by_order
 from gloam.files import sha256_file
@@ -41,7 +40,6 @@ from gloam.workflows.reproduce.rows import (
     PACKAGES,
     SOURCES,
     TRAINED,
-    Benchmark,
     Missing,
     RowSource,
     experiment,
@@ -88,7 +86,14 @@ def reproduce(request: RetrievalRequest, say: Say | None = None) -> RetrievalTab
         rows.append(run_row(request, name, _seeded(run, name), budget, tell, seeds=seeds))
     notes = [GENERATOR_NOTE] if run.fid is not None else []
     return RetrievalTable(
-        paper, table, found, found.columns, rows, missing=list(dict.fromkeys(run.missing)), notes=notes
+        paper,
+        table,
+        found,
+        found.columns,
+        rows,
+        missing=list(dict.fromkeys(run.missing)),
+        notes=notes,
+        pictures=[] if run.fid is None else run.fid.sheet(),
     )
 
 
@@ -148,9 +153,7 @@ class _Run:
         if request.train:
             recipes = {row_source(request.paper, request.table, name).recipe for name in names} - {""}
             shares = budget.shares(len(recipes), len(recipes) * request.seeds)
-            run.trainings = Trainings(
-                request.data, say, shares, request.embedder_changes, request.generator_changes
-            )
+            run.trainings = Trainings(request.data, say, shares, request.embedder_changes, request.generator_changes)
         if "FID" in table.columns:
             run.fid = FidColumn(request, say)
         return run
@@ -183,7 +186,10 @@ class _Run:
             try:
                 found = self.fid.of(source.recipe, self.trainings)
                 if found is not None:
-                    scores, facts = dict(found.figures), {"nights": found.to_dict(), "members": [self.fid.facts(source.recipe)]}
+                    scores, facts = (
+                        dict(found.figures),
+                        {"nights": found.to_dict(), "members": [self.fid.facts(source.recipe)]},
+                    )
             except GloamError as error:
                 reasons.append(f"FID: {error}")
                 self.missing += self.fid.missing(source.recipe)
@@ -257,7 +263,7 @@ class _Run:
                         place,
                         request.words,
                         self.say,
-                        sampled=request.codebook_features,
+                        request.features_per_image,
                     )
                     scores[column] = PERCENT * mean
                 elif translator is not None:
@@ -272,7 +278,7 @@ class _Run:
 
     def _score(self, embedders: Sequence[RowEmbedder], opened: OpenBenchmark) -> dict[str, float]:
         described = [_describe(embedder, opened, self.request.output) for embedder in embedders]
-        queries, database = (side_by_side([pair[side] for pair in described]) for side in (0, 1))
+        queries, database = (joined([pair[side] for pair in described]) for side in (0, 1))
         truth = fit_names(opened.truth, every_name(queries), every_name(database))
         if "day>night" not in self.table.columns:
             return {opened.benchmark.column: PERCENT * evaluate_streamed(queries, database, {"": truth})[""].mAP}
@@ -301,7 +307,10 @@ class _Run:
         asked = {name: row for name, row in kept.items() if name not in nights}
         asked |= dict(zip(made.names, made.load(), strict=True))
         queries = DescriptorArray(
-            list(asked), np.stack(list(asked.values())).astype(np.float32), database.space, failures=failures_of(database)
+            list(asked),
+            np.stack(list(asked.values())).astype(np.float32),
+            database.space,
+            failures=failures_of(database),
         )
         return {opened.benchmark.column: PERCENT * evaluate_streamed(queries, database, {"": truth})[""].mAP}
 
@@ -380,22 +389,20 @@ def _expect_network(found: Any, file: Path, row: str, source: RowSource) -> None
         raise ModelError(f"{file}: holds {found}, and the row {row} is of {wanted}; give weights of that network")
 
 
-def side_by_side(sources: Sequence[DescriptorSource]) -> DescriptorSource:
+def joined(sources: Sequence[DescriptorSource]) -> DescriptorSource:
     """Descriptors of the same images as one: concatenated and of length 1 again."""
     if len(sources) == 1:
         return sources[0]
     rows = [np.concatenate([block for _, block in source.blocks()]) for source in sources]
     if any(source.names != sources[0].names for source in sources):
         raise DataError("descriptors of different images cannot be put side by side; describe the same folder")
-    joined = np.concatenate(rows, axis=1)
-    joined /= np.linalg.norm(joined, axis=1, keepdims=True)
+    found = np.concatenate(rows, axis=1)
+    found /= np.linalg.norm(found, axis=1, keepdims=True)
     space = "+".join(source.space for source in sources)
-    return DescriptorArray(sources[0].names, joined, space, failures=failures_of(sources[0]))
+    return DescriptorArray(sources[0].names, found, space, failures=failures_of(sources[0]))
 
 
-def _describe(
-    embedder: RowEmbedder, opened: OpenBenchmark, place: Path
-) -> tuple[DescriptorSource, DescriptorSource]:
+def _describe(embedder: RowEmbedder, opened: OpenBenchmark, place: Path) -> tuple[DescriptorSource, DescriptorSource]:
     """Queries and database of a benchmark by one embedder; Tokyo's queries are its database."""
     loaded = Embedder.load(embedder.model)
     options = ExtractOptions(max_side=None if embedder.own_size else MAX_SIDE)

@@ -96,10 +96,14 @@ class Trainings:
         found = read_sfm(table, images)
         place = weights.parent / "whitening"
         embedder = open_embedder([weights], place)
-        extract(found.images, Embedder.load(embedder.model), place / "store", ExtractOptions(max_side=MAX_SIDE), grow=True)
+        extract(
+            found.images, Embedder.load(embedder.model), place / "store", ExtractOptions(max_side=MAX_SIDE), grow=True
+        )
         names = found.names
         pairs = place / "pairs.txt"
-        write_text(pairs, "".join(f"{names[q]} {names[p]}\n" for q, p in zip(found.queries, found.positives, strict=True)))
+        write_text(
+            pairs, "".join(f"{names[q]} {names[p]}\n" for q, p in zip(found.queries, found.positives, strict=True))
+        )
         target = weights.parent / WHITENINGS[0]
         learn_whitening(WhiteningRequest(place / "store", target, pairs=pairs))
         return target

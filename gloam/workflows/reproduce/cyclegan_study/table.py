@@ -12,18 +12,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from gloam.data.sources import find_images
 from gloam.errors import DataError, UsageError
 from gloam.files import sha256_file, sha256_json
 from gloam.heartbeat import Say
-from gloam.record import to_json
 from gloam.training.config_changes import merge
 from gloam.training.train import train
 from gloam.training.translators.config import RECIPES
 from gloam.training.translators.monitor import HELD_OUT_FILE, read_table, strips
 from gloam.training.typed_config import recipe_mapping
 from gloam.workflows.reproduce.published import STUDY, published
-from gloam.workflows.reproduce.records import GENERATOR, RENDERED, Budget, Scored, run_row
+from gloam.workflows.reproduce.records import RENDERED, Budget, Scored, run_row
 from gloam.workflows.reproduce.request import RetrievalRequest
 from gloam.workflows.reproduce.result import RetrievalTable
 from gloam.workflows.reproduce.rows import EXPERIMENTS, Missing
@@ -70,7 +68,9 @@ def reproduce_study(request: RetrievalRequest, say: Say | None = None) -> Retrie
     table = published(PAPER, request.table)
     unknown = [row for row in (*request.rows, *request.weights) if row not in table.rows]
     if unknown:
-        raise UsageError(f"{PAPER}, table {request.table}: no row {unknown[0]!r}; choose one of {', '.join(table.rows)}")
+        raise UsageError(
+            f"{PAPER}, table {request.table}: no row {unknown[0]!r}; choose one of {', '.join(table.rows)}"
+        )
     if request.weights:
         raise UsageError(f"{PAPER}: a row is a run with its losses, not a file; leave out --weights")
     tell = say or (lambda line: None)
@@ -86,11 +86,14 @@ def reproduce_study(request: RetrievalRequest, say: Say | None = None) -> Retrie
         seeds = [request.seed + at for at in range(request.seeds)]
         key = sha256_json([_changes(request, name, 0, minutes), request.town]) if request.town else None
         rows.append(run_row(request, name, one, budget, tell, seeds=seeds, key=key))
-    pictures = [(f"{row.name}: images never trained on", Path(row.facts["sample"])) for row in rows if row.facts.get("sample")]
+    pictures = [
+        (f"{row.name}: images never trained on", Path(row.facts["sample"])) for row in rows if row.facts.get("sample")
+    ]
     notes = ["L1 of pixels in [-1, 1], over images that are never trained on; on [0, 1] it is half of that."]
     if request.town:
         notes.append(
-            "Procedural streets by day (A) and by night (B) in the place of two sets, small networks, minutes: compare how "
+            "Procedural streets by day (A) and by night (B) in the place of two sets, small networks, minutes: "
+            "compare how "
             "the numbers move with the report's, not the numbers."
         )
     return RetrievalTable(
@@ -192,5 +195,6 @@ def _inputs(name: str, data: Path) -> list[Missing]:
         place = _place(EMOJI, data)
         return [Missing(place / part, WHERE[EMOJI]) for part in ("trainA", "trainB")]
     return [
-        Missing(_place(variable, data) / "train-images-idx3-ubyte.gz", WHERE[variable]) for variable in (DIGITS, FASHION)
+        Missing(_place(variable, data) / "train-images-idx3-ubyte.gz", WHERE[variable])
+        for variable in (DIGITS, FASHION)
     ]

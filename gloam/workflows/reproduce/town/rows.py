@@ -40,7 +40,8 @@ NETWORKS: dict[str, Mapping[str, Any]] = {
 EDGES = {"HEDMAC": "hedmac_vgg16", "HEDN-MAC": "hedmac_vgg16", "RCFN-MAC": "rcfmac_vgg16"}
 STANDS_FOR = (
     "Here VGG16 is a VGG of 16 to 64 channels, ResNet-101 a ResNet-18 of a quarter of its width and HOW on such a one; "
-    "real pairs of night and day are of two streets of their own; nothing is whitened; views are described at one scale."
+    "real pairs of night and day are of two streets of their own; nothing is whitened; views are described at one "
+    "scale."
 )
 
 
@@ -236,10 +237,7 @@ TOWN_TABLES: dict[tuple[str, str], tuple[tuple[str, ...], dict[str, TownRow]]] =
         ("minutes", "steps/s", "parameters, M"),
         {
             "DRIT": TownRow(reason="gloam imports DRIT and does not train it"),
-            **{
-                name: TownRow(maker=name)
-                for name in ("CycleGAN", "CUT", "CyEDA", "RCFNGAN", "HEDNGAN", "HEDGAN")
-            },
+            **{name: TownRow(maker=name) for name in ("CycleGAN", "CUT", "CyEDA", "RCFNGAN", "HEDNGAN", "HEDGAN")},
         },
     ),
     ("thesis", "5.1"): (

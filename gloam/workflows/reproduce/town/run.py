@@ -205,9 +205,7 @@ class TownRun:
         features = [_local(model, learned.image(at), photometric, (1.0,)) for at in range(len(learned))]
         every = np.concatenate(features)
         codebook = Codebook.learn(every, min(WORDS, max(len(every) // 8, 1)), seed=self.seed)
-        found = {
-            item.name: _local(model, views.image(at), photometric, SCALES) for at, item in enumerate(views.images)
-        }
+        found = {item.name: _local(model, views.image(at), photometric, SCALES) for at, item in enumerate(views.images)}
         index = AsmkIndex(codebook)
         for name, rows in found.items():
             index.add(name, rows)

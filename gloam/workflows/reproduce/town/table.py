@@ -31,11 +31,12 @@ from gloam.workflows.reproduce.generator_scores import NightScores, describe_ima
 from gloam.workflows.reproduce.published import published
 from gloam.workflows.reproduce.records import Budget, Scored, run_row
 from gloam.workflows.reproduce.request import RetrievalRequest
-from gloam.workflows.reproduce.result import RetrievalTable
+from gloam.workflows.reproduce.result import SHEET, SHOWN, RetrievalTable, TableRow
 from gloam.workflows.reproduce.rows import PACKAGES
-from gloam.workflows.reproduce.table import side_by_side
+from gloam.workflows.reproduce.table import joined
 from gloam.workflows.reproduce.town.rows import GENERATORS, STANDS_FOR, TOWN_TABLES, TownRow
 from gloam.workflows.reproduce.town.run import TownRun, describe_views, judged_views
+from gloam.workflows.translation_grid import side_by_side, write_sheet
 
 DRAWS, NOISE = 10, 16  # simulated rankings by light alone; random numbers in a descriptor of each
 LOOK = 1  # of the streets
@@ -80,6 +81,7 @@ def reproduce_town(request: RetrievalRequest, say: Say | None = None) -> Retriev
         rows,
         run.controls if any(row.scores for row in rows) else {},
         notes=run.notes(),
+        pictures=run.sheet(rows),
         town=True,
     )
 
@@ -182,7 +184,7 @@ class _Miniature:
             other, other_light, other_facts = run.opened(self.every[row.beside])
             sources.append(describe_views(other, self.views, other_light))
             facts["members"].append(other_facts)
-        database = queries = side_by_side(sources)
+        database = queries = joined(sources)
         if row.to_day:
             from gloam.training.embedders.nights import open_night_maker
 
@@ -213,6 +215,27 @@ class _Miniature:
         operation = open_night_maker(run.generator(maker).weights["day2night"])
         return score_nights(operation, (views.image(int(at)) for at in days), real, extractor)
 
+    def sheet(self, rows: Sequence[TableRow]) -> list[tuple[str, Path]]:
+        """A picture of the same views by every generator of the rows, where the table is of generators."""
+        from gloam.training.embedders.nights import open_night_maker
+
+        files = {
+            row.name: Path(member["weights"][0]["file"])
+            for row in rows
+            for member in row.facts.get("members", ())
+            if str(member.get("network")).startswith("generator ")
+        }
+        if "FID" not in self.columns or not files:
+            return []
+        days = np.flatnonzero(np.array(self.views.conditions) == "day")
+        shown = [self.views.image(int(at)) for at in days[:: max(len(days) // SHOWN, 1)][:SHOWN]]
+        path = self.request.output / SHEET
+        makers = [open_night_maker(file) for file in files.values()]
+        height, width = shown[0].shape[:2]
+        labels = [f"view {at + 1}" for at in range(len(shown))]
+        write_sheet(path, ("source", *files), labels, side_by_side(shown, makers), (width, height))
+        return [("The same views by every generator", path)]
+
     def _costs(self, run: TownRun, row: TownRow) -> tuple[dict[str, float], dict[str, Any]]:
         """Processor time, steps per second and parameters of a generator's training."""
         from gloam.networks.checkpoints import load_generator
@@ -240,12 +263,15 @@ class _Miniature:
 
     def notes(self) -> list[str]:
         """To be read with the table."""
-        found = [f"Trained on procedural streets: compare the order of rows with the paper's, not the numbers. {STANDS_FOR}"]
+        found = [
+            f"Trained on procedural streets: compare the order of rows with the paper's, not the numbers. {STANDS_FOR}"
+        ]
         if self.truths:
             found.append(f"mAP x 100 on {len(self.views)} views of streets that nothing was trained on.")
         if "FID" in self.columns:
             found.append(
-                "FID of nights made of the judged streets' views by day against their views by night, in the space of the "
+                "FID of nights made of the judged streets' views by day against their views by night, in the space "
+                "of the "
                 "demo's embedder; the thesis has Inception's. Each set of the thesis is a few streets of its own."
             )
         if self.request.table == "8":
@@ -253,20 +279,23 @@ class _Miniature:
             printed = published(self.request.paper, "8").rows
             found.append("Processor time of this machine; parameters of the miniature's day-to-night generator.")
             found += [
-                f"{name} at full size trains {full[name] / 1e6:.2f} M parameters; the paper prints {printed[name][-1]} M."
+                f"{name} at full size trains {full[name] / 1e6:.2f} M parameters; the paper prints "
+                f"{printed[name][-1]} M."
                 for name in self.names
                 if name in full
             ]
         generator, embedder = self.minutes
         if embedder is not None:
             found.append(
-                f"A budget of {self.request.budget:g} minutes: {generator:.2g} for each generator, {embedder:.2g} for each "
+                f"A budget of {self.request.budget:g} minutes: {generator:.2g} for each generator, {embedder:.2g} "
+                "for each "
                 "embedder; what its time ended has other digits in another run."
             )
         across = [column for column in self.truths if len(set(column.split(">"))) == 2]
         if across:
             found.append(
-                f"In {', '.join(across)} other places' images in the query's light are in the map and wrong, as Tokyo 24/7 "
+                f"In {', '.join(across)} other places' images in the query's light are in the map and wrong, as "
+                "Tokyo 24/7 "
                 "has it: what tells the light better than the place falls below chance, down to lighting alone."
             )
         return found
