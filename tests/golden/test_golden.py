@@ -22,6 +22,9 @@ LATER = (
     ", 'domains'",
     ", weakly-paired",
     ", weakly_paired_netvlad",
+    "cyclegan-study, ",
+    ", figure5.1",
+    ", vgg16_gem_nd",
 )  # choices that came later; a message that lists all has them now
 
 

@@ -50,7 +50,8 @@ class TranslatorConfig:
         sample_every: epochs between sample strips and held-out scores.
         held_out: images of each domain, never trained on, that strips and scores are made of; 0 makes none.
         strip_rows: how many of them a strip shows.
-        judge: exported embedder (``.onnx``) in whose space held-out KID is logged; None logs none.
+        judge: exported embedder (``.onnx``), or ``inception``, in whose space KID, FID, precision and recall of
+            held-out images are logged; None logs none.
         tensorboard: write event files.
     """
 

@@ -59,16 +59,19 @@ class Budget:
     Attributes:
         minutes: of all; None for no limit.
         before: seconds that earlier calls used.
+        stated: minutes of each generator and each embedder that the request states.
     """
 
     minutes: float | None
     before: float = 0.0
+    stated: tuple[float, float] | None = None
     _began: float = field(default_factory=processor_seconds)
 
     @classmethod
     def of(cls, request: RetrievalRequest) -> Budget:
         """What is left of it after the rows that the output folder has."""
-        return cls(request.budget, sum(float(kept.get("seconds", 0)) for kept in _kept_rows(request.output)))
+        used = sum(float(kept.get("seconds", 0)) for kept in _kept_rows(request.output))
+        return cls(request.budget, used, request.shares)
 
     @property
     def over(self) -> bool:
@@ -77,8 +80,8 @@ class Budget:
 
     def shares(self, generators: int, embedders: int) -> tuple[float, float] | None:
         """Minutes for each generator and each embedder of the table; None without a limit."""
-        if self.minutes is None:
-            return None
+        if self.minutes is None or self.stated is not None:
+            return self.stated
         unit = (1 - RENDERED) * self.minutes / max(GENERATOR * generators + embedders, 1.0)
         return GENERATOR * unit, unit
 

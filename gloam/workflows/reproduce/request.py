@@ -12,7 +12,7 @@ from gloam.files import sha256_file
 from gloam.record import fill_named, to_json
 from gloam.runtime.search.asmk import WORDS
 
-UNRECORDED = ("output", "rows")  # of a request, in a row's record
+UNRECORDED = ("output", "rows", "runs")  # of a request, in a row's record
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,8 @@ class RetrievalRequest:
         limit: of FID: most images by day, and by night; all by default.
         town: the miniature on procedural streets instead; no data are read.
         minutes: of the miniature: processor time of each generator, at most, where there is no budget.
+        runs: of the miniature: folder of networks and nights, which tables may share; ``output`` by default.
+        shares: minutes of each generator and each embedder, in place of what the budget gives.
         judged: of the miniature: arguments of ``read_retrieval_set("town")``, in place of the reserved streets.
         embedder_changes, generator_changes, detector_changes: keys of every recipe replaced, for quick runs.
 
@@ -60,6 +62,8 @@ class RetrievalRequest:
     limit: int | None = None
     town: bool = False
     minutes: float = 14.0
+    runs: Path | None = None
+    shares: tuple[float, float] | None = None
     judged: Mapping[str, Any] = field(default_factory=dict)
     embedder_changes: Mapping[str, Any] = field(default_factory=dict)
     generator_changes: Mapping[str, Any] = field(default_factory=dict)

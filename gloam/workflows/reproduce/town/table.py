@@ -140,7 +140,7 @@ class _Miniature:
         generator, embedder = self.minutes
         changes = (dict(request.embedder_changes), dict(request.generator_changes))
         return TownRun(
-            request.output,
+            request.runs or request.output,
             generator,
             seed,
             *changes,
@@ -287,16 +287,14 @@ class _Miniature:
         generator, embedder = self.minutes
         if embedder is not None:
             found.append(
-                f"A budget of {self.request.budget:g} minutes: {generator:.2g} for each generator, {embedder:.2g} "
-                "for each "
-                "embedder; what its time ended has other digits in another run."
+                f"Of the budget {generator:.2g} minutes are for each generator and {embedder:.2g} for each embedder; a "
+                "training that its time ended has other digits in another run."
             )
         across = [column for column in self.truths if len(set(column.split(">"))) == 2]
         if across:
             found.append(
-                f"In {', '.join(across)} other places' images in the query's light are in the map and wrong, as "
-                "Tokyo 24/7 "
-                "has it: what tells the light better than the place falls below chance, down to lighting alone."
+                f"In {', '.join(across)} other places' images in the query's light are in the map and wrong, as Tokyo "
+                "24/7 has it: what tells the light better than the place falls below chance, down to lighting alone."
             )
         return found
 
