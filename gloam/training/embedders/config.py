@@ -91,10 +91,10 @@ class MetricConfig:
         photometric, clahe_clip, clahe_grid: normalisation of every image, made nights included.
         image_side: longer side, pixels; larger images in files are reduced. Those in memory stay as they are.
         validate_every: epochs; the last one is always validated.
-        select: what the best epoch is chosen by: the ``loss`` of validation tuples, or the ``mAP``; or ``ASMK``, of HOW
-            alone: the mAP by ASMK, as in its paper.
-        asmk_words, asmk_images, asmk_features: of ``ASMK``: the codebook's words, the training images that it is learned
-            from, and local features of an image; the paper's by default.
+        select: what the best epoch is chosen by: the ``loss`` of validation tuples, the ``mAP``, or, of HOW alone, the
+            mAP by ``ASMK``, as in its paper.
+        asmk_words, asmk_images, asmk_features: of ``ASMK``: the codebook's words, the training images that it is
+            learned from, and local features of an image; the paper's by default.
         query_condition, map_condition: restrict the validation's mAP to queries and database of these conditions.
         device: ``auto``, ``cpu`` or ``cuda``.
         threads: of torch; None leaves them.

@@ -51,7 +51,9 @@ def open_benchmark(benchmark: Benchmark, root: Path, place: Path) -> OpenBenchma
     """
     truth = read_truth(benchmark, root)
     queries, items = read_images(benchmark, root, place)
-    fit_names(truth, [item.name for item in queries], [item.name for item in items])
+    names = [item.name for item in items]
+    wanted = fit_names(truth, [item.name for item in queries], names).map_names
+    _expect_there(sorted(set(wanted) - set(names)), wanted, "map", benchmark, root)
     return OpenBenchmark(benchmark, truth, queries, items)
 
 
@@ -74,14 +76,18 @@ def read_images(benchmark: Benchmark, root: Path, place: Path) -> tuple[Sequence
     path_of = {item.name: item.path for item in items}
     fitted = dict(zip(truth.query_names, fitted_lists({"": truth.query_names}, list(path_of))[""], strict=True))
     absent = [name for name in truth.query_names if fitted[name] not in path_of]
-    if absent:
-        raise DataError(
-            f"{root / benchmark.folder}: {len(absent)} of {len(truth.query_names)} query images are not there (the "
-            f"first is {absent[0]}); unpack all of {benchmark.images}"
-        )
+    _expect_there(absent, truth.query_names, "query", benchmark, root)
     crops = place / "queries" / benchmark.name
     crop_queries(truth, {name: path_of[fitted[name]] for name in truth.query_names}, crops)
     return find_images(crops), items
+
+
+def _expect_there(absent: Sequence[str], wanted: Sequence[str], role: str, benchmark: Benchmark, root: Path) -> None:
+    if absent:
+        raise DataError(
+            f"{root / benchmark.folder}: {len(absent)} of {len(wanted)} {role} images are not there (the first is "
+            f"{absent[0]}); unpack all of {benchmark.images}"
+        )
 
 
 def crop_queries(truth: GroundTruth, images: Mapping[str, Path], folder: Path, max_side: int = MAX_SIDE) -> None:

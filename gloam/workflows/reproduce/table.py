@@ -270,7 +270,7 @@ class _Run:
                     scores |= self._by_day(embedders[0], translator, opened)
                 else:
                     scores |= self._score(embedders, opened)
-                images[column] = f"{len(opened.queries)} queries, {len(opened.items)} of the map"
+                images[column] = f"{len(opened.truth.query_names)} queries, {len(opened.truth.map_names)} of the map"
             except GloamError as error:
                 reasons.append(f"{column}: {error}")
         if not images and not scores:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -198,14 +198,20 @@ class TownRun:
         self, model: Any, photometric: Photometric, row: TownRow, views: RetrievalSet, truths: Mapping[str, GroundTruth]
     ) -> dict[str, float]:
         """mAP x 100 of a HOW network by set, its codebook learned from the training streets' strongest features."""
+        import torch
+
+        from gloam.training.embedders.asmk_validation import strongest_features
         from gloam.training.embedders.config import read_metric_recipe
         from gloam.training.embedders.image_sets import open_set
 
+        def local(view: Pixels, scales: tuple[float, ...]) -> npt.NDArray[np.float32]:
+            pixels = apply_photometric(view, photometric)
+            return strongest_features(model, pixels, torch.device("cpu"), scales, STRONGEST)
+
         learned = open_set(read_metric_recipe(row.recipe, self._changes(row)).data.train, self._views, self.say)
-        features = [_local(model, learned.image(at), photometric, (1.0,)) for at in range(len(learned))]
-        every = np.concatenate(features)
+        every = np.concatenate([local(learned.image(at), (1.0,)) for at in range(len(learned))])
         codebook = Codebook.learn(every, min(WORDS, max(len(every) // 8, 1)), seed=self.seed)
-        found = {item.name: _local(model, views.image(at), photometric, SCALES) for at, item in enumerate(views.images)}
+        found = {item.name: local(views.image(at), SCALES) for at, item in enumerate(views.images)}
         index = AsmkIndex(codebook)
         for name, rows in found.items():
             index.add(name, rows)
@@ -242,18 +248,6 @@ def describe_views(
             image = apply_photometric(through([view])[0] if through is not None else view, photometric)
             rows.append(model.eval().describe_uint8(torch.from_numpy(np.ascontiguousarray(image))[None]).numpy()[0])
     return DescriptorArray([item.name for item in views.images], np.stack(rows).astype(np.float32))
-
-
-def _local(model: Any, view: Pixels, photometric: Photometric, scales: Sequence[float]) -> npt.NDArray[np.float32]:
-    """The strongest local features of a view, float32 ``[n, D]``."""
-    import torch
-
-    image = torch.from_numpy(np.ascontiguousarray(apply_photometric(view, photometric)))[None]
-    with torch.inference_mode():
-        features, attention, _, _ = model.eval().local_features(image, tuple(scales))
-    best = attention[0].argsort(descending=True, stable=True)[:STRONGEST]
-    found: npt.NDArray[np.float32] = features[0, best].numpy()
-    return found
 
 
 def _setting(model: Any, photometric: Photometric) -> dict[str, Any]:
