@@ -161,7 +161,9 @@ def _draw_examples(request: GridRequest) -> Grid:
     names, images = _sources(request)
     columns = [images, *(operation(images) for operation in operations)]
     examples: list[Pixels | None] = [_read(ImageItem(str(file), Path(file)), request.size) for file in request.like]
-    cells = [[None, *examples], *([column[row] for column in columns] for row in range(len(images)))]
+    cells: list[list[Pixels | None]] = [[None, *examples]]
+    for row in range(len(images)):
+        cells.append([column[row] for column in columns])
     titles = ("source", *(Path(file).stem for file in request.like))
     write_sheet(request.output, titles, ["example", *names], cells, request.size)
     return Grid(request.output, titles, tuple(names), False)
