@@ -79,8 +79,8 @@ def score_nights(
         curve = precision_recall(real, made, angles=ANGLES, seed=seed)
     except DataError:  # fewer images than clusters
         return NightScores(fid, None, None, (), (), len(made), len(real))
-    lines = (tuple(float(value) for value in line) for line in (curve.precision, curve.recall))
-    return NightScores(fid, curve.f_recall, curve.f_precision, *lines, len(made), len(real))
+    precision, recall = (tuple(float(value) for value in line) for line in (curve.precision, curve.recall))
+    return NightScores(fid, curve.f_recall, curve.f_precision, precision, recall, len(made), len(real))
 
 
 def _translated(maker: ImageOperation, days: Iterable[Pixels]) -> Iterator[Pixels]:

@@ -14,6 +14,7 @@ from gloam.errors import DataError
 from gloam.eval.translation.features import FeatureExtractor, Features
 from gloam.files import read_json, sha256_file, sha256_json, write_json
 from gloam.heartbeat import Say
+from gloam.record import fill_dataclass
 from gloam.runtime.models.image_model import Pixels
 from gloam.workflows.evaluation.translation import INCEPTION, open_extractor
 from gloam.workflows.reproduce.generator_scores import NightScores, describe_images, score_nights
@@ -115,8 +116,7 @@ class FidColumn:
         key = sha256_json([sha256_file(maker), sha256_file(weights), named, SIDE])[:16]
         kept = self.request.output / "generators" / f"{maker.stem}-{key}.json"
         if kept.is_file():
-            stated: dict[str, Any] = read_json(kept)
-            return NightScores(**{name: tuple(v) if isinstance(v, list) else v for name, v in stated.items()})
+            return fill_dataclass(NightScores, read_json(kept), str(kept))
         if self._extractor is None:
             self._extractor = open_extractor(INCEPTION, weights, "cpu")
         if self._real is None:
