@@ -17,6 +17,7 @@ HELP = "a paper's table again: published value, ours, difference, and which file
 KEPT = ("*/*",)
 TOP_K = {False: 20, True: 5}  # of a benchmark's thousands of map images, and of its look-alike's few
 LOCALIZED = (("dark-side", "3"), ("mduit", "1"))
+GENERATORS = {"dark-side": 2, "mduit": 4}  # that these train on the town
 WEAKLY_PAIRED = "weakly-paired"
 # Options that a request of a table of retrieval takes as they are.
 OF_RETRIEVAL = ("paper", "table", "data", "output", "train", "seed", "seeds", "budget", "words", "features_per_image",
@@ -83,8 +84,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--budget",
         type=float,
         metavar="MINUTES",
-        help="processor time for the whole table, shared out over its trainings (not of localization and "
-        "weakly-paired)",
+        help="processor time for the whole table, shared out over its trainings; of localization and weakly-paired "
+        "half of it is for their generators, with --town",
     )
     parser.add_argument(
         "--again",
@@ -183,6 +184,10 @@ def _add_localization(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> Report:
     """Run what can be run; exit code 1 where no row could."""
+    of_others = (arguments.paper, arguments.table) in LOCALIZED or arguments.paper == WEAKLY_PAIRED
+    if of_others and (arguments.seeds != 1 or arguments.again is not None):
+        what = f"{arguments.paper} {arguments.table}"
+        raise UsageError(f"{what}: --seeds and --again are of tables of retrieval and of cyclegan-study; see --help")
     if (arguments.paper, arguments.table) in LOCALIZED:
         return _localized(arguments)
     if arguments.paper == WEAKLY_PAIRED:
@@ -211,6 +216,7 @@ def _localized(arguments: argparse.Namespace) -> Report:
     from gloam.workflows.reports.localization import reproduce_localization
     from gloam.workflows.reproduce.localization.protocol import Protocol
     from gloam.workflows.reproduce.localization.request import TableRequest
+    from gloam.workflows.reproduce.records import generator_minutes
 
     top_k = arguments.top_k if arguments.top_k is not None else TOP_K[arguments.town]
     fixed = {"min_inliers": 12, "verify_queries": True}
@@ -225,18 +231,23 @@ def _localized(arguments: argparse.Namespace) -> Report:
         placement=placement(arguments),
         max_side=1024,
     )
-    found = reproduce_localization(request, town_minutes=arguments.minutes if arguments.town else None, say=to_stderr)
+    minutes = generator_minutes(arguments.minutes, arguments.budget, GENERATORS[arguments.paper])
+    found = reproduce_localization(request, town_minutes=minutes if arguments.town else None, say=to_stderr)
     return Report(found.to_dict(), found.to_text(), exit_code=0 if found.ran else 1)
 
 
 def _weakly_paired(arguments: argparse.Namespace) -> Report:
     from gloam.workflows.reports.weakly_paired import reproduce_weakly_paired
+    from gloam.workflows.reproduce.records import generator_minutes
+    from gloam.workflows.reproduce.weakly_paired.figure7 import METHODS
     from gloam.workflows.reproduce.weakly_paired.miniature import Miniature
-    from gloam.workflows.reproduce.weakly_paired.request import WeaklyPairedRequest
+    from gloam.workflows.reproduce.weakly_paired.request import RECIPES, WeaklyPairedRequest
 
     weights = _files("--weights", "ROW=FILE, with the row's name as the table has it", arguments.weights)
     request = filled(WeaklyPairedRequest, arguments, weights=weights)
-    miniature = Miniature(minutes=arguments.minutes) if arguments.town else None
+    count = len(arguments.rows or (RECIPES if arguments.table == "2" else METHODS))
+    minutes = generator_minutes(arguments.minutes, arguments.budget, count)
+    miniature = Miniature(minutes=minutes) if arguments.town else None
     found = reproduce_weakly_paired(request, miniature, to_stderr)
     return Report(found.to_dict(), found.to_text(), exit_code=0 if found.ran else 1)
 

@@ -30,6 +30,17 @@ def slug(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9.-]+", "_", name).strip("_")
 
 
+def generator_minutes(minutes: float, budget: float | None, generators: int) -> float:
+    """Minutes of each generator of a table whose budget is not shared out row by row: half of it is for the rest.
+
+    Args:
+        minutes: without a budget.
+        budget: of the whole table; None for no limit.
+        generators: that are trained.
+    """
+    return minutes if budget is None else 0.5 * budget / max(generators, 1)
+
+
 @dataclass(frozen=True)
 class Scored:
     """What one seed of a row gave.

@@ -40,6 +40,7 @@ from gloam.workflows.translation_grid import side_by_side, write_sheet
 
 DRAWS, NOISE = 10, 16  # simulated rankings by light alone; random numbers in a descriptor of each
 LOOK = 1  # of the streets
+HURRIED = {"epochs": 3}  # of an edge detector's recipe, within a budget
 
 
 def reproduce_town(request: RetrievalRequest, say: Say | None = None) -> RetrievalTable:
@@ -139,6 +140,7 @@ class _Miniature:
         request = self.request
         generator, embedder = self.minutes
         changes = (dict(request.embedder_changes), dict(request.generator_changes))
+        detectors = {**(HURRIED if embedder is not None else {}), **request.detector_changes}
         return TownRun(
             request.runs or request.output,
             generator,
@@ -146,7 +148,7 @@ class _Miniature:
             *changes,
             self.say,
             LOOK,
-            detector_changes=dict(request.detector_changes),
+            detector_changes=detectors,
             embedder_minutes=embedder,
         )
 

@@ -167,7 +167,7 @@ def test_edges_alone_and_beside_a_photograph(tmp_path):
 @pytest.mark.slow
 def test_local_features_real_nights_and_queries_by_day(tmp_path):
     real = {**TINY["data"], "real": {**STREET, "seeds": [105], "views_per_place": 2, "conditions": ["night", "day"]}}
-    how = TINY | {"network_options": {"width": 8, "dimension": 8}, "data": real, "whiten_images": 8}
+    how = TINY | {"network_options": {"width": 8, "dimension": 4}, "data": real, "whiten_images": 24}
     found = reproduce_town(asked("1", tmp_path, ["R18 HOW", "R18 HOW N/D"], embedder_changes=how))
     assert {row.name: row.reason for row in found.rows} == {"R18 HOW": "", "R18 HOW N/D": ""}
     assert 0 < found.ours["R18 HOW"]["day>day"] <= 100
