@@ -16,7 +16,6 @@ from gloam.errors import DataError, ImageError
 from gloam.files import bad_name
 
 FOLDER_NAMES = (("trainA", "trainB"), ("day", "night"))  # CycleGAN's layout (A is day), and plain words
-TEST_NAMES = ("testA", "testB")  # of CycleGAN's layout, beside the first
 SHOWN = 5  # bad rows that a message names
 
 
@@ -82,23 +81,6 @@ def read_folders(root: str | Path, groups: Sequence[str] = ()) -> Unpaired:
             return Unpaired(day, night, left_out=left_out)
     wanted = " or ".join("/ and ".join(words) + "/" for words in FOLDER_NAMES)
     raise DataError(f"{place}: no images of both domains; expected folders {wanted}")
-
-
-def read_tests(root: str | Path) -> Unpaired | None:
-    """The test images of CycleGAN's layout, ``testA`` and ``testB`` directly below ``root``; None without both.
-
-    Raises:
-        DataError: one of the folders has no images.
-    """
-    place = Path(root)
-    if not all((place / name).is_dir() for name in TEST_NAMES):
-        return None
-    day, night = (
-        tuple(as_item(f"{name}/{file}", place) for file in files_below(place / name, {})) for name in TEST_NAMES
-    )
-    if not day or not night:
-        raise DataError(f"{place / TEST_NAMES[1 if day else 0]}: has no images; fill it, or remove both test folders")
-    return Unpaired(day, night)
 
 
 def read_day_night(day: str | Path, night: str | Path, root: str | Path | None = None) -> Unpaired:

@@ -30,7 +30,6 @@ from gloam.data.day_night.read import (
     read_folders,
     read_paired_csv,
     read_paired_folders,
-    read_tests,
     without_small,
 )
 from gloam.data.sources.items import counts_left_out
@@ -390,8 +389,6 @@ def _read(config: DataConfig) -> tuple[Unpaired | Paired, Unpaired | None]:
     if kind == "folders":
         place = _path(config.root)
         apart = read_folders(place, config.held_out_groups) if config.held_out_groups else None
-        if apart is None and not config.groups:
-            apart = read_tests(place)
         groups = config.groups
         if not groups and config.held_out_groups and place.is_dir():
             known = {name.split("/")[0] for name in files_below(place, {}) if "/" in name}

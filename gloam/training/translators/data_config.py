@@ -30,8 +30,7 @@ class DataConfig:
         day, night: a folder, list or file for each domain, where the kind has such; ``paired_csv`` has its table in
             ``day``.
         groups: of ``folders``: folders directly below ``root`` to train on, e.g. cameras; empty is all others.
-        held_out_groups: of ``folders``: folders never trained on. Without groups it is ``testA`` and ``testB``, where
-            they lie beside ``trainA`` and ``trainB``.
+        held_out_groups: of ``folders``: folders never trained on.
         held_out_share: share of the images never trained on, where no groups are held out; by a hash of the name, so
             that added images move none. Pairs are held out with all pairs that share an image with them.
         transform: name in ``gloam.data.day_night.crops``; ``size``: side of the training images, pixels;
