@@ -212,7 +212,7 @@ def generator_rates(plan: Plan, can: Abilities, folder: Path) -> dict[str, Any]:
     (folder / "loop").mkdir()
 
     def translated(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        padded, corner = reflect_to(image, card.profile.shape_for(*image.shape[:2]))
+        padded, corner = reflect_to(image, card.profile.shape_for(*image.shape[:2]), card.profile.anchor)
         whole = model.translate_uint8(torch.from_numpy(np.ascontiguousarray(padded))[None])[0].numpy()
         return crop_back(whole, corner, (image.shape[0], image.shape[1]))
 

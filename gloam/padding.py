@@ -4,8 +4,10 @@
 of 256 (one TensorRT optimisation profile per shape) together with each image's valid size, and are
 padding-exact: what lies beyond the valid size changes nothing.
 
-Translators follow a rule of their own, part of their definition: the image is continued by reflection, half on each
-side with the extra pixel right and bottom, to exactly the next multiple; the result is cropped back.
+Translators follow a rule of their own, part of their definition: the image is continued by reflection to exactly the
+next multiple, and the result is cropped back. Networks that round a side up by themselves get it right and bottom,
+where their authors' code sees it, so that the grid of their strides begins at the image's own corner; the others get
+half on each side with the extra pixel right and bottom. A file's card says which.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ import numpy.typing as npt
 from gloam.errors import ImageError, ModelError, UsageError
 from gloam.record import Written, sparse
 
+Anchor = Literal["top-left", "center"]
 MULTIPLE = 256  # the field's tile for engines of fixed shape
 LARGEST_SIDE = 1 << 16  # pixels
 MOST_IMAGES = 1 << 16  # of a batch
@@ -51,7 +54,7 @@ class PaddingProfile(Written):
     widths: tuple[int, ...] = ()
     batch: tuple[int, int] = (1, 64)
     pad_mode: Literal["zero", "reflect"] = "zero"
-    anchor: Literal["top-left", "center"] = "top-left"
+    anchor: Anchor = "top-left"
     # Stated only where they say something, so that the identities of earlier files stay.
     minimum: int = sparse(1)
     next_only: bool = sparse(False)
@@ -96,20 +99,22 @@ class PaddingProfile(Written):
         """Whether images are continued by reflection to the next multiple, as translators are fed."""
         return self.pad_mode == "reflect"
 
-    def reflecting(self, multiple: int, minimum: int = 1) -> PaddingProfile:
+    def reflecting(self, multiple: int, minimum: int = 1, anchor: Anchor = "center") -> PaddingProfile:
         """The same kind, sides and batch under the translators' rule.
 
         Args:
             multiple: of the network; a fixed profile takes the least common multiple with 256.
             minimum: smallest side of the network.
+            anchor: place of the image; a profile that reflects already keeps its own.
 
         Raises:
             ModelError: the sides of a fixed profile are no multiples of it.
         """
         if self.kind == "fixed":
             multiple = math.lcm(MULTIPLE, multiple)
+        anchor = self.anchor if self.reflects else anchor
         return replace(
-            self, multiple=multiple, minimum=next_multiple(minimum, multiple), pad_mode="reflect", anchor="center"
+            self, multiple=multiple, minimum=next_multiple(minimum, multiple), pad_mode="reflect", anchor=anchor
         )
 
     def shape_for(self, height: int, width: int) -> tuple[int, int]:
@@ -189,26 +194,28 @@ def next_multiple(side: int, multiple: int) -> int:
 
 
 def reflect_pad(
-    image: npt.NDArray[np.uint8], multiple: int, minimum: int = 1
+    image: npt.NDArray[np.uint8], multiple: int, minimum: int = 1, anchor: Anchor = "center"
 ) -> tuple[npt.NDArray[np.uint8], tuple[int, int]]:
-    """Continue an image by reflection to the next multiple of both sides, half on each side.
+    """Continue an image by reflection to the next multiple of both sides.
 
     Args:
         image: uint8 ``[h, w, C]`` or ``[h, w]``, not empty.
         multiple: of the padded sides, pixels.
         minimum: smallest padded side.
+        anchor: ``top-left`` adds right and bottom alone, ``center`` half on each side; where an odd number of pixels is
+            added, the extra one is right or bottom.
 
     Returns:
-        the padded image, and the (top, left) at which the image stands in it; where an odd number of pixels is
-        added, the extra one is right or bottom.
+        the padded image, and the (top, left) at which the image stands in it.
     """
     height, width = image.shape[:2]
-    return reflect_to(
-        image, (next_multiple(max(height, minimum), multiple), next_multiple(max(width, minimum), multiple))
-    )
+    shape = next_multiple(max(height, minimum), multiple), next_multiple(max(width, minimum), multiple)
+    return reflect_to(image, shape, anchor)
 
 
-def reflect_to(image: npt.NDArray[Any], shape: tuple[int, int]) -> tuple[npt.NDArray[Any], tuple[int, int]]:
+def reflect_to(
+    image: npt.NDArray[Any], shape: tuple[int, int], anchor: Anchor = "center"
+) -> tuple[npt.NDArray[Any], tuple[int, int]]:
     """:func:`reflect_pad` to a given (H, W), of any values. The edge pixel is not doubled (reflect-101); the
     reflection is repeated where the image is smaller than its padding, and a side of one pixel is repeated.
 
@@ -220,10 +227,15 @@ def reflect_to(image: npt.NDArray[Any], shape: tuple[int, int]) -> tuple[npt.NDA
         raise UsageError(f"an image of {width}x{height} cannot be padded to {shape[1]}x{shape[0]}")
     if (height, width) == shape:
         return image, (0, 0)
-    top, left = (shape[0] - height) // 2, (shape[1] - width) // 2
+    top, left = (before(total - side, anchor) for total, side in zip(shape, (height, width), strict=True))
     rows = _reflected(np.arange(-top, shape[0] - top), height)
     columns = _reflected(np.arange(-left, shape[1] - left), width)
     return image[rows[:, None], columns[None, :]], (top, left)
+
+
+def before(added: int, anchor: Anchor) -> int:
+    """How many of the pixels that a side gets are above or left of the image."""
+    return added // 2 if anchor == "center" else 0
 
 
 def crop_back(padded: npt.NDArray[Any], corner: tuple[int, int], size: tuple[int, int]) -> npt.NDArray[Any]:

@@ -68,6 +68,25 @@ def test_reflection_is_numpys_and_crops_back_exactly(height: int, width: int, mu
     np.testing.assert_array_equal(crop_back(padded, (top, left), (height, width)), image)
 
 
+@given(st.integers(1, 40), st.integers(1, 40), st.sampled_from([1, 4, 16, 64]), st.sampled_from([1, 64]))
+def test_right_and_bottom_alone_leave_the_image_at_its_corner(
+    height: int, width: int, multiple: int, minimum: int
+) -> None:
+    image = np.random.default_rng(height * 41 + width).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    padded, corner = reflect_pad(image, multiple, minimum, "top-left")
+    assert corner == (0, 0)
+    added = ((0, padded.shape[0] - height), (0, padded.shape[1] - width), (0, 0))
+    np.testing.assert_array_equal(padded, np.pad(image, added, mode="reflect"))
+    assert padded.shape == reflect_pad(image, multiple, minimum)[0].shape
+
+
+def test_a_profile_that_reflects_keeps_its_anchor() -> None:
+    assert PaddingProfile.dynamic().reflecting(4, 8).anchor == "center"
+    own = PaddingProfile.dynamic().reflecting(4, 8, "top-left")
+    assert own.anchor == "top-left"
+    assert own.reflecting(4, 8).anchor == "top-left"
+
+
 def test_a_reflecting_profile_pads_to_exactly_the_next_multiple() -> None:
     dynamic = PaddingProfile.dynamic().reflecting(4, 8)
     assert dynamic.shape_for(1, 9) == (8, 12)

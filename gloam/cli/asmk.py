@@ -32,6 +32,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     build.add_argument("--words", type=int, help="visual words of a codebook to learn (default: 65536)")
     build.add_argument("--seed", type=seed, default=0, help="of the codebook")
+    build.add_argument(
+        "--real-valued", action="store_true", help="keep sums of residuals instead of their signs: 32 times as large"
+    )
+    build.add_argument("--idf", action="store_true", help="count a word by how few images have it")
     build.set_defaults(run=run_build)
     search = verbs.add_parser("search", help="rank the map for each query", formatter_class=HelpFormatter)
     search.add_argument("index", type=Path, metavar="INDEX.npz", help="what `gloam asmk build` wrote")

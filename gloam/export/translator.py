@@ -3,9 +3,10 @@
 A network of several domains takes a label too, and noise where it was trained with it: inputs of the graph like any
 other, whose defaults stand in the card. Nothing is drawn inside the graph.
 
-Padding and cropping stay with the caller, who finds the rule in the card's profile: half on each side by repeated
-reflection, the extra pixel right and bottom, to exactly the next multiple. ``dynamic`` pads to the network's own
-multiple, ``fixed`` to the next multiple of 256, the shapes of engines.
+Padding and cropping stay with the caller, who finds the rule in the card's profile: by repeated reflection to exactly
+the next multiple, right and bottom (``top-left``) or half on each side, the extra pixel right and bottom (``center``),
+as the network asks for it. ``dynamic`` pads to the network's own multiple, ``fixed`` to the next multiple of 256, the
+shapes of engines.
 """
 
 from __future__ import annotations
@@ -38,8 +39,9 @@ def export_translator(
     Args:
         model: generator; put in eval mode, on the CPU.
         path: ``.onnx`` file to write, atomically.
-        profile: kind, sides and batch; its padding is replaced by the translators' rule. ``dynamic`` by default. A
-            generator whose batch norm has no running statistics takes one image at a time, whatever the profile says.
+        profile: kind, sides and batch; its padding is replaced by the translators' rule, but a profile that reflects
+            already keeps its ``anchor``. ``dynamic`` by default. A generator whose batch norm has no running
+            statistics takes one image at a time, whatever the profile says.
         provenance: ``recipe``, ``data``, ``licence``; the weights' sha256 is computed here.
         domain: of a network of several domains, the one that callers get who give no label; the network's own choice
             where it is left out.
@@ -48,7 +50,7 @@ def export_translator(
         ModelError: the sides of a fixed profile are no multiples of 256 and of the network's own, or the graph is
             invalid. A domain that the network does not have, or of a network that has none.
     """
-    profile = (profile or PaddingProfile.dynamic()).reflecting(model.multiple, model.minimum)
+    profile = (profile or PaddingProfile.dynamic()).reflecting(model.multiple, model.minimum, model.anchor)
     if _mixes_images(model):
         profile = dataclasses.replace(profile, batch=(1, 1))
     if profile.kind == "fixed":
@@ -74,7 +76,7 @@ def export_translator(
         conditions=model.conditions if domain is None else model.towards(domain),
         tolerance=TOLERANCE,
         images=f"{colours}, sides multiples of {profile.multiple}, {profile.minimum} or more; "
-        "reflect-padded, half each side",
+        f"reflect-padded, {'half each side' if profile.anchor == 'center' else 'right and bottom'}",
         channels=model.channels,
         multiple=model.multiple,
         least=model.minimum,

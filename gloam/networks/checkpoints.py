@@ -22,6 +22,7 @@ from gloam.errors import ModelError
 from gloam.files import load_sealed, sealed, split_seal, write_bytes
 from gloam.networks.edges import EdgeDetectorNetwork, create_detector
 from gloam.networks.embedders import EmbedderNetwork, create_embedder
+from gloam.networks.embedders.edge_mac import EdgeMAC
 from gloam.networks.local_features import LocalFeatureNetwork, create_extractor
 from gloam.networks.matchers import MatcherNetwork, create_matcher
 from gloam.networks.translators import TranslatorNetwork, create_generator
@@ -116,7 +117,8 @@ def load_checkpoint(
         path: native ``.safetensors``, or a ``.pth``/``.pt`` state dict (torchvision, cirtorch, or bare).
         name: the network; needed for a file that does not say it itself.
         learned_first: beginnings of keys that the file, a backbone's, may lack, because whoever loads it learns them
-            from its cells before anything else: HOW's PCA, NetVLAD's centres.
+            from its cells before anything else, or gives them: HOW's PCA, NetVLAD's centres, EdgeMAC's filter and
+            detector.
         options: passed to ``create_embedder``; refused where the file states its own.
 
     Raises:
@@ -140,6 +142,8 @@ def load_checkpoint(
         model = create_embedder(name, **options)
     # A native file holds the network's own keys.
     mapped, dropped = (state, []) if description is not None else _map_keys(state, model)
+    if isinstance(model, EdgeMAC):
+        mapped = model.of_grey(mapped)
     later = [key for key in model.state_dict() if learned_first and key.startswith(learned_first)]
     defaulted = fill_network(model, mapped, file, optional={"pool.p", *later})
     provenance = dict(description["provenance"]) if description is not None else {"data": file.name}

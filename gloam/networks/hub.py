@@ -26,7 +26,7 @@ from gloam.networks.embedders.pipeline import MULTI_SCALE
 from gloam.networks.foreign.embedders import EXPECTS_CLAHE, load_whitening
 from gloam.networks.foreign.read import import_network
 from gloam.networks.translators import TranslatorNetwork, create_generator
-from gloam.padding import next_multiple
+from gloam.padding import before, next_multiple
 from gloam.runtime.descriptors.whitening import Whitening
 
 Picture = Image.Image | npt.NDArray[np.uint8]
@@ -205,9 +205,8 @@ def _rgb(image: Picture) -> npt.NDArray[np.uint8]:
 
 
 def _reflected(side: int, model: TranslatorNetwork, device: torch.device) -> tuple[int, Tensor]:
-    """Where a side begins in its continuation by reflection to the next multiple, half on each side, and the indices of
-    all of it."""
+    """Where a side begins in its continuation by reflection to the next multiple, and the indices of all of it."""
     total = next_multiple(max(side, model.minimum), model.multiple)
-    before = (total - side) // 2
-    index = np.pad(np.arange(side), (before, total - side - before), "reflect")
-    return before, torch.from_numpy(index).to(device)
+    first = before(total - side, model.anchor)
+    index = np.pad(np.arange(side), (first, total - side - first), "reflect")
+    return first, torch.from_numpy(index).to(device)

@@ -132,17 +132,17 @@ def _train_embedder(
     say: Say | None,
 ) -> MetricSummary:
     """Open what the recipe names, then train; what can be refused is refused before anything is rendered."""
-    from gloam.networks.embedders import create_embedder
     from gloam.training.embedders.config import rooted
     from gloam.training.embedders.image_sets import open_set, origin_of
     from gloam.training.embedders.nights import open_night_maker
-    from gloam.training.embedders.train import device_of, train_metric
+    from gloam.training.embedders.train import device_of, initial_model, train_metric
 
     weights, maker = rooted(config.weights, data), rooted(config.maker, data)
+    detector = rooted(config.detector_weights, data)
     if config.night.active and maker is None:
         raise UsageError(f"recipe {recipe} makes nights; name what makes them with --maker MODEL")
     if weights is None:
-        create_embedder(config.network, **config.network_options)  # a wrong name is refused before minutes of rendering
+        initial_model(config, None, detector)  # a wrong name is refused before minutes of rendering
     place = views if views is not None else Path(folder) / VIEWS_FOLDER
     named = {"train": config.data.train, "validation": config.data.validation}
     if config.real_share > 0:
@@ -163,6 +163,7 @@ def _train_embedder(
         folder,
         night=night,
         weights=weights,
+        detector=detector,
         real=sets.get("real"),
         nights=nights,
         recipe=recipe,

@@ -21,9 +21,10 @@ from gloam.export.translator import export_translator
 from gloam.networks.clahe import ClaheLayer
 from gloam.networks.embedders import DescriptorPipeline
 from gloam.networks.translators import create_generator
-from gloam.padding import PaddingProfile
+from gloam.padding import Anchor, PaddingProfile
 from tests.networks.embedders.test_embedders import randomized
 
+ANCHORS: tuple[Anchor, ...] = ("center", "top-left")
 PIXELS = 5  # nodes from uint8 images to the network's input: transpose, cast, scale, shift; behind a generator one more
 MASK_STAGE = (
     35  # nodes that a stage's mask takes: the valid size behind a stride, the comparison, the shape; their product
@@ -119,11 +120,12 @@ def test_a_residual_network_is_folded_and_fused(tmp_path: Path) -> None:
 
 
 def test_graphs_in_front_hold_nothing_constant() -> None:
-    for graph in (shrinking_graph(64), padding_graph(False, 256, 1), padding_graph(True, 256, 1)):
+    padding = [padding_graph(fixed, 256, 1, anchor) for fixed in (False, True) for anchor in ANCHORS]
+    for graph in (shrinking_graph(64), *padding):
         onnx.checker.check_model(graph, full_check=True)
         assert constant_only(graph) == []
-    for fixed in (False, True):
-        assert constant_only(cropping_graph(fixed)) == []
+    cropping = [cropping_graph(fixed, anchor) for fixed in (False, True) for anchor in ANCHORS]
+    assert [constant_only(graph) for graph in cropping] == [[]] * 4
     whole = compose(
         [
             Stage("shrink", shrinking_graph(64)),
@@ -135,7 +137,7 @@ def test_graphs_in_front_hold_nothing_constant() -> None:
     assert whole.opset_import[0].version == OPSET
     names = [name for node in whole.graph.node for name in node.output]
     assert len(names) == len(set(names))
-    for graph in (whole, shrinking_graph(64), padding_graph(True, 256, 1), cropping_graph(True), cropping_graph(False)):
+    for graph in (whole, shrinking_graph(64), *padding, *cropping):
         check(graph)
 
 

@@ -70,7 +70,7 @@ def pictures(channels: int) -> list[np.ndarray]:
 
 
 def padded_by_hand(model: Any, image: np.ndarray, multiple: int, minimum: int) -> np.ndarray:
-    padded, corner = reflect_pad(image, multiple, minimum)
+    padded, corner = reflect_pad(image, multiple, minimum, model.anchor)
     with torch.no_grad():
         whole = model.translate_uint8(torch.from_numpy(padded.copy())[None])[0].numpy()
     return crop_back(whole, corner, (image.shape[0], image.shape[1]))
@@ -127,7 +127,7 @@ def test_the_card_states_the_padding_rule(exported: Path) -> None:
     card = ModelCard.from_json({item.key: item.value for item in proto.metadata_props}[METADATA_KEY])
     assert (card.kind, card.name, card.provenance["licence"]) == ("translator", "resnet", "none")
     profile = card.profile
-    assert (profile.pad_mode, profile.anchor, profile.multiple, profile.minimum) == ("reflect", "center", 4, 8)
+    assert (profile.pad_mode, profile.anchor, profile.multiple, profile.minimum) == ("reflect", "top-left", 4, 8)
     assert [item.name for item in proto.graph.output] == ["translated"]
     assert card.selftest is not None
     assert len(card.selftest.output) == 2 * 8 * 8 * 3

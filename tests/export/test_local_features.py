@@ -42,13 +42,13 @@ def test_agrees_with_torch(exported: Path, size: tuple[int, int]) -> None:
     assert np.abs(found.positions[order] - inside.numpy()[expected]).max() <= 1e-4
 
 
-def test_the_graph_resizes_by_scales_and_the_selftest_passes(
+def test_the_graph_resizes_to_whole_sides_and_the_selftest_passes(
     exported: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     proto = onnx.load(exported)
     resizes = [node for node in proto.graph.node if node.op_type == "Resize"]
     assert len(resizes) == 1
-    assert all(len(node.input) == 3 for node in resizes)  # a fourth input would be sizes
+    assert all(len(node.input) == 4 and not node.input[2] for node in resizes)  # sizes, and no factor
     session = LocalExtractor.load(exported).session
     difference, tolerance = run_selftest(session)
     assert difference <= tolerance

@@ -68,7 +68,19 @@ SMALL: dict[str, dict[str, Any]] = {
     "ensemble": {"members": [INSIDE, {"name": "gem_resnet18", "options": {"width": 8}, "mean": (0.5,) * 3}]},
 }
 PROVENANCE = {"recipe": "golden", "data": "none", "licence": "none"}
-LATER = ("weakly_paired", "spade", "ganimation", "mduit", "mduit_content", "adain")  # than the record
+LATER = (
+    "weakly_paired",
+    "spade",
+    "ganimation",
+    "mduit",
+    "mduit_content",
+    "adain",
+    "spoc_vgg16",
+    "rmac_vgg16",
+    "mac_resnet101",
+    "spoc_resnet101",
+    "rmac_resnet101",
+)  # than the record
 QUICK = ("gem_vgg16", "how_resnet18", "ensemble")
 
 
@@ -125,7 +137,8 @@ def exported(name: str) -> dict[str, Any]:
         path = Path(folder) / "model.onnx"
         if name.startswith("translator "):
             model: Any = ruled(create_generator(name.split()[1]))
-            return card(export_translator(model, path, provenance=PROVENANCE))
+            rule = PaddingProfile.dynamic().reflecting(model.multiple, model.minimum)  # half each side, as all had it
+            return card(export_translator(model, path, rule, PROVENANCE))
         if name.startswith("edges "):
             return card(export_edges(ruled(create_detector(name.split()[1], width=4)), path, provenance=PROVENANCE))  # type: ignore[arg-type]
         model = ruled(create_embedder(name, **SMALL.get(name, {})))

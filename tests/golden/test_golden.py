@@ -25,6 +25,14 @@ LATER = (
     "cyclegan-study, ",
     ", figure5.1",
     ", vgg16_gem_nd",
+    ", spoc_vgg16",
+    ", rmac_vgg16",
+    ", mac_resnet101",
+    ", spoc_resnet101",
+    ", rmac_resnet101",
+    ", vgg16_hedmac",
+    ", vgg16_hedn_mac",
+    ", vgg16_rcfn_mac",
 )  # choices that came later; a message that lists all has them now
 
 

@@ -20,7 +20,7 @@ from gloam.networks.translators import (
 )
 from gloam.networks.translators.cyeda import CyedaGenerator
 from gloam.networks.translators.drit import MapNorm
-from gloam.networks.translators.layers import BlurDownsample, BlurUpsample, PixelNoise
+from gloam.networks.translators.layers import BlurDownsample, BlurUpsample, InstanceNorm2d, PixelNoise, norm_layer
 from gloam.networks.translators.resnet import ResnetGenerator
 from gloam.networks.translators.unet import UnetGenerator
 
@@ -352,3 +352,25 @@ def test_a_wrong_name_or_option_is_one_line() -> None:
     for wrong in ({"norm": "layer"}, {"padding": "wrap"}):
         with pytest.raises(ModelError, match="unknown"):
             create_generator("resnet", **wrong)
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+def test_the_gradient_of_instance_norm_is_right_in_any_layout(batch: int) -> None:
+    torch.manual_seed(0)
+    x = torch.randn(batch, 5, 6, 7, dtype=torch.float64, requires_grad=True)
+    wanted = torch.randn_like(x)
+    mean, deviation = x.mean((2, 3), keepdim=True), (x.var((2, 3), unbiased=False, keepdim=True) + 1e-5).sqrt()
+    (expected,) = torch.autograd.grad((x - mean) / deviation, x, wanted)
+    for layout in (torch.contiguous_format, torch.channels_last):
+        for source in (x, x.detach().contiguous(memory_format=torch.channels_last).requires_grad_()):
+            given = wanted.contiguous(memory_format=layout)
+            (found,) = torch.autograd.grad(norm_layer("instance", 5)(source), source, given)
+            torch.testing.assert_close(found, expected)
+
+
+def test_every_instance_norm_is_the_guarded_one() -> None:
+    for make, names in ((create_generator, SMALL), (create_discriminator, ("patch",))):
+        for name in names:
+            model = make(name, **SMALL.get(name, {}))
+            plain = [part for part in model.modules() if isinstance(part, nn.InstanceNorm2d)]
+            assert all(isinstance(part, InstanceNorm2d) for part in plain), name

@@ -54,12 +54,19 @@ class Paired:
         return Unpaired(tuple(day.values()), tuple(night.values()), self.rows, self.left_out)
 
 
-def read_folders(root: str | Path, groups: Sequence[str] = ()) -> Unpaired:
+def read_folders(
+    root: str | Path,
+    groups: Sequence[str] = (),
+    words: Sequence[tuple[str, str]] = FOLDER_NAMES,
+    beside: Sequence[str] = (),
+) -> Unpaired:
     """Images below folders called ``trainA``/``trainB`` or ``day``/``night``, at any depth.
 
     Args:
         root: e.g. the parent of ``day`` and ``night``, or of cameras that hold both.
         groups: folders directly below ``root`` to use, e.g. cameras; all where empty.
+        words: names of the two domains' folders, in place of the usual ones; the first that are there count.
+        beside: names of folders whose images are used elsewhere.
 
     Raises:
         DataError: no such folder or group, or no images of one of the domains.
@@ -73,13 +80,14 @@ def read_folders(root: str | Path, groups: Sequence[str] = ()) -> Unpaired:
             if group not in known:
                 raise DataError(f"{place}: has no folder {group!r} with images; there are {', '.join(sorted(known))}")
         names = [name for name in names if name.split("/")[0] in groups]
-    for words in FOLDER_NAMES:
-        day, night = (tuple(as_item(n, place) for n in names if word in n.split("/")[:-1]) for word in words)
+    names = [name for name in names if not {*beside} & {*name.split("/")[:-1]}]
+    for pair in words:
+        day, night = (tuple(as_item(n, place) for n in names if word in n.split("/")[:-1]) for word in pair)
         if day and night:
             if elsewhere := len(names) - len(day) - len(night):
-                left_out[f"in no folder {words[0]}/ or {words[1]}/"] = elsewhere
+                left_out[f"in no folder {pair[0]}/ or {pair[1]}/"] = elsewhere
             return Unpaired(day, night, left_out=left_out)
-    wanted = " or ".join("/ and ".join(words) + "/" for words in FOLDER_NAMES)
+    wanted = " or ".join("/ and ".join(pair) + "/" for pair in words)
     raise DataError(f"{place}: no images of both domains; expected folders {wanted}")
 
 

@@ -159,7 +159,8 @@ def _translating(file: Path, model: Translator, profile: PaddingProfile, images:
     """Padding, what the translator is told, the translator and cropping; ``images`` is the tensor to begin with."""
     fixed, card, told = profile.kind == "fixed", model.card, model.told
     own = {} if images == "images" else {"images": images}
-    padding = padding_graph(fixed, card.profile.multiple, card.profile.minimum)
+    rule = card.profile
+    padding = padding_graph(fixed, rule.multiple, rule.minimum, rule.anchor)
     translated = f"translate.{card.outputs[0].name}"
     return [
         Stage("pad", padding, own),
@@ -169,7 +170,7 @@ def _translating(file: Path, model: Translator, profile: PaddingProfile, images:
             read_graph(file),
             {card.inputs[0].name: "pad.padded", **{spec.name: f"tell.{spec.name}" for spec in told}},
         ),
-        Stage("crop", cropping_graph(fixed), {**own, "translated": translated}),
+        Stage("crop", cropping_graph(fixed, rule.anchor), {**own, "translated": translated}),
     ]
 
 
@@ -196,6 +197,7 @@ def _fused(card: ModelCard, translator: Translator) -> ModelCard:
         inputs = (dataclasses.replace(inputs[0], meaning=meaning), *inputs[1:])
     known = {key: translator.card.provenance.get(key, "unknown") for key in KEPT}
     stated = {"name": translator.name, "multiple": rule.multiple, "minimum": rule.minimum, **known}
+    stated |= {} if rule.anchor == "center" else {"anchor": rule.anchor}
     return dataclasses.replace(
         card,
         kind="fused",

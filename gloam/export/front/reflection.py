@@ -2,8 +2,8 @@
 
 The host's route is :func:`gloam.padding.reflect_pad` and :func:`gloam.padding.crop_back`; these gather the same pixels.
 ``dynamic`` graphs take images of one size and add what is needed to the next multiple of both sides. ``fixed`` graphs
-take images of mixed sizes in the top-left corners of a batch whose sides are the next multiple already, move each to
-the centre, and back.
+take images of mixed sizes in the top-left corners of a batch whose sides are the next multiple already; under the rule
+``center`` they move each to the centre, and back.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any
 
 from gloam.errors import require
 from gloam.export.graph import OPSET
+from gloam.padding import Anchor
 
 # Where a place beyond 0..side - 1 lands after as many reflections as it needs; a side of one pixel is repeated.
 _REFLECT = Template("""
@@ -30,9 +31,19 @@ _NEXT = Template("""
     ${a}up = Add (${a}least, multiple_less_one)
     ${a}count = Div (${a}up, multiple)
     ${a}whole = Mul (${a}count, multiple)
+""")
+# Of each place of the padded side, its place in the image; negative before it.
+_PLACES = {
+    "center": Template("""
     ${a}added = Sub (${a}whole, ${a}side)
     ${a}corner = Div (${a}added, two)
-""")
+    ${a}places = Range (zero, ${a}whole, one)
+    ${a}place = Sub (${a}places, ${a}corner)
+"""),
+    "top-left": Template("""
+    ${a}place = Range (zero, ${a}whole, one)
+"""),
+}
 # Cast first, in every graph here: engines take uint8 as an input alone.
 _PAD_DYNAMIC = Template("""
 <ir_version: 10, opset_import: ["": $opset]>
@@ -44,12 +55,7 @@ pad (uint8[batch, height, width, 3] images) => (float[batch, padded_height, padd
 {
     h_in = Shape <start = 1, end = 2> (images)
     w_in = Shape <start = 2, end = 3> (images)
-$h_next$w_next
-    h_places = Range (zero, h_whole, one)
-    w_places = Range (zero, w_whole, one)
-    h_place = Sub (h_places, h_corner)
-    w_place = Sub (w_places, w_corner)
-$h_reflect$w_reflect
+$h_next$w_next$h_places$w_places$h_reflect$w_reflect
     levels = Cast <to = 1> (images)
     tall = Gather <axis = 1> (levels, h_source)
     padded = Gather <axis = 2> (tall, w_source)
@@ -60,19 +66,27 @@ _CROP_DYNAMIC = Template("""
 crop (uint8[batch, height, width, 3] images, float[batch, padded_height, padded_width, 3] translated)
     => (float[batch, height, width, 3] cropped)
 <
-    int64 two = {2}, int64[2] axes = {1, 2},
+    $corner, int64[2] axes = {1, 2},
     float one = {1.0}, float half_range = {127.5}, float none = {0.0}, float white = {255.0}
 >
 {
     size = Shape <start = 1, end = 3> (images)
+$cut
+$quantise
+}
+""")
+_CUT = {
+    "center": """
     whole = Shape <start = 1, end = 3> (translated)
     added = Sub (whole, size)
     corner = Div (added, two)
     ends = Add (corner, size)
     kept = Slice (translated, corner, ends, axes)
-$quantise
+""",
+    "top-left": """
+    kept = Slice (translated, corner, size, axes)
+""",
 }
-""")
 # As the runtime makes pictures of a translator's output.
 _QUANTISE = """
     raised = Add (kept, one)
@@ -80,6 +94,7 @@ _QUANTISE = """
     rounded = Round (spread)
     cropped = Clip (rounded, none, white)
 """
+_CORNER = {"center": "int64 two = {2}", "top-left": "int64[2] corner = {0, 0}"}
 # Rows [batch, height] and columns [batch, width] of the source as one index of pixels.
 _TAKE = Template("""
     h_start = Mul (h_source, w_whole)
@@ -104,12 +119,6 @@ _FIXED_START = """
     valid = Cast <to = 7> (sizes)
     h_side = Gather <axis = 1> (valid, first)
     w_side = Gather <axis = 1> (valid, second)
-    h_added = Sub (h_whole, h_side)
-    w_added = Sub (w_whole, w_side)
-    h_corner = Div (h_added, two)
-    w_corner = Div (w_added, two)
-    h_places = Range (zero, h_whole, one)
-    w_places = Range (zero, w_whole, one)
 """
 _FIXED_NUMBERS = """
     int64 zero = {0}, int64 one = {1}, int64 two = {2}, int64[1] first = {0}, int64[1] second = {1},
@@ -121,10 +130,7 @@ pad (uint8[batch, height, width, 3] images, int32[batch, 2] sizes) => (float[bat
 <$numbers>
 {
     levels = Cast <to = 1> (images)
-$start
-    h_place = Sub (h_places, h_corner)
-    w_place = Sub (w_places, w_corner)
-$h_reflect$w_reflect
+$start$h_places$w_places$h_reflect$w_reflect
 $take
 }
 """)
@@ -137,6 +143,12 @@ crop (uint8[batch, height, width, 3] images, int32[batch, 2] sizes, float[batch,
 >
 {
 $start
+    h_added = Sub (h_whole, h_side)
+    w_added = Sub (w_whole, w_side)
+    h_corner = Div (h_added, two)
+    w_corner = Div (w_added, two)
+    h_places = Range (zero, h_whole, one)
+    w_places = Range (zero, w_whole, one)
     h_place = Add (h_places, h_corner)
     w_place = Add (w_places, w_corner)
     h_last = Sub (h_whole, one)
@@ -147,20 +159,30 @@ $take
 $quantise
 }
 """)
+_KEEP_FIXED = Template("""
+<ir_version: 10, opset_import: ["": $opset]>
+crop (float[batch, height, width, 3] translated) => (float[batch, height, width, 3] cropped)
+<float one = {1.0}, float half_range = {127.5}, float none = {0.0}, float white = {255.0}>
+{
+$quantise
+}
+""")
 
 
-def padding_graph(fixed: bool, multiple: int, minimum: int) -> Any:
+def padding_graph(fixed: bool, multiple: int, minimum: int, anchor: Anchor = "center") -> Any:
     """Images to what a translator takes, as a ``ModelProto``.
 
     Args:
         fixed: mixed sizes in a batch whose sides are the next multiple already; else images of one size.
         multiple, minimum: of a padded side, pixels; ``dynamic`` alone.
+        anchor: place of the image in what it becomes.
 
     Returns:
         inputs ``images`` uint8 ``[B, H, W, 3]`` and, where fixed, ``sizes`` int32 ``[B, 2]``; output ``padded``
         float32.
     """
     parts: dict[str, Any] = {f"{a}_reflect": _REFLECT.substitute(a=f"{a}_") for a in "hw"}
+    parts |= {f"{a}_places": _PLACES[anchor].substitute(a=f"{a}_") for a in "hw"}
     if fixed:
         take = _TAKE.substitute(values="levels", taken="padded")
         return _parsed(_PAD_FIXED, start=_FIXED_START, numbers=_FIXED_NUMBERS, take=take, **parts)
@@ -168,18 +190,21 @@ def padding_graph(fixed: bool, multiple: int, minimum: int) -> Any:
     return _parsed(_PAD_DYNAMIC, multiple=multiple, multiple_less_one=multiple - 1, minimum=max(minimum, 1), **parts)
 
 
-def cropping_graph(fixed: bool) -> Any:
+def cropping_graph(fixed: bool, anchor: Anchor = "center") -> Any:
     """A translator's output to the images that its input was padded from, as a ``ModelProto``.
 
     Args:
-        fixed: see :func:`padding_graph`.
+        fixed, anchor: see :func:`padding_graph`.
 
     Returns:
-        inputs ``images`` and, where fixed, ``sizes`` as before the padding, ``translated`` float32 in [-1, 1]; output
-        ``cropped`` float32, whole numbers in 0..255, without meaning beyond a valid size.
+        inputs ``images`` and, where fixed, ``sizes`` as before the padding, ``translated`` float32 in [-1, 1], which is
+        the only one where nothing is moved; output ``cropped`` float32, whole numbers in 0..255, without meaning beyond
+        a valid size.
     """
     if not fixed:
-        return _parsed(_CROP_DYNAMIC, quantise=_QUANTISE)
+        return _parsed(_CROP_DYNAMIC, cut=_CUT[anchor], corner=_CORNER[anchor], quantise=_QUANTISE)
+    if anchor == "top-left":
+        return _parsed(_KEEP_FIXED, quantise=_QUANTISE.replace("kept", "translated"))
     take = _TAKE.substitute(values="translated", taken="kept")
     quantise = _QUANTISE.replace("(kept, one)", "(kept, one_level)")
     return _parsed(_CROP_FIXED, start=_FIXED_START, numbers=_FIXED_NUMBERS, take=take, quantise=quantise)

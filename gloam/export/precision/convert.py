@@ -246,7 +246,8 @@ class _Checker:
             if not self.embeds:
                 shape = profile.shape_for(image.shape[0], image.shape[1])
                 conditions = {spec.name: spec.filled(1, *shape) for spec in self.card.inputs[1:]}
-                feeds.append({"images": reflect_to(image[..., : self.original.channels], shape)[0][None], **conditions})
+                padded, _ = reflect_to(image[..., : self.original.channels], shape, profile.anchor)
+                feeds.append({"images": padded[None], **conditions})
                 continue
             prepared = self.original.prepare(image)
             if profile.kind == "dynamic":

@@ -43,7 +43,7 @@ def compare_maps(
         images = [textured_image(rng, *size)[..., : exported.channels] for size in sizes]
         worst = 0.0
         for image, found in zip(images, exported.maps(images), strict=True):
-            padded, corner = reflect_pad(image, profile.multiple, profile.minimum)
+            padded, corner = reflect_pad(image, profile.multiple, profile.minimum, profile.anchor)
             given = torch.from_numpy(np.ascontiguousarray(padded))[None]
             conditions = [
                 torch.from_numpy(spec.filled(1, given.shape[1], given.shape[2])) for spec in exported.card.inputs[1:]

@@ -10,9 +10,9 @@ from torch import nn
 
 from gloam.networks.embedders.base import IMAGENET_MEAN, IMAGENET_STD, EmbedderNetwork
 from gloam.networks.embedders.ciconv import CIConvEmbedder
-from gloam.networks.embedders.edge_mac import EdgeMAC
+from gloam.networks.embedders.edge_mac import EDGE_MACS, EdgeMAC
 from gloam.networks.embedders.ensemble import Ensemble, from_description
-from gloam.networks.embedders.gem import PooledEmbedder
+from gloam.networks.embedders.gem import PooledEmbedder, Pooling
 from gloam.networks.embedders.how import how_resnet18, how_resnet50_minus
 from gloam.networks.embedders.mduit import MduitContent
 from gloam.networks.embedders.mobilenet_v2 import MobileNetV2
@@ -31,12 +31,12 @@ RESNETS: dict[str, Callable[..., nn.Module]] = {
 }
 
 
-def _pooled(name: str, backbone: Callable[..., nn.Module], pooling: str = "gem") -> Callable[..., EmbedderNetwork]:
+def _pooled(name: str, backbone: Callable[..., nn.Module], pooling: Pooling = "gem") -> Callable[..., EmbedderNetwork]:
     """A constructor that tells the options of the pooling from those of the backbone."""
 
     def construct(**options: Any) -> EmbedderNetwork:
         own = {key: options.pop(key) for key in ("p", "mean", "std", "local_whitening", "whitening") if key in options}
-        return PooledEmbedder(name, backbone(**options), pooling=pooling, **own)  # type: ignore[arg-type]  # checked there
+        return PooledEmbedder(name, backbone(**options), pooling=pooling, **own)
 
     return construct
 
@@ -48,13 +48,16 @@ EMBEDDERS: dict[str, Callable[..., EmbedderNetwork]] = {
     "gem_resnet101": _pooled("gem_resnet101", RESNETS["resnet101"]),
     "gem_mobilenet_v2": _pooled("gem_mobilenet_v2", MobileNetV2),
     "mac_vgg16": _pooled("mac_vgg16", VGG16, "mac"),
+    "spoc_vgg16": _pooled("spoc_vgg16", VGG16, "spoc"),
+    "rmac_vgg16": _pooled("rmac_vgg16", VGG16, "rmac"),
+    "mac_resnet101": _pooled("mac_resnet101", RESNETS["resnet101"], "mac"),
+    "spoc_resnet101": _pooled("spoc_resnet101", RESNETS["resnet101"], "spoc"),
+    "rmac_resnet101": _pooled("rmac_resnet101", RESNETS["resnet101"], "rmac"),
     "netvlad_vgg16": NetVLADVGG16,
     "ciconv_resnet18": partial(CIConvEmbedder, "ciconv_resnet18", RESNETS["resnet18"]),
     "ciconv_resnet50": partial(CIConvEmbedder, "ciconv_resnet50", RESNETS["resnet50"]),
     "ciconv_resnet101": partial(CIConvEmbedder, "ciconv_resnet101", RESNETS["resnet101"]),
-    "edgemac_vgg16": partial(EdgeMAC, "edgemac_vgg16", None),
-    "hedmac_vgg16": partial(EdgeMAC, "hedmac_vgg16", "hed"),
-    "rcfmac_vgg16": partial(EdgeMAC, "rcfmac_vgg16", "rcf"),
+    **{name: partial(EdgeMAC, name, detector) for name, detector in EDGE_MACS.items()},
     "how_resnet18": how_resnet18,
     "how_resnet50_minus": how_resnet50_minus,
     "mduit_content": MduitContent,

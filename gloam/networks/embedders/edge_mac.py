@@ -1,7 +1,9 @@
 """EdgeMAC and its learned kin: an edge map, a filter of its values, VGG16 on one channel, MAC (Radenović et al. 2018).
 
 With HED, RCF or their night-robust students (HED^N, RCF^N: the same networks with other weights) in front it is the
-HEDMAC and RCFMAC of the Dark Side paper's table 4. Keys: ``detector.*``, ``filter.*``, ``features.*``.
+HEDMAC, HED^N-MAC and RCF^N-MAC of the Dark Side paper's table 4. EdgeMAC's own detector, structured forests (Dollár &
+Zitnick 2013), is no network and cannot stand in a graph, so it is not supported: ``edgemac_vgg16`` has Sobel instead.
+Keys: ``detector.*``, ``filter.*``, ``features.*``.
 """
 
 from __future__ import annotations
@@ -22,6 +24,8 @@ from gloam.networks.masks import Masks
 
 HALF = (0.5, 0.5, 0.5)  # detectors take RGB in [-1, 1]
 LUMA = (0.299, 0.587, 0.114)
+EDGE_MACS = {"edgemac_vgg16": None, "hedmac_vgg16": "hed", "rcfmac_vgg16": "rcf"}  # families, and their detectors
+FIRST = "features.0.weight"
 SOBEL = ((1.0, 0.0, -1.0), (2.0, 0.0, -2.0), (1.0, 0.0, -1.0))
 
 
@@ -106,6 +110,14 @@ class EdgeMAC(PooledEmbedder):
     def padding_exact(self) -> bool:
         """The border of the padding is an edge."""
         return False
+
+    def of_grey(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Weights of a VGG16 on RGB as weights on one channel: the first convolution is summed over red, green and
+        blue, so that it gives for an edge map what it gave for a grey image of it. Others are left as they are.
+        """
+        first = state.get(FIRST)
+        rgb = first is not None and first.dim() == 4 and first.shape[1] == 3
+        return {**state, **({FIRST: first.sum(1, keepdim=True)} if first is not None and rgb else {})}
 
     def forward(self, images: Tensor, masks: Masks | None = None) -> Tensor:
         """Float RGB images ``[B, 3, H, W]`` in [-1, 1] to unit descriptors ``[B, D]``."""

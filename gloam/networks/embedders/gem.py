@@ -1,10 +1,11 @@
-"""Generalized-mean and max pooling, and the embedder around a backbone (Radenović et al. 2019, section 3).
+"""Poolings of a map to a vector, and the embedder around a backbone (Radenović et al. 2019, section 3).
 
 Keys of the whole are cirtorch's: ``features.*``, ``pool.p``, and with their layers ``lwhiten.*`` and ``whiten.*``.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
@@ -17,9 +18,10 @@ from gloam.networks.embedders.base import (
     FastModule,
     l2_normalize,
 )
+from gloam.networks.embedders.rmac import LEVELS, RMAC
 from gloam.networks.masks import Masks
 
-__all__ = ["IMAGENET_MEAN", "IMAGENET_STD", "MAC", "GeM", "PooledEmbedder", "l2_normalize"]
+__all__ = ["IMAGENET_MEAN", "IMAGENET_STD", "MAC", "GeM", "PooledEmbedder", "SPoC", "l2_normalize"]
 
 
 class GeM(FastModule):
@@ -32,13 +34,15 @@ class GeM(FastModule):
 
     def forward(self, x: Tensor, masks: Masks | None = None) -> Tensor:
         """Float ``[B, C, H, W]`` to ``[B, C]``."""
-        powered = x.clamp(min=self.eps).pow(self.p)
-        if masks is None:
-            pooled = powered.mean((2, 3))
-        else:
-            cells = (masks.heights * masks.widths).to(x.dtype)[:, None]
-            pooled = (powered * masks.inside).sum((2, 3)) / cells
-        return pooled.pow(1.0 / self.p)
+        return _mean(x.clamp(min=self.eps).pow(self.p), masks).pow(1.0 / self.p)
+
+
+class SPoC(nn.Module):
+    """The mean of each channel, over valid cells alone (Babenko & Lempitsky 2015): GeM of p 1 that stays so."""
+
+    def forward(self, x: Tensor, masks: Masks | None = None) -> Tensor:
+        """Float ``[B, C, H, W]`` to ``[B, C]``."""
+        return _mean(x, masks)
 
 
 class MAC(nn.Module):
@@ -52,15 +56,26 @@ class MAC(nn.Module):
         return x.amax((2, 3))
 
 
+def _mean(x: Tensor, masks: Masks | None) -> Tensor:
+    if masks is None:
+        return x.mean((2, 3))
+    cells = (masks.heights * masks.widths).to(x.dtype)[:, None]
+    return (x * masks.inside).sum((2, 3)) / cells
+
+
+Pooling = Literal["gem", "mac", "spoc", "rmac"]
+POOLINGS: dict[Pooling, Callable[..., nn.Module]] = {"gem": GeM, "mac": MAC, "spoc": SPoC, "rmac": RMAC}
+
+
 class PooledEmbedder(EmbedderNetwork):
     """Backbone, pooling, L2; optionally a linear layer on each cell before and one on the vector behind the pooling.
 
     Args:
         name: in ``EMBEDDERS``.
         features: the backbone; declares ``dimension`` and may declare ``options`` and ``padding_exact``.
-        p: initial power of GeM.
+        p: initial power of GeM, 3 by default; the other poolings have none.
         mean, std: normalisation on [0, 1] RGB, part of the exported graph.
-        pooling: ``gem`` or ``mac``.
+        pooling: name in :data:`POOLINGS`.
         local_whitening: cirtorch's ``lwhiten``, a linear layer on the cells of the map.
         whitening: cirtorch's ``whiten``, a linear layer on the unit vector, followed by L2 once more, learned with the
             network; a whitening learned from descriptors afterwards belongs to ``DescriptorPipeline``.
@@ -71,15 +86,17 @@ class PooledEmbedder(EmbedderNetwork):
         name: str,
         features: nn.Module,
         *,
-        p: float = 3.0,
+        p: float | None = None,
         mean: tuple[float, ...] = IMAGENET_MEAN,
         std: tuple[float, ...] = IMAGENET_STD,
-        pooling: Literal["gem", "mac"] = "gem",
+        pooling: Pooling = "gem",
         local_whitening: bool = False,
         whitening: bool = False,
     ) -> None:
-        if pooling not in ("gem", "mac"):
-            raise ValueError(f"pooling {pooling!r}: choose gem or mac")
+        if pooling not in POOLINGS:
+            raise ValueError(f"pooling {pooling!r}: choose {', '.join(POOLINGS)}")
+        if p is not None and pooling != "gem":
+            raise ValueError(f"p {p:g}: is GeM's, and {pooling} has none; drop it")
         dimension = int(features.dimension)  # type: ignore[arg-type]  # every backbone declares an int
         options: dict[str, Any] = dict(getattr(features, "options", {}))
         # Only where they say something, so that the identities of earlier checkpoints stay.
@@ -88,7 +105,8 @@ class PooledEmbedder(EmbedderNetwork):
         super().__init__(name, options, dimension=dimension, mean=mean, std=std)
         self.features = features
         self.lwhiten = nn.Linear(dimension, dimension) if local_whitening else None
-        self.pool: GeM | MAC = GeM(p) if pooling == "gem" else MAC()
+        self.pool = POOLINGS[pooling](*(() if p is None else (p,)))
+        self._pooling = pooling
         self.whiten = nn.Linear(dimension, dimension) if whitening else None
 
     @property
@@ -103,10 +121,10 @@ class PooledEmbedder(EmbedderNetwork):
 
     @property
     def pooling(self) -> dict[str, Any]:
-        """``gem`` with its p, or ``mac``."""
+        """``gem`` with its p, ``rmac`` with its levels, or the name of another."""
         if isinstance(self.pool, GeM):
             return {"name": "gem", "p": round(float(self.pool.p.item()), 6)}
-        return {"name": "mac"}
+        return {"name": self._pooling, **({"levels": LEVELS} if isinstance(self.pool, RMAC) else {})}
 
     def scale_power(self) -> Tensor | None:
         """GeM's p, unless a linear layer follows."""

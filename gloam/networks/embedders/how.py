@@ -7,6 +7,7 @@ of several scales to ASMK. Keys are those of the published weights: ``features.*
 
 from __future__ import annotations
 
+from math import ceil
 from typing import Any
 
 import torch
@@ -15,7 +16,6 @@ from torch.nn import functional
 
 from gloam.errors import ModelError
 from gloam.networks.embedders.base import IMAGENET_MEAN, IMAGENET_STD, EmbedderNetwork, l2_normalize
-from gloam.networks.embedders.pipeline import resize
 from gloam.networks.embedders.resnet import BasicBlock, Bottleneck, ResNet
 from gloam.networks.masks import Masks, zero_beyond
 
@@ -23,6 +23,7 @@ DIMENSION = 128
 SCALES = (2.0, 1.414, 1.0, 0.707, 0.5, 0.353, 0.25)  # of the published evaluation
 SMOOTHING = 3  # cells a side
 EPSILON = 1e-10  # under the root of the attention
+UNIT = 1 << 40  # of a scale as a whole number, so that an exported graph computes sides without rounding
 
 
 class HOW(EmbedderNetwork):
@@ -90,7 +91,8 @@ class HOW(EmbedderNetwork):
 
         Args:
             images: uint8 ``[B, H, W, 3]``, RGB.
-            scales: the image is described at each; sides are ``floor(side * scale)``.
+            scales: the image is described at each; sides are ``floor(side * scale)``, and both resizing and positions
+                go by what that makes of the factor, as the authors' code has it.
 
         Returns:
             features ``[B, N, D]``, as they are, not unit vectors;
@@ -99,15 +101,20 @@ class HOW(EmbedderNetwork):
             scale ``[N]`` of each cell.
         """
         x = self.normalize(images)
+        height, width = x.shape[2:]
         features, attention, positions, levels = [], [], [], []
         for scale in scales:
-            cells, weights, _ = self.cells(resize(x, None, scale)[0])
+            high, wide = whole_side(height, scale), whole_side(width, scale)
+            # Sizes alone, so that the ratio is theirs; a given factor would be kept, and shift the last cells.
+            resized = x if scale == 1 else functional.interpolate(x, (high, wide), mode="bilinear", align_corners=False)
+            cells, weights, _ = self.cells(resized)
             features.append(cells.flatten(2).transpose(1, 2))
             attention.append(weights.flatten(1))
             ones = torch.ones_like(weights[0, 0])  # counted, not numbered: the exporter knows no size to prove equal
+            across = (ones.cumsum(1) - 0.5) * self.stride * width / wide - 0.5
+            down = (ones.cumsum(0) - 0.5) * self.stride * height / high - 0.5
             # reshape, not flatten: of one cell in the exporter's example flatten would make one cell for every image
-            places = torch.stack((ones.cumsum(1), ones.cumsum(0)), -1).reshape(-1, 2) - 0.5
-            positions.append(places * (self.stride / scale) - 0.5)
+            positions.append(torch.stack((across, down), -1).reshape(-1, 2))
             levels.append(ones.flatten() * scale)
         strengths = torch.cat(attention, 1)
         return (
@@ -157,6 +164,11 @@ def how_resnet50_minus(width: int = 64, **options: Any) -> HOW:
     del features[7]
     features.dimension = 4 * width * Bottleneck.expansion
     return HOW("how_resnet50_minus", features, stride=16, **options)
+
+
+def whole_side(side: int, scale: float) -> int:
+    """``floor(side * scale)`` in whole numbers, for sides up to 16384 px."""
+    return side * ceil(scale * UNIT) // UNIT
 
 
 def smooth(x: Tensor, masks: Masks | None) -> Tensor:

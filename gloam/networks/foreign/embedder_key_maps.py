@@ -19,7 +19,7 @@ from gloam.networks.checkpoints import RESNET_CHILDREN
 from gloam.networks.foreign.key_maps import Recognised, State, need, tensors, truth
 
 BACKBONES = ("vgg16", "resnet18", "resnet50", "resnet101")
-POOLINGS = ("gem", "mac")
+POOLINGS = ("gem", "mac", "spoc", "rmac")
 HEAD = re.compile(r"^(fc|classifier)\.|num_batches_tracked$")
 HOW_NETWORKS = {"resnet18": "how_resnet18", "resnet50": "how_resnet50_minus"}
 VGG_CONVOLUTIONS = (2, 2, 3, 3, 3)
@@ -35,7 +35,7 @@ def cirtorch(meta: Mapping[str, Any], state: State) -> Recognised:
     if architecture not in BACKBONES:
         raise ModelError(f"holds a {architecture or 'network without a name'}; gloam imports {', '.join(BACKBONES)}")
     if pooling not in POOLINGS:
-        raise ModelError(f"pools by {pooling}; gloam imports {' and '.join(POOLINGS)}")
+        raise ModelError(f"pools by {pooling}; gloam imports {', '.join(POOLINGS[:-1])} and {POOLINGS[-1]}")
     if truth(meta.get("regional", False)):
         raise ModelError("pools regionally (pool.rpool), which gloam does not import")
     if int(meta.get("in_channels", 3)) != 3:

@@ -17,6 +17,7 @@ from gloam.errors import ModelError
 State = Mapping[str, Tensor]
 RUNNING = re.compile(r"^(?P<norm>.*)\.(running_mean|running_var|num_batches_tracked)$")
 FOLDED = 10.0  # VGG16's first weights reach about 1; with 255 folded in they reach 100 to 250
+PUBLIC_SCALE = 255.0  # what the public files of HED and RCF see: 0..255
 SNIKLAUS = re.compile(r"^(?:module|net)(Vgg|Score|Combine)(One|Two|Thr|Fou|Fiv)?(\..+)$")
 NUMBERS = {"One": "1", "Two": "2", "Thr": "3", "Fou": "4", "Fiv": "5"}
 
@@ -107,7 +108,7 @@ def cyeda(state: State) -> Recognised:
 
 
 def hed(state: State) -> Recognised:
-    """HED as in sniklaus' file and in gandtr's copy of it."""
+    """HED as in sniklaus' file, whose keys say its input scale, and in gandtr's copy, whose keys do not."""
     mapped: dict[str, Tensor] = {}
     for key, value in state.items():
         match = SNIKLAUS.match(key)
@@ -116,8 +117,10 @@ def hed(state: State) -> Recognised:
             key = "fusion" + rest if part == "Combine" else part.lower() + NUMBERS.get(number, "") + rest
         mapped[key] = value
     first = need(mapped, "vgg1.0.weight", 4, "HED")
-    scale, note = input_scale(first)
-    return Recognised("hed", {"width": first.shape[0], "input_scale": scale}, mapped, [], [note])
+    options: dict[str, Any] = {"width": first.shape[0]}
+    if any(SNIKLAUS.match(key) for key in state):
+        return Recognised("hed", options | {"input_scale": PUBLIC_SCALE}, mapped, [], scale_notes(first, PUBLIC_SCALE))
+    return Recognised("hed", options, mapped)
 
 
 def rcf(state: State) -> Recognised:
@@ -125,8 +128,8 @@ def rcf(state: State) -> Recognised:
     dropped = [key for key in state if key.startswith(("weight_deconv", "upsample"))]
     kept = {key: value for key, value in state.items() if key not in dropped}
     first = need(kept, "conv1_1.weight", 4, "RCF")
-    scale, note = input_scale(first)
-    return Recognised("rcf", {"width": first.shape[0], "input_scale": scale}, kept, dropped, [note])
+    options = {"width": first.shape[0], "input_scale": PUBLIC_SCALE}
+    return Recognised("rcf", options, kept, dropped, scale_notes(first, PUBLIC_SCALE))
 
 
 def todaygan(encoder: State, decoder: State) -> Recognised:
@@ -199,19 +202,21 @@ FAMILIES: dict[str, Callable[[State], Recognised]] = {
 }
 
 
-def input_scale(first: Tensor) -> tuple[float, str]:
-    """Whether a VGG16's first weights expect 0..255 or have the 255 folded in, by their size.
+def scale_notes(first: Tensor, scale: float) -> list[str]:
+    """The input scale that a file's origin says, and what to do where the first weights do not look like it.
 
     Args:
-        first: weights of the first convolution, float ``[C, 3, 3, 3]``.
-
-    Returns:
-        255 or 1, and the reason.
+        first: weights of a VGG16's first convolution, float ``[C, 3, 3, 3]``.
+        scale: 255 or 1.
     """
-    largest = float(first.abs().max())
-    if largest > FOLDED:
-        return 1.0, f"first weights reach {largest:.3g}: 255 is folded in, input scale 1"
-    return 255.0, f"first weights reach {largest:.3g}: they expect 0..255, input scale 255"
+    largest, other = float(first.abs().max()), 256 - scale
+    notes = [f"input scale {scale:g}, as files of this origin have it"]
+    if (largest > FOLDED) == (scale == PUBLIC_SCALE):
+        notes.append(
+            f"its first weights reach {largest:.3g}, which looks like input scale {other:g}: look at some edge maps, "
+            f"and give --option input_scale={other:g} where they are empty or full"
+        )
+    return notes
 
 
 def drop_lone_statistics(state: State) -> tuple[dict[str, Tensor], list[str]]:

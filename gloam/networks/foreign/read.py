@@ -36,6 +36,7 @@ GANDTR_ARCHITECTURES = {
     "hed_interpolation": "hed",
     "rcf": "rcf",
 }
+GANDTR_SCALES = {"hed": 1.0, "rcf": 255.0}  # of what its detectors' first convolutions see, by its input pipelines
 # gandtr's options to gloam's; the two flags of antialiasing are negated.
 GANDTR_OPTIONS = {
     "input_nc": "channels",
@@ -235,7 +236,12 @@ def _gandtr(content: Mapping[str, Any], family: str) -> Recognised:
     ]  # fmt: skip
     if differing:
         raise ModelError(f"the file's description and its tensors disagree: {'; '.join(differing)}")
-    return Recognised(network, found.options | said, found.state, found.dropped, found.notes)
+    notes = found.notes
+    if network in GANDTR_SCALES:
+        scale = GANDTR_SCALES[network]
+        notes = key_maps.scale_notes(next(iter(found.state.values())), scale)
+        said["input_scale"] = scale
+    return Recognised(network, found.options | said, found.state, found.dropped, notes)
 
 
 def _filled(found: Recognised, chosen: dict[str, Any]) -> TranslatorNetwork | EdgeDetectorNetwork | MatcherNetwork:
@@ -244,7 +250,13 @@ def _filled(found: Recognised, chosen: dict[str, Any]) -> TranslatorNetwork | Ed
         create = create_detector
     elif found.network in MATCHERS:
         create = create_matcher
-    model = create(found.network, **(found.options | chosen))
+    options = found.options | chosen
+    if found.network in DETECTORS and "input_scale" not in options:
+        raise ModelError(
+            "its keys do not say what range the first convolution sees; give --option input_scale=255 (weights for "
+            "0..255, as the public ones) or --option input_scale=1 (255 folded into the first weights)"
+        )
+    model = create(found.network, **options)
     own = model.state_dict()
     missing = [key for key in own if key not in found.state and not key.endswith("num_batches_tracked")]
     unexpected = [key for key in found.state if key not in own]

@@ -31,6 +31,7 @@ class AdainGenerator(ExampleTranslator):
     """
 
     name: ClassVar[str] = "adain"
+    anchor = "top-left"
 
     def __init__(
         self,

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from gloam.errors import ModelError
 from gloam.model_card import TensorSpec
+from gloam.padding import Anchor
 
 
 class TranslatorNetwork(nn.Module):
@@ -21,11 +22,14 @@ class TranslatorNetwork(nn.Module):
         options: all options of the constructor, defaults included, JSON-ready; stored in checkpoints and cards.
         multiple: input sides must be multiples of it; others come out larger or fail, so callers pad and crop.
         minimum: smallest input side, itself a multiple; below it a layer would see a map of one cell.
+        anchor: where a smaller image stands in its padding. ``top-left`` for networks whose authors run them on images
+            of any size: their strides begin at the image's own corner.
         channels: C of the input and of the output; 3 (RGB) or 1 (grey digits).
         conditions: what the network takes beside the images, in the order of its arguments, each with a default.
     """
 
     name: ClassVar[str] = ""
+    anchor: ClassVar[Anchor] = "center"
 
     def __init__(self, options: dict[str, Any], *, channels: int, multiple: int, minimum: int) -> None:
         super().__init__()

@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gloam.networks.translators.drit import InstanceBlock
+from gloam.networks.translators.layers import InstanceNorm2d
 
 
 class ContentEncoder(nn.Module):
@@ -27,7 +28,7 @@ class ContentEncoder(nn.Module):
             layers += [
                 nn.ReflectionPad2d(1),
                 nn.Conv2d(width << level, width << level + 1, 3, 2),
-                nn.InstanceNorm2d(width << level + 1),
+                InstanceNorm2d(width << level + 1),
                 nn.ReLU(),
             ]
         self.dimension = 4 * width

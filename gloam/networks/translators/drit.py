@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from gloam.errors import ModelError
 from gloam.networks.translators.base import TranslatorNetwork
-from gloam.networks.translators.layers import Wrapped
+from gloam.networks.translators.layers import InstanceNorm2d, Wrapped
 
 CODE = 8  # length of the attribute code
 
@@ -27,11 +27,11 @@ class InstanceBlock(Wrapped):
         super().__init__(
             nn.ReflectionPad2d(1),
             nn.Conv2d(channels, channels, 3),
-            nn.InstanceNorm2d(channels),
+            InstanceNorm2d(channels),
             nn.ReLU(),
             nn.ReflectionPad2d(1),
             nn.Conv2d(channels, channels, 3),
-            nn.InstanceNorm2d(channels),
+            InstanceNorm2d(channels),
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -46,7 +46,7 @@ class CodedBlock(nn.Module):
         super().__init__()
         for index in (1, 2):
             convolution = nn.Sequential(nn.ReflectionPad2d(1), nn.Conv2d(channels, channels, 3))
-            self.add_module(f"conv{index}", nn.Sequential(convolution, nn.InstanceNorm2d(channels)))
+            self.add_module(f"conv{index}", nn.Sequential(convolution, InstanceNorm2d(channels)))
         for index in (1, 2):
             mixing = (nn.Conv2d(2 * channels, 2 * channels, 1), nn.ReLU(), nn.Conv2d(2 * channels, channels, 1))
             self.add_module(f"blk{index}", nn.Sequential(*mixing, nn.ReLU()))
@@ -91,6 +91,7 @@ class DritGenerator(TranslatorNetwork):
     """
 
     name: ClassVar[str] = "drit"
+    anchor = "top-left"
 
     def __init__(
         self, mode: str = "concat", channels: int = 3, width: int = 64, code: Sequence[float] | None = None
@@ -110,7 +111,7 @@ class DritGenerator(TranslatorNetwork):
         ]
         for count in (width, 2 * width):
             down = nn.Conv2d(count, 2 * count, 3, 2)
-            encoder.append(Wrapped(nn.ReflectionPad2d(1), down, nn.InstanceNorm2d(2 * count), nn.ReLU()))
+            encoder.append(Wrapped(nn.ReflectionPad2d(1), down, InstanceNorm2d(2 * count), nn.ReLU()))
         self.enc = nn.Sequential(*encoder, *(InstanceBlock(deep) for _ in range(3)))
         self.enc_share = nn.Sequential(InstanceBlock(deep))  # its noise is of training alone
         if mode == "feature":

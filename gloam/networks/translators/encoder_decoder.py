@@ -38,6 +38,7 @@ class EncoderDecoder(TranslatorNetwork):
     """
 
     name: ClassVar[str] = "encoder_decoder"
+    anchor = "top-left"
 
     def __init__(self, channels: int = 3, width: int = 64, blocks: int = 6, norm: str = "batch") -> None:
         options = {"channels": channels, "width": width, "blocks": blocks, "norm": norm}

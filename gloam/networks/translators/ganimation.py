@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from gloam.networks.translators.base import DomainTranslator
+from gloam.networks.translators.layers import InstanceNorm2d
 from gloam.networks.translators.spade import blended
 
 
@@ -27,6 +28,7 @@ class GanimationGenerator(DomainTranslator):
     """
 
     name: ClassVar[str] = "ganimation"
+    anchor = "top-left"
 
     def __init__(
         self,
@@ -42,7 +44,7 @@ class GanimationGenerator(DomainTranslator):
         layers: list[nn.Module] = []
 
         def normed(layer: nn.Module, count: int) -> None:
-            layers.extend((layer, nn.InstanceNorm2d(count, affine=True), nn.ReLU()))
+            layers.extend((layer, InstanceNorm2d(count, affine=True), nn.ReLU()))
 
         normed(nn.Conv2d(channels + len(self.codes[0]), width, 7, padding=3, bias=False), width)
         for count in (width, 2 * width):
@@ -72,10 +74,10 @@ class _Residual(nn.Module):
         super().__init__()
         self.main = nn.Sequential(
             nn.Conv2d(channels, channels, 3, padding=1, bias=False),
-            nn.InstanceNorm2d(channels, affine=True),
+            InstanceNorm2d(channels, affine=True),
             nn.ReLU(),
             nn.Conv2d(channels, channels, 3, padding=1, bias=False),
-            nn.InstanceNorm2d(channels, affine=True),
+            InstanceNorm2d(channels, affine=True),
         )
 
     def forward(self, x: Tensor) -> Tensor:

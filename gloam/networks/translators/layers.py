@@ -11,6 +11,22 @@ from gloam.errors import ModelError
 NORMS = ("instance", "batch", "none")
 
 
+class InstanceNorm2d(nn.InstanceNorm2d):
+    """torch's, whose gradient is right however it arrives.
+
+    On a CPU, for a batch of one, torch 2.13 reads a gradient that lies channels last as if it lay channels first, and
+    gives another gradient without a word. Convolutions give such ones where maps lie channels last, and so does
+    whatever transposes a map, as the sampler of CUT's own code does.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        """``[B, C, H, W]`` to the same shape."""
+        normed = super().forward(input)
+        if normed.requires_grad:
+            normed.register_hook(lambda gradient: gradient.contiguous())
+        return normed
+
+
 def norm_layer(norm: str, channels: int, track_running_stats: bool = True) -> nn.Module:
     """A norm of 2-D maps by name.
 
@@ -20,7 +36,7 @@ def norm_layer(norm: str, channels: int, track_running_stats: bool = True) -> nn
         track_running_stats: of the batch norm.
     """
     if norm == "instance":
-        return nn.InstanceNorm2d(channels, affine=False, track_running_stats=False)
+        return InstanceNorm2d(channels, affine=False, track_running_stats=False)
     if norm == "batch":
         return nn.BatchNorm2d(channels, affine=True, track_running_stats=track_running_stats)
     if norm == "none":

@@ -104,6 +104,7 @@ class MduitGenerator(ExampleTranslator):
     """
 
     name: ClassVar[str] = "mduit"
+    anchor = "top-left"
 
     def __init__(
         self,

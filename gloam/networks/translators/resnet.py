@@ -61,6 +61,7 @@ class ResnetGenerator(TranslatorNetwork):
     """
 
     name: ClassVar[str] = "resnet"
+    anchor = "top-left"
 
     def __init__(
         self,

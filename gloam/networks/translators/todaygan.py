@@ -10,7 +10,7 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from gloam.networks.translators.base import TranslatorNetwork
-from gloam.networks.translators.layers import Wrapped
+from gloam.networks.translators.layers import InstanceNorm2d, Wrapped
 
 
 class PReluBlock(nn.Module):
@@ -21,11 +21,11 @@ class PReluBlock(nn.Module):
         self.conv_block = nn.Sequential(
             nn.ReflectionPad2d(1),
             nn.Conv2d(channels, channels, 3),
-            nn.InstanceNorm2d(channels),
+            InstanceNorm2d(channels),
             nn.PReLU(),
             nn.ReflectionPad2d(1),
             nn.Conv2d(channels, channels, 3),
-            nn.InstanceNorm2d(channels),
+            InstanceNorm2d(channels),
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -35,7 +35,7 @@ class PReluBlock(nn.Module):
 
 
 def _normed(channels: int) -> tuple[nn.Module, nn.Module]:
-    return nn.InstanceNorm2d(channels), nn.PReLU()
+    return InstanceNorm2d(channels), nn.PReLU()
 
 
 class TodayganGenerator(TranslatorNetwork):
@@ -48,6 +48,7 @@ class TodayganGenerator(TranslatorNetwork):
     """
 
     name: ClassVar[str] = "todaygan"
+    anchor = "top-left"
 
     def __init__(self, channels: int = 3, width: int = 64, encoder_blocks: int = 4, decoder_blocks: int = 5) -> None:
         options = {

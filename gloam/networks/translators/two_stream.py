@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from gloam.networks.translators.layers import InstanceNorm2d
+
 
 class Verdict(NamedTuple):
     """What one scale says.
@@ -84,7 +86,7 @@ class _Normed(nn.Sequential):
     """Convolution 4x4 without a bias, instance norm, leaky ReLU."""
 
     def __init__(self, incoming: int, out: int, stride: int) -> None:
-        super().__init__(nn.Conv2d(incoming, out, 4, stride, 2, bias=False), nn.InstanceNorm2d(out), nn.LeakyReLU(0.2))
+        super().__init__(nn.Conv2d(incoming, out, 4, stride, 2, bias=False), InstanceNorm2d(out), nn.LeakyReLU(0.2))
 
 
 class _Scale(nn.Module):

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from gloam.files import sha256_bytes, sha256_json
 from gloam.model_card import TensorSpec
-from gloam.padding import reflect_to
+from gloam.padding import Anchor, reflect_to
 
 Pixels = npt.NDArray[np.uint8]
 LABEL, APPEARANCE = "label", "appearance"
@@ -56,12 +56,14 @@ class Conditions:
         told: list[Any] = [*codes, *([] if self.seed is None else [{"noise": self.seed}])]
         return sha256_json([fingerprint, *told]) if told else fingerprint
 
-    def filled(self, images: Sequence[Pixels], shape: tuple[int, int]) -> dict[str, npt.NDArray[Any]]:
+    def filled(
+        self, images: Sequence[Pixels], shape: tuple[int, int], anchor: Anchor = "center"
+    ) -> dict[str, npt.NDArray[Any]]:
         """What a batch is fed, by the names of the inputs.
 
         Args:
             images: uint8 ``[h, w, C]`` each, before their padding.
-            shape: (H, W) that they are padded to by :func:`gloam.padding.reflect_to`.
+            shape, anchor: (H, W) that they are padded to by :func:`gloam.padding.reflect_to`, and their place in it.
 
         Returns:
             arrays whose first axis is the images', of the dtypes and shapes that the card states.
@@ -73,20 +75,22 @@ class Conditions:
             return {spec.name: spec.filled(len(images), *shape) for spec in self.specs}
         keys = [int(pixels_sha256(image), 16) for image in images]
         return {
-            spec.name: np.stack([self._drawn(spec, *each, shape) for each in zip(images, keys, strict=True)])
+            spec.name: np.stack([self._drawn(spec, *each, shape, anchor) for each in zip(images, keys, strict=True)])
             if spec.name in NOISES
             else spec.filled(len(images), *shape)
             for spec in self.specs
         }
 
-    def _drawn(self, spec: TensorSpec, image: Pixels, key: int, shape: tuple[int, int]) -> npt.NDArray[Any]:
+    def _drawn(
+        self, spec: TensorSpec, image: Pixels, key: int, shape: tuple[int, int], anchor: Anchor
+    ) -> npt.NDArray[Any]:
         assert self.seed is not None  # by filled
         random = np.random.default_rng([self.seed, NOISES.index(spec.name), key])
         size = spec.sized(1, image.shape[0], image.shape[1], spec.name)[1:]
         drawn = random.standard_normal(size).astype(spec.dtype)
         if len(size) < 3:
             return drawn
-        return reflect_to(drawn.transpose(1, 2, 0), shape)[0].transpose(2, 0, 1)
+        return reflect_to(drawn.transpose(1, 2, 0), shape, anchor)[0].transpose(2, 0, 1)
 
 
 def pixels_sha256(image: Pixels) -> str:

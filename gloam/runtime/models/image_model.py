@@ -114,7 +114,8 @@ class ImageModel:
         parts = [rows[at : at + size] for rows in buckets.values() for at in range(0, len(rows), size)]
 
         def run(part: list[int]) -> None:
-            padded = [reflect_to(prepared[row], self.shape_for(prepared[row])) for row in part]
+            anchor = self.card.profile.anchor
+            padded = [reflect_to(prepared[row], self.shape_for(prepared[row]), anchor) for row in part]
             output = self._run(np.stack([pixels for pixels, _ in padded]), [images[row] for row in part])
             for row, (_, corner), whole in zip(part, padded, output, strict=True):
                 found[row] = crop_back(whole, corner, (images[row].shape[0], images[row].shape[1]))
@@ -123,7 +124,7 @@ class ImageModel:
         return [found[row] for row in range(len(images))]
 
     def _run(self, batch: Pixels, images: Sequence[Pixels]) -> npt.NDArray[np.float32]:
-        given = self.conditions.filled(images, (batch.shape[1], batch.shape[2]))
+        given = self.conditions.filled(images, (batch.shape[1], batch.shape[2]), self.card.profile.anchor)
         output = run_images(self.session, {self.card.inputs[0].name: batch, **given})[self.card.outputs[0].name]
         maps: npt.NDArray[np.float32] = output.astype(np.float32, copy=False)
         return maps

@@ -1,9 +1,11 @@
-"""ASMK: an image as binary codes under the visual words of its local features (Tolias et al. 2016, Jégou's ASMK*).
+"""ASMK: an image as codes under the visual words of its local features (Tolias et al. 2016), binary (ASMK*) or not.
 
 A codebook assigns every local feature to its nearest centroids. Under each visual word the residuals of an image's
 features are summed and their signs kept, one bit a dimension. Two images are compared word by word: similarity
 ``1 - 2 hamming / bits``, to the power alpha where it reaches the threshold, summed, over the root of either image's
-number of words. The database is an inverted file, packed: for each word a slice of images and codes.
+number of words. Real-valued codes are the sums themselves, as unit vectors, compared by their cosine. With ``idf`` a
+word counts by the square of ``ln(images / images that have it)``, in the sum and in both norms. The database is an
+inverted file, packed: for each word a slice of images and codes.
 """
 
 from __future__ import annotations
@@ -32,7 +34,7 @@ BLOCK_VALUES = 1 << 26  # distances held at once
 
 Floats = npt.NDArray[np.float32]
 Integers = npt.NDArray[np.int64]
-Codes = npt.NDArray[np.uint32]
+Codes = npt.NDArray[Any]  # uint32, or float32 where they are real-valued
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,19 +136,22 @@ class Codebook:
             found[start : start + rows] = np.take_along_axis(nearest, order, 1)
         return found
 
-    def aggregate(self, features: Floats, count: int = DATABASE_ASSIGNMENT) -> tuple[Integers, Codes]:
+    def aggregate(
+        self, features: Floats, count: int = DATABASE_ASSIGNMENT, real_valued: bool = False
+    ) -> tuple[Integers, Codes]:
         """An image's words and codes.
 
         Args:
             features: local features of one image, float32 ``[n, D]``.
             count: words that each feature counts for.
+            real_valued: see below.
 
         Returns:
             words, int64 ``[u]``, rising; codes, uint32 ``[u, ceil(D / 32)]``: a bit for every positive sum of
-            residuals, the first dimension the highest bit.
+            residuals, the first dimension the highest bit. Real-valued: the sums as unit vectors, float32 ``[u, D]``.
         """
         if len(features) == 0:
-            return np.empty(0, np.int64), np.empty((0, -(-self.dimension // PACK)), np.uint32)
+            return np.empty(0, np.int64), self.no_codes(real_valued)
         assigned = self.assign(features, count)
         order = np.argsort(assigned.ravel(), kind="stable")
         pairs = assigned.ravel()[order]
@@ -154,7 +159,18 @@ class Codebook:
         words = pairs[starts]
         sums = np.add.reduceat(features[order // assigned.shape[1]], starts, axis=0)
         members = np.diff(starts, append=len(pairs)).astype(np.float32)
-        return words, pack(sums > members[:, None] * self.centroids[words])
+        means = members[:, None] * self.centroids[words]
+        if not real_valued:
+            return words, pack(sums > means)
+        residuals = sums - means
+        lengths = np.linalg.norm(residuals, axis=1, keepdims=True)
+        return words, (residuals / np.where(lengths > 0, lengths, 1)).astype(np.float32)
+
+    def no_codes(self, real_valued: bool) -> Codes:
+        """The codes of an image without features."""
+        if real_valued:
+            return np.empty((0, self.dimension), np.float32)
+        return np.empty((0, -(-self.dimension // PACK)), np.uint32)
 
     def save(self, path: str | Path) -> None:
         """Write ``.npz``, atomically."""
@@ -171,7 +187,7 @@ class Codebook:
         return _codebook(arrays, header, path)
 
 
-def pack(signs: npt.NDArray[np.bool_]) -> Codes:
+def pack(signs: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint32]:
     """Bits ``[n, D]`` to uint32 ``[n, ceil(D / 32)]``, the first bit the highest, zeros behind the last."""
     short = -signs.shape[1] % PACK
     octets = np.packbits(np.pad(signs, ((0, 0), (0, short))), axis=1)
@@ -185,26 +201,38 @@ class AsmkIndex:
         codebook: of the visual words.
         alpha: power of the similarity of two codes.
         threshold: similarity below which two codes count for nothing.
+        real_valued: codes are unit vectors, 32 times as large, instead of bits.
+        idf: rare words count for more.
 
     Attributes:
         names: of the images, in the order they were added.
         failures: name and reason of images that were to be added and gave no features; they are never found.
     """
 
-    def __init__(self, codebook: Codebook, alpha: float = ALPHA, threshold: float = THRESHOLD) -> None:
+    def __init__(
+        self,
+        codebook: Codebook,
+        alpha: float = ALPHA,
+        threshold: float = THRESHOLD,
+        *,
+        real_valued: bool = False,
+        idf: bool = False,
+    ) -> None:
         if not alpha > 0 or not 0 <= threshold < 1:
             raise UsageError(
                 f"ASMK of alpha {alpha:g} and threshold {threshold:g}: needs alpha > 0, threshold in [0, 1)"
             )
         self.codebook = codebook
         self.alpha, self.threshold = float(alpha), float(threshold)
+        self.real_valued, self.idf = real_valued, idf
         self.names: list[str] = []
         self.failures: dict[str, str] = {}
         self._added: list[tuple[Integers, Codes]] = []
         self._offsets = np.zeros(codebook.words + 1, np.int64)
         self._images = np.empty(0, np.int32)
-        self._codes = np.empty((0, -(-codebook.dimension // PACK)), np.uint32)
+        self._codes = codebook.no_codes(real_valued)
         self._norms = np.empty(0, np.float64)
+        self._rare: tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]] | None = None
 
     def __len__(self) -> int:
         return len(self.names)
@@ -223,7 +251,7 @@ class AsmkIndex:
         """
         self._expect(space, name)
         try:
-            self._added.append(self.codebook.aggregate(np.asarray(features, np.float32)))
+            self._added.append(self.codebook.aggregate(np.asarray(features, np.float32), real_valued=self.real_valued))
         except DataError as error:
             raise DataError(f"{name}: {error}") from error
         self.names.append(name)
@@ -246,7 +274,7 @@ class AsmkIndex:
         """
         self._expect(space, "query")
         self._finish()
-        words, codes = self.codebook.aggregate(np.asarray(features, np.float32), count)
+        words, codes = self.codebook.aggregate(np.asarray(features, np.float32), count, self.real_valued)
         starts = self._offsets[words]
         lengths = self._offsets[words + 1] - starts
         total = int(lengths.sum())
@@ -255,12 +283,34 @@ class AsmkIndex:
         # Rows of the inverted file under the query's words, and for each the query's code.
         before = np.cumsum(lengths) - lengths
         rows = np.arange(total) + np.repeat(starts - before, lengths)
-        differing = _popcount(self._codes[rows] ^ np.repeat(codes, lengths, axis=0))
-        similarity = 1.0 - differing * (2.0 / (PACK * codes.shape[1]))
+        similarity = self._similarity(rows, codes, lengths)
         kept = similarity >= self.threshold
-        votes = np.bincount(self._images[rows][kept], similarity[kept] ** self.alpha, minlength=len(self))
-        scores: npt.NDArray[np.float64] = votes / (self._norms * np.sqrt(len(words)))
+        worth = similarity[kept] ** self.alpha
+        norms, query_norm = self._norms, np.sqrt(len(words))
+        if self.idf:
+            squared, norms = self._rarity()
+            worth, query_norm = worth * np.repeat(squared[words], lengths)[kept], np.sqrt(squared[words].sum())
+        votes = np.bincount(self._images[rows][kept], worth, minlength=len(self))
+        whole = norms * query_norm
+        scores: npt.NDArray[np.float64] = np.divide(votes, whole, out=np.zeros(len(self)), where=whole > 0)
         return scores
+
+    def _similarity(self, rows: Integers, codes: Codes, lengths: Integers) -> npt.NDArray[np.float64]:
+        """Of rows of the inverted file and the query's codes, each of which is compared with ``lengths`` rows."""
+        against = np.repeat(codes, lengths, axis=0)
+        if self.real_valued:
+            return np.asarray(np.einsum("nd,nd->n", self._codes[rows], against, dtype=np.float64))
+        return 1.0 - _popcount(self._codes[rows] ^ against) * (2.0 / (PACK * codes.shape[1]))
+
+    def _rarity(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        """The square of ln(images / images that have it) of each word, as if one had it that none has; and the norms of
+        the images by that. Kept until images are added."""
+        if self._rare is None:
+            having = np.diff(self._offsets)
+            squared = np.log(len(self) / np.maximum(having, 1)) ** 2
+            norms = np.sqrt(np.bincount(self._images, np.repeat(squared, having), len(self)))
+            self._rare = squared, norms
+        return self._rare
 
     def rank(
         self, queries: Iterable[Floats], count: int = QUERY_ASSIGNMENT, top: int | None = None, space: str | None = None
@@ -293,6 +343,7 @@ class AsmkIndex:
         header = {
             "kind": "asmk", "space": self.codebook.space, "names": self.names,
             "alpha": self.alpha, "threshold": self.threshold,
+            **({"real_valued": True} if self.real_valued else {}), **({"idf": True} if self.idf else {}),
             **({"failures": self.failures} if self.failures else {}),
             **_stated(self.codebook),
         }  # fmt: skip
@@ -311,7 +362,9 @@ class AsmkIndex:
         """
         arrays, header = _read_npz(path, "asmk", ("centroids", "offsets", "images", "codes", "norms"))
         try:
-            index = cls(_codebook(arrays, header, path), header["alpha"], header["threshold"])
+            codebook, real_valued = _codebook(arrays, header, path), header.get("real_valued", False)
+            more = {"real_valued": real_valued is True, "idf": header.get("idf", False) is True}
+            index = cls(codebook, header["alpha"], header["threshold"], **more)
             index.names = [str(name) for name in header["names"]]
             index.failures = {str(name): str(reason) for name, reason in dict(header.get("failures", {})).items()}
         except (KeyError, TypeError, ValueError) as error:
@@ -322,7 +375,7 @@ class AsmkIndex:
             and offsets[0] == 0
             and (np.diff(offsets) >= 0).all()
             and offsets[-1] == len(images) == len(codes)
-            and codes.shape[1:] == index._codes.shape[1:]
+            and (codes.dtype, codes.shape[1:]) == (index._codes.dtype, index._codes.shape[1:])
             and norms.shape == (len(index),)
             and (not len(images) or 0 <= images.min() <= images.max() < len(index))
         )
@@ -346,7 +399,7 @@ class AsmkIndex:
         self._offsets = np.concatenate(([0], np.cumsum(np.bincount(words, minlength=self.codebook.words))))
         # An image without a feature is never found; its norm only must not be 0.
         self._norms = np.concatenate((self._norms, np.sqrt(np.maximum(counts, 1))))
-        self._added = []
+        self._added, self._rare = [], None
 
     def _expect(self, space: str | None, where: str) -> None:
         if space and self.codebook.space:

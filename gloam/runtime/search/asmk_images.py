@@ -102,6 +102,7 @@ class AsmkRequest:
         words: of a codebook to learn, :data:`~gloam.runtime.search.asmk.WORDS` by default; of one that is read, what
             it must have.
         seed: of a codebook to learn.
+        real_valued, idf: of the index, see :class:`~gloam.runtime.search.asmk.AsmkIndex`.
     """
 
     images: LocalImages
@@ -110,6 +111,8 @@ class AsmkRequest:
     codebook: Path | None = None
     words: int | None = None
     seed: int = 0
+    real_valued: bool = False
+    idf: bool = False
 
 
 @dataclass(frozen=True)
@@ -176,15 +179,15 @@ def learn_codebook(images: Extracted, words: int = WORDS, seed: int = 0, sampled
     return replace(learned, input_rule=images.extractor.input_rule)
 
 
-def index_images(images: Extracted, codebook: Codebook) -> AsmkIndex:
-    """Add every image to a new index.
+def index_images(images: Extracted, codebook: Codebook, *, real_valued: bool = False, idf: bool = False) -> AsmkIndex:
+    """Add every image to a new index of the given kind.
 
     Raises:
         IncompatibleError: the codebook is of other features.
         DataError: no image gave features.
     """
     _expect_same_sizes(images, codebook)
-    index = AsmkIndex(codebook)
+    index = AsmkIndex(codebook, real_valued=real_valued, idf=idf)
     for name, features in images:
         index.add(name, features, images.extractor.space)
     if not len(index):
@@ -221,7 +224,7 @@ def build_asmk(request: AsmkRequest) -> BuiltAsmk:
         failures |= training.failures
         if codebook is not None:
             learned.save(codebook)
-    index = index_images(images, learned)
+    index = index_images(images, learned, real_valued=request.real_valued, idf=request.idf)
     index.save(request.output)
     source = None if given else str(train or "the map itself")
     return BuiltAsmk(request.output, len(index), learned.words, source, failures | images.failures)

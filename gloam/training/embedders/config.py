@@ -16,7 +16,8 @@ RECIPES = {"metric": "gloam.training.recipes.metric", "embedder": "gloam.trainin
 BATCH_ALONE = ("negatives_from", "batch_places", "images_per_place", "augment")
 OF_ASMK = ("asmk_words", "asmk_images", "asmk_features")
 OF_MAKER = ("maker", "maker_domain", "maker_noise")  # which the identity of what makes nights holds
-UNTRACED = (*OF_MAKER, "threads", "device", "workers", "cache_mib", "max_minutes", "data", "weights", "forward_images")
+FILES = ("data", "weights", "detector_weights")  # named by their content elsewhere
+UNTRACED = (*OF_MAKER, *FILES, "threads", "device", "workers", "cache_mib", "max_minutes", "forward_images")
 
 
 @dataclass(frozen=True)
@@ -56,8 +57,10 @@ class MetricConfig:
     Attributes:
         network, network_options: of ``create_embedder``.
         weights: initial weights; None for random ones. Ignored where they are given otherwise.
-        maker: what makes nights, see ``open_night_maker``; ignored where it is given otherwise. In this and in
-            ``weights`` ``{root}`` stands for the folder given with ``--data``.
+        detector_weights: native checkpoint of the edge detector of ``hedmac_vgg16`` or ``rcfmac_vgg16``, which is not
+            trained; needed where ``weights`` do not hold one. Ignored where it is given otherwise.
+        maker: what makes nights, see ``open_night_maker``; ignored where it is given otherwise. In this,
+            ``weights`` and ``detector_weights`` ``{root}`` stands for the folder given with ``--data``.
         maker_domain: of a maker of several domains, the one that images are translated into; its own choice by default.
         maker_noise: what a maker that takes noise is given: ``drawn`` for each image from ``seed`` and its pixels, the
             same whenever the image is made night, or ``zeros``.
@@ -73,7 +76,8 @@ class MetricConfig:
         batch_places, images_per_place: places of a step and images of each, where negatives come from the batch.
         augment: crop and exposure of every image, and mirroring of whole places, where negatives come from the batch.
         negatives: per tuple.
-        margin: of the contrastive loss.
+        loss: ``contrastive`` or ``triplet``, see ``gloam.training.embedders.losses``.
+        margin: of the loss: of a distance (contrastive), or of a difference of squared ones (triplet; 0.1 is usual).
         learning_rate, learning_rate_decay: of Adam, and its factor per epoch.
         weight_decay: L2 added to the gradient; GeM's p has none.
         pool_learning_rate_factor: GeM's p learns this much faster.
@@ -108,6 +112,7 @@ class MetricConfig:
     network: str = "gem_vgg16"
     network_options: Mapping[str, Any] = field(default_factory=dict)
     weights: str | None = None
+    detector_weights: str | None = None
     maker: str | None = None
     maker_domain: str | None = None
     maker_noise: Literal["drawn", "zeros"] = "drawn"
@@ -121,6 +126,7 @@ class MetricConfig:
     images_per_place: int = 4
     augment: bool = False
     negatives: int = 5
+    loss: Literal["contrastive", "triplet"] = "contrastive"
     margin: float = 0.75
     learning_rate: float = 5e-7
     learning_rate_decay: float = 0.99
@@ -212,6 +218,7 @@ class MetricConfig:
         silent = (*UNTRACED, "epochs", *(BATCH_ALONE if self.negatives_from == "pool" else ()))
         silent += () if self.cluster_images else ("cluster_images",)  # runs of before it carry on
         silent += () if self.select == "ASMK" else OF_ASMK  # likewise
+        silent += () if self.loss != "contrastive" else ("loss",)  # likewise
         return {key: item for key, item in self.to_dict().items() if key not in silent}
 
 

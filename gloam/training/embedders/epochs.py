@@ -27,7 +27,7 @@ from gloam.training.embedders.asmk_validation import asmk_mAP
 from gloam.training.embedders.batch_norm import freeze_batch_norm, settle_batch_norm
 from gloam.training.embedders.config import MetricConfig
 from gloam.training.embedders.how_init import whiten_cells
-from gloam.training.embedders.losses import contrastive_loss
+from gloam.training.embedders.losses import LOSSES, Loss, contrastive_loss
 from gloam.training.embedders.netvlad_init import cluster_cells
 from gloam.training.embedders.tuples.batch import LossPart, batch_losses
 from gloam.training.embedders.tuples.images import Described, TupleImages, describe_images
@@ -86,7 +86,11 @@ class Progress:
 def make_optimizer(config: MetricConfig, model: EmbedderNetwork) -> torch.optim.Adam:
     """Adam with L2 in the gradient; GeM's p has its own rate and no decay."""
     groups = [
-        {**group, "weight_decay": config.weight_decay if group["weight_decay"] else 0.0}
+        {
+            **group,
+            "lr": config.learning_rate * group["factor"],
+            "weight_decay": config.weight_decay if group["weight_decay"] else 0.0,
+        }
         for group in model.parameter_groups(config.pool_learning_rate_factor)
     ]
     return torch.optim.Adam(groups, lr=config.learning_rate)
@@ -98,19 +102,21 @@ def tuple_loss(
     members: int,
     margin: float,
     device: torch.device,
+    loss: Loss = contrastive_loss,
 ) -> Tensor:
-    """Contrastive loss of whole tuples, summed; images of one size go through the network together.
+    """Loss of whole tuples, summed; images of one size go through the network together.
 
     Args:
         model: in train mode; with batch norm on its running statistics the result is that of one image at a time.
         pixels: anchor, positive and negatives of one tuple after the other.
         members: 2 + N.
         margin, device: of the loss and the model.
+        loss: of a tuple's descriptors.
     """
     found = describe_images(model, pixels, device).view(len(pixels) // members, members, -1)
     same = torch.zeros(found.shape[0], members - 1, device=device)
     same[:, 0] = 1
-    return contrastive_loss(found[:, 0], found[:, 1:], same, margin)
+    return loss(found[:, 0], found[:, 1:], same, margin)
 
 
 class MetricRun:
@@ -215,7 +221,7 @@ class MetricRun:
         ]
         requests = ((tuples.rows[a:b].ravel(), tuples.night[a:b].ravel()) for a, b in bounds)
         for (first, last), pixels in zip(bounds, self.seen.batches(requests), strict=True):
-            loss = tuple_loss(self.model, pixels, members, config.margin, self.device)
+            loss = tuple_loss(self.model, pixels, members, config.margin, self.device, LOSSES[config.loss])
             yield LossPart(loss, last, tuples.rows[first:last, 0], last % config.batch == 0 or last == count)
 
     def _steps(self, parts: Iterator[LossPart], partial: Partial, planned: int) -> None:

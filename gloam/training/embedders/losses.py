@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -32,3 +34,30 @@ def contrastive_loss(
     label = same.to(distance.dtype)
     pairs = label * distance.pow(2) + (1 - label) * torch.clamp(margin - distance, min=0).pow(2)
     return 0.5 * pairs.sum()
+
+
+def triplet_loss(
+    anchors: Tensor,  # [T, D]
+    others: Tensor,  # [T, N, D]
+    same: Tensor,  # [T, N], 1 where the place is the anchor's, 0 elsewhere
+    margin: float = 0.1,
+) -> Tensor:
+    """Triplet loss on squared distances (Arandjelović et al. 2016), summed over all pairs of a positive and a negative.
+
+    ``max(0, |a - p|^2 - |a - n|^2 + margin)``. It is a sum, as :func:`contrastive_loss` is.
+
+    Args:
+        anchors, others, same: as there.
+        margin: 0.1 is cirtorch's and NetVLAD's.
+
+    Returns:
+        Scalar.
+    """
+    distance = (anchors[:, None] - others).pow(2).sum(-1)
+    label = same.to(distance.dtype)
+    hinge = torch.clamp(distance[:, :, None] - distance[:, None, :] + margin, min=0)
+    return (label[:, :, None] * (1 - label[:, None, :]) * hinge).sum()
+
+
+Loss = Callable[[Tensor, Tensor, Tensor, float], Tensor]
+LOSSES: dict[str, Loss] = {"contrastive": contrastive_loss, "triplet": triplet_loss}

@@ -79,7 +79,8 @@ class TorchTranslator:
         self._own_name, self.name, self.device = name, name if domain is None else f"{name} to {domain}", device
         kept = [spec.choices or () for spec in model.conditions if spec.name == APPEARANCE]
         self.domains: tuple[str, ...] = tuple(kept[0] if kept else getattr(model, "domains", ()))
-        weights = sha256_json(["torch", model.name, model.options, weights_sha256(model.state_dict())])
+        anchor = () if model.anchor == "center" else (model.anchor,)  # nights of the earlier rule are made again
+        weights = sha256_json(["torch", model.name, model.options, weights_sha256(model.state_dict()), *anchor])
         drawn = self.conditions if self.conditions.noisy else dataclasses.replace(self.conditions, seed=None)
         self.fingerprint = drawn.identity(weights, model.conditions)
         self.batch_size = 1 if device == "cpu" else GPU_BATCH
@@ -132,9 +133,11 @@ class TorchTranslator:
         for shape, rows in buckets.items():
             for start in range(0, len(rows), self.batch_size):
                 part = rows[start : start + self.batch_size]
-                padded = [reflect_to(_of_channels(images[row], self.model.channels), shape) for row in part]
+                padded = [
+                    reflect_to(_of_channels(images[row], self.model.channels), shape, self.model.anchor) for row in part
+                ]
                 batch = torch.from_numpy(np.stack([pixels for pixels, _ in padded])).to(self.device)
-                given = self.conditions.filled([images[row] for row in part], shape)
+                given = self.conditions.filled([images[row] for row in part], shape, self.model.anchor)
                 told = [torch.from_numpy(given[spec.name]).to(self.device) for spec in self.conditions.specs]
                 with torch.inference_mode():
                     output = function(batch, *told).cpu().numpy()

@@ -16,12 +16,14 @@ from typing import Any
 import torch
 
 from gloam.data.retrieval_sets.sets import RetrievalSet
-from gloam.errors import DataError, UsageError
+from gloam.errors import DataError, ModelError, UsageError
 from gloam.files import sha256_json
 from gloam.heartbeat import Say
 from gloam.model_card import Photometric
-from gloam.networks.checkpoints import load_checkpoint, save_checkpoint, weights_sha256
+from gloam.networks.checkpoints import checkpoint_kind, load_checkpoint, load_detector, save_checkpoint, weights_sha256
+from gloam.networks.edges import EdgeDetectorNetwork
 from gloam.networks.embedders import EmbedderNetwork, create_embedder
+from gloam.networks.embedders.edge_mac import EDGE_MACS
 from gloam.runtime.models.image_model import ImageOperation
 from gloam.training.embedders.config import MetricConfig
 from gloam.training.embedders.epochs import MetricRun
@@ -34,6 +36,7 @@ from gloam.training.run_state import RunState, has_state
 WEIGHTS_FILE = "embedder.safetensors"
 NIGHTS_FOLDER = "nights"
 PCA, CENTRES = "dim_reduction.", ("pool.conv.", "pool.centroids")  # keys of HOW and NetVLAD, learned from cells first
+FILTER, DETECTOR = "filter.", "detector."  # keys of EdgeMAC and its kin: constants at first, and given
 RECORDED = ("best_epoch", "epochs", "validation", "untrained", "images", "seconds")
 
 
@@ -99,6 +102,7 @@ def train_metric(
     *,
     night: ImageOperation | None = None,
     weights: str | Path | None = None,
+    detector: str | Path | None = None,
     real: RetrievalSet | None = None,
     nights: str | Path | None = None,
     recipe: str = "custom",
@@ -115,6 +119,7 @@ def train_metric(
         folder: output folder, created where it is missing.
         night: makes nights; needed where ``config.night`` asks for any.
         weights: initial weights, native or a state dict; random ones where None.
+        detector: native checkpoint of the edge detector of a network that describes edges; it is not trained.
         real: real pairs of night and day, ``config.real_share`` of the tuples.
         nights: folder that keeps made nights, to be shared by runs; ``folder/nights`` by default.
         recipe: name that goes into the weights' provenance.
@@ -133,7 +138,7 @@ def train_metric(
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     torch.manual_seed(config.seed)
-    model = initial_model(config, weights).to(device)
+    model = initial_model(config, weights, detector).to(device)
     place = Path(folder)
     cache = NightCache(night, nights if nights is not None else place / NIGHTS_FOLDER) if night is not None else None
     sets = [train] if real is None else [train, real]
@@ -206,24 +211,61 @@ def train_metric(
     return summary
 
 
-def initial_model(config: MetricConfig, weights: str | Path | None = None) -> EmbedderNetwork:
+def initial_model(
+    config: MetricConfig, weights: str | Path | None = None, detector: str | Path | None = None
+) -> EmbedderNetwork:
     """The network before training: of random weights, or of a file's.
 
-    Raises:
-        ModelError: no such network, or the file holds another.
-        UsageError: the file's network is not the config's.
-    """
-    if weights is None:
-        return create_embedder(config.network, **config.network_options)
-    from gloam.networks.checkpoints import checkpoint_kind
+    Args:
+        config: its network and options.
+        weights: native, or a backbone's state dict.
+        detector: native checkpoint of the edge detector in front, where the network has one that learns elsewhere.
 
-    if checkpoint_kind(weights) is not None:
+    Raises:
+        ModelError: no such network, or a file holds another.
+        UsageError: the file's network is not the config's; or no detector where one is needed, or one where none is.
+    """
+    native = weights is not None and checkpoint_kind(weights) is not None
+    found = _detector(config.network, detector, weights if native else None)
+    options = {**config.network_options, **({} if found is None else {"detector_options": found.options})}
+    if weights is None:
+        model = create_embedder(config.network, **options)
+    elif native:
         model = load_checkpoint(weights).model
         if model.name != config.network:
             raise UsageError(f"{weights}: holds {model.name}, the recipe trains {config.network}; set network to it")
-        return model
-    learned = (PCA, *(CENTRES if config.cluster_images else ()))
-    return load_checkpoint(weights, config.network, learned_first=learned, **config.network_options).model
+    else:
+        learned = (
+            PCA,
+            *(CENTRES if config.cluster_images else ()),
+            *((FILTER,) if config.network in EDGE_MACS else ()),
+        )
+        learned += () if found is None else (DETECTOR,)
+        model = load_checkpoint(weights, config.network, learned_first=learned, **options).model
+    if found is not None:
+        model.get_submodule("detector").load_state_dict(found.state_dict())
+    return model
+
+
+def _detector(network: str, file: str | Path | None, native: str | Path | None) -> EdgeDetectorNetwork | None:
+    """The trained detector of a network that describes edges; ``native`` weights have theirs."""
+    wanted = EDGE_MACS.get(network)
+    if wanted is None and file is not None:
+        kin = " and ".join(name for name, detector in EDGE_MACS.items() if detector)
+        raise UsageError(f"detector_weights is for {kin}, not for {network}; leave it out")
+    if native is not None and file is not None:
+        raise UsageError(f"{native}: has a detector of its own; leave detector_weights out")
+    if wanted is None or native is not None:
+        return None
+    if file is None:
+        raise UsageError(
+            f"{network} describes what a trained detector finds: set detector_weights to a checkpoint of {wanted} that "
+            "'gloam train edges', 'gloam train translator' (the student) or 'gloam import' has written"
+        )
+    found = load_detector(file).model
+    if found.name != wanted:
+        raise ModelError(f"{file}: holds the detector {found.name!r}, but {network} takes {wanted!r}")
+    return found
 
 
 def _identity(part: RetrievalSet, contents: RunContents) -> dict[str, Any]:

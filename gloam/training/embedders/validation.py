@@ -13,7 +13,7 @@ from gloam.errors import DataError
 from gloam.eval.retrieval.ground_truth import GroundTruth
 from gloam.eval.retrieval.scores import evaluate
 from gloam.training.embedders.config import MetricConfig
-from gloam.training.embedders.losses import contrastive_loss
+from gloam.training.embedders.losses import LOSSES
 from gloam.training.embedders.tuples.images import Described, TupleImages
 from gloam.training.embedders.tuples.mine import mine_validation
 
@@ -62,7 +62,7 @@ def validate(config: MetricConfig, validation: RetrievalSet, images: TupleImages
         found = torch.from_numpy(described(rows.ravel(), night.ravel())).view(*rows.shape, -1)
         same = torch.zeros(len(rows), rows.shape[1] - 1)
         same[:, 0] = 1
-        total += float(contrastive_loss(found[:, 0], found[:, 1:], same, config.margin))
+        total += float(LOSSES[config.loss](found[:, 0], found[:, 1:], same, config.margin))
     truth, queries = validation_truth(config, validation)
     query_night = config.night.in_validation().of_images(images.names, "anchor", config.seed, 0)[queries]
     database = np.array([int(name) for name in truth.map_names], np.int64)

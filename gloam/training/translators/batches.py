@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -51,6 +51,8 @@ Batch = (
 )
 
 NEAR_METRES, NEAR_DEGREES = 7.0, 8.0  # between two images of one place (MDUIT)
+WITHOUT_CONTENT = ("root", "day", "night", "test_day", "test_night", "check", "cache_mb", "workers")
+PADDING = ("pad", "padded_study")  # transforms that enlarge no image but by a border
 DRAW = 707  # keeps these random numbers apart from others of the same seed
 
 
@@ -73,7 +75,7 @@ class DomainBatches:
             "data": {
                 name: list(value) if isinstance(value, tuple) else value
                 for name, value in vars(config).items()
-                if name not in ("root", "day", "night", "check", "cache_mb", "workers")
+                if name not in WITHOUT_CONTENT
             },
             "train": train.identity(),
             "held_out": held_out.identity(),
@@ -122,14 +124,42 @@ class DomainBatches:
         count = min(count, pool.items if pool.pairs is not None else min(len(pool.day), len(pool.night)))
         if count < 1:
             raise UsageError("no images are held out; raise held_out_share or name held_out_groups")
-        middle: Transform = CentreSquare(self.config.size)
-        if self.config.transform == "pad":
-            middle = Pad(self.config.size)
-        random = np.random.default_rng(0)  # these transforms draw nothing
         pairs = pool.pairs[:count] if pool.pairs is not None else np.stack([np.arange(count)] * 2, axis=1)
-        images = [middle(pool.day.image(int(d)), pool.night.image(int(n)), random) for d, n in pairs]
-        first, second = stacked([pair[0] for pair in images], []), stacked([pair[1] for pair in images], [])
+        first, second = self._middles(pairs)
         return (first, second) if pool.labels is None else (first, second, torch.from_numpy(pool.labels[pairs]))
+
+    def whole_test(self, chunk: int) -> Iterator[tuple[Tensor, Tensor, int, int]]:
+        """All images of both domains that are never trained on, each once.
+
+        Args:
+            chunk: images of each domain at a time.
+
+        Returns:
+            day and night as :meth:`held_out` gives them, and how many of each, the first ones, are new: the smaller
+            domain is gone through again beside the rest of the larger one.
+
+        Raises:
+            UsageError: nothing is held out of a domain, or the images are pairs.
+        """
+        pool = self._held_out
+        sizes = len(pool.day), len(pool.night)
+        if pool.pairs is not None or not min(sizes):
+            raise UsageError(
+                "score_all needs unpaired test images of two domains; name test_day and test_night, or a share"
+            )
+        for start in range(0, max(sizes), chunk):
+            rows = np.arange(start, min(start + chunk, max(sizes)))
+            fresh = [int(np.clip(size - start, 0, len(rows))) for size in sizes]
+            yield (*self._middles(np.stack([rows % size for size in sizes], axis=1)), *fresh)
+
+    def _middles(self, pairs: npt.NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+        """The middle of held-out images, as training's transform would show all of an image."""
+        middle: Transform = CentreSquare(self.config.size)
+        if self.config.transform in PADDING:
+            middle = Pad(self.config.size)
+        random, pool = np.random.default_rng(0), self._held_out  # these transforms draw nothing
+        images = [middle(pool.day.image(int(d)), pool.night.image(int(n)), random) for d, n in pairs]
+        return stacked([pair[0] for pair in images], []), stacked([pair[1] for pair in images], [])
 
     def of_domain(self, label: int, count: int) -> list[Tensor]:
         """The middle of up to ``count`` training images of a domain, spread evenly; day and night are domains 0 and 1.
@@ -285,16 +315,21 @@ def _town_pool(config: DataConfig, seeds: tuple[int, ...], views: int, folder: P
 
 
 def _idx_pools(config: DataConfig) -> list[Pool]:
-    pools = []
     banks = []
-    for source in (_path(config.day), _path(config.night)):
-        images = read_idx_images(source)
-        names = [f"{source.name}[{index}]" for index in range(len(images))]
+    for train, test in ((config.day, config.test_day), (config.night, config.test_night)):
+        names, images = _idx_images(train)
+        if test is not None:
+            banks.append([ArrayBank(*part, config.channels) for part in ((names, images), _idx_images(test))])
+            continue
         kept, apart = hold_out(names, config.held_out_share)
         banks.append([ArrayBank([names[i] for i in rows], images[rows], config.channels) for rows in (kept, apart)])
-    for part in (0, 1):
-        pools.append(Pool(banks[0][part], banks[1][part]))
-    return pools
+    return [Pool(banks[0][part], banks[1][part]) for part in (0, 1)]
+
+
+def _idx_images(file: str | None) -> tuple[list[str], npt.NDArray[np.uint8]]:
+    source = _path(file)
+    images = read_idx_images(source)
+    return [f"{source.name}[{index}]" for index in range(len(images))], images
 
 
 def _file_pools(config: DataConfig, contents: RunContents, say: Say | None) -> list[Pool]:
@@ -388,6 +423,9 @@ def _read(config: DataConfig) -> tuple[Unpaired | Paired, Unpaired | None]:
     kind, day, night = config.kind, config.day, config.night
     if kind == "folders":
         place = _path(config.root)
+        if config.test_day and config.test_night:
+            tests = (config.test_day, config.test_night)
+            return read_folders(place, config.groups, beside=tests), read_folders(place, config.groups, (tests,))
         apart = read_folders(place, config.held_out_groups) if config.held_out_groups else None
         groups = config.groups
         if not groups and config.held_out_groups and place.is_dir():

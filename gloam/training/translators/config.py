@@ -49,6 +49,8 @@ class TranslatorConfig:
         log_every: steps between rows of ``losses.csv``; a row holds the means since the row before.
         sample_every: epochs between sample strips and held-out scores.
         held_out: images of each domain, never trained on, that strips and scores are made of; 0 makes none.
+        score_all: errors of cycles are over all images that are never trained on, each domain's in its own direction,
+            not over the first ``held_out``.
         strip_rows: how many of them a strip shows.
         judge: exported embedder (``.onnx``), or ``inception``, in whose space KID, FID, precision and recall of
             held-out images are logged; None logs none.
@@ -72,6 +74,7 @@ class TranslatorConfig:
     log_every: int = 50
     sample_every: int = 1
     held_out: int = 8
+    score_all: bool = False
     strip_rows: int = 4
     judge: str | None = None
     tensorboard: bool = True

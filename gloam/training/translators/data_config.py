@@ -33,6 +33,8 @@ class DataConfig:
         held_out_groups: of ``folders``: folders never trained on.
         held_out_share: share of the images never trained on, where no groups are held out; by a hash of the name, so
             that added images move none. Pairs are held out with all pairs that share an image with them.
+        test_day, test_night: images never trained on, in place of a share: folders by their name beside those to train
+            on (of ``folders``: ``testA`` and ``testB``), or files of ``idx``.
         transform: name in ``gloam.data.day_night.crops``; ``size``: side of the training images, pixels;
             ``scale``: of scalecrop.
         flip: mirror every second image; None is what the transform's paper does.
@@ -61,6 +63,8 @@ class DataConfig:
     groups: tuple[str, ...] = ()
     held_out_groups: tuple[str, ...] = ()
     held_out_share: float = 0.05
+    test_day: str | None = None
+    test_night: str | None = None
     transform: str = "scalecrop"
     size: int = 256
     scale: tuple[float, ...] = (0.8, 1.0)
@@ -115,6 +119,17 @@ class DataConfig:
             fine["data kind 'weak_pairs' needs its file as day"] = bool(self.day)
         elif self.kind not in ("town", "town_paired", "lists", "idx"):
             fine[f"data kind {self.kind!r} needs root"] = bool(self.root)
+        given = self.test_day is not None or self.test_night is not None
+        fine["test_day and test_night: give both, or neither"] = bool(self.test_day) == bool(self.test_night)
+        fine[f"data kind {self.kind!r} takes no test_day and test_night; folders and idx do"] = (
+            not given
+            or self.kind
+            in (
+                "folders",
+                "idx",
+            )
+        )
+        fine["test_day and held_out_groups: both say what is held out; choose"] = not (given and self.held_out_groups)
         both = sorted(set(self.groups) & set(self.held_out_groups))
         fine[f"group {both[:1]} is trained on and held out; choose"] = not both
         for message, well in fine.items():

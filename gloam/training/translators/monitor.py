@@ -23,6 +23,7 @@ HELD_OUT_FILE = "held_out.csv"
 SAMPLES_FOLDER = "samples"
 EVENTS_FOLDER = "tensorboard"
 GAP, HEADING = 4, 16  # pixels
+CYCLE = "cycle_L1"  # how names of errors of cycles end
 
 
 class Table:
@@ -182,6 +183,17 @@ def draw_strip(pictures: Mapping[str, Tensor]) -> npt.NDArray[np.uint8]:
             top = HEADING + row * (height + GAP)
             canvas[top : top + height, left : left + width] = picture
     return canvas
+
+
+def in_units(scores: Mapping[str, float]) -> dict[str, float]:
+    """Scores as they are told: the error of a cycle in the networks' unit and in that of pictures, both named."""
+    found: dict[str, float] = {}
+    for name, value in scores.items():
+        if name.endswith(CYCLE):
+            found |= {f"{name} in [-1, 1]": value, f"{name} in [0, 1]": value / 2}
+        else:
+            found[name] = value
+    return found
 
 
 def strips(folder: Path) -> list[Path]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 FIRST_SAVE = 40  # seconds of a run without a state, before it saves one without waiting for its turn
 NAMES_SHOWN = 8  # of a batch, in an error
 SAMPLE_BATCH = 8
+CYCLES = {"cycle_L1": ("source", "cycle"), "night_cycle_L1": ("night", "night_cycle")}  # a score's two pictures
 
 Batch = (
     tuple[Tensor, Tensor, list[str]]
@@ -57,6 +58,9 @@ class Batches(Protocol):
 
     def held_out(self, count: int) -> tuple[Tensor, Tensor] | tuple[Tensor, Tensor, Tensor]:
         """Day and night images that are never trained on; of many domains also int64 ``[n, 2]``, those of both."""
+
+    def whole_test(self, chunk: int) -> Iterator[tuple[Tensor, Tensor, int, int]]:
+        """All day and night images that are never trained on, so many at a time, and how many of each are new."""
 
 
 class Clock:
@@ -277,11 +281,23 @@ class Loop:
             for name, picture in found.items():
                 parts.setdefault(name, []).append(picture.float().cpu())
         pictures = {name: torch.cat(part) for name, part in parts.items()}
-        scores = sample_cycle_errors(pictures)
+        scores = self._cycle_errors_of_all() if self.config.score_all else sample_cycle_errors(pictures)
         if self.judge is not None:
             scores |= self.judge(pictures, night)
         shown = {name: picture[: self.config.strip_rows] for name, picture in pictures.items()}
         self.monitor.held_out(self.step, -(-self.step // self.per_epoch), scores, shown)
+
+    def _cycle_errors_of_all(self) -> dict[str, float]:
+        """As :func:`sample_cycle_errors`, over all images that are never trained on."""
+        totals, counts = dict.fromkeys(CYCLES, 0.0), dict.fromkeys(CYCLES, 0)
+        for day, night, *fresh in self.batches.whole_test(SAMPLE_BATCH):
+            pictures = self.trainer.samples(self._to_device(day), self._to_device(night))
+            for (name, (image, back)), count in zip(CYCLES.items(), fresh, strict=True):
+                if image in pictures and back in pictures and count:
+                    error = (pictures[image][:count].double() - pictures[back][:count].double()).abs()
+                    totals[name] += float(error.flatten(1).mean(1).sum())
+                    counts[name] += count
+        return {name: total / counts[name] for name, total in totals.items() if counts[name]}
 
     def _spent(self) -> float:
         """Seconds of the run by its clock: processor time of all processes together, or the time that passed."""
@@ -346,9 +362,8 @@ def sample_cycle_errors(pictures: Mapping[str, Tensor]) -> dict[str, float]:
     Args:
         pictures: what a trainer's ``samples`` gives.
     """
-    pairs = {"cycle_L1": ("source", "cycle"), "night_cycle_L1": ("night", "night_cycle")}
     return {
         name: float((pictures[image] - pictures[back]).abs().mean())
-        for name, (image, back) in pairs.items()
+        for name, (image, back) in CYCLES.items()
         if image in pictures and back in pictures
     }

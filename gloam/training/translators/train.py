@@ -22,7 +22,7 @@ from gloam.training.translators.batches import open_batches
 from gloam.training.translators.company_batches import open_company_batches
 from gloam.training.translators.config import TranslatorConfig
 from gloam.training.translators.fabric import FabricEngine, launch, make_fabric
-from gloam.training.translators.monitor import HELD_OUT_FILE, LOSSES_FILE, read_table
+from gloam.training.translators.monitor import HELD_OUT_FILE, LOSSES_FILE, in_units, read_table
 from gloam.training.translators.steps import Clock, Judge, Loop
 from gloam.training.translators.trainers import TRAINERS, DomainOptions
 
@@ -73,13 +73,14 @@ class TranslatorSummary:
             "clock": self.config.clock,
             "losses": self.losses,
             "held_out": self.held_out,
+            "held_out_in_units": in_units(self.held_out),
         }
 
     def __str__(self) -> str:
         """Lines for people."""
         clock = self.config.clock
         end = f"ended by max_minutes {self.config.max_minutes:g}" if self.limited else "complete"
-        scores = ", ".join(f"{name} {value:.4f}" for name, value in self.held_out.items()) or "none"
+        scores = ", ".join(f"{name} {value:.4f}" for name, value in in_units(self.held_out).items()) or "none"
         return (
             f"{', '.join(map(str, self.weights.values()))}: {self.step} of {self.steps} steps ({end}), "
             f"{self.seconds / 60:.1f} {clock} minutes\nheld-out scores: {scores}"

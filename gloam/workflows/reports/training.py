@@ -21,7 +21,14 @@ from gloam.data.images import open_image
 from gloam.errors import StoreError
 from gloam.files import open_file, read_json, write_text
 from gloam.training.run_record import RECORD_FILE
-from gloam.training.translators.monitor import HELD_OUT_FILE, LOSSES_FILE, read_table, strip_step, strips
+from gloam.training.translators.monitor import (
+    HELD_OUT_FILE,
+    LOSSES_FILE,
+    in_units,
+    read_table,
+    strip_step,
+    strips,
+)
 from gloam.training.translators.train import WHEN
 from gloam.workflows.reports.charts import Series, line_chart
 from gloam.workflows.reports.template import page_environment
@@ -93,7 +100,9 @@ def _scores(held_out: Sequence[Row]) -> list[tuple[str, str, str]]:
     if not held_out:
         return []
     first, last = held_out[0], held_out[-1] if len(held_out) > 1 else {}
-    return [(name, _number(first.get(name)), _number(last.get(name))) for name in _names(held_out)]
+    told = [in_units({name: value for name, value in row.items() if value is not None}) for row in (first, last)]
+    names = [name for name in dict.fromkeys(name for row in told for name in row) if name not in WHEN]
+    return [(name, _number(told[0].get(name)), _number(told[1].get(name))) for name in names]
 
 
 def _names(rows: Sequence[Row]) -> list[str]:

@@ -24,6 +24,7 @@ DAY_LIST = Path("train/retrieval-SfM-120k/dataset/train_day.txt")
 NIGHT_LIST = Path("train/retrieval-SfM-120k/dataset/train_night.txt")
 INCEPTION_WEIGHTS = WEIGHTS / "weights-inception-2015-12-05-6726825d.pth"
 TRAINED = "embedder.safetensors"
+STUDENT = "student"  # a generator's product: an edge detector that knows nights
 WHITENINGS = ("whitening.npz", "whitening.safetensors")  # beside a trained embedder
 
 # What makes the nights of recipes of metric learning: names of files in networks/, and the recipes that train them.
@@ -32,7 +33,10 @@ MAKERS = {
     **{f"thesis_cyclegan_{name}": f"thesis_cyclegan_{name}" for name in ("aachen", "robotcar", "sfm")},
     "thesis_cyclegan_transattr": "thesis_cyclegan",
     "thesis_pix2pix_transattr": "thesis_pix2pix",
+    **{f"{name}_student": name for name in ("hedngan", "rcfngan")},
 }
+# Native checkpoints of edge detectors in networks/, and what they are imported from.
+DETECTORS = {"hed_bsds500": "hed_sniklaus", "rcf_bsds500": "rcf_bsds500_pascal"}
 # Files that no author published, and what makes them.
 MADE_BY = {
     "retrieval-SfM-ND.pkl": "not published: list your own pairs of night and day, one a line, then gloam dataset build "
@@ -174,6 +178,12 @@ SOURCES: dict[tuple[str, str], dict[str, RowSource]] = {
         f"{benchmark} {name}": source for benchmark in ("Aachen", "RobotCar") for name, source in _LOCALIZED.items()
     },
     ("dark-side", "4"): {
+        "EdgeMAC": RowSource(
+            how="gloam does not have its detector, structured forests: give any embedder with --weights 'EdgeMAC=FILE'"
+        ),
+        "HEDMAC": RowSource(recipe="vgg16_hedmac"),
+        "HEDN-MAC": RowSource(recipe="vgg16_hedn_mac"),
+        "RCFN-MAC": RowSource(recipe="vgg16_rcfn_mac"),
         "HEDMAC + GeM": RowSource(parts=("HEDMAC", "VGG16 GeM")),
         "HEDN-MAC + GeM": RowSource(parts=("HEDN-MAC", "VGG16 GeM")),
         "HEDN-MAC + HEDNGAN": RowSource(parts=("HEDN-MAC", "VGG16 HEDNGAN CD")),
@@ -335,12 +345,17 @@ def origin(path: Path) -> str:
         return "ims.tar.gz of http://cmp.felk.cvut.cz/cnnimageretrieval/data/train/ims/"
     if name in MADE_BY:
         return MADE_BY[name]
+    if path.stem in DETECTORS:
+        entry = find_published(DETECTORS[path.stem])
+        pulled = path.parent / entry.files[0]
+        return f"gloam pull {entry.name} --to {path.parent}, then gloam import {pulled} --as {entry.family} -o {path}"
     recipe = MAKERS.get(path.stem)
     if recipe is not None:
         data = path.parent.parent
         command = f"gloam train translator --recipe {recipe} -o {data / EXPERIMENTS / recipe}"
-        made = f"{command}, its day2night.safetensors as this file; or 'gloam reproduce' with --train"
-        if recipe in PUBLISHED:
+        product = product_of(path)
+        made = f"{command}, its {product}.safetensors as this file; or 'gloam reproduce' with --train"
+        if recipe in PUBLISHED and product != STUDENT:
             entry = find_published(recipe)
             pulled = path.parent / entry.files[0]
             return f"gloam pull {recipe} --to {path.parent}, then gloam import {pulled} -o {path}; or {made}"
@@ -348,12 +363,27 @@ def origin(path: Path) -> str:
     return "not published by the authors, as far as gloam knows"
 
 
+def product_of(path: Path) -> str:
+    """Which of a generator's products a file of :data:`MAKERS` is."""
+    return STUDENT if path.stem.endswith(f"_{STUDENT}") else "day2night"
+
+
 def maker_of(recipe: str, data: Path) -> Path | None:
     """The file that makes the nights of a recipe of metric learning; None where it has none, or a formula."""
     from gloam.training.embedders.config import read_metric_recipe
 
-    maker = read_metric_recipe(recipe).maker
-    return data / maker.removeprefix(ROOT).lstrip("/") if maker is not None and maker.startswith(ROOT) else None
+    return _rooted(read_metric_recipe(recipe).maker, data)
+
+
+def detector_of(recipe: str, data: Path) -> Path | None:
+    """The edge detector in front of the network of a recipe of metric learning; None where it has none."""
+    from gloam.training.embedders.config import read_metric_recipe
+
+    return _rooted(read_metric_recipe(recipe).detector_weights, data)
+
+
+def _rooted(text: str | None, data: Path) -> Path | None:
+    return data / text.removeprefix(ROOT).lstrip("/") if text is not None and text.startswith(ROOT) else None
 
 
 def network_of(recipe: str) -> str:

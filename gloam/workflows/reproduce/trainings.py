@@ -25,6 +25,7 @@ from gloam.training.typed_config import recipe_mapping
 from gloam.workflows.reproduce.images import MAX_SIDE
 from gloam.workflows.reproduce.models import open_embedder
 from gloam.workflows.reproduce.rows import (
+    DETECTORS,
     EXPERIMENTS,
     MAKERS,
     TRAINED,
@@ -33,13 +34,15 @@ from gloam.workflows.reproduce.rows import (
     WHITENING_TABLE,
     WHITENINGS,
     Missing,
+    detector_of,
     experiment,
     maker_of,
+    product_of,
     recipe_inputs,
 )
 
-DETECTORS = {"hed": "hed_sniklaus", "rcf": "rcf_bsds500_pascal"}  # their published weights
 DAY_NIGHT = Path("day-night")  # of the data folder: sets that recipes name by environment variables
+NATIVE = ".safetensors"
 CIRTORCH = "$CIRTORCH_ROOT/data"  # in recipes: the data folder
 VARIABLE = re.compile(r"\$\{?(\w+)\}?")
 
@@ -68,9 +71,13 @@ class Trainings:
             DataError: files that the training reads are not there; the first is named with where it is from.
             GloamError: a training that cannot be done.
         """
-        maker = maker_of(recipe, self.data)
-        if maker is not None and not maker.exists():
-            self.generator(maker)
+        for file in (maker_of(recipe, self.data), detector_of(recipe, self.data)):
+            if file is None or file.exists():
+                continue
+            if file.stem in DETECTORS:
+                self.detector(file)
+            else:
+                self.generator(file)
         expect(recipe_inputs(recipe, self.data))
         folder = experiment(self.data, recipe, seed)
         changes: dict[str, Any] = {"seed": seed}
@@ -109,7 +116,7 @@ class Trainings:
         return target
 
     def generator(self, maker: Path) -> None:
-        """Train what makes a recipe's nights, and put it where the recipe looks for it.
+        """Train what makes a recipe's nights, or finds its edges, and put it where the recipe looks for it.
 
         Raises:
             DataError: no recipe of gloam trains it, or files that the training reads are not there.
@@ -124,20 +131,25 @@ class Trainings:
             changes["max_minutes"] = self.minutes[0]
         detector = recipe_mapping(RECIPES, recipe).get("options", {}).get("detector")
         if detector is not None:
-            changes["options"] = {"detector_weights": str(self._detector(detector))}
+            changes["options"] = {
+                "detector_weights": str(self.detector(self.data / WEIGHTS / f"{detector}_bsds500{NATIVE}"))
+            }
         self.say(f"{maker.name}: recipe {recipe}")
         made = train("translator", recipe, merge(changes, self.generator_changes), folder, say=self.say)
         maker.parent.mkdir(parents=True, exist_ok=True)
         with replaced_when_whole(maker) as whole:
-            shutil.copyfile(made.weights["day2night"], whole)
+            shutil.copyfile(made.weights[product_of(maker)], whole)
 
-    def _detector(self, name: str) -> Path:
-        """A native checkpoint of an edge detector, imported from its published weights where it is not there."""
-        native = self.data / WEIGHTS / f"{name}.safetensors"
+    def detector(self, native: Path) -> Path:
+        """A native checkpoint of an edge detector, imported from its published weights where it is not there.
+
+        Raises:
+            DataError: these weights are not there.
+        """
         if native.is_file():
             return native
-        published = find_published(DETECTORS[name])
-        file = self.data / WEIGHTS / published.files[0]
+        published = find_published(DETECTORS[native.stem])
+        file = native.parent / published.files[0]
         expect([] if file.is_file() else [Missing(file, f"gloam pull {published.name} --to {file.parent}")])
         from gloam.networks.checkpoints import save_checkpoint
         from gloam.networks.foreign.read import import_network

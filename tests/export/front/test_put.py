@@ -31,7 +31,7 @@ from gloam.networks.checkpoints import load_checkpoint, save_checkpoint
 from gloam.networks.clahe import ClaheLayer
 from gloam.networks.embedders import DescriptorPipeline
 from gloam.networks.translators import create_generator
-from gloam.padding import PaddingProfile, reflect_pad, reflect_to
+from gloam.padding import Anchor, PaddingProfile, reflect_pad, reflect_to
 from gloam.runtime.backends.onnx_file import with_checksum
 from gloam.runtime.backends.ort import OrtSession
 from gloam.runtime.backends.placement import Placement
@@ -49,6 +49,8 @@ ONE_THREAD = Placement(threads=1)
 ODD = ((97, 131), (255, 257), (40, 300), (256, 256))
 NEXT = PaddingProfile.fixed((256, 512), (256, 512), batch=(1, 8)).reflecting(4, 8)  # the papers' rule
 OWN = PaddingProfile.dynamic((1, 8)).reflecting(4, 8)
+CORNER = PaddingProfile.dynamic((1, 8)).reflecting(4, 8, "top-left")
+CORNER_NEXT = PaddingProfile.fixed((256, 512), (256, 512), batch=(1, 8)).reflecting(4, 8, "top-left")
 
 
 def run(proto: object, feed: dict[str, np.ndarray]) -> np.ndarray:
@@ -144,6 +146,8 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_embedder(folder / "clahe.onnx", photometric=Photometric("clahe"))
     write_translator(folder / "next.onnx")
     write_translator(folder / "own.onnx", OWN)
+    write_translator(folder / "corner.onnx", CORNER)
+    write_translator(folder / "corner_next.onnx", CORNER_NEXT)
     return folder
 
 
@@ -151,17 +155,23 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @settings(max_examples=25, deadline=None)
-@given(st.integers(1, 90), st.integers(1, 90), st.sampled_from([(64, 1), (4, 8), (64, 128), (7, 1)]))
-def test_reflection_in_the_graph_is_the_hosts(height: int, width: int, rule: tuple[int, int]) -> None:
+@given(
+    st.integers(1, 90),
+    st.integers(1, 90),
+    st.sampled_from([(64, 1), (4, 8), (64, 128), (7, 1)]),
+    st.sampled_from(["center", "top-left"]),
+)
+def test_reflection_in_the_graph_is_the_hosts(height: int, width: int, rule: tuple[int, int], anchor: Anchor) -> None:
     image = np.random.default_rng([height, width]).integers(0, 256, (height, width, 3), dtype=np.uint8)
-    padded = run(padding_graph(False, *rule), {"images": image[None]})
-    expected, _ = reflect_pad(image, *rule)
+    padded = run(padding_graph(False, *rule, anchor), {"images": image[None]})
+    expected, _ = reflect_pad(image, *rule, anchor)
     np.testing.assert_array_equal(padded[0], expected)
-    values = padded.astype(np.float32) / np.float32(127.5) - 1
-    np.testing.assert_array_equal(run(cropping_graph(False), {"images": image[None], "translated": values})[0], image)
+    feed = {"images": image[None], "translated": padded.astype(np.float32) / np.float32(127.5) - 1}
+    np.testing.assert_array_equal(run(cropping_graph(False, anchor), feed)[0], image)
 
 
-def test_mixed_sizes_are_centred_and_put_back() -> None:
+@pytest.mark.parametrize("anchor", ["center", "top-left"])
+def test_mixed_sizes_are_placed_and_put_back(anchor: Anchor) -> None:
     sizes = [(1, 1), (2, 90), (63, 65), (64, 96), (33, 95)]
     images = [np.random.default_rng(row).integers(0, 256, (*size, 3), dtype=np.uint8) for row, size in enumerate(sizes)]
     batch = np.full((len(sizes), 64, 96, 3), 255, np.uint8)
@@ -170,10 +180,11 @@ def test_mixed_sizes_are_centred_and_put_back() -> None:
         batch[row, : image.shape[0], : image.shape[1]] = image
     given_sizes = np.array([image.shape[:2] for image in images], np.int32)
     feed = {"images": batch, "sizes": given_sizes}
-    padded = run(padding_graph(True, 64, 1), feed)
+    padded = run(padding_graph(True, 64, 1, anchor), feed)
     for image, found in zip(images, padded, strict=True):
-        np.testing.assert_array_equal(found, reflect_to(image, (64, 96))[0])
-    back = run(cropping_graph(True), feed | {"translated": padded / np.float32(127.5) - 1})
+        np.testing.assert_array_equal(found, reflect_to(image, (64, 96), anchor)[0])
+    moved = feed if anchor == "center" else {}
+    back = run(cropping_graph(True, anchor), moved | {"translated": padded / np.float32(127.5) - 1})
     for image, found in zip(images, back, strict=True):
         np.testing.assert_array_equal(found[: image.shape[0], : image.shape[1]], image)
 
@@ -201,8 +212,10 @@ def test_the_reduction_is_pillows(size: tuple[int, int]) -> None:
 
 # A translator in front
 
+FUSED = [("dynamic", "next"), ("dynamic", "own"), ("fixed", "next"), ("dynamic", "corner"), ("fixed", "corner_next")]
 
-@pytest.mark.parametrize(("profile", "rule"), [("dynamic", "next"), ("dynamic", "own"), ("fixed", "next")])
+
+@pytest.mark.parametrize(("profile", "rule"), FUSED)
 def test_a_fused_model_is_its_two_files(profile: str, rule: str, files: Path, tmp_path: Path) -> None:
     card = put_in_front(files / f"{profile}.onnx", tmp_path / "fused.onnx", translator=files / f"{rule}.onnx")
     assert (card.kind, card.profile.kind) == ("fused", profile)

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional
 
 from gloam.errors import DataError, ModelError
-from gloam.networks.embedders.how import HOW, how_resnet18, how_resnet50_minus
+from gloam.networks.embedders.how import HOW, SCALES, how_resnet18, how_resnet50_minus, whole_side
 from gloam.networks.embedders.resnet import BasicBlock, ResNet
 from gloam.training.embedders.how_init import whiten_cells
 from gloam.training.embedders.losses import contrastive_loss
@@ -96,6 +97,31 @@ def test_attention_is_relative_to_the_strongest_cell_of_all_scales() -> None:
     for scale in (2.0, 1.0, 0.5):  # every scale's cells cover the same image
         centre = positions[scales == scale].mean(0)
         torch.testing.assert_close(centre, torch.tensor([47.5, 31.5]), atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize("scale", [2.0, 1.414, 0.707, 0.353])
+def test_a_scale_is_what_its_whole_sides_make_of_it(scale: float) -> None:
+    """As the authors' code recomputes the factor; with the given one the last cells come from other places."""
+    model, batch = tiny(), images(1, 97, 131)
+    with torch.no_grad():
+        features, attention, positions, _ = model.local_features(batch, (scale,))
+        x = model.normalize(batch)
+        resized = functional.interpolate(x, scale_factor=scale, mode="bilinear", recompute_scale_factor=True)
+        cells, weights, _ = model.cells(resized)
+        kept, _, _ = model.cells(functional.interpolate(x, scale_factor=scale, mode="bilinear"))
+    assert resized.shape[2:] == (int(97 * scale), int(131 * scale))
+    torch.testing.assert_close(features, cells.flatten(2).transpose(1, 2), atol=1e-5, rtol=0)
+    torch.testing.assert_close(attention, (weights / weights.amax()).flatten(1), atol=1e-6, rtol=0)
+    assert scale == 2.0 or (features - kept.flatten(2).transpose(1, 2)).abs().max() > 1e-3
+    rows, columns = cells.shape[2:]
+    ratio = torch.tensor((131 / resized.shape[3], 97 / resized.shape[2]))
+    last = (torch.tensor((columns, rows)) - 0.5) * 8 * ratio - 0.5
+    torch.testing.assert_close(positions[-1], last, atol=1e-4, rtol=0)
+
+
+def test_whole_sides_of_the_published_scales_are_those_of_floating_point() -> None:
+    for scale in SCALES:
+        assert [whole_side(side, scale) for side in range(1, 16385)] == [int(side * scale) for side in range(1, 16385)]
 
 
 def test_it_learns_as_any_global_descriptor_and_keeps_its_whitening() -> None:

@@ -65,6 +65,8 @@ def pixels() -> Tensor:
         ("gem_resnet50", "resnet50", {"local_whitening": True}),
         ("gem_resnet101", "resnet101", {}),
         ("mac_vgg16", "vgg16", {}),
+        ("spoc_vgg16", "vgg16", {}),
+        ("rmac_resnet101", "resnet101", {}),
     ],
 )
 @pytest.mark.parametrize("zipped", [True, False])
@@ -73,7 +75,7 @@ def test_cirtorch(tmp_path: Path, name: str, architecture: str, options: dict[st
     learned = {"retrieval-SfM-30k": {"ms": lw(model.dimension)}}
     content = {
         "epoch": 3,
-        "meta": meta(architecture, pooling=name[:3], local_whitening=False, Lw=learned),
+        "meta": meta(architecture, pooling=name.split("_")[0], local_whitening=False, Lw=learned),
         "state_dict": {f"module.{key}": value for key, value in model.state_dict().items()},
     }
     found = import_network(saved(tmp_path / "net.pth", content, zipped))
@@ -97,7 +99,7 @@ def test_older_cirtorch_files_lack_entries(tmp_path: Path) -> None:
     ("changed", "message"),
     [
         ({"architecture": "alexnet"}, "holds a alexnet; gloam imports vgg16"),
-        ({"pooling": "spoc"}, "pools by spoc; gloam imports gem and mac"),
+        ({"pooling": "gemmp"}, "pools by gemmp; gloam imports gem, mac, spoc and rmac"),
         ({"regional": True}, "pools regionally"),
         ({"architecture": "resnet18"}, "not the weights of gem_resnet18"),
         ({"mean": [0.5, float("nan"), 0.5]}, "three finite numbers"),

@@ -68,7 +68,8 @@ def test_a_bare_state_dict_says_its_options_by_its_keys(tmp_path: Path, name: st
     if name in ("hed", "rcf"):
         model.get_parameter("vgg1.0.weight" if name == "hed" else "conv1_1.weight").data.clamp_(-1, 1)
     parallel = {f"module.{key}": value for key, value in model.state_dict().items()}
-    found = import_network(saved(tmp_path / "net.pth", parallel), name, licence="BSD")
+    chosen = {"input_scale": 255} if name == "hed" else None  # which its keys do not say
+    found = import_network(saved(tmp_path / "net.pth", parallel), name, options=chosen, licence="BSD")
     assert found.model.options == model.options
     assert all(
         torch.equal(a, b) for a, b in zip(found.model.state_dict().values(), model.state_dict().values(), strict=True)
@@ -121,11 +122,11 @@ def test_a_container_that_is_something_else_is_refused(
 
 
 @pytest.mark.parametrize("start", ["module", "net"])
-@pytest.mark.parametrize(("factor", "scale"), [(1.0, 255.0), (255.0, 1.0)])
-def test_hed_of_sniklaus_by_key_map_and_size_of_its_first_weights(
-    tmp_path: Path, start: str, factor: float, scale: float
+@pytest.mark.parametrize("largest", [1.0, 255.0])
+def test_hed_of_sniklaus_by_key_map_takes_0_to_255_whatever_its_weights(
+    tmp_path: Path, start: str, largest: float
 ) -> None:
-    model = build("hed", input_scale=scale)
+    model = build("hed", input_scale=255)
     numbers = dict(zip("12345", ("One", "Two", "Thr", "Fou", "Fiv"), strict=True))
     foreign: State = {}
     for key, value in model.state_dict().items():
@@ -133,15 +134,38 @@ def test_hed_of_sniklaus_by_key_map_and_size_of_its_first_weights(
         part = {"vgg": "Vgg", "score": "Score", "fusion": "Combine"}[module.rstrip("12345")]
         foreign[f"{start}{part}{numbers.get(module[-1], '')}.{rest}"] = value
     first = f"{start}VggOne.0.weight"
-    foreign[first] = foreign[first].clamp(-1, 1) / foreign[first].abs().max() * factor
+    foreign[first] = foreign[first] / foreign[first].abs().max() * largest
     found = import_network(saved(tmp_path / "network-bsds500.pytorch", foreign), "hed")
-    assert found.model.options == {"width": 4, "input_scale": scale}
+    assert found.model.options == {"width": 4, "input_scale": 255.0}
     assert torch.equal(found.model.get_parameter("vgg1.0.weight"), foreign[first])
     assert torch.equal(found.model.get_parameter("score3.weight"), foreign[f"{start}ScoreThr.weight"])
     assert torch.equal(found.model.get_parameter("fusion.0.bias"), foreign[f"{start}Combine.0.bias"])
-    assert any(f"input scale {scale:g}" in note for note in found.notes)
-    chosen = import_network(tmp_path / "network-bsds500.pytorch", "hed", options={"input_scale": 255})
-    assert chosen.model.options["input_scale"] == 255.0
+    assert found.notes[0] == "input scale 255, as files of this origin have it"
+    doubted = [note for note in found.notes if "give --option input_scale=1 where" in note]
+    assert len(doubted) == (largest > 10)
+    chosen = import_network(tmp_path / "network-bsds500.pytorch", "hed", options={"input_scale": 1})
+    assert chosen.model.options["input_scale"] == 1.0
+
+
+@pytest.mark.parametrize(("name", "architecture", "scale"), [("hed", "hed_interpolation", 1.0), ("rcf", "rcf", 255.0)])
+def test_the_input_scale_of_gandtrs_detectors_is_that_of_its_pipelines(
+    tmp_path: Path, name: str, architecture: str, scale: float
+) -> None:
+    state = build(name).state_dict()
+    found = import_network(saved(tmp_path / "detector.pth", gandtr(state, architecture=architecture)))
+    assert found.model.options["input_scale"] == scale
+    chosen = import_network(tmp_path / "detector.pth", options={"input_scale": 256 - scale})
+    assert chosen.model.options["input_scale"] == 256 - scale
+
+
+def test_bare_keys_of_hed_do_not_say_their_input_scale(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = saved(tmp_path / "hed.pth", build("hed").state_dict())
+    assert cli.main(["import", str(file), "--as", "hed", "-o", str(tmp_path / "hed.safetensors")]) == 2
+    error = capsys.readouterr().err.strip()
+    assert "give --option input_scale=255" in error
+    assert len(error.splitlines()) == 1
+    for scale in (1.0, 255.0):
+        assert import_network(file, "hed", options={"input_scale": scale}).model.options["input_scale"] == scale
 
 
 def test_a_todaygan_pair(tmp_path: Path) -> None:

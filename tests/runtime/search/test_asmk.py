@@ -214,3 +214,62 @@ def test_images_of_the_map_that_failed_are_kept_with_the_index(tmp_path: Path) -
     truth = parse_ground_truth({"imlist": ["a.jpg", "b.jpg"], "qimlist": ["q"], "gnd": [{"ok": [0, 1], "junk": []}]})
     found = evaluate_scores({"q": loaded.search(features[:9])}, loaded.names, truth, failed=loaded.failures)
     assert (found.failed_map, found.mAP) == (1, pytest.approx(0.5))
+
+
+def plain_score(index: list[dict[int, Floats]], query: dict[int, Floats], image: dict[int, Floats], idf: bool) -> float:
+    """Sum of residuals as unit vectors, their cosine to the third power, words by the square of ln(N / n)."""
+    having = {word: sum(word in other for other in index) for word in query.keys() | image.keys()}
+    weight = {word: np.log(len(index) / max(count, 1)) ** 2 if idf else 1.0 for word, count in having.items()}
+    score = sum(weight[word] * max(float(query[word] @ image[word]), 0.0) ** 3 for word in query.keys() & image.keys())
+    norms = [sum(weight[word] for word in words) for words in (query, image)]
+    return float(score / np.sqrt(norms[0] * norms[1])) if min(norms) > 0 else 0.0
+
+
+def unit_sums(codebook: Codebook, features: Floats, count: int) -> dict[int, Floats]:
+    found: dict[int, Floats] = {}
+    for feature in features.astype(np.float64):
+        distance = ((codebook.centroids.astype(np.float64) - feature) ** 2).sum(1)
+        for word in np.argsort(distance)[:count]:
+            found[word] = found.get(word, 0.0) + feature - codebook.centroids[word]
+    return {word: total / np.linalg.norm(total) for word, total in found.items()}
+
+
+@pytest.mark.parametrize("idf", [False, True])
+def test_real_valued_scores_are_those_of_the_plain_twin(idf: bool, tmp_path: Path) -> None:
+    codebook, database, queries = places(10, 20)
+    index = AsmkIndex(codebook, real_valued=True, idf=idf)
+    for row, features in enumerate(database):
+        index.add(f"{row}.jpg", features)
+    index.save(tmp_path / "index.npz")
+    images = [unit_sums(codebook, features, 1) for features in database]
+    for found in (index, AsmkIndex.load(tmp_path / "index.npz")):
+        assert (found.real_valued, found.idf) == (True, idf)
+        for features in queries[:4]:
+            query = unit_sums(codebook, features, 5)
+            expected = [plain_score(images, query, image, idf) for image in images]
+            np.testing.assert_allclose(found.search(features), expected, rtol=0, atol=1e-6)
+    alone = np.stack([index.search(features, count=1) for features in database])
+    np.testing.assert_allclose(np.diag(alone), 1.0, atol=1e-6)
+
+
+def test_words_that_all_images_have_count_for_nothing_with_idf() -> None:
+    codebook = Codebook(np.eye(3, dtype=np.float32) * 10)
+    common, rare, other = (np.eye(3, dtype=np.float32)[row] * 10 + np.float32(0.5) for row in range(3))
+    plain, weighted = AsmkIndex(codebook), AsmkIndex(codebook, idf=True)
+    for name, features in (("a", [common, rare]), ("b", [common]), ("c", [common, other])):
+        for index in (plain, weighted):
+            index.add(name, np.stack(features))
+    query = np.stack([common, rare])
+    assert plain.search(query, count=1).tolist() == pytest.approx([1.0, 0.5**0.5, 0.5])
+    assert weighted.search(query, count=1).tolist() == [pytest.approx(1.0), 0.0, 0.0]
+
+
+def test_an_index_without_the_new_options_is_written_as_before(tmp_path: Path) -> None:
+    codebook, database, _ = places(2, 32)
+    index = AsmkIndex(codebook)
+    index.add("a.jpg", database[0])
+    index.save(tmp_path / "index.npz")
+    with np.load(tmp_path / "index.npz") as content:
+        header = content["header"].tobytes().decode()
+    assert "real_valued" not in header
+    assert "idf" not in header

@@ -61,6 +61,21 @@ def test_inverted_lightness_is_compared_with_plain_gem() -> None:
     assert lab["photometric"] == "none"
 
 
+def test_edges_are_described_as_the_papers_table_has_it() -> None:
+    plain = read_metric_recipe("vgg16_gem").to_dict()
+    for name, network, detector in (
+        ("vgg16_hedmac", "hedmac_vgg16", "hed_bsds500"),
+        ("vgg16_hedn_mac", "hedmac_vgg16", "hedngan_student"),
+        ("vgg16_rcfn_mac", "rcfmac_vgg16", "rcfngan_student"),
+    ):
+        found = read_metric_recipe(name)
+        assert (found.network, found.image_side) == (network, 362)
+        assert found.detector_weights == f"{{root}}/networks/{detector}.safetensors"
+        assert found.weights == plain["weights"]  # of ImageNet
+        other = found.to_dict()
+        assert {key for key in plain if plain[key] != other[key]} == {"network", "detector_weights"}
+
+
 def test_recipes_of_the_town_differ_only_in_what_they_are_named_for():
     plain = read_metric_recipe("town_clahe").to_dict()
     for name, changed in {
@@ -82,6 +97,7 @@ def test_recipes_of_the_town_differ_only_in_what_they_are_named_for():
         ({"night": {"mode": "always"}}, "none of 'none'"),
         ({"real_share": 1.2}, "real_share 1.2"),
         ({"margin": 0}, "margin 0"),
+        ({"loss": "quadruplet"}, "none of 'contrastive', 'triplet'"),
         ({"batch": 0}, "batch 0: must be at least 1"),
         ({"diverse_window": [0.8, 0.2]}, "diverse_window"),
         ({"query_condition": "night"}, "give both, or neither"),
@@ -108,3 +124,6 @@ def test_root_stands_for_the_data_folder():
     pool = MetricConfig().trajectory()
     assert "images_per_place" not in pool  # nothing of it depends on that
     assert MetricConfig(negatives_from="batch").trajectory()["images_per_place"] == 4
+    assert "loss" not in pool  # runs of before there was another carry on
+    assert MetricConfig(loss="triplet").trajectory()["loss"] == "triplet"
+    assert MetricConfig(detector_weights="a").trajectory() == pool  # the weights' hash says it

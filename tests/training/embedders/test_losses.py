@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from gloam.training.embedders.losses import contrastive_loss
+from gloam.training.embedders.losses import contrastive_loss, triplet_loss
 
 
 @pytest.mark.parametrize(("negative", "expected"), [((0.6, 0.8), 0.2), ((0.96, 0.28), 0.309118)])
@@ -32,3 +32,24 @@ def test_equal_descriptors_have_a_finite_gradient():
     contrastive_loss(anchors, anchors.detach()[None], torch.tensor([[0]])).backward()
     assert torch.isfinite(anchors.grad).all()
     assert anchors.grad.abs().sum() > 0
+
+
+def test_triplets_are_pairs_of_a_positive_and_a_negative():
+    """A known value, and the plain double loop with two positives."""
+    anchors = torch.tensor([[1.0, 0.0]])
+    others = torch.tensor([[[0.8, 0.6], [0.6, 0.8], [0.96, 0.28]]])
+    same = torch.tensor([[1.0, 0.0, 0.0]])
+    # |a - p|^2 = 0.4; |a - n|^2 = 0.8 and 0.08
+    assert triplet_loss(anchors, others, same, 0.1).item() == pytest.approx(0.42, abs=1e-6)
+    assert triplet_loss(anchors, others, same, 0.5).item() == pytest.approx(0.1 + 0.82, abs=1e-6)
+    torch.manual_seed(1)
+    anchors, others = torch.randn(3, 4).double(), torch.randn(3, 5, 4).double()
+    same = torch.tensor([[1, 1, 0, 0, 0]]).expand(3, -1)
+    total = sum(
+        max(0.0, float((a - p).square().sum() - (a - n).square().sum()) + 0.3)
+        for a, row in zip(anchors, others, strict=True)
+        for p in row[:2]
+        for n in row[2:]
+    )
+    found = triplet_loss(anchors, others, same, 0.3)
+    assert (found.item(), found.dtype) == (pytest.approx(total), torch.float64)

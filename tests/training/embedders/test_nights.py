@@ -5,6 +5,7 @@ import torch
 from gloam.errors import ModelError, StoreError, UsageError
 from gloam.networks.checkpoints import save_checkpoint
 from gloam.networks.translators import create_generator
+from gloam.padding import reflect_to
 from gloam.runtime.models.formulas import create_classic
 from gloam.training.embedders.night_rule import NightRule, name_fraction
 from gloam.training.embedders.nights import NightCache, TorchTranslator, open_night_maker
@@ -224,3 +225,27 @@ def test_filters_that_a_network_keeps_of_its_domains_make_nights_by_their_names(
     assert day.masks([image]) is None
     with pytest.raises(ModelError, match="unknown domain 'snow'; the model knows day, night"):
         open_night_maker(tmp_path, domain="snow")
+
+
+def test_the_strides_of_a_generator_begin_where_its_own_code_has_them():
+    """A picture of 362 px: the public code hands it to the network as it is, which rounds its sides up to 364."""
+    torch.manual_seed(0)
+    model = create_generator("resnet", width=4, blocks=1, norm="batch").eval()
+    image = np.random.default_rng(0).integers(0, 256, (362, 270, 3), dtype=np.uint8)
+    with torch.no_grad():
+        whole = model.translate_uint8(torch.from_numpy(image[None]))[0].numpy()
+        halves = model.translate_uint8(torch.from_numpy(reflect_to(image, (364, 272))[0].copy()[None]))[0].numpy()
+    assert whole.shape == (364, 272, 3)
+    expected = np.rint((whole[:362, :270] + 1) * 127.5).astype(int)
+    found = TorchTranslator(model, "night")([image])[0].astype(int)
+    inside = np.s_[:320, :230]  # from further right and bottom the network sees its padding
+    assert np.abs(found[inside] - expected[inside]).max() <= 1
+    shifted = np.rint((halves[1:363, 1:271] + 1) * 127.5).astype(int)
+    assert np.abs(shifted[inside] - expected[inside]).mean() > 10 * np.abs(found - expected).mean()
+
+
+def test_nights_of_another_place_of_the_padding_are_others(monkeypatch):
+    model = create_generator("resnet", width=4, blocks=1)
+    own = TorchTranslator(model, "a").fingerprint
+    monkeypatch.setattr(type(model), "anchor", "center")
+    assert TorchTranslator(model, "a").fingerprint != own

@@ -5,12 +5,14 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch.nn import functional
 
 from gloam.data.retrieval_sets.sets import RetrievalSet
 from gloam.data.sources import ImageItem
 from gloam.errors import DataError, DivergenceError, ModelError, StoreError, UsageError
 from gloam.model_card import Photometric
-from gloam.networks.checkpoints import load_checkpoint
+from gloam.networks.checkpoints import load_checkpoint, load_detector, save_checkpoint
+from gloam.networks.edges import create_detector
 from gloam.networks.embedders import create_embedder
 from gloam.runtime.models.formulas import create_classic
 from gloam.training.embedders import epochs
@@ -20,7 +22,7 @@ from gloam.training.embedders.epochs import MetricRun, tuple_loss
 from gloam.training.embedders.losses import contrastive_loss
 from gloam.training.embedders.night_rule import NightRule
 from gloam.training.embedders.nights import NightCache
-from gloam.training.embedders.train import train_metric
+from gloam.training.embedders.train import initial_model, train_metric
 from gloam.training.embedders.tuples.images import Described, TupleImages, describe_images
 from gloam.training.embedders.tuples.mine import mine_epoch
 from tests.training.embedders.synthetic import pattern_places
@@ -290,3 +292,70 @@ def test_how_trains_on_top_of_a_whitening_of_its_own_cells(tmp_path):
     assert not torch.equal(model.features[0].weight, other.features[0].weight)
     with pytest.raises(UsageError, match="whiten_images is for HOW networks, not for gem_resnet18"):
         run(tmp_path / "gem", dataclasses.replace(CONFIG, whiten_images=5))
+
+
+EDGES = {"stages": ((4, 1), (6, 2))}
+
+
+@pytest.fixture(scope="module")
+def edge_files(tmp_path_factory):
+    """VGG16's weights of RGB images as a bare state dict, and two trained detectors."""
+    folder = tmp_path_factory.mktemp("edges")
+    torch.manual_seed(3)
+    rgb = create_embedder("gem_vgg16", **EDGES)
+    torch.save({key.removeprefix("features."): value for key, value in rgb.state_dict().items() if "pool" not in key},
+               folder / "imagenet.pth")  # fmt: skip
+    for name in ("hed", "rcf"):
+        save_checkpoint(folder / f"{name}.safetensors", create_detector(name, width=2), {})
+    return folder
+
+
+def edge_config(**changes):
+    options = {**EDGES, **changes.pop("network_options", {})}
+    changes = {"network": "hedmac_vgg16", "night": NightRule(), "epochs": 1, "tuples": 4, **changes}
+    return dataclasses.replace(CONFIG, network_options=options, **changes)
+
+
+def test_a_describer_of_edges_keeps_its_detector_and_begins_with_vgg16(edge_files, tmp_path):
+    detector = load_detector(edge_files / "hed.safetensors").model
+    rgb = torch.load(edge_files / "imagenet.pth", weights_only=True)
+    model = initial_model(edge_config(), edge_files / "imagenet.pth", edge_files / "hed.safetensors")
+    edges = torch.rand(2, 1, 16, 20)
+    grey = functional.conv2d(edges.expand(-1, 3, -1, -1), rgb["0.weight"], rgb["0.bias"], padding=1)
+    torch.testing.assert_close(model.features[0](edges), grey)  # what VGG16 sees in a grey image of the edges
+    assert torch.equal(model.features[3].weight, rgb["3.weight"])
+    assert (model.filter.p.item(), model.filter.tau.item()) == (0.5, pytest.approx(0.1))
+    assert not any(parameter.requires_grad for parameter in model.detector.parameters())
+    summary = run(tmp_path, edge_config(), weights=edge_files / "imagenet.pth", detector=edge_files / "hed.safetensors")
+    trained = load_checkpoint(summary.weights).model
+    for key, value in detector.state_dict().items():
+        assert torch.equal(trained.detector.state_dict()[key], value)
+    assert not torch.equal(trained.features[0].weight, model.features[0].weight)
+    again = initial_model(edge_config(), summary.weights)  # which holds its detector
+    assert torch.equal(again.features[0].weight, trained.features[0].weight)
+
+
+@pytest.mark.parametrize(
+    ("changes", "weights", "detector", "message"),
+    [
+        ({}, None, None, "set detector_weights to a checkpoint of hed"),
+        ({}, "imagenet.pth", None, "set detector_weights to a checkpoint of hed"),
+        ({}, "imagenet.pth", "rcf.safetensors", "holds the detector 'rcf', but hedmac_vgg16 takes 'hed'"),
+        ({"network": "gem_vgg16"}, "imagenet.pth", "hed.safetensors", "for hedmac_vgg16 and rcfmac_vgg16, not for gem"),
+        ({"network": "edgemac_vgg16"}, None, "hed.safetensors", "not for edgemac_vgg16; leave it out"),
+        ({}, None, "imagenet.pth", "no checkpoint of gloam"),
+    ],
+)
+def test_a_detector_that_does_not_fit_is_one_line(edge_files, changes, weights, detector, message):
+    files = [None if name is None else edge_files / name for name in (weights, detector)]
+    with pytest.raises((UsageError, ModelError), match=message) as raised:
+        initial_model(edge_config(**changes), *files)
+    assert "\n" not in str(raised.value)
+
+
+def test_the_triplet_loss_trains_and_validates(tmp_path):
+    config = dataclasses.replace(CONFIG, loss="triplet", margin=0.1, epochs=1, night=NightRule())
+    summary = run(tmp_path, config)
+    assert 0 < summary.validation["loss"] < 0.1 * config.negatives + 4 * config.negatives
+    contrastive = run(tmp_path / "other", dataclasses.replace(config, loss="contrastive"))
+    assert contrastive.untrained["loss"] != summary.untrained["loss"]

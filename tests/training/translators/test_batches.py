@@ -311,3 +311,68 @@ def test_every_source_of_the_papers_opens(tmp_path):
         day, night_images, _ = batches.batch(0)
         assert day.shape == night_images.shape == (2, 3, 32, 32), kind
         assert len(batches.held_out(1)[0]) == 1
+
+
+def shades(tmp_path, folder, tones):
+    for index, tone in enumerate(tones):
+        path = tmp_path / folder / f"{index}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(path), np.full((40, 40, 3), tone, np.uint8))
+
+
+def test_the_test_set_is_held_out_whole_and_gone_through_once(tmp_path):
+    for folder, tones in {
+        "trainA": (1, 2, 3),
+        "trainB": (4, 5),
+        "testA": (10, 20, 30, 40, 50),
+        "testB": (60, 70),
+    }.items():
+        shades(tmp_path, folder, tones)
+    said = []
+    config = DataConfig(kind="folders", root=str(tmp_path), size=32, test_day="testA", test_night="testB")
+    batches = open_batches(config, 2, 0, say=said.append)
+    assert not said  # nothing is left over
+    assert {name.split("/")[0] for name in draws(batches)} == {"trainA", "trainB"}
+    found = ([], [])
+    for *images, days, nights in batches.whole_test(2):
+        assert len(images[0]) == len(images[1])
+        for side, count in enumerate((days, nights)):
+            found[side].extend(((images[side][:count].mean((1, 2, 3)) + 1) * 127.5).round().int().tolist())
+    assert found == ([10, 20, 30, 40, 50], [60, 70])
+    assert batches.held_out(4)[0].shape[0] == 2
+    with pytest.raises(UsageError, match="unpaired test images"):
+        next(
+            open_batches(DataConfig(kind="folders", root=str(tmp_path), size=32, held_out_share=0.0), 2, 0).whole_test(
+                2
+            )
+        )
+
+
+def test_an_absent_or_half_test_set_is_refused(tmp_path):
+    for folder in ("trainA", "trainB", "testA"):
+        shades(tmp_path, folder, (1, 2))
+    config = DataConfig(kind="folders", root=str(tmp_path), size=32, test_day="testA", test_night="testB")
+    with pytest.raises(DataError, match="expected folders testA/ and testB/"):
+        open_batches(config, 1, 0)
+    for change, message in (
+        ({"kind": "folders", "test_day": "testA"}, "give both, or neither"),
+        ({"kind": "robotcar", "test_day": "a", "test_night": "b"}, "folders and idx do"),
+        ({"kind": "folders", "test_day": "a", "test_night": "b", "held_out_groups": ("x",)}, "choose"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            DataConfig(root="x", **change)
+
+
+def test_digits_that_are_padded_are_judged_padded(tmp_path):
+    for name in ("train", "test"):
+        content = struct.pack(">BBBBIII", 0, 0, 8, 3, 6, 28, 28) + bytes([200]) * (6 * 28 * 28)
+        (tmp_path / name).write_bytes(content)
+    files = {key: str(tmp_path / key.split("_")[0].replace("day", "train").replace("night", "train"))
+             for key in ("day", "night", "test_day", "test_night")}  # fmt: skip
+    batches = open_batches(
+        DataConfig(kind="idx", **files, transform="padded_study", size=32, channels=1, held_out_share=0.0), 2, 0
+    )
+    day, night, *fresh = next(batches.whole_test(8))
+    assert (day.shape, fresh) == ((6, 1, 32, 32), [6, 6])
+    assert day[0, 0, 0, 0] == -1  # black around, not enlarged
+    assert night[0, 0, 16, 16] == pytest.approx(200 / 127.5 - 1)

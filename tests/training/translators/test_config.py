@@ -165,7 +165,11 @@ def test_recipes_of_the_papers_follow_their_numbers():
     assert [read_translator_recipe(f"cyclegan_study_{n}").data.shown_behind for n in (1, 4, 5)] == [
         (255, 255, 255), (255, 255, 255), None,
     ]  # fmt: skip
-    assert read_translator_recipe("cyclegan_study_5").data.transform == "padded_study"
+    study = [read_translator_recipe(f"cyclegan_study_{n}") for n in range(1, 6)]
+    assert study[4].data.transform == "padded_study"
+    assert all(recipe.score_all for recipe in study)
+    assert [(recipe.data.test_day, recipe.data.test_night) for recipe in study[:4]] == [("testA", "testB")] * 4
+    assert study[4].data.test_night == "$FASHION_MNIST/t10k-images-idx3-ubyte.gz"
     cyeda = read_translator_recipe("cyeda").options
     assert (cyeda.epochs, cyeda.decay_epochs) == (69, 34)
 

@@ -4,7 +4,16 @@ import torch
 from PIL import Image
 
 from gloam.errors import StoreError
-from gloam.training.translators.monitor import HEADING, Monitor, Table, draw_strip, read_table, strip_step, strips
+from gloam.training.translators.monitor import (
+    HEADING,
+    Monitor,
+    Table,
+    draw_strip,
+    in_units,
+    read_table,
+    strip_step,
+    strips,
+)
 from gloam.training.translators.steps import sample_cycle_errors
 
 
@@ -62,3 +71,11 @@ def test_cycle_error_is_of_the_pictures_that_are_there():
     one = torch.ones(1, 3, 2, 2)
     assert sample_cycle_errors({"source": one, "cycle": one * 0.5, "night": one}) == {"cycle_L1": 0.5}
     assert sample_cycle_errors({"source": one, "fake": one}) == {}
+
+
+def test_errors_of_cycles_are_told_with_their_unit_and_in_that_of_pictures():
+    assert in_units({"night_cycle_L1": 0.3, "KID": 0.5}) == {
+        "night_cycle_L1 in [-1, 1]": 0.3,
+        "night_cycle_L1 in [0, 1]": 0.15,
+        "KID": 0.5,
+    }

@@ -3,6 +3,7 @@ import errno
 import json
 import shutil
 
+import numpy as np
 import pytest
 import torch
 
@@ -11,6 +12,7 @@ from gloam.networks.checkpoints import load_generator, save_checkpoint
 from gloam.networks.edges import create_detector
 from gloam.training.run_state import NEWEST_FILE
 from gloam.training.translators import steps as loop_module
+from gloam.training.translators.batches import open_batches
 from gloam.training.translators.monitor import read_table
 from gloam.training.translators.steps import Clock, Loop
 from gloam.training.translators.train import train_translator
@@ -100,6 +102,27 @@ def test_held_out_images_are_judged(images, tmp_path, monkeypatch):
     summary = train(small_config(images, judge="embedder.onnx"), tmp_path)
     assert 0 < summary.held_out["KID"] < 2
     assert curve(tmp_path, "held_out.csv")[0] == ["step", "epoch", "cycle_L1", "night_cycle_L1", "KID"]
+
+
+def test_cycles_are_scored_over_the_whole_test_set(images, tmp_path):
+    config = small_config(images, score_all=True, sample_every=2, data={"held_out_share": 0.5})
+    summary = train(config, tmp_path)
+    batches = open_batches(config.data, config.batch, config.seed)
+    generators = [load_generator(summary.weights[name]).model for name in ("day2night", "night2day")]
+    wanted = []
+    for side in (0, 1):
+        there, back = generators if side == 0 else generators[::-1]
+        errors = []
+        for parts in batches.whole_test(1):
+            if parts[2 + side]:
+                with torch.no_grad():
+                    errors.append(float((back(there(parts[side])) - parts[side]).abs().mean()))
+        wanted.append(np.mean(errors))
+    assert len(errors) > config.held_out  # more than the strips show
+    found = [summary.held_out[name] for name in ("cycle_L1", "night_cycle_L1")]
+    np.testing.assert_allclose(found, wanted, rtol=1e-4)
+    assert f"cycle_L1 in [0, 1] {wanted[0] / 2:.4f}" in str(summary)
+    assert summary.to_dict()["held_out_in_units"]["night_cycle_L1 in [-1, 1]"] == found[1]
 
 
 def test_what_a_run_leaves(whole):

@@ -434,6 +434,8 @@ def test_a_generator_is_trained_before_its_embedder_and_put_where_the_recipe_loo
     assert (tmp_path / "networks" / "cyclegan_generator_X.safetensors").read_bytes() == b"generator"
     with pytest.raises(DataError, match=r"hed_sniklaus_github\.pth: is not there; gloam pull hed_sniklaus"):
         trainings.embedder("vgg16_hedngan_cd", 0)
+    with pytest.raises(DataError, match=r"hed_sniklaus_github\.pth: is not there"):
+        trainings.embedder("vgg16_hedmac", 0)
     with pytest.raises(DataError, match="no recipe of gloam trains it"):
         trainings.embedder("vgg16_drit_cd", 0)
     assert generator_data("thesis_cyclegan", tmp_path)["data"]["root"] == str(

@@ -15,7 +15,7 @@ from gloam.errors import DataError
 from gloam.networks.embedders import EmbedderNetwork
 from gloam.training.embedders.augmentation import augment_places
 from gloam.training.embedders.config import MetricConfig
-from gloam.training.embedders.losses import contrastive_loss
+from gloam.training.embedders.losses import LOSSES
 from gloam.training.embedders.tuples.hard_negatives import mine_negatives
 from gloam.training.embedders.tuples.images import Pixels, TupleImages
 
@@ -84,7 +84,7 @@ def batch_losses(
         negatives = mine_negatives(np.arange(count), found.detach().cpu().numpy(), place, config.negatives)
         others = torch.from_numpy(np.concatenate([siblings, negatives], axis=1)).to(device)
         picked = found.index_select(0, others.flatten())  # unlike found[others], its gradient adds in a fixed order
-        loss = contrastive_loss(found, picked.unflatten(0, (count, -1)), same.to(device), config.margin)
+        loss = LOSSES[config.loss](found, picked.unflatten(0, (count, -1)), same.to(device), config.margin)
         yield LossPart(loss, step * count, rows[:, 0], last=True, draws=generator.get_state())
 
 

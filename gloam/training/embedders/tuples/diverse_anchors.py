@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import numpy.typing as npt
 
@@ -10,13 +12,14 @@ from gloam.errors import UsageError
 WINDOW = (0.2, 0.8)  # the paper's 20 % closest and 20 % farthest are not chosen
 PROPOSALS = 64  # similarities computed in one product
 LEAST_ACCEPTANCE = 0.2  # below this share, the rank is drawn instead of the item
+Ranks = Callable[[int, int], int]  # (first, last) to a rank of [first, last)
 MOST_PROPOSALS = 300  # 0.8 to this power is nothing: so many fail only where equal items fill the window
 
 
 def diverse_anchors(
     descriptors: npt.NDArray[np.float32],  # [n, D]
     count: int,
-    random: np.random.Generator,
+    random: np.random.Generator | Ranks,
     window: tuple[float, float] = WINDOW,
 ) -> npt.NDArray[np.int64]:
     """Choose items one by one, each of middling similarity to those chosen before.
@@ -32,7 +35,8 @@ def diverse_anchors(
     Args:
         descriptors: unit descriptors, float32 ``[n, D]``, in random order; an image may be there several times.
         count: k in the end, at most n.
-        random: source of all choices.
+        random: source of all choices; or what gives each choice's rank, called with the window's first rank and the one
+            after its last, to repeat choices that were made elsewhere.
         window: shares low and high of the remaining items, counted from the most similar.
 
     Returns:
@@ -51,16 +55,17 @@ def diverse_anchors(
     taken = np.zeros(items, bool)
     taken[0] = True
     nearest = columns @ columns[0]
-    proposals = _Proposals(columns, random)
+    proposals = None if callable(random) else _Proposals(columns, random)
+    ranks = random if callable(random) else random.integers
     for step in range(1, count):
         first, last = rank_window(items - step, (low, high), items)
-        for _ in range(MOST_PROPOSALS if last - first >= LEAST_ACCEPTANCE * items else 0):
-            item, row = proposals.draw()
-            if not taken[item] and first <= _rank(nearest, item) < last:
-                break
-        else:
-            item = _item_of_rank(nearest, taken, first, last, random)
-            row = columns @ columns[item]
+        drawn = None
+        if proposals is not None and last - first >= LEAST_ACCEPTANCE * items:
+            drawn = proposals.within(nearest, taken, first, last)
+        if drawn is None:
+            item = _item_of_rank(nearest, taken, int(ranks(first, last)))
+            drawn = item, columns @ columns[item]
+        item, row = drawn
         chosen[step], taken[item] = item, True
         np.maximum(nearest, row, out=nearest)
     return chosen
@@ -82,6 +87,16 @@ class _Proposals:
         self._rows = np.empty((0, 0), np.float32)
         self._next = 0
 
+    def within(
+        self, nearest: npt.NDArray[np.float32], taken: npt.NDArray[np.bool_], first: int, last: int
+    ) -> tuple[int, npt.NDArray[np.float32]] | None:
+        """The first drawn item in the window that is not taken, with its similarities; None where none comes."""
+        for _ in range(MOST_PROPOSALS):
+            item, row = self.draw()
+            if not taken[item] and first <= _rank(nearest, item) < last:
+                return item, row
+        return None
+
     def draw(self) -> tuple[int, npt.NDArray[np.float32]]:
         if self._next == len(self._items):
             self._items = self._random.integers(len(self._columns), size=PROPOSALS)
@@ -97,11 +112,8 @@ def _rank(values: npt.NDArray[np.float32], item: int) -> int:
     return int(np.count_nonzero(values < value)) + int(np.count_nonzero(values[:item] == value))
 
 
-def _item_of_rank(
-    values: npt.NDArray[np.float32], taken: npt.NDArray[np.bool_], first: int, last: int, random: np.random.Generator
-) -> int:
-    """An item of a uniform rank in the window; the nearest rank's that is not taken, where rounding put one there."""
+def _item_of_rank(values: npt.NDArray[np.float32], taken: npt.NDArray[np.bool_], rank: int) -> int:
+    """The item of a rank; the nearest rank's that is not taken, where rounding put one there."""
     order = np.argsort(values, kind="stable")
-    rank = int(random.integers(first, last))
     free = np.flatnonzero(~taken[order])
     return int(order[free[int(np.argmin(np.abs(free - rank)))]])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,7 +15,7 @@ from gloam.errors import UsageError
 from gloam.networks.translators import PatchSampler, init_weights
 from gloam.networks.translators.resnet import ResnetGenerator
 from gloam.networks.translators.unet import UnetGenerator
-from gloam.training.translators.losses import GanLoss
+from gloam.training.translators.losses import GanLoss, exact
 from gloam.training.translators.trainers.base import Engine, Trainer, TrainerOptions, frozen
 from gloam.training.translators.trainers.build import network_seeds, new_discriminator, new_generator
 
@@ -23,7 +24,8 @@ from gloam.training.translators.trainers.build import network_seeds, new_discrim
 class CUTOptions(TrainerOptions):
     """The defaults are CUT's; FastCUT has ``nce_weight`` 10, ``identity_nce_weight`` 0 and ``flip_equivariance``.
 
-    Dark Side Augmentation's code taps the plain generator at 4, 8, 12, 16 and has ``identity_nce_weight`` 10.
+    Dark Side Augmentation's code taps the plain generator at 4, 8, 12, 16 and has ``identity_nce_weight`` 10. Its ReLU
+    behind 8 works in place, so that what it compares there is rectified: 9 is that tap here, where none works in place.
 
     Attributes:
         adversarial_weight: of the generator.
@@ -107,8 +109,16 @@ class CUTTrainer(Trainer):
         }
         self.gan = GanLoss(options.gan_loss, options.inverted_labels)
 
-    def step(self, day: Tensor, night: Tensor) -> dict[str, Tensor]:
-        """One update: discriminator, then generator and sampler. See :meth:`Trainer.step`."""
+    def step(
+        self, day: Tensor, night: Tensor, positions: Sequence[Sequence[Tensor]] | None = None
+    ) -> dict[str, Tensor]:
+        """One update: discriminator, then generator and sampler. See :meth:`Trainer.step`.
+
+        Args:
+            day, night: images.
+            positions: where patches are taken, in place of drawing them: int64 ``[P_i]`` for each layer, first those of
+                the day's patch loss, then those of the night's where it counts.
+        """
         options, layers = self.options, self.options.layers
         self.networks.train()
         count = len(day)
@@ -126,21 +136,26 @@ class CUTTrainer(Trainer):
                 queries = [query.flip(3) for query in queries]
                 with torch.no_grad():
                     keys = self.generator.features(source, layers, encode_only=True)
-        losses = {"adversarial": adversarial, "nce": self._nce(queries, keys, slice(0, count))}
+        at = iter(positions) if positions is not None else itertools.repeat(None)
+        losses = {"adversarial": adversarial, "nce": self._nce(queries, keys, slice(0, count), next(at))}
         nce = options.nce_weight * losses["nce"]
         if options.identity_nce_weight:
-            losses["nce_identity"] = self._nce(queries, keys, slice(count, None))
+            losses["nce_identity"] = self._nce(queries, keys, slice(count, None), next(at))
             nce = 0.5 * (nce + options.identity_nce_weight * losses["nce_identity"])
         self._update("generator", options.adversarial_weight * adversarial + nce)
         losses["discriminator"] = judged
         return {name: loss.detach() for name, loss in losses.items()}
 
-    def _nce(self, queries: Sequence[Tensor], keys: Sequence[Tensor], images: slice) -> Tensor:
-        """Patch loss of some images of the batch, the mean over layers; no gradient reaches the keys."""
+    def _nce(
+        self, queries: Sequence[Tensor], keys: Sequence[Tensor], images: slice, at: Sequence[Tensor] | None
+    ) -> Tensor:
+        """Patch loss of some images of the batch, the mean over layers; no gradient reaches the keys.
+
+        Patches are taken ``at`` positions, drawn ones where it is None.
+        """
         queries, keys = [query[images] for query in queries], [key[images].detach() for key in keys]
         with self.engine.autocast():
-            positions = self.generators["positions"]
-            query_rows, places = self.sampler(queries, self.options.patches, generator=positions)
+            query_rows, places = self.sampler(queries, self.options.patches, at, self.generators["positions"])
             with torch.no_grad():
                 key_rows, _ = self.sampler(keys, self.options.patches, places)
         groups = 1 if self.options.batch_negatives else len(queries[0])
@@ -171,9 +186,9 @@ def patch_nce(queries: Tensor, keys: Tensor, groups: int, temperature: float) ->
         temperature: divides the cosines.
 
     Returns:
-        Scalar, the mean over all patches; ln P where all keys of a group are equal.
+        Scalar, the mean over all patches; ln P where all keys of a group are equal. Float64 stays float64.
     """
-    queries, keys = (rows.float().view(groups, -1, rows.shape[1]) for rows in (queries, keys))
+    queries, keys = (exact(rows).view(groups, -1, rows.shape[1]) for rows in (queries, keys))
     logits = torch.bmm(queries, keys.transpose(1, 2)) / temperature  # [G, P, P]
     right = torch.arange(logits.shape[1], device=logits.device).repeat(groups)
     return F.cross_entropy(logits.flatten(0, 1), right)

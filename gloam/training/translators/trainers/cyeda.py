@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from gloam.training.translators.losses import l1
+from gloam.training.translators.losses import exact, l1
 from gloam.training.translators.trainers.two_way import TwoWayOptions, TwoWayTrainer
 
 SOBEL_EPSILON = 1e-8  # under the root, so that flat areas have a gradient
@@ -65,9 +65,9 @@ def sobel_maps(images: Tensor) -> Tensor:
         images: ``[B, C, H, W]`` in [-1, 1].
 
     Returns:
-        float32 ``[B, 1, H, W]``.
+        ``[B, 1, H, W]``, float64 of float64 images, else float32.
     """
-    padded = F.pad(images.float().mean(1, keepdim=True), (1, 1, 1, 1))
+    padded = F.pad(exact(images).mean(1, keepdim=True), (1, 1, 1, 1))
     across = padded[..., 2:] - padded[..., :-2]  # [B, 1, H + 2, W]
     down = padded[..., 2:, :] - padded[..., :-2, :]  # [B, 1, H, W + 2]
     x = 0.5 * across[..., :-2, :] + across[..., 1:-1, :] + 0.5 * across[..., 2:, :]

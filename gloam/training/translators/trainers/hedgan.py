@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from gloam.errors import ModelError, UsageError
 from gloam.networks.checkpoints import load_detector
 from gloam.networks.edges import EdgeDetectorNetwork
-from gloam.training.translators.losses import GanLoss, l1
+from gloam.training.translators.losses import GanLoss, exact, l1
 from gloam.training.translators.trainers.base import Engine, Trainer, TrainerOptions, adam, frozen
 from gloam.training.translators.trainers.build import network_seeds, new_discriminator, new_generator
 
@@ -127,7 +127,7 @@ class HedGANTrainer(Trainer):
         with self.engine.autocast(), frozen(self.discriminator, self.finder):
             adversarial = self.gan.generator(self.discriminator(fake))
             fake_logits = self.finder(fake, logits=True)
-            edges = l1(torch.sigmoid(fake_logits.float()), torch.sigmoid(day_logits.float()))
+            edges = l1(torch.sigmoid(exact(fake_logits)), torch.sigmoid(exact(day_logits)))
         self._update("generator", self.options.adversarial_weight * adversarial + self.options.edge_weight * edges)
         losses.update(adversarial=adversarial, edges=edges)
         return {name: loss.detach() for name, loss in losses.items()}

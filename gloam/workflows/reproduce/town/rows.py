@@ -147,7 +147,12 @@ _HOW = {
 _EDGES = {
     "EdgeMAC": _row("EdgeMAC", "town_day"),
     **{
-        name: TownRow("town_day", changes={"network": network}, label=name, detector=detector)
+        name: TownRow(
+            "town_day",
+            changes={"network": network, "network_options": {"stages": SMALL_VGG}},
+            label=name,
+            detector=detector,
+        )
         for (name, network), detector in zip(EDGES.items(), ("hed", "HEDNGAN", "RCFNGAN"), strict=True)
     },
 }

@@ -22,7 +22,7 @@ from gloam.runtime.models.image_model import ImageOperation
 from gloam.runtime.models.local_features import STRONGEST
 from gloam.runtime.search.asmk import AsmkIndex, Codebook
 from gloam.workflows.reproduce.models import photometric_of
-from gloam.workflows.reproduce.town.rows import GENERATORS, SMALL_VGG, TownRow
+from gloam.workflows.reproduce.town.rows import GENERATORS, TownRow
 
 JUDGED = (71, 83)  # streets that nothing is trained or chosen on
 SCALES = (2.0, 1.0, 0.5)  # of HOW's features; its seven would be of views far larger than these
@@ -129,33 +129,15 @@ class TownRun:
         if row.maker:
             changes = merge(changes, {"maker": str(self.generator(row.maker).weights["day2night"])})
         if row.detector:
-            changes = merge(changes, {"weights": str(self._behind(row, changes))})
+            of_student = row.detector in GENERATORS
+            file = self.generator(row.detector).weights["student"] if of_student else self.detector(row.detector)
+            changes = merge(changes, {"detector_weights": str(file)})
         key = "-".join(part.replace(" ", "-") for part in parts if part)
         of = self._of_generator if row.maker or row.detector in GENERATORS else f"{self.seed}"
         place = self.folder / f"{key}-{of}{self._of_look}"
         self.tell(f"{key}: training")
         self.trained_here.append(place)
         return train("metric", row.recipe, changes, place, nights=self.folder / "nights", views=self._views).weights
-
-    def _behind(self, row: TownRow, changes: Mapping[str, Any]) -> Path:
-        """Random weights of an embedder of edges, behind a trained detector, which stays frozen."""
-        import torch
-
-        from gloam.networks.checkpoints import load_detector, save_checkpoint
-        from gloam.networks.embedders import create_embedder
-
-        of_student = row.detector in GENERATORS
-        file = self.generator(row.detector).weights["student"] if of_student else self.detector(row.detector)
-        detector = load_detector(file).model
-        options = {"stages": SMALL_VGG, **changes.get("network_options", {}), "detector_options": detector.options}
-        torch.manual_seed(self.seed)
-        network: Any = create_embedder(changes["network"], **options)
-        network.detector.load_state_dict(detector.state_dict())
-        path = self.folder / f"behind-{row.label}-{self._of_generator}{self._of_look}.safetensors"
-        provenance = {"recipe": "untrained", "data": f"detector of {file.name}", "licence": "Apache-2.0"}
-        if not path.is_file():
-            save_checkpoint(path, network, provenance)
-        return path
 
     def untrained(self, row: TownRow) -> Any:
         """A row's network with random weights."""

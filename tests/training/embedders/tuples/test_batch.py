@@ -114,6 +114,7 @@ def test_p_learns_faster_and_is_not_decayed():
     groups = make_optimizer(TINY, create_embedder("gem_resnet18", width=8)).param_groups
     assert [group["factor"] for group in groups] == [1.0, 10.0]
     assert [group["weight_decay"] for group in groups] == [5e-4, 0.0]
+    assert [group["lr"] for group in groups] == [TINY.learning_rate, 10 * TINY.learning_rate]
     assert len(groups[1]["params"]) == 1
 
 

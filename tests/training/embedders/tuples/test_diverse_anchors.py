@@ -74,3 +74,22 @@ def test_the_same_source_of_chance_gives_the_same_anchors():
 def test_what_cannot_be_chosen_is_refused(count, window):
     with pytest.raises(UsageError, match="diverse anchors"):
         diverse_anchors(unit(8, 4), count, np.random.default_rng(0), window)
+
+
+def test_ranks_may_be_given_in_place_of_drawn_ones():
+    """Choices made elsewhere are repeated, item by item, against a full sort of float64 similarities."""
+    x = unit(10, 80)
+    draws = np.random.default_rng(4)
+    asked = []
+
+    def rank(first, last):
+        asked.append((first, last, int(draws.integers(first, last))))
+        return asked[-1][2]
+
+    found = diverse_anchors(x, 40, rank)
+    chosen = [0]
+    for first, last, place in asked:
+        assert (first, last) == rank_window(80 - len(chosen), (0.2, 0.8), 80)
+        nearest = (x.astype(np.float64) @ x[chosen].T.astype(np.float64)).max(axis=1)
+        chosen.append(int(np.argsort(nearest, kind="stable")[place]))
+    assert found.tolist() == chosen

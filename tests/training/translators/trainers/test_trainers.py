@@ -67,6 +67,24 @@ def test_each_backward_touches_the_parameters_of_its_optimizer_alone(name):
 
 
 @every_trainer
+def test_a_step_in_float64_is_float64_throughout(name):
+    """No loss passes through float32: the gradient agrees with differences of losses far below float32's rounding."""
+    trainer = tiny_trainer(name)
+    trainer.networks.double()
+    seen, backward = [], trainer.engine.backward
+    trainer.engine.backward = lambda what, loss: (seen.append(rounds_to_float32(loss)), backward(what, loss))
+    losses = trainer.step(*(images.double() for images in pair()))
+    assert {loss.dtype for loss in losses.values()} == {torch.float64}
+    assert not any(rounds_to_float32(loss) for loss in losses.values() if loss != 0)
+    assert len(seen) == len(ORDERS[name])
+    assert not any(seen)
+
+
+def rounds_to_float32(loss):
+    return float(loss.detach().float()) == float(loss.detach())
+
+
+@every_trainer
 def test_carries_on_bit_for_bit_from_a_saved_state(name):
     straight = tiny_trainer(name)
     for step in range(5):

@@ -9,8 +9,7 @@ import pytest
 from PIL import Image
 
 from gloam.cli.main import main
-from gloam.data.day_night.read import read_tests
-from gloam.errors import DataError, UsageError
+from gloam.errors import UsageError
 from gloam.workflows.reproduce.cyclegan_study.table import reproduce_study
 from gloam.workflows.reproduce.published import published
 from gloam.workflows.reproduce.request import RetrievalRequest
@@ -49,21 +48,6 @@ def test_the_papers_values_stand_beside_what_is_missing(tmp_path, monkeypatch, c
         reproduce_study(asked(tmp_path, tmp_path, weights={ONE: tmp_path}))
 
 
-def test_test_images_are_those_of_the_sets_test_folders(tmp_path):
-    assert read_tests(tmp_path) is None
-    for name in ("testA", "testB"):
-        (tmp_path / name).mkdir()
-    Image.new("RGB", (4, 4)).save(tmp_path / "testA" / "a.png")
-    with pytest.raises(DataError, match="testB: has no images"):
-        read_tests(tmp_path)
-    Image.new("RGB", (4, 4)).save(tmp_path / "testB" / "b.png")
-    found = read_tests(tmp_path)
-    assert ([item.name for item in found.day], [item.name for item in found.night]) == (
-        ["testA/a.png"],
-        ["testB/b.png"],
-    )
-
-
 @pytest.mark.slow
 def test_runs_on_emoji_are_judged_on_the_test_set(tmp_path, monkeypatch):
     monkeypatch.delenv("EMOJI", raising=False)
@@ -83,6 +67,7 @@ def test_runs_on_emoji_are_judged_on_the_test_set(tmp_path, monkeypatch):
     assert found.pictures
     record = json.loads((tmp_path / "experiments" / "cyclegan_study_1" / "train.json").read_text())
     assert record["data"]["held_out"]["items"] == 3
+    assert found.rows[0].facts["images"] == {"L1": "all of the test set"}
     assert reproduce_study(asked(tmp_path, tmp_path / "out", [ONE])).ours[ONE] == values  # the run is only read
 
 
