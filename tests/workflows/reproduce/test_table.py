@@ -244,9 +244,10 @@ def test_table_6_asks_from_one_lighting_for_one_other(data, weights, out):
     )
 
 
-def test_a_part_of_an_ensemble_is_given_by_its_name(data, weights, out):
+def test_a_part_of_an_ensemble_is_given_by_its_name(data, weights, out, tmp_path):
     row = "HEDN-MAC + GeM"
-    given = {"HEDN-MAC": weights, "VGG16 GeM": weights}
+    given = {"HEDN-MAC": tmp_path / "edges.onnx", "VGG16 GeM": weights}
+    write_tiny_embedder(given["HEDN-MAC"], name="hedmac_vgg16")
     found = reproduce(asked("4", data, out, [row], weights=given))
     alone = reproduce(asked("1", data, out, ["VGG16 GeM"], weights={"VGG16 GeM": weights}))
     assert found.ours[row]["Tokyo"] == pytest.approx(alone.ours["VGG16 GeM"]["Tokyo"])  # twice the same descriptor
