@@ -33,6 +33,7 @@ PURPOSES = {
     "metrics": "the state of a bulk run for Prometheus",
     "matlab": "import NetVLAD's own .mat weights",
     "timm": "timm backbones for embedders",
+    "docs": "the documentation as a site",
     "dev": "tests, lint, types",
 }
 RTX = ("tensorrt-rtx-cu12", "tensorrt-rtx-cu13", "tensorrt-rtx")
