@@ -31,6 +31,8 @@ PURPOSES = {
     "ray": "extraction on a cluster",
     "remote": "images behind URLs",
     "metrics": "the state of a bulk run for Prometheus",
+    "serve": "embed, search and localize over HTTP",
+    "completion": "completion of verbs and options in a shell",
     "matlab": "import NetVLAD's own .mat weights",
     "timm": "timm backbones for embedders",
     "docs": "the documentation as a site",

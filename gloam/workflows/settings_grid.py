@@ -19,7 +19,8 @@ from gloam.files import write_json, write_text
 from gloam.heartbeat import Say
 from gloam.training.config_changes import merge, nest
 from gloam.training.train import train
-from gloam.workflows.reports.page import ReportData, ReportPicture, Table, write_report
+from gloam.workflows.reports.page.data import ReportData, ReportPicture, Table
+from gloam.workflows.reports.page.write import write_report
 from gloam.workflows.reproduce.records import slug
 
 FIGURES = ("FID", "KID", "F_8 recall", "F_1/8 precision")

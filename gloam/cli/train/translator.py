@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from gloam.cli.shared.recipe_arguments import add_recipe_arguments, changes, listed
+from gloam.cli.shared.recipe_arguments import add_recipe_arguments, changes, listed, trained
 from gloam.cli.shared.report import Report
 from gloam.cli.shared.values import seed
 from gloam.heartbeat import to_stderr
@@ -62,7 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> Report:
     """Train and print what was reached."""
-    recipes = listed(arguments, "gloam.training.recipes.translators")
+    recipes = listed(arguments, "translator")
     if recipes is not None:
         return recipes
     if arguments.grid:
@@ -72,17 +72,6 @@ def run(arguments: argparse.Namespace) -> Report:
         asked = SettingsRequest(arguments.recipe, changed, arguments.grid, place, arguments.epochs, arguments.views)
         grid = search_settings(asked, to_stderr)
         return Report(grid.to_dict(), grid.to_text(), exit_code=0 if any(one.scores for one in grid.settings) else 1)
-    from gloam.training.train import train
-    from gloam.workflows.reports.training import write_training_report
-
-    summary = train(
-        "translator",
-        arguments.recipe,
-        changes(arguments, DIRECT),
-        arguments.output,
-        epochs=arguments.epochs,
-        views=arguments.views,
-        say=to_stderr,
+    return trained(
+        "translator", arguments, DIRECT, changes(arguments, DIRECT), epochs=arguments.epochs, views=arguments.views
     )
-    page = write_training_report(arguments.output)
-    return Report(summary.to_dict() | {"report": str(page)}, f"{summary}\nreport: {page}")

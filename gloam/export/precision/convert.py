@@ -250,7 +250,7 @@ class _Checker:
                 feeds.append({"images": padded[None], **conditions})
                 continue
             prepared = self.original.prepare(image)
-            if profile.kind == "dynamic":
+            if profile.kind != "fixed":
                 feeds.append({"images": prepared[None]})
             else:
                 batch, sizes = profile.pad([prepared], self.original.shape_for(prepared))

@@ -82,10 +82,11 @@ def _regions(x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     found = _largest(narrow, rows)  # [B, C, columns, rows]
     there = columns.any(2)[:, None, :, None] & rows.any(2)[:, None, None, :]
     found = torch.where(there, found, torch.zeros_like(found))
-    units = found / (torch.linalg.vector_norm(found, dim=1, keepdim=True) + EPSILON)
+    units: Tensor = found / (torch.linalg.vector_norm(found, dim=1, keepdim=True) + EPSILON)
     return units.sum((2, 3))
 
 
 def _largest(x: Tensor, windows: Tensor) -> Tensor:
     """The largest value in each window of the last axis, ``[B, C, H, n]``."""
-    return x[:, :, :, None].masked_fill(~windows[:, None, None], torch.finfo(x.dtype).min).amax(-1)
+    spread: Tensor = x[:, :, :, None].masked_fill(~windows[:, None, None], torch.finfo(x.dtype).min)
+    return spread.amax(-1)

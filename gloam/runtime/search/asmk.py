@@ -297,10 +297,13 @@ class AsmkIndex:
 
     def _similarity(self, rows: Integers, codes: Codes, lengths: Integers) -> npt.NDArray[np.float64]:
         """Of rows of the inverted file and the query's codes, each of which is compared with ``lengths`` rows."""
-        against = np.repeat(codes, lengths, axis=0)
+        against, found = np.repeat(codes, lengths, axis=0), self._codes[rows]
         if self.real_valued:
-            return np.asarray(np.einsum("nd,nd->n", self._codes[rows], against, dtype=np.float64))
-        return 1.0 - _popcount(self._codes[rows] ^ against) * (2.0 / (PACK * codes.shape[1]))
+            cosines: npt.NDArray[np.float64] = np.einsum("nd,nd->n", found, against, dtype=np.float64)
+            return cosines
+        differing = _popcount(found ^ against)
+        alike: npt.NDArray[np.float64] = 1.0 - differing * (2.0 / (PACK * codes.shape[1]))
+        return alike
 
     def _rarity(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
         """The square of ln(images / images that have it) of each word, as if one had it that none has; and the norms of

@@ -149,8 +149,9 @@ class DomainBatches:
             )
         for start in range(0, max(sizes), chunk):
             rows = np.arange(start, min(start + chunk, max(sizes)))
-            fresh = [int(np.clip(size - start, 0, len(rows))) for size in sizes]
-            yield (*self._middles(np.stack([rows % size for size in sizes], axis=1)), *fresh)
+            days, nights = (int(np.clip(size - start, 0, len(rows))) for size in sizes)
+            first, second = self._middles(np.stack([rows % size for size in sizes], axis=1))
+            yield first, second, days, nights
 
     def _middles(self, pairs: npt.NDArray[np.int64]) -> tuple[Tensor, Tensor]:
         """The middle of held-out images, as training's transform would show all of an image."""

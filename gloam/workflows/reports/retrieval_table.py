@@ -7,7 +7,8 @@ from pathlib import Path
 
 from gloam.files import write_json
 from gloam.heartbeat import Say
-from gloam.workflows.reports.page import PlainCurve, ReportData, ReportPicture, Table, write_report
+from gloam.workflows.reports.page.data import PlainCurve, ReportData, ReportPicture, Table
+from gloam.workflows.reports.page.write import write_report
 from gloam.workflows.reproduce.cyclegan_study.table import PAPER as STUDY
 from gloam.workflows.reproduce.cyclegan_study.table import reproduce_study
 from gloam.workflows.reproduce.request import RetrievalRequest
