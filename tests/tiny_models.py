@@ -17,7 +17,12 @@ DIMENSION = 6
 
 
 def write_tiny_embedder(
-    path: Path, profile: PaddingProfile | None = None, kind: str = "embedder", weights: str = "tiny", gain: float = 0.01
+    path: Path,
+    profile: PaddingProfile | None = None,
+    kind: str = "embedder",
+    weights: str = "tiny",
+    gain: float = 0.01,
+    name: str = "tiny",
 ) -> ModelCard:
     """Write an ONNX file whose descriptor is the unit vector of a fixed projection of the summed colours.
 
@@ -50,7 +55,7 @@ def write_tiny_embedder(
     image = selftest_images(shape, sizes)[0, :40, :50].astype(np.float64).sum((0, 1)) @ matrix
     card = ModelCard(
         kind=kind,
-        name="tiny",
+        name=name,
         inputs=tuple(
             TensorSpec(name, dtype, dims, "")
             for name, dtype, dims in [

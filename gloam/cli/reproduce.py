@@ -17,14 +17,20 @@ HELP = "a paper's table again: published value, ours, difference, and which file
 KEPT = ("*/*",)
 TOP_K = {False: 20, True: 5}  # of a benchmark's thousands of map images, and of its look-alike's few
 LOCALIZED = (("dark-side", "3"), ("mduit", "1"))
+GENERATORS = {"dark-side": 2, "mduit": 4}  # that these train on the town
 WEAKLY_PAIRED = "weakly-paired"
+# Options that a request of a table of retrieval takes as they are.
+OF_RETRIEVAL = ("paper", "table", "data", "output", "train", "seed", "seeds", "budget", "words", "features_per_image",
+                "limit", "town", "minutes")  # fmt: skip
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the verb."""
-    parser.add_argument("paper", metavar="PAPER", help="dark-side, mduit, thesis or weakly-paired")
+    parser.add_argument("paper", metavar="PAPER", help="cyclegan-study, dark-side, mduit, thesis or weakly-paired")
     parser.add_argument(
-        "table", metavar="TABLE", help="dark-side: 1 to 8; mduit: 1; thesis: 5.1; weakly-paired: 2, figure7"
+        "table",
+        metavar="TABLE",
+        help="cyclegan-study: 1; dark-side: 1 to 8; mduit: 1; thesis: 5.1, figure5.1; weakly-paired: 2, figure7",
     )
     parser.add_argument(
         "--data",
@@ -42,21 +48,59 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="ROW=FILE",
-        help="an embedder of your own for a row, of weakly-paired a translator, or for figure7 'NetVLAD "
-        "Pittsburgh=FILE' and 'NetVLAD of the pairs=FILE'; repeatable",
+        help="an embedder of your own for a row, of the row's network, or for a part of a row of table 4 ('VGG16 "
+        "GeM=FILE'); "
+        "for a row 'night to day, ...' and of weakly-paired a translator; for figure7 'NetVLAD Pittsburgh=FILE' and "
+        "'NetVLAD of the pairs=FILE'; repeatable",
     )
     parser.add_argument(
-        "--order", metavar="A,B,C", help="table 6: day, sunset and night in the order of a scene's image names"
+        "--order",
+        metavar="A,B,C",
+        help="table 6, and rows 'night to day, ...': day, sunset and night in the order of a scene's image names",
     )
     parser.add_argument(
         "--words", type=int, default=65536, help="rows with local features: visual words of the codebook"
     )
-    parser.add_argument("--train", action="store_true", help="train recipes whose weights are missing (days on a GPU)")
+    parser.add_argument(
+        "--features-per-image",
+        type=int,
+        metavar="N",
+        help="rows with local features: of each of 20 000 training images, for the codebook (default: 200, 2 GiB of "
+        "memory; the paper: 1000, 10 GiB)",
+    )
+    parser.add_argument(
+        "--train",
+        action="store_true",
+        help="train what a row lacks, generator, embedder and whitening (days on a GPU), into DATA/experiments",
+    )
+    parser.add_argument(
+        "--seeds",
+        type=int,
+        default=1,
+        metavar="N",
+        help="trainings of each row, from --seed on: the row is their mean and deviation (not of localization)",
+    )
+    parser.add_argument(
+        "--budget",
+        type=float,
+        metavar="MINUTES",
+        help="processor time for the whole table, shared out over its trainings; of localization and weakly-paired "
+        "half of it is for their generators, with --town",
+    )
+    parser.add_argument(
+        "--again",
+        type=Path,
+        metavar="ROW.json",
+        help="run a row again as its record, OUT/rows/ROW/row.json, states it; of the other options -o alone is read",
+    )
     parser.add_argument(
         "--town", action="store_true", help="the miniature on procedural streets instead; needs no data"
     )
     parser.add_argument(
-        "--minutes", type=float, default=14.0, help="--town: processor time for each generator, at most"
+        "--minutes",
+        type=float,
+        default=14.0,
+        help="--town: processor time for each generator, at most, where there is no --budget",
     )
     parser.add_argument(
         "--references",
@@ -66,7 +110,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="weakly-paired figure7: domains of map and queries (default: WDO-1 WDSn WDSu; --town: overcast snow sun)",
     )
     parser.add_argument(
-        "--limit", type=int, metavar="N", help="weakly-paired 2: most pairs and real images of a domain"
+        "--limit",
+        type=int,
+        metavar="N",
+        help="weakly-paired 2: most pairs and real images of a domain; thesis: images by day, and by night, of FID",
     )
     _add_localization(parser)
 
@@ -137,43 +184,39 @@ def _add_localization(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> Report:
     """Run what can be run; exit code 1 where no row could."""
+    of_others = (arguments.paper, arguments.table) in LOCALIZED or arguments.paper == WEAKLY_PAIRED
+    if of_others and (arguments.seeds != 1 or arguments.again is not None):
+        what = f"{arguments.paper} {arguments.table}"
+        raise UsageError(f"{what}: --seeds and --again are of tables of retrieval and of cyclegan-study; see --help")
     if (arguments.paper, arguments.table) in LOCALIZED:
         return _localized(arguments)
     if arguments.paper == WEAKLY_PAIRED:
         return _weakly_paired(arguments)
-    if arguments.town:
-        from gloam.workflows.reproduce.town import reproduce_town
+    from gloam.workflows.reports.retrieval_table import reproduce_retrieval
+    from gloam.workflows.reproduce.request import RetrievalRequest
 
-        found = reproduce_town(
-            arguments.paper,
-            arguments.table,
-            arguments.output,
-            minutes=arguments.minutes,
-            rows=arguments.rows,
-            say=to_stderr,
+    if arguments.again is not None:
+        from gloam.workflows.reproduce.records import recorded_row
+
+        request = recorded_row(arguments.again, arguments.output)
+        if (request.paper, request.table) != (arguments.paper, arguments.table):
+            raise UsageError(f"{arguments.again}: is of {request.paper} {request.table}; give these, or another record")
+    else:
+        request = RetrievalRequest(
+            **{name: getattr(arguments, name) for name in OF_RETRIEVAL},
+            rows=tuple(arguments.rows),
+            weights=_files("--weights", "ROW=FILE, with the row's name as the table has it", arguments.weights),
+            order=tuple(arguments.order.split(",")) if arguments.order else None,
         )
-        return Report(found.to_dict(), found.to_text())
-    from gloam.workflows.reproduce.table import reproduce
-
-    result = reproduce(
-        arguments.paper,
-        arguments.table,
-        arguments.data,
-        arguments.output,
-        rows=arguments.rows,
-        weights=_files("--weights", "ROW=FILE, with the row's name as the table has it", arguments.weights),
-        order=arguments.order.split(",") if arguments.order else None,
-        train=arguments.train,
-        words=arguments.words,
-        say=to_stderr,
-    )
-    return Report(result.to_dict(), result.to_text(), exit_code=0 if result.ours else 1)
+    found = reproduce_retrieval(request, to_stderr)
+    return Report(found.to_dict(), found.to_text(), exit_code=0 if found.ours else 1)
 
 
 def _localized(arguments: argparse.Namespace) -> Report:
     from gloam.workflows.reports.localization import reproduce_localization
     from gloam.workflows.reproduce.localization.protocol import Protocol
     from gloam.workflows.reproduce.localization.request import TableRequest
+    from gloam.workflows.reproduce.records import generator_minutes
 
     top_k = arguments.top_k if arguments.top_k is not None else TOP_K[arguments.town]
     fixed = {"min_inliers": 12, "verify_queries": True}
@@ -188,18 +231,23 @@ def _localized(arguments: argparse.Namespace) -> Report:
         placement=placement(arguments),
         max_side=1024,
     )
-    found = reproduce_localization(request, town_minutes=arguments.minutes if arguments.town else None, say=to_stderr)
+    minutes = generator_minutes(arguments.minutes, arguments.budget, GENERATORS[arguments.paper])
+    found = reproduce_localization(request, town_minutes=minutes if arguments.town else None, say=to_stderr)
     return Report(found.to_dict(), found.to_text(), exit_code=0 if found.ran else 1)
 
 
 def _weakly_paired(arguments: argparse.Namespace) -> Report:
     from gloam.workflows.reports.weakly_paired import reproduce_weakly_paired
+    from gloam.workflows.reproduce.records import generator_minutes
+    from gloam.workflows.reproduce.weakly_paired.figure7 import METHODS
     from gloam.workflows.reproduce.weakly_paired.miniature import Miniature
-    from gloam.workflows.reproduce.weakly_paired.request import WeaklyPairedRequest
+    from gloam.workflows.reproduce.weakly_paired.request import RECIPES, WeaklyPairedRequest
 
     weights = _files("--weights", "ROW=FILE, with the row's name as the table has it", arguments.weights)
     request = filled(WeaklyPairedRequest, arguments, weights=weights)
-    miniature = Miniature(minutes=arguments.minutes) if arguments.town else None
+    count = len(arguments.rows or (RECIPES if arguments.table == "2" else METHODS))
+    minutes = generator_minutes(arguments.minutes, arguments.budget, count)
+    miniature = Miniature(minutes=minutes) if arguments.town else None
     found = reproduce_weakly_paired(request, miniature, to_stderr)
     return Report(found.to_dict(), found.to_text(), exit_code=0 if found.ran else 1)
 

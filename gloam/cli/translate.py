@@ -52,7 +52,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--grid: one picture instead of a folder",
         "each source beside its translation into every domain of the model, attention masks beneath where --model is a "
         "native checkpoint or the folder of a run; with --like, its translation into the appearance of each example; "
-        "or, where SOURCE is a file of weak pairs, for each domain a source, its translation by every method, and "
+        "with --compare, what several translators make of it; or, where SOURCE is a file of weak pairs, for each "
+        "domain a source, its translation by every method, and "
         "right-most the weakly paired image. -o is then a .png",
     )
     grid.add_argument("--grid", action="store_true", help="draw such a picture")
@@ -63,6 +64,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=named,
         metavar="NAME=MODEL",
         help="weak pairs: another method; repeatable",
+    )
+    grid.add_argument(
+        "--compare",
+        action="append",
+        default=[],
+        type=named,
+        metavar="NAME=MODEL",
+        help="another translator of any kind on the same images, a column each; repeatable",
     )
     grid.add_argument(
         "--rows", type=int, metavar="N", help="sources (default: 6), or pairs of each domain (default: 1)"
@@ -77,7 +86,7 @@ def run(arguments: argparse.Namespace) -> Report:
     """Translate and report."""
     if arguments.grid:
         return _grid(arguments)
-    for name in ("beside", "rows", "cell"):
+    for name in ("beside", "compare", "rows", "cell"):
         if getattr(arguments, name):
             raise UsageError(f"--{name} is of a picture of many; add --grid")
     from gloam.runtime.models.translator import load_translator

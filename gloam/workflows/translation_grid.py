@@ -1,8 +1,8 @@
 """Pictures of translators between many domains, as Figures 5 and 6 of weakly-paired translation (BMVC 2020) show them.
 
 From images: each source beside its translation into every domain, the attention masks beneath, white where the source
-stays; or, of a model by example, into the appearance of every example, which stand above. From weak pairs: for each
-domain a source, its translation by every method, right-most the weakly paired image.
+stays; or, of a model by example, into the appearance of every example, which stand above; or what several models make
+of it. From weak pairs: for each domain a source, its translation by every method, right-most the weakly paired image.
 """
 
 from __future__ import annotations
@@ -47,6 +47,7 @@ class GridRequest:
         like: example images, a column each, of a model that takes their appearance; exported.
         appearance: the encoder that reads it off them.
         beside: name and model of further methods, from weak pairs alone.
+        compare: name and model of others, of any kind, beside ``model`` on the same images.
         rows: most sources, or for each domain of weak pairs the number of pairs.
         size: (width, height) of a cell, to which images are stretched before they are translated, pixels.
         noise: seed of what models that take noise are given; None for zeros.
@@ -65,6 +66,7 @@ class GridRequest:
     like: Sequence[Path | str] = ()
     appearance: Path | str | None = None
     beside: Sequence[tuple[str, str]] = ()
+    compare: Sequence[tuple[str, str]] = ()
     rows: int | None = None
     size: tuple[int, int] = (256, 192)
     noise: int | None = None
@@ -79,6 +81,8 @@ class GridRequest:
             raise UsageError(f"a grid is drawn on cpu or cuda, not on {self.device}")
         if (self.like or self.appearance) and self.paired:
             raise UsageError("--like: a model by example is shown on images, not on weak pairs; give a folder or list")
+        if self.compare and (self.like or self.appearance or self.paired):
+            raise UsageError("--compare: models are compared on images; leave out --like, --beside and weak pairs")
         if min(self.size) < 32:
             raise UsageError(f"pictures of {self.size[0]}x{self.size[1]} px: 32 px a side at least")
 
@@ -131,6 +135,8 @@ def draw_grid(request: GridRequest) -> Grid:
     """
     if request.paired:
         return _draw_methods(request)
+    if request.compare:
+        return _draw_compared(request)
     return _draw_examples(request) if request.like or request.appearance else _draw_domains(request)
 
 
@@ -154,8 +160,36 @@ def _draw_examples(request: GridRequest) -> Grid:
     for row in range(len(images)):
         cells.append([column[row] for column in columns])
     titles = ("source", *(Path(file).stem for file in request.like))
-    _write(request, titles, ["example", *names], cells)
+    write_sheet(request.output, titles, ["example", *names], cells, request.size)
     return Grid(request.output, titles, tuple(names), False)
+
+
+def _draw_compared(request: GridRequest) -> Grid:
+    operations = {}
+    for name, model in _named(request, request.compare):
+        towards = open_towards(
+            model, () if request.domain is None else (request.domain,), request.device, request.noise
+        )
+        operations[name] = towards.whole if request.domain is None else towards(request.domain)
+    names, images = _sources(request)
+    titles = ("source", *operations)
+    write_sheet(request.output, titles, names, side_by_side(images, list(operations.values())), request.size)
+    return Grid(request.output, titles, tuple(names), False)
+
+
+def _named(request: GridRequest, others: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+    """The model and the others, each by a name of its own."""
+    found = [("model", request.model), *others]
+    names = [name for name, _ in found]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise UsageError(f"two methods are called {twice[0]!r}; give each a name of its own")
+    return found
+
+
+def side_by_side(images: Sequence[Pixels], operations: Sequence[ImageOperation]) -> list[list[Pixels | None]]:
+    """Rows of a sheet: an image, and what every operation makes of it."""
+    columns = [list(images), *(operation(images) for operation in operations)]
+    return [[column[row] for column in columns] for row in range(len(images))]
 
 
 def _draw_domains(request: GridRequest) -> Grid:
@@ -179,7 +213,7 @@ def _draw_domains(request: GridRequest) -> Grid:
             cells.append([None if column is None else column[row] for column in masks])
     titles = ("source", *domains)
     labels = [text for name in names for text in ([name, "mask"] if shown else [name])]
-    _write(request, titles, labels, cells)
+    write_sheet(request.output, titles, labels, cells, request.size)
     return Grid(request.output, titles, tuple(names), shown)
 
 
@@ -188,11 +222,10 @@ def _draw_methods(request: GridRequest) -> Grid:
     domains, images, pairs = read_domains(source, "test" if source.suffix == ".json" else None, request.root)
     wanted = domains if request.domain is None else (request.domain,)
     judged = judged_domains(domains, images, pairs, targets=wanted)
-    methods = {}
-    for name, model in (("model", request.model), *request.beside):
-        if name in methods:
-            raise UsageError(f"two methods are called {name!r}; give each a name of its own")
-        methods[name] = open_towards(model, wanted, request.device, request.noise)
+    methods = {
+        name: open_towards(model, wanted, request.device, request.noise)
+        for name, model in _named(request, request.beside)
+    }
     random = np.random.default_rng([request.seed, 5])
     cells: list[list[Pixels | None]] = []
     labels, names = [], []
@@ -205,7 +238,7 @@ def _draw_methods(request: GridRequest) -> Grid:
             labels.append(f"{pair.origin} to {domain.name}")
             names.append(pair.source.name)
     titles = ("source", *methods, "weakly paired")
-    _write(request, titles, labels, cells)
+    write_sheet(request.output, titles, labels, cells, request.size)
     return Grid(request.output, titles, tuple(names), False)
 
 
@@ -218,7 +251,20 @@ def _grey(mask: npt.NDArray[np.float32]) -> Pixels:
     return np.repeat(grey[..., None], 3, axis=2)
 
 
-def _write(
-    request: GridRequest, titles: Sequence[str], labels: Sequence[str], cells: Sequence[Sequence[Pixels | None]]
+def write_sheet(
+    path: Path,
+    titles: Sequence[str],
+    labels: Sequence[str],
+    cells: Sequence[Sequence[Pixels | None]],
+    size: tuple[int, int] = (256, 192),
 ) -> None:
-    write_bytes(request.output, encode(draw_sheet(cells, titles, labels, request.size), "png"))
+    """Write a picture of pictures.
+
+    Args:
+        path: ``.png`` to write.
+        titles: over the columns.
+        labels: before the rows.
+        cells: by row, uint8 ``[h, w, 3]`` each; None stays white.
+        size: (width, height) of a cell, pixels.
+    """
+    write_bytes(path, encode(draw_sheet(cells, titles, labels, size), "png"))

@@ -85,6 +85,8 @@ COMMANDS = (
     "data look-alike robotcar-v1 -o OUT --no-images",
     "pull no-such-name",
     "reproduce thesis 5.1 -o OUT",
+    "reproduce thesis figure5.1 -o OUT",
+    "reproduce cyclegan-study 1 -o OUT",
     "reproduce dark-side 1 -o OUT",
     "reproduce weakly-paired 2 -o OUT",
     "reproduce weakly-paired figure7 -o OUT",

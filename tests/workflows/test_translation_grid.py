@@ -111,9 +111,29 @@ def test_sources_by_examples_which_stand_above(folder: Path, tmp_path: Path) -> 
             assert np.array_equal(cell(out, row, column), made)
 
 
+def test_translators_of_any_kind_stand_side_by_side_on_the_same_images(folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "g.png"
+    words = ["translate", str(folder / "images" / "day"), "--grid", "--model", "none", "--rows", "2", "-o", str(out)]
+    words += ["--cell", "64x32"]
+    assert main([*words, "--compare", "gamma=gamma:0.2", "--compare", f"one={folder / 'one.onnx'}"]) == 0
+    sources = sorted((folder / "images" / "day").iterdir())
+    for row, source in enumerate((sources[0], sources[-1])):
+        image = decode_image(source, stretch=SIZE)
+        assert np.array_equal(cell(out, row, 0), image)
+        assert np.array_equal(cell(out, row, 1), image)
+        assert cell(out, row, 2).mean() < image.mean()
+        assert not np.array_equal(cell(out, row, 3), image)
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
+        ("day --model m.onnx -o g --compare a=gamma", "--compare is of a picture of many; add --grid"),
+        ("day --grid --model m.onnx -o g.png --compare a=gamma --compare a=none", "two methods are called 'a'"),
+        (
+            "day --grid --model m.onnx -o g.png --compare a=gamma --beside b=none",
+            "--compare: models are compared on im",
+        ),
         ("day --grid --model one.onnx -o g.png", "one.onnx: translates into one domain alone"),
         ("day --grid --model gamma -o g.png", "gamma: translates into one domain alone"),
         ("day --grid --model m.onnx --to rain -o g.png", "knows no domain 'rain'; its domains are day, night, snow"),

@@ -8,6 +8,7 @@ from pathlib import Path
 from gloam.cli.shared.recipe_arguments import add_recipe_arguments, changes, listed, trained
 from gloam.cli.shared.report import Report
 from gloam.cli.shared.values import seed
+from gloam.heartbeat import to_stderr
 
 HELP = "train a day-to-night image translator from a recipe"
 KEPT = ("state/newest.json",)
@@ -41,7 +42,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threads", type=int, metavar="N", help="torch threads of each process")
     parser.add_argument("--precision", choices=("32", "bf16", "fp16", "64"), help="of the forwards")
     parser.add_argument("--detector", type=Path, metavar="FILE", help="edge detector of the HEDGAN family")
-    parser.add_argument("--judge", type=Path, metavar="MODEL.onnx", help="embedder in whose space KID is logged")
+    parser.add_argument(
+        "--judge",
+        type=Path,
+        metavar="MODEL.onnx|inception",
+        help="embedder in whose space KID, FID, precision and recall of held-out images are logged",
+    )
+    parser.add_argument(
+        "--grid",
+        action="append",
+        default=[],
+        metavar="NAME=A,B,...",
+        help="search settings: a run for every combination, below FOLDER, and a table of them by FID, precision and "
+        "recall; e.g. --grid options.generator_options.norm=batch,instance --grid options.learning_rate=1.0e-4,2.0e-4; "
+        "repeatable, with --judge",
+    )
     parser.add_argument("--views", type=Path, metavar="FOLDER", help="rendered town views, to be shared by runs")
 
 
@@ -50,6 +65,13 @@ def run(arguments: argparse.Namespace) -> Report:
     recipes = listed(arguments, "translator")
     if recipes is not None:
         return recipes
+    if arguments.grid:
+        from gloam.workflows.settings_grid import SettingsRequest, search_settings
+
+        changed, place = changes(arguments, DIRECT), arguments.output
+        asked = SettingsRequest(arguments.recipe, changed, arguments.grid, place, arguments.epochs, arguments.views)
+        grid = search_settings(asked, to_stderr)
+        return Report(grid.to_dict(), grid.to_text(), exit_code=0 if any(one.scores for one in grid.settings) else 1)
     return trained(
         "translator", arguments, DIRECT, changes(arguments, DIRECT), epochs=arguments.epochs, views=arguments.views
     )

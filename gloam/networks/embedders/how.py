@@ -7,6 +7,7 @@ of several scales to ASMK. Keys are those of the published weights: ``features.*
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import ceil
 from typing import Any
 
@@ -168,7 +169,7 @@ def how_resnet50_minus(width: int = 64, **options: Any) -> HOW:
 def placed(
     cells: Tensor, stride: int, scale: float = 1.0, sides: Sequence[tuple[int, int]] = ((1, 1), (1, 1))
 ) -> tuple[Tensor, Tensor]:
-    """Where the cells of a map ``[h, w]`` lie: centres in pixels of the image, x and y, ``[h * w, 2]``; and their scale.
+    """Centres of the cells of a map ``[h, w]`` in pixels of the image, x and y, ``[h * w, 2]``; the scale of each.
 
     Args:
         cells: the map.

@@ -14,6 +14,7 @@ from gloam.training.typed_config import recipe_mapping
 
 RECIPES = {"metric": "gloam.training.recipes.metric", "embedder": "gloam.training.recipes"}  # by kind of training
 BATCH_ALONE = ("negatives_from", "batch_places", "images_per_place", "augment")
+OF_ASMK = ("asmk_words", "asmk_images", "asmk_features")
 OF_MAKER = ("maker", "maker_domain", "maker_noise")  # which the identity of what makes nights holds
 FILES = ("data", "weights", "detector_weights")  # named by their content elsewhere
 UNTRACED = (*OF_MAKER, *FILES, "threads", "device", "workers", "cache_mib", "max_minutes", "forward_images")
@@ -94,7 +95,10 @@ class MetricConfig:
         photometric, clahe_clip, clahe_grid: normalisation of every image, made nights included.
         image_side: longer side, pixels; larger images in files are reduced. Those in memory stay as they are.
         validate_every: epochs; the last one is always validated.
-        select: what the best epoch is chosen by: the ``loss`` of validation tuples, or the ``mAP``.
+        select: what the best epoch is chosen by: the ``loss`` of validation tuples, the ``mAP``, or, of HOW alone, the
+            mAP by ``ASMK``, as in its paper.
+        asmk_words, asmk_images, asmk_features: of ``ASMK``: the codebook's words, the training images that it is
+            learned from, and local features of an image; the paper's by default.
         query_condition, map_condition: restrict the validation's mAP to queries and database of these conditions.
         device: ``auto``, ``cpu`` or ``cuda``.
         threads: of torch; None leaves them.
@@ -142,7 +146,10 @@ class MetricConfig:
     clahe_grid: int = 8
     image_side: int = 362
     validate_every: int = 5
-    select: Literal["loss", "mAP"] = "loss"
+    select: Literal["loss", "mAP", "ASMK"] = "loss"
+    asmk_words: int = 65536
+    asmk_images: int = 20000
+    asmk_features: int = 1000
     query_condition: str | None = None
     map_condition: str | None = None
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -169,6 +176,7 @@ class MetricConfig:
             "cluster_images": 0,
             "clahe_grid": 1,
             "images_per_place": 2,
+            **dict.fromkeys(OF_ASMK, 1),
         }
         counts = ("epochs", "tuples", "batch", "negatives", "validate_every", "describe_batch", "forward_images")
         for name, low in (*((name, 1) for name in counts), *least.items()):
@@ -209,6 +217,7 @@ class MetricConfig:
         """
         silent = (*UNTRACED, "epochs", *(BATCH_ALONE if self.negatives_from == "pool" else ()))
         silent += () if self.cluster_images else ("cluster_images",)  # runs of before it carry on
+        silent += () if self.select == "ASMK" else OF_ASMK  # likewise
         silent += () if self.loss != "contrastive" else ("loss",)  # likewise
         return {key: item for key, item in self.to_dict().items() if key not in silent}
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,7 @@ from gloam.networks.embedders import EmbedderNetwork
 from gloam.networks.embedders.gem import GeM
 from gloam.networks.embedders.how import HOW
 from gloam.networks.embedders.netvlad import NetVLADVGG16
+from gloam.training.embedders.asmk_validation import asmk_mAP
 from gloam.training.embedders.batch_norm import freeze_batch_norm, settle_batch_norm
 from gloam.training.embedders.config import MetricConfig
 from gloam.training.embedders.how_init import whiten_cells
@@ -32,7 +33,7 @@ from gloam.training.embedders.samples import write_samples
 from gloam.training.embedders.tuples.batch import LossPart, batch_losses
 from gloam.training.embedders.tuples.images import Described, TupleImages, describe_images
 from gloam.training.embedders.tuples.mine import Tuples, mine_epoch
-from gloam.training.embedders.validation import Validation, validate
+from gloam.training.embedders.validation import Validation, validate, validation_truth
 from gloam.training.run_state import RunState
 
 NAMES_SHOWN = 3
@@ -172,7 +173,7 @@ class MetricRun:
         """A run that time ended before its first validation is judged by its last epoch, 0 included."""
         last = self.state.history[-1]
         if last["validation"] is None:
-            last["validation"] = asdict(self._validate(last["epoch"]))
+            last["validation"] = self._validate(last["epoch"]).to_dict()
         self.state.best_epoch, self.state.best = last["epoch"], _copied(self.model)
 
     def _train_epoch(self, epoch: int) -> dict[str, Any]:
@@ -305,13 +306,17 @@ class MetricRun:
         described = Described(self.model, self.shown, self.device, self.config.describe_batch, self.say)
         scores = validate(self.config, self.validation, self.shown, described)
         write_samples(self.saves.folder.parent, epoch, self.config, self.validation, self.shown, described)
-        return scores
+        if self.config.select != "ASMK":
+            return scores
+        asked = validation_truth(self.config, self.validation)
+        score = asmk_mAP(self.config, self.model, self.device, self.seen, self.shown, *asked)
+        return replace(scores, asmk_mAP=score)
 
     def _finish_epoch(self, epoch: int, record: dict[str, Any], scores: Validation | None) -> None:
         """Add the record, keep the best weights, save."""
         state = self.state
         full = {"epoch": epoch, **record, "p": _lowest_power(self.model), "updates": state.updates}
-        full["validation"] = asdict(scores) if scores is not None else None
+        full["validation"] = scores.to_dict() if scores is not None else None
         state.history.append(full)
         if scores is not None and epoch > 0:
             best = state.history[state.best_epoch]["validation"] if state.best_epoch else None
@@ -364,7 +369,10 @@ class MetricRun:
 
 
 def _better(select: str, new: dict[str, float], old: dict[str, float]) -> bool:
-    return new["loss"] < old["loss"] if select == "loss" else new["mAP"] > old["mAP"]
+    if select == "loss":
+        return new["loss"] < old["loss"]
+    figure = "asmk_mAP" if select == "ASMK" else "mAP"
+    return new[figure] > old[figure]
 
 
 def _lowest_power(model: EmbedderNetwork) -> float | None:

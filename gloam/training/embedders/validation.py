@@ -29,12 +29,18 @@ class Validation:
         mAP: of the queries that have positives, nights made by the rule of the name.
         chance_mAP: of a random ranking.
         queries: how many.
+        asmk_mAP: of HOW by ASMK, where the best epoch is chosen by it; images are as they are.
     """
 
     loss: float
     mAP: float
     chance_mAP: float
     queries: int
+    asmk_mAP: float | None = None
+
+    def to_dict(self) -> dict[str, float]:
+        """By name, without what was not scored."""
+        return {name: value for name, value in vars(self).items() if value is not None}
 
 
 def validate(config: MetricConfig, validation: RetrievalSet, images: TupleImages, described: Described) -> Validation:

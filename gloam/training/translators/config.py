@@ -52,7 +52,8 @@ class TranslatorConfig:
         score_all: errors of cycles are over all images that are never trained on, each domain's in its own direction,
             not over the first ``held_out``.
         strip_rows: how many of them a strip shows.
-        judge: exported embedder (``.onnx``) in whose space held-out KID is logged; None logs none.
+        judge: exported embedder (``.onnx``), or ``inception``, in whose space KID, FID, precision and recall of
+            held-out images are logged; None logs none.
         tensorboard: write event files.
     """
 

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 VIEWS_FOLDER = "views"
+INCEPTION = "inception"  # as a judge
 WHEN = ("step", "epoch", "seconds", "learning_rate")
 TOWN_LICENCE = "Apache-2.0"
 OTHER_LICENCE = "Apache-2.0 for the code; the terms of the training images apply to the weights"
@@ -176,16 +177,26 @@ def _run(
 
 
 def embedder_judge(path: str) -> Judge:
-    """KID (kernel distance) of fake against real night in the space of an exported embedder.
+    """KID, FID, and PRD's two F-scores where there are images enough, of fake against real night.
+
+    Args:
+        path: of an exported embedder, in whose space they are; or ``inception``.
 
     Raises:
         ModelError: not an embedder.
     """
-    from gloam.eval.translation.features import EmbedderFeatures
+    from gloam.eval.translation.features import EmbedderFeatures, FeatureExtractor
     from gloam.eval.translation.kernel import kernel_distance
+    from gloam.eval.translation.scores import compare_features
     from gloam.runtime.models.embedder import Embedder
 
-    space = EmbedderFeatures(Embedder.load(path))
+    space: FeatureExtractor
+    if path == INCEPTION:
+        from gloam.networks.inception import InceptionFeatures
+
+        space = InceptionFeatures()
+    else:
+        space = EmbedderFeatures(Embedder.load(path))
 
     def pixels(images: Tensor) -> list[Any]:
         shades = ((images.float().clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1)
@@ -193,7 +204,10 @@ def embedder_judge(path: str) -> Judge:
 
     def judge(pictures: Mapping[str, Tensor], night: Tensor) -> dict[str, float]:
         real, fake = space.features(pixels(night)), space.features(pixels(pictures["fake"]))
-        return {"KID": float(kernel_distance(real, fake, subset_size=min(len(real), len(fake))).mean)}
+        found = {name: figure.value for name, figure in compare_features(real, fake).items()}
+        # KID of few images: of one subset of them all.
+        found["KID"] = float(kernel_distance(real, fake, subset_size=min(len(real), len(fake))).mean)
+        return {name: value for name, value in found.items() if value is not None}
 
     return judge
 

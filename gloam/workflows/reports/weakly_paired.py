@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
+from gloam.eval.translation.domains import FIGURES, UNTOUCHED
+from gloam.files import write_json
 from gloam.heartbeat import Say
 from gloam.workflows.reports.page.data import DistanceCurve, ReportData, Table
 from gloam.workflows.reports.page.write import write_report
@@ -11,9 +14,9 @@ from gloam.workflows.reproduce.published import published
 from gloam.workflows.reproduce.weakly_paired.figure7 import DISTANCES, Figure7, at_shown, reproduce_figure_7
 from gloam.workflows.reproduce.weakly_paired.miniature import Miniature
 from gloam.workflows.reproduce.weakly_paired.request import PAPER, WeaklyPairedRequest
-from gloam.workflows.reproduce.weakly_paired.table import WeaklyPairedTable, reproduce_table_2
+from gloam.workflows.reproduce.weakly_paired.table import TABLE_JSON, WeaklyPairedTable, reproduce_table_2
 
-PAGE = "figure7.html"
+PAGE, TABLE_PAGE = "figure7.html", "table2.html"
 
 
 def reproduce_weakly_paired(
@@ -32,13 +35,42 @@ def reproduce_weakly_paired(
     """
     published(PAPER, request.table)
     if request.table != "figure7":
-        return reproduce_table_2(request, miniature, say)
+        table = reproduce_table_2(request, miniature, say)
+        return _with_page(table) if table.ran else table
     figure = reproduce_figure_7(request, miniature, say)
     if not figure.curves:
         return figure
     figure = replace(figure, page=request.output / PAGE)
     _write_page(figure)
     return figure
+
+
+def _with_page(table: WeaklyPairedTable) -> WeaklyPairedTable:
+    """The table with a page of its numbers, FID and then SIFT distance."""
+    table = replace(table, page=table.output / TABLE_PAGE)
+    rows = [UNTOUCHED, *table.published.rows]
+    tables = []
+    for figure in FIGURES:
+        lines: list[list[str | int | float | None]] = []
+        for domain in (*table.domains, "Mean", "Std"):
+            cells = [table.cell(row, domain, figure) for row in rows]
+            lines.append([domain, *(value for cell in cells for value in cell)])
+        columns = ["domain", *(f"{row}, {part}" for row in rows for part in ("paper", "ours"))]
+        tables.append(Table(f"{figure} by domain; lower is better", columns, lines))
+    made = [
+        [row, " ".join(f"{Path(one['file']).name} {one['sha256'][:12]}" for one in facts["weights"]), facts["from"]]
+        for row, facts in table.made_by.items()
+    ]
+    protocol = [f"{key}: {value}" for key, value in table.protocol.items()]
+    notes = [[note] for note in (*protocol, table.published.note, *table.notes)]
+    tables += [
+        Table("What the rows are made by", ["row", "weights, sha256", "from"], made),
+        Table("What the numbers mean", ["note"], notes),
+    ]
+    assert table.page is not None  # set above
+    write_report(ReportData(title=f"{PAPER}, table 2: {table.published.title}", tables=tables), table.page)
+    write_json(table.output / TABLE_JSON, table.to_dict())
+    return table
 
 
 def _write_page(figure: Figure7) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image
@@ -14,10 +15,46 @@ from gloam.errors import DataError
 from gloam.eval.retrieval.ground_truth import GroundTruth, read_ground_truth
 from gloam.eval.retrieval.tokyo import read_tokyo
 from gloam.files import open_file, write_where_changed
-from gloam.workflows.evaluation.retrieval import fitted_lists
+from gloam.workflows.evaluation.retrieval import fit_names, fitted_lists
 from gloam.workflows.reproduce.rows import Benchmark
 
 MAX_SIDE = 1024  # of the test protocol, pixels
+
+
+@dataclass(frozen=True)
+class OpenBenchmark:
+    """A test set that is there and whole.
+
+    Attributes:
+        benchmark: which.
+        truth: of Tokyo, or the medium setup of the others.
+        queries: cut to their boxes; Tokyo's are its map.
+        items: of the map.
+    """
+
+    benchmark: Benchmark
+    truth: GroundTruth
+    queries: Sequence[ImageItem]
+    items: Sequence[ImageItem]
+
+
+def open_benchmark(benchmark: Benchmark, root: Path, place: Path) -> OpenBenchmark:
+    """Read a test set, and see that every image of its ground truth is there, before any of them is described.
+
+    Args:
+        benchmark: which.
+        root: the data folder.
+        place: for the cut queries.
+
+    Raises:
+        DataError: a ground truth that cannot be read, or images that are not there.
+    """
+    truth = read_truth(benchmark, root)
+    queries, items = read_images(benchmark, root, place)
+    names = [item.name for item in items]
+    wanted = fit_names(truth, [item.name for item in queries], names).map_names
+    _expect_there(sorted(set(wanted) - set(names)), wanted, "map", benchmark, root)
+    return OpenBenchmark(benchmark, truth, queries, items)
 
 
 def read_truth(benchmark: Benchmark, root: Path) -> GroundTruth:
@@ -39,14 +76,18 @@ def read_images(benchmark: Benchmark, root: Path, place: Path) -> tuple[Sequence
     path_of = {item.name: item.path for item in items}
     fitted = dict(zip(truth.query_names, fitted_lists({"": truth.query_names}, list(path_of))[""], strict=True))
     absent = [name for name in truth.query_names if fitted[name] not in path_of]
-    if absent:
-        raise DataError(
-            f"{root / benchmark.folder}: {len(absent)} of {len(truth.query_names)} query images are not there (the "
-            f"first is {absent[0]}); unpack all of {benchmark.images}"
-        )
+    _expect_there(absent, truth.query_names, "query", benchmark, root)
     crops = place / "queries" / benchmark.name
     crop_queries(truth, {name: path_of[fitted[name]] for name in truth.query_names}, crops)
     return find_images(crops), items
+
+
+def _expect_there(absent: Sequence[str], wanted: Sequence[str], role: str, benchmark: Benchmark, root: Path) -> None:
+    if absent:
+        raise DataError(
+            f"{root / benchmark.folder}: {len(absent)} of {len(wanted)} {role} images are not there (the first is "
+            f"{absent[0]}); unpack all of {benchmark.images}"
+        )
 
 
 def crop_queries(truth: GroundTruth, images: Mapping[str, Path], folder: Path, max_side: int = MAX_SIDE) -> None:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from gloam.errors import ModelError
 from gloam.files import sha256_file
-from gloam.model_card import Photometric
+from gloam.model_card import ModelCard, Photometric
 from gloam.runtime.descriptors.whitening import Whitening
+from gloam.runtime.models.embedder import Embedder
 
 
 def model_folder(files: Sequence[Path], place: Path) -> Path:
@@ -67,6 +69,63 @@ def load_embedder(
     if isinstance(model, DescriptorPipeline):
         return model, photometric, provenance
     return DescriptorPipeline(model, scales=tuple(scales or MULTI_SCALE), whitening=whitening), photometric, provenance
+
+
+@dataclass(frozen=True)
+class RowEmbedder:
+    """An embedder ready to describe.
+
+    Attributes:
+        model: the exported file.
+        facts: what a reader must know of it: files with their sha256, network, recipe or address, whether it whitens,
+            and at which scales and under which normalisation it sees images.
+        own_size: whether images are read at the size that the file states, as of one that was exported elsewhere.
+    """
+
+    model: Path
+    facts: Mapping[str, Any]
+    own_size: bool = False
+
+
+def open_embedder(
+    files: Sequence[Path], place: Path, origin: str = "", scales: Sequence[float] | None = None
+) -> RowEmbedder:
+    """An embedder of weights, exported once.
+
+    Args:
+        files: the weights, native or published or exported, and perhaps a whitening.
+        place: for exported models.
+        origin: where the weights are from, in words.
+        scales: of the images; dark-side's three where None.
+
+    Raises:
+        ModelError: a file of another kind.
+    """
+    facts: dict[str, Any] = {"weights": [{"file": str(file), "sha256": sha256_file(file)} for file in files]}
+    if files[0].suffix == ".onnx":
+        card = Embedder.load(files[0]).card
+        facts |= card_facts(card) | {"from": origin or "an exported model"}
+        return RowEmbedder(files[0], facts, own_size=True)
+    from gloam.export.embedder import export_embedder
+
+    named = "model" if scales is None else "-".join(["model", *map(str, scales)])
+    model = model_folder(files, place) / f"{named}.onnx"
+    if not model.is_file():
+        network, photometric, provenance = load_embedder(files, scales)
+        export_embedder(network, model, photometric=photometric, provenance=provenance)
+    return RowEmbedder(model, facts | card_facts(Embedder.load(model).card) | {"from": origin})
+
+
+def card_facts(card: ModelCard) -> dict[str, Any]:
+    """Of an exported embedder, what a reader of a table must know."""
+    return {
+        "network": card.name,
+        "dimension": card.dimension,
+        "recipe": card.provenance.get("recipe"),
+        "whitened": card.whitening["name"] if card.whitening else False,
+        "scales": list(card.scales),
+        "photometric": card.photometric.name,
+    }
 
 
 def photometric_of(provenance: Mapping[str, Any]) -> Photometric:

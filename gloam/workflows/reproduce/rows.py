@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gloam.data.published.names import DARK_SIDE as DARK_SIDE_FILES
 from gloam.data.published.names import PUBLISHED, find_published
 from gloam.errors import UsageError
 from gloam.workflows.reproduce.published import published
@@ -18,8 +19,32 @@ TEST = Path("test")
 TRAINING_TABLE = Path("train/retrieval-SfM-120k/retrieval-SfM-120k.pkl")
 TRAINING_IMAGES = Path("train/retrieval-SfM-120k/ims")
 ROOT = "{root}"  # in a recipe's paths
+WHITENING_TABLE = Path("train/retrieval-SfM-120k/retrieval-SfM-120k-whiten.pkl")
+DAY_LIST = Path("train/retrieval-SfM-120k/dataset/train_day.txt")
+NIGHT_LIST = Path("train/retrieval-SfM-120k/dataset/train_night.txt")
+INCEPTION_WEIGHTS = WEIGHTS / "weights-inception-2015-12-05-6726825d.pth"
 TRAINED = "embedder.safetensors"
+STUDENT = "student"  # a generator's product: an edge detector that knows nights
 WHITENINGS = ("whitening.npz", "whitening.safetensors")  # beside a trained embedder
+
+# What makes the nights of recipes of metric learning: names of files in networks/, and the recipes that train them.
+MAKERS = {
+    **{f"{name}_generator_X": name for name in ("cyclegan", "hedgan", "hedngan", "rcfgan", "rcfngan", "cut", "cyeda")},
+    **{f"thesis_cyclegan_{name}": f"thesis_cyclegan_{name}" for name in ("aachen", "robotcar", "sfm")},
+    "thesis_cyclegan_transattr": "thesis_cyclegan",
+    "thesis_pix2pix_transattr": "thesis_pix2pix",
+    **{f"{name}_student": name for name in ("hedngan", "rcfngan")},
+}
+# Native checkpoints of edge detectors in networks/, and what they are imported from.
+DETECTORS = {"hed_bsds500": "hed_sniklaus", "rcf_bsds500": "rcf_bsds500_pascal"}
+# Files that no author published, and what makes them.
+MADE_BY = {
+    "retrieval-SfM-ND.pkl": "not published: list your own pairs of night and day, one a line, then gloam dataset build "
+    "PAIRS.txt --from pairs --images IMAGES -o ND.json, and gloam train metric --set data.real.kind=json "
+    "--set data.real.path=ND.json --set data.real.images=IMAGES",
+    **{name: f"{DARK_SIDE_FILES}{name}" for name in ("train_day.txt", "train_night.txt")},
+    "drit_generator_X.safetensors": "gloam does not train DRIT: gloam import DRIT.pth --as drit -o this file",
+}
 
 PACKAGES = ("torch", "onnx", "onnxscript", "safetensors", "yaml", "onnxruntime")  # of rows that are trained or exported
 
@@ -34,6 +59,9 @@ class RowSource:
         parts: other rows of the same or of table 1 whose descriptors are put side by side.
         how: what to do where neither is there.
         local: searched by local features and ASMK, not by one descriptor.
+        to_day: what translates Tokyo's queries by night to day for the part's descriptor: product of a recipe's run
+            below ``experiments``; ``given`` where it must be given with ``--weights``.
+        network: that the weights hold, where no recipe says it.
     """
 
     published: str = ""
@@ -41,6 +69,8 @@ class RowSource:
     parts: tuple[str, ...] = ()
     how: str = ""
     local: bool = False
+    to_day: str = ""
+    network: str = ""
 
 
 @dataclass(frozen=True)
@@ -113,14 +143,30 @@ CONTENT = {
     "Full": "mduit",
 }
 
+_THESIS = {
+    name: RowSource(recipe=f"thesis_{name.lower().replace(' ', '_')}")
+    for name in ("CycleGAN Aachen", "CycleGAN RobotCar", "CycleGAN SfM", "CycleGAN Transattr", "pix2pix Transattr")
+}
+
 SOURCES: dict[tuple[str, str], dict[str, RowSource]] = {
     ("dark-side", "1"): {
         "VGG16 GeM": RowSource(_VGG, "vgg16_gem"),
+        "VGG16 GeM N/D": RowSource(recipe="vgg16_gem_nd"),
+        "VGG16 CIConv": RowSource(
+            how="the number is of CIConv's authors, whose code has it in front of ResNets; gloam, too, has none of "
+            "VGG16"
+        ),
         "VGG16 GeM CLAHE C": RowSource(recipe="vgg16_clahe"),
         "VGG16 GeM CLAHE N/D C": RowSource(_VGG_ND, "vgg16_nd"),
         "VGG16 HEDNGAN CD": _HEDNGAN,
         "VGG16 CycleGAN CD": _CYCLEGAN,
         "R101 GeM": RowSource(_R101, "r101_gem"),
+        "R101 CIConv": RowSource(
+            how="the authors' file is not among what gloam pulls: give it with --weights 'R101 CIConv=FILE.pth', "
+            "which is "
+            "read as gloam import --as ciconv reads it",
+            network="ciconv_resnet101",
+        ),
         "R101 HEDNGAN CD": RowSource("gem_resnet101_hedngan", "r101_hedngan_cd"),
         "R101 CycleGAN CD": RowSource("gem_resnet101_cyclegan", "r101_cyclegan_cd"),
         "R18 HOW": RowSource("how_r18", "how_r18_baseline", local=True),
@@ -168,19 +214,29 @@ SOURCES: dict[tuple[str, str], dict[str, RowSource]] = {
         "CycleGAN": _CYCLEGAN,
         "CycleGAN + N/D": RowSource(recipe="vgg16_cyclegan_nd_cd"),
         "CycleGAN + N/D 50 %": RowSource(recipe="vgg16_cyclegan_nd50_cd"),
+        **{
+            f"CyEDA-{name}": RowSource(
+                how=f"its generator is its authors' of {name}, which gloam import --as cyeda reads: train the embedder "
+                f"with gloam train metric --recipe vgg16_cyeda_cd --maker GENERATOR, then --weights 'CyEDA-{name}=FILE'"
+            )
+            for name in ("BDD", "GTA")
+        },
+        "Lab inversion": RowSource(recipe="vgg16_lab"),
+        "night to day, ToDayGAN": RowSource(
+            parts=("VGG16 GeM",),
+            to_day="given",
+            how="gloam does not train ToDayGAN: gloam import ENCODER.pth --as todaygan --decoder DECODER.pth -o "
+            "FILE, then "
+            "--weights 'night to day, ToDayGAN=FILE'",
+        ),
+        "night to day, CycleGAN": RowSource(parts=("VGG16 GeM",), to_day="cyclegan"),
     },
     ("mduit", "1"): {
         "NetVLAD": RowSource("netvlad_pitts30k"),
         **{row: RowSource(how=_OF_CONTENT.format(row=row, recipe=recipe)) for row, recipe in CONTENT.items()},
     },
-    ("thesis", "5.1"): {
-        "baseline": RowSource(recipe="thesis_baseline"),
-        "CycleGAN Aachen": RowSource(recipe="thesis_cyclegan_aachen"),
-        "CycleGAN RobotCar": RowSource(recipe="thesis_cyclegan_robotcar"),
-        "CycleGAN SfM": RowSource(recipe="thesis_cyclegan_sfm"),
-        "CycleGAN Transattr": RowSource(recipe="thesis_cyclegan_transattr"),
-        "pix2pix Transattr": RowSource(recipe="thesis_pix2pix_transattr"),
-    },
+    ("thesis", "5.1"): {"baseline": RowSource(recipe="thesis_baseline"), **_THESIS},
+    ("thesis", "figure5.1"): _THESIS,
 }
 
 
@@ -216,10 +272,12 @@ def missing_of_benchmark(benchmark: Benchmark, data: Path) -> list[Missing]:
 def missing_of_codebook(data: Path) -> list[Missing]:
     """What the codebook of a row with local features is learned from and is not under the data folder."""
     paths = (data / TRAINING_TABLE, data / TRAINING_IMAGES)
-    return [Missing(path, _origin(path.name)) for path in paths if not path.exists()]
+    return [Missing(path, origin(path)) for path in paths if not path.exists()]
 
 
-def row_files(source: RowSource, row: str, data: Path, given: Mapping[str, Path]) -> tuple[list[Path], list[Missing]]:
+def row_files(
+    source: RowSource, row: str, data: Path, given: Mapping[str, Path], seed: int = 0
+) -> tuple[list[Path], list[Missing]]:
     """The weights of a row without parts, its whitening after them, or what is missing.
 
     Args:
@@ -227,6 +285,7 @@ def row_files(source: RowSource, row: str, data: Path, given: Mapping[str, Path]
         row: its name.
         data: folder.
         given: files by row name, which come first.
+        seed: of the training; public weights have none.
     """
     if row in given:
         file = given[row]
@@ -235,13 +294,13 @@ def row_files(source: RowSource, row: str, data: Path, given: Mapping[str, Path]
         )
     missing: list[Missing] = []
     if source.recipe:
-        trained = data / EXPERIMENTS / source.recipe / TRAINED
+        trained = experiment(data, source.recipe, seed) / TRAINED
         if trained.is_file():
             return [trained, *_whitening_beside(trained)], []
         command = f"gloam train metric --recipe {source.recipe} --data {data} -o {trained.parent}"
         missing.append(Missing(trained, f"{command}, or 'gloam reproduce' with --train"))
         missing += recipe_inputs(source.recipe, data)
-    if source.published:
+    if source.published and seed == 0:
         entry = find_published(source.published)
         files = [data / WEIGHTS / name for name in entry.files]
         absent = [
@@ -253,6 +312,11 @@ def row_files(source: RowSource, row: str, data: Path, given: Mapping[str, Path]
     if not missing:
         missing.append(Missing(Path(row), source.how or GIVEN.format(row=row)))
     return [], missing
+
+
+def experiment(data: Path, recipe: str, seed: int = 0) -> Path:
+    """The folder of a recipe's run; further seeds have folders of their own."""
+    return data / EXPERIMENTS / (recipe if seed == 0 else f"{recipe}-seed{seed}")
 
 
 def recipe_inputs(recipe: str, data: Path) -> list[Missing]:
@@ -268,19 +332,65 @@ def recipe_inputs(recipe: str, data: Path) -> list[Missing]:
 
     wanted = [text for text in texts(read_metric_recipe(recipe).to_dict()) if text.startswith(ROOT)]
     paths = dict.fromkeys(data / text.removeprefix(ROOT).lstrip("/") for text in wanted)
-    return [Missing(path, _origin(path.name)) for path in paths if not path.exists()]
+    return [Missing(path, origin(path)) for path in paths if not path.exists()]
 
 
-def _origin(name: str) -> str:
+def origin(path: Path) -> str:
+    """Where a file of the data folder comes from: who published it, or the command that makes it."""
+    name = path.name
     for entry in PUBLISHED.values():
         if name in entry.files:
-            return f"gloam pull {entry.name} ({entry.urls[entry.files.index(name)]})"
+            return f"gloam pull {entry.name} --to {path.parent} ({entry.urls[entry.files.index(name)]})"
     if name == "ims":
         return "ims.tar.gz of http://cmp.felk.cvut.cz/cnnimageretrieval/data/train/ims/"
-    if name.endswith("_X.safetensors"):
-        generator = name.split("_generator")[0]
-        return f"gloam pull {generator} where it is published, then gloam import; or gloam train translator"
+    if name in MADE_BY:
+        return MADE_BY[name]
+    if path.stem in DETECTORS:
+        entry = find_published(DETECTORS[path.stem])
+        pulled = path.parent / entry.files[0]
+        return f"gloam pull {entry.name} --to {path.parent}, then gloam import {pulled} --as {entry.family} -o {path}"
+    recipe = MAKERS.get(path.stem)
+    if recipe is not None:
+        data = path.parent.parent
+        command = f"gloam train translator --recipe {recipe} -o {data / EXPERIMENTS / recipe}"
+        product = product_of(path)
+        made = f"{command}, its {product}.safetensors as this file; or 'gloam reproduce' with --train"
+        if recipe in PUBLISHED and product != STUDENT:
+            entry = find_published(recipe)
+            pulled = path.parent / entry.files[0]
+            return f"gloam pull {recipe} --to {path.parent}, then gloam import {pulled} -o {path}; or {made}"
+        return made
     return "not published by the authors, as far as gloam knows"
+
+
+def product_of(path: Path) -> str:
+    """Which of a generator's products a file of :data:`MAKERS` is."""
+    return STUDENT if path.stem.endswith(f"_{STUDENT}") else "day2night"
+
+
+def maker_of(recipe: str, data: Path) -> Path | None:
+    """The file that makes the nights of a recipe of metric learning; None where it has none, or a formula."""
+    from gloam.training.embedders.config import read_metric_recipe
+
+    return _rooted(read_metric_recipe(recipe).maker, data)
+
+
+def detector_of(recipe: str, data: Path) -> Path | None:
+    """The edge detector in front of the network of a recipe of metric learning; None where it has none."""
+    from gloam.training.embedders.config import read_metric_recipe
+
+    return _rooted(read_metric_recipe(recipe).detector_weights, data)
+
+
+def _rooted(text: str | None, data: Path) -> Path | None:
+    return data / text.removeprefix(ROOT).lstrip("/") if text is not None and text.startswith(ROOT) else None
+
+
+def network_of(recipe: str) -> str:
+    """The network that a recipe of metric learning trains."""
+    from gloam.training.embedders.config import read_metric_recipe
+
+    return read_metric_recipe(recipe).network
 
 
 def _whitening_beside(file: Path) -> list[Path]:

@@ -14,6 +14,7 @@ from gloam.cli.main import main
 from gloam.data.town.drives.config import DrivesConfig
 from gloam.data.weak_pairs.pair_file import Listed, write_pair_file
 from gloam.errors import UsageError
+from gloam.files import sha256_file
 from gloam.workflows.evaluation import domains as evaluation
 from gloam.workflows.evaluation.domains import DomainOptions, evaluate_domains
 from gloam.workflows.reports.weakly_paired import reproduce_weakly_paired
@@ -63,6 +64,12 @@ def test_rows_with_weights_are_judged_and_the_others_are_named(data: Path, tmp_p
     assert cell["Mean"]["SIFT"]["published"] == pytest.approx(10.092, abs=5e-4)
     assert cell["Std"]["FID"]["published"] == pytest.approx(12.504, abs=5e-4)
     assert cell["WDSn"]["FID"] == {"published": 77.133, "ours": None}
+    model = tmp_path / "m.onnx"
+    stated = {"weights": [{"file": str(model), "sha256": sha256_file(model)}], "from": "given with --weights"}
+    assert found["made_by"] == {"FINAL": stated}
+    page = (tmp_path / "out" / "table2.html").read_text()
+    assert sha256_file(model)[:12] in page
+    assert found["page"] == str(tmp_path / "out" / "table2.html")
     named = {item["path"]: item["where"] for item in found["missing"]}
     assert len(named) == 6
     spade = str(data / "experiments" / "spade" / "translator.safetensors")
@@ -105,6 +112,7 @@ def test_without_pairs_or_inception_both_are_named(tmp_path: Path, capsys) -> No
         ("2 --rows full", "no row 'full'; choose one of no_gen_align"),
         ("2 --device tensorrt", "runs on cpu or cuda"),
         ("2 --weights FINAL", "give ROW=FILE"),
+        ("2 --seeds 3", "--seeds and --again are of tables of retrieval"),
     ],
 )
 def test_bad_input_is_one_line(tmp_path: Path, words: str, said: str, capsys) -> None:

@@ -52,6 +52,26 @@ class DistanceCurve:
 
 
 @dataclass(frozen=True)
+class PlainCurve:
+    """One share over another, both 0 to 1 and of one length, with the names of both."""
+
+    label: str
+    condition: str
+    x_label: str
+    y_label: str
+    x: Sequence[float]
+    y: Sequence[float]
+
+
+@dataclass(frozen=True)
+class ReportPicture:
+    """A picture of its own, shown as wide as the page."""
+
+    title: str
+    path: Path
+
+
+@dataclass(frozen=True)
 class ErrorSet:
     """Pose errors of a method's queries under one condition: metres and degrees ``[n]``, NaN = not localized."""
 
@@ -157,7 +177,7 @@ class ReportData:
 
     Attributes:
         title: of the page.
-        tables, recall_curves, distance_curves, errors, tracks, gallery: the sections.
+        tables, recall_curves, distance_curves, errors, tracks, gallery, plain_curves, pictures: the sections.
         map_xy: positions of the map's cameras, metres ``[m, 2]``.
         ground: what the view from above shows beneath them, rectangles ``[n, 4]`` (x and y of two corners, metres) by
             kind: ``road``, ``pavement``, ``house``, ``lamp``.
@@ -180,6 +200,8 @@ class ReportData:
     map_xy: Errors = field(default_factory=lambda: np.empty((0, 2)))
     ground: Mapping[str, Errors] = field(default_factory=dict)
     gallery: Sequence[GalleryRow] = ()
+    plain_curves: Sequence[PlainCurve] = ()
+    pictures: Sequence[ReportPicture] = ()
     identity: Mapping[str, str] = field(default_factory=dict)
     method: str | None = None
     control: Control | None = None
@@ -205,6 +227,9 @@ def check(data: ReportData) -> None:
     for line in data.distance_curves:
         if len(line.metres) != len(line.recall) or not len(line.metres):
             raise UsageError(f"distance curve {line.label!r}: {len(line.metres)} distances, {len(line.recall)} recalls")
+    for plain in data.plain_curves:
+        if len(plain.x) != len(plain.y) or not len(plain.x):
+            raise UsageError(f"curve {plain.label!r}: {len(plain.x)} values of x, {len(plain.y)} of y")
     for item in data.errors:
         if len(item.position_m) != len(item.rotation_deg):
             raise UsageError(f"errors of {item.method!r}, {item.condition}: positions and rotations differ in number")

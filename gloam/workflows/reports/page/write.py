@@ -13,15 +13,26 @@ import numpy as np
 import numpy.typing as npt
 from markupsafe import Markup
 
+from gloam.errors import ImageError
 from gloam.eval.localization.scores import THRESHOLDS
-from gloam.workflows.reports.page.charts import Series, line_chart, pose_map
-from gloam.workflows.reports.page.data import DistanceCurve, Errors, ErrorSet, RecallCurve, ReportData, check
+from gloam.workflows.reports.page.charts import SHARES, Series, line_chart, pose_map
+from gloam.workflows.reports.page.data import (
+    DistanceCurve,
+    Errors,
+    ErrorSet,
+    PlainCurve,
+    RecallCurve,
+    ReportData,
+    check,
+)
 from gloam.workflows.reports.page.gallery import examples
 from gloam.workflows.reports.page.hero import pose_hero
+from gloam.workflows.reports.page.pictures import thumbnail
 from gloam.workflows.reports.page.template import write_page
 from gloam.workflows.reports.page.terms import explained
 
 COLOURS = 6  # series styles in the style sheet
+WIDE_PICTURE = 1200  # longer side of a picture of its own, pixels
 MOST_POINTS = 2000  # of a kind in a view from above; evenly fewer beyond
 POSITION_TICKS = ((0.01, "1 cm"), (0.1, "10 cm"), (1.0, "1 m"), (10.0, "10 m"), (100.0, "100 m"))
 ROTATION_TICKS = ((0.05, "0.05°"), (0.5, "0.5°"), (5.0, "5°"), (50.0, "50°"), (180.0, ""))
@@ -44,12 +55,14 @@ def write_report(data: ReportData, path: str | Path, made: Mapping[str, str] | N
     """
     check(data)
     labels = [[curve.label for curve in curves] for curves in (data.recall_curves, data.distance_curves)]
-    styles = _styles(*labels, [item.method for item in data.errors])
+    styles = _styles(*labels, [item.method for item in data.errors], [curve.label for curve in data.plain_curves])
     gallery = examples(data.gallery, data.most, data.details)
     sections = {
         "examples": ("Queries" if data.details else "Examples", gallery),
         "retrieval": ("Retrieval", data.recall_curves),
         "distance": ("Within a distance", data.distance_curves),
+        "curves": ("Curves", data.plain_curves),
+        "pictures": ("Pictures", data.pictures),
         "errors": ("Pose errors", data.errors),
         "above": ("From above", data.tracks),
         "numbers": ("Numbers", data.tables),
@@ -69,6 +82,8 @@ def write_report(data: ReportData, path: str | Path, made: Mapping[str, str] | N
         recall_charts=_recall_charts(data.recall_curves, styles),
         distance_charts=_distance_charts(data.distance_curves, styles),
         error_charts=_error_charts(data.errors, styles),
+        plain_charts=_plain_charts(data.plain_curves, styles),
+        pictures=[(item.title, *_shown(item.path)) for item in data.pictures],
         maps=_maps(data),
         true_known=any(np.isfinite(track.true_xy).any() or not len(track.true_xy) for track in data.tracks),
         gallery=gallery,
@@ -127,6 +142,28 @@ def _distance_charts(curves: Sequence[DistanceCurve], styles: dict[str, int]) ->
         )
         charts.append((condition, drawing))
     return charts
+
+
+def _plain_charts(curves: Sequence[PlainCurve], styles: dict[str, int]) -> list[tuple[str, Markup]]:
+    charts = []
+    for condition in dict.fromkeys(curve.condition for curve in curves):
+        shown = [curve for curve in curves if curve.condition == condition]
+        drawing = line_chart(
+            [Series(curve.label, styles[curve.label], curve.x, curve.y) for curve in shown],
+            title=f"{shown[0].y_label} over {shown[0].x_label}, {condition}",
+            x_label=shown[0].x_label,
+            x_ticks=SHARES,
+        )
+        charts.append((f"{condition}: {shown[0].y_label} over {shown[0].x_label}", drawing))
+    return charts
+
+
+def _shown(path: Path) -> tuple[str, str]:
+    """A picture as a URI, or why it cannot be shown."""
+    try:
+        return thumbnail(path, WIDE_PICTURE), ""
+    except ImageError as error:
+        return "", str(error)
 
 
 def _error_charts(errors: Sequence[ErrorSet], styles: dict[str, int]) -> list[tuple[str, Markup, Markup]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,67 +12,11 @@ from gloam.data.scene import Scene
 from gloam.data.sources import ImageItem
 from gloam.errors import DataError
 from gloam.eval.localization.benchmark import Descriptors
-from gloam.files import sha256_file
 from gloam.runtime.backends.placement import Placement
 from gloam.runtime.bulk.extract import ExtractOptions, extract
 from gloam.runtime.descriptors.store import DescriptorStore
 from gloam.runtime.models.embedder import Embedder
-from gloam.workflows.reproduce.models import load_embedder, model_folder
-
-
-@dataclass(frozen=True)
-class RowEmbedder:
-    """An embedder ready to describe.
-
-    Attributes:
-        model: the exported file.
-        facts: what a reader must know of it: files with their sha256, network, recipe or address, whether it whitens,
-            and at which scales and under which normalisation it sees images.
-        own_size: whether images are read at the size that the file states, as of one that was exported elsewhere.
-    """
-
-    model: Path
-    facts: Mapping[str, Any]
-    own_size: bool = False
-
-
-def open_embedder(
-    files: Sequence[Path], place: Path, origin: str = "", scales: Sequence[float] | None = None
-) -> RowEmbedder:
-    """An embedder of weights, exported once.
-
-    Args:
-        files: the weights, native or published or exported, and perhaps a whitening.
-        place: for exported models.
-        origin: where the weights are from, in words.
-        scales: of the images; dark-side's three where None.
-
-    Raises:
-        ModelError: a file of another kind.
-    """
-    facts: dict[str, Any] = {"weights": [{"file": str(file), "sha256": sha256_file(file)} for file in files]}
-    if files[0].suffix == ".onnx":
-        card = Embedder.load(files[0]).card
-        facts |= {"network": card.name, "dimension": card.dimension, "from": origin or "an exported model"}
-        return RowEmbedder(files[0], facts | {"recipe": card.provenance.get("recipe")}, own_size=True)
-    from gloam.export.embedder import export_embedder
-
-    named = "model" if scales is None else "-".join(["model", *map(str, scales)])
-    model = model_folder(files, place) / f"{named}.onnx"
-    if not model.is_file():
-        network, photometric, provenance = load_embedder(files, scales)
-        export_embedder(network, model, photometric=photometric, provenance=provenance)
-    card = Embedder.load(model).card
-    facts |= {
-        "network": card.name,
-        "dimension": card.dimension,
-        "recipe": card.provenance.get("recipe"),
-        "from": origin,
-        "whitened": len(files) > 1,
-        "scales": list(card.scales),
-        "photometric": card.photometric.name,
-    }
-    return RowEmbedder(model, facts)
+from gloam.workflows.reproduce.models import RowEmbedder
 
 
 def describe(

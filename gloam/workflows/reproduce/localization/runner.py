@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -25,6 +24,7 @@ from gloam.eval.localization.submission import validate_submission, write_submis
 from gloam.heartbeat import Say
 from gloam.workflows.reproduce.localization.protocol import Poses, SetLocalizer, retrieve_within
 from gloam.workflows.reproduce.localization.result import Cell, Row, Triple
+from gloam.workflows.reproduce.records import slug
 
 DEPTH = 20  # retrieved images that a report looks at, whatever the methods take
 Part = Literal["day", "night"]
@@ -262,11 +262,6 @@ def day_and_night(benchmark: LocalizationSet, scores: Mapping[str, ConditionScor
     """Day-All and Night-All, of whichever there are queries."""
     parts = {"Day-All": benchmark.day, "Night-All": benchmark.night}
     return {name: aggregate(scores, part) for name, part in parts.items() if set(part) & scores.keys()}
-
-
-def slug(name: str) -> str:
-    """A name as that of a file or folder."""
-    return re.sub(r"[^A-Za-z0-9.-]+", "_", name).strip("_")
 
 
 def _triple(values: Sequence[float]) -> Triple:

@@ -11,6 +11,7 @@ from gloam.errors import DataError
 from gloam.heartbeat import Say
 from gloam.workflows.reproduce.rows import Missing, row_source
 from gloam.workflows.reproduce.table import members_of
+from gloam.workflows.reproduce.trainings import Trainings
 
 
 @dataclass(frozen=True)
@@ -54,12 +55,13 @@ class PublishedSupply:
 
     def lacking(self, row: str) -> list[Missing]:
         """See :class:`Supply`."""
-        absent = members_of(self.paper, self.table, row, self.data, self.given, False, self.say)[1]
+        absent = members_of(self.paper, self.table, row, self.data, self.given, None, self.say)[1]
         return [item for item in absent if item.path != Path(row)]  # a row that nobody has weights of is no file
 
     def weights(self, row: str) -> Weights:
         """See :class:`Supply`."""
-        members, absent = members_of(self.paper, self.table, row, self.data, self.given, self.train, self.say)
+        trainings = Trainings(self.data, self.say) if self.train else None
+        members, absent = members_of(self.paper, self.table, row, self.data, self.given, trainings, self.say)
         if absent:
             known = absent[0].path != Path(row)
             raise DataError(f"{absent[0].path}: is not there; {absent[0].where}" if known else absent[0].where)

@@ -21,7 +21,7 @@ from gloam.eval.localization.server_scores import Scores, read_server_scores
 from gloam.heartbeat import Say
 from gloam.runtime.localization.features.sources import pixel_origin
 from gloam.runtime.localization.maps.datasets import read_poses
-from gloam.workflows.reproduce.localization.embedders import by_chance, describe, open_embedder
+from gloam.workflows.reproduce.localization.embedders import by_chance, describe
 from gloam.workflows.reproduce.localization.notes import protocol_notes, run_detail, set_notes
 from gloam.workflows.reproduce.localization.protocol import SetLocalizer, retrieve_within
 from gloam.workflows.reproduce.localization.request import LOCALIZED, SETS, SetOfTable, TableRequest
@@ -37,6 +37,7 @@ from gloam.workflows.reproduce.localization.runner import (
     score_by_condition,
 )
 from gloam.workflows.reproduce.localization.supply import PublishedSupply, Supply
+from gloam.workflows.reproduce.models import open_embedder
 from gloam.workflows.reproduce.published import kapture_context, published
 from gloam.workflows.reproduce.rows import PACKAGES, Missing, row_source
 

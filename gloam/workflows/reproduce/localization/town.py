@@ -18,7 +18,6 @@ from gloam.errors import DataError, GloamError, require_all
 from gloam.files import sha256_file
 from gloam.heartbeat import Say
 from gloam.workflows.reproduce.localization.content import ContentRun
-from gloam.workflows.reproduce.localization.generators import score_generators
 from gloam.workflows.reproduce.localization.request import LOCALIZED, TableRequest
 from gloam.workflows.reproduce.localization.result import GeneratorFacts, LocalizationTable
 from gloam.workflows.reproduce.localization.runner import SetRun
@@ -26,7 +25,9 @@ from gloam.workflows.reproduce.localization.supply import Weights
 from gloam.workflows.reproduce.localization.table import NEEDS, Control, given_weights, localize_table
 from gloam.workflows.reproduce.published import published
 from gloam.workflows.reproduce.rows import CONTENT, Missing, row_source
-from gloam.workflows.reproduce.town import TownRow, TownRun
+from gloam.workflows.reproduce.town.nights import score_generators
+from gloam.workflows.reproduce.town.rows import TownRow
+from gloam.workflows.reproduce.town.run import TownRun
 
 LOOK = 2  # of the streets of the look-alikes, and so of training
 MAX_SIDE = 192  # pixels of an image that is described; the networks are trained at 128

@@ -20,7 +20,7 @@ from gloam.workflows.demo_embedder import SHIPPED
 from gloam.workflows.evaluation.domains import DomainOptions, evaluate_domains, read_domains
 from gloam.workflows.evaluation.translation import INCEPTION
 from gloam.workflows.reproduce.published import PublishedTable, published
-from gloam.workflows.reproduce.rows import WEIGHTS, Missing
+from gloam.workflows.reproduce.rows import INCEPTION_WEIGHTS, Missing
 from gloam.workflows.reproduce.weakly_paired.miniature import Miniature, write_town_pairs
 from gloam.workflows.reproduce.weakly_paired.request import (
     PAIRS,
@@ -33,7 +33,6 @@ from gloam.workflows.reproduce.weakly_paired.request import (
     missing_pairs,
 )
 
-INCEPTION_WEIGHTS = WEIGHTS / "weights-inception-2015-12-05-6726825d.pth"
 TABLE_CSV, TABLE_JSON = "table2.csv", "table2.json"
 
 
@@ -49,6 +48,8 @@ class WeaklyPairedTable:
         missing: files that rows need.
         notes: to be read with it.
         output: folder of its files.
+        made_by: by row, its file with sha256, and where it is from.
+        page: with the table; None where there is none.
     """
 
     published: PublishedTable
@@ -59,6 +60,8 @@ class WeaklyPairedTable:
     missing: Sequence[Missing] = ()
     notes: Sequence[str] = ()
     output: Path = field(default_factory=Path)
+    made_by: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    page: Path | None = None
 
     @property
     def ran(self) -> bool:
@@ -94,6 +97,8 @@ class WeaklyPairedTable:
             "scores": {row: dict(scores) for row, scores in self.ours.items()},
             "protocol": dict(self.protocol),
             "sources": {name: dict(counts) for name, counts in self.sources.items()},
+            "made_by": {row: dict(facts) for row, facts in self.made_by.items()},
+            "page": None if self.page is None else str(self.page),
             "missing": [{"path": str(item.path), "where": item.where} for item in self.missing],
             "notes": list(self.notes),
         }
@@ -124,6 +129,11 @@ class WeaklyPairedTable:
         undefined = {row: found["mean"]["undefined"] for row, found in self.ours.items()}
         shares = [f"{row} {100 * share:.0f} %" for row, share in undefined.items() if share is not None]
         lines += ["", f"pairs without a SIFT distance: {', '.join(shares)}"] if shares else []
+        lines += [
+            f"{row}: {Path(one['file']).name} (sha256 {one['sha256'][:12]}); {facts['from']}"
+            for row, facts in self.made_by.items()
+            for one in facts["weights"]
+        ]
         lines += [f"{key}: {value}" for key, value in self.protocol.items()]
         lines += [
             f"{domain}: {', '.join(f'{count} {name}' for name, count in counts.items())}"
@@ -133,7 +143,8 @@ class WeaklyPairedTable:
         if self.missing:
             lines += ["", f"missing, {len(self.missing)} files or folders:"]
             lines += [f"  {item.path}\n      {item.where}" for item in self.missing]
-        return "\n".join([*lines, f"{self.output / TABLE_CSV}", f"{self.output / TABLE_JSON}"])
+        files = [self.output / TABLE_CSV, self.output / TABLE_JSON, *([] if self.page is None else [self.page])]
+        return "\n".join([*lines, *map(str, files)])
 
 
 def reproduce_table_2(
@@ -181,6 +192,7 @@ def reproduce_table_2(
     options = DomainOptions(
         pairs, (), features, weights, limit=limit, size=size, seed=request.seed, device=request.device
     )
+    made_by: dict[str, dict[str, Any]] = {}
     scored = {UNTOUCHED: _score(UNTOUCHED, None, options, request.output, tell)}
     for row in request.rows or RECIPES:
         try:
@@ -188,13 +200,22 @@ def reproduce_table_2(
             missing += absent
             if model is not None:
                 scored[row] = _score(row, model, options, request.output, tell)
+                made_by[row] = _facts(row, model, request)
         except GloamError as error:
             notes.append(f"{row}: {error}")
     first = scored[UNTOUCHED]
     sources = {name: first["sources"][name] for name in domains}
     ours = {row: data["methods"][row] for row, data in scored.items()}
-    found = WeaklyPairedTable(table, ours, domains, first["protocol"], sources, missing, notes, request.output)
+    found = WeaklyPairedTable(table, ours, domains, first["protocol"], sources, missing, notes, request.output, made_by)
     return _written(found)
+
+
+def _facts(row: str, model: Path, request: WeaklyPairedRequest) -> dict[str, Any]:
+    """What a method's numbers are made by."""
+    file = model / PRODUCT if model.is_dir() else model
+    given = row in request.weights
+    origin = "given with --weights" if given else f"trained by recipe {RECIPES[row]}, seed {request.seed}"
+    return {"weights": [{"file": str(file), "sha256": sha256_file(file)}], "from": origin}
 
 
 def _score(row: str, model: Path | None, options: DomainOptions, output: Path, say: Say) -> dict[str, Any]:

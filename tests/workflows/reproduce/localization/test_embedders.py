@@ -11,7 +11,8 @@ from PIL import Image
 from gloam.data.scene import Record, Scene
 from gloam.errors import DataError
 from gloam.files import sha256_file
-from gloam.workflows.reproduce.localization.embedders import by_chance, describe, open_embedder
+from gloam.workflows.reproduce.localization.embedders import by_chance, describe
+from gloam.workflows.reproduce.models import open_embedder
 from tests.tiny_models import DIMENSION, write_tiny_embedder
 
 

@@ -19,7 +19,8 @@ from gloam.workflows.reproduce.localization.request import TableRequest
 from gloam.workflows.reproduce.localization.town import EMBEDDERS, TownSupply
 from gloam.workflows.reproduce.published import published
 from gloam.workflows.reproduce.rows import CONTENT
-from gloam.workflows.reproduce.town import TownRow, TownRun
+from gloam.workflows.reproduce.town.rows import TownRow
+from gloam.workflows.reproduce.town.run import TownRun
 
 SAID: list[str] = []
 

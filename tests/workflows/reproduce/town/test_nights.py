@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gloam.workflows.reproduce.localization import generators
-from gloam.workflows.reproduce.localization.generators import CONTROL, score_generators
+from gloam.workflows.reproduce.town import nights
+from gloam.workflows.reproduce.town.nights import CONTROL, score_generators
 
 
 def test_every_generator_is_judged_on_the_same_days(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(generators, "PLACES", 3)
-    monkeypatch.setattr(generators, "SIZE", (64, 48))
+    monkeypatch.setattr(nights, "PLACES", 3)
+    monkeypatch.setattr(nights, "SIZE", (64, 48))
     said: list[str] = []
     scores = score_generators({"same": Path("none"), "dark": Path("gamma:0.2")}, tmp_path, 2, said.append)
     assert list(scores) == ["real nights", "same", "dark", CONTROL]  # the nights beside themselves first

@@ -15,7 +15,7 @@ from gloam.files import write_bytes
 from gloam.heartbeat import Say
 from gloam.runtime.models.embedder import Embedder
 from gloam.workflows.demo_embedder import SHIPPED
-from gloam.workflows.reproduce.town import JUDGED
+from gloam.workflows.reproduce.town.run import JUDGED
 
 PLACES, VIEWS = 16, 4  # of the judged street; half of the views by day, half by night
 SIZE = (256, 192)

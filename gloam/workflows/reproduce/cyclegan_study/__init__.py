@@ -1,0 +1,1 @@
+"""The CycleGAN study's experiments again."""

@@ -1,0 +1,1 @@
+"""The papers' tables of retrieval in miniature, on procedural streets."""
