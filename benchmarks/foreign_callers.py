@@ -1,8 +1,8 @@
-"""Descriptors by the C++ and Node programs of ``examples/`` against Python's, on the same pixels; each runs the self-test.
+"""Descriptors by the C++ and Node programs of ``examples/`` against Python's, on the same pixels, and their self-tests.
 
-Two models: the demo's embedder, and a ResNet of a fixed profile, which takes padded images and their sizes. The pixels are
-photographs of the data pack, as PPM at their native size, so the programs resize them by the card's rule, too. Beside it
-the same photographs as JPEGs: what each program's decoder changes in levels, and what that costs in cosine.
+Two models: the demo's embedder, and a ResNet of a fixed profile, which takes padded images and their sizes. The pixels
+are photographs of the data packs, as PPM at their native size, so the programs resize them by the card's rule, too.
+Beside it the same photographs as JPEGs: what each program's decoder changes in levels, and what that costs in cosine.
 
 The tools that the programs need (g++, cmake, apt, node, npm) must be there; what they download stays in a temporary
 folder, or below the one named by ``GLOAM_BENCH_RUNS``, where it is found again.
@@ -10,7 +10,6 @@ folder, or below the one named by ``GLOAM_BENCH_RUNS``, where it is found again.
 
 from __future__ import annotations
 
-import os
 import subprocess
 import tempfile
 from pathlib import Path
@@ -20,7 +19,7 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.shared.callers import LANGUAGES, build, call, write_explained, write_ppm
-from benchmarks.shared.result import KEPT, Result, data_pack
+from benchmarks.shared.result import Result, data_pack
 from gloam.data.images import decode_image
 from gloam.export.weights import ExportRequest, export_weights
 from gloam.runtime.backends.placement import Placement
@@ -35,8 +34,7 @@ def run() -> Result:
     """Largest absolute difference of a descriptor's value, over programs, models and photographs."""
     with tempfile.TemporaryDirectory(prefix="gloam-callers-") as temporary:
         folder = Path(temporary)
-        kept = Path(os.environ.get(KEPT) or temporary) / "callers"
-        commands = {language: _built(language, kept) for language in LANGUAGES}
+        commands = {language: build(language, folder) for language in LANGUAGES}
         models = _models(folder)
         jpegs = _photographs()
         exact = [write_ppm(folder / f"{at:02d}.ppm", decode_image(file)) for at, file in enumerate(jpegs)]
@@ -68,17 +66,6 @@ def run() -> Result:
     return Result(
         value, "absolute difference", f"<= {TARGET:g}, every self-test passed", value <= TARGET and good, detail
     )
-
-
-def _built(language: str, kept: Path) -> list[str]:
-    folder = kept / language.lower()
-    made = {"C++": [str(folder / "build" / "describe")], "Node": ["node", str(folder / "node" / "describe.mjs")]}[
-        language
-    ]
-    if Path(made[-1]).exists() and (language == "C++" or (folder / "node" / "node_modules").exists()):
-        return made
-    folder.mkdir(parents=True, exist_ok=True)
-    return build(language, folder)
 
 
 def _models(folder: Path) -> dict[str, Path]:

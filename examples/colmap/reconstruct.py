@@ -1,4 +1,4 @@
-"""``python reconstruct.py DATABASE IMAGES PAIRS MODEL``: COLMAP's own verification and mapping of what `gloam match` wrote."""
+"""``python reconstruct.py DATABASE IMAGES PAIRS MODEL``: COLMAP verifies and maps what ``gloam match`` wrote."""
 
 import sys
 from pathlib import Path

@@ -3,8 +3,9 @@
 conf = {"output": "matches-gloam", "model": {"name": "gloam_matcher", "path": "matcher.onnx"}}
 """
 
-import gloam
 import torch
+
+import gloam
 from gloam.runtime.models.local_features import LocalFeatures
 
 from ..utils.base_model import BaseModel

@@ -4,9 +4,10 @@ conf = {"output": "feats-gloam", "model": {"name": "gloam_model", "path": "model
 extract_features.main(conf, images, outputs, as_half=False)  # halves are a pixel apart beyond 1024 px
 """
 
-import gloam
 import numpy as np
 import torch
+
+import gloam
 
 from ..utils.base_model import BaseModel
 
@@ -19,7 +20,7 @@ class GloamModel(BaseModel):
         self.model = gloam.load(conf["path"], device=conf["device"])
 
     def _forward(self, data):
-        # Without "resize_max" hloc hands over the file's own pixels as float32 of 255ths; the model resizes as its card says.
+        # Without "resize_max" hloc hands over the file's own pixels in 255ths; the model resizes as its card says.
         image = (data["image"][0].permute(1, 2, 0).cpu().numpy() * 255).round().astype(np.uint8)
         found = self.model([image])[0]
         if isinstance(found, np.ndarray):

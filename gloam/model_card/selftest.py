@@ -54,8 +54,8 @@ class Formula(Written):
     """``((sum of terms) // floor % modulo + add) * times / over``: whole numbers up to ``add``, then float64.
 
     Attributes:
-        terms: factor by the letters of the variables that it multiplies: ``{"xx": 3, "b": 37}`` is 3 x x + 37 b, and the
-            factor of ``""`` stands alone. None is negative.
+        terms: factor by the letters of the variables that it multiplies: ``{"xx": 3, "b": 37}`` is 3 x x + 37 b, and
+            the factor of ``""`` stands alone. None is negative.
 
     Raises:
         UsageError: values that no formula has.

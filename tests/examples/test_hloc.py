@@ -8,7 +8,7 @@ import subprocess
 import sys
 import types
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import cv2
 import h5py
@@ -33,8 +33,8 @@ POINTS = ((17, 9), (60, 40), (3, 70), (88, 21))  # x and y
 class BaseModel(torch.nn.Module):
     """Stands in for hloc's class of this name, which is on no package index."""
 
-    default_conf: dict[str, Any] = {}
-    required_inputs: list[str] = []
+    default_conf: ClassVar[dict[str, Any]] = {}
+    required_inputs: ClassVar[list[str]] = []
 
     def __init__(self, conf: dict[str, Any]) -> None:
         super().__init__()

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from google.protobuf import text_format
-from tritonclient.grpc import model_config_pb2 as triton
 
 from gloam.cli.main import main
 from gloam.errors import ModelError, UsageError
@@ -19,16 +20,21 @@ from gloam.files import sha256_file, write_bytes
 from gloam.model_card import ModelCard
 from gloam.padding import PaddingProfile
 from gloam.runtime.backends.onnx_file import read_card
+from tests.fakes.triton_config import DATA_TYPES, model_config
 from tests.model_card.test_schema import keypoints, matcher, translator
 from tests.tiny_models import write_tiny_embedder
 
 
 def configuration(folder: Path) -> Any:
-    return text_format.Parse((folder / "config.pbtxt").read_text(encoding="utf-8"), triton.ModelConfig())
+    return text_format.Parse((folder / "config.pbtxt").read_text(encoding="utf-8"), model_config())
+
+
+def parameters(stated: Any) -> dict[str, str]:
+    return {each.key: each.value.string_value for each in stated.parameters}
 
 
 def tensors(stated: Any) -> dict[str, tuple[str, list[int]]]:
-    return {each.name: (triton.DataType.Name(each.data_type), list(each.dims)) for each in stated}
+    return {each.name: (DATA_TYPES[each.data_type], list(each.dims)) for each in stated}
 
 
 def test_an_exported_file_is_copied_and_configured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -44,7 +50,7 @@ def test_an_exported_file_is_copied_and_configured(tmp_path: Path, capsys: pytes
     assert stated.HasField("dynamic_batching")
     assert tensors(stated.input) == {"images": ("TYPE_UINT8", [-1, -1, 3])}
     assert tensors(stated.output) == {"descriptors": ("TYPE_FP32", [6])}
-    told = {key: value.string_value for key, value in stated.parameters.items()}
+    told = parameters(stated)
     assert told["gloam.space"] == card.space()
     assert told["gloam.fingerprint"] == card.fingerprint(sha256_file(tmp_path / "tiny.onnx"))
     assert json.loads(told["gloam.card"])["kind"] == "embedder"
@@ -87,7 +93,7 @@ def test_every_kind_is_configured(
     assert [list(each.reshape.shape) for each in stated.output if each.HasField("reshape")] == (
         [[]] if make is keypoints else []
     )
-    assert {"takes", "keypoints"} & set(json.loads(stated.parameters["gloam.card"].string_value)) == (
+    assert {"takes", "keypoints"} & set(json.loads(parameters(stated)["gloam.card"])) == (
         {"takes"} if make is matcher else {"keypoints"} if make is keypoints else set()
     )
 
@@ -104,7 +110,7 @@ def test_weights_are_exported_into_the_folder_with_every_option(tmp_path: Path) 
     )
     exported = export_weights(request)
     assert exported.output == tmp_path / "m" / "1" / "model.onnx"
-    told = json.loads(configuration(tmp_path / "m").parameters["gloam.card"].string_value)
+    told = json.loads(parameters(configuration(tmp_path / "m"))["gloam.card"])
     assert told["input_rule"]["max_side"] == 320
     assert told["decoding"]["orientation"] == "upright"
     assert read_card(exported.output) == exported.card
@@ -134,3 +140,32 @@ def test_a_file_that_is_no_model_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"text\.onnx"):
         export_weights(ExportRequest(tmp_path / "m", tmp_path / "text.onnx", triton=True))
     assert not (tmp_path / "m").exists()
+
+
+PARSE = """
+import sys
+from google.protobuf import text_format
+from tritonclient.grpc import model_config_pb2
+for path in sys.argv[1:]:
+    found = text_format.Parse(open(path, encoding="utf-8").read(), model_config_pb2.ModelConfig())
+    print(found.name, found.max_batch_size, len(found.input), len(found.output), sorted(found.parameters))
+"""
+
+
+@pytest.mark.foreign
+def test_tritons_own_message_parses_every_kind(tmp_path: Path) -> None:
+    folders = []
+    for make in (matcher, translator, keypoints):
+        folders.append(tmp_path / "models" / make.__name__)
+        write_bytes(folders[-1] / "1" / "model.onnx", write_tiny(tmp_path))
+        write_config(folders[-1], make())
+    python = str(tmp_path / "env" / "bin" / "python")  # of its own: it takes an older protobuf than onnx may
+    for words in (
+        [sys.executable, "-m", "venv", str(tmp_path / "env")],
+        [python, "-m", "pip", "install", "--quiet", "tritonclient[grpc]"],
+    ):
+        subprocess.run(words, check=True, capture_output=True)
+    files = [str(folder / "config.pbtxt") for folder in folders]
+    said = subprocess.run([python, "-c", PARSE, *files], check=True, capture_output=True, text=True).stdout.splitlines()
+    told = "['gloam.card', 'gloam.fingerprint', 'gloam.space']"
+    assert said == [f"matcher 64 11 2 {told}", f"translator 64 3 1 {told}", f"keypoints 64 1 4 {told}"]

@@ -1,4 +1,4 @@
-"""The part of Triton's ``ModelConfig`` message that gloam writes, for its text form; a slow test takes Triton's own."""
+"""The part of Triton's ``ModelConfig`` message that gloam writes, for its text form; `make check` takes all of it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What was localized, as a recording for Rerun's viewer: the map's points and cameras, and each query with its matches."""
+"""What was localized, as a recording for Rerun's viewer: the map's points and cameras, each query and its matches."""
 
 from __future__ import annotations
 
@@ -54,10 +54,10 @@ def write_recording(
 ) -> None:
     """Write the recording; it appears only when it is whole.
 
-    ``map/points`` and ``map/cameras/NAME`` are there all the time. On the timeline ``query`` stands each query of a pose:
-    ``query/camera`` (with its photograph), in it the keypoints ``agree`` and ``differ`` of the map image that it agrees
-    with best, ``query/matches``, rays to the points of those that agree, and ``query/name``; of 2a, whose maps are a
-    query's own, also ``query/points``.
+    ``map/points`` and ``map/cameras/NAME`` are there all the time. On the timeline ``query`` stands each query of a
+    pose: ``query/camera`` (with its photograph), in it the keypoints ``agree`` and ``differ`` of the map image that it
+    agrees with best, ``query/matches``, rays to the points of those that agree, and ``query/name``; of 2a, whose maps
+    are a query's own, also ``query/points``.
 
     Args:
         path: ``.rrd`` file.
@@ -123,7 +123,7 @@ def _log_query(
 
 
 def _log_camera(rerun: Any, stream: Any, entity: str, camera: Camera, pose: Pose, *, static: bool = False) -> None:
-    """A camera where it stands, with the part of its intrinsics without distortion, of pictures not longer than 800 px."""
+    """A camera where it stands, and its intrinsics without distortion, of pictures not longer than 800 px."""
     size, shrunk = reduced_size(camera)
     matrix = np.diag([*shrunk, 1.0]) @ calibration(camera)
     pinhole = rerun.Pinhole(image_from_camera=matrix, resolution=size, camera_xyz=rerun.ViewCoordinates.RDF)

@@ -58,8 +58,8 @@ def selftest_conditions(
     """What a self-test feeds to the inputs that have a default, by closed formula, the same in any language.
 
     A default of several values, the code of a domain, is turned by as many places as the image has before it: image b
-    gets ``default[(k - b) % K]``. An input of one value gets by default ``((k*k*3 + 7*k + 37*b) % 97 - 48) / 24`` at its
-    k-th number in C order.
+    gets ``default[(k - b) % K]``. An input of one value gets by default ``((k*k*3 + 7*k + 37*b) % 97 - 48) / 24`` at
+    its k-th number in C order.
 
     Args:
         specs: inputs of a card; those without a default are left out.
