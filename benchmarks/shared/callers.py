@@ -46,8 +46,8 @@ class Called:
 
 
 def build(language: str, folder: Path) -> list[str]:
-    """The command of a language's program, made in a folder, or below the one named by ``GLOAM_BENCH_RUNS``, where it is
-    found again; nothing is written elsewhere.
+    """The command of a language's program, made in a folder, or below the one named by ``GLOAM_BENCH_RUNS``, where it
+    is found again; nothing is written elsewhere.
 
     Raises:
         DataError: a tool is missing, or a step failed.

@@ -79,7 +79,7 @@ def write_recording(
         if method == "2b" and result.world is not None:
             stream.log("map/points", rerun.Points3D(result.world.points, colors=POINT), static=True)
         for name, pose in sorted(matcher.mapping.poses.items()):
-            _log_camera(rerun, stream, f"map/cameras/{name}", matcher.camera(name), pose, static=True)
+            _log_camera(rerun, stream, ["map", "cameras", *name.split("/")], matcher.camera(name), pose, static=True)
         names = sorted(poses)
         drawn = {
             names[row] for row in np.linspace(0, len(names) - 1, min(WITH_PICTURES, len(names))).round().astype(int)
@@ -108,7 +108,7 @@ def _log_query(
     world: Triangulation | None,
 ) -> None:
     stream.log("query/name", rerun.TextDocument(name))
-    _log_camera(rerun, stream, "query/camera", matcher.camera(name), pose)
+    _log_camera(rerun, stream, ["query", "camera"], matcher.camera(name), pose)
     _, shrunk = reduced_size(matcher.camera(name))
     pair = best_pair(matcher, name, retrieved, world, pose, AbsolutePoseOptions().max_error)
     agree, differ, rays = np.zeros((0, 2)), np.zeros((0, 2)), np.zeros((0, 2, 3))
@@ -122,7 +122,9 @@ def _log_query(
     stream.log("query/matches", rerun.LineStrips3D(rays, colors=RAY))
 
 
-def _log_camera(rerun: Any, stream: Any, entity: str, camera: Camera, pose: Pose, *, static: bool = False) -> None:
+def _log_camera(
+    rerun: Any, stream: Any, entity: list[str], camera: Camera, pose: Pose, *, static: bool = False
+) -> None:
     """A camera where it stands, and its intrinsics without distortion, of pictures not longer than 800 px."""
     size, shrunk = reduced_size(camera)
     matrix = np.diag([*shrunk, 1.0]) @ calibration(camera)
