@@ -105,10 +105,10 @@ class ModelCard(Written):
             return f"unknown precision {self.precision!r}"
         if self.gloam is not None and not (self.gloam.isprintable() and 0 < len(self.gloam) <= 100):
             return f"the version {self.gloam[:100]!r} of gloam is no line of text"
-        stated, usual = self.formula, self._usual_formula
-        if stated.digest != usual.digest or (usual.conditions is not None and stated.conditions is None):
+        tested, usual = self.formula, self._usual_formula
+        if tested.digest != usual.digest or (usual.conditions is not None and tested.conditions is None):
             return (
-                f"a self-test that keeps {stated.digest} of a model of kind {self.kind!r}, which gives {usual.digest}"
+                f"a self-test that keeps {tested.digest} of a model of kind {self.kind!r}, which gives {usual.digest}"
             )
         if self.kind == "matcher":
             return self._matcher_problem()

@@ -25,8 +25,8 @@ class InputRule(Written):
     Attributes:
         max_side: longer side in pixels that larger images are reduced to; None for no limit.
         stretch: exact (width, height) in pixels, whatever the aspect; excludes ``max_side``.
-        filter: of the resizing: ``lanczos`` (Pillow's, of three lobes and antialiased) for ``max_side``, ``area``
-            (OpenCV's INTER_AREA) for ``stretch``, ``none`` for native sizes.
+        filter: of the resizing: ``lanczos`` (Pillow's, of three lobes and antialiased, rows first and then columns) for
+            ``max_side``, ``area`` (OpenCV's INTER_AREA) for ``stretch``, ``none`` for native sizes.
         enlarge: whether smaller images are enlarged: only by ``stretch``.
 
     Raises:

@@ -113,7 +113,7 @@ def _log_query(
     pair = best_pair(matcher, name, retrieved, world, pose, AbsolutePoseOptions().max_error)
     agree, differ, rays = np.zeros((0, 2)), np.zeros((0, 2)), np.zeros((0, 2, 3))
     if pair is not None and world is not None and pair.other in world.observed:
-        keypoints = matcher.features(name).keypoints[pair.matches[:, 0]]
+        keypoints = matcher.features(name).keypoints[pair.matches[:, 0]].astype(np.float64)
         agree, differ = keypoints[pair.agree], keypoints[pair.seen & ~pair.agree]
         points = world.points[world.observed[pair.other][pair.matches[pair.agree, 1]]]
         rays = np.stack([np.broadcast_to(pose.center, points.shape), points], 1)
