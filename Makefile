@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 # Neighbours stay with one worker, which makes their module's fixtures once, until another one has nothing left.
 PARALLEL := -n auto --dist worksteal
 
-.PHONY: demo weights test check lint types audit bench install clean
+.PHONY: demo weights test check lint types docs audit bench install clean
 .DEFAULT_GOAL := demo
 
 demo: $(STAMP)  ## render the town, extract, localize, report: the main job
@@ -18,7 +18,7 @@ weights: $(STAMP)  ## train the demo's embedder and replace the files of gloam/w
 test: $(STAMP)  ## the quick tests, a worker a core
 	$(BIN)/python -m pytest $(PARALLEL)
 
-check: lint types audit $(STAMP)  ## lint, types, known holes of the packages, the quick tests, then one by one the slow, browser and foreign tests, which use all cores
+check: lint types docs audit $(STAMP)  ## lint, types, the site, known holes of the packages, the quick tests, then one by one the slow, browser and foreign tests, which use all cores
 	$(BIN)/python -m pytest $(PARALLEL) --durations=20
 	$(BIN)/python -m pytest -m "(slow or browser or foreign) and not gpu" --durations=20
 
@@ -29,6 +29,9 @@ lint: $(STAMP)
 
 types: $(STAMP)
 	$(BIN)/mypy
+
+docs: $(STAMP)  ## the documentation as a site, into build/site; a link that leads nowhere is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 audit: $(STAMP)  ## the installed packages against the index's list of known vulnerabilities
 	$(BIN)/pip-audit --skip-editable --progress-spinner off
@@ -44,7 +47,7 @@ $(STAMP): pyproject.toml
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	# torch first and alone: with it installed, no later requirement pulls another build of it.
 	$(BIN)/python -m pip install --quiet torch==2.13.0
-	$(BIN)/python -m pip install --quiet --editable '.[train,cpu,localization,dev]'
+	$(BIN)/python -m pip install --quiet --editable '.[train,cpu,localization,dev,docs]'
 	touch $(STAMP)
 
 clean:

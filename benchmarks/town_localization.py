@@ -1,8 +1,8 @@
 """Recall of the town's queries on one global map (2b): by SIFT and by learned features, with the demo's retrieval.
 
-Both looks are run, the first for what it was, the second, with more queries, beside it; the embedder was trained on the
-second. It takes two hours or so of a core: LighterGlue costs most. ``GLOAM_BENCH_RUNS`` names a folder that keeps
-features, matches and maps, and the same command carries on.
+Both looks are run, the first for what it was, the second, with more queries and every extractor and matcher, beside it;
+the embedder was trained on the second. It takes some hours of a core: learned matchers cost most. ``GLOAM_BENCH_RUNS``
+names a folder that keeps features, matches and maps, and the same command carries on.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks.shared.matching_models import extractor_of, learned_matcher
+from benchmarks.shared.matching_models import EXTRACTORS, MATCHERS, extractor_of, learned_matcher
 from benchmarks.shared.result import KEPT, Result
 from gloam.data.pairs import read_pairs
 from gloam.data.town import LOOKS, TownConfig, TownDataset, write_town
@@ -34,6 +34,10 @@ QUERIES = {1: 24, 2: 100}  # of a condition, by look
 JUDGED = "ALIKED-n16, mutual neighbours"
 LIMITS = {"day": 1.0, "night": 0.95, "night-rain": 0.80}  # recall at (0.25 m, 2 degrees)
 THRESHOLDS = ((0.05, 0.5), (0.1, 1.0), (0.25, 2.0), (0.5, 5.0), (5.0, 10.0))  # metres, degrees
+COUNTS = {"XFeat": 2048}  # keypoints of an image; of the others 1024
+VERIFIED = ("ALIKED-n16", "XFeat")  # whose queries' matches are verified one map image at a time in a row of its own
+OF_LOOK_1 = ("ALIKED-n16", "XFeat")  # extractors
+SLOW = ("ALIKED-n16", "DISK")  # whose learned matcher the first look is spared
 JUDGED_AT = THRESHOLDS.index((0.25, 2.0))
 
 
@@ -87,6 +91,10 @@ def _town(folder: Path, config: TownConfig, models: Path) -> dict[str, Any]:
     return {
         "retrieval by the trained embedder": result.data["localization"]["2b trained"],
         "control: retrieval by untrained weights": result.data["localization"]["2b untrained"],
+        "share of queries with a right image among the first k": {
+            name: {condition: row["recall"] for condition, row in scores["conditions"].items()}
+            for name, scores in result.data["retrieval"].items()
+        },
         "night to day mAP": {
             name: scores["conditions"]["night"]["mAP"] for name, scores in result.data["retrieval"].items()
         },
@@ -103,10 +111,12 @@ def _methods(town: TownDataset, models: Path) -> Iterator[tuple[str, FeatureSour
     sift = SiftFeatures(max_keypoints=2048, pixel_shift=origin)
     yield "SIFT", sift, MutualMatcher(RATIO), True
     yield "SIFT on CLAHE pictures", replace(sift, photometric=Photometric("clahe")), MutualMatcher(RATIO), True
-    for name, count in (("ALIKED-n16", 1024), ("XFeat", 2048)):
-        extractor = extractor_of(name, models, count)
+    for name in OF_LOOK_1 if town.config.look == 1 else EXTRACTORS:
+        extractor = extractor_of(name, models, COUNTS.get(name, 1024))
         assert isinstance(extractor, LocalExtractor)  # of every name but SIFT's
         features = ModelFeatures(extractor, origin)
         yield f"{name}, mutual neighbours", features, MutualMatcher(), False
-        yield f"{name}, mutual neighbours, queries verified", features, MutualMatcher(), True
-    yield "XFeat + LighterGlue", features, learned_matcher("XFeat", models), False
+        if name in VERIFIED:
+            yield f"{name}, mutual neighbours, queries verified", features, MutualMatcher(), True
+        if name in MATCHERS and not (town.config.look == 1 and name in SLOW):
+            yield f"{name} + {MATCHERS[name]}", features, learned_matcher(name, models), False

@@ -3,8 +3,9 @@
 Weak pairs of drives through streets of the second look. Judged on streets that no model was trained on, per domain:
 FID of what is translated into it against its photographs, in the space of an ImageNet MobileNetV2, which has seen no
 street of the town, and the distance of SIFT descriptors to a photograph of the same place. Beside it, retrieval:
-queries of six conditions are translated into the seventh, the map's, or left as they are, or both get CLAHE. The value
-is the mean over seeds of the full model's mean FID over that of untouched images.
+queries of six conditions are translated into the seventh, the map's, or left as they are, or both get CLAHE; and
+MDUIT's vector z beside a GeM that is trained on the same images for as many minutes. The value is the mean over seeds
+of the full model's mean FID over that of untouched images.
 
 Every training takes ``GLOAM_TOWN_WEATHER_MINUTES`` of processor time (20), on one thread. A folder named by
 ``GLOAM_BENCH_RUNS`` keeps what is done, and the same command carries on; ``GLOAM_BENCH_ONLY`` names models, separated
@@ -20,6 +21,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,12 +39,16 @@ from gloam.data.weak_pairs.table import read_table
 from gloam.eval.retrieval.ground_truth import GroundTruth
 from gloam.eval.retrieval.scores import evaluate
 from gloam.eval.translation.domains import UNTOUCHED, JudgedDomain, judged_domains, score_domains
-from gloam.eval.translation.features import FeatureExtractor, Features
+from gloam.eval.translation.features import EmbedderFeatures, FeatureExtractor, Features
 from gloam.eval.translation.frechet import frechet_distance
-from gloam.files import sha256_json, write_json
+from gloam.export.embedder import export_embedder
+from gloam.files import sha256_file, sha256_json, write_json
+from gloam.networks.checkpoints import load_checkpoint
+from gloam.runtime.models.embedder import Embedder
 from gloam.runtime.models.image_model import ImageOperation
 from gloam.runtime.models.translator import load_translator
 from gloam.training.config_changes import merge, nest
+from gloam.training.train import train
 from gloam.training.translators.config import RECIPES
 from gloam.training.typed_config import differences, recipe_mapping, recipes_of
 from gloam.workflows.evaluation.domains import open_towards, read_domains
@@ -66,6 +72,10 @@ OWN = {  # models with recipes of their own
     "adain": "town_adain",
 }
 FULL_MODELS = (FULL, "mduit")
+GEM = "GeM on the same images:0"  # an embedder, beside MDUIT's vector
+# Of recipe town_day: blocks of a third of the map are the validation, and the rate falls as far as in its own epochs.
+GEM_BLOCKS = {"kind": "weak_pairs", "side": 8.0, "apart": 6.0}
+GEM_EPOCHS, GEM_RATE = 60, 0.978
 DRIVES = DrivesConfig(
     train=(101, 102, 103, 104, 105, 106), val=(201,), test=(71, 83, 97), width=128, height=96, domains=WEATHER
 )
@@ -109,7 +119,7 @@ def run() -> Result:
     with tempfile.TemporaryDirectory(prefix="gloam-weather-") as temporary:
         folder = Path(kept) / "town_weather" if kept else Path(temporary)
         drives = write_drives(DrivesRequest(folder / "drives", DRIVES, workers=1))
-        jobs = [_job(model, minutes, drives) for model in models]
+        jobs = [weather_job(model, minutes, drives) for model in models]
         made = train_all(jobs, folder / "runs")
         domains, images, pairs = read_domains(drives.folder / TEST_PAIRS, "test")
         judged = judged_domains(domains, images, pairs, limit=LIMIT)
@@ -130,6 +140,13 @@ def run() -> Result:
         rows = {UNTOUCHED: row("none", UNTOUCHED)}
         rows |= {job.label: row(made[job.label]["onnx"], made[job.label]["weights_sha256"]) for job in jobs}
         retrieval = {CLAHE: _kept(folder, [*key, CLAHE], lambda: _clahe(places, space))}
+        embedders = {f"z of {job.label}": Path(made[job.label]["files"]["embedder"]) for job in _with_vectors(jobs)}
+        if GEM not in skipped:
+            embedders[GEM] = _gem(drives, minutes, folder)
+        for label, weights in embedders.items():
+            retrieval[label] = _kept(
+                folder, [*key, sha256_file(weights)], partial(_by_vectors, places, weights, folder)
+            )
         floor = _kept(folder, [*key, "floor"], lambda: _floor(drives, judged, space))
     base = rows[UNTOUCHED]["mean"]["FID"]
     for found in rows.values():
@@ -174,11 +191,41 @@ def _models(only: Sequence[str]) -> tuple[list[Model], dict[str, str]]:
                 skipped[model.label] = f"{ONLY} leaves it out"
             else:
                 models.append(model)
-    skipped["z of mduit as an embedder beside GeM"] = "no training of embedders on drives is there to compare with"
+    if only and GEM not in only:
+        skipped[GEM] = f"{ONLY} leaves it out"
     return models, skipped
 
 
-def _job(model: Model, minutes: float, drives: Drives) -> Job:
+def _with_vectors(jobs: Sequence[Job]) -> list[Job]:
+    """Those that train an embedder too."""
+    return [job for job in jobs if job.recipe == OWN["mduit"]]
+
+
+def _gem(drives: Drives, minutes: float, folder: Path) -> Path:
+    """Weights of a GeM that is trained on the images of the translators."""
+    blocks = {**GEM_BLOCKS, "path": str(drives.folder / PAIRS)}
+    changes = {
+        "data": {"train": {**blocks, "every": -3}, "validation": {**blocks, "every": 3}},
+        "epochs": max(round(GEM_EPOCHS * minutes / USUAL), 1),
+        "learning_rate_decay": GEM_RATE ** (USUAL / minutes),
+        "max_minutes": minutes,
+        "threads": 1,
+        "seed": SEEDS[0],
+    }
+    place = folder / "embedders" / sha256_json([changes, DRIVES.content_hash()])[:16]
+    return Path(train("metric", "town_day", changes, place).weights)
+
+
+def _by_vectors(places: Places, weights: Path, folder: Path) -> dict[str, float]:
+    """Retrieval of untouched images by a trained embedder."""
+    model = folder / "embedders" / f"{sha256_file(weights)[:16]}.onnx"
+    export_embedder(load_checkpoint(weights).model, model, provenance={})
+    space = EmbedderFeatures(Embedder.load(model))
+    database = space.features([decode_image(path) for path in places.paths[REFERENCE]])
+    return retrieved(places, space, database, load_translator("none"))
+
+
+def weather_job(model: Model, minutes: float, drives: Drives) -> Job:
     """Its training: so many minutes, and as many epochs as are done in them where the recipe's fit into its own."""
     recipe = OWN.get(model.name, RECIPE)
     options = recipe_mapping(RECIPES, recipe)["options"]

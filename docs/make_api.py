@@ -9,7 +9,9 @@ from pathlib import Path
 import gloam
 
 PAGE = Path(__file__).with_name("api.md")
-INTRO = """# Python interface
+INTRO = """<!-- made -->
+
+# Python interface
 
 What `import gloam` gives. Each name is loaded when first asked for, so the import itself loads no package outside the
 standard library. This page is made from the docstrings by `python docs/make_api.py`.

@@ -54,11 +54,13 @@ class Row:
         label: for people.
         changes: keys of :class:`MetricConfig` that replace the common ones.
         maker: what makes nights, see ``open_night_maker``; None for days alone.
+        domain: of a maker of several domains, the one that is night.
     """
 
     label: str
     changes: Mapping[str, Any] = field(default_factory=dict)
     maker: str | None = None
+    domain: str | None = None
 
 
 def made_nights(share: float, **changes: Any) -> dict[str, Any]:
@@ -101,7 +103,7 @@ def train_rows(jobs: Sequence[Job]) -> list[tuple[Path, dict[str, Any]]]:
 def _train(job: Job) -> tuple[Path, dict[str, Any]]:
     began = time.process_time()
     config = replace(job.common, seed=job.seed, threads=1, workers=0, **job.row.changes)
-    maker = open_night_maker(job.row.maker) if job.row.maker is not None else None
+    maker = open_night_maker(job.row.maker, domain=job.row.domain) if job.row.maker is not None else None
     torch.set_num_threads(1)
     summary = train_metric(
         config,

@@ -18,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", "--output", type=Path, default=Path("gloam-demo"), help="folder for everything it makes")
     parser.add_argument("--seed", type=seed, default=7, help="seed of the town that is localized")
     parser.add_argument("--look", type=int, default=2, help="of the town, see `gloam town` (default 2)")
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes for rendering and poses")
+    parser.add_argument("--workers", type=int, help="processes for rendering and poses (default: all cores)")
     parser.add_argument("--top-k", type=int, default=5, help="map images retrieved per query")
     parser.add_argument(
         "--train", action="store_true", help="also train and export the embedder anew, and print its tables (minutes)"
@@ -33,6 +33,7 @@ def run(arguments: argparse.Namespace) -> Report:
     from gloam.workflows.demo import DemoConfig, run_demo
 
     town = TownConfig(look=arguments.look)
-    config = DemoConfig(arguments.seed, arguments.workers, arguments.top_k, town, arguments.train)
+    workers = (os.cpu_count() or 1) if arguments.workers is None else arguments.workers
+    config = DemoConfig(arguments.seed, workers, arguments.top_k, town, arguments.train)
     result = run_demo(arguments.output, config, say=None if arguments.json else print)
     return Report(result.data, result.text)

@@ -51,8 +51,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     grid = parser.add_argument_group(
         "--grid: one picture instead of a folder",
         "each source beside its translation into every domain of the model, attention masks beneath where --model is a "
-        "native checkpoint or the folder of a run; or, where SOURCE is a file of weak pairs, for each domain a source, "
-        "its translation by every method, and right-most the weakly paired image. -o is then a .png",
+        "native checkpoint or the folder of a run; with --like, its translation into the appearance of each example; "
+        "or, where SOURCE is a file of weak pairs, for each domain a source, its translation by every method, and "
+        "right-most the weakly paired image. -o is then a .png",
     )
     grid.add_argument("--grid", action="store_true", help="draw such a picture")
     grid.add_argument(
@@ -96,7 +97,7 @@ def run(arguments: argparse.Namespace) -> Report:
 def _grid(arguments: argparse.Namespace) -> Report:
     from gloam.workflows.translation_grid import GridRequest, draw_grid
 
-    for name in ("tar", "contact_sheet", "grow", "max_side", "like", "appearance"):
+    for name in ("tar", "contact_sheet", "grow", "max_side"):
         if getattr(arguments, name):
             raise UsageError(f"--{name.replace('_', '-')} is of a folder of pictures; leave it out, or --grid")
     size = arguments.cell or GridRequest.size

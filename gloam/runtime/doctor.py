@@ -36,6 +36,7 @@ PURPOSES = {
     "rerun": "pictures of a map and of what was localized in it",
     "matlab": "import NetVLAD's own .mat weights",
     "timm": "timm backbones for embedders",
+    "docs": "the documentation as a site",
     "dev": "tests, lint, types",
 }
 RTX = ("tensorrt-rtx-cu12", "tensorrt-rtx-cu13", "tensorrt-rtx")

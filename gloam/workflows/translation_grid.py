@@ -1,7 +1,8 @@
 """Pictures of translators between many domains, as Figures 5 and 6 of weakly-paired translation (BMVC 2020) show them.
 
 From images: each source beside its translation into every domain, the attention masks beneath, white where the source
-stays. From weak pairs: for each domain a source, its translation by every method, right-most the weakly paired image.
+stays; or, of a model by example, into the appearance of every example, which stand above. From weak pairs: for each
+domain a source, its translation by every method, right-most the weakly paired image.
 """
 
 from __future__ import annotations
@@ -23,9 +24,13 @@ from gloam.data.sources import ImageItem, find_images
 from gloam.errors import UsageError
 from gloam.eval.translation.domains import judged_domains
 from gloam.files import expect_output, printable, write_bytes
+from gloam.runtime.backends.placement import Placement
+from gloam.runtime.models.image_model import ImageOperation
+from gloam.runtime.models.translator import load_translator
 from gloam.workflows.evaluation.domains import open_towards, read_domains
 
 Pixels = npt.NDArray[np.uint8]
+ROWS = 6
 PAIR_FILES = (".json", ".csv")
 CAPTION, GAP, LEFT = 22, 4, 118  # pixels: above the columns, between cells, and for the names of rows
 LETTERS, LINES = 15, 3  # of the name of a row
@@ -44,6 +49,8 @@ class GridRequest:
         output: ``.png`` to write.
         root: folder that a list's or a pair file's names are relative to.
         domain: the one to show; None for all.
+        like: example images, a column each, of a model that takes their appearance; exported.
+        appearance: the encoder that reads it off them.
         beside: name and model of further methods, from weak pairs alone.
         rows: most sources, or for each domain of weak pairs the number of pairs.
         size: (width, height) of a cell, to which images are stretched before they are translated, pixels.
@@ -60,6 +67,8 @@ class GridRequest:
     output: Path
     root: Path | None = None
     domain: str | None = None
+    like: Sequence[Path | str] = ()
+    appearance: Path | str | None = None
     beside: Sequence[tuple[str, str]] = ()
     rows: int | None = None
     size: tuple[int, int] = (256, 192)
@@ -73,6 +82,8 @@ class GridRequest:
             raise UsageError(f"{self.rows} rows of pictures: 1 or more are needed")
         if self.device not in ("cpu", "cuda"):
             raise UsageError(f"a grid is drawn on cpu or cuda, not on {self.device}")
+        if (self.like or self.appearance) and self.paired:
+            raise UsageError("--like: a model by example is shown on images, not on weak pairs; give a folder or list")
         if min(self.size) < 32:
             raise UsageError(f"pictures of {self.size[0]}x{self.size[1]} px: 32 px a side at least")
 
@@ -123,7 +134,33 @@ def draw_grid(request: GridRequest) -> Grid:
         ModelError: the model cannot be loaded.
         MissingExtraError: torch is needed and not installed.
     """
-    return _draw_methods(request) if request.paired else _draw_domains(request)
+    if request.paired:
+        return _draw_methods(request)
+    return _draw_examples(request) if request.like or request.appearance else _draw_domains(request)
+
+
+def _sources(request: GridRequest) -> tuple[list[str], list[Pixels]]:
+    """Names and images of as many as are to be shown, spread over all."""
+    items = find_images(request.source, request.root)
+    chosen = np.linspace(0, len(items) - 1, min(request.rows or ROWS, len(items))).round().astype(int)
+    return [Path(items[at].name).stem for at in chosen], [_read(items[at], request.size) for at in chosen]
+
+
+def _draw_examples(request: GridRequest) -> Grid:
+    def towards(like: Sequence[Path | str]) -> ImageOperation:
+        placement, encoder = Placement(request.device), request.appearance
+        return load_translator(request.model, placement, request.domain, request.noise, like, encoder)
+
+    operations = [towards([file]) for file in request.like] or [towards(())]  # which says what goes together
+    names, images = _sources(request)
+    columns = [images, *(operation(images) for operation in operations)]
+    examples: list[Pixels | None] = [_read(ImageItem(str(file), Path(file)), request.size) for file in request.like]
+    cells: list[list[Pixels | None]] = [[None, *examples]]
+    for row in range(len(images)):
+        cells.append([column[row] for column in columns])
+    titles = ("source", *(Path(file).stem for file in request.like))
+    _write(request, titles, ["example", *names], cells)
+    return Grid(request.output, titles, tuple(names), False)
 
 
 def _draw_domains(request: GridRequest) -> Grid:
@@ -132,10 +169,7 @@ def _draw_domains(request: GridRequest) -> Grid:
     domains = wanted or towards.domains
     if not towards.domains:
         raise UsageError(f"{request.model}: translates into one domain alone; a grid is of a model of several")
-    items = find_images(request.source, request.root)
-    count = min(request.rows or 6, len(items))
-    chosen = [items[at] for at in np.linspace(0, len(items) - 1, count).round().astype(int)]
-    images = [_read(item, request.size) for item in chosen]
+    names, images = _sources(request)
     columns, masks = [images], list[list[Pixels] | None]([None])
     for domain in domains:
         operation: Any = towards(domain)
@@ -144,11 +178,10 @@ def _draw_domains(request: GridRequest) -> Grid:
         masks.append(None if seen is None else [_grey(mask) for mask in seen])
     shown = any(column is not None for column in masks)
     cells: list[list[Pixels | None]] = []
-    for row in range(count):
+    for row in range(len(images)):
         cells.append([column[row] for column in columns])
         if shown:
             cells.append([None if column is None else column[row] for column in masks])
-    names = [Path(item.name).stem for item in chosen]
     titles = ("source", *domains)
     labels = [text for name in names for text in ([name, "mask"] if shown else [name])]
     _write(request, titles, labels, cells)

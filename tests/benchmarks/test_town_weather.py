@@ -37,8 +37,10 @@ def test_every_model_runs_or_says_why_not() -> None:
     assert [model for model in models if model.name == FULL] == [Model(FULL, seed) for seed in SEEDS]
     assert {model.name for model in models} | set(skipped) >= {FULL, *VARIANTS, *OWN}
     assert all(skipped.values())
+    assert town_weather.GEM not in skipped
     some, rest = town_weather._models(("spade:0",))
     assert some == [Model("spade", 0)]
+    assert rest[town_weather.GEM] == "GLOAM_BENCH_ONLY leaves it out"
     assert rest["weakly_paired:1"] == "GLOAM_BENCH_ONLY leaves it out"
 
 
@@ -46,7 +48,7 @@ def test_variants_are_the_town_s_recipe_with_the_paper_s_changes(tmp_path: Path)
     drives: Any = SimpleNamespace(folder=tmp_path)
 
     def options(name: str, minutes: float = 20.0) -> Any:
-        job = town_weather._job(Model(name, 0), minutes, drives)
+        job = town_weather.weather_job(Model(name, 0), minutes, drives)
         config = read_translator_recipe(job.recipe, dict(job.overrides))
         assert config.data.day == str(tmp_path / "pairs.json")
         assert config.max_minutes == minutes
@@ -95,7 +97,7 @@ def test_the_whole_at_toy_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(town_weather, "DRIVES", TOY)
     monkeypatch.setattr(town_weather, "judging_space", lambda folder: Colours())
     monkeypatch.setenv("GLOAM_BENCH_RUNS", str(tmp_path))
-    monkeypatch.setenv("GLOAM_BENCH_ONLY", "weakly_paired:0")
+    monkeypatch.setenv("GLOAM_BENCH_ONLY", f"weakly_paired:0,mduit:0,{town_weather.GEM}")
     monkeypatch.setenv("GLOAM_TOWN_WEATHER_MINUTES", "0.05")
     found = town_weather.run()
     detail = found.detail
@@ -105,7 +107,8 @@ def test_the_whole_at_toy_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert set(row["domains"]) == set(TOY.domains)
     assert detail["scores"]["untouched"]["mean FID over untouched"] == 1
     tables = detail["mAP of queries on a map of overcast"]
-    assert set(tables) == {"untouched", "weakly_paired:0", "CLAHE on queries and map"}
+    models = {"weakly_paired:0", "mduit:0"}
+    assert set(tables) == {"untouched", *models, "CLAHE on queries and map", "z of mduit:0", town_weather.GEM}
     assert all(set(table) == {"snow", "night", "mean"} for table in tables.values())
     assert "GLOAM_BENCH_ONLY" in detail["not run"]["spade:0"]
     monkeypatch.setattr(town_weather, "score_domains", None)  # all is kept

@@ -15,9 +15,11 @@ from gloam.data.images import decode_image
 from gloam.errors import UsageError
 from gloam.networks.checkpoints import save_checkpoint
 from gloam.networks.translators import create_generator
+from gloam.runtime.models.translator import load_translator
 from gloam.training.embedders.nights import open_night_maker
 from gloam.workflows.translation_grid import CAPTION, GAP, LEFT, GridRequest, draw_grid
 from tests.eval.translation.test_domains import street
+from tests.tiny_appearance import write_tiny_encoder, write_tiny_filtered
 from tests.tiny_translators import DOMAINS, write_tiny_domains, write_tiny_translator
 
 SIZE = (64, 32)
@@ -90,6 +92,24 @@ def test_methods_beside_the_weakly_paired_image(folder: Path, tmp_path: Path) ->
     assert Image.open(out).height == CAPTION + len(DOMAINS) * (SIZE[1] + GAP)
 
 
+def test_sources_by_examples_which_stand_above(folder: Path, tmp_path: Path) -> None:
+    model, encoder, out = tmp_path / "m.onnx", tmp_path / "e.onnx", tmp_path / "g.png"
+    write_tiny_filtered(model)
+    write_tiny_encoder(encoder)
+    examples = [folder / "images" / domain / "1.png" for domain in ("night", "snow")]
+    words = ["translate", str(folder / "images" / "day"), "--grid", "--model", str(model), "--appearance", str(encoder)]
+    likes = [word for file in examples for word in ("--like", str(file))]
+    assert main([*words, *likes, "--rows", "2", "--cell", "64x32", "-o", str(out)]) == 0
+    assert (cell(out, 0, 0) == 255).all()
+    sources = [decode_image(folder / "images" / "day" / f"{place}.png", stretch=SIZE) for place in (0, 2)]
+    for column, file in enumerate(examples, 1):
+        assert np.array_equal(cell(out, 0, column), decode_image(file, stretch=SIZE))
+        maker = load_translator(model, like=[file], encoder=encoder)
+        for row, made in enumerate(maker(sources), 1):
+            assert np.array_equal(cell(out, row, 0), sources[row - 1])
+            assert np.array_equal(cell(out, row, column), made)
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -100,6 +120,9 @@ def test_methods_beside_the_weakly_paired_image(folder: Path, tmp_path: Path) ->
         ("day --grid --model m.onnx -o g.png --rows 0", "0 rows of pictures"),
         ("day --grid --model m.onnx -o g.png --tar", "--tar is of a folder of pictures"),
         ("day --model m.onnx -o g --rows 2", "--rows is of a picture of many; add --grid"),
+        ("day --grid --model m.onnx --like x.png -o g.png", "--like IMAGE and --appearance MODEL go together"),
+        ("day --grid --model m.onnx --appearance e.png -o g.png", "--like IMAGE and --appearance MODEL go together"),
+        ("pairs.csv --grid --model m.onnx --like x.png -o g.png", "a model by example is shown on images"),
         ("pairs.csv --grid --model m.onnx --beside model=gamma -o g.png", "two methods are called 'model'"),
     ],
 )

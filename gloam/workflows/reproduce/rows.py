@@ -101,7 +101,17 @@ _LOCALIZED = {  # one embedder a row, for both benchmarks
     "R101 CycleGAN": RowSource("gem_resnet101_cyclegan", "r101_cyclegan_cd"),
     "R101 HEDNGAN": RowSource("gem_resnet101_hedngan", "r101_hedngan_cd"),
 }
-_NOT_TRAINED = "its trainer is not part of gloam yet: give any embedder with --weights '{row}=FILE'"
+_OF_CONTENT = (
+    "not published by the authors; `gloam train translator --recipe {recipe} --set data.day=PAIRS -o runs/{recipe}` "
+    "trains it on the pairs of `gloam pair`; then give --weights '{row}=runs/{recipe}/embedder.safetensors'"
+)
+# Rows of mduit's table by the recipes that train their vectors: with and without translation and InfoNCE.
+CONTENT = {
+    "w/o I2I, L_NCE": "mduit_no_i2i_no_nce",
+    "w/o I2I": "mduit_no_i2i",
+    "w/o L_NCE": "mduit_no_nce",
+    "Full": "mduit",
+}
 
 SOURCES: dict[tuple[str, str], dict[str, RowSource]] = {
     ("dark-side", "1"): {
@@ -155,10 +165,7 @@ SOURCES: dict[tuple[str, str], dict[str, RowSource]] = {
     },
     ("mduit", "1"): {
         "NetVLAD": RowSource("netvlad_pitts30k"),
-        **{
-            row: RowSource(how=_NOT_TRAINED.format(row=row))
-            for row in ("w/o I2I, L_NCE", "w/o I2I", "w/o L_NCE", "Full")
-        },
+        **{row: RowSource(how=_OF_CONTENT.format(row=row, recipe=recipe)) for row, recipe in CONTENT.items()},
     },
     ("thesis", "5.1"): {
         "baseline": RowSource(recipe="thesis_baseline"),

@@ -7,8 +7,9 @@ described and localized is kept, and a run that was ended carries on.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from gloam.data.localization_sets.look_alike import SIZES, write_look_alike
 from gloam.errors import DataError, GloamError, require_all
 from gloam.files import sha256_file
 from gloam.heartbeat import Say
+from gloam.workflows.reproduce.localization.content import ContentRun
 from gloam.workflows.reproduce.localization.generators import score_generators
 from gloam.workflows.reproduce.localization.request import LOCALIZED, TableRequest
 from gloam.workflows.reproduce.localization.result import GeneratorFacts, LocalizationTable
@@ -23,7 +25,7 @@ from gloam.workflows.reproduce.localization.runner import SetRun
 from gloam.workflows.reproduce.localization.supply import Weights
 from gloam.workflows.reproduce.localization.table import NEEDS, Control, given_weights, localize_table
 from gloam.workflows.reproduce.published import published
-from gloam.workflows.reproduce.rows import Missing, row_source
+from gloam.workflows.reproduce.rows import CONTENT, Missing, row_source
 from gloam.workflows.reproduce.town import TownRow, TownRun
 
 LOOK = 2  # of the streets of the look-alikes, and so of training
@@ -52,7 +54,9 @@ STANDS_FOR = {
     "GeM": "trained on day photographs",
     "CycleGAN": "25 % of diverse anchors made night by a CycleGAN trained here",
     "HEDNGAN": "25 % of diverse anchors made night by a HED^N GAN trained here",
+    "Full": "mduit, and the rows without parts of it, at a quarter of its width, trained on drives of other streets",
 }
+VECTOR = "mduit"  # label of MDUIT's untrained vector
 
 
 @dataclass
@@ -62,12 +66,14 @@ class TownSupply:
     Attributes:
         paper, table: of the rows.
         run: that trains.
+        content: that trains MDUIT's vector.
         given: embedders by row, in place of trained ones.
     """
 
     paper: str
     table: str
     run: TownRun
+    content: ContentRun
     given: Mapping[str, Path] = field(default_factory=dict)
     _trained: dict[str, Path] = field(default_factory=dict)
 
@@ -79,6 +85,11 @@ class TownSupply:
         """See :class:`gloam.workflows.reproduce.localization.supply.Supply`."""
         if row in self.given:
             return Weights([self.given[row]], "given with --weights")
+        if row in CONTENT:
+            if row not in self._trained:
+                self._trained[row] = self.content.trained(row)
+            minutes = f"{self.content.minutes:g} minutes"
+            return Weights([self._trained[row]], f"trained here by recipe {CONTENT[row]}, at most {minutes}")
         name = self.name_of(row)
         if name is None:
             raise DataError(row_source(self.paper, self.table, row).how)
@@ -90,7 +101,7 @@ class TownSupply:
 
     @staticmethod
     def name_of(row: str) -> str | None:
-        """The embedder that a row is of; None where it has no trainer."""
+        """The embedder of metric learning that a row is of; None where it has none."""
         return next((name for name in EMBEDDERS if row == name or row.endswith(f" {name}")), None)
 
 
@@ -128,7 +139,8 @@ def localize_town(
     rows = list(published(*key).rows)
     seed = request.protocol.seed
     run = TownRun(place / "training", minutes, seed, {"epochs": EPOCHS}, {}, say, LOOK, DETECTOR)
-    supply = TownSupply(request.paper, request.table, run, given_weights(request, rows))
+    content = ContentRun(place / "training" / "content", minutes, seed, say)
+    supply = TownSupply(request.paper, request.table, run, content, given_weights(request, rows))
     asked = replace(
         request,
         sets=sets,
@@ -139,8 +151,13 @@ def localize_town(
         max_keypoints=KEYPOINTS,
         max_side=MAX_SIDE,
     )
+    networks: dict[str, Callable[[], Any]] = {
+        name: partial(run.untrained, TownRow(changes=NETWORKS.get(name, _NETVLAD))) for name in _networks(rows)
+    }
+    if CONTENT.keys() & set(rows):
+        networks[VECTOR] = content.untrained
     controls = [
-        *(Control(f"untrained {network}", _untrained(run, network)) for network in _networks(rows)),
+        *(Control(f"untrained {name}", _untrained(run, name, network)) for name, network in networks.items()),
         Control("by chance"),
     ]
     table, runs = localize_table(asked, say, supply, controls)
@@ -166,17 +183,15 @@ def _networks(rows: Sequence[str]) -> list[str]:
     return [network for network in (*NETWORKS, "NetVLAD") if _named(rows, network)]
 
 
-def _untrained(run: TownRun, network: str) -> Any:
+def _untrained(run: TownRun, name: str, network: Callable[[], Any]) -> Callable[[], Path]:
     """Writes random weights of a network, when they are asked for."""
 
     def write() -> Path:
         from gloam.networks.checkpoints import save_checkpoint
 
-        row = TownRow(changes=NETWORKS.get(network, _NETVLAD))
-        path = run.folder / f"untrained-{network}-{run.seed}.safetensors"
+        path = run.folder / f"untrained-{name}-{run.seed}.safetensors"
         if not path.is_file():
-            provenance = {"recipe": "untrained", "data": "none", "licence": "Apache-2.0"}
-            save_checkpoint(path, run.untrained(row), provenance)
+            save_checkpoint(path, network(), {"recipe": "untrained", "data": "none", "licence": "Apache-2.0"})
         return path
 
     return write

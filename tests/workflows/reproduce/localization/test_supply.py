@@ -29,5 +29,5 @@ def test_what_was_given_comes_first_and_what_nobody_has_is_no_file(tmp_path: Pat
     supply = PublishedSupply("mduit", "1", tmp_path, {"Full": file})
     assert (supply.weights("Full").files, supply.weights("Full").origin) == ([file], "given with --weights")
     assert supply.lacking("w/o I2I") == []
-    with pytest.raises(DataError, match=r"^its trainer is not part of gloam yet: give any embedder with --weights"):
+    with pytest.raises(DataError, match=r"^not published by the authors; `gloam train .* mduit_no_i2i "):
         supply.weights("w/o I2I")

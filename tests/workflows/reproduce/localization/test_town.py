@@ -6,14 +6,19 @@ from pathlib import Path
 
 import pytest
 
+from gloam.data.town.drives.config import DrivesConfig
 from gloam.errors import DataError
-from gloam.networks.checkpoints import save_checkpoint
+from gloam.networks.checkpoints import load_checkpoint, save_checkpoint
+from gloam.training.translators.config import read_translator_recipe
+from gloam.training.translators.trainers.mduit import MduitOptions
 from gloam.workflows.reports.localization import reproduce_localization
 from gloam.workflows.reproduce.localization import town
+from gloam.workflows.reproduce.localization.content import ContentRun
 from gloam.workflows.reproduce.localization.protocol import Protocol
 from gloam.workflows.reproduce.localization.request import TableRequest
 from gloam.workflows.reproduce.localization.town import EMBEDDERS, TownSupply
 from gloam.workflows.reproduce.published import published
+from gloam.workflows.reproduce.rows import CONTENT
 from gloam.workflows.reproduce.town import TownRow, TownRun
 
 SAID: list[str] = []
@@ -32,6 +37,13 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     def generator(run: TownRun, name: str) -> None:
         raise DataError(f"{name} is not trained in this test")
 
+    def content(run: ContentRun, row: str) -> Path:
+        path = run.folder / f"{CONTENT[row]}.safetensors"
+        if not path.is_file():
+            save_checkpoint(path, run.untrained(), {"recipe": CONTENT[row], "data": "d", "licence": "l"})
+        return path
+
+    monkeypatch.setattr(ContentRun, "trained", content)
     monkeypatch.setattr(TownRun, "trained", trained)
     monkeypatch.setattr(TownRun, "generator", generator)
     monkeypatch.setattr(town, "PICTURE", 120)
@@ -43,15 +55,42 @@ def request(folder: Path, paper: str, table: str, rows: tuple[str, ...] = ()) ->
 
 
 def test_every_row_has_an_embedder_or_a_reason(tmp_path: Path) -> None:
-    supply = TownSupply("dark-side", "3", TownRun(tmp_path, 1, 0, {}, {}, None))
+    run, content = TownRun(tmp_path, 1, 0, {}, {}, None), ContentRun(tmp_path / "content", 1, 0, SAID.append)
+    supply = TownSupply("dark-side", "3", run, content)
     assert {supply.name_of(row) for row in published("dark-side", "3").rows} == set(EMBEDDERS) - {"NetVLAD"}
-    of_mduit = TownSupply("mduit", "1", TownRun(tmp_path, 1, 0, {}, {}, None), {"Full": tmp_path / "full.onnx"})
-    names = [of_mduit.name_of(row) for row in published("mduit", "1").rows]
-    assert names == ["NetVLAD", None, None, None, None]
+    of_mduit = TownSupply("mduit", "1", run, content, {"Full": tmp_path / "full.onnx"})
+    rows = list(published("mduit", "1").rows)
+    assert [of_mduit.name_of(row) for row in rows] == ["NetVLAD", None, None, None, None]
+    assert set(rows[1:]) == set(CONTENT)
     assert of_mduit.weights("Full").files == [tmp_path / "full.onnx"]
-    with pytest.raises(DataError, match="its trainer is not part of gloam yet: give any embedder with --weights"):
-        of_mduit.weights("w/o I2I")
     assert of_mduit.lacking("Full") == []
+
+
+def test_the_rows_of_mduit_are_its_recipes_at_the_small_one_s_size(tmp_path: Path) -> None:
+    content = ContentRun(tmp_path, 2, 3, SAID.append)
+    full = read_translator_recipe("mduit", content.changes("mduit", tmp_path / "pairs.json"))
+    small = read_translator_recipe("town_mduit", {"data": {"day": str(tmp_path / "pairs.json")}})
+    assert (full.seed, full.max_minutes, full.data.day) == (3, 2, str(tmp_path / "pairs.json"))
+    assert full.options == small.options
+    for row, recipe in CONTENT.items():
+        config = read_translator_recipe(recipe, content.changes(recipe, tmp_path / "pairs.json"))
+        assert isinstance(config.options, MduitOptions) == ("I2I" not in row)
+        assert config.options.contrast == ("distance" if "L_NCE" in row else "nce")
+        assert config.options.generator_options == small.options.generator_options
+    assert content.untrained().content.dimension == 4 * small.options.generator_options["width"]
+
+
+@pytest.mark.slow
+def test_a_row_of_mduit_is_trained_once(tmp_path: Path) -> None:
+    drives = DrivesConfig(
+        domains=("overcast", "night"), train=(5,), val=(6,), test=(7,), length=30, spacing=10, width=128, height=96
+    )
+    content = ContentRun(tmp_path, 0.05, 0, SAID.append, drives)
+    weights = content.trained("w/o I2I, L_NCE")
+    assert load_checkpoint(weights).model.name == "mduit_content"
+    assert weights == tmp_path / "mduit_no_i2i_no_nce-0-0.05" / "embedder.safetensors"  # as the table's reasons say
+    before = weights.stat().st_mtime_ns
+    assert content.trained("w/o I2I, L_NCE").stat().st_mtime_ns == before
 
 
 @pytest.mark.slow

@@ -1,0 +1,74 @@
+"""MDUIT's vector z for the table's miniature: trained on weak pairs of the town's drives, in minutes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gloam.data.town.drives.config import DrivesConfig
+from gloam.heartbeat import Say
+from gloam.training.translators.config import RECIPES
+from gloam.training.typed_config import recipe_mapping
+from gloam.workflows.reproduce.rows import CONTENT
+from gloam.workflows.reproduce.weakly_paired.miniature import Miniature, write_town_pairs
+
+SMALL = "town_mduit"  # the recipe whose sizes are taken
+OF_TRANSLATION = ("appearance_learned",)  # its options that a trainer without translation lacks
+DRIVES = DrivesConfig(width=128, height=96)
+
+
+@dataclass(frozen=True)
+class ContentRun:
+    """Trains the rows' vectors; what an earlier run trained in the folder is used again.
+
+    Attributes:
+        folder: for pictures and runs.
+        minutes: processor time of each, at most.
+        seed: of each.
+        say: gets a line per stage.
+        drives: streets and conditions that they are trained on.
+    """
+
+    folder: Path
+    minutes: float
+    seed: int
+    say: Say
+    drives: DrivesConfig = DRIVES
+
+    def trained(self, row: str) -> Path:
+        """Weights of a row's embedder.
+
+        Raises:
+            DivergenceError: the training failed.
+        """
+        from gloam.training.train import train
+
+        pairs, _ = write_town_pairs(self.folder / "drives", Miniature(self.minutes, self.drives), self.say)
+        recipe = CONTENT[row]
+        place = self.folder / f"{recipe}-{self.seed}-{self.minutes:g}"
+        self.say(f"{row}: recipe {recipe} on the drives, at most {self.minutes:g} minutes")
+        weights: Path = train("translator", recipe, self.changes(recipe, pairs), place, say=self.say).weights[
+            "embedder"
+        ]
+        return weights
+
+    def changes(self, recipe: str, pairs: Path) -> dict[str, Any]:
+        """Keys of a row's recipe replaced by those of the small one."""
+        small = recipe_mapping(RECIPES, SMALL)
+        options = {**small["options"], "domains": list(self.drives.domains)}
+        if small.pop("trainer") != recipe_mapping(RECIPES, recipe)["trainer"]:
+            options = {name: value for name, value in options.items() if name not in OF_TRANSLATION}
+        own = {"seed": self.seed, "max_minutes": self.minutes, "tensorboard": False, "device": "cpu"}
+        return {**small, "options": options, "data": {**small["data"], "day": str(pairs)}, **own}
+
+    def untrained(self) -> Any:
+        """Their network with random weights."""
+        import torch
+
+        from gloam.networks.embedders import create_embedder
+
+        options = recipe_mapping(RECIPES, SMALL)["options"]
+        shape = {key: options["generator_options"][key] for key in ("width", "blocks")}
+        torch.manual_seed(self.seed)
+        return create_embedder("mduit_content", dimension=options["dimension"], **shape)

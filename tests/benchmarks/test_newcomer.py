@@ -1,0 +1,129 @@
+"""The commands of a page are found, run in order, and judged."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from benchmarks.newcomer import judged, met, run_pages
+from benchmarks.shared.documented import ROOT, blocks, matches
+from gloam.errors import DataError
+
+PAGE = """# A page
+
+<!-- run
+before: echo begun > begun.txt
+define: number = 3
+shorten: cat begun.txt | other.txt
+needs: gpu | false | a card
+exit: 4 | exit 4
+-->
+
+```bash
+echo "two words" \\
+  > other.txt   # a comment
+cat begun.txt
+exit 4
+false
+```
+
+<!-- prints -->
+
+```text
+begun
+two ...
+```
+
+<!-- run
+define: number = 3
+-->
+
+```python
+assert number == 3
+```
+
+```text
+false
+```
+
+```bash
+false
+python -c 'import gloam, sys; sys.exit(gloam.__file__ is None)'
+```
+"""
+
+
+def test_a_page_is_run_in_order_and_what_fails_is_counted(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(PAGE)
+    found = run_pages([page], tmp_path / "runs")
+    assert [(row["command"], row["outcome"]) for row in found] == [
+        ('echo "two words" > other.txt', "done"),
+        ("cat begun.txt", "done"),
+        ("exit 4", "done"),
+        ("false", "not run"),
+        ("a program of Python", "done"),
+        ("false", "failed"),
+        ("python -c 'import gloam, sys; sys.exit(gloam.__file__ is None)'", "done"),
+    ]
+    result = judged(found, whole=True)
+    assert (result.value, result.met) == (1, False)
+    assert result.detail["not run, by need"] == {"gpu": 1}
+    assert result.detail["failed"][0]["said"].startswith("exit code 1")
+    assert (result.detail["commands"], result.detail["run"]) == (7, 6)
+
+
+def test_another_output_than_the_page_shows_is_a_failure(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("```bash\necho 3\n```\n\n<!-- prints -->\n\n```text\n4\n```\n")
+    (row,) = run_pages([page], tmp_path / "runs")
+    assert row["outcome"] == "failed"
+    assert "prints another text" in row["said"]
+
+
+@pytest.mark.parametrize(
+    ("expected", "printed", "same"),
+    [
+        ("a b", "a b\n", True),
+        ("a ... b\nc", "a 1.5 s b  \nc\n", True),
+        ("a ... b", "a 1\n2 b", True),
+        ("a", "a\nb", False),
+        ("a.c", "abc", False),
+    ],
+)
+def test_what_is_shown_is_compared(expected: str, printed: str, same: bool) -> None:
+    assert matches(expected, printed) is same
+
+
+@pytest.mark.parametrize(
+    ("said", "reason"),
+    [
+        ("gives: town", "begins with none of"),
+        ("needs: gpu | gloam", "needs has 3 parts"),
+        ("needs: luck | gloam | why", "nobody knows the need 'luck'"),
+    ],
+)
+def test_words_that_nobody_knows_are_named_with_their_line(said: str, reason: str, tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(f"# Page\n\n<!-- run\n{said}\n-->\n\n```bash\nls\n```\n")
+    with pytest.raises(DataError, match=f"page.md:8: .*{reason}"):
+        blocks(page)
+
+
+def test_what_there_is_can_be_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("GLOAM_NEWCOMER_HAS", "network,time")
+    monkeypatch.setenv("GLOAM_DATA", str(tmp_path))
+    assert met("network")
+    assert not met("network,cluster")
+    assert not met("GLOAM_DATA:weights")
+    (tmp_path / "weights").touch()
+    assert met("GLOAM_DATA:weights,time")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["README.md", "docs/from_hloc.md", "docs/embedders.md"])
+def test_pages_run(name: str, tmp_path: Path) -> None:
+    found = run_pages([ROOT / name], tmp_path)
+    assert [row for row in found if row["outcome"] == "failed"] == []
+    assert any(row["outcome"] == "done" for row in found)
