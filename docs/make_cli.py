@@ -15,8 +15,7 @@ INTRO = """# Command line
 Every command with every option. [Commands by need](commands.md) says which one is for what. This page is made from the
 parsers by `python docs/make_cli.py`; `gloam VERB --help` prints the same.
 
-Exit codes: 0 when done; 1 where a check failed or no row could be run; 2 for an error, which is one line on stderr; 130
-for Ctrl-C, 143 for SIGTERM, 129 for SIGHUP.
+[Output and exit codes](command_line.md) says what a command gives back, to people and to programs.
 
 Every command takes, beside its own:
 """

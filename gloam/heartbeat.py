@@ -7,15 +7,23 @@ no time limit.
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from gloam.errors import UsageError
 from gloam.files import printable
 
 FIRST, EVERY = 10.0, 30.0  # seconds without a line, at the beginning and later
+COLUMNS, ROWS = 80, 24  # of a terminal that does not tell
+# Of the environment, which other processes of a run have, too.
+QUIET, NO_BARS, LOG_FILE = "GLOAM_QUIET", "GLOAM_NO_BARS", "GLOAM_LOG_FILE"
 
 Say = Callable[[str], None]  # gets a line of progress
 
@@ -91,6 +99,31 @@ class Heartbeat:
         return ", ".join(parts)
 
 
+class _BarAndLines:
+    """A bar of tqdm's on the terminal, and lines in the log."""
+
+    def __init__(self, bar: Any, lines: Heartbeat) -> None:
+        self._bar, self._lines = bar, lines
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.close()
+
+    @property
+    def n(self) -> int:
+        """How much is done."""
+        return self._lines.n
+
+    def update(self, count: int = 1) -> None:
+        """Count more that is done."""
+        self._bar.update(count)
+        self._lines.update(count)
+
+
 def progress_bar(total: int, what: str = "", unit: str = "images", *, shown: bool = True) -> Any:
     """Something to ``update`` with counts, in a ``with`` block: a bar on stderr where that is a terminal, else lines.
 
@@ -98,18 +131,77 @@ def progress_bar(total: int, what: str = "", unit: str = "images", *, shown: boo
         total: how much there is to do.
         what: the work.
         unit: of the counts, in the plural.
-        shown: whether anything is said at all.
+        shown: whether anything is said on stderr; a log gets its lines in any case.
     """
-    if shown and sys.stderr.isatty():
-        from tqdm import tqdm
+    said = to_stderr if shown else log
+    if not (shown and bars_shown()):
+        return Heartbeat(said, what or unit, total, unit)
+    bar = terminal_bar(total=total, desc=what or None, unit=f" {unit}")
+    return _BarAndLines(bar, Heartbeat(log, what or unit, total, unit))
 
-        return tqdm(total=total, desc=what or None, unit=f" {unit}")
-    return Heartbeat(to_stderr if shown else None, what or unit, total, unit)
+
+def terminal_bar(**options: Any) -> Any:
+    """A bar of tqdm's on stderr, with its options, that is seen on a terminal which does not tell its width, too: a
+    container's or a script's says 0 columns, and tqdm cuts every bar to them."""
+    from tqdm import tqdm
+
+    try:
+        unknown = os.get_terminal_size(sys.stderr.fileno()).columns == 0
+    except (OSError, ValueError):
+        unknown = False
+    return tqdm(**options, **({"ncols": COLUMNS, "nrows": ROWS} if unknown else {"dynamic_ncols": True}))
+
+
+def bars_shown() -> bool:
+    """Whether bars that move are for whoever reads stderr: a terminal, unless others are asked for."""
+    return sys.stderr.isatty() and not os.environ.get(QUIET) and not os.environ.get(NO_BARS)
 
 
 def to_stderr(line: str) -> None:
-    """Progress goes to the error output, so that the result alone is on the standard output."""
-    print(printable(line), file=sys.stderr, flush=True)
+    """Progress goes to the error output, so that the result alone is on the standard output; and to the log."""
+    if not os.environ.get(QUIET):
+        print(printable(line), file=sys.stderr, flush=True)
+    log(line)
+
+
+def log(line: str) -> None:
+    """Add a line, with the time, to the file of :func:`telling`; nowhere without one."""
+    file = os.environ.get(LOG_FILE)
+    if file:
+        with contextlib.suppress(OSError), open(file, "a", encoding="utf-8", errors="backslashreplace") as handle:
+            handle.write(f"{datetime.now().astimezone().isoformat(timespec='seconds')} {printable(line)}\n")
+
+
+@contextlib.contextmanager
+def telling(quiet: bool, file: Path | None, bars: bool = True) -> Iterator[None]:
+    """Where progress goes while the block runs, in this process and in those that it starts.
+
+    Args:
+        quiet: nothing to stderr.
+        file: of the log, to be added to; None for none.
+        bars: on a terminal; lines there too where it is false.
+
+    Raises:
+        UsageError: the file cannot be written.
+    """
+    wanted = {QUIET: "1" if quiet else None, NO_BARS: None if bars else "1"}
+    wanted[LOG_FILE] = None if file is None else str(file.absolute())
+    if file is not None:
+        try:
+            with file.open("a", encoding="utf-8"):
+                pass
+        except OSError as error:
+            raise UsageError(f"--log-file {file}: cannot be written ({error.strerror}); name another file") from error
+    before = {name: os.environ.get(name) for name, value in wanted.items() if value is not None}
+    os.environ.update({name: value for name, value in wanted.items() if value is not None})
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
 
 def spelled(seconds: float) -> str:

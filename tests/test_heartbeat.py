@@ -1,6 +1,9 @@
+import os
+
 import pytest
 
-from gloam.heartbeat import Heartbeat, spelled
+from gloam.errors import UsageError
+from gloam.heartbeat import Heartbeat, bars_shown, progress_bar, spelled, telling, to_stderr
 
 
 class Clock:
@@ -51,3 +54,25 @@ def test_an_unknown_total_has_no_end_and_no_listener_no_lines():
 )
 def test_durations_are_spelled(seconds, text):
     assert spelled(seconds) == text
+
+
+def test_a_log_gets_lines_where_nothing_is_shown_and_what_held_before_holds_after(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("GLOAM_LOG_FILE", str(tmp_path / "outer.log"))
+    with telling(True, tmp_path / "a.log"):
+        to_stderr("one\nline")
+        with progress_bar(2, "work", shown=False) as beat:
+            beat._due = 0.0
+            beat.update(2)
+    assert capsys.readouterr().err == ""
+    lines = (tmp_path / "a.log").read_text().splitlines()
+    assert lines[0].endswith(" one\\nline")
+    assert " work: 2 of 2 images, " in lines[1]
+    assert os.environ["GLOAM_LOG_FILE"] == str(tmp_path / "outer.log")
+    assert "GLOAM_QUIET" not in os.environ
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    assert bars_shown()
+    for quiet, bars in ((True, True), (False, False)):
+        with telling(quiet, None, bars):
+            assert not bars_shown()
+    with pytest.raises(UsageError, match=r"--log-file .*: cannot be written"), telling(False, tmp_path):
+        pass

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gloam.cli.shared.backend_options import add_backend, placement
-from gloam.cli.shared.help_format import HelpFormatter
 from gloam.cli.shared.report import Report
 from gloam.cli.shared.request import filled
 from gloam.cli.shared.values import seed
@@ -21,7 +20,7 @@ HELP = "build and search an ASMK index of HOW's local features"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the sub-verbs."""
     verbs = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
-    build = verbs.add_parser("build", help="codebook and index of a map's images", formatter_class=HelpFormatter)
+    build = verbs.add_parser("build", help="codebook and index of a map's images")
     _add_images(build, "the map")
     build.add_argument("-o", "--output", type=Path, required=True, metavar="INDEX.npz", help="index to write")
     build.add_argument(
@@ -33,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     build.add_argument("--words", type=int, help="visual words of a codebook to learn (default: 65536)")
     build.add_argument("--seed", type=seed, default=0, help="of the codebook")
     build.set_defaults(run=run_build)
-    search = verbs.add_parser("search", help="rank the map for each query", formatter_class=HelpFormatter)
+    search = verbs.add_parser("search", help="rank the map for each query")
     search.add_argument("index", type=Path, metavar="INDEX.npz", help="what `gloam asmk build` wrote")
     _add_images(search, "the queries")
     search.add_argument("-o", "--output", type=Path, metavar="FILE.json", help="ranking and scores of each query")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from gloam.cli.shared.report import Report
 from gloam.cli.shared.values import seed
+from gloam.heartbeat import to_stderr
 
 HELP = "render a town, extract, index, retrieve, localize day and night queries, write the report; needs no torch"
 KEPT = ("*/*",)
@@ -35,5 +36,5 @@ def run(arguments: argparse.Namespace) -> Report:
     town = TownConfig(look=arguments.look)
     workers = (os.cpu_count() or 1) if arguments.workers is None else arguments.workers
     config = DemoConfig(arguments.seed, workers, arguments.top_k, town, arguments.train)
-    result = run_demo(arguments.output, config, say=None if arguments.json else print)
+    result = run_demo(arguments.output, config, say=None if arguments.json else to_stderr)
     return Report(result.data, result.text)

@@ -184,7 +184,7 @@ def run(arguments: argparse.Namespace) -> Report:
         return Report(expected.to_dict(), str(expected))
     cluster = ray_cluster(arguments, arguments.num_shards)
     matched = None if cluster is None else match_on_ray(request, cluster, progress=not arguments.json)
-    found = localize(request)
+    found = localize(request, progress=not arguments.json)
     if matched is None:
         return Report(found.to_dict(), found.to_text())
     return Report(found.to_dict() | {"on_ray": matched.to_dict()}, f"{matched}\n{found.to_text()}")

@@ -20,16 +20,25 @@ import threading
 import time
 import traceback
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from types import FrameType
 from typing import Any, Literal, NoReturn
 
 from gloam import __version__
-from gloam.cli.shared.help_format import HelpFormatter
+from gloam.cli.shared.completion import add_completion
+from gloam.cli.shared.parser import Mistake, Parser
 from gloam.cli.shared.report import Report
 from gloam.errors import GloamError, missing_package
 from gloam.files import TEMPORARY_PREFIX, printable, printable_lines
+from gloam.heartbeat import log, telling
 
 ASKED = 5  # times, a second apart, that processes of a verb are asked to end
+EXIT_CODES = """exit codes:
+  0    done
+  1    done, and a check failed or nothing could be scored; with a traceback, a fault of gloam itself
+  2    refused or failed: stderr says in one line what is wrong, where, and what to do
+  129  ended by SIGHUP, 130 by Ctrl-C, 143 by SIGTERM; where finished work is kept, the same command carries on
+"""
 VERBS = (
     "demo",
     "train",
@@ -50,6 +59,7 @@ VERBS = (
     "features",
     "match",
     "localize",
+    "serve",
     "eval",
     "dataset",
     "data",
@@ -60,19 +70,20 @@ VERBS = (
 )
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> Parser:
     """The parser with every verb."""
-    parser = argparse.ArgumentParser(prog="gloam", description="Recognise by night a place that was only seen by day.")
+    parser = Parser(
+        prog="gloam",
+        description="Recognise by night a place that was only seen by day.",
+        epilog=EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--version", action="version", version=f"gloam {__version__}")
+    add_completion(parser)
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
     for verb in VERBS:
         module = importlib.import_module(f"gloam.cli.{verb}{'_' if keyword.iskeyword(verb) else ''}")
-        child = verbs.add_parser(
-            verb,
-            help=module.HELP,
-            description=module.HELP,
-            formatter_class=HelpFormatter,
-        )
+        child = verbs.add_parser(verb, help=module.HELP, description=module.HELP)
         module.add_arguments(child)
         add_common(child)
         if hasattr(module, "run"):  # verbs with sub-verbs set it on their leaves
@@ -81,14 +92,21 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def add_common(parser: argparse.ArgumentParser) -> None:
-    """``--json`` and ``--debug``, on every verb and on the leaves of verbs that have sub-verbs."""
+    """What every verb has, on it or on the leaves of a verb that has sub-verbs."""
     leaves = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
     if leaves:
         for leaf in leaves[0].choices.values():
             add_common(leaf)
         return
-    parser.add_argument("--json", action="store_true", help="print the report as one JSON object on the last line")
+    parser.set_defaults(leaf=parser)
+    parser.add_argument(
+        "--json", action="store_true", help="print the report, or the error, as one JSON object on the last line"
+    )
     parser.add_argument("--debug", action="store_true", help="show a traceback where an error would be one line")
+    parser.add_argument("--quiet", action="store_true", help="say nothing but the report and errors: no progress")
+    parser.add_argument(
+        "--log-file", type=Path, metavar="FILE", help="add progress, report and errors to this file, with the time"
+    )
 
 
 class Ended(KeyboardInterrupt):
@@ -100,39 +118,76 @@ class Ended(KeyboardInterrupt):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run ``gloam`` and return its exit code: 0, 1 where a check failed, 2 for an error, 130 for Ctrl-C, 143 for
-    SIGTERM, 129 for SIGHUP."""
-    arguments = build_parser().parse_args(argv)
+    """Run ``gloam`` and return its exit code, see :data:`EXIT_CODES`; words that are no command end in SystemExit."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        arguments = build_parser().parse_args(words)
+    except Mistake as mistake:
+        if "--json" in words:
+            _print_failure("gloam", mistake.line, 2)
+        raise
+    try:
+        with telling(arguments.quiet, arguments.log_file, bars=not arguments.json):
+            log(f"gloam {' '.join(words)}")
+            code = _run(arguments)
+            log(f"exit code {code}")
+            return code
+    except GloamError as error:  # of the log
+        return _failed(arguments, str(error))
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    """Run the verb; whatever ends it becomes an exit code, but for a fault of gloam's own."""
     try:
         with _ended_by_signals():
             report: Report = arguments.run(arguments)
     except GloamError as error:
-        return _refused(arguments, str(error))
+        return _failed(arguments, f"{error}{arguments.leaf.option_of(arguments, str(error))}")
     except ImportError as error:
         missing = missing_package(error)
         if missing is None:
             raise
-        return _refused(arguments, str(missing))
+        return _failed(arguments, str(missing))
     except OSError as error:  # of a path that was given, for what is read and written is named where it is
         place = "" if error.filename is None else f"{error.filename}: "
-        return _refused(arguments, f"{place}{error.strerror or error}; check the path")
+        return _failed(arguments, f"{place}{error.strerror or error}; check the path")
     except KeyboardInterrupt as ended:
-        print(f"gloam {arguments.verb}: interrupted; {_left(arguments)}", file=sys.stderr)
-        return 128 + (ended.number if isinstance(ended, Ended) else signal.SIGINT)
-    try:
-        text = json.dumps(report.data, sort_keys=True) if arguments.json else printable_lines(report.text)
-        encoding = sys.stdout.encoding or "utf-8"  # one that lacks a character shows its escape
-        print(text.encode(encoding, "backslashreplace").decode(encoding), flush=True)
-    except BrokenPipeError:  # whoever reads, e.g. head, has what they wanted
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter's last flush fails again
+        number = ended.number if isinstance(ended, Ended) else signal.SIGINT
+        return _failed(arguments, f"interrupted; {_left(arguments)}", 128 + number)
+    except Exception as fault:
+        if arguments.json:
+            _print_failure(arguments.leaf.prog, f"a fault of gloam: {type(fault).__name__}: {fault}", 1)
+        raise
+    text = json.dumps(report.data, sort_keys=True) if arguments.json else printable_lines(report.text)
+    _print(text)
+    for line in printable_lines(report.text).splitlines():
+        log(line)
     return report.exit_code
 
 
-def _refused(arguments: argparse.Namespace, why: str) -> int:
-    if arguments.debug:
+def _failed(arguments: argparse.Namespace, why: str, code: int = 2) -> int:
+    """Say why on stderr, in one line that names the whole verb, and to a program that asked for JSON."""
+    if arguments.debug and code == 2:
         traceback.print_exc()
-    print(printable(f"gloam {arguments.verb}: {why}"), file=sys.stderr)
-    return 2
+    line = printable(f"{arguments.leaf.prog}: {why}")
+    print(line, file=sys.stderr)
+    log(line)
+    if arguments.json:
+        _print_failure(arguments.leaf.prog, why, code)
+    return code
+
+
+def _print_failure(command: str, why: str, code: int) -> None:
+    _print(json.dumps({"command": command, "error": printable(why), "exit_code": code}, sort_keys=True))
+
+
+def _print(text: str) -> None:
+    """Print a result; what the encoding of stdout lacks shows its escape."""
+    try:
+        encoding = sys.stdout.encoding or "utf-8"
+        print(text.encode(encoding, "backslashreplace").decode(encoding), flush=True)
+    except BrokenPipeError:  # whoever reads, e.g. head, has what they wanted
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter's last flush fails again
 
 
 def _left(arguments: argparse.Namespace) -> str:

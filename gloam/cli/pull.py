@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
 from gloam.cli.shared.download_bar import DownloadBar
 from gloam.cli.shared.report import Report
 from gloam.errors import UsageError
+from gloam.heartbeat import bars_shown
 
 HELP = "fetch published weights or ground truth by name; resumes, and pins the sha256 on first use"
 KEPT = True
@@ -37,6 +37,6 @@ def run(arguments: argparse.Namespace) -> Report:
         return Report({"published": data}, "\n".join(lines))
     if not arguments.name:
         raise UsageError("name what to pull; `gloam pull --list` shows the choices")
-    with DownloadBar(sys.stderr.isatty()) as bar:
+    with DownloadBar(bars_shown()) as bar:
         found = pull(arguments.name, arguments.to, mirror=arguments.mirror, lock=arguments.lock, progress=bar.update)
     return Report(found.to_dict(), str(found))

@@ -110,7 +110,8 @@ def _town(arguments: argparse.Namespace, common: dict[str, Any]) -> Report:
     if arguments.conditions is not None:
         changes["conditions"] = _words(arguments.conditions)
     config = TownConfig(depth=arguments.depth, **common, **changes)
-    rendered = render_town(TownRequest(arguments.output, config, arguments.workers, arguments.contact_sheet))
+    request = TownRequest(arguments.output, config, arguments.workers, arguments.contact_sheet)
+    rendered = render_town(request, progress=not arguments.json)
     return Report(rendered.to_dict(), str(rendered))
 
 
@@ -126,7 +127,8 @@ def _drives(arguments: argparse.Namespace, common: dict[str, Any]) -> Report:
     changes |= {part: _seeds(part, text) for part, text in _given(arguments, {part: part for part in PARTS}).items()}
     domains = WEATHER if arguments.domains == "all" else _words(arguments.domains)
     config = DrivesConfig(domains=domains, **common, **changes)
-    drives = write_drives(DrivesRequest(arguments.output, config, arguments.workers, arguments.contact_sheet))
+    request = DrivesRequest(arguments.output, config, arguments.workers, arguments.contact_sheet)
+    drives = write_drives(request, progress=not arguments.json)
     return Report(drives.to_dict(), str(drives))
 
 

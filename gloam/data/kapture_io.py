@@ -28,6 +28,7 @@ from gloam.data.kapture_text import (
 )
 from gloam.data.scene import Pose, Record, Scene
 from gloam.data.sources.files import local_files
+from gloam.data.sources.items import IMAGE_SUFFIXES
 from gloam.data.sources.tar import tar_members
 from gloam.data.text import listed_name, plain_name, text_lines
 from gloam.errors import DataError, ImageError, require
@@ -35,6 +36,10 @@ from gloam.files import inside, read_file, write_bytes, write_text
 
 EXTENSIONS = {"keypoints": ".kpt", "descriptors": ".desc", "global_features": ".gfeat"}
 HEADER = "# kapture format: 1.1"
+MODEL_FILES, MODEL_FOLDERS = (
+    (".bin", ".txt"),
+    (".", "sparse/0", "sparse"),
+)  # endings of a COLMAP model's, where they lie
 
 
 def read_scene(root: str | Path, *, need_poses: bool = False, need_cameras: bool = False) -> Scene:
@@ -53,7 +58,8 @@ def read_scene(root: str | Path, *, need_poses: bool = False, need_cameras: bool
     sensors_folder = folder / "sensors"
     for required in ("sensors.txt", "records_camera.txt"):
         if not (sensors_folder / required).is_file():
-            raise DataError(f"{sensors_folder / required} is missing; {folder} is not a kapture dataset with images")
+            what = f"{sensors_folder / required} is missing; {folder} is not a kapture dataset with images"
+            raise DataError(f"{what}{_way_in(folder)}")
     scene = Scene(folder, cameras=read_sensors(sensors_folder / "sensors.txt"))
     by_place: dict[tuple[int, str], str] = {}
     for timestamp, camera_id, name in read_records(sensors_folder / "records_camera.txt"):
@@ -67,6 +73,24 @@ def read_scene(root: str | Path, *, need_poses: bool = False, need_cameras: bool
         raise DataError(f"{folder}: records_camera.txt lists no images")
     _require_all(scene, need_poses, need_cameras)
     return scene
+
+
+def _way_in(folder: Path) -> str:
+    """The end of a message: what lies there instead of a kapture dataset, and which commands take it."""
+    if not folder.exists() or (folder / "sensors").is_dir():
+        return ""
+    if folder.is_file():
+        found = "it is a file"
+    elif any((folder / inner / f"cameras{end}").is_file() for inner in MODEL_FOLDERS for end in MODEL_FILES):
+        found = "it holds a COLMAP model"
+    elif any(path.suffix.lower() in IMAGE_SUFFIXES for path in folder.iterdir()):
+        found = "it is a folder of images"
+    else:
+        found = "neither lies a COLMAP model there"
+    return (
+        f"; {found}. `gloam localize` takes the folder of a COLMAP model as it is, and as --query a list of 'name "
+        "MODEL width height parameters'; `gloam extract` takes a folder of images or a list of names"
+    )
 
 
 def beside_intrinsics(place: str | Path) -> bool:

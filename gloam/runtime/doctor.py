@@ -34,6 +34,8 @@ PURPOSES = {
     "remote": "images behind URLs",
     "metrics": "the state of a bulk run for Prometheus",
     "rerun": "pictures of a map and of what was localized in it",
+    "serve": "embed, search and localize over HTTP",
+    "completion": "completion of verbs and options in a shell",
     "matlab": "import NetVLAD's own .mat weights",
     "timm": "timm backbones for embedders",
     "docs": "the documentation as a site",

@@ -4,10 +4,31 @@ from __future__ import annotations
 
 import importlib.resources
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from gloam.data.yaml_text import read_mapping
 from gloam.errors import UsageError
+from gloam.record import fill_dataclass
+
+ABOUT = "about"  # of a recipe that comes with gloam: what it is, no key of the training
+
+
+@dataclass(frozen=True)
+class About:
+    """What a recipe is.
+
+    Attributes:
+        paper: that it is of; ``-`` for none.
+        table: of the paper, or its section, figure or experiment; ``-`` where it is in none.
+        minutes: that it takes and on what, as measured for the town's; of the papers' an order of size, never run here.
+        data: that it needs.
+    """
+
+    paper: str
+    table: str
+    minutes: str
+    data: str
 
 
 def recipes_of(package: str) -> list[str]:
@@ -17,11 +38,26 @@ def recipes_of(package: str) -> list[str]:
 
 
 def recipe_mapping(package: str, name: str) -> dict[str, Any]:
-    """Content of a recipe that comes with gloam.
+    """The keys of a recipe that comes with gloam.
 
     Raises:
         UsageError: there is none of that name.
     """
+    found = _read(package, name)
+    found.pop(ABOUT, None)
+    return found
+
+
+def recipe_about(package: str, name: str) -> About:
+    """What a recipe that comes with gloam is.
+
+    Raises:
+        UsageError: there is none of that name.
+    """
+    return fill_dataclass(About, _read(package, name).get(ABOUT, {}), f"recipe {name}: {ABOUT}")
+
+
+def _read(package: str, name: str) -> dict[str, Any]:
     names = recipes_of(package)
     if name not in names:
         raise UsageError(f"unknown recipe {name!r}; choose one of {', '.join(names)}, or give a file with --config")

@@ -136,7 +136,8 @@ def run_demo(folder: str | Path, config: DemoConfig | None = None, say: Say | No
     models = dict(SHIPPED[config.town.look])
     if config.seed in Embedder.load(models["trained"]).card.provenance["street_seeds"]:
         raise UsageError(f"street seed {config.seed} is one that the embedder was trained on; choose another")
-    town = write_town(root / "town", dataclasses.replace(config.town, seed=config.seed), config.workers)
+    of_seed = dataclasses.replace(config.town, seed=config.seed)
+    town = write_town(root / "town", of_seed, config.workers, progress=say is not None)
     clock.tell("town", f"{town.rendered} images rendered, {town.reused} reused")
     if config.train:
         made = train_demo_embedder(root / "training", training, clock.tell)

@@ -8,6 +8,7 @@ import json
 import signal
 import subprocess
 import sys
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ import pytest
 from gloam.cli import main as cli
 from gloam.cli.shared.report import Report
 from gloam.errors import GloamError
+from gloam.heartbeat import to_stderr
 
 
 def leaves(parser: argparse.ArgumentParser, path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
@@ -75,6 +77,76 @@ def test_json_is_the_last_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
     monkeypatch.setattr("gloam.cli.doctor.run", lambda arguments: Report({"b": 1}, "text", exit_code=1))
     assert cli.main(["doctor", "--json"]) == 1
     assert json.loads(capsys.readouterr().out.splitlines()[-1]) == {"b": 1}
+
+
+@pytest.mark.parametrize(
+    ("ends", "code", "error"),
+    [
+        (GloamError("the lamp is out; light it"), 2, "the lamp is out; light it"),
+        (FileNotFoundError(2, "No such file", "lamp"), 2, "lamp: No such file; check the path"),
+        (ImportError("No module named 'faiss'", name="faiss"), 2, "pip install 'gloam[cpu]'"),
+        (KeyboardInterrupt(), 130, "interrupted; such a run keeps nothing"),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else "",
+)
+def test_an_error_is_one_json_object_where_json_is_asked_for(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], ends: BaseException, code: int, error: str
+) -> None:
+    def fail(arguments: argparse.Namespace) -> Report:
+        raise ends
+
+    monkeypatch.setattr("gloam.cli.eval.retrieval.run", fail)
+    words = ["eval", "retrieval", "--query", "a", "--map", "b"]
+    assert cli.main([*words, "--json"]) == code
+    captured = capsys.readouterr()
+    told = json.loads(captured.out)
+    assert set(told) == {"command", "error", "exit_code"}
+    assert (told["command"], told["exit_code"]) == ("gloam eval retrieval", code)
+    assert error in told["error"]
+    assert captured.err == f"gloam eval retrieval: {told['error']}\n"
+    assert cli.main(words) == code
+    assert capsys.readouterr().out == ""
+
+
+def test_a_fault_of_gloam_is_told_to_programs_too(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("gloam.cli.doctor.run", lambda arguments: 1 // 0)
+    with pytest.raises(ZeroDivisionError):
+        cli.main(["doctor", "--json"])
+    assert json.loads(capsys.readouterr().out)["error"].startswith("a fault of gloam: ZeroDivisionError")
+
+
+def test_quiet_says_the_report_and_errors_alone(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    def run(arguments: argparse.Namespace) -> Report:
+        to_stderr("halfway")
+        if arguments.debug:
+            raise GloamError("out")
+        return Report({}, "the report")
+
+    monkeypatch.setattr("gloam.cli.doctor.run", run)
+    log = tmp_path / "a.log"
+    assert cli.main(["doctor", "--quiet", "--log-file", str(log)]) == 0
+    assert capsys.readouterr() == ("the report\n", "")
+    assert cli.main(["doctor", "--log-file", str(log)]) == 0
+    assert capsys.readouterr().err == "halfway\n"
+    assert cli.main(["doctor", "--quiet", "--debug"]) == 2
+    assert capsys.readouterr().err.endswith("gloam doctor: out\n")
+    lines = [line.partition(" ")[2] for line in log.read_text().splitlines()]
+    again = ["halfway", "the report", "exit code 0"]
+    assert lines == [f"gloam doctor --quiet --log-file {log}", *again, f"gloam doctor --log-file {log}", *again]
+    assert all(datetime.fromisoformat(line.partition(" ")[0]).tzinfo for line in log.read_text().splitlines())
+
+
+def test_a_log_that_cannot_be_written_is_refused_before_the_work(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert cli.main(["doctor", "--log-file", str(tmp_path / "no" / "a.log")]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith(f"gloam doctor: --log-file {tmp_path}/no/a.log: cannot be written (No such file")
 
 
 def test_a_reader_that_leaves_early_is_no_error() -> None:

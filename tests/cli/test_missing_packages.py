@@ -63,6 +63,7 @@ COMMANDS = (
     "index store -o OUT",
     "index --add store -o index",
     "search index --store store",
+    "serve --model tiny.onnx --host 192.0.2.1",
     "pair town/query -o OUT.json",
     "pairs --query store --map store -k 1 -o OUT.txt",
     "asmk build images -o OUT.npz --model tiny.onnx",
@@ -95,9 +96,10 @@ EXTRA = {
     **dict.fromkeys(("torch", "onnx", "onnxscript", "safetensors", "yaml", "lightning_fabric"), "train"),
     **{"onnxruntime": "cpu", "faiss": "cpu", "kapture": "localization", "pycolmap": "localization"},
     **{name: name for name in ("openvino", "ray")},
+    **dict.fromkeys(("fastapi", "uvicorn"), "serve"),
     "cv2": "opencv-python-headless",
 }
-QUICK = ("torch", "faiss", "kapture", "pycolmap", "openvino", "ray")  # seconds; the others load torch
+QUICK = ("torch", "faiss", "kapture", "pycolmap", "openvino", "ray", "fastapi")  # seconds; the others load torch
 # In one process, so that what several verbs need is loaded once.
 LOOP = """
 import contextlib, io, json, sys, traceback
@@ -190,6 +192,7 @@ NEEDS = {
     "extract images -o OUT --model tiny.onnx": ("onnxruntime", "cv2"),
     "extract images -o OUT --model tiny.onnx --backend openvino": ("openvino", "cv2"),
     "extract images -o OUT --model tiny.onnx --on ray": ("ray",),
+    "serve --model tiny.onnx --host 192.0.2.1": ("fastapi", "uvicorn", "cv2"),
     "translate images -o OUT --model gamma:0.3": ("cv2",),
     "index store -o OUT": ("faiss",),
     "index --add store -o index": ("faiss",),

@@ -60,6 +60,34 @@ def test_kapture_itself_reads_what_is_written(scene: Scene) -> None:
     assert len(list(kapture.flatten(data.records_camera))) == 3
 
 
+@pytest.mark.parametrize(
+    ("file", "found"),
+    [
+        ("place", "it is a file"),
+        ("place/sparse/0/cameras.bin", "it holds a COLMAP model"),
+        ("place/cameras.txt", "it holds a COLMAP model"),
+        ("place/a.JPG", "it is a folder of images"),
+        ("place/notes.md", "neither lies a COLMAP model there"),
+    ],
+)
+def test_what_is_no_kapture_dataset_is_told_the_way_in(tmp_path: Path, file: str, found: str) -> None:
+    (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / file).touch()
+    with pytest.raises(DataError) as error:
+        read_scene(tmp_path / "place")
+    line = str(error.value)
+    assert f"is not a kapture dataset with images; {found}. `gloam localize` takes the folder of a COLMAP model" in line
+    assert "a list of 'name MODEL width height parameters'" in line
+    assert "\n" not in line
+
+
+def test_a_dataset_that_lacks_a_file_or_is_not_there_is_told_no_other_way(scene: Scene, tmp_path: Path) -> None:
+    (scene.root / "sensors" / "records_camera.txt").unlink()
+    for place in (scene.root, tmp_path / "absent"):
+        with pytest.raises(DataError, match=r"is not a kapture dataset with images$"):
+            read_scene(place)
+
+
 def test_missing_poses_and_intrinsics_are_named(scene: Scene) -> None:
     del scene.poses["day/left/1.jpg"]
     write_scene(scene)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import os
 from pathlib import Path
 
 import cv2
@@ -17,6 +18,7 @@ from gloam.data.kapture_io import read_conditions, read_scene
 from gloam.data.town import TownConfig, render_training_views, sample_places, write_town
 from gloam.data.town.covisibility import JUNK, POSITIVE, covisible_share, grade
 from gloam.data.town.dataset import CHECKSUMS, camera_of, plan_shots
+from gloam.data.town.processes import watching
 from gloam.data.town.sampling import camera_pose
 from gloam.data.town.street import Street, pinhole
 from gloam.errors import StoreError, UsageError
@@ -211,3 +213,18 @@ def test_views_of_a_place_overlap_more_than_views_of_two() -> None:
                 (same if labels[i] == labels[j] else different).append(share)
     assert np.median(same) > 0.4
     assert np.median(different) < 0.15
+
+
+def test_files_of_other_processes_are_counted_as_they_are_written(tmp_path: Path) -> None:
+    counts: list[int] = []
+    old, new = tmp_path / "old", tmp_path / "new"
+    old.touch()
+    os.utime(old, ns=(1, 1))
+    look = watching([old, new, tmp_path / "never"], counts.append)
+    look()
+    new.touch()
+    look()
+    old.write_text("again")
+    look()
+    look()
+    assert counts == [0, 1, 1, 0]

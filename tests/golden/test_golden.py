@@ -22,6 +22,8 @@ LATER = (
     ", 'domains'",
     ", weakly-paired",
     ", weakly_paired_netvlad",
+    ", 'serve'",
+    " (--detector)",  # how the key that is named is given
 )  # choices that came later; a message that lists all has them now
 
 
@@ -43,7 +45,21 @@ def test_space_and_card_of_every_family(name: str) -> None:
 
 
 def test_messages_of_bad_invocations_word_for_word() -> None:
+    """After the name of the verb, which is whole now: ``gloam eval retrieval``."""
     found = json.dumps(plain(record.messages()))
     for choice in LATER:
         found = found.replace(choice, "")
-    assert json.loads(found) == record.read("messages")
+    told, written = json.loads(found), record.read("messages")
+    assert {words: [code, _after_verb(line)] for words, (code, line) in told.items()} == {
+        words: [code, _after_verb(line)] for words, (code, line) in written.items()
+    }
+    for words, (_, line) in told.items():
+        verb, sub = [*words.split(), "", ""][:2]
+        whole = "gloam" if verb in ("", "fly") else f"gloam {verb}"
+        if verb in ("train", "eval", "dataset", "asmk") and sub:
+            whole += f" {sub}"
+        assert line.partition(": ")[0] == whole
+
+
+def _after_verb(line: str) -> str:
+    return line.partition(": ")[2]

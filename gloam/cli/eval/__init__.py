@@ -9,7 +9,6 @@ from gloam.cli.eval import localization as eval_localization
 from gloam.cli.eval import retrieval as eval_retrieval
 from gloam.cli.eval import submission as eval_submission
 from gloam.cli.eval import translation as eval_translation
-from gloam.cli.shared.help_format import HelpFormatter
 
 HELP = "score descriptors, poses or translated images: retrieval, localization, translation, domains, submission"
 
@@ -24,11 +23,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         ("domains", eval_domains),
         ("submission", eval_submission),
     ):
-        child = protocols.add_parser(
-            name,
-            help=module.HELP,
-            description=module.HELP,
-            formatter_class=HelpFormatter,
-        )
+        child = protocols.add_parser(name, help=module.HELP, description=module.HELP)
         module.add_arguments(child)
         child.set_defaults(run=module.run)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from types import TracebackType
 from typing import Any, Self
 
+from gloam.heartbeat import terminal_bar
+
 
 class DownloadBar:
     """Shows how much of the file at hand has come; nothing where ``shown`` is false."""
@@ -26,11 +28,9 @@ class DownloadBar:
         """Told after every block: file, bytes so far, bytes in all where known."""
         if not self._shown:
             return
-        from tqdm import tqdm
-
         if self._bar is None or file != self._file:
             if self._bar is not None:
                 self._bar.close()
-            self._bar = tqdm(total=total, initial=0, unit="B", unit_scale=True, desc=file)
+            self._bar = terminal_bar(total=total, initial=0, unit="B", unit_scale=True, desc=file)
             self._file = file
         self._bar.update(done - self._bar.n)

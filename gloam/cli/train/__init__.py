@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 
-from gloam.cli.shared.help_format import HelpFormatter
 from gloam.cli.train import edges, embedder, metric, translator, whitening
 
 HELP = "train a model: embedder, metric, whitening, translator, edges"
@@ -15,6 +14,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the sub-verbs."""
     kinds = parser.add_subparsers(dest="kind", metavar="KIND", required=True)
     for name, module in KINDS.items():
-        kind = kinds.add_parser(name, help=module.HELP, formatter_class=HelpFormatter)
+        kind = kinds.add_parser(name, help=module.HELP)
         module.add_arguments(kind)
         kind.set_defaults(run=module.run, kept=getattr(module, "KEPT", ()))

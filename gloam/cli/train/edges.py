@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> Report:
     """Train and print what validation says beside its controls."""
-    recipes = listed(arguments, "gloam.training.recipes.edges")
+    recipes = listed(arguments, "edges")
     if recipes is not None:
         return recipes
-    return trained("edges", arguments, changes(arguments, DIRECT))
+    return trained("edges", arguments, DIRECT, changes(arguments, DIRECT))

@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> Report:
     """Train and print what validation says."""
-    recipes = listed(arguments, "gloam.training.recipes")
+    recipes = listed(arguments, "embedder")
     if recipes is not None:
         return recipes
-    return trained("embedder", arguments, changes(arguments, DIRECT))
+    return trained("embedder", arguments, DIRECT, changes(arguments, DIRECT))

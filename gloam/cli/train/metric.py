@@ -59,10 +59,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> Report:
     """Train and print what validation says beside the initial weights."""
-    recipes = listed(arguments, "gloam.training.recipes.metric")
+    recipes = listed(arguments, "metric")
     if recipes is not None:
         return recipes
-    return trained("metric", arguments, _changes(arguments), data=arguments.data, nights=arguments.nights)
+    return trained("metric", arguments, DIRECT, _changes(arguments), data=arguments.data, nights=arguments.nights)
 
 
 def _changes(arguments: argparse.Namespace) -> dict[str, Any]:

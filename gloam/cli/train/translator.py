@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from gloam.cli.shared.recipe_arguments import add_recipe_arguments, changes, listed
+from gloam.cli.shared.recipe_arguments import add_recipe_arguments, changes, listed, options_named
 from gloam.cli.shared.report import Report
 from gloam.cli.shared.values import seed
 from gloam.heartbeat import to_stderr
@@ -48,20 +48,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> Report:
     """Train and print what was reached."""
-    recipes = listed(arguments, "gloam.training.recipes.translators")
+    recipes = listed(arguments, "translator")
     if recipes is not None:
         return recipes
     from gloam.training.train import train
     from gloam.workflows.reports.training import write_training_report
 
-    summary = train(
-        "translator",
-        arguments.recipe,
-        changes(arguments, DIRECT),
-        arguments.output,
-        epochs=arguments.epochs,
-        views=arguments.views,
-        say=to_stderr,
-    )
+    with options_named("translator", arguments, DIRECT):
+        summary = train(
+            "translator",
+            arguments.recipe,
+            changes(arguments, DIRECT),
+            arguments.output,
+            epochs=arguments.epochs,
+            views=arguments.views,
+            say=to_stderr,
+        )
     page = write_training_report(arguments.output)
     return Report(summary.to_dict() | {"report": str(page)}, f"{summary}\nreport: {page}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import io
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from gloam.data.town.config import REVISIONS, TownConfig
 from gloam.data.town.covisibility import covisible_share, grade
 from gloam.data.town.look2.queries import changing_query_poses
 from gloam.data.town.looks import open_street
-from gloam.data.town.processes import in_processes
+from gloam.data.town.processes import in_processes, watching
 from gloam.data.town.sampling import mapping_poses, query_poses
 from gloam.data.town.street import Street, pinhole
 from gloam.errors import StoreError
@@ -34,6 +34,7 @@ from gloam.files import (
     write_text,
     write_where_changed,
 )
+from gloam.heartbeat import progress_bar
 
 CAMERA = "cam0"
 CHECKSUMS = "checksums.json"  # of what was rendered, so that a later run keeps no picture that was harmed
@@ -109,7 +110,9 @@ def plan_shots(config: TownConfig) -> list[Shot]:
     return shots
 
 
-def write_town(folder: str | Path, config: TownConfig | None = None, workers: int = 1) -> TownDataset:
+def write_town(
+    folder: str | Path, config: TownConfig | None = None, workers: int = 1, *, progress: bool = False
+) -> TownDataset:
     """Render a town into ``folder``, or finish one that was begun there.
 
     Args:
@@ -117,6 +120,7 @@ def write_town(folder: str | Path, config: TownConfig | None = None, workers: in
             killed run, or an earlier gloam, has rendered has no checksums yet and is kept as it is.
         config: the town; the defaults where None.
         workers: processes that render; 1 renders in this one.
+        progress: say how far it is, on stderr.
 
     Raises:
         StoreError: the folder holds another town, or cannot be written.
@@ -129,7 +133,7 @@ def write_town(folder: str | Path, config: TownConfig | None = None, workers: in
     sums = read_sums(root)
     missing = [shot for shot in shots if not is_done(root, shot, config, sums)]
     damaged = tuple(shot.name for shot in missing if image_path(root, shot).is_file())
-    render_shots(root, config, missing, workers)
+    render_shots(root, config, missing, workers, progress)
     scenes = {split: scene_of(root, split, shots, config) for split in ("mapping", "query")}
     conditions = {
         c: [shot.name for shot in shots if shot.split == "query" and shot.condition == c] for c in config.conditions
@@ -239,24 +243,27 @@ def scene_of(root: Path, split: str, shots: list[Shot], config: TownConfig) -> S
     )
 
 
-def render_shots(root: Path, config: TownConfig, shots: list[Shot], workers: int) -> None:
+def render_shots(root: Path, config: TownConfig, shots: list[Shot], workers: int, progress: bool = False) -> None:
     """Render and write photographs, in this process or in several."""
     if not shots:
         return
-    if workers <= 1 or len(shots) < 2:
-        _render_part(root, config, shots)
-        return
-    count = min(workers, len(shots))
-    render = functools.partial(_render_part, root, config)
-    for _ in in_processes(render, [shots[part::count] for part in range(count)], workers, root):
-        pass
+    with progress_bar(len(shots), "rendering", "photographs", shown=progress) as bar:
+        if workers <= 1 or len(shots) < 2:
+            _render_part(root, config, shots, bar.update)
+            return
+        count = min(workers, len(shots))
+        render = functools.partial(_render_part, root, config)
+        seen = watching([image_path(root, shot) for shot in shots], bar.update)
+        for _ in in_processes(render, [shots[part::count] for part in range(count)], workers, root, seen):
+            pass
 
 
-def _render_part(root: Path, config: TownConfig, shots: list[Shot]) -> None:
+def _render_part(root: Path, config: TownConfig, shots: list[Shot], done: Callable[[], object] = lambda: None) -> None:
     """One worker's share."""
     street = open_street(config.seed, config.length, config.texels, config.look, config.optics)
     for shot in shots:
         write_shot(street, root, config, shot)
+        done()
 
 
 def write_shot(street: Street, root: Path, config: TownConfig, shot: Shot) -> None:

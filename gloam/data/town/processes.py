@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import functools
 import multiprocessing
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import TypeVar
@@ -19,12 +19,17 @@ Result = TypeVar("Result")
 
 
 def in_processes(
-    function: Callable[[Work], Result], parts: Sequence[Work], workers: int, root: Path
+    function: Callable[[Work], Result],
+    parts: Sequence[Work],
+    workers: int,
+    root: Path,
+    meanwhile: Callable[[], object] = lambda: None,
 ) -> Iterator[Result]:
     """What a function of a module gives of each part, as it is done; each process renders on one thread.
 
     Args:
         root: folder that is rendered into, for the message.
+        meanwhile: called every second until all are done.
 
     Raises:
         StoreError: a process died.
@@ -34,8 +39,12 @@ def in_processes(
     with ProcessPoolExecutor(min(workers, len(parts)), mp_context=context) as pool:
         jobs = [pool.submit(functools.partial(_on_one_thread, function), part) for part in parts]
         try:
-            for job in as_completed(jobs):
-                yield job.result()
+            left = set(jobs)
+            while left:
+                done, left = wait(left, 1.0, FIRST_COMPLETED)
+                meanwhile()
+                for job in done:
+                    yield job.result()
         except BrokenProcessPool as error:
             raise StoreError(
                 f"{root}: a rendering process died (out of memory?); try fewer workers, finished images are kept"
@@ -43,6 +52,26 @@ def in_processes(
         finally:
             for job in jobs:
                 job.cancel()
+
+
+def watching(paths: Iterable[Path], written: Callable[[int], object]) -> Callable[[], None]:
+    """A function that tells ``written`` how many more of the files other processes have written since it was called."""
+    before = {path: _written(path) for path in paths}
+
+    def look() -> None:
+        done = [path for path, then in before.items() if _written(path) != then]
+        for path in done:
+            del before[path]
+        written(len(done))
+
+    return look
+
+
+def _written(path: Path) -> int | None:
+    try:
+        return path.stat().st_mtime_ns
+    except FileNotFoundError:
+        return None
 
 
 def _on_one_thread(function: Callable[[Work], Result], part: Work) -> Result:

@@ -80,15 +80,19 @@ class RenderedTown:
         )
 
 
-def render_town(request: TownRequest) -> RenderedTown:
+def render_town(request: TownRequest, progress: bool = False) -> RenderedTown:
     """Render, or finish what was begun.
+
+    Args:
+        request: what to render.
+        progress: say how far it is, on stderr.
 
     Raises:
         StoreError: the folder holds another town, or cannot be written.
         UsageError, DataError: the config gives no town.
     """
     started = time.perf_counter()
-    town = write_town(request.out, request.config, request.workers or default_workers())
+    town = write_town(request.out, request.config, request.workers or default_workers(), progress=progress)
     seconds = time.perf_counter() - started
     if request.contact_sheet is not None:
         write_contact_sheet(town, request.contact_sheet)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -26,6 +26,7 @@ from gloam.eval.localization.approximation import approximate
 from gloam.eval.localization.fixed_map import fixed_map
 from gloam.eval.localization.pairs_of_run import points_of_model
 from gloam.files import canonical_json, read_sealed, sealed_json, sha256_json, write_bytes
+from gloam.heartbeat import progress_bar
 from gloam.runtime.localization.colmap import AbsolutePoseOptions, Triangulation, solver_version
 from gloam.runtime.localization.features.sources import FeatureSource
 from gloam.runtime.localization.maps.colmap_model import ColmapModel
@@ -103,6 +104,7 @@ def run_localization(
     options: AbsolutePoseOptions | None = None,
     seed: int = 0,
     memory: int = MEMORY,
+    progress: bool = False,
 ) -> LocalizationResult:
     """Localize queries by one or several methods.
 
@@ -128,6 +130,7 @@ def run_localization(
         options: of the absolute pose.
         seed: of every random choice.
         memory: bytes of features and matches that are held at once, where there is a workspace to read them from again.
+        progress: say how far it is, on stderr.
 
     Raises:
         UsageError: unknown method, or bdi/csi without descriptors.
@@ -159,13 +162,18 @@ def run_localization(
             if method in APPROXIMATIONS:
                 result.poses[method] = _approximated(method, mapping, retrieved, descriptors)
             else:
-                matcher.match_all(((name, other) for name in names for other in retrieved[name]), pool)
+                pairs = {(min(name, other), max(name, other)) for name in names for other in retrieved[name]}
+                with progress_bar(len(pairs), "matching queries", "pairs", shown=progress) as bar:
+                    matcher.match_all(pairs, pool, bar.update)
                 if method == "2b":
-                    made, result.map_source = world or _world(matcher, map_pairs, model, pool)
+                    made, result.map_source = world or _world(matcher, map_pairs, model, pool, progress)
                     result.world = made
                     result.map_points, result.map_error = len(made.points), made.mean_error
                     result.seconds["map"] = time.perf_counter() - clock
-                found = _localized(method, matcher, names, retrieved, result.world, options, folder, pool)
+                with progress_bar(len(names), f"localizing by {method}", "queries", shown=progress) as bar:
+                    found = _localized(
+                        method, matcher, names, retrieved, result.world, options, folder, pool, bar.update
+                    )
                 result.poses[method] = {name: item.pose for name, item in found.items()}
                 result.inliers[method] = {name: item.inliers for name, item in found.items()}
                 result.correspondences[method] = {name: item.correspondences for name, item in found.items()}
@@ -179,12 +187,13 @@ def _world(
     map_pairs: MapPairs | Sequence[tuple[str, str]] | None,
     model: ColmapModel | None,
     pool: ThreadPoolExecutor,
+    progress: bool,
 ) -> tuple[Triangulation, str]:
     """The global map and where its points are from."""
     if (own := points_of_model(matcher, map_pairs, model)) is not None:
         return own, "the model's own points"
     pairs, how = choose_pairs(map_pairs, matcher.mapping, model)
-    return fixed_map(matcher, pairs, pool), f"triangulated from {len(pairs)} pairs by {how}"
+    return fixed_map(matcher, pairs, pool, progress=progress), f"triangulated from {len(pairs)} pairs by {how}"
 
 
 def _approximated(
@@ -213,6 +222,7 @@ def _localized(
     options: AbsolutePoseOptions | None,
     folder: Path | None,
     pool: ThreadPoolExecutor,
+    done: Callable[[], object],
 ) -> dict[str, Localized]:
     options = options or AbsolutePoseOptions()
     map_key = "" if world is None else key_of_map(world)
@@ -250,7 +260,11 @@ def _localized(
             write_bytes(path, sealed_json({**asdict(found), "covariance": covariance, "key": key}))
         return found
 
-    return dict(zip(names, pool.map(one, names), strict=True))
+    found = {}
+    for name, item in zip(names, pool.map(one, names), strict=True):
+        found[name] = item
+        done()
+    return found
 
 
 def key_of_map(world: Triangulation) -> str:

@@ -9,19 +9,23 @@ import numpy as np
 
 from gloam.data.npz import read_npz, write_npz
 from gloam.files import sha256_json
+from gloam.heartbeat import progress_bar
 from gloam.runtime.localization.colmap import Triangulation
 from gloam.runtime.localization.maps.mapping import PairMatcher, build_map
 
 ARRAYS = ("key", "points", "names", "counts", "observed", "error")
 
 
-def fixed_map(matcher: PairMatcher, pairs: Sequence[tuple[str, str]], pool: ThreadPoolExecutor) -> Triangulation:
+def fixed_map(
+    matcher: PairMatcher, pairs: Sequence[tuple[str, str]], pool: ThreadPoolExecutor, *, progress: bool = False
+) -> Triangulation:
     """The map of pairs of mapping images, read where the matcher's cache has it.
 
     Args:
         matcher: of the datasets.
         pairs: of mapping images; order and repeats do not matter.
         pool: of threads, to match in.
+        progress: say how far it is, on stderr.
 
     Raises:
         DataError: nothing can be triangulated, or an image without pose, intrinsics or features.
@@ -38,7 +42,8 @@ def fixed_map(matcher: PairMatcher, pairs: Sequence[tuple[str, str]], pool: Thre
                 return Triangulation(kept["points"], observed, float(kept["error"]))
         except (OSError, ValueError):
             pass  # never made, or damaged: made again and written over
-    matcher.match_all(wanted, pool)
+    with progress_bar(len(wanted), "matching the map", "pairs", shown=progress) as bar:
+        matcher.match_all(wanted, pool, bar.update)
     with matcher.holding_nothing():  # what is matched is read once, and COLMAP needs the memory
         world = build_map(matcher, wanted)
     if path is not None:

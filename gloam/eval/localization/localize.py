@@ -97,7 +97,7 @@ def estimate(request: LocalizeRequest) -> Estimate:
     )
 
 
-def localize(request: LocalizeRequest) -> Localization:
+def localize(request: LocalizeRequest, progress: bool = False) -> Localization:
     """Localize the queries of a kapture dataset in a map; the same call carries on where an earlier one stopped.
 
     Writes a kapture dataset, an LTVL2020 file (``name qw qx qy qz tx ty tz``, metres), a COLMAP model of text without
@@ -106,6 +106,7 @@ def localize(request: LocalizeRequest) -> Localization:
 
     Args:
         request: datasets, what is retrieved and by which methods.
+        progress: say how far it is, on stderr.
 
     Returns:
         poses by method and image, world to camera, unit quaternions and metres, and the sizes of the map (error in
@@ -141,6 +142,7 @@ def localize(request: LocalizeRequest) -> Localization:
         options=work.options,
         seed=request.seed,
         memory=request.memory,
+        progress=progress,
     )
     if result.reranked is not None:
         retrieved = {name: [image for image, _ in images] for name, images in result.reranked.items()}

@@ -6,7 +6,7 @@ from threading import Lock
 from types import TracebackType
 from typing import Any, Self
 
-from tqdm import tqdm
+from gloam.heartbeat import terminal_bar
 
 
 class BuildBars:
@@ -34,7 +34,7 @@ class BuildBars:
     def start(self, name: str, steps: int) -> None:
         """A phase begins."""
         with self._lock:
-            self._bars[name] = tqdm(total=steps, desc=name, disable=not self._shown, leave=False)
+            self._bars[name] = terminal_bar(total=steps, desc=name, disable=not self._shown, leave=False)
 
     def step(self, name: str, step: int) -> None:
         """Step ``step``, counted from 0, of a phase is done."""

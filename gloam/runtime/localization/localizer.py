@@ -12,10 +12,10 @@ import numpy.typing as npt
 
 from gloam.data.images import decode_image, read_bytes
 from gloam.data.kapture_text import transform_problem
-from gloam.data.scene import Camera
+from gloam.data.scene import Camera, Pose
 from gloam.errors import DataError, ImageError, IncompatibleError, ModelError, UsageError
 from gloam.runtime.backends.placement import Placement
-from gloam.runtime.localization.colmap import expect_camera, verify_matches
+from gloam.runtime.localization.colmap import expect_camera, project, verify_matches
 from gloam.runtime.localization.features.sources import ModelFeatures, SiftFeatures
 from gloam.runtime.localization.maps.map_folder import LocalizationMap, nearest_images, read_map
 from gloam.runtime.localization.maps.mapping import Matches
@@ -39,6 +39,24 @@ class LocalizedImage(Localized):
 
     reason: str = ""
     retrieved: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class MapMatches:
+    """What of an image was matched with one map image.
+
+    Attributes:
+        image: of the map.
+        query, other: float32 ``[m, 2]``, pixels of the keypoints in the image and in that of the map, as stored.
+        seen: bool ``[m]``, those whose keypoint in the map image has a point of the map.
+        agree: bool ``[m]``, those of them whose point the pose puts where the image's keypoint is.
+    """
+
+    image: str
+    query: npt.NDArray[np.float32]
+    other: npt.NDArray[np.float32]
+    seen: npt.NDArray[np.bool_]
+    agree: npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,6 +139,23 @@ class Localizer:
             ImageError: an image that cannot be read, or of another size than its camera's.
             DataError: intrinsics of an unknown camera model, or that none can have.
         """
+        return self.with_matches(image, camera, name)[0]
+
+    def with_matches(
+        self, image: str | Path | bytes | Pixels, camera: Camera, name: str = ""
+    ) -> tuple[LocalizedImage, list[MapMatches]]:
+        """Localize an image, and say what it was matched with.
+
+        Args:
+            image, camera, name: as of a call.
+
+        Returns:
+            what a call returns, and the matches with every map image of it that has keypoints, ``[m, 2]`` pixels on
+            either side; those with most matches that agree first.
+
+        Raises:
+            ImageError, DataError: as a call does.
+        """
         expect_camera(camera)
         stored, upright = self._read(image)
         size = stored.shape[1], stored.shape[0]
@@ -144,7 +179,21 @@ class Localizer:
         if pose is None:
             reason = why_not(found.correspondences, retrieved, card.pose.min_inliers)
         covariance = found.covariance if pose is not None else None
-        return LocalizedImage(pose, found.inliers, found.correspondences, covariance, reason, tuple(retrieved))
+        localized = LocalizedImage(pose, found.inliers, found.correspondences, covariance, reason, tuple(retrieved))
+        told = (self._told(features, camera, pose, *each) for each in zip(members, matches, strict=True))
+        return localized, sorted(told, key=lambda each: (-each.agree.sum(), -len(each.agree)))
+
+    def _told(
+        self, features: LocalFeatures, camera: Camera, pose: Pose | None, member: str, matches: Matches
+    ) -> MapMatches:
+        points = self.world.observed(member)[matches[:, 1]]
+        ends = features.keypoints[matches[:, 0]]
+        seen = points >= 0
+        agree = np.zeros(len(matches), bool)
+        if pose is not None:
+            pixels = project(camera, pose.transform(self.world.arrays["points"][points[seen]]))
+            agree[seen] = np.linalg.norm(pixels - ends[seen], axis=1) <= self.world.card.pose.max_error
+        return MapMatches(member, ends, self.world.features(member).keypoints[matches[:, 1]], seen, agree)
 
     def _read(self, image: str | Path | bytes | Pixels) -> tuple[Pixels, Pixels]:
         """The pixels as stored, for the pose, and upright, as the embedder's images were read."""

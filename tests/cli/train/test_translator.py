@@ -49,7 +49,8 @@ def test_trains_reports_and_carries_on(recipe, tmp_path, capsys):
         (["--set", "data.root=$NOWHERE_SET"], "environment variable NOWHERE_SET is not set"),
         (["--set", "data.root=/nowhere"], "/nowhere"),
         (["--recipe", "town_cut2"], "unknown recipe 'town_cut2'; choose one of"),
-        (["--max-minutes", "-1"], "max_minutes -1.0: must be positive"),
+        (["--max-minutes", "-1"], "max_minutes -1.0: must be positive, or left out (--max-minutes)"),
+        (["--set", "data.scale=[1]"], "(--set data.scale=VALUE)"),
         (["--epochs", "0"], "epochs 0: must be at least 1"),
         (["--judge", "/nowhere.onnx"], "/nowhere.onnx"),
     ],
@@ -61,8 +62,13 @@ def test_mistakes_are_one_line(recipe, tmp_path, capsys, more, message):
     assert "\n" not in error
 
 
+def test_a_key_that_is_missing_names_its_option(tmp_path, capsys):
+    assert main.main(["train", "translator", "--recipe", "town_hedngan", "-o", str(tmp_path / "run")]) == 2
+    assert capsys.readouterr().err.endswith(" (--detector)\n")
+
+
 def test_lists_its_recipes_and_needs_a_folder(capsys):
     assert main.main(["train", "translator", "--list"]) == 0
-    assert "town_hedngan" in capsys.readouterr().out.splitlines()
+    assert "town_hedngan" in capsys.readouterr().out.split()
     assert main.main(["train", "translator"]) == 2
     assert "-o" in capsys.readouterr().err

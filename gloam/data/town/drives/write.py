@@ -17,13 +17,14 @@ from gloam.data.town.dataset import CHECKSUMS, claim_folder, default_workers, is
 from gloam.data.town.drives.config import LOOK, PARTS, DrivesConfig
 from gloam.data.town.drives.poses import DriveShot, plan_drives
 from gloam.data.town.look2.street import NightStreet
-from gloam.data.town.processes import in_processes
+from gloam.data.town.processes import in_processes, watching
 from gloam.data.town.street import pinhole
 from gloam.data.weak_pairs.matching import match
 from gloam.data.weak_pairs.pair_file import Listed, write_pair_file
 from gloam.data.weak_pairs.positions import of_yaw
 from gloam.errors import UsageError
 from gloam.files import sealed_json, sha256_file, write_text, write_where_changed
+from gloam.heartbeat import progress_bar
 
 CARD, POSITIONS, PAIRS, TEST_PAIRS = "town.json", "positions.csv", "pairs.json", "test.json"
 SHOWN = 5  # damaged images that the report names, and rows of the contact sheet
@@ -110,8 +111,12 @@ class Drives:
         )
 
 
-def write_drives(request: DrivesRequest) -> Drives:
+def write_drives(request: DrivesRequest, progress: bool = False) -> Drives:
     """Render drives, or finish what was begun, and pair them.
+
+    Args:
+        request: what to render.
+        progress: say how far it is, on stderr.
 
     Raises:
         StoreError: the folder holds something else, or cannot be written.
@@ -127,12 +132,15 @@ def write_drives(request: DrivesRequest) -> Drives:
     render = functools.partial(_render, root, config)
     streets = [list(group) for _, group in itertools.groupby(missing, lambda shot: shot.street)]
     workers = request.workers or default_workers()
-    if workers <= 1 or len(streets) < 2:
-        for street in streets:
-            render(street)
-    else:
-        for _ in in_processes(render, streets, workers, root):
-            pass
+    with progress_bar(len(missing), "rendering", "photographs", shown=progress) as bar:
+        if workers <= 1 or len(streets) < 2:
+            for street in streets:
+                render(street)
+                bar.update(len(street))
+        else:
+            seen = watching([root / shot.name for shot in missing], bar.update)
+            for _ in in_processes(render, streets, workers, root, seen):
+                pass
     stated = {shot.name: sha256_file(root / shot.name) for shot in shots}
     write_where_changed(root / CHECKSUMS, sealed_json(stated))
     rows = [f"{s.name},{s.domain},{s.part},{s.street},{s.x},{s.y},{s.yaw}" for s in shots]

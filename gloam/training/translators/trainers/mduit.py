@@ -115,7 +115,7 @@ class MduitOptions(ContentOptions):
         adversarial_weight: of the discriminator of images.
         match_weight: of the discriminator of pairs, which tells whether two images have one appearance.
         self_weight, cycle_weight: of the L1 of an image and its own reconstruction, and of the one there and back.
-        content_weight: of the margin between contents; ``content_margin`` is its width.
+        content_weight: of the margin between contents; content_margin: its width.
         appearance_weight: of the margin between filters.
         appearance_weights: file of torchvision's VGG16 state dict, frozen.
         appearance_learned: VGG16's layers start from random weights and learn instead.

@@ -1,0 +1,1 @@
+"""A service over HTTP: descriptors, search and poses of single images."""
