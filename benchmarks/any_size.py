@@ -29,6 +29,7 @@ from PIL import Image
 
 from benchmarks.padding_exact import lively
 from benchmarks.shared.result import KEPT, Result
+from benchmarks.shared.tiny import HEADED, TRANSFORMERS
 from gloam.data.images import MIN_SIDE
 from gloam.export.edges import export_edges
 from gloam.export.embedder import export_embedder
@@ -44,13 +45,14 @@ from gloam.networks.edges import DETECTORS, create_detector
 from gloam.networks.embedders import EMBEDDERS, DescriptorPipeline, EmbedderNetwork, create_embedder
 from gloam.networks.local_features import EXTRACTORS, create_extractor
 from gloam.networks.translators import GENERATORS, create_generator
-from gloam.padding import PaddingProfile, next_multiple
+from gloam.padding import DEFAULT_SIDES, PaddingProfile, next_multiple
 from gloam.runtime.descriptors.whitening import Whitening
 from gloam.runtime.models.embedder import Embedder
 from gloam.runtime.models.translator import Translator
 
 LARGEST, COUNT, BATCHES = 1024, 40, (1, 2, 5)
-FIXED = PaddingProfile.fixed(batch=(1, max(BATCHES)))
+BATCH = (1, max(BATCHES))
+FIXED = PaddingProfile.fixed(batch=BATCH)
 RESIZE = 200  # pixels
 SCALES = (1.0, 2**-0.5, 0.5)
 
@@ -62,6 +64,8 @@ INSIDE = {"name": "gem_vgg16", "options": VGG}
 SMALL: dict[str, dict[str, Any]] = {
     **{name: RESNET for name in EMBEDDERS if "resnet" in name},
     **{name: VGG for name in EMBEDDERS if name.endswith("_vgg16")},
+    **TRANSFORMERS,
+    **HEADED,
     "netvlad_vgg16": {**VGG, "clusters": 8},
     "hedmac_vgg16": {**VGG, "detector_options": {"width": 4}},
     "rcfmac_vgg16": {**VGG, "detector_options": {"width": 4}},
@@ -182,7 +186,10 @@ def measure(
 
 def sizes(card: ModelCard, count: int, largest: int) -> list[tuple[int, int]]:
     """Heights and widths that a file takes: the corners first, then log-uniform, every fourth a square."""
-    least, multiple = _smallest(card), card.profile.multiple if card.profile.reflects else 1
+    if card.profile.kind == "square":
+        return [(card.profile.heights[0], card.profile.widths[0])]
+    least, multiple = _smallest(card), card.profile.multiple if card.profile.reflects else card.profile.cell
+    largest = largest // card.profile.cell * card.profile.cell
     rng = np.random.default_rng(0)
     found = [(least, least), (least, largest), (largest, least), (least + 1, least), (largest, largest)]
     while len(found) < count:
@@ -277,7 +284,9 @@ def _piped(options: Mapping[str, Any]) -> EmbedderNetwork:
 
 def _write_embedder(build: Callable[[], EmbedderNetwork], profile: str, path: Path) -> Any:
     model = build()
-    card = export_embedder(model, path, profile=FIXED if profile == "fixed" else None, provenance={})
+    sides = [side // model.cell * model.cell for side in DEFAULT_SIDES]
+    fixed = PaddingProfile.fixed(sides, sides, BATCH, model.cell)
+    card = export_embedder(model, path, profile=fixed if profile == "fixed" else None, provenance={})
     return card, lambda image: (model.describe_uint8(torch.from_numpy(image)[None])[0].numpy(),)
 
 

@@ -26,6 +26,7 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.shared.result import KEPT, Result
+from benchmarks.shared.tiny import HEADED, TRANSFORMERS
 from gloam.errors import GloamError
 from gloam.export.engine.options import BuildOptions
 from gloam.export.engine.serialize import Shapes, serialize
@@ -54,6 +55,8 @@ NARROW: dict[str, dict[str, Any]] = {
     **{name: {"width": 8} for name in EMBEDDERS if "resnet" in name},
     **{name: VGG for name in EMBEDDERS if "vgg16" in name},
     **{name: {**VGG, "detector_options": {"width": 4}} for name in ("hedmac_vgg16", "rcfmac_vgg16")},
+    **TRANSFORMERS,
+    **HEADED,
     "netvlad_vgg16": {**VGG, "clusters": 8},
     "ciconv_resnet101": {"width": 16},  # of fewer channels, random ones, float32 rounds more than the self-test allows
     "photometric_unet": {"embedder": INSIDE, "levels": 3, "width": 8},
@@ -193,10 +196,10 @@ def build(path: Path) -> dict[str, Any]:
 def shapes_of(card: ModelCard) -> Shapes:
     """Smallest, preferred and largest shapes of the inputs, within what the model takes."""
     profile = card.profile
-    if profile.kind == "fixed":
+    if profile.kind != "dynamic":
         sides = [profile.heights[0]] * 3
     else:
-        multiple = profile.multiple if profile.reflects else 1
+        multiple = profile.multiple if profile.reflects else profile.cell
         sides = [next_multiple(max(side, profile.minimum), multiple) for side in (64, 256, 512)]
     batches = [min(size, profile.batch[1]) for size in (1, 2, 4)]
     return {
@@ -208,6 +211,7 @@ def shapes_of(card: ModelCard) -> Shapes:
 def _request(case: Case, output: Path, folder: Path) -> ExportRequest:
     """The export of a case, with random weights."""
     options = NARROW.get(case.family, {})
+    cell = create_embedder(case.family, **options).cell if case.family in EMBEDDERS else 1
     more: dict[str, Any] = {}
     if case.variant == "scales":
         more["scales"] = (1.0, 0.7071, 0.5)
@@ -227,7 +231,7 @@ def _request(case: Case, output: Path, folder: Path) -> ExportRequest:
         random_init=0,
         options=options,
         profile=case.profile,  # type: ignore[arg-type]  # one of PROFILES
-        sides=(SIDE,),
+        sides=(SIDE // cell * cell,),
         max_batch=4,
         **more,
     )

@@ -15,22 +15,28 @@ import torch
 from torch import nn
 
 from benchmarks.shared.result import Result
+from benchmarks.shared.tiny import HEADED, TRANSFORMERS
 from gloam.export.embedder import export_embedder
 from gloam.networks.checkpoints import load_checkpoint
 from gloam.networks.embedders import EMBEDDERS, EmbedderNetwork, create_embedder
 from gloam.networks.embedders.base import l2_normalize
+from gloam.networks.embedders.dinov2 import DinoV2
+from gloam.networks.embedders.gem import PooledEmbedder
+from gloam.networks.embedders.netvlad import NetVLADVGG16
 from gloam.networks.masks import Masks
 from gloam.padding import PaddingProfile
 from gloam.runtime.models.embedder import Embedder as Exported
 
 # width x height and, for each, height x width: both readings of a size
 SIZES = ((257, 255), (271, 362), (511, 480), (512, 33), (255, 257), (362, 271), (480, 511), (33, 512))
-TORCH_LIMIT, RUNTIME_LIMIT = 1e-6, 1e-5
+TORCH_LIMIT, RUNTIME_LIMIT, CONTROL = 1e-6, 1e-5, 1e-2
 ROUNDS = 3
 CONTROLS = 2  # images; one is enough to fail
 
 
-EXACT = tuple(name for name in EMBEDDERS if name.startswith(("gem_", "mac_", "netvlad_")))
+NARROW = {**TRANSFORMERS, **HEADED}
+BEGINNINGS = ("gem_", "mac_", "netvlad_", "cosplace_", "apgem_")
+EXACT = tuple(name for name in EMBEDDERS if name.startswith(BEGINNINGS) or name in TRANSFORMERS)
 
 
 def lively(model: EmbedderNetwork) -> EmbedderNetwork:
@@ -41,11 +47,25 @@ def lively(model: EmbedderNetwork) -> EmbedderNetwork:
             nn.init.kaiming_normal_(module.weight)
             if module.bias is not None:
                 nn.init.normal_(module.bias, 0, 0.3)
+        if isinstance(module, DinoV2):
+            _enliven(module)
         if isinstance(module, nn.BatchNorm2d):
             nn.init.normal_(module.running_mean, 0, 0.3)
             nn.init.uniform_(module.running_var, 0.5, 2)
             nn.init.normal_(module.bias, 0, 0.3)
     return model.eval()
+
+
+def _enliven(transformer: DinoV2) -> None:
+    """Attention that tells tokens apart, and positions that are as strong as what stands there."""
+    for name, values in transformer.named_parameters():
+        if name.endswith(("norm1.weight", "norm2.weight", "norm.weight", "gamma")):
+            nn.init.uniform_(values, 0.5, 1.5)
+        elif name.endswith("bias"):
+            nn.init.normal_(values, 0, 0.3)
+        else:  # tokens and positions have no fan in
+            scale = (2 / values[0].numel()) ** 0.5 if name.endswith("weight") else 1.0
+            nn.init.normal_(values, 0, scale)
 
 
 def real_weights() -> dict[str, EmbedderNetwork]:
@@ -64,7 +84,7 @@ def models() -> dict[str, EmbedderNetwork]:
     built = {}
     for name in EXACT:
         torch.manual_seed(0)
-        built[name] = lively(create_embedder(name))
+        built[name] = lively(create_embedder(name, **NARROW.get(name, {})))
     return built | real_weights()
 
 
@@ -72,48 +92,62 @@ def run() -> Result:
     """Worst difference over all models; the same without masks is the control."""
     rng = np.random.default_rng(0)
     images = [rng.integers(0, 256, (*size, 3), dtype=np.uint8) for size in SIZES]
-    profile = PaddingProfile.fixed((512,), (512,), batch=(1, len(images)))
-    batch, sizes = profile.pad(images, (512, 512))
-    x, valid = torch.from_numpy(batch), torch.from_numpy(sizes)
     detail: dict[str, Any] = {"sizes_height_width": SIZES, "models": {}}
     worst, met = 0.0, True
     with tempfile.TemporaryDirectory(prefix="gloam-padding-") as folder, torch.no_grad():
         for name, model in models().items():
-            native = np.concatenate([model.describe_uint8(torch.from_numpy(image)[None]).numpy() for image in images])
-            masked = _difference(model.describe_uint8(x, valid).numpy(), native)
-            unmasked, pooling_only = (
-                _difference(found, native[:CONTROLS]) for found in _controls(model, x[:CONTROLS], valid[:CONTROLS])
-            )
-            path = Path(folder) / "model.onnx"
-            export_embedder(model, path, profile=profile, provenance={})
-            exported = Exported.load(path)
-            runtime = _difference(exported.run_batch(images), native)
-            export_embedder(model, path, profile=PaddingProfile.dynamic(), provenance={})
-            plain = Exported.load(path)
-            one, size = batch[:1], sizes[:1]
-            cost = _ratio(
-                lambda session=exported.session, one=one, size=size: session.run({"images": one, "sizes": size}),
-                lambda session=plain.session, one=one: session.run({"images": one}),
-            )
-            detail["models"][name] = {
-                "torch": masked,
-                "onnxruntime": runtime,
-                "control_masks_off": unmasked,
-                "control_masks_in_pooling_only": pooling_only,
-                "masks_time_ratio_onnxruntime": cost,
-                "masks_time_ratio_torch": _ratio(
-                    lambda model=model: model.describe_uint8(x[:1], valid[:1]),
-                    lambda model=model: model.describe_uint8(x[:1]),
-                ),
-            }
-            worst = max(worst, masked)
-            met = met and masked <= TORCH_LIMIT and runtime <= RUNTIME_LIMIT < min(unmasked, pooling_only)
-    target = f"<= {TORCH_LIMIT:g} in torch, <= {RUNTIME_LIMIT:g} in ONNX Runtime, masks off fails"
+            found = _measure(model, [whole_cells(image, model.cell) for image in images], Path(folder) / "model.onnx")
+            detail["models"][name] = found
+            limit, control = (RUNTIME_LIMIT, CONTROL) if name in TRANSFORMERS else (TORCH_LIMIT, RUNTIME_LIMIT)
+            controls = min(found["control_masks_off"], found["control_masks_in_pooling_only"])
+            worst = max(worst, found["torch"])
+            met = met and found["torch"] <= limit and found["onnxruntime"] <= RUNTIME_LIMIT and controls > control
+    target = (
+        f"<= {TORCH_LIMIT:g} in torch ({RUNTIME_LIMIT:g} of vision transformers), <= {RUNTIME_LIMIT:g} in ONNX "
+        f"Runtime, masks off fails (by {CONTROL:g} of vision transformers)"
+    )
     return Result(worst, "max abs difference", target, met, detail)
+
+
+def whole_cells(image: np.ndarray, cell: int) -> np.ndarray:
+    """The image without what is no whole cell, at least two of them."""
+    return image[: image.shape[0] // cell * cell, : image.shape[1] // cell * cell]
+
+
+def _measure(model: EmbedderNetwork, images: list[np.ndarray], path: Path) -> dict[str, float]:
+    side = max(SIZES[-1]) // model.cell * model.cell
+    profile = PaddingProfile.fixed((side,), (side,), (1, len(images)), model.cell)
+    batch, sizes = profile.pad(images, (side, side))
+    x, valid = torch.from_numpy(batch), torch.from_numpy(sizes)
+    native = np.concatenate([model.describe_uint8(torch.from_numpy(image)[None]).numpy() for image in images])
+    unmasked, pooling_only = (
+        _difference(found, native[:CONTROLS]) for found in _controls(model, x[:CONTROLS], valid[:CONTROLS])
+    )
+    export_embedder(model, path, profile=profile, provenance={})
+    exported = Exported.load(path)
+    runtime = _difference(exported.run_batch(images), native)
+    export_embedder(model, path, profile=PaddingProfile.dynamic(), provenance={})
+    plain = Exported.load(path)
+    one, size = batch[:1], sizes[:1]
+    return {
+        "torch": _difference(model.describe_uint8(x, valid).numpy(), native),
+        "onnxruntime": runtime,
+        "control_masks_off": unmasked,
+        "control_masks_in_pooling_only": pooling_only,
+        "masks_time_ratio_onnxruntime": _ratio(
+            lambda: exported.session.run({"images": one, "sizes": size}), lambda: plain.session.run({"images": one})
+        ),
+        "masks_time_ratio_torch": _ratio(
+            lambda: model.describe_uint8(x[:1], valid[:1]), lambda: model.describe_uint8(x[:1])
+        ),
+    }
 
 
 def _controls(model: EmbedderNetwork, images: torch.Tensor, sizes: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
     """Descriptors without masks, and with masks in the pooling alone: the convolutions read what lies beyond."""
+    if not isinstance(model, PooledEmbedder | NetVLADVGG16):  # what is pooled is no map alone
+        unmasked = model.describe_uint8(images).numpy()
+        return unmasked, unmasked
     x, valid = model.normalize(images), sizes.long()
     _, masks = model.features(x, Masks.of(valid[:, 0], valid[:, 1], x))
     features, _ = model.features(x, None)

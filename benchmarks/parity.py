@@ -11,8 +11,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from benchmarks.padding_exact import lively, real_weights
+from benchmarks.padding_exact import lively, real_weights, whole_cells
 from benchmarks.shared.result import Result
+from benchmarks.shared.tiny import HEADED, TRANSFORMERS
+from gloam.data.images import resize_image
 from gloam.errors import ModelError
 from gloam.export.embedder import export_embedder
 from gloam.export.precision.release_check import textured_image
@@ -32,6 +34,8 @@ INSIDE = {"name": "gem_resnet18", "options": {"width": 32}}
 # Where the default network is larger than the question needs, or needs another inside it.
 OPTIONS: dict[str, dict[str, Any]] = {
     **{name: {"width": 32} for name in ("gem_resnet101", "ciconv_resnet50", "ciconv_resnet101", "how_resnet50_minus")},
+    **TRANSFORMERS,
+    **HEADED,
     "netvlad_vgg16": {"whitening": 256},
     "photometric_unet": {"embedder": INSIDE, "levels": 5, "width": 16},
     "ensemble": {"members": [{"name": "gem_vgg16"}, {"name": "hedmac_vgg16"}]},
@@ -89,7 +93,7 @@ def run() -> Result:
             rows[name] = {"dimension": model.dimension}
             for kind, profile in (
                 ("dynamic", PaddingProfile.dynamic()),
-                ("fixed", PaddingProfile.fixed((256,), (256,), batch=(1, 4))),
+                ("fixed", PaddingProfile.fixed((_side(model),), (_side(model),), (1, 4), model.cell)),
             ):
                 path = Path(folder) / "model.onnx"
                 try:
@@ -99,7 +103,8 @@ def run() -> Result:
                         raise
                     rows[name][kind] = "refused"
                     continue
-                row = _measure(model, Exported.load(path), batches)
+                whole = [[_taken(image, model) for image in images] for images in batches]
+                row = _measure(model, Exported.load(path), whole)
                 measured.append(row)
                 rows[name][kind] = vars(row)
     batched, runtime = max(row.batched for row in measured), max(row.runtime for row in measured)
@@ -112,6 +117,16 @@ def run() -> Result:
     )
 
 
+def _taken(image: npt.NDArray[np.uint8], model: EmbedderNetwork) -> npt.NDArray[np.uint8]:
+    """An image of a size that a network takes."""
+    return whole_cells(image, model.cell) if model.square is None else resize_image(image, model.input_rule)
+
+
+def _side(model: EmbedderNetwork) -> int:
+    """Of the padded shape, pixels."""
+    return 256 // model.cell * model.cell
+
+
 def _measure(model: EmbedderNetwork, exported: Exported, batches: list[list[npt.NDArray[np.uint8]]]) -> Row:
     """A fixed profile pads mixed sizes into one batch; a dynamic one runs them image by image."""
     fixed = exported.card.profile.kind == "fixed"
@@ -120,7 +135,7 @@ def _measure(model: EmbedderNetwork, exported: Exported, batches: list[list[npt.
         single = np.concatenate([model.describe_uint8(torch.from_numpy(image)[None]).numpy() for image in images])
         together = single
         if fixed:
-            padded, sizes = exported.card.profile.pad(images, (256, 256))
+            padded, sizes = exported.card.profile.pad(images, (_side(model), _side(model)))
             together = model.describe_uint8(torch.from_numpy(padded), torch.from_numpy(sizes)).numpy()
         elif len({image.shape for image in images}) == 1:
             together = model.describe_uint8(torch.from_numpy(np.stack(images))).numpy()

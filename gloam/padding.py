@@ -2,7 +2,8 @@
 
 ``dynamic`` models take any size and have no masks. ``fixed`` models take heights and widths that are multiples
 of 256 (one TensorRT optimisation profile per shape) together with each image's valid size, and are
-padding-exact: what lies beyond the valid size changes nothing.
+padding-exact: what lies beyond the valid size changes nothing. Of a vision transformer padded and valid sides are
+multiples of its patch instead. ``square`` models take one size alone, and have no masks either.
 
 Translators follow a rule of their own, part of their definition: the image is continued by reflection, half on each
 side with the extra pixel right and bottom, to exactly the next multiple; the result is cropped back.
@@ -32,10 +33,11 @@ class PaddingProfile(Written):
     """The shapes of a model's image input.
 
     Attributes:
-        kind: ``dynamic`` (native sizes, no masks) or ``fixed`` (padded sizes, valid sizes given).
+        kind: ``dynamic`` (native sizes, no masks), ``fixed`` (padded sizes, valid sizes given) or ``square`` (images of
+            one size, which is part of the network).
         multiple: heights and widths of a fixed or reflecting profile are multiples of this many pixels.
         heights, widths: allowed padded sides in pixels, ascending; empty for ``dynamic``, except of an engine, which
-            takes no other size.
+            takes no other size; the one side for ``square``.
         batch: smallest and largest batch.
         pad_mode: content of the padding, ``zero`` or ``reflect``; an embedder of a fixed profile ignores it.
         anchor: place of the image in the padded shape, ``top-left`` or ``center`` (extra pixel right/bottom).
@@ -43,9 +45,10 @@ class PaddingProfile(Written):
             image side.
         next_only: a fixed profile runs an image at the next multiple of its sides alone and never at a larger shape,
             because what is inside the graph reflects the image into the whole of it (a fused translator).
+        cell: sides of an image, unpadded, are multiples of this many pixels, a patch of a vision transformer.
     """
 
-    kind: Literal["dynamic", "fixed"] = "dynamic"
+    kind: Literal["dynamic", "fixed", "square"] = "dynamic"
     multiple: int = MULTIPLE
     heights: tuple[int, ...] = ()
     widths: tuple[int, ...] = ()
@@ -55,10 +58,15 @@ class PaddingProfile(Written):
     # Stated only where they say something, so that the identities of earlier files stay.
     minimum: int = sparse(1)
     next_only: bool = sparse(False)
+    cell: int = sparse(1)
 
     def __post_init__(self) -> None:
-        if self.kind not in ("dynamic", "fixed"):
+        if self.kind not in ("dynamic", "fixed", "square"):
             raise ModelError(f"padding profile: unknown kind {self.kind!r}; choose dynamic or fixed")
+        if self.kind == "square" and not (
+            self.heights == self.widths and len(self.heights) == 1 and self.heights[0] > 0
+        ):
+            raise ModelError(f"padding profile: square, with heights {self.heights} and widths {self.widths}")
         if not 1 <= self.batch[0] <= self.batch[1]:
             raise ModelError(f"padding profile: batch range {self.batch} is not ascending from 1")
         if self.batch[1] > MOST_IMAGES:
@@ -67,6 +75,8 @@ class PaddingProfile(Written):
             raise ModelError(
                 f"padding profile: multiple {self.multiple} and minimum {self.minimum} must be 1 to {LARGEST_SIDE} px"
             )
+        if not 1 <= self.cell <= LARGEST_SIDE or (self.kind == "fixed" and self.multiple % self.cell):
+            raise ModelError(f"padding profile: sides in cells of {self.cell} px, in multiples of {self.multiple} px")
         if max((*self.heights, *self.widths), default=0) > LARGEST_SIDE:
             raise ModelError(f"padding profile: a side above {LARGEST_SIDE} pixels")
         if self.kind == "fixed":
@@ -87,9 +97,24 @@ class PaddingProfile(Written):
         heights: Sequence[int] = DEFAULT_SIDES,
         widths: Sequence[int] = DEFAULT_SIDES,
         batch: tuple[int, int] = (1, 64),
+        cell: int = 1,
     ) -> PaddingProfile:
-        """A profile of padded shapes, every height with every width."""
-        return cls("fixed", heights=tuple(heights), widths=tuple(widths), batch=batch)
+        """A profile of padded shapes, every height with every width; with a cell, both are multiples of that."""
+        multiple = MULTIPLE if cell == 1 else cell
+        return cls("fixed", multiple, tuple(heights), tuple(widths), batch, cell=cell)
+
+    @classmethod
+    def square(cls, side: int, batch: tuple[int, int] = (1, 64)) -> PaddingProfile:
+        """A profile of one size, side by side in pixels."""
+        return cls("square", heights=(side,), widths=(side,), batch=batch)
+
+    def of_cell(self, cell: int) -> PaddingProfile:
+        """The same kind, sides and batch for images whose sides are multiples of a cell.
+
+        Raises:
+            ModelError: the sides of a fixed profile are no multiples of it.
+        """
+        return replace(self, multiple=cell if self.kind == "fixed" else self.multiple, cell=cell)
 
     @property
     def reflects(self) -> bool:
@@ -121,8 +146,20 @@ class PaddingProfile(Written):
         """
         if self.reflects or self.next_only:
             return self._next_shape(height, width)
+        if self.kind == "square":
+            if (height, width) != (self.heights[0], self.widths[0]):
+                raise ImageError(
+                    f"{width}x{height} is not the one size of this model, {self.widths[0]}x{self.heights[0]}; resize "
+                    "images by its input rule"
+                )
+            return height, width
         if min(height, width) < self.minimum:
             raise ImageError(f"{width}x{height} is too small for this model; {self.minimum} px a side at least")
+        if height % self.cell or width % self.cell:
+            raise ImageError(
+                f"{width}x{height} has a side that is no multiple of {self.cell} px, the model's patch; resize images "
+                "by its input rule"
+            )
         if self.kind == "dynamic":
             if self.heights and not (height in self.heights and width in self.widths):
                 raise ImageError(f"{width}x{height} {self._not_built()}")

@@ -87,6 +87,23 @@ def test_the_minimum_is_kept_and_earlier_profiles_read_as_they_were() -> None:
     assert "minimum" not in to_json(PaddingProfile.fixed())  # part of every fingerprint
 
 
+@pytest.mark.parametrize("profile", [PaddingProfile.dynamic(), PaddingProfile.fixed((126, 252), (252,), cell=14)])
+def test_of_a_patch_sides_are_multiples(profile: PaddingProfile) -> None:
+    patched = profile.of_cell(14)
+    assert patched.shape_for(112, 98) == ((112, 98) if profile.kind == "dynamic" else (126, 252))
+    assert fill_dataclass(PaddingProfile, to_json(patched), "profile") == patched
+    assert "cell" not in to_json(PaddingProfile.dynamic())
+    for size in ((112, 99), (99, 112)):
+        with pytest.raises(ImageError, match="has a side that is no multiple of 14 px, the model's patch; resize im"):
+            patched.shape_for(*size)
+    with pytest.raises(ModelError, match=r"heights \(256,\) must be positive multiples of 14$"):
+        PaddingProfile.fixed((256,), (252,), cell=14)
+    with pytest.raises(ModelError, match=r"heights \(256,\) must be positive multiples of 14$"):
+        PaddingProfile.fixed((256,), (256,)).of_cell(14)
+    with pytest.raises(ModelError, match="sides in cells of 14 px, in multiples of 256 px"):
+        PaddingProfile("fixed", 256, (256,), (256,), cell=14)
+
+
 def test_what_does_not_fit_is_refused() -> None:
     for size in ((0, 5), (9, 5)):
         with pytest.raises(UsageError, match="cannot be padded"):

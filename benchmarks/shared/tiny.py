@@ -5,9 +5,29 @@ from __future__ import annotations
 import io
 import tarfile
 from pathlib import Path
+from typing import Any
 
 from gloam.files import write_text
 
+# A vision transformer's, narrow and shallow, with a small table of positions.
+TRANSFORMER: dict[str, Any] = {"width": 32, "depth": 2, "heads": 2, "table": 5}
+_SALAD: dict[str, Any] = {**TRANSFORMER, "clusters": 4, "cluster_dimension": 8, "token": 6, "hidden": 12}
+_BOQ: dict[str, Any] = {"head_width": 16, "queries": 6, "rows": 3}
+_VGG: dict[str, Any] = {"stages": ((8, 1), (16, 2), (16, 1))}
+# Published networks on a ResNet or VGG16 with layers of their own behind it.
+HEADED: dict[str, dict[str, Any]] = {
+    "cosplace_vgg16": {**_VGG, "dimension": 12},
+    **{f"cosplace_resnet{depth}": {"width": 8, "dimension": 12} for depth in (18, 50, 101, 152)},
+    **{f"apgem_resnet{depth}": {"width": 8, "dimension": 12} for depth in (50, 101)},
+    "mixvpr": {"width": 8, "side": 64, "channels": 6, "rows": 2, "mixers": 2},
+}
+TRANSFORMERS: dict[str, dict[str, Any]] = {
+    **{f"dinov2_vit{size}14{more}": TRANSFORMER for size in "sbl" for more in ("", "_reg")},
+    "salad_dinov2": _SALAD,
+    "megaloc": {**_SALAD, "linear": 24},
+    "boq_resnet50": {**_BOQ, "width": 8, "resize": "96x96"},
+    "boq_dinov2": {**TRANSFORMER, **_BOQ, "resize": "70x84"},
+}
 TRANSLATOR = """
 trainer: cyclegan
 options:

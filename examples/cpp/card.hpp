@@ -162,6 +162,8 @@ private:
         const Json& rule = json_.at("input_rule");
         if (!rule.at("stretch").is_null())
             throw std::runtime_error("the caller has to stretch images by OpenCV's INTER_AREA, which this program does not");
+        if (rule.value("multiple", 1) != 1 || (rule.at("filter") != "lanczos" && rule.at("filter") != "none"))
+            throw std::runtime_error("the caller has to resize images by its network's authors' rule, which this program does not");
         return rule.at("max_side").is_null() ? image : reduced(image, rule.at("max_side"));
     }
 

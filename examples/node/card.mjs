@@ -64,6 +64,8 @@ export class Card {
   prepare(decoded) {
     const { input_rule: rule, resize, profile } = this.json;
     if (rule?.stretch) throw new Error("the caller has to stretch images by OpenCV's INTER_AREA, which this program does not");
+    if (rule && ((rule.multiple ?? 1) !== 1 || !["lanczos", "none"].includes(rule.filter)))
+      throw new Error("the caller has to resize images by its network's authors' rule, which this program does not");
     const most = resize !== undefined ? null : rule === undefined ? 1024 : rule.max_side;
     const image = most === null ? decoded : reduced(decoded, most);
     const least = Math.max(SMALLEST_SIDE, profile.minimum ?? 1);

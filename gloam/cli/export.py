@@ -44,8 +44,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--sides",
         type=_integers,
-        default=(256, 512, 768, 1024),
-        help="fixed profile: padded heights and widths, pixels",
+        help="fixed profile: padded heights and widths, pixels (default: 256,512,768,1024; of a vision transformer the "
+        "multiples of its patch below them)",
     )
     parser.add_argument("--max-batch", type=int, default=64, help="largest batch the file accepts")
     parser.add_argument("--padding", choices=("symmetric", "tf"), help="MobileNetV2: padding of layers of stride 2")

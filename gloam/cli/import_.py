@@ -13,7 +13,8 @@ HELP = "convert a public checkpoint (embedder, translator, edges, local features
 # Equal to the library's FORMATS, by a test.
 FAMILIES = (
     *("auto", "resnet", "unet", "cyeda", "hed", "rcf", "todaygan", "drit", "adain"),
-    *("cirtorch", "how", "netvlad", "ciconv"),
+    *("cirtorch", "how", "netvlad", "ciconv", "dinov2", "dinov2_timm"),
+    *("salad", "megaloc", "boq", "mixvpr", "cosplace", "apgem"),
     *("aliked", "alike", "xfeat", "disk", "superpoint", "r2d2"),
     *("lightglue_superpoint", "lightglue_disk", "lightglue_aliked", "lightglue_sift", "lightglue_doghardnet"),
     "lighterglue",
@@ -32,7 +33,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=FAMILIES,
         default="auto",
         help="what the file holds: resnet (CycleGAN, CUT), unet (pix2pix), cyeda, hed, rcf, todaygan, drit, adain; an "
-        "embedder: cirtorch, how, netvlad, ciconv; local features: aliked, alike, xfeat, disk, superpoint, r2d2; "
+        "embedder: cirtorch, how, netvlad, ciconv, dinov2, dinov2_timm (timm's file of it), salad, megaloc, boq, "
+        "mixvpr, cosplace (EigenPlaces too), apgem; local features: aliked, alike, xfeat, disk, superpoint, r2d2; "
         "or a matcher: LightGlue by its features, lighterglue; auto for gandtr's files, embedders, local features and "
         "matchers, which say it themselves",
     )

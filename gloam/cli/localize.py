@@ -130,6 +130,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="write the map, its cameras, the queries' poses and their matches of 2b, or of 2a, for Rerun's viewer",
     )
     parser.add_argument(
+        "--report",
+        action="store_true",
+        help="write report.html: every query, failures first, with inliers, the reason where it has no pose, what was "
+        "retrieved, and a picture of its matches",
+    )
+    parser.add_argument(
         "--rig",
         choices=("off", "fill", "joint"),
         default="off",
@@ -185,9 +191,15 @@ def run(arguments: argparse.Namespace) -> Report:
     cluster = ray_cluster(arguments, arguments.num_shards)
     matched = None if cluster is None else match_on_ray(request, cluster, progress=not arguments.json)
     found = localize(request, progress=not arguments.json)
+    data, text = found.to_dict(), found.to_text()
+    if arguments.report:
+        from gloam.workflows.reports.queries import write_query_report
+
+        page = str(write_query_report(found))
+        data, text = data | {"report": page}, f"{text}\nreport: {page}"
     if matched is None:
-        return Report(found.to_dict(), found.to_text())
-    return Report(found.to_dict() | {"on_ray": matched.to_dict()}, f"{matched}\n{found.to_text()}")
+        return Report(data, text)
+    return Report(data | {"on_ray": matched.to_dict()}, f"{matched}\n{text}")
 
 
 def _refuse_combinations(arguments: argparse.Namespace) -> None:
@@ -198,6 +210,8 @@ def _refuse_combinations(arguments: argparse.Namespace) -> None:
         raise UsageError("--num-shards must be 1 or more")
     if arguments.on != "ray" and (arguments.shard_index is None) != (arguments.num_shards is None):
         raise UsageError("--shard-index and --num-shards go together")
+    if arguments.report and (arguments.dry_run or arguments.shard_index is not None):
+        raise UsageError("--report shows poses, which only the whole run makes; leave it out")
     if arguments.dry_run and arguments.on == "ray":
         raise UsageError("--dry-run tells of a run of this process; leave out --on ray")
     if arguments.dry_run and arguments.num_shards is not None:

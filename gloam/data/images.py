@@ -16,6 +16,7 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError, features
 from gloam.errors import ImageError
 from gloam.files import open_file
 from gloam.model_card import SMALLEST_SIDE, InputRule
+from gloam.padding import LARGEST_SIDE
 
 MIN_SIDE = SMALLEST_SIDE
 MAX_PIXELS = 120_000_000  # refused from the header, before a decompression bomb is unpacked
@@ -34,6 +35,11 @@ FORMATS = (
 )
 BAND = 256  # rows of deep pixels that are reduced to 8 bits at once
 SIXTEEN_BIT_MODES = ("I;16", "I;16L", "I;16B", "I;16N", "I")
+_FILTERS = {
+    "lanczos": Image.Resampling.LANCZOS,
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+}
 # What undoes each EXIF orientation's turn.
 _TURNED_BACK = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -56,6 +62,7 @@ def decode_image(
     *,
     max_side: int | None = None,
     stretch: tuple[int, int] | None = None,
+    rule: InputRule | None = None,
     min_side: int = MIN_SIDE,
     fast: bool = False,
     upright: bool = True,
@@ -67,6 +74,7 @@ def decode_image(
         source: a path, or the file's bytes.
         max_side: longer side after a LANCZOS reduction, pixels; never enlarged.
         stretch: exact (width, height) by area interpolation, whatever the aspect; excludes ``max_side``.
+        rule: a model's, in place of both; by a filter of its own it sees all pixels, ``fast`` or not.
         min_side: shortest side that is accepted, pixels.
         fast: unpack a JPEG at 1/2, 1/4 or 1/8 of its size where that is at least the size asked for. Several times
             quicker on large photographs; the pixels differ a little.
@@ -83,6 +91,11 @@ def decode_image(
     content = source if isinstance(source, bytes) else read_bytes(Path(source))
     if not content:
         raise ImageError("the file is empty")
+    if rule is not None and rule.of_pillow:
+        whole = decode_image(content, min_side=min_side, upright=upright, background=background)
+        return resize_image(whole, rule, min_side)
+    if rule is not None:
+        max_side, stretch = rule.max_side, rule.stretch
     try:
         return _decode(content, max_side, stretch, min_side, fast, upright, background)
     except (MemoryError, cv2.error) as error:
@@ -142,6 +155,11 @@ def resize_image(image: Pixels, rule: InputRule, min_side: int = MIN_SIDE) -> Pi
     """
     size = image.shape[1], image.shape[0]
     try:
+        if rule.of_pillow:
+            wanted = ruled_size(size, rule)
+            if min(wanted) < min_side:
+                raise ImageError(f"{size[0]}x{size[1]} read at {rule} has a side under {min_side} px")
+            return image if wanted == size else np.array(Image.fromarray(image).resize(wanted, _FILTERS[rule.filter]))
         if rule.stretch is not None and size != rule.stretch:
             return _stretched(image, rule.stretch)
         if rule.max_side is not None and max(size) > rule.max_side:
@@ -149,6 +167,19 @@ def resize_image(image: Pixels, rule: InputRule, min_side: int = MIN_SIDE) -> Pi
     except (MemoryError, cv2.error) as error:
         raise ImageError(NO_MEMORY) from error
     return image
+
+
+def ruled_size(size: tuple[int, int], rule: InputRule) -> tuple[int, int]:
+    """Width and height to which a rule brings an image of a size."""
+    if rule.stretch is not None:
+        return rule.stretch
+    wide, high = size if rule.max_side is None or max(size) <= rule.max_side else fitted(size, rule.max_side)
+    most = (rule.max_side or LARGEST_SIDE) // rule.multiple
+
+    def nearest(side: int) -> int:
+        return max(min(round(side / rule.multiple), most), 1) * rule.multiple  # round takes a half to the even number
+
+    return nearest(wide), nearest(high)
 
 
 def _stretched(pixels: Pixels, size: tuple[int, int]) -> Pixels:

@@ -68,6 +68,8 @@ def stand_ins() -> dict[str, Callable[..., Any]]:
         names[f"{core}.multiarray._reconstruct"] = reconstruct
         names[f"{core}.multiarray.scalar"] = scalar
         names[f"{core}.numeric._frombuffer"] = frombuffer
+    for module in ("pca", "_pca"):  # of two generations of scikit-learn
+        names[f"sklearn.decomposition.{module}.PCA"] = Attributes
     return names
 
 
@@ -120,6 +122,13 @@ class ArrayState:
     def __setstate__(self, state: Any) -> None:
         _, shape, dtype, fortran, content = state
         self.value = _from_bytes(content, dtype, shape, "F" if fortran else "C")
+
+
+class Attributes(dict[str, Any]):
+    """Stands for an object whose class is not built: its attributes, as a dictionary."""
+
+    def __setstate__(self, state: Any) -> None:
+        self.update(state)
 
 
 class _RefusedError(Exception):

@@ -15,9 +15,9 @@ from typing import Any
 from gloam.data.images import MIN_SIDE
 from gloam.errors import ModelError
 from gloam.export.spec import LEVELS_TOLERANCE, ExportSpec, Shapes, export_spec
-from gloam.model_card import TOLERANCE, InputRule, ModelCard, Photometric, TensorSpec
+from gloam.model_card import LITERATURE, TOLERANCE, InputRule, ModelCard, Photometric, TensorSpec
 from gloam.networks.embedders import EmbedderNetwork
-from gloam.padding import PaddingProfile
+from gloam.padding import PaddingProfile, next_multiple
 
 SELFTEST_DYNAMIC = Shapes((2, 97, 131))
 SELFTEST_FIXED_SIZES = ((255, 201), (97, 131))  # odd, so that a wrong mask shows
@@ -39,8 +39,8 @@ def export_embedder(
         path: ``.onnx`` file to write, atomically.
         profile: native sizes (default) or fixed padded shapes.
         photometric: the normalisation that callers must apply to the decoded image; none where the graph does it.
-        input_rule: the sizes that callers must bring images to; the card states none where it is left out, and the
-            literature's holds.
+        input_rule: the sizes that callers must bring images to; the network's own where it is left out, of which the
+            card states none where that is the literature's.
         provenance: ``recipe``, ``data``, ``licence``; the weights' sha256 is computed here.
 
     Raises:
@@ -48,6 +48,15 @@ def export_embedder(
             invalid graph.
     """
     profile = profile or PaddingProfile.dynamic()
+    cell, square = model.cell, model.square
+    if square is not None and profile.kind == "fixed":
+        raise ModelError(
+            f"{model.name} takes images of {square}x{square} px alone; use dynamic, which is that one size"
+        )
+    if square is not None:
+        profile = PaddingProfile.square(square, profile.batch)
+    elif cell > 1:
+        profile = profile.of_cell(cell)
     fixed = profile.kind == "fixed"
     if fixed and not model.padding_exact:
         raise ModelError(
@@ -57,21 +66,35 @@ def export_embedder(
         raise ModelError(
             f"{model.name}: {model.photometric.name} is inside the graph; no normalisation is left to callers"
         )
+    if input_rule is None and model.input_rule != LITERATURE:
+        input_rule = model.input_rule
     if model.smallest_side > MIN_SIDE:
         profile = dataclasses.replace(profile, minimum=model.smallest_side)
-    if fixed:
+    least = next_multiple(max(MIN_SIDE, profile.minimum), cell)
+
+    def whole(side: int) -> int:
+        return next_multiple(max(side, least), cell)
+
+    if square is not None:
+        selftest = Shapes((2, square, square))
+    elif fixed:
         shape = (2, profile.heights[0], profile.widths[0])
-        selftest = Shapes(shape, tuple((min(h, shape[1]), min(w, shape[2])) for h, w in SELFTEST_FIXED_SIZES))
+        sizes = [(min(whole(h), shape[1]), min(whole(w), shape[2])) for h, w in SELFTEST_FIXED_SIZES]
+        selftest = Shapes(shape, tuple(sizes))
+    else:
+        batch, height, width = SELFTEST_DYNAMIC.shape
+        selftest = Shapes((batch, whole(height), whole(width)))
+    example = (2, whole(256), whole(320)) if fixed else (2, whole(131), whole(163))
     spec = ExportSpec(
         kind="embedder",
         model=model,
         graph=model.describe_uint8,
         profile=profile,
         # Odd: where a pad or a crop does nothing for the example, the exporter would leave it out for every size.
-        example=(2, 256, 320) if fixed else (2, 131, 163),
-        example_sizes=((200, 300), (256, 320)) if fixed else (),
+        example=example if square is None else (2, square, square),
+        example_sizes=((whole(200), whole(300)), (whole(256), whole(320))) if fixed else (),
         outputs=(TensorSpec("descriptors", "float32", ("batch", model.dimension), "unit vectors"),),
-        selftest=selftest if fixed else SELFTEST_DYNAMIC,
+        selftest=selftest,
         facts={
             "mean": model.mean,
             "std": model.std,
@@ -84,6 +107,7 @@ def export_embedder(
         },
         tolerance=LEVELS_TOLERANCE if model.photometric.baked else TOLERANCE,
         core=model.core,
-        least=max(MIN_SIDE, profile.minimum),
+        multiple=cell,
+        least=least,
     )
     return export_spec(spec, path, provenance)

@@ -9,6 +9,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from gloam.data.images import resize_image
 from gloam.data.town import render_training_views
 from gloam.networks.embedders import EmbedderNetwork
 from gloam.networks.matchers import LightGlue, MatcherNetwork
@@ -34,6 +35,7 @@ def settle_random_weights(model: EmbedderNetwork, images: npt.NDArray[np.uint8] 
     """
     if images is None:
         images = np.stack(render_training_views(STREET, places=8, views_per_place=2, size=(128, 96)).images)
+    images = np.stack([resize_image(image, model.input_rule) for image in images])
     hooks = []
     for module in model.modules():
         weighted = isinstance(module, nn.Conv2d | nn.Linear) and module.bias is not None

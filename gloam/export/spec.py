@@ -61,11 +61,23 @@ def larger_shapes(profile: PaddingProfile, first: Shapes, multiple: int = 1) -> 
     if profile.kind == "dynamic":
         height = next_multiple(max(LARGER[0], height + 1), multiple)
         return Shapes((batch, height, next_multiple(max(LARGER[1], height + 1), multiple))).within(batch)
+    if profile.kind == "square":
+        return Shapes((batch, height, width), ((height, width),) * batch).within(batch)
+    cell = profile.cell
     sides = [(h, w) for h in profile.heights for w in profile.widths if (h, w) != (height, width)]
     height, width = min(
         sides, key=lambda side: (side[0] == height, side[0] == side[1], side[0] * side[1]), default=(height, width)
     )
-    sizes = () if profile.reflects else tuple((height - rows, width - columns) for rows, columns in BELOW)
+    # No less than the smallest image, and whole cells.
+    least = max(profile.minimum, cell)
+    sizes = (
+        ()
+        if profile.reflects
+        else tuple(
+            (max(least, height - rows) // cell * cell, max(least, width - columns) // cell * cell)
+            for rows, columns in BELOW
+        )
+    )
     return Shapes((batch, height, width), sizes).within(batch)
 
 
@@ -203,14 +215,16 @@ def expect_proved(session: Session, path: str | Path) -> None:
 
 def _traced(spec: ExportSpec, name: str) -> Any:
     batch = batch_axis(spec.profile.batch[1])
-    sides = {at: side_axis(side, spec.multiple, spec.least) for at, side in ((1, "height"), (2, "width"))}
+    sides: dict[int, Any] = {}
+    if spec.profile.kind != "square":
+        sides = {at: side_axis(side, spec.multiple, spec.least) for at, side in ((1, "height"), (2, "width"))}
     images = torch.zeros((*spec.example, spec.channels), dtype=torch.uint8)
     arguments: tuple[Tensor, ...] = (images,)
     shapes: dict[str, dict[int, Any]] = {"images": {0: batch, **sides}}
     if spec.example_sizes:
         arguments = (images, torch.tensor(spec.example_sizes, dtype=torch.int32))
         shapes["sizes"] = {0: batch}
-    free = {"batch": batch, "height": sides[1], "width": sides[2]}
+    free = {"batch": batch, "height": sides.get(1), "width": sides.get(2)}
     for condition in spec.conditions:
         arguments = (*arguments, torch.from_numpy(condition.filled(*spec.example)))
         axes = [free.get(str(axis)) for axis in condition.shape]

@@ -12,6 +12,7 @@ from gloam.errors import ModelError, UsageError, require_all
 from gloam.export.exported import Exported
 from gloam.export.precision import PRECISIONS
 from gloam.files import expect_output
+from gloam.padding import DEFAULT_SIDES
 
 if TYPE_CHECKING:
     from gloam.export.precision.convert import Conversion
@@ -54,7 +55,8 @@ class ExportRequest:
             apart.
         options: of the network with random weights, e.g. ``{"width": 32}``.
         profile: native (``dynamic``) or padded (``fixed``) sizes.
-        sides: padded heights and widths of the fixed profile, pixels.
+        sides: padded heights and widths of the fixed profile, pixels; by default 256, 512, 768 and 1024, of a vision
+            transformer the multiples of its patch below them.
         max_batch: largest batch the file accepts.
         padding: MobileNetV2: ``symmetric`` or ``tf``.
         p: GeM's power, for weights that do not hold one.
@@ -71,7 +73,8 @@ class ExportRequest:
         resize: longer side in pixels to which the graph reduces larger images first.
         local_features: HOW: local features and attention instead of one descriptor.
         max_side: longer side in pixels that whoever calls the file reduces larger images to; 0 for native sizes. None:
-            1024 as the literature has it, or the largest side of a fixed profile that is smaller.
+            the network's own rule, 1024 as the literature has it, or the largest side of a fixed profile that is
+            smaller.
         stretch: exact (width, height) in pixels that callers bring images to instead.
         keypoints: networks of local features: of an image; 2048 by default.
         threshold: networks of local features: of a keypoint's score; the network's own by default, 0 for the strongest.
@@ -93,7 +96,7 @@ class ExportRequest:
     random_init: int | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
     profile: Literal["dynamic", "fixed"] = "dynamic"
-    sides: Sequence[int] = (256, 512, 768, 1024)
+    sides: Sequence[int] | None = None
     max_batch: int = 64
     padding: str | None = None
     p: float | None = None
@@ -172,10 +175,10 @@ def export_weights(request: ExportRequest, say: Say | None = None) -> Exported:
             raise UsageError(f"--min-scale is for r2d2; {loaded.model.name} looks at an image at one scale")
         loaded.model.look_from(request.min_scale)
     batch = (1, request.max_batch)
+    cell = getattr(loaded.model, "cell", 1)
+    sides = request.sides or [side // cell * cell for side in DEFAULT_SIDES]
     profile = (
-        PaddingProfile.fixed(request.sides, request.sides, batch)
-        if request.profile == "fixed"
-        else PaddingProfile.dynamic(batch)
+        PaddingProfile.fixed(sides, sides, batch, cell) if request.profile == "fixed" else PaddingProfile.dynamic(batch)
     )
     with tempfile.TemporaryDirectory(prefix="gloam-export-") as folder:
         more = request.precision != "fp32" or _fronted(request)
@@ -265,7 +268,7 @@ def _refuse(request: ExportRequest) -> None:
             raise UsageError("--resize reduces images inside the graph; leave out --max-side and --stretch")
         if request.resize is not None and request.profile == "fixed":
             raise UsageError("--resize goes with the dynamic profile; a fixed profile has its sizes already")
-    _input_rule(request, None)
+    _expect_sizes(request)
     if request.options and request.random_init is None:
         raise UsageError("--option goes with --random-init; a checkpoint states its own options")
 
@@ -331,7 +334,9 @@ def _export(loaded: _Loaded, request: ExportRequest, output: Path, profile: Padd
         more["domain"] = request.domain
     if kind in ("embedder", "local_features"):
         more["photometric"] = Photometric(request.photometric)
-        more["input_rule"] = _input_rule(request, getattr(model, "largest", None))
+        more["input_rule"] = _input_rule(
+            request, getattr(model, "largest", None), getattr(model, "input_rule", None), profile
+        )
     if kind == "embedder":
         if request.local_features:
             kind, more["scales"] = "attended", _scales_of_local(model, request)
@@ -350,36 +355,55 @@ def _expect_finite(model: Any, weights: Path) -> None:
             raise ModelError(f"{weights}: {name} holds values that are not finite; a training that diverged left them")
 
 
-def _input_rule(request: ExportRequest, looks_at: int | None) -> InputRule:
+def _input_rule(
+    request: ExportRequest, looks_at: int | None, own: InputRule | None, profile: PaddingProfile
+) -> InputRule:
     """The rule that the card states.
 
     Args:
         request: the export.
         looks_at: longer side of the images that the network is for; None for any.
+        own: the network's; None for the literature's.
+        profile: of the file.
 
     Raises:
         UsageError: it leaves images larger than a fixed profile, or than the network is for.
     """
-    from gloam.model_card import LITERATURE, NATIVE, InputRule
+    from gloam.model_card import LITERATURE, NATIVE
 
+    own = own or LITERATURE
     if request.resize is not None:
         return NATIVE
-    largest = max(request.sides) if request.profile == "fixed" else None
-    side = LITERATURE.max_side
-    assert side is not None
-    if request.max_side is None and request.stretch is None:
-        return LITERATURE if largest is None else InputRule(min(side, largest))
-    rule = InputRule.of(request.max_side, request.stretch)
+    largest = profile.heights[-1] if profile.kind == "fixed" else None
+    if request.max_side is not None or request.stretch is not None:
+        rule = own.sized(request.max_side, request.stretch)
+    else:
+        looks_at, rule = None, own
+        if largest is not None and own.max_side is not None:
+            rule = replace(own, max_side=min(own.max_side, largest))
+    _expect_held(rule, largest)
+    if looks_at is not None and not 0 < max(rule.max_side or 0, *(rule.stretch or (0,))) <= looks_at:
+        asked = "--max-side" if rule.stretch is None else "--stretch"
+        raise UsageError(f"{asked}: the network is for images of up to {looks_at} px; leave it out, or give less")
+    return rule
+
+
+def _expect_sizes(request: ExportRequest) -> None:
+    """Refuse sizes that are none, or larger than the fixed profile's, before anything is loaded."""
+    from gloam.model_card import InputRule
+
+    if request.max_side is not None or request.stretch is not None:
+        rule = InputRule.of(request.max_side, request.stretch)
+        _expect_held(rule, max(request.sides or DEFAULT_SIDES) if request.profile == "fixed" else None)
+
+
+def _expect_held(rule: InputRule, largest: int | None) -> None:
     if largest is not None and max(rule.max_side or 0, *(rule.stretch or (0,))) > largest:
         asked = "--max-side" if rule.stretch is None else "--stretch"
         raise UsageError(
             f"{asked}: images of {rule} are larger than the fixed profile's largest shape {largest}x{largest}; give "
             f"--max-side {largest}, or larger --sides"
         )
-    if looks_at is not None and not 0 < max(rule.max_side or 0, *(rule.stretch or (0,))) <= looks_at:
-        asked = "--max-side" if rule.stretch is None else "--stretch"
-        raise UsageError(f"{asked}: the network is for images of up to {looks_at} px; leave it out, or give less")
-    return rule
 
 
 def _scales_of_local(model: Any, request: ExportRequest) -> tuple[float, ...]:

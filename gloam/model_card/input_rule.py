@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from gloam.errors import UsageError
-from gloam.record import Written
+from gloam.padding import LARGEST_SIDE
+from gloam.record import Written, sparse
 
 SMALLEST_SIDE = 32  # pixels; below this a stride-32 network has no cell left
 MOST_STRETCHED = 120_000_000  # pixels, as many as an image may have
@@ -25,9 +26,13 @@ class InputRule(Written):
     Attributes:
         max_side: longer side in pixels that larger images are reduced to; None for no limit.
         stretch: exact (width, height) in pixels, whatever the aspect; excludes ``max_side``.
-        filter: of the resizing: ``lanczos`` (Pillow's, of three lobes and antialiased, rows first and then columns) for
-            ``max_side``, ``area`` (OpenCV's INTER_AREA) for ``stretch``, ``none`` for native sizes.
+        filter: of the resizing: ``lanczos`` (Pillow's, of three lobes and antialiased) for ``max_side``, ``area``
+            (OpenCV's INTER_AREA) for ``stretch``, ``none`` for native sizes. Or what a network's authors resize by:
+            ``bilinear`` or ``bicubic``, Pillow's, antialiased too.
         enlarge: whether smaller images are enlarged: only by ``stretch``.
+        multiple: behind ``max_side`` both sides become the nearest multiple of this many pixels (a half goes to the
+            even number of them; at least one, and none above ``max_side``), by the same one resizing; a patch of a
+            vision transformer.
 
     Raises:
         UsageError: values that do not belong together, or that this gloam cannot follow.
@@ -35,19 +40,26 @@ class InputRule(Written):
 
     max_side: int | None = 1024
     stretch: tuple[int, int] | None = None
-    filter: Literal["lanczos", "area", "none"] = "lanczos"
+    filter: Literal["lanczos", "area", "none", "bilinear", "bicubic"] = "lanczos"
     enlarge: bool = False
+    multiple: int = sparse(1)
 
     def __post_init__(self) -> None:
         if self.max_side is not None and self.stretch is not None:
             raise UsageError("--stretch and --max-side exclude each other")
+        if not 1 <= self.multiple <= LARGEST_SIDE or (self.stretch is not None and self.multiple > 1):
+            raise UsageError(
+                f"input rule: sides that are multiples of {self.multiple} px, where they are {self._size()}"
+            )
         sides = [side for side in (self.max_side, *(self.stretch or ())) if side is not None]
         if any(side < SMALLEST_SIDE for side in sides):
             raise UsageError(f"image sides must be {SMALLEST_SIDE} pixels or more")
         if self.stretch and self.stretch[0] * self.stretch[1] > MOST_STRETCHED:
             raise UsageError(f"{self._size()} is more than {MOST_STRETCHED} pixels; choose fewer")
-        fits = ("area", True) if self.stretch else ("none" if self.max_side is None else "lanczos", False)
-        if (self.filter, self.enlarge) != fits:
+        native = self.max_side is None and self.multiple == 1
+        fits = ("area", True) if self.stretch else ("none" if native else "lanczos", False)
+        others = () if native and not self.stretch else ("bilinear", "bicubic")
+        if (self.filter, self.enlarge) != fits and (self.filter not in others or self.enlarge != fits[1]):
             raise UsageError(
                 f"input rule: filter {self.filter!r} with enlarge {self.enlarge} where {self._size()} takes "
                 f"{fits[0]!r} with {fits[1]}"
@@ -60,13 +72,25 @@ class InputRule(Written):
             return cls(max_side, stretch, "area", True)
         return cls(max_side) if max_side else NATIVE
 
+    def sized(self, max_side: int | None = None, stretch: tuple[int, int] | None = None) -> InputRule:
+        """The rule of other sizes for the model whose own this is; by :meth:`of`, but in the same multiples."""
+        if self.multiple == 1 or stretch is not None:
+            return InputRule.of(max_side, stretch)
+        return replace(self, max_side=max_side or None)
+
+    @property
+    def of_pillow(self) -> bool:
+        """Whether it asks for more than a longer side by LANCZOS or a stretch by area."""
+        return self.multiple > 1 or self.filter in ("bilinear", "bicubic")
+
     def __str__(self) -> str:
         return f"{self._size()} ({self.filter}, {'enlarges' if self.enlarge else 'never enlarges'})"
 
     def _size(self) -> str:
         if self.stretch is not None:
             return f"exactly {self.stretch[0]}x{self.stretch[1]} px"
-        return "native sizes" if self.max_side is None else f"longer side of at most {self.max_side} px"
+        size = "native sizes" if self.max_side is None else f"longer side of at most {self.max_side} px"
+        return size if self.multiple == 1 else f"{size}, both to the nearest multiple of {self.multiple} px"
 
 
 LITERATURE = InputRule()

@@ -55,6 +55,15 @@ class Masks:
         return Masks.of(shrink(self.heights), shrink(self.widths), like)
 
 
+def sides(like: Tensor, masks: Masks | None) -> tuple[Tensor, Tensor]:
+    """Valid heights and widths of a stage, int64 ``[B]``; of one element, those of ``like`` ``[B, C, H, W]``, where
+    there are no masks. Counted then, not numbered, so that an exporter keeps the sizes free."""
+    if masks is not None:
+        return masks.heights, masks.widths
+    height, width = (torch.arange(1, side + 1, device=like.device)[-1:] for side in like.shape[2:])
+    return height, width
+
+
 def zero_beyond(x: Tensor, masks: Masks | None) -> Tensor:
     """``x`` with zeros beyond the valid sizes; unchanged where there are no masks."""
     return x if masks is None else x * masks.inside

@@ -23,12 +23,11 @@ from gloam.data.town import TownConfig, TownDataset, write_town
 from gloam.errors import GloamError, UsageError, require_all
 from gloam.eval.localization.benchmark import Descriptors, LocalizationResult, run_localization
 from gloam.eval.localization.ltvl import write_ltvl
-from gloam.eval.localization.scores import ConditionScores, PoseErrors, pose_errors, score_conditions
+from gloam.eval.localization.scores import ConditionScores, pose_errors, score_conditions
 from gloam.eval.retrieval.ground_truth import read_ground_truth
-from gloam.eval.retrieval.scores import RetrievalScores
 from gloam.eval.retrieval.streamed import evaluate_stores
-from gloam.files import sha256_file, write_json
-from gloam.model_card import ModelCard, Photometric
+from gloam.files import write_json
+from gloam.model_card import Photometric
 from gloam.runtime.backends.selftest import run_selftest
 from gloam.runtime.bulk.extract import ExtractOptions, extract
 from gloam.runtime.descriptors.store import DescriptorStore
@@ -38,16 +37,8 @@ from gloam.runtime.models.embedder import Embedder
 from gloam.runtime.search.index import build_index
 from gloam.runtime.search.pairs import retrieve_pairs
 from gloam.workflows.demo_embedder import SHIPPED, read_demo_recipe, train_demo_embedder
-from gloam.workflows.reports.page import (
-    ErrorSet,
-    GalleryResult,
-    GalleryRow,
-    PoseTrack,
-    RecallCurve,
-    ReportData,
-    Table,
-    write_report,
-)
+from gloam.workflows.reports.demo import DemoRun, Retrieval, write_demo_report
+from gloam.workflows.reports.page.data import Table
 
 METHODS = ("2b", "2a", "top1")
 SIFT = SiftFeatures(max_keypoints=2048, pixel_shift=0.5)
@@ -57,12 +48,6 @@ FEATURES = {
     2: ("SIFT on CLAHE", dataclasses.replace(SIFT, photometric=Photometric("clahe"))),
 }
 RATIO = 0.85  # Lowe's test for SIFT
-NAMES = {
-    "trained": "trained",
-    "untrained": "untrained weights",
-    "trained anew": "trained anew",
-    "untrained anew": "untrained weights, made anew",
-}
 NEEDS = ("onnxruntime", "faiss", "pycolmap")
 Say = Callable[[str], None]
 
@@ -97,18 +82,6 @@ class DemoResult:
     data: dict[str, Any]
     text: str
     report: Path
-
-
-@dataclass(frozen=True)
-class Retrieval:
-    """One model's part: its file, its stores, its scores and its pairs."""
-
-    model: Path
-    card: ModelCard
-    query: DescriptorStore
-    mapping: DescriptorStore
-    scores: RetrievalScores
-    pairs: dict[str, list[tuple[str, float]]]
 
 
 def run_demo(folder: str | Path, config: DemoConfig | None = None, say: Say | None = None) -> DemoResult:
@@ -161,13 +134,15 @@ def run_demo(folder: str | Path, config: DemoConfig | None = None, say: Say | No
         for anew in (("", " anew") if config.train else ("",))
         for table in (_retrieval_table(retrievals, anew), *_localization_tables(scores, anew, config.town.look))
     ]
-    report = root / "report.html"
-    write_report(_report_data(config, town, retrievals, results, errors, tables), report)
+    features = f"{FEATURES[config.town.look][0]} (RootSIFT), at most {SIFT.max_keypoints}"
+    run = DemoRun(town, retrievals, results, errors, tables, config.top_k, features)
+    report, queries = write_demo_report(run, root)
     clock.tell("report", str(report))
     data = {
         "seed": config.seed,
         "look": config.town.look,
         "report": str(report),
+        "queries": str(queries),
         "seconds": clock.seconds,
         "retrieval": {name: item.scores.to_dict() for name, item in retrievals.items()},
         "localization": {
@@ -304,65 +279,6 @@ def _finite(row: ConditionScores) -> float | None:
 
 def _recalls(row: ConditionScores) -> dict[str, Any]:
     return {"queries": row.queries, "localized": row.localized, "recalls": row.recalls, "median_m": _finite(row)}
-
-
-def _report_data(
-    config: DemoConfig,
-    town: TownDataset,
-    retrievals: Mapping[str, Retrieval],
-    results: Mapping[str, LocalizationResult],
-    errors: Mapping[tuple[str, str], PoseErrors],
-    tables: list[Table],
-) -> ReportData:
-    truth = read_ground_truth(town.ground_truth)
-    positives = {
-        query: {truth.map_names[row] for row in rows}
-        for query, rows in zip(truth.query_names, truth.positives, strict=True)
-    }
-    sets, tracks, gallery = [], [], []
-    for (name, method), item in errors.items():
-        label = method if name == "trained" else f"{method}, {NAMES[name]}"
-        row_of = {query: row for row, query in enumerate(item.names)}
-        for condition, queries in town.conditions.items():
-            rows = [row_of[query] for query in queries]
-            sets.append(
-                ErrorSet(label, condition, [item.position[row] for row in rows], [item.rotation[row] for row in rows])
-            )
-    for condition, queries in town.conditions.items():
-        true = np.array([town.query.poses[query].center[:2] for query in queries])
-        poses = [results["trained"].poses["2b"].get(query) for query in queries]
-        estimated = np.array([[np.nan, np.nan] if pose is None else pose.center[:2] for pose in poses])
-        tracks.append(PoseTrack(condition, true, estimated))
-        for query in queries:
-            shown = [
-                GalleryResult(town.mapping.image_path(image), score, image in positives[query])
-                for image, score in retrievals["trained"].pairs[query]
-            ]
-            gallery.append(GalleryRow(town.query.image_path(query), query, condition, shown))
-    cards = {name: item.card for name, item in retrievals.items()}
-    return ReportData(
-        title=f"A town by night, seed {config.seed}",
-        tables=tables,
-        recall_curves=[
-            RecallCurve(NAMES[name], condition, sorted(row.recall), [row.recall[k] for k in sorted(row.recall)])
-            for name, item in retrievals.items()
-            for condition, row in item.scores.conditions.items()
-        ],
-        errors=sets,
-        tracks=tracks,
-        map_xy=np.array([pose.center[:2] for pose in town.mapping.poses.values()]),
-        gallery=gallery,
-        identity={
-            "town": f"seed {config.seed}, look {config.town.look}, {len(town.mapping.names)} map images, "
-            f"{len(town.query.names)} queries",
-            "embedder": f"{cards['trained'].name}, {cards['trained'].dimension}-D",
-            "space": cards["trained"].space(),
-            "model file": sha256_file(retrievals["trained"].model),
-            "retrieved per query": str(config.top_k),
-            "local features": f"{FEATURES[config.town.look][0]} (RootSIFT), at most {SIFT.max_keypoints}",
-        },
-        method="2b",
-    )
 
 
 def _as_text(table: Table) -> str:

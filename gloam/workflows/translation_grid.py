@@ -7,24 +7,22 @@ domain a source, its translation by every method, right-most the weakly paired i
 
 from __future__ import annotations
 
-import io
-import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import cv2
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageDraw, ImageFont
 
 from gloam.data.images import decode_image
+from gloam.data.sheets import draw_sheet
 from gloam.data.sources import ImageItem, find_images
 from gloam.errors import UsageError
 from gloam.eval.translation.domains import judged_domains
-from gloam.files import expect_output, printable, write_bytes
+from gloam.files import expect_output, write_bytes
 from gloam.runtime.backends.placement import Placement
+from gloam.runtime.bulk.pictures import encode
 from gloam.runtime.models.image_model import ImageOperation
 from gloam.runtime.models.translator import load_translator
 from gloam.workflows.evaluation.domains import open_towards, read_domains
@@ -32,9 +30,6 @@ from gloam.workflows.evaluation.domains import open_towards, read_domains
 Pixels = npt.NDArray[np.uint8]
 ROWS = 6
 PAIR_FILES = (".json", ".csv")
-CAPTION, GAP, LEFT = 22, 4, 118  # pixels: above the columns, between cells, and for the names of rows
-LETTERS, LINES = 15, 3  # of the name of a row
-WHITE, INK = (255, 255, 255), (30, 30, 30)
 
 
 @dataclass(frozen=True)
@@ -226,20 +221,4 @@ def _grey(mask: npt.NDArray[np.float32]) -> Pixels:
 def _write(
     request: GridRequest, titles: Sequence[str], labels: Sequence[str], cells: Sequence[Sequence[Pixels | None]]
 ) -> None:
-    width, height = request.size
-    font = ImageFont.load_default(13)
-    picture = Image.new("RGB", (LEFT + len(titles) * (width + GAP), CAPTION + len(cells) * (height + GAP)), WHITE)
-    draw = ImageDraw.Draw(picture)
-    for column, title in enumerate(titles):
-        draw.text((LEFT + column * (width + GAP) + 2, 3), printable(title), fill=INK, font=font)
-    for row, (label, line) in enumerate(zip(labels, cells, strict=True)):
-        top = CAPTION + row * (height + GAP)
-        for at, word in enumerate(textwrap.wrap(printable(label), LETTERS)[:LINES]):
-            draw.text((3, top + 2 + 16 * at), word, fill=INK, font=font)
-        for column, cell in enumerate(line):
-            if cell is not None:
-                shown = cell if cell.shape[:2] == (height, width) else cv2.resize(cell, (width, height))
-                picture.paste(Image.fromarray(np.ascontiguousarray(shown)), (LEFT + column * (width + GAP), top))
-    content = io.BytesIO()
-    picture.save(content, "PNG")
-    write_bytes(request.output, content.getvalue())
+    write_bytes(request.output, encode(draw_sheet(cells, titles, labels, request.size), "png"))

@@ -21,6 +21,7 @@ REFUSED = [
     ("export --random-init 0 --network gem_resnet18 --option width=8 -o {in}/a.png", "a.png: a model is written as"),
     ("localize --mapping {in} --query x --pairs p -o {in}/out", "lies inside"),
     ("localize --mapping m --query x --pairs p -o {out} --workers -3", "--workers -3: must be 1 or more"),
+    ("localize --mapping m --query x --pairs p -o {out} --report --dry-run", "--report shows poses"),
     ("localize --mapping m --query x --pairs p -o {out} --map-distance 0", "--map-distance must be above 0"),
     ("localize --mapping m --query x --pairs p -o {out} --map-pairs p.txt --map-angle 9", "do nothing to a list"),
     ("localize --mapping m --query x --pairs p -o {out} --verify 3", "--verify 3: the best --top-k 10 are taken of"),

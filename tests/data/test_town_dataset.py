@@ -15,6 +15,7 @@ import pytest
 from gloam.cli import town as verb
 from gloam.data.images import decode_image
 from gloam.data.kapture_io import read_conditions, read_scene
+from gloam.data.sheets import GAP, HEADING, LEFT
 from gloam.data.town import TownConfig, render_training_views, sample_places, write_town
 from gloam.data.town.covisibility import JUNK, POSITIVE, covisible_share, grade
 from gloam.data.town.dataset import CHECKSUMS, camera_of, plan_shots
@@ -159,7 +160,7 @@ def test_the_verb_and_its_contact_sheet(town, tmp_path: Path) -> None:  # type: 
     report = verb.run(arguments)
     assert report.data["mapping_images"] == 24
     assert report.data["query_images"] == {"day": 2, "night": 2}
-    assert cv2.imread(str(sheet)).shape == (2 * 288, 2 * 384, 3)
+    assert cv2.imread(str(sheet)).shape == (HEADING + 2 * (288 + GAP), LEFT + 2 * (384 + GAP), 3)
     assert verb.run(arguments).data["rendered"] == 0
     arguments.size = "64"
     with pytest.raises(UsageError, match="WIDTHxHEIGHT"):

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from gloam.cli.main import main
+from gloam.data.sheets import GAP, HEADING, LEFT
 from gloam.data.town.config import WEATHER
 from gloam.data.town.drives.config import DrivesConfig
 from gloam.data.town.drives.poses import plan_drives
@@ -121,9 +122,10 @@ def test_configs_that_give_no_drives(change: dict[str, object], message: str) ->
 
 def test_the_sheet_shows_places_down_and_domains_across(drives: Drives) -> None:
     picture = cv2.imread(str(drives.folder.parent / "sheet.png"))
-    assert picture.shape == (5 * round(384 * 32 / 40), 2 * 384, 3)
-    columns = picture.reshape(picture.shape[0], 2, 384, 3).mean(axis=(0, 2, 3))
-    assert columns[0] > 2 * columns[1]  # snow, then night
+    assert picture.shape == (HEADING + 5 * (round(384 * 32 / 40) + GAP), LEFT + 2 * (384 + GAP), 3)
+    snow, night = (picture[HEADING:, left : left + 384] for left in (LEFT, LEFT + 384 + GAP))
+    assert snow.mean() > 2 * night.mean()
+    assert all(picture[:HEADING, left : left + 384].min() < 128 for left in (LEFT, LEFT + 384 + GAP))  # their names
 
 
 def test_the_verb(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

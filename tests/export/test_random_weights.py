@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 
+from benchmarks.shared.tiny import HEADED, TRANSFORMERS
+from gloam.data.images import resize_image
 from gloam.data.town import TrainingViews, render_training_views
 from gloam.export.random_weights import settle_random_weights
 from gloam.networks.embedders import EMBEDDERS, EmbedderNetwork, create_embedder
 from tests.golden.record import SMALL
 
 SIZE = (128, 96)
+# Of a dozen values, random ones, two descriptors are near each other by chance.
+WIDER: dict[str, dict[str, Any]] = {
+    "mixvpr": {"width": 16, "side": 96, "channels": 64, "rows": 4},
+    "boq_resnet50": {"width": 16, "resize": "96x96", "head_width": 64, "queries": 16, "rows": 8},
+}
+OPTIONS = SMALL | TRANSFORMERS | HEADED | WIDER
 
 
 @pytest.fixture(scope="module")
@@ -32,14 +42,15 @@ def days() -> TrainingViews:
 
 def settled(name: str, seed: int, statistics: np.ndarray) -> EmbedderNetwork:
     torch.manual_seed(seed)
-    model = create_embedder(name, **SMALL.get(name, {}))
+    model = create_embedder(name, **OPTIONS.get(name, {}))
     settle_random_weights(model, statistics)
     return model
 
 
 def cosines(model: EmbedderNetwork, views: TrainingViews) -> np.ndarray:
+    images = np.stack([resize_image(image, model.input_rule) for image in views.images])
     with torch.no_grad():
-        rows = model.describe_uint8(torch.from_numpy(np.stack(views.images))).double().numpy()
+        rows = model.describe_uint8(torch.from_numpy(images)).double().numpy()
     return np.asarray(rows @ rows.T)
 
 

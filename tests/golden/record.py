@@ -33,6 +33,10 @@ from gloam.model_card import ModelCard, Photometric
 from gloam.networks.checkpoints import save_checkpoint, weights_sha256
 from gloam.networks.edges import DETECTORS, create_detector
 from gloam.networks.embedders import EMBEDDERS, create_embedder
+from gloam.networks.embedders.boq import NETWORKS as BOQ
+from gloam.networks.embedders.dinov2 import NETWORKS as DINOV2
+from gloam.networks.embedders.gem_linear import NETWORKS as GEM_LINEAR
+from gloam.networks.embedders.salad import NETWORKS as SALAD
 from gloam.networks.translators import GENERATORS, create_generator
 from gloam.padding import PaddingProfile
 from gloam.runtime.descriptors.shard_writer import ShardWriter
@@ -68,7 +72,20 @@ SMALL: dict[str, dict[str, Any]] = {
     "ensemble": {"members": [INSIDE, {"name": "gem_resnet18", "options": {"width": 8}, "mean": (0.5,) * 3}]},
 }
 PROVENANCE = {"recipe": "golden", "data": "none", "licence": "none"}
-LATER = ("weakly_paired", "spade", "ganimation", "mduit", "mduit_content", "adain")  # than the record
+# Than the record.
+LATER = (
+    "weakly_paired",
+    "spade",
+    "ganimation",
+    "mduit",
+    "mduit_content",
+    "adain",
+    *DINOV2,
+    *SALAD,
+    *BOQ,
+    *GEM_LINEAR,
+    "mixvpr",
+)
 QUICK = ("gem_vgg16", "how_resnet18", "ensemble")
 
 

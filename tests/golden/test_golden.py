@@ -24,6 +24,13 @@ LATER = (
     ", weakly_paired_netvlad",
     ", 'serve'",
     " (--detector)",  # how the key that is named is given
+    *(f", dinov2_vit{size}14{more}" for size in "sbl" for more in ("_reg", "")),
+    ", 'dinov2'",
+    ", 'dinov2_timm'",
+    ", salad_dinov2, megaloc, boq_resnet50, boq_dinov2",
+    ", cosplace_vgg16, cosplace_resnet18, cosplace_resnet50, cosplace_resnet101, cosplace_resnet152",
+    ", apgem_resnet50, apgem_resnet101, mixvpr",
+    ", 'salad', 'megaloc', 'boq', 'mixvpr', 'cosplace', 'apgem'",
 )  # choices that came later; a message that lists all has them now
 
 

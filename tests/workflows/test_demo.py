@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -54,7 +55,15 @@ def test_every_stage_and_a_second_run_that_reuses_it(tmp_path: Path, small: demo
     assert ("trained anew" in first.text) is small.train
     written = json.loads((tmp_path / "demo.json").read_text())
     assert (written["seed"], written["look"]) == (7, 2)
-    assert first.report.read_text(encoding="utf-8").startswith("<!doctype html>")
+    page, queries = (Path(first.data[name]).read_text(encoding="utf-8") for name in ("report", "queries"))
+    assert first.report == tmp_path / "report.html"
+    assert all(text.startswith("<!doctype html>") for text in (page, queries))
+    assert re.findall(r"</p><span>([^<]+)</span>", page) == ["trained embedder", "untrained weights"]
+    assert set(re.findall(r"<h3>([\w-]+) <span>", page)) == conditions
+    assert 'class="house"' in page
+    assert queries.count("<article") == len(first.data["retrieval"]["trained"]["conditions"]) * TOWN.queries
+    assert queries.count('<img class="matches"') == queries.count("<article")
+    assert ('href="queries.html"' in page, 'href="report.html"' in queries) == (True, True)
     assert {path.name for path in (tmp_path / "poses").iterdir()} >= {"2b-trained.txt", "2b-untrained.txt"}
 
     made = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.suffix in (".npy", ".onnx", ".jpg")}

@@ -12,12 +12,13 @@ from PIL import Image
 
 from gloam.cli.main import main
 from gloam.data.images import decode_image
+from gloam.data.sheets import GAP, HEADING, LEFT
 from gloam.errors import UsageError
 from gloam.networks.checkpoints import save_checkpoint
 from gloam.networks.translators import create_generator
 from gloam.runtime.models.translator import load_translator
 from gloam.training.embedders.nights import open_night_maker
-from gloam.workflows.translation_grid import CAPTION, GAP, LEFT, GridRequest, draw_grid
+from gloam.workflows.translation_grid import GridRequest, draw_grid
 from tests.eval.translation.test_domains import street
 from tests.tiny_appearance import write_tiny_encoder, write_tiny_filtered
 from tests.tiny_translators import DOMAINS, write_tiny_domains, write_tiny_translator
@@ -44,7 +45,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def cell(path: Path, row: int, column: int) -> np.ndarray[Any, Any]:
     picture = np.asarray(Image.open(path))
-    top, left = CAPTION + row * (SIZE[1] + GAP), LEFT + column * (SIZE[0] + GAP)
+    top, left = HEADING + row * (SIZE[1] + GAP), LEFT + column * (SIZE[0] + GAP)
     return picture[top : top + SIZE[1], left : left + SIZE[0]]
 
 
@@ -89,7 +90,7 @@ def test_methods_beside_the_weakly_paired_image(folder: Path, tmp_path: Path) ->
         for column, image in enumerate(shown):
             assert np.abs(cell(out, row, column).astype(int) - image).max() <= 1, (row, column)
     assert main([*words, *more]) == 0
-    assert Image.open(out).height == CAPTION + len(DOMAINS) * (SIZE[1] + GAP)
+    assert Image.open(out).height == HEADING + len(DOMAINS) * (SIZE[1] + GAP)
 
 
 def test_sources_by_examples_which_stand_above(folder: Path, tmp_path: Path) -> None:

@@ -140,10 +140,12 @@ def trained(
         more: see :func:`gloam.training.train.train`.
     """
     from gloam.training.train import train
+    from gloam.workflows.reports.training import write_training_report
 
     alone = arguments.config is not None and not hasattr(arguments, "set")  # else a change may come from elsewhere
     chosen: Any = train  # overloaded by kind
     more["changes_from"] = str(arguments.config) if alone else None
     with options_named(kind, arguments, direct):
         summary = chosen(kind, arguments.recipe, found, arguments.output, say=to_stderr, **more)
-    return Report(summary.to_dict(), str(summary))
+    page = write_training_report(arguments.output)
+    return Report(summary.to_dict() | {"report": str(page)}, f"{summary}\nreport: {page}")

@@ -30,7 +30,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
     parser.description = (
         "train an embedder on tuples of an anchor, a positive and mined negatives; the same command carries on after a "
-        "kill, bit for bit on a CPU. FOLDER gets embedder.safetensors, train.json, the state and the made nights"
+        "kill, bit for bit on a CPU. FOLDER gets embedder.safetensors, train.json, report.html, samples, the state and "
+        "the made nights"
     )
     add_recipe_arguments(parser, "town_clahe", "night.share=0.5 or data.train.path=set.json")
     parser.add_argument("--data", type=Path, metavar="DIR", help="what {root} in the recipe's paths stands for")

@@ -5,10 +5,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from gloam.cli.shared.recipe_arguments import add_recipe_arguments, changes, listed, options_named
+from gloam.cli.shared.recipe_arguments import add_recipe_arguments, changes, listed, trained
 from gloam.cli.shared.report import Report
 from gloam.cli.shared.values import seed
-from gloam.heartbeat import to_stderr
 
 HELP = "train a day-to-night image translator from a recipe"
 KEPT = ("state/newest.json",)
@@ -51,18 +50,6 @@ def run(arguments: argparse.Namespace) -> Report:
     recipes = listed(arguments, "translator")
     if recipes is not None:
         return recipes
-    from gloam.training.train import train
-    from gloam.workflows.reports.training import write_training_report
-
-    with options_named("translator", arguments, DIRECT):
-        summary = train(
-            "translator",
-            arguments.recipe,
-            changes(arguments, DIRECT),
-            arguments.output,
-            epochs=arguments.epochs,
-            views=arguments.views,
-            say=to_stderr,
-        )
-    page = write_training_report(arguments.output)
-    return Report(summary.to_dict() | {"report": str(page)}, f"{summary}\nreport: {page}")
+    return trained(
+        "translator", arguments, DIRECT, changes(arguments, DIRECT), epochs=arguments.epochs, views=arguments.views
+    )

@@ -17,11 +17,12 @@ import numpy as np
 from gloam.data.kapture_io import write_scene
 from gloam.data.kapture_text import transform_problem
 from gloam.data.pairs import Pair, write_pairs
-from gloam.data.scene import Pose, Scene
+from gloam.data.scene import Scene
 from gloam.eval.localization.benchmark import Descriptors, LocalizationResult, run_localization
 from gloam.eval.localization.estimate import estimate_localization
 from gloam.eval.localization.ltvl import write_ltvl
 from gloam.eval.localization.match_pictures import draw_result
+from gloam.eval.localization.outcomes import QueryOutcome, query_outcomes
 from gloam.eval.localization.pose_files import write_colmap_text, write_pose_table
 from gloam.eval.localization.request import LocalizeRequest, Work, opened
 from gloam.eval.localization.rerun_file import write_recording
@@ -31,7 +32,6 @@ from gloam.runtime.localization.colmap import AbsolutePoseOptions
 from gloam.runtime.localization.estimate import Estimate
 from gloam.runtime.localization.maps.map_folder import EmbedderRecord, expect_room, write_map
 from gloam.runtime.localization.matches.mutual import MutualMatcher
-from gloam.runtime.localization.pose import standard_deviations, why_not
 
 
 @dataclass(frozen=True)
@@ -42,11 +42,13 @@ class Localization:
         output: folder with a kapture dataset for every method.
         result: poses, inliers and seconds.
         summary: what ``summary.json`` holds.
+        outcomes: of every query, by method.
     """
 
     output: Path
     result: LocalizationResult
     summary: Mapping[str, Any]
+    outcomes: Mapping[str, Sequence[QueryOutcome]]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -163,6 +165,7 @@ def localize(request: LocalizeRequest, progress: bool = False) -> Localization:
         "seconds": result.seconds,
         "methods": {},
     }
+    outcomes: dict[str, list[QueryOutcome]] = {}
     for method in methods:
         found = result.poses[method].items()
         poses = {
@@ -176,7 +179,8 @@ def localize(request: LocalizeRequest, progress: bool = False) -> Localization:
         write_colmap_text(folder / "colmap", posed)
         write_pose_table(folder / "poses.csv", posed)
         write_ltvl(folder / "ltvl.txt", poses, camera_ids, request.ltvl_style)
-        _write_queries(folder / "queries.csv", method, result, poses, retrieved, request.min_inliers)
+        outcomes[method] = query_outcomes(method, result, poses, retrieved, request.min_inliers)
+        _write_queries(folder / "queries.csv", outcomes[method])
         localized = len(poses)
         if request.match_pictures and method in ("2a", "2b"):
             count = None if request.match_pictures == "all" else request.match_pictures
@@ -195,7 +199,7 @@ def localize(request: LocalizeRequest, progress: bool = False) -> Localization:
         summary["saved_map"] = str(request.save_map)
         _save_map(request.save_map, request, result, work.descriptors)
     write_json(request.output / "summary.json", summary)
-    return Localization(request.output, result, summary)
+    return Localization(request.output, result, summary, outcomes)
 
 
 def _pose_rigs(
@@ -233,27 +237,14 @@ def _save_map(
     )
 
 
-def _write_queries(
-    path: Path,
-    method: str,
-    result: LocalizationResult,
-    poses: Mapping[str, Pose],
-    retrieved: Mapping[str, Sequence[str]],
-    min_inliers: int,
-) -> None:
+def _write_queries(path: Path, outcomes: Sequence[QueryOutcome]) -> None:
     """A row for every query: what was found, how far off it may be, and why there is no pose."""
-    inliers, correspondences = (found.get(method, {}) for found in (result.inliers, result.correspondences))
-    covariances = result.covariances.get(method, {})
     table = io.StringIO()
     rows = csv.writer(table, lineterminator="\n")
     rows.writerow(["image", "localized", "inliers", "correspondences", "position_std_m", "rotation_std_deg", "reason"])
-    for name in sorted(result.poses[method]):
-        count, covariance = correspondences.get(name), covariances.get(name)
-        found = "yes" if name in poses else "no"
-        counts = [inliers.get(name, ""), "" if count is None else count]
-        expected = ["", ""]
-        if name in poses and covariance is not None:
-            expected = [f"{value:.4g}" for value in standard_deviations(covariance)]
-        reason = "" if name in poses else why_not(count, retrieved.get(name, ()), min_inliers)
-        rows.writerow([plain_cell(name), found, *counts, *expected, reason])
+    for found in outcomes:
+        counts = ["" if count is None else count for count in (found.inliers, found.correspondences)]
+        expected = ["", ""] if found.deviations is None else [f"{value:.4g}" for value in found.deviations]
+        localized = "no" if found.pose is None else "yes"
+        rows.writerow([plain_cell(found.name), localized, *counts, *expected, found.reason])
     write_text(path, table.getvalue())

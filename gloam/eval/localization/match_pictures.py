@@ -85,7 +85,35 @@ def best_pair(
 
 
 def draw_pair(matcher: PairMatcher, pair: MatchedPair, remark: str = "") -> Picture:
-    """A picture of a pair, uint8 ``[h, w, 3]`` RGB: both images as their files store them, reduced to :data:`SIDE`.
+    """A picture of a pair, uint8 ``[h, w, 3]`` RGB: :func:`draw_lines`, with a caption.
+
+    Args:
+        matcher: of the datasets.
+        pair: to be drawn.
+        remark: a last line of the caption.
+    """
+    lines = draw_lines(matcher, pair)
+    height, width = lines.shape[:2]
+    canvas = np.full((height + 3 * LINE, width, 3), 255, np.uint8)
+    canvas[:height] = lines
+    left = 0
+    for name in (pair.query, pair.other):
+        side = int(reduced_size(matcher.camera(name))[0][0])
+        _caption(canvas, name, (left, height), side)
+        left += side + GAP
+    for number, text in enumerate((counts_of(pair), remark), 1):
+        _caption(canvas, text, (0, height + LINE * number), width)
+    return canvas
+
+
+def counts_of(pair: MatchedPair) -> str:
+    """How many matches a pair has, and of which kinds."""
+    outliers, unused = (pair.seen & ~pair.agree).sum(), (~pair.seen).sum()
+    return f"{len(pair.matches)} matches: {pair.agree.sum()} inliers, {outliers} outliers, {unused} without a map point"
+
+
+def draw_lines(matcher: PairMatcher, pair: MatchedPair) -> Picture:
+    """Both images of a pair as their files store them, reduced to :data:`SIDE`, and lines; uint8 ``[h, w, 3]`` RGB.
 
     Inliers are green lines with dots at their ends. Behind them, faint, matches whose point the pose puts elsewhere are
     red, and those without a point of the map, which no pose uses, blue. Of a colour :data:`LINES` are drawn at most.
@@ -93,12 +121,11 @@ def draw_pair(matcher: PairMatcher, pair: MatchedPair, remark: str = "") -> Pict
     Args:
         matcher: of the datasets.
         pair: to be drawn.
-        remark: a last line of the caption.
     """
     names = (pair.query, pair.other)
     sides, scales = zip(*(reduced_image(matcher, name) for name in names), strict=True)
     height, width = max(side.shape[0] for side in sides), sum(side.shape[1] for side in sides) + GAP
-    canvas = np.full((height + 3 * LINE, width, 3), 255, np.uint8)
+    canvas = np.full((height, width, 3), 255, np.uint8)
     ends: list[list[list[int]]] = []
     left = 0
     for column, (name, side, scale) in enumerate(zip(names, sides, scales, strict=True)):
@@ -106,7 +133,6 @@ def draw_pair(matcher: PairMatcher, pair: MatchedPair, remark: str = "") -> Pict
         features = matcher.features(name)
         centred = features.keypoints[pair.matches[:, column]] - np.float32(features.origin - 0.5)
         ends.append((centred * scale - 0.5 + [left, 0]).round().astype(int).tolist())
-        _caption(canvas, name, (left, height), side.shape[1])
         left += side.shape[1] + GAP
     plain, lines = canvas.copy(), list(zip(*ends, strict=True))
     for chosen, colour in ((~pair.seen, UNUSED), (pair.seen & ~pair.agree, OUTLIER)):
@@ -118,10 +144,6 @@ def draw_pair(matcher: PairMatcher, pair: MatchedPair, remark: str = "") -> Pict
     for row in np.flatnonzero(pair.agree):
         for end in lines[row]:
             cv2.circle(canvas, end, 2, INLIER, cv2.FILLED, cv2.LINE_AA)
-    outliers, unused = (pair.seen & ~pair.agree).sum(), (~pair.seen).sum()
-    counts = f"{len(lines)} matches: {pair.agree.sum()} inliers, {outliers} outliers, {unused} without a map point"
-    for number, text in enumerate((counts, remark), 1):
-        _caption(canvas, text, (0, height + LINE * number), width)
     return canvas
 
 
@@ -138,6 +160,24 @@ def _caption(canvas: Picture, text: str, corner: tuple[int, int], width: int) ->
     cuts = (whole, *(f"...{whole[cut:]}" for cut in range(4, len(whole))))
     shown = next((cut for cut in cuts if cv2.getTextSize(cut, *FONT, 1)[0][0] <= width - 8), "")
     cv2.putText(canvas, shown, (corner[0] + 4, corner[1] + LINE - 6), *FONT, (0, 0, 0), 1, cv2.LINE_AA)
+
+
+def match_of(
+    method: str, result: LocalizationResult, query: str, retrieved: Sequence[str], pose: Pose | None
+) -> MatchedPair | None:
+    """:func:`best_pair` of a query of 2a or 2b, as it was localized; None where nothing was retrieved.
+
+    Args:
+        method: ``2a`` or ``2b``.
+        result: of the run.
+        query: image name.
+        retrieved: map images, best first.
+        pose: of the query; None where it was not localized.
+    """
+    matcher = result.matcher
+    assert matcher is not None  # of every run
+    world = result.world if method == "2b" else mini_map(matcher, retrieved)
+    return best_pair(matcher, query, retrieved, world, pose, AbsolutePoseOptions().max_error)
 
 
 def draw_result(

@@ -166,7 +166,7 @@ def build_engine(
     shapes = [f"{width}x{height}" for height, width in itertools.product(heights, widths)]
     built = EngineCard(
         key=key,
-        model=card if card.profile.kind == "fixed" else _proved_at(card, model, heights[0], widths[0]),
+        model=card if card.profile.kind != "dynamic" else _proved_at(card, model, heights[0], widths[0]),
         onnx_sha256=onnx_sha256,
         plan_sha256=sha256_bytes(made.plan),
         plan_bytes=len(made.plan),
@@ -233,7 +233,7 @@ def _native(card: ModelCard, options: BuildOptions, model: Path) -> BuildOptions
     alone = next((spec.name for spec in card.outputs if spec.shape[0] != "batch"), None)
     if alone is not None:
         raise UsageError(f"{model}: its output {alone!r} is not one row an image, which an engine must give")
-    multiple = profile.multiple if profile.reflects else 1
+    multiple = profile.multiple if profile.reflects else profile.cell
     wrong = [side for side in (*options.heights, *options.widths) if side < profile.minimum or side % multiple]
     if wrong:
         of = f" and multiples of {multiple}" if multiple > 1 else ""

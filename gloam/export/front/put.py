@@ -100,6 +100,15 @@ def put_in_front(
 
 def _expect_plain(card: ModelCard, file: str | Path) -> None:
     card.expect_kind("embedder", str(file))
+    if card.profile.kind == "square":
+        raise ModelError(
+            f"{file}: takes images of one size alone, which nothing in front of it inside the graph may change"
+        )
+    if card.profile.cell > 1:
+        raise ModelError(
+            f"{file}: takes images whose sides are multiples of {card.profile.cell} px, as its input rule makes them; "
+            "nothing can stand in front of it inside the graph, give the translator to `gloam extract --translate`"
+        )
     if card.prepares:
         raise ModelError(f"{file}: has a resizing in front already; start from the embedder exported alone")
     _expect_float32(card, file)

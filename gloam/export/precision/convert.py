@@ -249,7 +249,7 @@ class _Checker:
                 feeds.append({"images": reflect_to(image[..., : self.original.channels], shape)[0][None], **conditions})
                 continue
             prepared = self.original.prepare(image)
-            if profile.kind == "dynamic":
+            if profile.kind != "fixed":
                 feeds.append({"images": prepared[None]})
             else:
                 batch, sizes = profile.pad([prepared], self.original.shape_for(prepared))

@@ -14,7 +14,7 @@ from gloam.errors import IncompatibleError
 from gloam.model_card import ModelCard
 from gloam.networks.checkpoints import weights_sha256
 from gloam.networks.embedders import DescriptorPipeline, EmbedderNetwork
-from gloam.padding import PaddingProfile
+from gloam.padding import PaddingProfile, next_multiple
 from gloam.runtime.models.embedder import Embedder as ExportedEmbedder
 
 if TYPE_CHECKING:
@@ -131,7 +131,14 @@ def _generated_batches(
     rng = np.random.default_rng(seed)
     tallest = profile.heights[-1] if profile.heights else None
     widest = profile.widths[-1] if profile.widths else None
-    return [[textured_image(rng, min(h, tallest or h), min(w, widest or w)) for h, w in batch] for batch in shapes]
+
+    def whole(side: int, largest: int | None) -> int:
+        if profile.kind == "square":
+            return profile.heights[0]
+        least = next_multiple(profile.minimum, profile.cell)
+        return max(min(side, largest or side) // profile.cell * profile.cell, least)
+
+    return [[textured_image(rng, whole(h, tallest), whole(w, widest)) for h, w in batch] for batch in shapes]
 
 
 def _groups(exported: ExportedEmbedder, images: Images) -> list[list[npt.NDArray[np.uint8]]]:

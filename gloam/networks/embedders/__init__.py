@@ -9,17 +9,22 @@ from typing import Any
 from torch import nn
 
 from gloam.networks.embedders.base import IMAGENET_MEAN, IMAGENET_STD, EmbedderNetwork
+from gloam.networks.embedders.boq import NETWORKS as BOQ
 from gloam.networks.embedders.ciconv import CIConvEmbedder
+from gloam.networks.embedders.dinov2 import NETWORKS as DINOV2
 from gloam.networks.embedders.edge_mac import EdgeMAC
 from gloam.networks.embedders.ensemble import Ensemble, from_description
 from gloam.networks.embedders.gem import PooledEmbedder
+from gloam.networks.embedders.gem_linear import NETWORKS as GEM_LINEAR
 from gloam.networks.embedders.how import how_resnet18, how_resnet50_minus
 from gloam.networks.embedders.mduit import MduitContent
+from gloam.networks.embedders.mixvpr import MixVPR
 from gloam.networks.embedders.mobilenet_v2 import MobileNetV2
 from gloam.networks.embedders.netvlad import NetVLADVGG16
 from gloam.networks.embedders.normalizer import NormalizedEmbedder
 from gloam.networks.embedders.pipeline import DescriptorPipeline
 from gloam.networks.embedders.resnet import BasicBlock, Bottleneck, ResNet
+from gloam.networks.embedders.salad import NETWORKS as SALAD
 from gloam.networks.embedders.timm import PREFIX, timm_embedder
 from gloam.networks.embedders.vgg import VGG16
 from gloam.networks.registry import build
@@ -58,6 +63,11 @@ EMBEDDERS: dict[str, Callable[..., EmbedderNetwork]] = {
     "how_resnet18": how_resnet18,
     "how_resnet50_minus": how_resnet50_minus,
     "mduit_content": MduitContent,
+    **DINOV2,
+    **SALAD,
+    **BOQ,
+    **GEM_LINEAR,
+    "mixvpr": MixVPR,
     "photometric_unet": lambda embedder, **options: NormalizedEmbedder(
         from_description(embedder, create_embedder), **options
     ),

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from gloam.errors import ModelError
-from gloam.model_card import Photometric
+from gloam.model_card import LITERATURE, InputRule, Photometric
 from gloam.networks.masks import Masks
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -78,6 +78,22 @@ class EmbedderNetwork(nn.Module):
     def smallest_side(self) -> int:
         """Smallest image side in pixels that leaves the network one cell."""
         return 16
+
+    @property
+    def cell(self) -> int:
+        """Sides of an image are multiples of this many pixels: a patch of a vision transformer, 1 of all others."""
+        return 1
+
+    @property
+    def square(self) -> int | None:
+        """Side in pixels of the square images that are all it takes; None of a network that takes other sizes."""
+        return None
+
+    @property
+    def input_rule(self) -> InputRule:
+        """The sizes that images are brought to unless whoever exports says otherwise: the literature's, by which sides
+        become multiples of the cell, or its authors'."""
+        return LITERATURE if self.cell == 1 else InputRule(multiple=self.cell)
 
     @property
     def padding_exact(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from gloam.errors import ModelError
+from gloam.model_card import InputRule
 from gloam.networks.embedders.base import EmbedderNetwork, l2_normalize
 from gloam.networks.masks import Masks
 
@@ -54,6 +56,8 @@ class Ensemble(EmbedderNetwork):
             raise ModelError("an ensemble has no mean and std of its own; state those of its members")
         if len(members) < 2:
             raise ModelError("an ensemble has two or more members")
+        if len({member.square for member in members} - {None}) > 1:
+            raise ModelError("members that take images of different sizes alone cannot see the same image")
         for member in members:
             if member.photometric.baked:
                 raise ModelError(f"{member.name}: CLAHE belongs around the ensemble, not into a member")
@@ -70,6 +74,22 @@ class Ensemble(EmbedderNetwork):
     def smallest_side(self) -> int:
         """Of the member that needs most."""
         return max(member.smallest_side for member in self._all())
+
+    @property
+    def square(self) -> int | None:
+        """That of a member that has one."""
+        return next((member.square for member in self._all() if member.square is not None), None)
+
+    @property
+    def input_rule(self) -> InputRule:
+        """Of a member that takes one size alone, or the usual."""
+        alone = (member.input_rule for member in self._all() if member.square is not None)
+        return next(alone, super().input_rule)
+
+    @property
+    def cell(self) -> int:
+        """The least common multiple of the members'."""
+        return math.lcm(*(member.cell for member in self._all()))
 
     @property
     def padding_exact(self) -> bool:

@@ -16,7 +16,7 @@ from torch.nn import functional
 from gloam.errors import ModelError
 from gloam.networks.embedders.base import IMAGENET_MEAN, IMAGENET_STD, EmbedderNetwork, l2_normalize
 from gloam.networks.embedders.pipeline import resize
-from gloam.networks.embedders.resnet import BasicBlock, Bottleneck, ResNet
+from gloam.networks.embedders.resnet import BasicBlock, ResNet, resnet50_minus
 from gloam.networks.masks import Masks, zero_beyond
 
 DIMENSION = 128
@@ -153,10 +153,7 @@ def how_resnet18(width: int = 64, **options: Any) -> HOW:
 
 def how_resnet50_minus(width: int = 64, **options: Any) -> HOW:
     """HOW on ResNet-50 without its last stage, the paper's ``-R50``."""
-    features = ResNet(Bottleneck, (3, 4, 6, 3), width)
-    del features[7]
-    features.dimension = 4 * width * Bottleneck.expansion
-    return HOW("how_resnet50_minus", features, stride=16, **options)
+    return HOW("how_resnet50_minus", resnet50_minus(width), stride=16, **options)
 
 
 def smooth(x: Tensor, masks: Masks | None) -> Tensor:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from gloam.errors import ModelError
+from gloam.model_card import InputRule
 from gloam.networks.embedders.base import EmbedderNetwork
 from gloam.networks.embedders.ensemble import description
 from gloam.networks.masks import Masks
@@ -51,6 +52,21 @@ class NormalizedEmbedder(EmbedderNetwork):
         super().__init__("photometric_unet", options, dimension=embedder.dimension, mean=mean, std=std)
         self.unet = UnetGenerator(levels, width=width, norm=norm)
         self.embedder = embedder
+
+    @property
+    def square(self) -> int | None:
+        """The embedder's."""
+        return self.embedder.square
+
+    @property
+    def input_rule(self) -> InputRule:
+        """The embedder's."""
+        return self.embedder.input_rule
+
+    @property
+    def cell(self) -> int:
+        """The embedder's."""
+        return self.embedder.cell
 
     @property
     def pooling(self) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from gloam.errors import ModelError
-from gloam.model_card import Photometric
+from gloam.model_card import InputRule, Photometric
 from gloam.networks.embedders.base import EmbedderNetwork, l2_normalize
 from gloam.networks.masks import Masks
 
@@ -115,6 +115,21 @@ class DescriptorPipeline(EmbedderNetwork):
         return math.ceil(self.embedder.smallest_side / min(self.scales))
 
     @property
+    def square(self) -> int | None:
+        """The embedder's."""
+        return self.embedder.square
+
+    @property
+    def cell(self) -> int:
+        """The embedder's."""
+        return self.embedder.cell
+
+    @property
+    def input_rule(self) -> InputRule:
+        """The embedder's."""
+        return self.embedder.input_rule
+
+    @property
     def padding_exact(self) -> bool:
         """Whether padded cells change nothing: the embedder's promise, kept by scales up to 1 and by a CLAHE that takes
         its tiles from the valid size. Above 1 a resize reads beyond the valid border."""
@@ -189,6 +204,13 @@ def _check_scales(embedder: EmbedderNetwork, scales: Sequence[float], power: flo
     if not scales or len(set(scales)) != len(scales) or not all(low <= scale <= high for scale in scales):
         raise ModelError(
             f"scales {', '.join(map(str, scales)) or 'none'}: different numbers of {low:g}..{high:g} are needed"
+        )
+    if embedder.square is not None and tuple(scales) != (1.0,):
+        raise ModelError(f"{embedder.name}: takes images of one size, so that one scale of 1 is possible")
+    if embedder.cell > 1 and tuple(scales) != (1.0,):
+        raise ModelError(
+            f"{embedder.name}: takes sides that are multiples of {embedder.cell} px, which scaled images have not; one "
+            "scale of 1 is possible"
         )
     if power is not None and power <= 0:
         raise ModelError(f"the mean over scales needs a positive power, not {power:g}")

@@ -145,3 +145,11 @@ class ResNet(nn.Sequential):
         for stage in list(self)[4:]:
             x, masks = stage(x, masks)
         return x, masks
+
+
+def resnet50_minus(width: int = 64) -> ResNet:
+    """ResNet-50 without its last stage: 16 channels a ``width``, stride 16."""
+    features = ResNet(Bottleneck, (3, 4, 6, 3), width)
+    del features[7]
+    features.dimension = 4 * width * Bottleneck.expansion
+    return features

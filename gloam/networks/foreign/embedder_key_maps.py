@@ -23,7 +23,7 @@ POOLINGS = ("gem", "mac")
 HEAD = re.compile(r"^(fc|classifier)\.|num_batches_tracked$")
 HOW_NETWORKS = {"resnet18": "how_resnet18", "resnet50": "how_resnet50_minus"}
 VGG_CONVOLUTIONS = (2, 2, 3, 3, 3)
-COUNTS = {(2, 2, 2, 2): "resnet18", (3, 4, 6, 3): "resnet50", (3, 4, 23, 3): "resnet101"}
+COUNTS: dict[tuple[int, ...], str] = {(2, 2, 2, 2): "resnet18", (3, 4, 6, 3): "resnet50", (3, 4, 23, 3): "resnet101"}
 
 
 def cirtorch(meta: Mapping[str, Any], state: State) -> Recognised:
@@ -41,7 +41,7 @@ def cirtorch(meta: Mapping[str, Any], state: State) -> Recognised:
     if int(meta.get("in_channels", 3)) != 3:
         raise ModelError(f"takes {meta['in_channels']} channels; gloam imports RGB embedders")
     kept, dropped = _without_heads(state)
-    options = _sizes(kept, architecture)
+    options = sizes(kept, architecture)
     options |= {
         option: True
         for option, key in (("local_whitening", "lwhiten.weight"), ("whitening", "whiten.weight"))
@@ -132,7 +132,7 @@ def k_major(columns: npt.NDArray[Any], depth: int, clusters: int) -> npt.NDArray
 
 def ciconv(meta: Mapping[str, Any], state: State) -> Recognised:
     """CIConv in front of a ResNet: torchvision's keys, or cirtorch's, with ``ciconv.scale``."""
-    kept, dropped = _without_heads({_torchvision(key): value for key, value in state.items()})
+    kept, dropped = _without_heads({torchvision_key(key): value for key, value in state.items()})
     first = need(kept, "features.0.weight", 4, "a ResNet behind CIConv")
     if "ciconv.scale" not in kept:
         raise ModelError("has no ciconv.scale among its keys, so this is not CIConv")
@@ -150,14 +150,14 @@ def ciconv(meta: Mapping[str, Any], state: State) -> Recognised:
     return Recognised(f"ciconv_{architecture}", options, kept, dropped, notes)
 
 
-def resnet_of(state: State) -> str:
+def resnet_of(state: State, known: Mapping[tuple[int, ...], str] = COUNTS) -> str:
     """Which ResNet the ``features.4`` to ``features.7`` of a state dict are, by their blocks."""
     counts = tuple(
         len({key.split(".")[2] for key in state if key.startswith(f"features.{stage}.")}) for stage in range(4, 8)
     )
-    if counts not in COUNTS:
-        raise ModelError(f"has stages of {list(counts)} blocks; gloam imports {', '.join(COUNTS.values())}")
-    return COUNTS[counts]
+    if counts not in known:
+        raise ModelError(f"has stages of {list(counts)} blocks; gloam imports {', '.join(known.values())}")
+    return known[counts]
 
 
 def normalisation(mean: Any, std: Any) -> dict[str, tuple[float, ...]]:
@@ -185,7 +185,8 @@ def vgg_stages(state: State) -> list[list[int]]:
     return stages
 
 
-def _sizes(state: State, architecture: str) -> dict[str, Any]:
+def sizes(state: State, architecture: str) -> dict[str, Any]:
+    """Options of a backbone of a ResNet's or VGG16's kind that the shapes of ``features.*`` show."""
     first = need(state, "features.0.weight", 4, architecture)
     if architecture != "vgg16":
         return {"width": first.shape[0]}
@@ -195,7 +196,7 @@ def _sizes(state: State, architecture: str) -> dict[str, Any]:
 
 
 def _netvlad_options(state: State, centroids: Tensor) -> dict[str, Any]:
-    options: dict[str, Any] = {"clusters": centroids.shape[0], **_sizes(state, "vgg16")}
+    options: dict[str, Any] = {"clusters": centroids.shape[0], **sizes(state, "vgg16")}
     if "pool.conv.bias" in state:
         options["bias"] = True
     if "whiten.weight" in state:
@@ -210,7 +211,8 @@ def _without_heads(state: State) -> tuple[dict[str, Tensor], list[str]]:
     ]
 
 
-def _torchvision(key: str) -> str:
+def torchvision_key(key: str) -> str:
+    """A key of torchvision's ResNets in the order of its children, as gloam has it; another as it is."""
     first, _, rest = key.partition(".")
     return f"features.{RESNET_CHILDREN[first]}.{rest}" if first in RESNET_CHILDREN else key
 

@@ -14,11 +14,15 @@ from torch import nn
 from gloam.data.pickles import load_pickle, plain, stand_ins
 from gloam.errors import DataError, ModelError, require
 from gloam.networks.checkpoints import load_plain
+from gloam.networks.foreign import aggregator_key_maps as aggregators
 from gloam.networks.foreign import embedder_key_maps as maps
+from gloam.networks.foreign import transformer_key_maps as transformers
 from gloam.networks.foreign.key_maps import Recognised, tensors
+from gloam.padding import next_multiple
 from gloam.runtime.descriptors.whitening import Whitening
 
-FAMILIES = ("cirtorch", "how", "netvlad", "ciconv")
+FAMILIES = ("cirtorch", "how", "netvlad", "ciconv", *transformers.FAMILIES, *aggregators.FAMILIES, aggregators.APGEM)
+POWERS = (0.5, 0.25)  # of AP-GeM's whitenings; the last is its authors'
 EXPECTS_CLAHE = "expects CLAHE"
 CLAHE = "apply_clahe"
 
@@ -74,6 +78,13 @@ def recognise_embedder(content: Any, family: str) -> RecognisedEmbedder | None:
     if kind == "ciconv":
         meta = content.get("meta") if isinstance(content, dict) else None
         return RecognisedEmbedder(maps.ciconv(meta if isinstance(meta, dict) else {}, tensors(_state_in(content))))
+    if kind == aggregators.APGEM:
+        if not isinstance(content, dict):
+            raise ModelError("holds no dictionary, so this is not AP-GeM")
+        return RecognisedEmbedder(aggregators.apgem(content), _half_whitenings(content.get("pca")))
+    by_keys = {**transformers.FAMILIES, **aggregators.FAMILIES}
+    if kind in by_keys:
+        return RecognisedEmbedder(by_keys[kind](tensors(_state_in(content))))
     return None
 
 
@@ -166,7 +177,8 @@ def probe(model: Any, file: Path) -> None:
     Raises:
         ModelError: they are not.
     """
-    ramp = torch.arange(2 * 64 * 64 * 3, dtype=torch.int64).reshape(2, 64, 64, 3)
+    side = next_multiple(max(64, model.smallest_side), model.cell)
+    ramp = torch.arange(2 * side * side * 3, dtype=torch.int64).reshape(2, side, side, 3)
     with torch.no_grad():
         found = model.describe_uint8(((ramp * 2654435761) % 251).to(torch.uint8))
     norms = torch.linalg.vector_norm(found, dim=1)
@@ -195,6 +207,8 @@ def _kind(content: Any) -> str | None:
     if isinstance(model, dict) and model.get("architecture") == "cirnet":
         return "gandtr"
     keys = [str(key).replace(".module.", ".").removeprefix("module.") for key in _state_in(content)]
+    if (told := transformers.family_of(keys) or aggregators.family_of(keys)) is not None:
+        return told
     if "ciconv.scale" in keys:
         return "ciconv"
     if "pool.centroids" in keys:
@@ -251,8 +265,31 @@ def _whitenings(learned: Any) -> dict[str, Whitening]:
     found = {}
     for data, scales in learned.items() if isinstance(learned, dict) else ():
         for scale, content in scales.items() if isinstance(scales, dict) else ():
-            word = "".join(character for character in f"{data}-{scale}" if character.isalnum() or character in "-_.")
-            found[word] = _whitening(content, "lw", {"data": str(data), "scales": str(scale)})
+            found[_word(f"{data}-{scale}")] = _whitening(content, "lw", {"data": str(data), "scales": str(scale)})
+    return found
+
+
+def _word(text: str) -> str:
+    """For a file name."""
+    return "".join(character for character in text if character.isalnum() or character in "-_.")
+
+
+def _half_whitenings(learned: Any) -> dict[str, Whitening]:
+    """scikit-learn's PCAs in AP-GeM's file, as its authors apply them: over the variance to a power, usually 1/4."""
+    found = {}
+    for data, pca in learned.items() if isinstance(learned, dict) else ():
+        if not isinstance(pca, dict) or not {"mean_", "components_", "explained_variance_"} <= set(pca):
+            raise ModelError(f"its whitening {data} is no PCA of mean_, components_ and explained_variance_")
+        mean, rows, variance = (
+            np.asarray(pca[f"{key}_"], np.float64) for key in ("mean", "components", "explained_variance")
+        )
+        if rows.ndim != 2 or variance.shape != rows.shape[:1] or not (variance > 0).all():
+            raise ModelError(
+                f"its whitening {data} has components {list(rows.shape)} and variances {list(variance.shape)}"
+            )
+        for power in POWERS:
+            scaled = rows / variance[:, None] ** power
+            found[_word(f"{data}-{power:g}")] = Whitening(mean, scaled, "pca", {"data": str(data), "power": power})
     return found
 
 

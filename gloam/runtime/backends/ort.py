@@ -62,7 +62,7 @@ class OrtSession:
         options.inter_op_num_threads = 1
         options.log_severity_level = QUIET
         # With a pattern kept for every size of image, memory was twice as much and more with each; runs take as long.
-        options.enable_mem_pattern = self.card.profile.kind == "fixed"
+        options.enable_mem_pattern = self.card.profile.kind != "dynamic"
         if device == RTX:
             providers = None  # a plugin goes by its devices; by name, ONNX Runtime runs on the CPU and says nothing
             add_plugin(ort, options, _rtx_options(self.card, file))
@@ -204,7 +204,7 @@ def _shape_options(card: ModelCard, file: Path, prefix: str) -> dict[str, str]:
         ModelError: a model of native sizes.
     """
     profile = card.profile
-    if profile.kind != "fixed":
+    if profile.kind == "dynamic":
         raise ModelError(
             f"{file}: has the dynamic profile, and TensorRT would build an engine for every image size; export it with "
             "--profile fixed, or ask for --device cuda"

@@ -13,7 +13,6 @@ import numpy.typing as npt
 from gloam.data.images import decode_image, resize_image
 from gloam.data.sources import find_images
 from gloam.errors import DataError, ImageError, UsageError
-from gloam.model_card import InputRule
 from gloam.runtime.backends.onnx_file import read_card
 from gloam.runtime.backends.placement import Placement
 from gloam.runtime.backends.tensorrt.engine_card import is_engine
@@ -135,7 +134,7 @@ def read_images(request: BenchRequest) -> tuple[list[npt.NDArray[np.uint8]], lis
     """
     card = read_card(request.model)
     profile = card.profile
-    rule = card.reads if request.max_side is None and card.embeds else InputRule.of(request.max_side)
+    rule = card.reads if request.max_side is None and card.embeds else card.reads.sized(request.max_side)
     if request.count < 1:
         raise UsageError("--count must be 1 or more")
     if request.images is None:
@@ -148,7 +147,7 @@ def read_images(request: BenchRequest) -> tuple[list[npt.NDArray[np.uint8]], lis
         try:
             if items[at].problem is not None:
                 raise ImageError(items[at].problem)
-            image = decode_image(items[at].read(), max_side=rule.max_side, stretch=rule.stretch)
+            image = decode_image(items[at].read(), rule=rule)
             profile.shape_for(image.shape[0], image.shape[1])
             images.append(image)
         except ImageError as error:

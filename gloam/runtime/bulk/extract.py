@@ -64,7 +64,7 @@ class ExtractOptions:
 
     def read_by(self, own: InputRule) -> InputRule:
         """The input rule that holds for a model whose own is ``own``."""
-        return own if self.max_side is None and self.stretch is None else InputRule.of(self.max_side, self.stretch)
+        return own if self.max_side is None and self.stretch is None else own.sized(self.max_side, self.stretch)
 
     def shards(self, images: int) -> int:
         """How many shards so many images make."""
@@ -354,7 +354,7 @@ class ShardMaker(Driver[None, Descriptor]):
     def prepare(self, task: Task, content: bytes, sha256: str) -> tuple[Pixels, tuple[int, int], None]:
         """See :class:`Driver`."""
         rule = self.embedder.input_rule
-        pixels = decode_image(content, max_side=rule.max_side, stretch=rule.stretch, fast=self.options.fast_decode)
+        pixels = decode_image(content, rule=rule, fast=self.options.fast_decode)
         shape = self.embedder.shape_for(pixels)
         with self.translating:
             return self.embedder.prepare(pixels), shape, None

@@ -156,5 +156,6 @@ def run_pictures(request: PictureRequest, load: Callable[[], ImageOperation]) ->
     )
     sheet = None
     if request.contact_sheet:
-        sheet = write_contact_sheet(request.output, items, upright=request.options().upright)
+        upright = request.options().upright
+        sheet = write_contact_sheet(request.output, items, upright=upright, made_by=operation.name)
     return PictureRun(request, summary, operation.name, operation.fingerprint, sheet, said_left_out(items))

@@ -13,7 +13,7 @@ from typing import Any
 
 from gloam.errors import UsageError
 from gloam.model_card import LITERATURE, InputRule, space_read_by
-from gloam.record import to_json
+from gloam.record import fill_dataclass, to_json
 
 INPUT_RULE = "input_rule"
 
@@ -24,6 +24,8 @@ def stated_rule(options: Mapping[str, Any]) -> InputRule | None:
     Raises:
         UsageError: values that are no sizes.
     """
+    if INPUT_RULE in options:  # which says more than the two sizes
+        return fill_dataclass(InputRule, options[INPUT_RULE], INPUT_RULE)
     if "max_side" not in options and "stretch" not in options:
         return None
     try:

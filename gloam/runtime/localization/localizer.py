@@ -204,7 +204,7 @@ class Localizer:
         try:
             content = image if isinstance(image, bytes) else read_bytes(Path(image))
             rule, fast = self.embedder.input_rule, bool(self.world.card.embedder.options.get("fast_decode"))
-            upright = decode_image(content, max_side=rule.max_side, stretch=rule.stretch, fast=fast)
+            upright = decode_image(content, rule=rule, fast=fast)
             return decode_image(content, upright=False), upright
         except ImageError as error:
             raise ImageError(f"{_called(image)}: {error}") from error

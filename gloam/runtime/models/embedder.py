@@ -205,7 +205,7 @@ class Embedder:
             ModelError: the graph gives other values than its card says.
         """
         shape = self.shape_for(images[0])
-        if self.card.profile.kind == "dynamic":
+        if self.card.profile.kind != "fixed":
             inputs: dict[str, npt.NDArray[Any]] = {"images": np.stack(images)}
         else:
             batch, sizes = self.card.profile.pad(images, shape)

@@ -48,7 +48,7 @@ class Extracted:
                     if item.problem is not None:
                         raise ImageError(item.problem)
                     rule = self.extractor.input_rule
-                    pixels = decode_image(item.read(), max_side=rule.max_side, stretch=rule.stretch)
+                    pixels = decode_image(item.read(), rule=rule)
                     found = self.extractor([pixels])[0].descriptors
                     if not np.isfinite(found).all():
                         raise ImageError("a local feature is not finite")

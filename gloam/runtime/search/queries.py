@@ -104,8 +104,7 @@ def describe_queries(source: Path, model: Path, card: IndexCard, placement: Plac
                 raise ImageError(item.problem)
             image = decode_image(
                 item.read(),
-                max_side=rule.max_side,
-                stretch=rule.stretch,
+                rule=rule,
                 fast=bool(card.options.get("fast_decode")),
             )
             rows.append(embedder([image])[0])

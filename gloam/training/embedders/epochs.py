@@ -28,6 +28,7 @@ from gloam.training.embedders.config import MetricConfig
 from gloam.training.embedders.how_init import whiten_cells
 from gloam.training.embedders.losses import contrastive_loss
 from gloam.training.embedders.netvlad_init import cluster_cells
+from gloam.training.embedders.samples import write_samples
 from gloam.training.embedders.tuples.batch import LossPart, batch_losses
 from gloam.training.embedders.tuples.images import Described, TupleImages, describe_images
 from gloam.training.embedders.tuples.mine import Tuples, mine_epoch
@@ -145,7 +146,7 @@ class MetricRun:
             self._whiten()
             self._cluster()
             self._settle()
-            self._finish_epoch(0, {"loss": None}, self._validate())
+            self._finish_epoch(0, {"loss": None}, self._validate(0))
         for epoch in range(len(self.state.history), config.epochs + 1):
             if config.max_minutes is not None and self.state.seconds >= 60 * config.max_minutes:
                 self._tell(f"ended by max_minutes {config.max_minutes:g} after epoch {epoch - 1}")
@@ -154,7 +155,7 @@ class MetricRun:
             scores = None
             if epoch % config.validate_every == 0 or epoch == config.epochs:
                 began = time.perf_counter()
-                scores = self._validate()
+                scores = self._validate(epoch)
                 record["seconds"]["validate"] = round(time.perf_counter() - began, 3)
             self._finish_epoch(epoch, record, scores)
         if not self.state.best_epoch:
@@ -165,7 +166,7 @@ class MetricRun:
         """A run that time ended before its first validation is judged by its last epoch, 0 included."""
         last = self.state.history[-1]
         if last["validation"] is None:
-            last["validation"] = asdict(self._validate())
+            last["validation"] = asdict(self._validate(last["epoch"]))
         self.state.best_epoch, self.state.best = last["epoch"], _copied(self.model)
 
     def _train_epoch(self, epoch: int) -> dict[str, Any]:
@@ -294,9 +295,11 @@ class MetricRun:
         settle_batch_norm(device_less, same)
         device_less.to(self.device)
 
-    def _validate(self) -> Validation:
+    def _validate(self, epoch: int) -> Validation:
         described = Described(self.model, self.shown, self.device, self.config.describe_batch, self.say)
-        return validate(self.config, self.validation, self.shown, described)
+        scores = validate(self.config, self.validation, self.shown, described)
+        write_samples(self.saves.folder.parent, epoch, self.config, self.validation, self.shown, described)
+        return scores
 
     def _finish_epoch(self, epoch: int, record: dict[str, Any], scores: Validation | None) -> None:
         """Add the record, keep the best weights, save."""

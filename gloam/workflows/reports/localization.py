@@ -11,8 +11,7 @@ import numpy as np
 from gloam.data.scene import position_error, rotation_error
 from gloam.files import write_json
 from gloam.heartbeat import Say
-from gloam.workflows.reports.page import (
-    MAX_RESULTS,
+from gloam.workflows.reports.page.data import (
     DistanceCurve,
     ErrorSet,
     GalleryResult,
@@ -20,8 +19,9 @@ from gloam.workflows.reports.page import (
     RecallCurve,
     ReportData,
     Table,
-    write_report,
 )
+from gloam.workflows.reports.page.gallery import MAX_RESULTS
+from gloam.workflows.reports.page.write import write_report
 from gloam.workflows.reproduce.localization.protocol import Poses
 from gloam.workflows.reproduce.localization.request import TableRequest
 from gloam.workflows.reproduce.localization.result import Cell, GeneratorFacts, LocalizationTable, Triple

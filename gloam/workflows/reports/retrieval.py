@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import csv
 import io
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from gloam.eval.retrieval.ground_truth import GroundTruth
@@ -18,19 +20,23 @@ from gloam.files import plain_cell, write_json, write_text
 from gloam.runtime.descriptors.source import DescriptorArray, search_space
 from gloam.runtime.search.pairs import retrieve_pairs
 from gloam.workflows.evaluation.retrieval_result import RetrievalEvaluation, failure_lines
-from gloam.workflows.reports.page import (
-    MAX_RESULTS,
+from gloam.workflows.reports.page.data import (
     MAX_ROWS,
+    Bar,
     DistanceCurve,
     GalleryResult,
     GalleryRow,
+    Hero,
     RecallCurve,
     ReportData,
     Table,
-    write_report,
 )
+from gloam.workflows.reports.page.gallery import MAX_RESULTS
+from gloam.workflows.reports.page.template import three_digits
+from gloam.workflows.reports.page.write import write_report
 from gloam.workflows.reproduce.published import TABLES
 
+LISTED = 3  # images that a table names for a query
 REPORT_FILE, PER_QUERY_FILE, SCORES_FILE = "report.html", "per_query.csv", "scores.json"
 ALL = "all queries"
 
@@ -48,14 +54,16 @@ def write_retrieval_report(evaluation: RetrievalEvaluation, folder: str | Path) 
     write_json(place / SCORES_FILE, scores_data(evaluation))
     if evaluation.scores:
         write_text(place / PER_QUERY_FILE, per_query_csv(evaluation.truths, evaluation.scores))
+    worst = worst_queries(evaluation)
+    shown = evaluation.query_images is not None
     data = ReportData(
         title=evaluation.title,
-        tables=tables(evaluation),
+        tables=[*tables(evaluation), *([] if shown or not worst else [_worst_table(worst)])],
         recall_curves=_recall_curves(evaluation.scores),
         distance_curves=_distance_curves(evaluation.distance),
-        gallery=gallery(evaluation),
+        gallery=gallery(evaluation, worst) if shown else (),
         identity=dict(evaluation.identity),
-        summary=_summary(evaluation),
+        hero=_hero(evaluation),
     )
     write_report(data, place / REPORT_FILE)
     return place / REPORT_FILE
@@ -116,13 +124,39 @@ def matrix_table(matrix: Mapping[str, Scores]) -> Table:
     )
 
 
-def gallery(evaluation: RetrievalEvaluation) -> list[GalleryRow]:
-    """The queries of lowest average precision in the first set, and what was retrieved for them; junk left out."""
-    if not evaluation.scores or evaluation.query_images is None:
+@dataclass(frozen=True)
+class WorstQuery:
+    """A query of low average precision.
+
+    Attributes:
+        name: of the image; condition: its conditions.
+        ap: average precision.
+        described: whether it has a descriptor.
+        found: map images, their similarity, and whether they show its place; best first, junk left out.
+    """
+
+    name: str
+    condition: str
+    ap: float
+    described: bool
+    found: Sequence[tuple[str, float, bool]]
+
+
+def worst_queries(evaluation: RetrievalEvaluation) -> list[WorstQuery]:
+    """The queries of lowest average precision in the first set, lowest first; of each condition so many as a page has
+    room for."""
+    if not evaluation.scores:
         return []
     name = next(iter(evaluation.scores))
     truth, per_query = evaluation.truths[name], evaluation.scores[name].per_query
-    worst = sorted(per_query, key=lambda query: (per_query[query], query))[:MAX_ROWS]
+    conditions = {query: " ".join(names) for query, names in _conditions_of(truth).items()}
+    room = Counter[str]()
+    worst = []
+    for query in sorted(per_query, key=lambda query: (per_query[query], query)):
+        condition = conditions.get(query, "")
+        room[condition] += 1
+        if room[condition] <= MAX_ROWS:
+            worst.append(query)
     row_of = {query: row for row, query in enumerate(truth.query_names)}
     right = {query: {truth.map_names[index] for index in truth.positives[row_of[query]]} for query in worst}
     junk = {query: {truth.map_names[index] for index in truth.junk[row_of[query]]} for query in worst}
@@ -134,22 +168,80 @@ def gallery(evaluation: RetrievalEvaluation) -> list[GalleryRow]:
     answered = [query for query in worst if query in described]
     asked = DescriptorArray(answered, gather(evaluation.queries, answered, "query"), space)
     depth = MAX_RESULTS + max((len(names) for names in junk.values()), default=0)
-    images = evaluation.map_images or evaluation.query_images
-    results: dict[str, list[GalleryResult]] = {query: [] for query in worst}
+    found: dict[str, list[tuple[str, float, bool]]] = {query: [] for query in worst}
     for pair in retrieve_pairs(asked, ranked, depth) if answered else ():
-        if pair.mapping not in junk[pair.query] and len(results[pair.query]) < MAX_RESULTS:
-            correct = pair.mapping in right[pair.query]
-            results[pair.query].append(GalleryResult(images / pair.mapping, float(pair.score or 0.0), correct))
-    conditions = _conditions_of(truth)
+        if pair.mapping not in junk[pair.query] and len(found[pair.query]) < MAX_RESULTS:
+            found[pair.query].append((pair.mapping, float(pair.score or 0.0), pair.mapping in right[pair.query]))
+    return [
+        WorstQuery(query, conditions.get(query, ""), per_query[query], query in described, found[query])
+        for query in worst
+    ]
+
+
+def gallery(evaluation: RetrievalEvaluation, worst: Sequence[WorstQuery]) -> list[GalleryRow]:
+    """The worst queries and what was retrieved for them, with their images."""
+    asked = evaluation.query_images
+    if asked is None:
+        return []
+    images = evaluation.map_images or asked
     return [
         GalleryRow(
-            evaluation.query_images / query,
-            f"{query}, AP {per_query[query]:.3f}{'' if query in described else ', not described'}",
-            " ".join(conditions.get(query, ())),
-            results[query],
+            asked / query.name,
+            query.name,
+            query.condition,
+            [GalleryResult(images / image, score, right) for image, score, right in query.found],
+            f"average precision {three_digits(query.ap)}{'' if query.described else ', not described'}",
         )
         for query in worst
     ]
+
+
+def _worst_table(worst: Sequence[WorstQuery]) -> Table:
+    """The worst queries without their images."""
+    rows: list[list[str | int | float | None]] = []
+    for query in worst[:MAX_ROWS]:
+        found = [f"{'✓' if right else '✗'} {image} ({score:.3f})" for image, score, right in query.found[:LISTED]]
+        found += [""] * (LISTED - len(found))
+        rows.append([query.name, query.condition, query.ap, *found])
+    return Table(
+        "The queries of lowest AP, and what was retrieved for them",
+        ["query", "condition", "AP", *(f"image {number}" for number in range(1, LISTED + 1))],
+        rows,
+        "✓ shows the query's place, ✗ another; the cosine of the two descriptors in brackets. With --images the report "
+        "shows them. Every query is in per_query.csv.",
+    )
+
+
+def _hero(evaluation: RetrievalEvaluation) -> Hero | None:
+    """mAP of the first set, and of each condition beside chance."""
+    if not evaluation.scores:
+        return None
+    name, scores = next(iter(evaluation.scores.items()))
+    bars = []
+    for condition, item in scores.conditions.items() or ((ALL, scores),):
+        if item.queries:
+            shares = [[share, 1 - share] for share in (item.mAP, item.chance_mAP)]
+            bars.append(
+                Bar(
+                    condition,
+                    f"{item.queries} queries",
+                    [("fine", shares[0][0], three_digits(item.mAP)), ("lost", shares[0][1], "")],
+                    f"{condition}: mAP {item.mAP:.3f}, by chance {item.chance_mAP:.3f}",
+                    [("coarse", shares[1][0], ""), ("lost", shares[1][1], "")],
+                )
+            )
+    of_set = f", {name}" if len(evaluation.scores) > 1 else ""
+    failed = f", {scores.failed} of them not described" if scores.failed else ""
+    return Hero(
+        [
+            (three_digits(scores.mAP), "mAP", f"these descriptors{of_set}"),
+            (three_digits(scores.chance_mAP), "mAP", "a random ranking"),
+        ],
+        f"over {scores.queries} queries{failed}. mAP, the mean average precision, is 1 where all right images come "
+        "before all others.",
+        bars=bars,
+        legend=[("fine", "mAP"), ("coarse", "thin: of a random ranking")],
+    )
 
 
 def _score_table(scores: Mapping[str, RetrievalScores]) -> Table:
@@ -234,13 +326,3 @@ def _conditions_of(truth: GroundTruth) -> dict[str, list[str]]:
         for name in names:
             found.setdefault(name, []).append(condition)
     return found
-
-
-def _summary(evaluation: RetrievalEvaluation) -> str:
-    if not evaluation.scores:
-        return ""
-    name, item = next(iter(evaluation.scores.items()))
-    failed = f", {item.failed} of them not described" if item.failed else ""
-    return (
-        f"mAP {item.mAP:.3f} over {item.queries} queries{failed} ({name}); a random ranking has {item.chance_mAP:.3f}."
-    )

@@ -1,30 +1,32 @@
-"""One page about a translator's training run, from the files in its folder: samples first, then curves, then facts.
+"""One page about a training run, from the files in its folder: scores, samples, then curves, then facts.
 
 No script, no request to anywhere: styles, charts and pictures are inside the file, every text is escaped.
 """
 
 from __future__ import annotations
 
-import base64
-import io
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from markupsafe import Markup
-from PIL import Image
 
-from gloam import __version__
 from gloam.data.images import open_image
 from gloam.errors import StoreError
-from gloam.files import open_file, read_json, write_text
+from gloam.files import open_file, read_json
+from gloam.training.embedders.samples import SAMPLES_FOLDER
 from gloam.training.run_record import RECORD_FILE
 from gloam.training.translators.monitor import HELD_OUT_FILE, LOSSES_FILE, read_table, strip_step, strips
 from gloam.training.translators.train import WHEN
-from gloam.workflows.reports.charts import Series, line_chart
-from gloam.workflows.reports.template import page_environment
+from gloam.workflows.reports.page.charts import Series, line_chart
+from gloam.workflows.reports.page.data import Table, Value
+from gloam.workflows.reports.page.pictures import picture_uri
+from gloam.workflows.reports.page.template import write_page
+from gloam.workflows.reports.page.terms import explained
 
 REPORT_FILE = "report.html"
 MAX_STRIPS = 6  # first, last, and evenly between
@@ -32,12 +34,40 @@ MAX_POINTS = 400  # of a curve; neighbours are averaged beyond
 MAX_WIDTH = 1200  # of a strip, pixels
 JPEG_QUALITY = 82
 COLOURS = 6  # series styles in the style sheet
+OF_EPOCHS = ("loss", "p", "negative_distance", "night", "learning_rate")  # an embedder's, beside its validation
 
 Row = Mapping[str, float | None]
+Chart = tuple[str, Sequence[tuple[str, int]], Markup]
 
 
-def write_training_report(folder: str | Path) -> Path:
-    """Write ``report.html`` into the folder of a run, finished or not.
+@dataclass(frozen=True)
+class _Run:
+    """What a page says of a run.
+
+    Attributes:
+        sentence: how far it went.
+        scores: before and after.
+        strips: caption and file, latest first; strips_note: what they are.
+        held_out, losses: charts; losses_note: what the latter are.
+        identity: what was run.
+    """
+
+    sentence: str
+    scores: Table | None = None
+    strips: Sequence[tuple[str, Path]] = ()
+    strips_note: str = ""
+    held_out: Sequence[Chart] = ()
+    losses: Sequence[Chart] = ()
+    losses_note: str = ""
+    identity: Mapping[str, str] = field(default_factory=dict)
+
+
+def write_training_report(folder: str | Path, made: Mapping[str, str] | None = None) -> Path:
+    """Write ``report.html`` into the folder of a run: a translator's, finished or not, or an embedder's.
+
+    Args:
+        folder: of the run.
+        made: see :func:`gloam.workflows.reports.page.template.write_page`.
 
     Returns:
         its path.
@@ -47,23 +77,29 @@ def write_training_report(folder: str | Path) -> Path:
     """
     place = Path(folder)
     record = _read_record(place)
-    losses = read_table(place / LOSSES_FILE) if (place / LOSSES_FILE).is_file() else []
-    held_out = read_table(place / HELD_OUT_FILE) if (place / HELD_OUT_FILE).is_file() else []
-    if not record and not losses:
-        raise StoreError(f"{place}: holds no training run; give the folder that 'gloam train translator' wrote")
-    environment = page_environment()
-    page = environment.get_template("training_template.html").render(
-        title=f"Training of {record.get('recipe', place.name)}",
-        version=__version__,
-        sentence=_sentence(record, losses),
-        scores=_scores(held_out),
-        pictures=[(strip_step(path), _picture(path)) for path in _spread(strips(place), MAX_STRIPS)],
-        held_out_charts=[_chart(name, [name], held_out) for name in _names(held_out)],
-        loss_charts=[_chart(title, names, losses) for title, names in _families(_names(losses)).items()],
-        identity=_identity(record),
-    )
+    run = _embedder(place, record) if record.get("history") else _translator(place, record)
+    sections = {
+        "samples": ("Samples", run.strips),
+        "held-out": ("Held-out scores", run.held_out),
+        "losses": ("Losses", run.losses),
+    }
     path = place / REPORT_FILE
-    write_text(path, page)
+    write_page(
+        path,
+        "training.html",
+        made,
+        title=f"Training of {record.get('recipe', place.name)}",
+        contents={key: title for key, (title, content) in sections.items() if content},
+        sentence=run.sentence,
+        scores=run.scores,
+        terms=explained([run.scores])[0] if run.scores else (),
+        pictures=[(caption, _picture(file)) for caption, file in run.strips],
+        pictures_note=run.strips_note,
+        held_out_charts=run.held_out,
+        loss_charts=run.losses,
+        losses_note=run.losses_note,
+        identity=run.identity,
+    )
     return path
 
 
@@ -80,20 +116,95 @@ def _read_record(folder: Path) -> dict[str, Any]:
     return value
 
 
-def _sentence(record: Mapping[str, Any], losses: Sequence[Row]) -> str:
-    if not record:
-        return f"Unfinished: {losses[-1]['step']:.0f} steps so far."
-    done = f"{record['step']} of {record['steps']} steps" + (", ended by its time limit" if record["limited"] else "")
-    kind = {"cpu": "processor time", "wall": "time"}[record["clock"]]
-    return f"{done}; {record['seconds'] / 60:.1f} minutes of {kind} on {record['device']}."
+def _translator(folder: Path, record: Mapping[str, Any]) -> _Run:
+    losses = read_table(folder / LOSSES_FILE) if (folder / LOSSES_FILE).is_file() else []
+    held_out = read_table(folder / HELD_OUT_FILE) if (folder / HELD_OUT_FILE).is_file() else []
+    if not record and not losses:
+        raise StoreError(f"{folder}: holds no training run; give the folder that 'gloam train' wrote")
+    if record:
+        done = f"{record['step']} of {record['steps']} steps" + (", ended by its time limit" * bool(record["limited"]))
+        kind = {"cpu": "processor time", "wall": "time"}[record["clock"]]
+        sentence = f"{done}; {record['seconds'] / 60:.1f} minutes of {kind} on {record['device']}."
+    else:
+        sentence = f"Unfinished: {losses[-1]['step']:.0f} steps so far."
+    scores = None
+    if held_out:  # a run that has been judged once has no end yet
+        first, last = held_out[0], held_out[-1] if len(held_out) > 1 else {}
+        rows: list[list[Value]] = [[name, first.get(name), last.get(name)] for name in _names(held_out)]
+        scores = Table("Images that are never trained on", ["score", "before training", "at the end"], rows)
+    return _Run(
+        sentence,
+        scores,
+        [(f"after {strip_step(path)} steps", path) for path in _spread(strips(folder), MAX_STRIPS)],
+        "Images that are never trained on, latest first.",
+        [_chart(name, [name], held_out) for name in _names(held_out)],
+        [_chart(title, names, losses) for title, names in _families(_names(losses)).items()],
+        "Means over the steps between two rows of losses.csv, unweighted.",
+        _identity(record, ("trainer", "seed", "batch", "precision", "processes"), ("options", "data")),
+    )
 
 
-def _scores(held_out: Sequence[Row]) -> list[tuple[str, str, str]]:
-    """Name, value before training, value at the end; a run that has been judged once has no end yet."""
-    if not held_out:
-        return []
-    first, last = held_out[0], held_out[-1] if len(held_out) > 1 else {}
-    return [(name, _number(first.get(name)), _number(last.get(name))) for name in _names(held_out)]
+def _embedder(folder: Path, record: Mapping[str, Any]) -> _Run:
+    """Of an embedder's or an edge detector's record, which has a history by epoch."""
+    history = record["history"]
+    rows = [{"step": entry["epoch"], **_numbers(entry)} for entry in history]
+    judged = [
+        {"step": entry["epoch"], **_numbers(entry["validation"]), "chance": entry["validation"]["chance_mAP"]}
+        for entry in history
+        if entry.get("validation")
+    ]
+    best = f"; epoch {record['best_epoch']} is the best and was written" if record["best_epoch"] else ""
+    seconds = f", {record['seconds'] / 60:.1f} minutes" if "seconds" in record else ""
+    scores = _embedder_scores(record)
+    found = sorted((folder / SAMPLES_FOLDER).glob("epoch-*.png"))
+    held_out = []
+    if judged:
+        held_out = [_chart(names[0], names, judged, "epochs") for names in (["mAP", "chance"], ["loss"])]
+    elif "validation_f" in record:
+        held_out = [_chart("F-score", list(record["validation_f"]), rows, "epochs")]
+    epochs = len(history) - (history[0]["epoch"] == 0)
+    return _Run(
+        f"{epochs} epochs{seconds} on {record['device']}{best}.",
+        scores,
+        [(_after(path), path) for path in _spread(found, MAX_STRIPS)],
+        "Queries that are never trained on, and the most similar images, as the network sees them; latest first. A "
+        "green frame marks the query's place, a red one another.",
+        held_out,
+        [_chart(name.replace("_", " "), [name], rows, "epochs") for name in OF_EPOCHS if _varies(name, rows)],
+        "Of training, by epoch: the mean loss of a tuple, and what else changed. p is GeM's power, the higher the "
+        "nearer to a maximum; negative distance is that of the mined negatives.",
+        _identity(record, ("network", "seed", "epochs", "batch", "image_side", "photometric"), ("night", "data")),
+    )
+
+
+def _embedder_scores(record: Mapping[str, Any]) -> Table | None:
+    title = "Images that are never trained on"
+    if "validation_f" in record:  # an edge detector's
+        found = record["validation_f"]
+        names = list(next(iter(found.values())))
+        rows: list[list[Value]] = [[f"F-score by {condition}", *scores.values()] for condition, scores in found.items()]
+        return Table(title, ["score", *names], rows)
+    if "untrained" not in record:
+        return None
+    first, last = record["untrained"], record["validation"]
+    rows = [["mAP", first["mAP"], last["mAP"], last["chance_mAP"]], ["loss", first["loss"], last["loss"], None]]
+    asked, shown = (record["config"].get(f"{side}_condition") for side in ("query", "map"))
+    which = "" if asked is None else f" Queries are by {asked}, the images searched by {shown}."
+    columns = ["score", "initial weights", "best epoch", "chance"]
+    return Table(title, columns, rows, f"{last['queries']} queries.{which}")
+
+
+def _after(path: Path) -> str:
+    epoch = int(path.stem.removeprefix("epoch-"))
+    return f"after {epoch} epoch{'s' * (epoch > 1)}" if epoch else "before training"
+
+
+def _numbers(entry: Mapping[str, Any]) -> dict[str, float]:
+    return {name: float(value) for name, value in entry.items() if isinstance(value, int | float)}
+
+
+def _varies(name: str, rows: Sequence[Row]) -> bool:
+    return len({row[name] for row in rows if row.get(name) is not None}) > 1
 
 
 def _names(rows: Sequence[Row]) -> list[str]:
@@ -108,7 +219,7 @@ def _families(names: Iterable[str]) -> dict[str, list[str]]:
     return found
 
 
-def _chart(title: str, names: Sequence[str], rows: Sequence[Row]) -> tuple[str, list[tuple[str, int]], Markup]:
+def _chart(title: str, names: Sequence[str], rows: Sequence[Row], unit: str = "steps") -> Chart:
     series = []
     for number, name in enumerate(names):
         points = [(row["step"], row[name]) for row in rows if row.get(name) is not None]
@@ -117,9 +228,9 @@ def _chart(title: str, names: Sequence[str], rows: Sequence[Row]) -> tuple[str, 
     last = max((entry.x[-1] for entry in series if entry.x), default=1.0)
     drawing = line_chart(
         series,
-        title=f"{title} over steps",
-        x_label="steps",
-        x_ticks=[(0.0, "0"), (last / 2, f"{last / 2:.0f}"), (last, f"{last:.0f}")],
+        title=f"{title} over {unit}",
+        x_label=unit,
+        x_ticks=[(float(tick), str(tick)) for tick in sorted({0, round(last / 2), round(last)})],
         y_ticks=_ticks([value for entry in series for value in entry.y]),
     )
     return title, [(name, number % COLOURS) for number, name in enumerate(names)], drawing
@@ -157,33 +268,27 @@ def _picture(path: Path) -> str:
     """A strip as a ``data:`` URI of a JPEG."""
     try:
         with open_file(path) as file, open_image(file) as opened:
-            strip = opened.convert("RGB")
+            strip = np.array(opened.convert("RGB"))
     except OSError as error:
         raise StoreError(f"{path}: not readable ({error})") from error
-    if strip.width > MAX_WIDTH:
-        strip = strip.resize((MAX_WIDTH, round(strip.height * MAX_WIDTH / strip.width)), Image.Resampling.LANCZOS)
-    buffer = io.BytesIO()
-    strip.save(buffer, "JPEG", quality=JPEG_QUALITY, optimize=True)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
+    return picture_uri(strip, MAX_WIDTH, JPEG_QUALITY)
 
 
-def _identity(record: Mapping[str, Any]) -> dict[str, str]:
+def _identity(record: Mapping[str, Any], plain: Sequence[str], nested: Sequence[str]) -> dict[str, str]:
+    """Name -> value of what was run: the recipe, weights, and of the config some keys and some parts."""
     if not record:
         return {}
     config = record["config"]
+    weights = record["weights_sha256"]
     rows: dict[str, str] = {"recipe": str(record["recipe"])}
-    rows |= {f"{name} weights sha256": value for name, value in record["weights_sha256"].items()}
-    for name in ("trainer", "seed", "batch", "precision", "processes"):
-        rows[name] = str(config[name])
-    rows |= {f"options.{name}": _text(value) for name, value in config["options"].items()}
-    rows |= {f"data.{name}": _text(value) for name, value in config["data"].items()}
+    rows |= {"weights sha256": weights} if isinstance(weights, str) else {}
+    rows |= {} if isinstance(weights, str) else {f"{name} weights sha256": value for name, value in weights.items()}
+    rows |= {name: str(config[name]) for name in plain if name in config}
+    for part in nested:
+        rows |= {f"{part}.{name}": _text(value) for name, value in (config.get(part) or {}).items()}
     rows["versions"] = ", ".join(f"{name} {value}" for name, value in record["versions"].items())
     return rows
 
 
 def _text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
-
-
-def _number(value: float | None) -> str:
-    return "n/a" if value is None else f"{value:.4f}"

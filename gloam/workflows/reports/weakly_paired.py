@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from gloam.heartbeat import Say
-from gloam.workflows.reports.page import DistanceCurve, ReportData, Table, write_report
+from gloam.workflows.reports.page.data import DistanceCurve, ReportData, Table
+from gloam.workflows.reports.page.write import write_report
 from gloam.workflows.reproduce.published import published
 from gloam.workflows.reproduce.weakly_paired.figure7 import DISTANCES, Figure7, at_shown, reproduce_figure_7
 from gloam.workflows.reproduce.weakly_paired.miniature import Miniature

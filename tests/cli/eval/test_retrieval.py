@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import pickle
+import re
 from pathlib import Path
 
 import numpy as np
@@ -85,15 +86,27 @@ def test_report_holds_scores_tables_and_the_worst_queries(stores, truth, tmp_pat
     folder = tmp_path / "report"
     run_json([*stores, "--ground-truth", truth, "--report", folder, "--images", tmp_path], capsys)
     page = (folder / "report.html").read_text()
-    assert page.index("n2, AP 0.250") < page.index("n1, AP 1.000")
-    assert "d2" in page
-    assert "mAP 0.625 over 2 queries" in page
+    assert page.index("average precision 0.250") < page.index("average precision 1.00")
+    assert "image not found" in page or "No such file" in page
+    assert re.search(r'class="answer long">0.625<small>mAP</small></p><span>these descriptors<', page)
+    assert "over 2 queries" in page
     rows = list(csv.DictReader((folder / "per_query.csv").open()))
     assert [(row["query"], row["ap"], row["positives"]) for row in rows] == [
         ("n2", "0.250000", "1"),
         ("n1", "1.000000", "1"),
     ]
     assert json.loads((folder / "scores.json").read_text())["sets"]["truth"]["mAP"] == pytest.approx(0.625)
+
+
+def test_without_images_the_report_names_what_was_retrieved(stores, truth, tmp_path, capsys):
+    run_json([*stores, "--ground-truth", truth, "--report", tmp_path / "report"], capsys)
+    page = (tmp_path / "report" / "report.html").read_text()
+    assert "<img" not in page
+    rows = re.findall(r"<tr><td>(n\d)</td><td></td><td class=\"n\">([\d.]+)</td><td>([^<]+)</td><td>([^<]+)</td>", page)
+    assert rows == [
+        ("n2", "0.250", "✗ d2 (0.800)", "✓ d1 (0.000)"),
+        ("n1", "1.00", "✓ d1 (1.000)", "✗ d2 (0.600)"),
+    ]
 
 
 def test_the_gallery_shows_only_what_is_ranked(truth, tmp_path, capsys):

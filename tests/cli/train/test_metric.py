@@ -40,6 +40,8 @@ def test_every_recipe_of_the_town_runs(tmp_path, capsys, monkeypatch, recipe):
     assert code == 0
     data = json.loads(out.splitlines()[-1])
     assert (data["epochs"], data["best_epoch"]) == (1, 1)
+    assert data["report"] == str(tmp_path / "run" / "report.html")
+    assert (tmp_path / "run" / "report.html").is_file()
     assert load_checkpoint(data["weights"]).provenance["recipe"] == recipe
 
 

@@ -18,10 +18,11 @@ import pytest
 from PIL import Image
 
 from gloam.data.images import decode_image
+from gloam.data.sheets import GAP, HEADING, LEFT
 from gloam.data.sources import ImageItem, find_images
 from gloam.errors import DataError, ImageError, IncompatibleError, StoreError, UsageError
 from gloam.runtime.backends.placement import Placement
-from gloam.runtime.bulk.contact_sheet import write_contact_sheet
+from gloam.runtime.bulk.contact_sheet import CELL, write_contact_sheet
 from gloam.runtime.bulk.picture_folder import output_clashes, output_name, read_pictures
 from gloam.runtime.bulk.pictures import PictureOptions, run_images
 from gloam.runtime.models.formulas import LabInversion
@@ -172,7 +173,13 @@ def test_the_contact_sheet_shows_sources_and_pictures(tmp_path: Path, inversion:
     run_images(items, inversion, tmp_path / "out")
     sheet = decode_image(write_contact_sheet(tmp_path / "out", items, pairs=3))
     assert sheet.std() > 10
-    assert sheet.shape[0] * 2 > sheet.shape[1] * 0.5  # two rows of two pairs
+    block = LEFT + 2 * (CELL[0] + GAP)
+    assert sheet.shape == (HEADING + 2 * (CELL[1] + GAP), 2 * block, 3)  # two rows of two pairs
+    for left in (LEFT, LEFT + CELL[0] + GAP, block + LEFT):
+        assert sheet[:HEADING, left : left + CELL[0]].min() < 128  # a heading over each column
+    for left, rows in ((0, 2), (block, 1)):
+        beside = sheet[HEADING:, left : left + LEFT].min(axis=(1, 2)).reshape(2, -1).min(axis=1) < 128
+        assert beside.tolist() == [True, rows == 2]  # a name beside each pair
     assert "contact_sheet.jpg" not in os.listdir(tmp_path / "out" / "images")
 
 

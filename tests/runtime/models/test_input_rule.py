@@ -31,7 +31,8 @@ from gloam.runtime.search.queries import describe_queries, read_queries
 from tests.tiny_models import write_tiny_embedder
 
 SIZE = (1919, 1079)
-RULES = (None, LITERATURE, InputRule(512), NATIVE, InputRule.of(stretch=(416, 320)))
+AUTHORS = (InputRule(512, filter="bilinear", multiple=14), InputRule(None, (322, 322), "bicubic", True))
+RULES = (None, LITERATURE, InputRule(512), NATIVE, InputRule.of(stretch=(416, 320)), *AUTHORS)
 
 
 @pytest.fixture(scope="module")
@@ -107,10 +108,44 @@ def test_an_array_becomes_the_very_pixels_that_decoding_gives(photographs: Path,
     for name, whole in zip(("a.png", "b.jpg"), native(photographs), strict=True):
         before = whole.copy()
         resized = resize_image(whole, rule)
-        expected = decode_image(photographs / name, max_side=rule.max_side, stretch=rule.stretch)
+        expected = decode_image(photographs / name, rule=rule)
         np.testing.assert_array_equal(resized, expected)
         np.testing.assert_array_equal(whole, before)
         assert resize_image(resized, rule) is resized  # once is enough
+
+
+@pytest.mark.parametrize(
+    ("rule", "size", "wanted"),
+    [
+        (InputRule(1024, multiple=14), (1024, 768), (1022, 770)),
+        (InputRule(1024, multiple=14), (2048, 1536), (1022, 770)),
+        (InputRule(1030, multiple=14), (1036, 500), (1022, 504)),  # never above the longer side
+        (InputRule(None, None, "bilinear", multiple=14), (271, 362), (266, 364)),
+        (InputRule(None, None, "bilinear", multiple=14), (133, 147), (140, 140)),  # 9.5 and 10.5 go to the even number
+        (InputRule(None, (322, 322), "bilinear", True), (640, 480), (322, 322)),
+    ],
+    ids=str,
+)
+def test_sides_become_multiples_of_a_patch_by_pillow_s_filter(
+    rule: InputRule, size: tuple[int, int], wanted: tuple[int, int]
+) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), np.uint8)
+    resized = resize_image(image, rule)
+    assert (resized.shape[1], resized.shape[0]) == wanted
+    expected = Image.fromarray(image).resize(wanted, getattr(Image.Resampling, rule.filter.upper()))
+    np.testing.assert_array_equal(resized, np.asarray(expected))
+    assert resize_image(resized, rule) is resized
+
+
+def test_another_size_keeps_the_multiple() -> None:
+    own = InputRule(1024, filter="bilinear", multiple=14)
+    assert own.sized(512) == replace(own, max_side=512)
+    assert own.sized(0) == replace(own, max_side=None)
+    assert own.sized(stretch=(96, 64)) == InputRule.of(stretch=(96, 64))
+    assert LITERATURE.sized(512) == InputRule(512)
+    assert "both to the nearest multiple of 14 px (bilinear" in str(own)
+    with pytest.raises(ImageError, match=r"300x40 read at .* has a side under 32 px"):
+        resize_image(np.zeros((40, 300, 3), np.uint8), own.sized(224))
 
 
 def test_a_view_of_other_channels_is_resized_as_its_copy_is(photographs: Path) -> None:
@@ -193,6 +228,15 @@ def test_a_store_from_before_meets_a_new_one_of_the_same_sizes_alone(photographs
         ({"filter": "area"}, "filter 'area' with enlarge False where longer side of at most 1024 px takes 'lanczos'"),
         ({"stretch": (64, 64)}, "--stretch and --max-side exclude each other"),
         ({"enlarge": True}, "enlarge True"),
+        (
+            {"max_side": None, "filter": "bilinear"},
+            "filter 'bilinear' with enlarge False where native sizes takes 'none'",
+        ),
+        ({"multiple": 0}, "sides that are multiples of 0 px"),
+        (
+            {"max_side": None, "stretch": (64, 64), "filter": "area", "enlarge": True, "multiple": 14},
+            "multiples of 14 px, where they are exactly 64x64 px",
+        ),
         (
             {"max_side": None, "stretch": (40000, 40000), "filter": "area", "enlarge": True},
             "more than 120000000 pixels",

@@ -18,7 +18,7 @@ from gloam.runtime.search.index import build_index
 from gloam.runtime.serve import run
 from gloam.runtime.serve.options import ServeRequest
 from tests.runtime.serve.towns import MODEL, ONE, write_served
-from tests.workflows.reports.test_page_browser import browser  # noqa: F401  # a fixture
+from tests.workflows.reports.page.test_browser import browser  # noqa: F401  # a fixture
 
 pytestmark = pytest.mark.browser
 

@@ -42,7 +42,7 @@ def test_a_page_leads_from_generator_to_pose(tmp_path: Path) -> None:
     seen = words(tmp_path / "page.html")
     assert "of 1 Aachen night queries are localized" in seen
     assert f"{ROW} CycleGAN 0.013 100.0 100.0 0.0 / 0.0 / 100.0 100.0 / 100.0 / 100.0" in seen
-    assert "CycleGAN 10 of 20 1.500 0.013" in seen
+    assert "CycleGAN 10 of 20 1.50 0.013" in seen
     assert "Aachen R101 GeM: r101.pth: is not there" in seen
     assert f"{ROW} submissions/Aachen_R101_CycleGAN/2b_top-4.txt 1 2" in seen
     assert "one map for all rows" in seen

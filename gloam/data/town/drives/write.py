@@ -147,7 +147,9 @@ def write_drives(request: DrivesRequest, progress: bool = False) -> Drives:
     write_text(root / POSITIONS, "\n".join(["image,domain,part,street,x,y,yaw", *rows]) + "\n")
     files, pairs = _write_pairs(root, config, shots)
     if request.contact_sheet is not None:
-        write_sheet(request.contact_sheet, _shown(root, config, shots), (config.width, config.height))
+        shown = _shown(root, config, shots)
+        labels = [str(row[0].relative_to(root)) for row in shown]
+        write_sheet(request.contact_sheet, shown, config.domains, labels, (config.width, config.height))
     images = {part: sum(shot.part == part for shot in shots) for part in PARTS if getattr(config, part)}
     reused, seconds = len(shots) - len(missing), time.perf_counter() - started
     return Drives(root, config, images, pairs, files, len(missing), reused, damaged, seconds)

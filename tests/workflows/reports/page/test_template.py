@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from gloam.workflows.reports.charts import Series, line_chart
-from gloam.workflows.reports.template import page_environment
+from gloam.workflows.reports.page.charts import Series, line_chart
+from gloam.workflows.reports.page.template import page_environment
 
 NAME = "a<script>\u202egpj\x1b[2J"
 SHOWN = "a&lt;script&gt;\\u202egpj\\x1b[2J"

@@ -6,7 +6,7 @@ Every chart is drawn 360 units wide: about one unit is one pixel on a phone, whi
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +18,7 @@ from gloam.files import printable
 WIDTH, HEIGHT = 360, 208
 LEFT, RIGHT, TOP, BOTTOM = 40, 12, 12, 40
 MAP_LIMITS = (90, 420)  # height of a map in units, whatever the shape of the place
+SIDES = 8.0  # metres beside the outermost cameras, where what stands there is known
 
 SHARES = ((0.0, "0%"), (0.25, "25%"), (0.5, "50%"), (0.75, "75%"), (1.0, "100%"))
 
@@ -93,28 +94,35 @@ def line_chart(
 
 
 def pose_map(
-    true_xy: Points,  # [n, 2] metres
+    true_xy: Points,  # [n, 2] metres, rows of NaN where not known
     estimated_xy: Points,  # [n, 2] metres, rows of NaN where not localized
     map_xy: Points,  # [m, 2] metres
     *,
     title: str,
     name: str,
+    ground: Mapping[str, Points] | None = None,
 ) -> Markup:
     """Seen from above: map cameras as dots, true positions as discs, a line from each to its estimate.
 
     The longer side of the place lies across. Estimates beyond the frame are cut off; the line still leaves
-    towards them. ``name`` makes the clip path unique on the page.
+    towards them. ``name`` makes the clip path unique on the page. ``ground``: rectangles ``[n, 4]`` (x, y of two
+    corners, metres) by kind, beneath all.
     """
-    frame = np.concatenate([true_xy, map_xy]) if len(map_xy) else true_xy
+    ground = ground or {}
+    frame = np.concatenate([true_xy, map_xy])
     frame = frame[np.isfinite(frame).all(axis=1)]
     if not len(frame):
         frame = np.zeros((1, 2))
     swap = bool(np.ptp(frame[:, 1]) > np.ptp(frame[:, 0]))
-    true_xy, estimated_xy, map_xy, frame = (
-        points[:, ::-1] if swap else points for points in (true_xy, estimated_xy, map_xy, frame)
-    )
+    if swap:  # by a quarter turn, for a mirrored street is another street
+        true_xy, estimated_xy, map_xy, frame = (
+            points[:, ::-1] * (1, -1) for points in (true_xy, estimated_xy, map_xy, frame)
+        )
+        ground = {kind: corners[:, [1, 0, 3, 2]] * (1, -1, 1, -1) for kind, corners in ground.items()}
     low, high = frame.min(axis=0), frame.max(axis=0)
     margin = max(0.06 * float((high - low).max()), 1.0)
+    if ground:  # houses on both sides are seen
+        margin = max(margin, SIDES)
     low, high = low - margin, high + margin
     scale = WIDTH / float(high[0] - low[0])
     height = float(np.clip((high[1] - low[1]) * scale, *MAP_LIMITS))
@@ -125,28 +133,45 @@ def pose_map(
 
     total = height + 24
     parts = [_open(title, total)]
-    parts.append(f'<clipPath id="{escape(name)}"><rect width="{WIDTH}" height="{height:.0f}"/></clipPath>')
+    parts.append(f'<clipPath id="{escape(name)}"><rect width="{WIDTH}" height="{height:.0f}" rx="4"/></clipPath>')
     parts.append(f'<rect class="ground" width="{WIDTH}" height="{height:.0f}" rx="4"/>')
     parts.append(f'<g clip-path="url(#{escape(name)})">')
+    for kind, rectangles in ground.items():
+        for corners in rectangles:
+            x1, y1 = place(np.array([min(corners[0], corners[2]), max(corners[1], corners[3])]))
+            size = np.abs(corners[2:] - corners[:2]) * scale
+            parts.append(
+                f'<rect class="{escape(kind)}" x="{x1:.1f}" y="{y1:.1f}" width="{size[0]:.1f}" height="{size[1]:.1f}"/>'
+            )
     for point in map_xy:
         x, y = place(point)
         parts.append(f'<circle class="mapped" cx="{x:.1f}" cy="{y:.1f}" r="1.6"/>')
     for true, estimate in zip(true_xy, estimated_xy, strict=True):
-        x, y = place(true)
-        if np.isfinite(estimate).all():
-            # Far beyond the frame only the direction counts; keep the numbers printable.
-            ex, ey = np.clip(place(estimate), -1e4, 1e4)
-            parts.append(f'<path class="error" d="M{x:.1f} {y:.1f}L{ex:.1f} {ey:.1f}"/>')
-            parts.append(f'<circle class="estimate" cx="{ex:.1f}" cy="{ey:.1f}" r="2.2"/>')
-            parts.append(f'<circle class="truth" cx="{x:.1f}" cy="{y:.1f}" r="3.4"/>')
-        else:
-            parts.append(f'<path class="lost" d="M{x - 3:.1f} {y - 3:.1f}l6 6m0 -6l-6 6"/>')
+        parts += _posed(place(true) if np.isfinite(true).all() else None, estimate, place)
     parts.append("</g>")
     metres = _round_length(60 / scale)
     y = height + 14
     parts.append(_line(2, y, 2 + metres * scale, y, "scale"))
     parts.append(_text(8 + metres * scale, y + 4, f"{metres:g} m", "start"))
     return Markup("".join(parts) + "</svg>")
+
+
+def _posed(
+    true: tuple[float, float] | None, estimate: Points, place: Callable[[Points], tuple[float, float]]
+) -> list[str]:
+    """A query's truth, its estimate and the line between them."""
+    parts = []
+    if np.isfinite(estimate).all():
+        # Far beyond the frame only the direction counts; keep the numbers printable.
+        ex, ey = np.clip(place(estimate), -1e4, 1e4)
+        if true is not None:
+            parts.append(f'<path class="error" d="M{true[0]:.1f} {true[1]:.1f}L{ex:.1f} {ey:.1f}"/>')
+        parts.append(f'<circle class="estimate" cx="{ex:.1f}" cy="{ey:.1f}" r="2.2"/>')
+        if true is not None:
+            parts.append(f'<circle class="truth" cx="{true[0]:.1f}" cy="{true[1]:.1f}" r="3.4"/>')
+    elif true is not None:
+        parts.append(f'<path class="lost" d="M{true[0] - 3:.1f} {true[1] - 3:.1f}l6 6m0 -6l-6 6"/>')
+    return parts
 
 
 def _round_length(metres: float) -> float:

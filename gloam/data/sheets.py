@@ -1,0 +1,65 @@
+"""Pictures in rows and columns on one sheet, under headings and beside names."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageDraw, ImageFont
+
+from gloam.files import printable
+
+Pixels = npt.NDArray[np.uint8]
+HEADING, GAP, LEFT = 22, 4, 118  # pixels: above the columns, between cells, and for the names of rows
+LETTERS, LINES, LINE = 15, 3, 16  # of the name of a row: letters a line, lines, and pixels of one
+WHITE, INK = (255, 255, 255), (30, 30, 30)
+
+
+def draw_sheet(
+    cells: Sequence[Sequence[Pixels | None]],
+    columns: Sequence[str],
+    labels: Sequence[str],
+    size: tuple[int, int],
+) -> Pixels:
+    """A sheet, uint8 ``[h, w, 3]`` RGB, white where there is nothing.
+
+    Args:
+        cells: rows of pictures, uint8 ``[h, w, 3]`` of any sizes, which are fitted in; None for an empty cell.
+        columns: heading of each column; what does not fit is cut.
+        labels: name of each row; of a long one the end is shown.
+        size: width and height of a cell, pixels.
+    """
+    width, height = size
+    sheet = Image.new("RGB", (LEFT + len(columns) * (width + GAP), HEADING + len(cells) * (height + GAP)), WHITE)
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(13)
+    for column, heading in enumerate(columns):
+        text = printable(heading)
+        while text and draw.textlength(text, font) > width:
+            text = text[:-1]
+        draw.text((LEFT + column * (width + GAP) + 2, 3), text, fill=INK, font=font)
+    for row, (label, line) in enumerate(zip(labels, cells, strict=True)):
+        top = HEADING + row * (height + GAP)
+        words = textwrap.wrap(printable(label), LETTERS)
+        for at, word in enumerate(words[-min(LINES, max(height // LINE, 1)) :]):
+            draw.text((3, top + 2 + LINE * at), word, fill=INK, font=font)
+        for column, cell in enumerate(line):
+            if cell is not None:
+                shown = fitted_picture(cell, size)
+                left = LEFT + column * (width + GAP) + (width - shown.shape[1]) // 2
+                sheet.paste(Image.fromarray(shown), (left, top + (height - shown.shape[0]) // 2))
+    return np.array(sheet)
+
+
+def fitted_picture(picture: Pixels, size: tuple[int, int]) -> Pixels:
+    """A picture uint8 ``[h, w, 3]``, enlarged or reduced until it just fits into a width and height."""
+    height, width = picture.shape[:2]
+    scale = min(size[0] / width, size[1] / height)
+    if scale == 1:
+        return np.ascontiguousarray(picture)
+    fit = (max(round(width * scale), 1), max(round(height * scale), 1))
+    return np.asarray(
+        cv2.resize(picture, fit, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_NEAREST), np.uint8
+    )

@@ -1,0 +1,1 @@
+"""What a page is made of: its data, charts, pictures and templates."""

@@ -1,0 +1,45 @@
+"""Pictures on a sheet are where they should be, whole, under headings and beside names."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from gloam.data.sheets import GAP, HEADING, LEFT, draw_sheet, fitted_picture
+
+SIZE = (60, 40)
+
+
+def flat(height: int, width: int, colour: tuple[int, int, int]) -> np.ndarray:
+    return np.full((height, width, 3), colour, np.uint8)
+
+
+def test_cells_lie_in_rows_and_columns() -> None:
+    red, green = flat(40, 60, (200, 0, 0)), flat(40, 60, (0, 200, 0))
+    sheet = draw_sheet([[red, None], [green, red]], ["a", "b"], ["one", "two"], SIZE)
+    assert sheet.shape == (HEADING + 2 * (SIZE[1] + GAP), LEFT + 2 * (SIZE[0] + GAP), 3)
+    for row, column, picture in ((0, 0, red), (1, 0, green), (1, 1, red)):
+        top, left = HEADING + row * (SIZE[1] + GAP), LEFT + column * (SIZE[0] + GAP)
+        np.testing.assert_array_equal(sheet[top : top + SIZE[1], left : left + SIZE[0]], picture)
+    assert sheet[HEADING : HEADING + SIZE[1], LEFT + SIZE[0] :].min() == 255  # the empty cell
+
+
+def test_headings_and_names_are_written_and_do_not_run_into_others() -> None:
+    none = [[None, None], [None, None]]
+    sheet = draw_sheet(
+        none, ["a heading that is much too long for its column", ""], ["a/long/name/of/an/image.jpg", ""], SIZE
+    )
+    dark = sheet.min(axis=2) < 128
+    assert dark[:HEADING, LEFT : LEFT + SIZE[0]].any()
+    assert not dark[:HEADING, LEFT + SIZE[0] + GAP :].any()
+    assert dark[HEADING : HEADING + SIZE[1] + GAP, :LEFT].any()
+    assert not dark[HEADING + SIZE[1] + GAP :, :].any()
+    assert not dark[HEADING:, LEFT:].any()
+
+
+@pytest.mark.parametrize(
+    ("shape", "expected"),
+    [((40, 60), (40, 60)), ((80, 60), (40, 30)), ((10, 60), (10, 60)), ((20, 30), (40, 60)), ((1, 400), (1, 60))],
+)
+def test_a_picture_is_fitted_whole(shape: tuple[int, int], expected: tuple[int, int]) -> None:
+    assert fitted_picture(flat(*shape, (9, 9, 9)), SIZE).shape == (*expected, 3)
