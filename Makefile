@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 # Neighbours stay with one worker, which makes their module's fixtures once, until another one has nothing left.
 PARALLEL := -n auto --dist worksteal
 
-.PHONY: demo weights test check lint types docs bench install clean
+.PHONY: demo weights test check lint types docs audit bench install clean
 .DEFAULT_GOAL := demo
 
 demo: $(STAMP)  ## render the town, extract, localize, report: the main job
@@ -18,9 +18,9 @@ weights: $(STAMP)  ## train the demo's embedder and replace the files of gloam/w
 test: $(STAMP)  ## the quick tests, a worker a core
 	$(BIN)/python -m pytest $(PARALLEL)
 
-check: lint types docs $(STAMP)  ## lint, types, the site, the quick tests, then one by one the slow, browser and container tests, which use all cores
+check: lint types docs audit $(STAMP)  ## lint, types, the site, known holes of the packages, the quick tests, then one by one the slow, browser, container and foreign tests, which use all cores
 	$(BIN)/python -m pytest $(PARALLEL) --durations=20
-	$(BIN)/python -m pytest -m "(slow or browser or container) and not gpu" --durations=20
+	$(BIN)/python -m pytest -m "(slow or browser or container or foreign) and not gpu" --durations=20
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
@@ -32,6 +32,9 @@ types: $(STAMP)
 
 docs: $(STAMP)  ## the documentation as a site, into build/site; a link that leads nowhere is an error
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+audit: $(STAMP)  ## the installed packages against the index's list of known vulnerabilities
+	$(BIN)/pip-audit --skip-editable --progress-spinner off
 
 bench: $(STAMP)  ## make bench NAME=padding_exact
 	$(BIN)/python -m benchmarks $(NAME) --json

@@ -81,7 +81,7 @@ EXTRAS = {
     **dict.fromkeys(("kapture", "pycolmap"), "localization"),
     **{name: name for name in ("openvino", "ray", "tensorrt", "timm")},
     **{"torch_fidelity": "fidelity", "scipy": "matlab", "fsspec": "remote", "prometheus_client": "metrics"},
-    **{"fastapi": "serve", "uvicorn": "serve", "shtab": "completion"},
+    **{"rerun": "rerun", "fastapi": "serve", "uvicorn": "serve", "shtab": "completion"},
 }
 # What gloam itself depends on, by the name of the package that brings it.
 CORE = {

@@ -24,6 +24,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--precision, --translate or --resize an exported float32 .onnx",
     )
     parser.add_argument("-o", "--output", type=Path, required=True, help=".onnx file to write")
+    parser.add_argument(
+        "--triton",
+        action="store_true",
+        help="make -o a model's folder in a repository of NVIDIA Triton: config.pbtxt and 1/model.onnx; an exported "
+        ".onnx of any kind is copied as it is",
+    )
     parser.add_argument("--network", help="network name, for weights that do not say it themselves")
     parser.add_argument("--random-init", type=int, metavar="SEED", help="random weights instead of a file: a control")
     parser.add_argument(

@@ -124,6 +124,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "inliers and other matches, into matches/ of 2a and 2b",
     )
     parser.add_argument(
+        "--rerun",
+        type=Path,
+        metavar="FILE.rrd",
+        help="write the map, its cameras, the queries' poses and their matches of 2b, or of 2a, for Rerun's viewer",
+    )
+    parser.add_argument(
         "--report",
         action="store_true",
         help="write report.html: every query, failures first, with inliers, the reason where it has no pose, what was "

@@ -134,7 +134,7 @@ def _decode(
     if stretch is not None:
         return _stretched(np.asarray(picture), stretch)
     if max_side is not None and max(size) > max_side:
-        _reduce(picture, size, max_side, min_side)
+        picture = _reduced(picture, size, max_side, min_side)
     return np.array(picture)
 
 
@@ -163,9 +163,7 @@ def resize_image(image: Pixels, rule: InputRule, min_side: int = MIN_SIDE) -> Pi
         if rule.stretch is not None and size != rule.stretch:
             return _stretched(image, rule.stretch)
         if rule.max_side is not None and max(size) > rule.max_side:
-            picture = Image.fromarray(image)
-            _reduce(picture, size, rule.max_side, min_side)
-            return np.array(picture)
+            return np.array(_reduced(Image.fromarray(image), size, rule.max_side, min_side))
     except (MemoryError, cv2.error) as error:
         raise ImageError(NO_MEMORY) from error
     return image
@@ -190,11 +188,19 @@ def _stretched(pixels: Pixels, size: tuple[int, int]) -> Pixels:
     return stretched
 
 
-def _reduce(picture: Image.Image, size: tuple[int, int], max_side: int, min_side: int) -> None:
-    """Reduce in place; ``size`` is what a message calls the image."""
-    picture.thumbnail((max_side, max_side), Image.Resampling.LANCZOS, reducing_gap=None)
+def _reduced(picture: Image.Image, size: tuple[int, int], max_side: int, min_side: int) -> Image.Image:
+    """The picture reduced as Pillow's ``thumbnail`` does; ``size`` is what a message calls the image.
+
+    Each axis by itself, rows first: of long images newer releases of Pillow take the columns first, whose whole levels
+    between the two passes are others.
+    """
+    if max(picture.size) > max_side:
+        width, height = fitted(picture.size, max_side)
+        for step in ((width, picture.height), (width, height)):
+            picture = picture.resize(step, Image.Resampling.LANCZOS)
     if min(picture.size) < min_side:
         raise ImageError(f"{size[0]}x{size[1]} at --max-side {max_side} has a side under {min_side} px")
+    return picture
 
 
 def image_size(content: bytes) -> tuple[int, int]:

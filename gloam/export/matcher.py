@@ -72,7 +72,7 @@ def export_matcher(
         selftest=_selftest(model, profile, FIRST),
         selftest_larger=_selftest(model, profile, LARGER),
         takes=takes,
-    )  # fmt: skip
+    ).explained()  # fmt: skip
     axes = {
         "batch": batch_axis(profile.batch[1]),
         **{f"keypoints{at}": Dim(f"keypoints{at}", min=2, max=MOST) for at in (0, 1)},

@@ -168,7 +168,7 @@ def export_spec(spec: ExportSpec, path: str | Path, provenance: Mapping[str, Any
         selftest=_selftest(spec, spec.selftest),
         selftest_larger=_selftest(spec, larger_shapes(spec.profile, spec.selftest, spec.multiple)),
         **spec.facts,
-    )
+    ).explained()
     write_proved(_traced(spec, name), card, path)
     return card
 

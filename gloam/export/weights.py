@@ -46,10 +46,10 @@ class ExportRequest:
     """What to export, and how.
 
     Attributes:
-        output: ``.onnx`` file to write.
+        output: ``.onnx`` file to write; with ``triton`` a folder of the model's name.
         weights: native ``.safetensors``, the state dict of an embedder or of a public network of local features (known
             by its keys, whatever ``network`` is not), or an exported float32 ``.onnx`` for ``precision``,
-            ``translate`` or ``resize``; None for random weights.
+            ``translate`` or ``resize``, any for ``triton``; None for random weights.
         network: its name, for weights that do not say it themselves.
         random_init: seed of random weights, a control; an embedder's are settled on a street, so that it tells images
             apart.
@@ -83,6 +83,7 @@ class ExportRequest:
         calibrate: photographs of the kind the model will see.
         tolerance: largest loss: 1 - cosine of a descriptor, or absolute difference of a pixel in [-1, 1].
         accept_loss: write the file even where it loses more.
+        triton: write a folder of a model repository of NVIDIA Triton instead of a file.
         licence: of the weights, kept in the card.
 
     Raises:
@@ -120,6 +121,7 @@ class ExportRequest:
     calibrate: Path | None = None
     tolerance: float | None = None
     accept_loss: bool = False
+    triton: bool = False
     licence: str = "unknown"
 
     def __post_init__(self) -> None:
@@ -153,6 +155,8 @@ def export_weights(request: ExportRequest, say: Say | None = None) -> Exported:
         DataError: the images to calibrate on cannot be read.
         MissingExtraError: torch or onnx is not installed.
     """
+    if request.triton:
+        return _to_triton(request, say)
     finished = request.weights is not None and request.weights.suffix == ".onnx"
     check = () if request.precision == "fp32" else ("onnxruntime",)
     require_all((*(("onnx",) if finished else PACKAGES), *check), "export a model")
@@ -184,6 +188,20 @@ def export_weights(request: ExportRequest, say: Say | None = None) -> Exported:
         return _finished(exact, _export(loaded, request, exact, profile), request, loaded.notes, say)
 
 
+def _to_triton(request: ExportRequest, say: Say | None) -> Exported:
+    """The model inside a folder of a repository, and its configuration; a finished file is copied as it is."""
+    from gloam.export.triton import MODEL, copy_model, expect_model_folder, write_config
+
+    expect_model_folder(request.output)
+    file = request.output / MODEL
+    if request.weights is not None and request.weights.suffix == ".onnx" and _unchanged(request):
+        exported = Exported(file, copy_model(request.weights, request.output))
+    else:
+        exported = export_weights(replace(request, output=file, triton=False), say)
+    write_config(request.output, exported.card)
+    return exported
+
+
 def _expect_options(loaded: _Loaded, request: ExportRequest) -> None:
     """Refuse options of another kind of network."""
     extracts = loaded.kind == "local_features"
@@ -213,6 +231,11 @@ def _given(request: ExportRequest, name: str) -> bool:
     return not (value is None or value is False or value == "none")
 
 
+def _unchanged(request: ExportRequest) -> bool:
+    """Whether nothing is asked of a finished file."""
+    return request.precision == "fp32" and not _fronted(request)
+
+
 def _fronted(request: ExportRequest) -> bool:
     return any(getattr(request, name) is not None for name in FRONT)
 
@@ -228,7 +251,7 @@ def _refuse(request: ExportRequest) -> None:
             if getattr(request, name) not in (None, False):
                 raise UsageError(f"--{name.replace('_', '-')} goes with --precision {', '.join(PRECISIONS)}")
     if request.weights is not None and request.weights.suffix == ".onnx":
-        if request.precision == "fp32" and not _fronted(request):
+        if _unchanged(request) and not request.triton:
             raise UsageError(f"{request.weights}: is exported already; give --precision {', '.join(PRECISIONS)}")
         late = [name for name in (*EMBEDDERS_ONLY, *EXTRACTORS_ONLY) if name not in FRONT and _given(request, name)]
         if request.domain is not None and request.translate is None:

@@ -20,8 +20,10 @@ from gloam.runtime.backends.tensorrt.api import ARCHITECTURES
 # What each extra is for, in the words of the table that `gloam doctor` prints.
 PURPOSES = {
     "train": "train embedders, export to ONNX",
+    "fidelity": "FID and KID by Inception features as published",
     "cpu": "run models and search indexes on the CPU",
     "gpu": "run models and search indexes on an NVIDIA GPU",
+    "pycuda": "reach the GPU without cuda-python; a CUDA toolkit builds it",
     "tensorrt": "TensorRT 10 engines, also under ONNX Runtime",
     "tensorrt11": "TensorRT 11 engines",
     "tensorrt-rtx": "engines of TensorRT for RTX, built on any machine",
@@ -31,6 +33,7 @@ PURPOSES = {
     "ray": "bulk runs on a cluster",
     "remote": "images behind URLs",
     "metrics": "the state of a bulk run for Prometheus",
+    "rerun": "pictures of a map and of what was localized in it",
     "serve": "embed, search and localize over HTTP",
     "completion": "completion of verbs and options in a shell",
     "matlab": "import NetVLAD's own .mat weights",
@@ -64,8 +67,9 @@ class Extra:
 
     @property
     def complete(self) -> bool:
-        """Whether every package of the extra is installed."""
-        return not self.missing
+        """Whether every package of the extra is installed; an extra that gloam's metadata lack, from before it was
+        there, is not."""
+        return bool(self.installed) and not self.missing
 
 
 @dataclass(frozen=True)

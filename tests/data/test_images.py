@@ -384,3 +384,12 @@ def test_a_background_changes_no_picture_without_transparency(gradient: Image.Im
     gradient.save(content, "PNG")
     plain = decode_image(content.getvalue())
     assert np.array_equal(decode_image(content.getvalue(), background=(255, 0, 0)), plain)
+
+
+@pytest.mark.parametrize(("width", "height"), [(64, 900), (900, 64), (128, 420), (233, 401), (400, 300)])
+def test_rows_are_reduced_first_whatever_the_release_of_pillow_does(width: int, height: int) -> None:
+    pixels = np.random.default_rng(width).integers(0, 256, (height, width, 3), np.uint8)
+    reduced = resize_image(pixels, InputRule(512 if max(width, height) > 512 else 128), 1)
+    rows = Image.fromarray(pixels).resize((reduced.shape[1], height), Image.Resampling.LANCZOS)
+    whole = rows.resize((reduced.shape[1], reduced.shape[0]), Image.Resampling.LANCZOS)
+    np.testing.assert_array_equal(reduced, np.asarray(whole))

@@ -136,7 +136,8 @@ def _checkpoint(model: Any) -> dict[str, Any]:
 def card(made: ModelCard) -> dict[str, Any]:
     """A card as it stands in the file, and its space; the self-test's figures apart, which processors round."""
     value = json.loads(made.to_json())
-    del value["selftest_larger"]  # a test of the file, no part of what it is
+    for later in ("selftest_larger", "gloam", "decoding", "selftest_formula", "input_rule"):
+        value.pop(later, None)  # of how the file is tested and fed, no part of what it is
     value["selftest"]["output"] = len(value["selftest"]["output"])
     return {"space": made.space(), "fingerprint of nothing": made.fingerprint(""), "card": value}
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tomllib
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from gloam.runtime.backends.cuda.driver import Driver, Gpu, find_driver
 from gloam.runtime.backends.processor import Processor
-from gloam.runtime.doctor import EXCLUSIVE, backends, conflicts, diagnose, extras, installed_versions
+from gloam.runtime.doctor import EXCLUSIVE, PURPOSES, backends, conflicts, diagnose, extras, installed_versions
 
 NO_GPU = Driver(None, [], "no NVIDIA driver")
 H200 = Driver("13.0", [Gpu("NVIDIA H200", "9.0")])
@@ -31,6 +33,22 @@ def test_extras_follow_the_metadata_of_gloam() -> None:
     assert found["tensorrt"].missing == ["tensor-rt"]
     installed = {extra.name: extra for extra in extras(installed_versions())}
     assert {"onnxruntime", "faiss-cpu"} == {*installed["cpu"].installed, *installed["cpu"].missing}
+
+
+def test_every_extra_has_its_line_and_no_line_is_of_none() -> None:
+    text = (Path(__file__).resolve().parents[2] / "pyproject.toml").read_text(encoding="utf-8")
+    stated = tomllib.loads(text)["project"]["optional-dependencies"]
+    assert set(PURPOSES) == set(stated)
+    printed = str(diagnose({}, NO_GPU))
+    for name, purpose in PURPOSES.items():
+        assert f"no  {name} " in printed
+        assert purpose in printed
+
+
+def test_an_extra_that_the_installed_metadata_lack_is_not_called_complete() -> None:
+    found = {extra.name: extra.complete for extra in extras({"ray": "2.5"}, ['ray>=2; extra == "ray"'])}
+    assert found["ray"]
+    assert not found["rerun"]
 
 
 def test_tensorrt_10_is_not_the_extra_of_11() -> None:

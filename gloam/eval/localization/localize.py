@@ -25,6 +25,7 @@ from gloam.eval.localization.match_pictures import draw_result
 from gloam.eval.localization.outcomes import QueryOutcome, query_outcomes
 from gloam.eval.localization.pose_files import write_colmap_text, write_pose_table
 from gloam.eval.localization.request import LocalizeRequest, Work, opened
+from gloam.eval.localization.rerun_file import write_recording
 from gloam.eval.localization.rig_poses import pose_rigs
 from gloam.files import plain_cell, write_json, write_text
 from gloam.runtime.localization.colmap import AbsolutePoseOptions
@@ -66,6 +67,8 @@ class Localization:
             )
         if "saved_map" in self.summary:
             lines.append(f"saved {self.summary['saved_map']}: open it by gloam.Localizer.open")
+        if "rerun" in self.summary:
+            lines.append(f"shown  {self.summary['rerun']}: open it by `rerun {self.summary['rerun']}`")
         lines.append(f"next: gloam eval localization --results {self.output} --ground-truth KAPTURE")
         return "\n".join(lines)
 
@@ -101,7 +104,7 @@ def localize(request: LocalizeRequest, progress: bool = False) -> Localization:
 
     Writes a kapture dataset, an LTVL2020 file (``name qw qx qy qz tx ty tz``, metres), a COLMAP model of text without
     points (``colmap/``), ``poses.csv`` and ``queries.csv`` per method, ``summary.json``, ``pairs.txt`` where retrieved
-    images were verified, and the map and pictures of matches where they are asked for.
+    images were verified, and the map, pictures of matches and a recording for Rerun where they are asked for.
 
     Args:
         request: datasets, what is retrieved and by which methods.
@@ -185,6 +188,9 @@ def localize(request: LocalizeRequest, progress: bool = False) -> Localization:
             draw_result(
                 folder / "matches", method, result, poses, retrieved, limit, count=count, workers=request.workers
             )
+        if request.rerun is not None and method == request.posed_by_matches:
+            write_recording(request.rerun, method, result, poses, retrieved)
+            summary["rerun"] = str(request.rerun)
         summary["methods"][method] = {"queries": len(query.records), "localized": localized, "folder": str(folder)}
     if "2b" in methods:
         points = {"points": result.map_points, "from": result.map_source}

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gloam.data.images import decode_image
-from gloam.data.scene import Pose
+from gloam.data.scene import Camera, Pose
 from gloam.errors import ImageError
 from gloam.eval.localization.benchmark import LocalizationResult
 from gloam.files import inside, write_bytes
@@ -98,7 +98,7 @@ def draw_pair(matcher: PairMatcher, pair: MatchedPair, remark: str = "") -> Pict
     canvas[:height] = lines
     left = 0
     for name in (pair.query, pair.other):
-        side = int(_reduced_size(matcher, name)[1][0])
+        side = int(reduced_size(matcher.camera(name))[0][0])
         _caption(canvas, name, (left, height), side)
         left += side + GAP
     for number, text in enumerate((counts_of(pair), remark), 1):
@@ -123,7 +123,7 @@ def draw_lines(matcher: PairMatcher, pair: MatchedPair) -> Picture:
         pair: to be drawn.
     """
     names = (pair.query, pair.other)
-    sides, scales = zip(*(_reduced(matcher, name) for name in names), strict=True)
+    sides, scales = zip(*(reduced_image(matcher, name) for name in names), strict=True)
     height, width = max(side.shape[0] for side in sides), sum(side.shape[1] for side in sides) + GAP
     canvas = np.full((height, width, 3), 255, np.uint8)
     ends: list[list[list[int]]] = []
@@ -273,21 +273,23 @@ def write_match_pictures(
     return written
 
 
-def _reduced_size(matcher: PairMatcher, name: str) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Width and height of an image, and of its picture, which is not longer than :data:`SIDE`."""
+def reduced_size(camera: Camera) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+    """Width and height of an image in pictures, not longer than :data:`SIDE`, and by how much x and y shrink."""
+    size = np.array([camera.width, camera.height])
+    small: npt.NDArray[np.int64] = np.maximum((size * min(1.0, SIDE / size.max())).round().astype(np.int64), 1)
+    return small, small / size
+
+
+def reduced_image(matcher: PairMatcher, name: str) -> tuple[Picture, npt.NDArray[np.float64]]:
+    """An image's stored pixels at :func:`reduced_size`, and by how much x and y shrank; grey where the image cannot be
+    read, as stored features need none."""
     camera = matcher.camera(name)
     size = np.array([camera.width, camera.height])
-    return size, np.maximum((size * min(1.0, SIDE / size.max())).round().astype(int), 1)
-
-
-def _reduced(matcher: PairMatcher, name: str) -> tuple[Picture, npt.NDArray[np.float64]]:
-    """An image's stored pixels, not longer than :data:`SIDE`, and by how much x and y shrank; grey where the image
-    cannot be read, as stored features need none."""
-    size, small = _reduced_size(matcher, name)
+    small, shrunk = reduced_size(camera)
     try:
         pixels = decode_image(matcher.scene_of(name).image_path(name), min_side=1, upright=False)
     except ImageError:
-        return np.full((small[1], small[0], 3), 128, np.uint8), small / size
+        return np.full((small[1], small[0], 3), 128, np.uint8), shrunk
     if (small < size).any():
         pixels = cv2.resize(pixels, (int(small[0]), int(small[1])), interpolation=cv2.INTER_AREA).astype(np.uint8)
-    return pixels, small / size
+    return pixels, shrunk

@@ -16,6 +16,7 @@ from gloam.data.pairs import read_pairs
 from gloam.data.scene import Pose, Scene
 from gloam.errors import DataError, UsageError
 from gloam.eval.localization.benchmark import Descriptors, retrieve
+from gloam.eval.localization.rerun_file import expect_recording
 from gloam.eval.localization.rig_poses import Rig
 from gloam.model_card import Photometric
 from gloam.runtime.backends.placement import Placement
@@ -87,6 +88,7 @@ class LocalizeRequest:
             features, and retrieval by ``stores``.
         match_pictures: queries to draw beside their best map image, into ``matches/`` of 2a and 2b; a number, evenly
             chosen, or ``all``.
+        rerun: ``.rrd`` file for Rerun's viewer: map, poses and matches of 2b, or of 2a where that is asked for alone.
         rig: cameras of one rig, which the query dataset states: each by itself (``off``), those without a pose through
             the rig (``fill``), or all together (``joint``); see :func:`gloam.eval.localization.rig_poses.pose_rigs`.
 
@@ -125,6 +127,7 @@ class LocalizeRequest:
     trust: bool = False
     save_map: Path | None = None
     match_pictures: int | Literal["all"] = 0
+    rerun: Path | None = None
     rig: Rig = "off"
 
     def __post_init__(self) -> None:
@@ -134,7 +137,7 @@ class LocalizeRequest:
             raise UsageError(f"--verify {self.verify}: the best --top-k {self.top_k} are taken of so many; give more")
         if self.workers is not None and self.workers < 0:
             raise UsageError(f"--workers {self.workers}: must be 1 or more, or 0 for all cores")
-        for output in (self.output, *([] if self.save_map is None else [self.save_map])):
+        for output in (self.output, *(other for other in (self.save_map, self.rerun) if other is not None)):
             for part in (self.mapping, self.query):
                 if output.resolve().is_relative_to(part.resolve()):
                     raise UsageError(f"{output}: lies inside {part}; choose an output folder elsewhere")
@@ -154,6 +157,8 @@ class LocalizeRequest:
             raise UsageError("--save-map and --matches: a new image has no stored matches; give --matcher")
         if self.save_map is not None and self.save_map.resolve() == self.output.resolve():
             raise UsageError(f"{self.save_map}: is the output folder; give the map a folder of its own")
+        if self.rerun is not None and self.posed_by_matches is None:
+            raise UsageError("--rerun shows the matches of methods 2a and 2b")
         if self.match_pictures and not {"2a", "2b"} & set(self.methods):
             raise UsageError("--match-pictures draws the matches of methods 2a and 2b")
         if self.match_pictures != "all" and self.match_pictures < 0:
@@ -171,6 +176,11 @@ class LocalizeRequest:
         if self.pixel_origin is not None and self.features == "sift":
             raise UsageError("--pixel-origin is for models of local features; SIFT has --pixel-shift")
         _ = self.pairs_of_map
+
+    @property
+    def posed_by_matches(self) -> str | None:
+        """The method whose matches are shown: 2b, else 2a; None without either."""
+        return next((method for method in ("2b", "2a") if method in self.methods), None)
 
     @property
     def workspace(self) -> Path:
@@ -230,6 +240,8 @@ def opened(request: LocalizeRequest) -> Work:
     Raises:
         as :func:`gloam.eval.localization.localize.localize`.
     """
+    if request.rerun is not None:
+        expect_recording(request.rerun)
     mapping, model = read_map(request.mapping, request.images)
     query = read_queries(request.query, request.images)
     if request.images is not None and mapping.images is None and query.images is None:

@@ -127,7 +127,7 @@ def convert_precision(
     proto = read_graph(source)
     with tempfile.TemporaryDirectory(prefix="gloam-precision-") as temporary:
         folder = Path(temporary)
-        carried = dataclasses.replace(card, precision=precision)
+        carried = dataclasses.replace(card, precision=precision).explained()
         details: dict[str, Any]
         if precision != "int8":
             made, half = to_half(proto, precision)

@@ -8,55 +8,63 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from gloam.errors import ModelError
 from gloam.model_card import FeatureRule, KeypointRule, ModelCard, SelfTest, TensorSpec
+from gloam.model_card.selftest import CONDITIONS, FEATURES, IMAGES, FeatureFormula, Formula, formula_of_kind
 
-FEATURES = 67  # different ones in a matcher's self-test; a prime, so that the second image's order has them all
 
-
-def selftest_images(shape: tuple[int, int, int], sizes: Sequence[tuple[int, int]]) -> npt.NDArray[np.uint8]:
+def selftest_images(
+    shape: tuple[int, int, int], sizes: Sequence[tuple[int, int]], formula: Formula = IMAGES, beyond: int = 255
+) -> npt.NDArray[np.uint8]:
     """The self-test's input by closed formula, the same in any language.
 
-    ``image[b, y, x, c] = (x*x*3 + y*y*5 + x*y*7 + 37*b + 59*c) // 97 % 256`` inside the valid size and 255 beyond
-    it, so that a model that reads its padding fails the test.
+    By default ``image[b, y, x, c] = (x*x*3 + y*y*5 + x*y*7 + 37*b + 59*c) // 97 % 256`` inside the valid size and 255
+    beyond it, so that a model that reads its padding fails the test.
 
     Args:
         shape: batch, height, width.
         sizes: valid (h, w) per image.
+        formula: as a card states it.
+        beyond: the valid size.
 
     Returns:
         uint8 ``[B, H, W, 3]``.
     """
     batch, height, width = shape
     b, y, x, c = np.ogrid[:batch, :height, :width, :3]
-    images: npt.NDArray[np.uint8] = ((x * x * 3 + y * y * 5 + x * y * 7 + 37 * b + 59 * c) // 97 % 256).astype(np.uint8)
+    values = np.broadcast_to(formula.values(b=b, y=y, x=x, c=c), (*shape, 3))
+    images: npt.NDArray[np.uint8] = values.astype(np.uint8)
     for row, (valid_height, valid_width) in enumerate(sizes):
-        images[row, valid_height:] = 255
-        images[row, :, valid_width:] = 255
+        images[row, valid_height:] = beyond
+        images[row, :, valid_width:] = beyond
     return images
 
 
 def selftest_inputs(card: ModelCard, test: SelfTest) -> dict[str, npt.NDArray[Any]]:
     """What a self-test feeds, by the names of the graph's inputs."""
+    formula = card.formula
     if card.takes is not None:
-        return selftest_features(card.takes, test.shape, test.sizes)
-    inputs: dict[str, npt.NDArray[Any]] = {
-        "images": selftest_images(test.shape, test.sizes)[..., : int(card.inputs[0].shape[3])]
-    }
+        return selftest_features(card.takes, test.shape, test.sizes, formula.features or FEATURES)
+    images = selftest_images(test.shape, test.sizes, formula.images or IMAGES, formula.beyond)
+    inputs: dict[str, npt.NDArray[Any]] = {"images": images[..., : int(card.inputs[0].shape[3])]}
     if any(spec.name == "sizes" for spec in card.inputs):
         inputs["sizes"] = np.asarray(test.sizes, np.int32)
-    return inputs | selftest_conditions(card.inputs, test.shape)
+    return inputs | selftest_conditions(card.inputs, test.shape, formula.conditions or CONDITIONS)
 
 
-def selftest_conditions(specs: Sequence[TensorSpec], shape: tuple[int, int, int]) -> dict[str, npt.NDArray[Any]]:
+def selftest_conditions(
+    specs: Sequence[TensorSpec], shape: tuple[int, int, int], formula: Formula = CONDITIONS
+) -> dict[str, npt.NDArray[Any]]:
     """What a self-test feeds to the inputs that have a default, by closed formula, the same in any language.
 
     A default of several values, the code of a domain, is turned by as many places as the image has before it: image b
-    gets ``default[(k - b) % K]``. An input of one value gets ``((k*k*3 + 7*k + 37*b) % 97 - 48) / 24`` at its k-th
-    number in C order.
+    gets ``default[(k - b) % K]``. An input of one value gets by default ``((k*k*3 + 7*k + 37*b) % 97 - 48) / 24`` at
+    its k-th number in C order.
 
     Args:
         specs: inputs of a card; those without a default are left out.
         shape: batch, height, width.
+        formula: as a card states it.
 
     Returns:
         arrays by name, of the dtypes that the card states.
@@ -70,55 +78,60 @@ def selftest_conditions(specs: Sequence[TensorSpec], shape: tuple[int, int, int]
             made[spec.name] = np.stack([np.roll(row, at, -1) for at, row in enumerate(filled)])
             continue
         b, k = np.ogrid[: shape[0], : filled[0].size]
-        values = ((k * k * 3 + 7 * k + 37 * b) % 97 - 48) / 24
+        values = np.broadcast_to(formula.values(b=b, k=k), (shape[0], filled[0].size))
         made[spec.name] = values.reshape(filled.shape).astype(filled.dtype)
     return made
 
 
 def selftest_features(
-    takes: FeatureRule, shape: tuple[int, int, int], sizes: Sequence[tuple[int, int]]
+    takes: FeatureRule,
+    shape: tuple[int, int, int],
+    sizes: Sequence[tuple[int, int]],
+    formula: FeatureFormula = FEATURES,
 ) -> dict[str, npt.NDArray[Any]]:
     """The features of a matcher's self-test by closed formula, the same in any language.
 
-    Feature g of :data:`FEATURES` lies in the first image at ``x = (g*g*3 + g*7 + 31*b) % 440 + 20`` and
-    ``y = (g*g*5 + g*11 + 17*b) % 420 + 20``, in the second 3 px further right and 2 px further up. Value j of its
-    descriptor is ``(g*g*3 + j*j*5 + g*j*7 + g*g*j*j + 37*b) // 3 % 97 - 48``, in the second image a tenth of the one
-    of feature ``g + 1`` added; both to unit length. Its scale is ``2 + g % 7``, its orientation ``g % 11 - 5`` tenths
-    of pi. Keypoint i of the first image is feature i, of the second feature ``(7*i + 2) % FEATURES``. The padding holds
-    9999 throughout, so that a model that reads it fails the test.
+    Of the features that a :class:`FeatureFormula` describes either image shows some, in an order of its own; those of
+    the second are a little elsewhere and a little other. The padding holds 9999 throughout, so that a model that reads
+    it fails the test.
 
     Args:
         takes: what the matcher is for.
         shape: pairs, and padded numbers of keypoints of the first and the second image.
-        sizes: numbers of keypoints of each pair, at most :data:`FEATURES`.
+        sizes: numbers of keypoints of each pair, at most those of the formula.
+        formula: as a card states it.
 
     Returns:
         arrays by the names and dtypes of ``matcher_inputs``.
+
+    Raises:
+        ModelError: more keypoints than the formula has.
     """
-    pairs = shape[0]
-    b, g, j = np.ogrid[:pairs, :FEATURES, : takes.dimension]
+    pairs, number = shape[0], formula.number
+    if max(map(max, sizes)) > number:
+        raise ModelError(f"the self-test feeds {max(map(max, sizes))} keypoints of {number} features")
+    b, g, j = np.ogrid[:pairs, :number, : takes.dimension]
     places = np.stack(
-        np.broadcast_arrays((g * g * 3 + g * 7 + 31 * b) % 440 + 20, (g * g * 5 + g * 11 + 17 * b) % 420 + 20), -1
-    ).reshape(pairs, FEATURES, 2)
-    values = ((g * g * 3 + j * j * 5 + g * j * 7 + g * g * j * j + 37 * b) // 3 % 97 - 48).astype(np.float64)
-    number = np.arange(FEATURES)
+        [np.broadcast_to(side.values(g=g, b=b), (pairs, number, 1))[..., 0] for side in (formula.x, formula.y)], -1
+    )
+    values = np.broadcast_to(formula.descriptor.values(g=g, j=j, b=b), (pairs, number, takes.dimension))
     inputs: dict[str, npt.NDArray[Any]] = {}
     for at in (0, 1):
-        order = number if at == 0 else (7 * number + 2) % FEATURES
-        seen = values if at == 0 else values + 0.1 * np.roll(values, -1, 1)
+        order = formula.order[at].values(i=np.arange(number))
+        seen = values.astype(np.float64) + formula.blend[at] * np.roll(values, -1, 1)
         rows = {
-            "keypoints": places + ((0, 0), (3, -2))[at] + takes.origin,
+            "keypoints": places + formula.shift[at] + takes.origin,
             "descriptors": seen / np.linalg.norm(seen, axis=2, keepdims=True),
         }
         if takes.oriented:
-            rows["scales"] = np.broadcast_to(2 + number % 7, (pairs, FEATURES))
-            rows["orientations"] = np.broadcast_to((number % 11 - 5) * np.pi / 10, (pairs, FEATURES))
+            turns = {"scales": formula.scale, "orientations": formula.orientation}
+            rows |= {name: np.broadcast_to(each.values(g=g)[..., 0], (pairs, number)) for name, each in turns.items()}
         for name, each in rows.items():
-            padded = np.full((pairs, shape[1 + at], *each.shape[2:]), 9999, np.float32)
+            padded = np.full((pairs, shape[1 + at], *each.shape[2:]), formula.beyond, np.float32)
             for pair, counts in enumerate(sizes):
                 padded[pair, : counts[at]] = each[pair, order[: counts[at]]]
             inputs[f"{name}{at}"] = padded
-        inputs[f"sizes{at}"] = np.broadcast_to(np.array(((480, 640), (500, 490))[at], np.int32), (pairs, 2)).copy()
+        inputs[f"sizes{at}"] = np.broadcast_to(np.array(formula.sizes[at], np.int32), (pairs, 2)).copy()
     return inputs | {"counts": np.asarray(sizes, np.int32)}
 
 
@@ -229,11 +242,12 @@ def selftest_digest(
         one row an image: descriptors as they are, :func:`block_means` of images and maps, :func:`weighted_mean` of
         local features, :func:`keypoint_summary` of keypoints; one row a pair: :func:`matched_scores` of matches.
     """
-    if kind == "matcher":
+    digest = formula_of_kind(kind, keypoints is not None).digest
+    if digest == "matched_scores":
         return matched_scores(outputs[0], outputs[1])
-    if keypoints is not None:
+    if digest == "keypoint_summary" and keypoints is not None:
         points, scores, descriptors, count = outputs
         return keypoint_summary(points, scores, descriptors, count, keypoints.threshold)
-    if kind in ("translator", "edges"):
+    if digest == "block_means":
         return block_means(outputs[0])
-    return weighted_mean(outputs[0], outputs[1]) if kind == "local_features" else outputs[0]
+    return weighted_mean(outputs[0], outputs[1]) if digest == "weighted_mean" else outputs[0]

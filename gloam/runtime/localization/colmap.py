@@ -121,6 +121,12 @@ def expect_camera(camera: Camera) -> None:
         raise DataError(f"camera {camera.model} {numbers}: sizes and focal lengths must be finite and above 0")
 
 
+def calibration(camera: Camera) -> npt.NDArray[np.float64]:
+    """Intrinsics without distortion, float64 ``[3, 3]``."""
+    matrix: npt.NDArray[np.float64] = np.asarray(_camera(camera).calibration_matrix(), np.float64)
+    return matrix
+
+
 def _focal(camera: Camera) -> float:
     return float(_camera(camera).mean_focal_length())
 

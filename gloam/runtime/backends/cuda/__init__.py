@@ -1,1 +1,1 @@
-"""CUDA behind one small interface: memory, streams, events, copies and graphs, by pycuda or by cuda-python."""
+"""CUDA behind one small interface: memory, streams, events, copies and graphs, by cuda-python or by pycuda."""

@@ -37,7 +37,7 @@ class CudaPythonDevice:
     layer = "cuda-python"
 
     def __init__(self, ordinal: int = 0) -> None:
-        self._cuda: Any = require("cuda.bindings.runtime", "tensorrt", "reach the GPU by cuda-python")
+        self._cuda: Any = require("cuda.bindings.runtime", "gpu", "reach the GPU by cuda-python")
         self._ordinal = ordinal
         self._where = f"GPU {ordinal}"
         self._call("cudaSetDevice", ordinal)

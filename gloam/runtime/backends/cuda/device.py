@@ -93,7 +93,7 @@ class Device(Protocol):
     """One GPU. Every call but ``current`` and ``close`` happens inside ``with device.current():``.
 
     Attributes:
-        layer: the package behind it, ``pycuda`` or ``cuda-python``.
+        layer: the package behind it, ``cuda-python`` or ``pycuda``.
         info: the GPU.
     """
 

@@ -1,4 +1,4 @@
-"""Which package reaches the GPU: pycuda, or cuda-python where pycuda does not import."""
+"""Which package reaches the GPU: cuda-python, or pycuda where cuda-python does not import."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from gloam.runtime.backends.cuda.driver import require_gpu
 
 
 def open_device(ordinal: int = 0, layer: str | None = None) -> Device:
-    """The GPU of that number, through pycuda, or through cuda-python where pycuda does not import.
+    """The GPU of that number, through cuda-python, or through pycuda where cuda-python does not import.
 
     Args:
         ordinal: number of the GPU.
-        layer: ``pycuda`` or ``cuda-python``, to have that one alone.
+        layer: ``cuda-python`` or ``pycuda``, to have that one alone.
 
     Raises:
         DeviceError: no driver or no such GPU.
@@ -32,7 +32,7 @@ def open_device(ordinal: int = 0, layer: str | None = None) -> Device:
     wanted = " nor ".join(LAYERS) if layer is None else layer
     raise MissingExtraError(
         f"{'neither ' if layer is None else ''}{wanted} imports, and one is needed to reach the GPU "
-        f"({'; '.join(reasons)}); pip install cuda-python, or 'gloam[gpu]' where a CUDA toolkit is to build pycuda"
+        f"({'; '.join(reasons)}); pip install 'gloam[gpu]', or 'gloam[pycuda]' where a CUDA toolkit is to build pycuda"
     )
 
 
@@ -48,4 +48,4 @@ def _cuda_python(ordinal: int) -> Device:
     return CudaPythonDevice(ordinal)
 
 
-LAYERS: dict[str, Callable[[int], Device]] = {"pycuda": _pycuda, "cuda-python": _cuda_python}
+LAYERS: dict[str, Callable[[int], Device]] = {"cuda-python": _cuda_python, "pycuda": _pycuda}

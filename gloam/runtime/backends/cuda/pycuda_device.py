@@ -43,7 +43,7 @@ class PyCudaDevice:
     layer = "pycuda"
 
     def __init__(self, ordinal: int = 0) -> None:
-        self._driver = require("pycuda.driver", "gpu", "reach the GPU by pycuda")
+        self._driver = require("pycuda.driver", "pycuda", "reach the GPU by pycuda")
         self._graphs: DriverGraphs | None = None
         self._where = f"GPU {ordinal}"
         with self._errors("starting it"):

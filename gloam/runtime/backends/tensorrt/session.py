@@ -49,7 +49,7 @@ class TensorRTSession:
 
     Args:
         path: engine folder of ``gloam engine``, or a ``.engine`` file with its card beside it.
-        device: the GPU; the first one by default, through pycuda or cuda-python.
+        device: the GPU; the first one by default, through cuda-python or pycuda.
         contexts: execution contexts, each with memory of its own.
         batch: largest part of a batch; the engine's by default.
         cuda_graphs: capture a graph per padded shape and batch, for models whose launches take longer than their work.
@@ -63,7 +63,7 @@ class TensorRTSession:
     Raises:
         ModelError: no such engine, truncated, changed, or of another model.
         DeviceError: no driver; an engine for another GPU or TensorRT; no memory left.
-        MissingExtraError: TensorRT, or both pycuda and cuda-python, are not installed.
+        MissingExtraError: TensorRT, or both cuda-python and pycuda, are not installed.
         UsageError: arguments out of range.
     """
 

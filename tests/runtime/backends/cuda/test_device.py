@@ -188,18 +188,18 @@ def test_graphs_of_cuda_python(packages: tuple[PyCuda, CudaRuntime]) -> None:
     ]
 
 
-def test_pycuda_is_preferred_and_cuda_python_stands_in(
+def test_cuda_python_is_preferred_and_pycuda_stands_in(
     packages: tuple[PyCuda, CudaRuntime], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert open_device().layer == "pycuda"
-    assert open_device(layer="cuda-python").layer == "cuda-python"
-    with pytest.raises(DeviceError, match="choose pycuda or cuda-python"):
-        open_device(layer="cupy")
-    monkeypatch.setitem(sys.modules, "pycuda.driver", None)
     assert open_device().layer == "cuda-python"
+    assert open_device(layer="pycuda").layer == "pycuda"
+    with pytest.raises(DeviceError, match="choose cuda-python or pycuda"):
+        open_device(layer="cupy")
     monkeypatch.setitem(sys.modules, "cuda.bindings.runtime", None)
+    assert open_device().layer == "pycuda"
+    monkeypatch.setitem(sys.modules, "pycuda.driver", None)
     with pytest.raises(
-        MissingExtraError, match=r"neither pycuda nor cuda-python imports.*pip install cuda-python"
+        MissingExtraError, match=r"neither cuda-python nor pycuda imports.*pip install 'gloam\[gpu\]'"
     ) as e:
         open_device()
     assert "\n" not in str(e.value)

@@ -14,270 +14,25 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from gloam.errors import IncompatibleError, ModelError, UsageError
+from gloam import __version__
+from gloam.errors import ModelError, UsageError
 from gloam.files import load_json, sha256_json
+from gloam.model_card.feature_rule import KEYPOINT_OUTPUTS, FeatureRule, KeypointRule, matcher_inputs
+from gloam.model_card.input_rule import LITERATURE, NATIVE, Decoding, InputRule, Photometric
+from gloam.model_card.selftest import LOOSEST, MOST_PIXELS, MOST_VALUES, SelfTest, SelfTestFormula, formula_of_kind
+from gloam.model_card.space import space_read_by
+from gloam.model_card.tensor_spec import TensorSpec
 from gloam.padding import LARGEST_SIDE, PaddingProfile
 from gloam.record import Written, fill_dataclass, sparse, to_json
 
 SCHEMA = 1
 METADATA_KEY = "gloam.card"
 PRECISIONS = ("fp32", "fp16", "bf16", "int8")
-MOST_CLIP, MOST_TILES = 1e4, 256  # of CLAHE; more tiles take more memory than the image
-MOST_VALUES = 1 << 20  # of a descriptor, or of a self-test's output
-MOST_KEYPOINTS = 1 << 16  # of an image
-MOST_PIXELS = 1 << 24  # of a self-test's images
-LOOSEST = 0.25  # tolerance of a self-test; outputs are of size 1
-KEYPOINT_OUTPUTS = ("keypoints", "scores", "descriptors", "count")
 KINDS = ("embedder", "local_features", "matcher", "translator", "appearance", "edges", "fused")
-TOLERANCE = {"fp32": 1e-5, "fp16": 5e-3, "bf16": 2e-2}  # of a descriptor's self-test
-
-
-@dataclass(frozen=True)
-class TensorSpec(Written):
-    """One input or output. ``shape`` mixes ints and names of free axes, e.g. ``("batch", "height", "width", 3)``; a
-    matcher's are ``keypoints0`` and ``keypoints1``, whose padded numbers stand where sizes of images have height and
-    width.
-
-    ``default`` is of an input that whoever runs the model may leave to it: the values of its last axis, or one for all
-    of them. ``choices`` are others by name, such as those of the domains that a translator goes towards.
-    """
-
-    name: str
-    dtype: str
-    shape: tuple[int | str, ...]
-    meaning: str
-    default: tuple[float, ...] | None = sparse(None)
-    choices: Mapping[str, Sequence[float]] | None = sparse(None)
-
-    def filled(self, batch: int, height: int, width: int) -> npt.NDArray[Any]:
-        """The default at one batch and size.
-
-        Raises:
-            ModelError: there is none.
-        """
-        if self.default is None:
-            raise ModelError(f"the input {self.name!r} has no default; give it")
-        shape = self.sized(batch, height, width, "model card")
-        return np.broadcast_to(np.asarray(self.default, self.dtype), shape).copy()
-
-    def sized(self, batch: int, height: int, width: int, where: str) -> tuple[int, ...]:
-        """The shape at one batch and size.
-
-        Raises:
-            ModelError: a free axis of another name; ``where`` begins the message.
-        """
-        axes = {"batch": batch, "height": height, "width": width, "keypoints0": height, "keypoints1": width}
-        for axis in self.shape:
-            if isinstance(axis, str) and axis not in axes:
-                raise ModelError(f"{where}: the axis {axis!r} of {self.name!r} has no place in an engine's shapes")
-        return tuple(axes[axis] if isinstance(axis, str) else int(axis) for axis in self.shape)
-
-
-@dataclass(frozen=True)
-class InputRule(Written):
-    """How whoever feeds a model brings a decoded image to the size that the model sees; by default as the literature.
-
-    Attributes:
-        max_side: longer side in pixels that larger images are reduced to; None for no limit.
-        stretch: exact (width, height) in pixels, whatever the aspect; excludes ``max_side``.
-        filter: of the resizing: ``lanczos`` (Pillow's, of three lobes and antialiased) for ``max_side``, ``area``
-            (OpenCV's INTER_AREA) for ``stretch``, ``none`` for native sizes. Or what a network's authors resize by:
-            ``bilinear`` or ``bicubic``, Pillow's, antialiased too.
-        enlarge: whether smaller images are enlarged: only by ``stretch``.
-        multiple: behind ``max_side`` both sides become the nearest multiple of this many pixels (a half goes to the
-            even number of them; at least one, and none above ``max_side``), by the same one resizing; a patch of a
-            vision transformer.
-
-    Raises:
-        UsageError: values that do not belong together, or that this gloam cannot follow.
-    """
-
-    max_side: int | None = 1024
-    stretch: tuple[int, int] | None = None
-    filter: Literal["lanczos", "area", "none", "bilinear", "bicubic"] = "lanczos"
-    enlarge: bool = False
-    multiple: int = sparse(1)
-
-    def __post_init__(self) -> None:
-        if self.max_side is not None and self.stretch is not None:
-            raise UsageError("--stretch and --max-side exclude each other")
-        if not 1 <= self.multiple <= LARGEST_SIDE or (self.stretch is not None and self.multiple > 1):
-            raise UsageError(
-                f"input rule: sides that are multiples of {self.multiple} px, where they are {self._size()}"
-            )
-        sides = [side for side in (self.max_side, *(self.stretch or ())) if side is not None]
-        if any(side < SMALLEST_SIDE for side in sides):
-            raise UsageError(f"image sides must be {SMALLEST_SIDE} pixels or more")
-        if self.stretch and self.stretch[0] * self.stretch[1] > MOST_STRETCHED:
-            raise UsageError(f"{self._size()} is more than {MOST_STRETCHED} pixels; choose fewer")
-        native = self.max_side is None and self.multiple == 1
-        fits = ("area", True) if self.stretch else ("none" if native else "lanczos", False)
-        others = () if native and not self.stretch else ("bilinear", "bicubic")
-        if (self.filter, self.enlarge) != fits and (self.filter not in others or self.enlarge != fits[1]):
-            raise UsageError(
-                f"input rule: filter {self.filter!r} with enlarge {self.enlarge} where {self._size()} takes "
-                f"{fits[0]!r} with {fits[1]}"
-            )
-
-    @classmethod
-    def of(cls, max_side: int | None = None, stretch: tuple[int, int] | None = None) -> InputRule:
-        """The rule of a longer side or of an exact (width, height), in pixels; of native sizes without either."""
-        if stretch is not None:
-            return cls(max_side, stretch, "area", True)
-        return cls(max_side) if max_side else NATIVE
-
-    def in_cells(self, cell: int) -> InputRule:
-        """The same rule for a model whose images have sides that are multiples of a cell, pixels."""
-        if self.stretch is not None or self.multiple % cell == 0:
-            return self
-        return replace(self, multiple=cell, filter="lanczos" if self.filter == "none" else self.filter)
-
-    @property
-    def of_pillow(self) -> bool:
-        """Whether it asks for more than a longer side by LANCZOS or a stretch by area."""
-        return self.multiple > 1 or self.filter in ("bilinear", "bicubic")
-
-    def __str__(self) -> str:
-        return f"{self._size()} ({self.filter}, {'enlarges' if self.enlarge else 'never enlarges'})"
-
-    def _size(self) -> str:
-        if self.stretch is not None:
-            return f"exactly {self.stretch[0]}x{self.stretch[1]} px"
-        size = "native sizes" if self.max_side is None else f"longer side of at most {self.max_side} px"
-        return size if self.multiple == 1 else f"{size}, both to the nearest multiple of {self.multiple} px"
-
-
-SMALLEST_SIDE = 32  # pixels; below this a stride-32 network has no cell left
-MOST_STRETCHED = 120_000_000  # pixels, as many as an image may have
-LITERATURE = InputRule()
-NATIVE = InputRule(None, None, "none")
-
-
-@dataclass(frozen=True)
-class Photometric:
-    """Normalisation of an image's light before the network.
-
-    Attributes:
-        name: ``none`` or ``clahe`` (CLAHE on the L channel of Lab).
-        clip, grid: CLAHE's clip limit and tiles per side.
-        baked: True where the graph does it; False where the caller does, on the decoded image.
-    """
-
-    name: Literal["none", "clahe"] = "none"
-    clip: float | int = 1.0  # the Dark Side paper's embedders; an int stays one, for the space is of what is written
-    grid: int = 8
-    baked: bool = False
-
-    def __post_init__(self) -> None:
-        if not (0 <= self.clip <= MOST_CLIP and 1 <= self.grid <= MOST_TILES):
-            raise UsageError(
-                f"CLAHE with clip limit {self.clip:g} and {self.grid} tiles a side; a limit of 0 to {MOST_CLIP:g} and "
-                f"1 to {MOST_TILES} tiles are possible"
-            )
-
-
-@dataclass(frozen=True)
-class KeypointRule(Written):
-    """Where the keypoints of a file of local features are counted from, and which of them it gives.
-
-    Attributes:
-        frame: ``stored``: pixels of the image as its file stores it, before an EXIF orientation turns it. A caller who
-            turns images first gets keypoints of the turned ones.
-        origin: x and y of the centre of the first pixel; COLMAP's cameras have it at 0.5.
-        count: keypoints that the outputs have room for; the output ``count`` says how many there are.
-        threshold: of a keypoint's score; 0 for the strongest, whatever they score.
-
-    Raises:
-        UsageError: values that no file has.
-    """
-
-    count: int
-    threshold: float = 0.0
-    frame: Literal["stored"] = "stored"
-    origin: float = 0.0
-
-    def __post_init__(self) -> None:
-        if not 1 <= self.count <= MOST_KEYPOINTS:
-            raise UsageError(f"{self.count} keypoints; 1 to {MOST_KEYPOINTS} of an image are possible")
-        if not 0 <= self.threshold <= 1e6:
-            raise UsageError(f"a keypoint's score of at least {self.threshold:g}; the threshold is 0 or more")
-        if self.frame != "stored" or not -1 <= self.origin <= 1:
-            raise UsageError(f"keypoints in the frame {self.frame!r} from {self.origin:g}, unknown to this gloam")
-
-
-@dataclass(frozen=True)
-class FeatureRule(Written):
-    """The local features that a matcher takes.
-
-    Attributes:
-        name: of the network that gives them, e.g. ``aliked``, or ``sift``.
-        dimension: of a descriptor, which has unit length.
-        oriented: whether scales and orientations come with them.
-        origin: coordinate of the first pixel's centre in the keypoints: 0 where keypoints count in pixels, 0.5
-            where they count in the frame of COLMAP's intrinsics.
-    """
-
-    name: str
-    dimension: int
-    oriented: bool = sparse(False)
-    origin: float = sparse(0.0)
-
-    def __str__(self) -> str:
-        oriented = ", with scales and orientations" if self.oriented else ""
-        return f"{self.name}, {self.dimension}-D{oriented}, the first pixel's centre at {self.origin:g}"
-
-
-def matcher_inputs(takes: FeatureRule) -> tuple[TensorSpec, ...]:
-    """What the graph of a matcher takes: of the first image everything with a 0 behind its name, of the second a 1."""
-    place = f"x, y in pixels, the first pixel's centre at {takes.origin:g}"
-    specs = [
-        *_of_both("keypoints", (2,), place),
-        *_of_both("descriptors", (takes.dimension,), "of unit length"),
-        *(TensorSpec(f"sizes{at}", "int32", ("batch", 2), "height and width of the image") for at in (0, 1)),
-        TensorSpec("counts", "int32", ("batch", 2), "keypoints of either image; what stands behind them is no matter"),
-    ]
-    if takes.oriented:
-        specs += [*_of_both("scales", (), "diameter, pixels"), *_of_both("orientations", (), "radians")]
-    return tuple(specs)
-
-
-def _of_both(name: str, last: tuple[int, ...], meaning: str) -> list[TensorSpec]:
-    return [TensorSpec(f"{name}{at}", "float32", ("batch", f"keypoints{at}", *last), meaning) for at in (0, 1)]
-
-
-@dataclass(frozen=True)
-class SelfTest(Written):
-    """An input by closed formula and the output the model must give for it, both by
-    ``gloam.runtime.backends.selftest_formulas``.
-
-    Attributes:
-        shape: batch, height and width of the input (padded height and width for a fixed profile); of a matcher pairs
-            and padded numbers of keypoints of the first and the second image.
-        sizes: valid (h, w) of each image; equal to height and width for ``dynamic``. Of a matcher the numbers of
-            keypoints of each pair.
-        output: flat float values in C order: ``[B, D]`` for descriptors, ``[B, D]`` of ``weighted_mean`` for
-            local features, ``[B, 10 + 3 D]`` of ``keypoint_summary`` for keypoints, ``[B, 8, 8, C]`` of
-            ``block_means`` for images and ``[B, 8, 8]`` for maps, ``[B, 2, K]`` of ``matched_scores`` for
-            matches.
-        tolerance: largest allowed absolute difference, by precision.
-    """
-
-    shape: tuple[int, int, int]
-    sizes: tuple[tuple[int, int], ...]
-    output: tuple[float, ...]
-    tolerance: Mapping[str, float] = field(default_factory=lambda: dict(TOLERANCE))
-
-    def described(self, kind: str) -> str:
-        """What is fed to a model of a kind, in words."""
-        batch, height, width = self.shape
-        if kind == "matcher":
-            return f"a batch of {batch} pairs of {height} and {width} keypoints"
-        return f"a batch of {batch} images of {width}x{height} px"
 
 
 @dataclass(frozen=True)
@@ -302,6 +57,10 @@ class ModelCard(Written):
             in files from before there was one.
         keypoints: of a file of local features whose outputs are :data:`KEYPOINT_OUTPUTS`; None in all others.
         takes: of a matcher, the local features that it is for.
+        gloam: version that wrote the file. This and the next two are for programs without gloam, enter no identity,
+            and are None in files from before they were stated.
+        decoding: how an image file becomes pixels; None of a matcher.
+        selftest_formula: what the self-tests feed and keep. What holds is :attr:`formula`.
     """
 
     kind: str
@@ -327,6 +86,9 @@ class ModelCard(Written):
     selftest_larger: SelfTest | None = sparse(None)
     keypoints: KeypointRule | None = sparse(None)
     takes: FeatureRule | None = sparse(None)
+    gloam: str | None = sparse(None)
+    decoding: Decoding | None = sparse(None)
+    selftest_formula: SelfTestFormula | None = sparse(None)
     schema: int = SCHEMA
 
     def __post_init__(self) -> None:
@@ -341,6 +103,13 @@ class ModelCard(Written):
             return f"the name {self.name[:200]!r} is no line of text"
         if self.precision not in PRECISIONS:
             return f"unknown precision {self.precision!r}"
+        if self.gloam is not None and not (self.gloam.isprintable() and 0 < len(self.gloam) <= 100):
+            return f"the version {self.gloam[:100]!r} of gloam is no line of text"
+        tested, usual = self.formula, self._usual_formula
+        if tested.digest != usual.digest or (usual.conditions is not None and tested.conditions is None):
+            return (
+                f"a self-test that keeps {tested.digest} of a model of kind {self.kind!r}, which gives {usual.digest}"
+            )
         if self.kind == "matcher":
             return self._matcher_problem()
         if (
@@ -418,6 +187,30 @@ class ModelCard(Written):
         """The rule by which callers resize images: the card's; the literature's where it states none; native sizes
         where the graph resizes."""
         return NATIVE if self.resize is not None else self.input_rule or LITERATURE
+
+    @property
+    def formula(self) -> SelfTestFormula:
+        """What the self-tests feed and keep: as the card states it, or as all exports did before cards stated it."""
+        return self.selftest_formula or self._usual_formula
+
+    @property
+    def _usual_formula(self) -> SelfTestFormula:
+        return formula_of_kind(
+            self.kind, self.keypoints is not None, any(spec.default is not None for spec in self.inputs)
+        )
+
+    def explained(self) -> ModelCard:
+        """The card of a new file, with all that a program without gloam has to know; no identity changes."""
+        decoding = None
+        if self.kind != "matcher":
+            decoding = Decoding("upright" if self.keypoints is None else self.keypoints.frame)
+        return replace(
+            self,
+            gloam=__version__,
+            decoding=decoding,
+            input_rule=self.reads if self.describes else self.input_rule,
+            selftest_formula=self.formula,
+        )
 
     def padded(self, shapes: Mapping[str, Sequence[int]]) -> tuple[int, int]:
         """Height and width of a run, or a matcher's numbers of keypoints, from the shapes of its inputs by name; (0, 0)
@@ -564,30 +357,6 @@ class ModelCard(Written):
             raise ModelError(f"{where}: the model card is malformed ({error}); export the model again") from error
         except ModelError as error:
             raise ModelError(f"{where}: {error}") from error
-
-
-def space_read_by(space: str, rule: InputRule) -> str:
-    """The space of images resized by ``rule``, from the space of images resized as the literature does, which is what
-    files and stores that state no rule have."""
-    return space if rule == LITERATURE else sha256_json({"space": space, "input_rule": to_json(rule)})
-
-
-def expect_same_space(
-    expected: str, found: str, where: str, rules: tuple[InputRule | None, InputRule | None] = (None, None)
-) -> None:
-    """Refuse descriptors of another space; ``rules`` are those by which the images of the expected and of the found
-    ones were resized, where they are known."""
-    if expected == found:
-        return
-    if None not in rules and rules[0] != rules[1]:
-        raise IncompatibleError(
-            f"{where}: descriptors of space {found[:12]}, of images read at {rules[1]}, but {expected[:12]} is needed, "
-            f"of images read at {rules[0]}; extract them again alike, by the model's own rule or one --max-side"
-        )
-    raise IncompatibleError(
-        f"{where}: descriptors of space {found[:12]}, but {expected[:12]} is needed; "
-        "they come from another model or normalisation and cannot be compared, extract them again"
-    )
 
 
 def _plain(value: Mapping[str, Any] | None) -> dict[str, Any] | None:
