@@ -124,7 +124,7 @@ class _BarAndLines:
         self._lines.update(count)
 
 
-def progress_bar(total: int, what: str = "", unit: str = "images", *, shown: bool = True) -> Any:
+def progress_bar(total: int, what: str = "", unit: str = "images", *, shown: bool = True, leave: bool = True) -> Any:
     """Something to ``update`` with counts, in a ``with`` block: a bar on stderr where that is a terminal, else lines.
 
     Args:
@@ -132,11 +132,12 @@ def progress_bar(total: int, what: str = "", unit: str = "images", *, shown: boo
         what: the work.
         unit: of the counts, in the plural.
         shown: whether anything is said on stderr; a log gets its lines in any case.
+        leave: whether the bar stays when the block ends.
     """
     said = to_stderr if shown else log
     if not (shown and bars_shown()):
         return Heartbeat(said, what or unit, total, unit)
-    bar = terminal_bar(total=total, desc=what or None, unit=f" {unit}")
+    bar = terminal_bar(total=total, desc=what or None, unit=f" {unit}", leave=leave)
     return _BarAndLines(bar, Heartbeat(log, what or unit, total, unit))
 
 

@@ -154,6 +154,7 @@ def test_configs_that_give_no_town(change: dict[str, object], message: str) -> N
 def test_the_verb_and_its_contact_sheet(town, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]  # see the fixture
     parser = argparse.ArgumentParser()
     verb.add_arguments(parser)
+    parser.set_defaults(json=True)  # which every verb has
     sheet = tmp_path / "sheet.png"
     options = "--seed 5 --length 30 --size 64x48 --queries 2 --conditions day,night --workers 1"
     arguments = parser.parse_args([str(tmp_path / "cli"), *options.split(), "--contact-sheet", str(sheet)])

@@ -81,9 +81,10 @@ def test_a_folder_says_its_look_and_refuses_another(tmp_path: Path) -> None:
 def test_the_verb_passes_the_camera_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     parser = argparse.ArgumentParser()
     verb.add_arguments(parser)
+    parser.set_defaults(json=True)  # which every verb has
     asked: list[TownRequest] = []
 
-    def keep(request: TownRequest) -> RenderedTown:
+    def keep(request: TownRequest, *, progress: bool) -> RenderedTown:
         asked.append(request)
         return RenderedTown(write_town(tmp_path / "town", SMALL), 0.0, None)
 

@@ -73,7 +73,7 @@ def test_a_frozen_axis_is_found_at_the_larger_size_and_nothing_is_written(frozen
     card, proto, path = read_card(frozen), onnx.load(frozen), tmp_path / "model.onnx"
     del proto.metadata_props[:]
     path.write_bytes(b"an earlier file")
-    with pytest.raises(ModelError, match="how_resnet18: does not run on a batch of 3 images of 267x197 px") as caught:
+    with pytest.raises(ModelError, match=r"how_resnet18: on a batch of 3 images of 267x197 px") as caught:
         write_proved(proto, card, path)
     assert len(str(caught.value).splitlines()) == 1
     assert path.read_bytes() == b"an earlier file"

@@ -1,4 +1,4 @@
-"""Bars for TensorRT's builder, which reports nested phases through ``trt.IProgressMonitor``."""
+"""Bars for TensorRT's builder, which reports nested phases through ``trt.IProgressMonitor``; lines without a terminal."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from threading import Lock
 from types import TracebackType
 from typing import Any, Self
 
-from gloam.heartbeat import terminal_bar
+from gloam.heartbeat import progress_bar
 
 
 class BuildBars:
@@ -34,7 +34,7 @@ class BuildBars:
     def start(self, name: str, steps: int) -> None:
         """A phase begins."""
         with self._lock:
-            self._bars[name] = terminal_bar(total=steps, desc=name, disable=not self._shown, leave=False)
+            self._bars[name] = progress_bar(steps, name, "steps", shown=self._shown, leave=False)
 
     def step(self, name: str, step: int) -> None:
         """Step ``step``, counted from 0, of a phase is done."""
@@ -48,7 +48,7 @@ class BuildBars:
         with self._lock:
             bar = self._bars.pop(name, None)
         if bar is not None:
-            bar.close()
+            bar.__exit__(None, None, None)
 
 
 def make_monitor(trt: Any, bars: BuildBars) -> Any:

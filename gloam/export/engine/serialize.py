@@ -12,7 +12,6 @@ from gloam.errors import DeviceError, ModelError, UsageError
 from gloam.export.engine.options import TURING, BuildOptions
 from gloam.export.engine.progress import BuildBars, make_monitor
 from gloam.files import write_bytes
-from gloam.heartbeat import bars_shown
 from gloam.model_card import ModelCard
 from gloam.runtime.backends.tensorrt.api import (
     EngineLog,
@@ -125,7 +124,7 @@ def serialize(
             size = f"{width}x{height}"
             raise log.failure(f"{model}: TensorRT refuses the shape {size}", f"the log is in {log.path}")
     timings = None if cache is None else _load_timings(config, cache)
-    with BuildBars(shown=progress and bars_shown()) as bars:
+    with BuildBars(shown=progress) as bars:
         config.progress_monitor = monitor = make_monitor(trt, bars)
         plan = builder.build_serialized_network(network, config)
     del monitor  # the builder is done with it

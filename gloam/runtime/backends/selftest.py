@@ -62,7 +62,10 @@ def _difference(session: Session, test: SelfTest) -> float:
     found = found.astype(np.float64)
     expected = np.asarray(test.output)
     if found.size != expected.size:
-        raise ModelError(f"{card.name}: the self-test gave {found.size} values, {expected.size} are stored")
+        raise ModelError(
+            f"{card.name}: on {test.described(card.kind)} the self-test gave {found.size} values, {expected.size} are "
+            "stored; export the model again"
+        )
     difference = np.abs(found.reshape(-1) - expected)
     return float(difference.max()) if np.isfinite(difference).all() else float("inf")
 

@@ -12,6 +12,7 @@ from typing import Any
 import onnx
 import pytest
 
+from gloam import heartbeat
 from gloam.cli.main import main
 from gloam.errors import DeviceError, ModelError, StoreError, UsageError
 from gloam.export.engine.build import build_engine
@@ -210,8 +211,13 @@ def test_ctrl_c_stops_the_builder_and_no_exception_crosses_it(
 
 
 def test_progress_is_shown_where_asked(
-    trt: FakeTensorRT, onnx_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    trt: FakeTensorRT,
+    onnx_file: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(heartbeat, "bars_shown", lambda: True)  # as on a terminal
     build_engine(onnx_file, tmp_path / "quiet")
     assert capsys.readouterr().err == ""
     build_engine(onnx_file, tmp_path / "shown", progress=True)

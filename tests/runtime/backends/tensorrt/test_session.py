@@ -18,6 +18,7 @@ from gloam.export.engine.build import build_engine
 from gloam.export.engine.options import BuildOptions
 from gloam.files import sha256_bytes
 from gloam.model_card import SelfTest
+from gloam.padding import PaddingProfile
 from gloam.runtime.backends.cuda.device import DeviceMemoryError
 from gloam.runtime.backends.cuda.driver import Driver
 from gloam.runtime.backends.open import open_session
@@ -151,7 +152,9 @@ def test_memory_errors_of_one_picture_do_not_end_a_run(monkeypatch: pytest.Monke
 
     model = object.__new__(ImageModel)
     model.session = Full()  # type: ignore[assignment]
-    model.card = type("Card", (), {"inputs": [type("Spec", (), {"name": "images"})], "name": "m"})  # type: ignore[assignment]
+    spec = type("Spec", (), {"name": "images"})
+    facts = {"inputs": [spec], "name": "m", "profile": PaddingProfile.dynamic()}
+    model.card = type("Card", (), facts)  # type: ignore[assignment]
     model.conditions = Conditions()
     with pytest.raises(ImageError, match="does not fit into memory"):
         model._run(np.zeros((1, 8, 8, 3), np.uint8), [np.zeros((8, 8, 3), np.uint8)])
