@@ -1,4 +1,4 @@
-"""Bars for TensorRT's builder, which reports nested phases through ``trt.IProgressMonitor``; lines without a terminal."""
+"""Bars for the builder of TensorRT, which reports nested phases through ``trt.IProgressMonitor``; lines elsewhere."""
 
 from __future__ import annotations
 
