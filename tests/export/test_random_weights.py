@@ -21,7 +21,12 @@ WIDER: dict[str, dict[str, Any]] = {
     "mixvpr": {"width": 16, "side": 96, "channels": 64, "rows": 4},
     "boq_resnet50": {"width": 16, "resize": "96x96", "head_width": 64, "queries": 16, "rows": 8},
 }
-OPTIONS = SMALL | TRANSFORMERS | HEADED | WIDER
+POOLED = {
+    f"{pooling}_{network}": SMALL[f"gem_{network}"]
+    for pooling in ("mac", "spoc", "rmac")
+    for network in ("vgg16", "resnet101")
+}
+OPTIONS = SMALL | TRANSFORMERS | HEADED | WIDER | POOLED
 
 
 @pytest.fixture(scope="module")
