@@ -25,8 +25,10 @@ def recorded(path: Path) -> Columns:
     """Values by entity and component, a row a time that it was logged."""
     found: Columns = {}
     for chunk in RrdReader(str(path)).stream().to_chunks():
-        for name, values in chunk.to_record_batch().to_pydict().items():
-            found.setdefault(chunk.entity_path, {}).setdefault(name, []).extend(values)
+        batch = chunk.to_record_batch()
+        for name, column in zip(batch.schema.names, batch.columns, strict=True):
+            if not str(column.type).startswith("timestamp"):  # when it was logged; of nanoseconds, which Python lacks
+                found.setdefault(chunk.entity_path, {}).setdefault(name, []).extend(column.to_pylist())
     return found
 
 
