@@ -186,7 +186,8 @@ def _names(files: Files, path: str) -> Iterator[str]:
             )
         beside = pa.types.is_struct(schema.field(image).type) and schema.field(image).type.get_field_index("path") >= 0
         row = 0
-        for batch in file.iter_batches(4096, columns=texts[:1] or ([f"{image}.path"] if beside else []) or None):
+        columns = texts[:1] or ([f"{image}.path"] if beside else []) or None
+        for batch in file.iter_batches(4096, columns=columns, use_threads=False):
             if texts:
                 values = batch.column(0).to_pylist()
             elif beside:

@@ -25,6 +25,7 @@ from gloam.runtime.descriptors.store import (
     Job,
     Row,
     read_manifest,
+    read_rows,
     record_path,
     recorded_sums,
     shard_paths,
@@ -120,7 +121,7 @@ class ShardWriter:
             self.damaged += wrong
             return None
         self._whole[shard] = expected
-        return [Row(**row) for row in pq.read_table(pa.BufferReader(content)).to_pylist()]
+        return [Row(**row) for row in read_rows(content).to_pylist()]
 
     def done(self, shard: int) -> bool:
         """Whether a shard is there as it was written."""

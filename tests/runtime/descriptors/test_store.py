@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -218,3 +220,16 @@ def test_a_descriptor_that_is_no_number_is_named_by_its_image(tmp_path: Path) ->
     writer.finish()
     with pytest.raises(DataError, match=f"the descriptor of '{SOURCE.names[4]}' is not finite"):
         DescriptorStore.open(tmp_path).load()
+
+
+def test_tables_are_read_by_the_thread_that_asks(tmp_path: Path) -> None:
+    """Threads of pyarrow's dataset reader outlive the interpreter with bytes of Python's, which aborts it."""
+    write_store(tmp_path / "store")
+    program = (
+        "import sys; from gloam.runtime.descriptors.store import DescriptorStore\n"
+        f"print(len(DescriptorStore.open({str(tmp_path / 'store')!r}).names), 'pyarrow._dataset' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    count, reads_ahead = done.stdout.split()
+    assert int(count) > 0
+    assert reads_ahead == "False"
