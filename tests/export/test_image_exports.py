@@ -50,8 +50,9 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     ("adain", {"stages": [[4, 1], [6, 2], [6, 1]]}),
     ("mduit", {"width": 2, "blocks": 1, "stages": [[4, 1], [4, 1], [4, 1]]}),
 ]
-# No image of one colour: instance norm divides its rounding noise by nothing, and torch and ONNX round differently.
-SIZES = [(2, 3), (5, 40), (64, 64), (255, 257), (130, 70), (64, 64)]
+# No image of one colour: instance norm divides its rounding noise by nothing, and torch and ONNX round differently. Nor
+# one whose reflections repeat after two or four pixels: behind two strides that is of one colour too.
+SIZES = [(4, 6), (5, 40), (64, 64), (255, 257), (130, 70), (64, 64)]
 
 
 def generator(name: str, options: dict[str, Any], seed: int = 0) -> Any:
