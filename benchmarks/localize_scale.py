@@ -44,14 +44,14 @@ def run(images: Sequence[int] = IMAGES, queries: int = QUERIES, keypoints: int =
             shutil.rmtree(folder, ignore_errors=True)
         undisturbed = gloam_run([*words[few], "-o", str(whole), "--json"])
         detail["plan"] = plan | {"all": [{what: each[what] for what in ("seconds", "cpu", "memory")} for each in plans]}
-        detail[str(few)] = _told(undisturbed, plan) | answer(undisturbed)["methods"]["2b"]
+        detail[str(few)] = _told(undisturbed, plan) | _localized(undisturbed)
         detail["kills"] = _killed([*words[few], "-o", str(cut)], undisturbed.seconds)
         left = {folder: bytes_of(folder) for folder in (whole, cut)}
         names = {*left[whole], *left[cut]}
         other = sorted(name for name in names if left[whole].get(name) != left[cut].get(name))
         detail["kills"] |= {"files": len(names), "other": other[:5]}
         large = gloam_run([*words[many], "-o", str(root / f"whole-{many}"), "--json"])
-        detail[str(many)] = _told(large, None) | answer(large)["methods"]["2b"]
+        detail[str(many)] = _told(large, None) | _localized(large)
     off, growth = abs(undisturbed.seconds / plan["seconds"] - 1), large.peak / undisturbed.peak - 1
     value = max(off / TIME, growth / GROWTH, undisturbed.peak / PEAK)
     detail |= {"time off the plan": off, "growth of memory": growth}
@@ -65,6 +65,10 @@ def _words(folder: Path, images: int, queries: int, keypoints: int) -> list[str]
     sides = ["--mapping", str(folder / "mapping"), "--query", str(folder / "query")]
     limits = ["--max-keypoints", str(keypoints), "--pixel-shift", "0.5"]
     return ["localize", *sides, "--pairs", str(folder / "pairs.txt"), "--top-k", "10", *limits]
+
+
+def _localized(run: Any) -> dict[str, Any]:
+    return {name: value for name, value in answer(run)["methods"]["2b"].items() if name != "folder"}
 
 
 def _told(run: Any, plan: dict[str, Any] | None) -> dict[str, Any]:
