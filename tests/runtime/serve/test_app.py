@@ -12,12 +12,16 @@ import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
+from gloam.data.sources import find_images
+from gloam.model_card import InputRule
 from gloam.padding import PaddingProfile
+from gloam.runtime.bulk.extract import ExtractOptions, extract
 from gloam.runtime.descriptors.store import DescriptorStore
 from gloam.runtime.models.embedder import Embedder
 from gloam.runtime.search.index import DescriptorIndex
 from gloam.runtime.serve import page
 from gloam.runtime.serve.options import Keys, Limits
+from tests.runtime.models.test_input_rule import AUTHORS, write_model
 from tests.runtime.serve.services import asked, encoded, picture, refused, write_indexed
 from tests.tiny_models import write_tiny_embedder
 
@@ -48,6 +52,18 @@ def test_descriptors_are_those_of_a_store_to_the_bit(folder: Path, client: TestC
         told = answer.json()
         assert (told["space"], told["fingerprint"]) == (store.space, store.fingerprint)
         assert (told["width"], told["height"]) == (64, 48)  # as stored, also of the one that is turned
+
+
+@pytest.mark.parametrize("rule", AUTHORS, ids=["side", "stretched"])
+def test_images_are_read_as_a_network_s_authors_do(tmp_path: Path, rule: InputRule) -> None:
+    write_model(tmp_path / "tiny.onnx", rule)
+    (tmp_path / "a.png").write_bytes(encoded(picture(0, (1200, 900)), orientation=6))
+    store = tmp_path / "store"
+    embedder = Embedder.load(tmp_path / "tiny.onnx")
+    extract(find_images(tmp_path / "a.png"), embedder, store, ExtractOptions(dtype="float32"))
+    with asked(tmp_path) as client:
+        found = row(client.post("/v1/embed", content=(tmp_path / "a.png").read_bytes()))
+    np.testing.assert_array_equal(found, DescriptorStore.open(store).load()[0])
 
 
 @pytest.mark.parametrize("profile", [None, PaddingProfile.fixed((256,), (256,), (1, 4))], ids=["dynamic", "fixed"])
