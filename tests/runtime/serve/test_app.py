@@ -173,10 +173,11 @@ def test_a_key_is_asked_for_where_there_are_keys(folder: Path) -> None:
 
 def test_other_sites_and_names_are_kept_out(client: TestClient) -> None:
     photo = encoded(picture(0))
-    refused(client.post("/v1/embed", content=photo, headers={"host": "evil.example:8000"}), 421, "localhost")
+    for host in ("evil.example:8000", "10.0.0.1:8000", "[::2]:8000", "127.0.0.1.evil.example"):
+        refused(client.post("/v1/embed", content=photo, headers={"host": host}), 421, "localhost")
     for origin in ("http://evil.example", "null", "https://localhost.evil.example"):
         refused(client.post("/v1/embed", content=photo, headers={"origin": origin}), 403, "another site")
-    for host in ("localhost:9", "127.0.0.1:8000", "[::1]:8000", "127.0.0.1"):
+    for host in ("localhost:9", "127.0.0.1:8000", "127.0.0.2:8000", "[::1]:8000", "127.0.0.1"):
         same = {"host": host, "origin": f"http://{host}"}
         assert client.post("/v1/embed", content=photo, headers=same).status_code == 200
 
