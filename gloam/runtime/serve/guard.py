@@ -86,6 +86,9 @@ class Guard:
         except Refused as refused:
             if not status:
                 await _answer(counted, refused)
+        except asyncio.CancelledError:  # by uvicorn, which has waited long enough; its own answer is no JSON
+            if not status:
+                await _answer(counted, Refused(503, "the service is ending; ask again later", retry_after="60"))
         finally:
             route = scope["path"] if scope["path"] in self._routes else "other"
             seconds = time.perf_counter() - begun
