@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -20,7 +22,10 @@ from gloam.runtime.descriptors.store import DescriptorStore
 from gloam.runtime.models.embedder import Embedder
 from gloam.runtime.search.index import DescriptorIndex
 from gloam.runtime.serve import page
-from gloam.runtime.serve.options import Keys, Limits
+from gloam.runtime.serve.app import Desk
+from gloam.runtime.serve.meters import Meters
+from gloam.runtime.serve.options import Keys, Limits, ServeRequest
+from gloam.runtime.serve.service import Describer, Service
 from tests.runtime.models.test_input_rule import AUTHORS, write_model
 from tests.runtime.serve.services import asked, encoded, picture, refused, write_indexed
 from tests.tiny_models import write_tiny_embedder
@@ -77,6 +82,34 @@ def test_what_is_asked_beside_it_changes_no_bit(tmp_path: Path, profile: Padding
         found = list(pool.map(lambda body: row(client.post("/v1/embed", content=body)), bodies * 2))
     for got, wanted in zip(found, alone * 2, strict=True):
         np.testing.assert_array_equal(got, wanted)
+
+
+def test_no_more_images_are_unpacked_than_keep_the_model_at_work(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    body, held, most = encoded(picture(0)), 0, 0
+    read, describe = Describer.read, Describer.describe
+
+    def reading(self: Describer, content: bytes) -> Any:
+        nonlocal held, most
+        held += 1
+        most = max(most, held)
+        return read(self, content)
+
+    def describing(self: Describer, images: Any) -> Any:
+        nonlocal held
+        time.sleep(0.01)
+        held -= len(images)
+        return describe(self, images)
+
+    monkeypatch.setattr(Describer, "read", reading)
+    monkeypatch.setattr(Describer, "describe", describing)
+    desk = Desk(Service.open(ServeRequest(folder / "tiny.onnx")), Meters)
+    room = desk.decoded._value
+
+    async def many() -> list[Any]:
+        return await asyncio.gather(*(desk.describe(desk.service.describer, body) for _ in range(4 * room)))
+
+    assert len(asyncio.run(many())) == 4 * room
+    assert 1 < most <= room
 
 
 def test_neighbours_are_the_index_s(folder: Path, client: TestClient) -> None:
