@@ -18,10 +18,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from benchmarks.shared.result import KEPT, Result
+from benchmarks.shared.result import KEPT, Result, code_state, largest
 from gloam.data.images import decode_image
 from gloam.errors import DataError
 from gloam.export.keypoints import export_keypoints
+from gloam.files import sha256_file, sha256_json
 from gloam.model_card import NATIVE
 from gloam.networks.foreign.read import import_network
 from gloam.runtime.models.local_features import LocalExtractor
@@ -70,8 +71,9 @@ def run() -> Result:
     with tempfile.TemporaryDirectory(prefix="gloam-features-") as folder:
         kept = Path(os.environ.get(KEPT) or folder)
         for file in FILES:
-            model = import_network(Path(root) / "weights" / file).model
-            path = kept / f"{Path(file).stem}.onnx"
+            weights = Path(root) / "weights" / file
+            model = import_network(weights).model
+            path = kept / f"{weights.stem}-{sha256_json([sha256_file(weights), code_state('gloam')])[:12]}.onnx"
             if not path.is_file():
                 export_keypoints(model, path, keypoints=KEYPOINTS, provenance={})
             extractor = LocalExtractor.load(path, input_rule=NATIVE)
@@ -83,7 +85,7 @@ def run() -> Result:
             for image, found in zip(images, together, strict=True):
                 row = compare(model, extractor, image, found)
                 rows.append(row)
-                worst = max(worst, row["descriptors"])
+                worst = largest((worst, row["descriptors"]))
                 met = met and row["shared"] >= SHARE and row["descriptors"] <= LIMIT
             costs = {}
             for side in SIDES[: 1 if model.name == "r2d2" else 2]:
