@@ -116,13 +116,16 @@ def run_row(
         budget: of the table.
         say: gets one line per step.
         seeds: of its trainings.
-        key: what decides its numbers; seeds that an earlier run recorded under it are not run again. None runs all.
+        key: what decides its numbers; seeds that an earlier run recorded under it are not run again, where they are the
+            first of these. None runs all.
     """
     began = processor_seconds()
     folder = request.output / ROWS / slug(name)
     kept = _read(folder / ROW_FILE)
     used = _seconds(kept or {}, request)
     same = kept if kept and key is not None and kept.get("key") == key else {}
+    if set(same.get("scores", ())) != {str(seed) for seed in seeds[: len(same.get("scores", ()))]}:
+        same = {}  # of other seeds, which are no part of this mean
     scores: dict[str, dict[str, float]] = {seed: dict(found) for seed, found in same.get("scores", {}).items()}
     facts: dict[str, Any] = dict(same.get("facts", {}))
     reason = str(same.get("part", "")) if len(scores) == len(seeds) else ""

@@ -44,3 +44,23 @@ def test_the_time_of_another_table_in_the_folder_is_not_of_this_one(tmp_path: Pa
     assert Budget.of(other).before == 0
     ran(other, "HEDNGAN", 1)  # in the place of the first
     assert Budget.of(other).before < 3600
+
+
+def test_a_row_is_of_the_seeds_that_are_asked_for(tmp_path: Path) -> None:
+    run: list[int] = []
+
+    def one(seed: int) -> Scored:
+        run.append(seed)
+        weights = [{"file": f"{seed}.safetensors", "sha256": str(seed)}]
+        return Scored({"day>day": 50.0 + seed}, {"members": [{"weights": weights}]})
+
+    def means(*seeds: int) -> float | None:
+        request = asked(tmp_path)
+        row = run_row(request, "R101 GeM", one, Budget.of(request), lambda line: None, seeds=seeds, key="same")
+        assert row.facts["members"][0]["weights"][0]["sha256"] == str(seeds[0])
+        assert list(row.facts["seeds"]) == [str(seed) for seed in seeds]
+        return row.mean("day>day")
+
+    assert [means(0), means(0), means(0, 1)] == [50.0, 50.0, 50.5]
+    assert run == [0, 1]  # what is recorded is not run again
+    assert [means(1), means(0), means(2, 3)] == [51.0, 50.0, 52.5]
