@@ -18,11 +18,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from benchmarks.shared.result import KEPT, Result, code_state, largest
+from benchmarks.shared.result import Result, largest
 from gloam.data.images import decode_image
 from gloam.errors import DataError
 from gloam.export.keypoints import export_keypoints
-from gloam.files import sha256_file, sha256_json
 from gloam.model_card import NATIVE
 from gloam.networks.foreign.read import import_network
 from gloam.runtime.models.local_features import LocalExtractor
@@ -69,13 +68,10 @@ def run() -> Result:
     detail: dict[str, Any] = {}
     worst, met = 0.0, True
     with tempfile.TemporaryDirectory(prefix="gloam-features-") as folder:
-        kept = Path(os.environ.get(KEPT) or folder)
         for file in FILES:
-            weights = Path(root) / "weights" / file
-            model = import_network(weights).model
-            path = kept / f"{weights.stem}-{sha256_json([sha256_file(weights), code_state('gloam')])[:12]}.onnx"
-            if not path.is_file():
-                export_keypoints(model, path, keypoints=KEYPOINTS, provenance={})
+            model = import_network(Path(root) / "weights" / file).model
+            path = Path(folder) / f"{Path(file).stem}.onnx"
+            export_keypoints(model, path, keypoints=KEYPOINTS, provenance={})
             extractor = LocalExtractor.load(path, input_rule=NATIVE)
             images = [decode_image(photo, stretch=size) for photo, size in zip(photos, REDUCED, strict=False)]
             if model.name != "r2d2":

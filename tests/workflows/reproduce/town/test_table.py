@@ -100,7 +100,7 @@ def test_a_row_of_a_changed_recipe_is_run_again(trained, monkeypatch):
     request, _ = trained
     seen = []
     monkeypatch.setattr("gloam.workflows.reproduce.town.run.TownRun.trained", lambda run, row: seen.append(row.recipe))
-    one = dataclasses.replace(request, rows=("R101 GeM",), seeds=1)
+    one = dataclasses.replace(request, rows=("R101 GeM",))
     kept = (request.output / "rows" / "R101_GeM" / "row.json").read_bytes()
     reproduce_town(one)
     assert seen == []
