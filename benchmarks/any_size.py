@@ -6,7 +6,8 @@ to 1024 px, long ones, squares and odd ones among them, in batches of 1, 2 and 5
 run on each image alone, at native size. Files with something in front are compared with their parts, keypoints as sets:
 of two neighbours that score the same, rounding chooses.
 
-It takes an hour on a core. A folder named by ``GLOAM_BENCH_RUNS`` keeps what is done, and the same command carries on.
+It takes an hour on a core. A folder named by ``GLOAM_BENCH_RUNS`` keeps what is done, and the same command
+carries on, for as long as no code changes.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ import torch
 from PIL import Image
 
 from benchmarks.padding_exact import lively
-from benchmarks.shared.result import KEPT, Result
+from benchmarks.shared.result import KEPT, Result, code_state
 from benchmarks.shared.tiny import HEADED, TRANSFORMERS
 from gloam.data.images import MIN_SIDE
 from gloam.export.edges import export_edges
@@ -128,11 +129,11 @@ def run() -> Result:
 
 
 def _of_earlier_run(case: Case) -> dict[str, Any]:
-    """What came of a case; read where an earlier run of the same versions kept it."""
+    """What came of a case; read where an earlier run of the same code and versions kept it."""
     folder = os.environ.get(KEPT)
     if not folder:
         return measure(case)
-    versions = [torch.__version__, onnxruntime.__version__]
+    versions = [torch.__version__, onnxruntime.__version__, code_state("gloam", "benchmarks")]
     file = Path(folder) / "any_size" / f"{sha256_json([case.name, case.largest, versions])[:16]}.json"
     if not file.is_file():
         write_json(file, measure(case))

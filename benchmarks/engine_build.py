@@ -5,7 +5,8 @@ narrow where their family has such an option; what a file is made of does not de
 refuses is no file: its sentences are in the detail.
 
 It takes an hour or more on two cores. A folder named by ``GLOAM_BENCH_RUNS`` keeps what is done, and the same command
-carries on; ``GLOAM_BENCH_ONLY`` names families, separated by commas, to run those alone.
+carries on, for as long as no code changes; ``GLOAM_BENCH_ONLY`` names families, separated by commas, to run those
+alone.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from benchmarks.shared.result import KEPT, Result
+from benchmarks.shared.result import KEPT, Result, code_state
 from benchmarks.shared.tiny import HEADED, TRANSFORMERS
 from gloam.errors import GloamError
 from gloam.export.engine.options import BuildOptions
@@ -130,11 +131,12 @@ def _figures(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _kept(case: Case, version: str, make: Callable[[], list[dict[str, Any]]]) -> list[dict[str, Any]]:
-    """The rows of a case; read where an earlier run of the same versions kept them."""
+    """The rows of a case; read where an earlier run of the same code and versions kept them."""
     folder = os.environ.get(KEPT)
     if not folder:
         return make()
-    file = Path(folder) / "engine_build" / f"{sha256_json([dataclasses.asdict(case), version])[:16]}.json"
+    key = [dataclasses.asdict(case), version, code_state("gloam", "benchmarks")]
+    file = Path(folder) / "engine_build" / f"{sha256_json(key)[:16]}.json"
     if not file.is_file():
         write_json(file, make())
     rows: list[dict[str, Any]] = json.loads(file.read_text(encoding="utf-8"))

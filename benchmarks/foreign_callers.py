@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.shared.callers import LANGUAGES, build, call, write_explained, write_ppm
-from benchmarks.shared.result import Result, data_pack
+from benchmarks.shared.result import Result, data_pack, largest
 from gloam.data.images import decode_image
 from gloam.export.weights import ExportRequest, export_weights
 from gloam.runtime.backends.placement import Placement
@@ -60,7 +60,7 @@ def run() -> Result:
             "decoders of Node against Pillow's": _decoders(commands["Node"], folder, jpegs, models["demo"]),
             "versions": {"node": _said("node", "--version"), "g++": _said("g++", "-dumpfullversion")},
         }
-    value = max(row["max abs, same pixels"] for row in rows.values())
+    value = largest(row["max abs, same pixels"] for row in rows.values())
     tested = all(row["self-test"] and row["self-test"][0] <= row["self-test"][1] for row in rows.values())
     good = tested and all(row["exit code"] == 0 for row in rows.values())
     return Result(

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from benchmarks.shared.result import Result
+from benchmarks.shared.result import Result, largest
 from gloam.data.images import decode_image
 from gloam.errors import DataError
 from gloam.export.keypoints import export_keypoints
@@ -81,7 +81,7 @@ def run() -> Result:
             for image, found in zip(images, together, strict=True):
                 row = compare(model, extractor, image, found)
                 rows.append(row)
-                worst = max(worst, row["descriptors"])
+                worst = largest((worst, row["descriptors"]))
                 met = met and row["shared"] >= SHARE and row["descriptors"] <= LIMIT
             costs = {}
             for side in SIDES[: 1 if model.name == "r2d2" else 2]:

@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import asdict, dataclass
@@ -31,8 +31,8 @@ import numpy as np
 from benchmarks.shared.forked_tests import ForkedTests
 from benchmarks.shared.harmless import HARMLESS
 from benchmarks.shared.mutations import Mutation, mutated, mutations
-from benchmarks.shared.result import KEPT, Result
-from gloam.files import sha256_file, sha256_json, write_text
+from benchmarks.shared.result import KEPT, Result, code_state
+from gloam.files import sha256_json, write_text
 
 ROOT = Path(__file__).parents[1]
 ONLY = "GLOAM_BENCH_ONLY"
@@ -236,9 +236,7 @@ def summed(rows: Sequence[dict[str, Any]]) -> Result:
 
 def _state() -> str:
     """Changes with the package, its tests, and whether they have the data packs."""
-    files: Iterable[Path] = (path for part in ("gloam", "tests") for path in sorted((ROOT / part).rglob("*.py")))
-    contents = [[path.relative_to(ROOT).as_posix(), sha256_file(path)] for path in files]
-    return sha256_json(["GLOAM_DATA" in os.environ, contents])
+    return sha256_json(["GLOAM_DATA" in os.environ, code_state("gloam", "tests")])
 
 
 def _kept(key: str) -> Path | None:

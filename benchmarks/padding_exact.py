@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from benchmarks.shared.result import Result
+from benchmarks.shared.result import Result, largest
 from benchmarks.shared.tiny import HEADED, TRANSFORMERS
 from gloam.export.embedder import export_embedder
 from gloam.networks.checkpoints import load_checkpoint
@@ -100,7 +100,7 @@ def run() -> Result:
             detail["models"][name] = found
             limit, control = (RUNTIME_LIMIT, CONTROL) if name in TRANSFORMERS else (TORCH_LIMIT, RUNTIME_LIMIT)
             controls = min(found["control_masks_off"], found["control_masks_in_pooling_only"])
-            worst = max(worst, found["torch"])
+            worst = largest((worst, found["torch"]))
             met = met and found["torch"] <= limit and found["onnxruntime"] <= RUNTIME_LIMIT and controls > control
     target = (
         f"<= {TORCH_LIMIT:g} in torch ({RUNTIME_LIMIT:g} of vision transformers), <= {RUNTIME_LIMIT:g} in ONNX "

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 
 from benchmarks.padding_exact import lively, real_weights, whole_cells
-from benchmarks.shared.result import Result
+from benchmarks.shared.result import Result, largest
 from benchmarks.shared.tiny import HEADED, TRANSFORMERS
 from gloam.data.images import resize_image
 from gloam.errors import ModelError
@@ -107,7 +107,7 @@ def run() -> Result:
                 row = _measure(model, Exported.load(path), whole)
                 measured.append(row)
                 rows[name][kind] = vars(row)
-    batched, runtime = max(row.batched for row in measured), max(row.runtime for row in measured)
+    batched, runtime = (largest(getattr(row, kind) for row in measured) for kind in ("batched", "runtime"))
     return Result(
         runtime,
         "max abs difference",
@@ -140,6 +140,6 @@ def _measure(model: EmbedderNetwork, exported: Exported, batches: list[list[npt.
         elif len({image.shape for image in images}) == 1:
             together = model.describe_uint8(torch.from_numpy(np.stack(images))).numpy()
         found = exported.run_batch(images) if fixed or together is not single else exported(images)
-        batched = max(batched, float(np.abs(together - single).max()))
-        runtime = max(runtime, float(np.abs(found - single).max()))
+        batched = largest((batched, np.abs(together - single).max()))
+        runtime = largest((runtime, np.abs(found - single).max()))
     return Row(batched, runtime)

@@ -29,7 +29,7 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.shared.night_scores import Job, judging_space, train_all
-from benchmarks.shared.result import KEPT, Result
+from benchmarks.shared.result import KEPT, Result, code_state
 from gloam.data.images import decode_image
 from gloam.data.town.config import WEATHER
 from gloam.data.town.drives.config import DrivesConfig
@@ -325,8 +325,8 @@ def _unit(features: Features) -> npt.NDArray[np.float32]:
 
 
 def _kept(folder: Path, key: list[Any], make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """A row; read where an earlier run kept it."""
-    file = folder / "rows" / f"{sha256_json(key)[:16]}.json"
+    """A row; read where an earlier run of the same code kept it."""
+    file = folder / "rows" / f"{sha256_json([*key, code_state('gloam', 'benchmarks')])[:16]}.json"
     if not file.is_file():
         write_json(file, make())
     found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))

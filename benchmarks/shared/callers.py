@@ -18,6 +18,7 @@ from PIL import Image
 from benchmarks.shared.result import KEPT
 from gloam.errors import DataError
 from gloam.export.graph import read_graph, write_model
+from gloam.files import sha256_file, sha256_json, write_text
 from gloam.model_card import METADATA_KEY, ModelCard
 from gloam.runtime.backends.onnx_file import read_card
 from gloam.workflows import demo
@@ -47,7 +48,7 @@ class Called:
 
 def build(language: str, folder: Path) -> list[str]:
     """The command of a language's program, made in a folder, or below the one named by ``GLOAM_BENCH_RUNS``, where it
-    is found again; nothing is written elsewhere.
+    is found again as long as its source is the same; nothing is written elsewhere.
 
     Raises:
         DataError: a tool is missing, or a step failed.
@@ -55,20 +56,23 @@ def build(language: str, folder: Path) -> list[str]:
     folder = Path(os.environ.get(KEPT) or folder) / "callers" / language.lower()
     program = folder / ("build/describe" if language == "C++" else "node/describe.mjs")
     command = [str(program)] if language == "C++" else ["node", str(program)]
-    if (folder / "whole").exists():
+    source = EXAMPLES / ("cpp" if language == "C++" else "node")
+    state = sha256_json([[path.name, sha256_file(path)] for path in sorted(source.iterdir()) if path.is_file()])
+    whole = folder / "whole"  # of which source
+    if whole.is_file() and whole.read_text(encoding="utf-8") == state:
         return command
     folder.mkdir(parents=True, exist_ok=True)
     for tool in NEEDED[language]:
         if shutil.which(tool) is None:
             raise DataError(f"the {language} example needs {tool}, which is not installed")
     if language == "C++":
-        _step(["sh", str(EXAMPLES / "cpp" / "dependencies.sh"), str(folder / "needed"), sys.executable])
+        _step(["sh", str(source / "dependencies.sh"), str(folder / "needed"), sys.executable])
         prefix = f"-DCMAKE_PREFIX_PATH={(folder / 'needed' / 'usr').resolve()}"
         _step(
             [
                 "cmake",
                 "-S",
-                str(EXAMPLES / "cpp"),
+                str(source),
                 "-B",
                 str(folder / "build"),
                 prefix,
@@ -78,10 +82,10 @@ def build(language: str, folder: Path) -> list[str]:
         _step(["cmake", "--build", str(folder / "build")])
     else:
         ignored = shutil.ignore_patterns("node_modules")
-        shutil.copytree(EXAMPLES / "node", folder / "node", ignore=ignored, dirs_exist_ok=True)
+        shutil.copytree(source, folder / "node", ignore=ignored, dirs_exist_ok=True)
         # The package's own script fetches CUDA libraries; the CPU's come with it.
         _step(["npm", "install", "--ignore-scripts", "--no-audit", "--no-fund"], folder / "node")
-    (folder / "whole").touch()
+    write_text(whole, state)
     return command
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.shared.lightglue_heads import lightglue_head
-from benchmarks.shared.result import KEPT, data_pack
+from benchmarks.shared.result import KEPT, code_state, data_pack
 from gloam.data.plain_opencv import plain_opencv
 from gloam.export.weights import ExportRequest, export_weights
 from gloam.files import sha256_file, sha256_json
@@ -89,11 +89,11 @@ def learned_matcher(name: str, folder: Path, batch_size: int = 1) -> Matcher:
 
 
 def exported(weights: Path, folder: Path, **options: object) -> Path:
-    """The exported file of some weights; read where an earlier run kept it."""
+    """The exported file of some weights; read where an earlier run of the same code kept it."""
     kept = os.environ.get(KEPT)
     place = Path(kept) / "matching_models" if kept else folder
     stated = {name: str(value) for name, value in options.items()}
-    path = place / f"{weights.stem}-{sha256_json([sha256_file(weights), stated])[:12]}.onnx"
+    path = place / f"{weights.stem}-{sha256_json([sha256_file(weights), stated, code_state('gloam')])[:12]}.onnx"
     if not path.is_file():
         place.mkdir(parents=True, exist_ok=True)
         export_weights(ExportRequest(path, weights=weights, **options))  # type: ignore[arg-type]  # by its fields' names

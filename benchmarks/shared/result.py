@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 import os
 import platform
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from gloam.errors import DataError
+from gloam.files import sha256_file, sha256_json
+
+ROOT = Path(__file__).resolve().parents[2]
 
 # Names a folder in which runs stay, to be read again by whichever benchmark asks for the same.
 KEPT = "GLOAM_BENCH_RUNS"
@@ -44,6 +51,18 @@ class Result:
     target: str | None
     met: bool | None
     detail: dict[str, Any] = field(default_factory=dict)
+
+
+def largest(values: Iterable[float]) -> float:
+    """The largest, and NaN where any is NaN, which Python's ``max`` passes over."""
+    return float(np.max(list(values)))
+
+
+@functools.cache
+def code_state(*folders: str) -> str:
+    """Changes with the Python files and the recipes of folders of the checkout: what is kept of a run holds as long."""
+    files = (path for name in folders for path in sorted((ROOT / name).rglob("*")) if path.suffix in (".py", ".yaml"))
+    return sha256_json([[path.relative_to(ROOT).as_posix(), sha256_file(path)] for path in files])
 
 
 def data_pack(name: str) -> Path:

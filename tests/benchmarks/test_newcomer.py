@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.newcomer import judged, met, run_pages
+from benchmarks.newcomer import judged, met, run, run_pages
 from benchmarks.shared.documented import ROOT, blocks, matches
 from gloam.errors import DataError
 
@@ -72,6 +72,18 @@ def test_a_page_is_run_in_order_and_what_fails_is_counted(tmp_path: Path) -> Non
     assert result.detail["not run, by need"] == {"gpu": 1}
     assert result.detail["failed"][0]["said"].startswith("exit code 1")
     assert (result.detail["commands"], result.detail["run"]) == (7, 6)
+
+
+def test_nothing_run_is_no_success(monkeypatch: pytest.MonkeyPatch) -> None:
+    done = {"page": "a", "outcome": "done", "seconds": 1.0}
+    left = {"page": "a", "outcome": "not run", "needs": "gpu", "seconds": 0.0}
+    assert judged([done, left], whole=True).met is True
+    assert judged([left], whole=True).met is False
+    assert judged([], whole=True).met is False
+    assert judged([done], whole=False).met is None
+    monkeypatch.setenv("GLOAM_BENCH_ONLY", "README.md,readme.md")
+    with pytest.raises(DataError, match=r"there is no page 'readme.md'"):
+        run()
 
 
 def test_another_output_than_the_page_shows_is_a_failure(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +70,7 @@ class Budget:
     Attributes:
         minutes: of all; None for no limit.
         before: seconds that earlier calls used.
-        stated: minutes of each generator and each embedder that the request states.
+        stated: minutes of each generator and each embedder: the request's, or as they were shared out.
     """
 
     minutes: float | None
@@ -80,8 +80,8 @@ class Budget:
 
     @classmethod
     def of(cls, request: RetrievalRequest) -> Budget:
-        """What is left of it after the rows that the output folder has."""
-        used = sum(float(kept.get("seconds", 0)) for kept in _kept_rows(request.output))
+        """What is left of it after the table's rows that the output folder has."""
+        used = sum(_seconds(kept, request) for kept in _kept_rows(request.output))
         return cls(request.budget, used, request.shares)
 
     @property
@@ -91,10 +91,10 @@ class Budget:
 
     def shares(self, generators: int, embedders: int) -> tuple[float, float] | None:
         """Minutes for each generator and each embedder of the table; None without a limit."""
-        if self.minutes is None or self.stated is not None:
-            return self.stated
-        unit = (1 - RENDERED) * self.minutes / max(GENERATOR * generators + embedders, 1.0)
-        return GENERATOR * unit, unit
+        if self.minutes is not None and self.stated is None:
+            unit = (1 - RENDERED) * self.minutes / max(GENERATOR * generators + embedders, 1.0)
+            self.stated = GENERATOR * unit, unit
+        return self.stated
 
 
 def run_row(
@@ -116,13 +116,16 @@ def run_row(
         budget: of the table.
         say: gets one line per step.
         seeds: of its trainings.
-        key: what decides its numbers; seeds that an earlier run recorded under it are not run again. None runs all.
+        key: what decides its numbers; seeds that an earlier run recorded under it are not run again, where they are the
+            first of these. None runs all.
     """
     began = processor_seconds()
     folder = request.output / ROWS / slug(name)
     kept = _read(folder / ROW_FILE)
-    used = float(kept.get("seconds", 0)) if kept else 0.0
+    used = _seconds(kept or {}, request)
     same = kept if kept and key is not None and kept.get("key") == key else {}
+    if set(same.get("scores", ())) != {str(seed) for seed in seeds[: len(same.get("scores", ()))]}:
+        same = {}  # of other seeds, which are no part of this mean
     scores: dict[str, dict[str, float]] = {seed: dict(found) for seed, found in same.get("scores", {}).items()}
     facts: dict[str, Any] = dict(same.get("facts", {}))
     reason = str(same.get("part", "")) if len(scores) == len(seeds) else ""
@@ -131,7 +134,8 @@ def run_row(
     def write() -> None:
         stated = {
             "row": name,
-            "request": request.to_record(),
+            # A row that is run again alone has the minutes that it had among the others.
+            "request": replace(request, shares=budget.stated).to_record(),
             "key": key,
             "scores": scores,
             "facts": facts,
@@ -195,6 +199,15 @@ def _joined(facts: Mapping[str, Any], found: Scored, seed: int, folder: Path) ->
             write_where_changed(copy, record.read_bytes())
             records[run.name] = str(copy.relative_to(folder))
     return joined | ({"trained": records} if records else {})
+
+
+def _seconds(kept: Mapping[str, Any], request: RetrievalRequest) -> float:
+    """What a row took so far; rows of another table in the same folder took none of this one's time."""
+    stated = kept.get("request")
+    same = isinstance(stated, Mapping) and all(
+        stated.get(name) == getattr(request, name) for name in ("paper", "table", "town")
+    )
+    return float(kept.get("seconds", 0)) if same else 0.0
 
 
 def _kept_rows(output: Path) -> list[dict[str, Any]]:

@@ -92,7 +92,9 @@ class RetrievalRequest:
             DataError: a file that is another one now, or gone.
         """
         for row, wanted in self.weights_sha256.items():
-            file = self.weights[row]
+            file = self.weights.get(row)
+            if file is None:
+                raise DataError(f"the record has a sha256 of weights of {row}, and not their file")
             if not file.is_file():
                 raise DataError(f"{file}: the weights of the record are not there any more")
             if sha256_file(file) != wanted:

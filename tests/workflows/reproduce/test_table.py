@@ -311,8 +311,12 @@ def test_a_rows_record_is_enough_to_run_it_again(data, weights, out, tmp_path):
     with pytest.raises(StoreError, match="is not the record of a row"):
         cli.run(arguments("dark-side", "1", "--again", weights, "-o", tmp_path / "again"))
     stated = json.loads(record.read_text())
-    stated["request"]["weights_sha256"][row] = "0" * 64
     other = tmp_path / "row.json"
+    stated["request"]["weights_sha256"] = {"R101 GeM": "0" * 64}
+    other.write_text(json.dumps(stated))
+    with pytest.raises(DataError, match="weights of R101 GeM, and not their file"):
+        cli.run(arguments("dark-side", "1", "--again", other, "-o", tmp_path / "again"))
+    stated["request"]["weights_sha256"] = {row: "0" * 64}
     other.write_text(json.dumps(stated))
     with pytest.raises(DataError, match="other weights than the record"):
         cli.run(arguments("dark-side", "1", "--again", other, "-o", tmp_path / "again"))

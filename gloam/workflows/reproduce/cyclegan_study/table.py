@@ -20,7 +20,7 @@ from gloam.training.translators.config import RECIPES
 from gloam.training.translators.monitor import HELD_OUT_FILE, read_table, strips
 from gloam.training.typed_config import recipe_mapping
 from gloam.workflows.reproduce.published import STUDY, published
-from gloam.workflows.reproduce.records import RENDERED, Budget, Scored, run_row
+from gloam.workflows.reproduce.records import Budget, Scored, run_row
 from gloam.workflows.reproduce.request import RetrievalRequest
 from gloam.workflows.reproduce.result import RetrievalTable
 from gloam.workflows.reproduce.rows import EXPERIMENTS, Missing
@@ -80,9 +80,8 @@ def reproduce_study(request: RetrievalRequest, say: Say | None = None) -> Retrie
     tell = say or (lambda line: None)
     budget = Budget.of(request)
     names = list(request.rows or table.rows)
-    minutes = request.minutes if request.town else None
-    if request.budget is not None:
-        minutes = (1 - RENDERED) * request.budget / (len(names) * request.seeds)
+    shares = budget.shares(len(names) * request.seeds, 0)
+    minutes = shares[0] if shares is not None else request.minutes if request.town else None
     missing: list[Missing] = []
     rows = []
     for name in names:

@@ -27,6 +27,7 @@ from gloam.workflows.reproduce.town.rows import GENERATORS, TownRow
 JUDGED = (71, 83)  # streets that nothing is trained or chosen on
 SCALES = (2.0, 1.0, 0.5)  # of HOW's features; its seven would be of views far larger than these
 WORDS = 256  # of HOW's codebook
+DETECTOR = "town_hed"  # recipe of edge detectors
 Pixels = npt.NDArray[np.uint8]
 
 
@@ -71,7 +72,7 @@ class TownRun:
         own = {} if kind == "hed" else {"network": kind}
         place = self.folder / kind
         self.trained_here.append(place)
-        return train("edges", "town_hed", merge(own, self.detector_changes), place).weights
+        return train("edges", DETECTOR, merge(own, self.detector_changes), place).weights
 
     def generator(self, name: str) -> Any:
         """The summary of a generator's training."""

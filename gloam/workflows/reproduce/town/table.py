@@ -25,6 +25,10 @@ from gloam.heartbeat import Say
 from gloam.record import to_json
 from gloam.runtime.descriptors.source import DescriptorArray, DescriptorSource
 from gloam.runtime.models.embedder import Embedder
+from gloam.training.edges import config as edges
+from gloam.training.embedders import config as embedders
+from gloam.training.translators import config as translators
+from gloam.training.typed_config import recipe_mapping
 from gloam.workflows.demo_embedder import SHIPPED
 from gloam.workflows.reproduce.costs import training_parameters
 from gloam.workflows.reproduce.generator_scores import NightScores, describe_images, score_nights
@@ -35,7 +39,7 @@ from gloam.workflows.reproduce.result import SHEET, SHOWN, RetrievalTable, Table
 from gloam.workflows.reproduce.rows import PACKAGES
 from gloam.workflows.reproduce.table import joined
 from gloam.workflows.reproduce.town.rows import GENERATORS, STANDS_FOR, TOWN_TABLES, TownRow
-from gloam.workflows.reproduce.town.run import TownRun, describe_views, judged_views
+from gloam.workflows.reproduce.town.run import DETECTOR, TownRun, describe_views, judged_views
 from gloam.workflows.translation_grid import side_by_side, write_sheet
 
 DRAWS, NOISE = 10, 16  # simulated rankings by light alone; random numbers in a descriptor of each
@@ -88,9 +92,15 @@ def reproduce_town(request: RetrievalRequest, say: Say | None = None) -> Retriev
 
 
 def _spec(every: Mapping[str, TownRow], name: str) -> list[Any]:
-    """What a row, and the one beside it, are trained by."""
+    """What a row, and the one beside it, are trained by, with the recipes as they are now."""
     row = every[name]
-    return [to_json(row), *([] if not row.beside else _spec(every, row.beside))]
+    makers = [GENERATORS[maker] for maker in (row.maker, row.to_day, row.detector) if maker in GENERATORS]
+    recipes = [(embedders.RECIPES["metric"], row.recipe)] if row.recipe else []
+    recipes += [(translators.RECIPES, maker.recipe) for maker in makers]
+    if row.detector or any(maker.detector for maker in makers):
+        recipes.append((edges.RECIPES, DETECTOR))
+    stated = [recipe_mapping(*recipe) for recipe in recipes]
+    return [to_json(row), to_json(makers), stated, *([] if not row.beside else _spec(every, row.beside))]
 
 
 @dataclass

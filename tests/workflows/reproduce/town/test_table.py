@@ -8,6 +8,7 @@ import json
 import pytest
 
 from gloam.errors import UsageError
+from gloam.training.typed_config import recipe_mapping
 from gloam.workflows.reports.retrieval_table import reproduce_retrieval
 from gloam.workflows.reproduce.localization.request import LOCALIZED
 from gloam.workflows.reproduce.published import TABLES
@@ -93,6 +94,22 @@ def test_a_row_trained_twice_from_its_record_has_the_same_digits(trained, tmp_pa
     (first,) = (one for one in found.rows if one.name == "R101 GeM")
     assert row.scores == {"0": first.scores["0"]}
     assert row.facts["seeds"]["0"][0]["sha256"] == first.facts["seeds"]["0"][0]["sha256"]
+
+
+def test_a_row_of_a_changed_recipe_is_run_again(trained, monkeypatch):
+    request, _ = trained
+    seen = []
+    monkeypatch.setattr("gloam.workflows.reproduce.town.run.TownRun.trained", lambda run, row: seen.append(row.recipe))
+    one = dataclasses.replace(request, rows=("R101 GeM",))
+    kept = (request.output / "rows" / "R101_GeM" / "row.json").read_bytes()
+    reproduce_town(one)
+    assert seen == []
+    changed = "gloam.workflows.reproduce.town.table.recipe_mapping"
+    monkeypatch.setattr(changed, lambda *recipe: recipe_mapping(*recipe) | {"margin": 0.123})
+    with pytest.raises(TypeError):  # there are no weights
+        reproduce_town(one)
+    assert seen == ["town_day"]
+    (request.output / "rows" / "R101_GeM" / "row.json").write_bytes(kept)
 
 
 def test_a_killed_table_carries_on_with_the_rows_and_seeds_that_it_has(trained, tmp_path, monkeypatch):
