@@ -107,5 +107,5 @@ def test_what_gloam_does_not_have_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize("family", ["dinov2", "dinov2_timm"])
 def test_a_file_of_neither_layout_is_called_neither(tmp_path: Path, family: str) -> None:
     torch.save({"backbone.model.mask_token": torch.zeros(1, 32)}, tmp_path / "weights.pth")
-    with pytest.raises(ModelError, match="no cls_token among the keys .*, so this is not DINOv2"):
+    with pytest.raises(ModelError, match=r"no cls_token among the keys .*, so this is not DINOv2"):
         import_network(tmp_path / "weights.pth", family)
