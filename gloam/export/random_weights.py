@@ -31,10 +31,12 @@ def settle_random_weights(model: EmbedderNetwork, images: npt.NDArray[np.uint8] 
 
     Args:
         model: an embedder of random weights.
-        images: uint8 RGB ``[n, H, W, 3]``, sides of at least 96 pixels; a street by all hours where None.
+        images: uint8 RGB ``[n, H, W, 3]``, sides of at least 96 pixels and the network's smallest; a street by all
+            hours where None.
     """
     if images is None:
-        images = np.stack(render_training_views(STREET, places=8, views_per_place=2, size=(128, 96)).images)
+        size = max(128, model.smallest_side), max(96, model.smallest_side)
+        images = np.stack(render_training_views(STREET, places=8, views_per_place=2, size=size).images)
     images = np.stack([resize_image(image, model.input_rule) for image in images])
     hooks = []
     for module in model.modules():

@@ -52,6 +52,13 @@ def settled(name: str, seed: int, statistics: np.ndarray) -> EmbedderNetwork:
     return model
 
 
+def test_a_network_of_larger_images_settles_on_them() -> None:
+    model = create_embedder("megaloc", **{**TRANSFORMERS["megaloc"], "depth": 1, "clusters": 64})
+    assert model.smallest_side == 126
+    settle_random_weights(model)
+    assert not model.training
+
+
 def cosines(model: EmbedderNetwork, views: TrainingViews) -> np.ndarray:
     images = np.stack([resize_image(image, model.input_rule) for image in views.images])
     with torch.no_grad():

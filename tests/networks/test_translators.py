@@ -368,6 +368,13 @@ def test_the_gradient_of_instance_norm_is_right_in_any_layout(batch: int) -> Non
             torch.testing.assert_close(found, expected)
 
 
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")
+def test_the_guarded_instance_norm_can_be_scripted() -> None:
+    torch.manual_seed(0)
+    norm, x = norm_layer("instance", 5), torch.randn(2, 5, 6, 7)
+    assert torch.equal(torch.jit.script(norm)(x), torch.nn.functional.instance_norm(x))
+
+
 def test_every_instance_norm_is_the_guarded_one() -> None:
     for make, names in ((create_generator, SMALL), (create_discriminator, ("patch",))):
         for name in names:

@@ -25,6 +25,7 @@ OTHER_SPACE = "its positions are resampled otherwise, which makes another space"
 
 def dinov2(state: State) -> Recognised:
     """The authors' file."""
+    need(state, "cls_token", 3, "DINOv2")
     if "reg_token" in state or MASK not in state:
         raise ModelError(f"holds no {MASK}, so it is timm's file and not the authors'; {OTHER_SPACE}: --as dinov2_timm")
     kept = {key: value for key, value in state.items() if key != MASK}
@@ -33,6 +34,7 @@ def dinov2(state: State) -> Recognised:
 
 def dinov2_timm(state: State) -> Recognised:
     """timm's file, with registers brought to the authors' layout."""
+    need(state, "cls_token", 3, "DINOv2")
     if MASK in state or "register_tokens" in state:
         raise ModelError(f"holds {MASK}, so it is the authors' file and not timm's; {OTHER_SPACE}: --as dinov2")
     kept = dict(state)

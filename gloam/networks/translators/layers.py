@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch._jit_internal import is_scripting
 
 from gloam.errors import ModelError
 
@@ -21,10 +22,23 @@ class InstanceNorm2d(nn.InstanceNorm2d):
 
     def forward(self, input: Tensor) -> Tensor:
         """``[B, C, H, W]`` to the same shape."""
-        normed = super().forward(input)
-        if normed.requires_grad:
-            normed.register_hook(Tensor.contiguous)  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        # torch's own forward without its checks: TorchScript knows no super().
+        normed = F.instance_norm(
+            input,
+            self.running_mean,
+            self.running_var,
+            self.weight,
+            self.bias,
+            not self.track_running_stats,
+            eps=self.eps,
+        )
+        if not is_scripting() and normed.requires_grad:
+            _hook(normed)
         return normed
+
+
+def _hook(normed: Tensor) -> None:
+    normed.register_hook(Tensor.contiguous)  # type: ignore[no-untyped-call]  # torch leaves it untyped
 
 
 def norm_layer(norm: str, channels: int, track_running_stats: bool = True) -> nn.Module:

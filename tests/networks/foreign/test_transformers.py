@@ -102,3 +102,10 @@ def test_what_gloam_does_not_have_is_named(tmp_path: Path) -> None:
         imported(tmp_path, giant)
     with pytest.raises(ModelError, match="25 positions, which are no square table and a class token"):
         imported(tmp_path, {**state, "pos_embed": state["pos_embed"][:, 1:]})
+
+
+@pytest.mark.parametrize("family", ["dinov2", "dinov2_timm"])
+def test_a_file_of_neither_layout_is_called_neither(tmp_path: Path, family: str) -> None:
+    torch.save({"backbone.model.mask_token": torch.zeros(1, 32)}, tmp_path / "weights.pth")
+    with pytest.raises(ModelError, match=r"no cls_token among the keys .*, so this is not DINOv2"):
+        import_network(tmp_path / "weights.pth", family)
