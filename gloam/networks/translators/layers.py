@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch._jit_internal import is_scripting
 
 from gloam.errors import ModelError
 
@@ -29,10 +28,11 @@ class InstanceNorm2d(nn.InstanceNorm2d):
             self.running_var,
             self.weight,
             self.bias,
-            not self.track_running_stats,
-            eps=self.eps,
+            self.training or not self.track_running_stats,
+            self.momentum,
+            self.eps,
         )
-        if not is_scripting() and normed.requires_grad:
+        if not torch.jit.is_scripting() and normed.requires_grad:  # type: ignore[attr-defined]  # torch's types lack it
             _hook(normed)
         return normed
 
