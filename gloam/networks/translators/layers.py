@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch._jit_internal import is_scripting
 
 from gloam.errors import ModelError
 
@@ -29,10 +30,9 @@ class InstanceNorm2d(nn.InstanceNorm2d):
             self.weight,
             self.bias,
             self.training or not self.track_running_stats,
-            self.momentum,
-            self.eps,
+            eps=self.eps,
         )
-        if not torch.jit.is_scripting() and normed.requires_grad:  # type: ignore[attr-defined]  # torch's types lack it
+        if not is_scripting() and normed.requires_grad:
             _hook(normed)
         return normed
 
