@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.newcomer import judged, met, run_pages
+from benchmarks.newcomer import chosen_pages, judged, met, run_pages
 from benchmarks.shared.documented import ROOT, blocks, matches
 from gloam.errors import DataError
 
@@ -127,3 +127,10 @@ def test_pages_run(name: str, tmp_path: Path) -> None:
     found = run_pages([ROOT / name], tmp_path)
     assert [row for row in found if row["outcome"] == "failed"] == []
     assert any(row["outcome"] == "done" for row in found)
+
+
+def test_pages_go_by_their_names_and_one_that_is_not_there_is_no_success() -> None:
+    assert [page.name for page in chosen_pages(["index", "README.md"])] == ["README.md", "index.md"]
+    assert {page.name for page in chosen_pages([])} >= {"README.md", "tutorial.md", "commands.md"}
+    with pytest.raises(DataError, match="no page indx; there are README, "):
+        chosen_pages(["index.md", "indx"])
