@@ -12,8 +12,8 @@ from gloam.export.precision import PRECISIONS
 from gloam.heartbeat import to_stderr
 
 HELP = (
-    "export the weights of an embedder, translator, edge detector, local features or matcher to one self-describing ONNX "
-    "file"
+    "export the weights of an embedder, translator, edge detector, local features or matcher to one self-describing "
+    "ONNX file"
 )
 
 
