@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from benchmarks.shared.result import KEPT, Result
+from benchmarks.shared.result import Result
 from gloam.data.images import decode_image
 from gloam.errors import DataError
 from gloam.export.keypoints import export_keypoints
@@ -68,12 +68,10 @@ def run() -> Result:
     detail: dict[str, Any] = {}
     worst, met = 0.0, True
     with tempfile.TemporaryDirectory(prefix="gloam-features-") as folder:
-        kept = Path(os.environ.get(KEPT) or folder)
         for file in FILES:
             model = import_network(Path(root) / "weights" / file).model
-            path = kept / f"{Path(file).stem}.onnx"
-            if not path.is_file():
-                export_keypoints(model, path, keypoints=KEYPOINTS, provenance={})
+            path = Path(folder) / f"{Path(file).stem}.onnx"
+            export_keypoints(model, path, keypoints=KEYPOINTS, provenance={})
             extractor = LocalExtractor.load(path, input_rule=NATIVE)
             images = [decode_image(photo, stretch=size) for photo, size in zip(photos, REDUCED, strict=False)]
             if model.name != "r2d2":

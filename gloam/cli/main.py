@@ -155,8 +155,10 @@ def _run(arguments: argparse.Namespace) -> int:
         number = ended.number if isinstance(ended, Ended) else signal.SIGINT
         return _failed(arguments, f"interrupted; {_left(arguments)}", 128 + number)
     except Exception as fault:
+        why = f"a fault of gloam: {type(fault).__name__}: {fault}"
+        log(f"{arguments.leaf.prog}: {why}")
         if arguments.json:
-            _print_failure(arguments.leaf.prog, f"a fault of gloam: {type(fault).__name__}: {fault}", 1)
+            _print_failure(arguments.leaf.prog, why, 1)
         raise
     text = json.dumps(report.data, sort_keys=True) if arguments.json else printable_lines(report.text)
     _print(text)

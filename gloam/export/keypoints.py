@@ -14,7 +14,10 @@ from gloam.networks.local_features import LocalFeatureNetwork
 from gloam.padding import PaddingProfile
 
 EXAMPLE = (2, 97, 131)  # odd, so that a wrong pad or crop shows
-TOLERANCE = {"fp32": 1e-3}  # of means over keypoints: two neighbours of equal score may stand for each other
+# Of means over keypoints. Where scores are saturated, neighbours are equal to a rounding, and one of some hundred
+# keypoints is there in one backend and not in another: up to 4e-3 was seen with ALIKE's weights. A quarter of a pixel
+# everywhere makes 9e-3.
+TOLERANCE = {"fp32": 5e-3}
 KEYPOINTS = 2048  # of an image
 
 

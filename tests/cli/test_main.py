@@ -109,12 +109,13 @@ def test_an_error_is_one_json_object_where_json_is_asked_for(
 
 
 def test_a_fault_of_gloam_is_told_to_programs_too(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     monkeypatch.setattr("gloam.cli.doctor.run", lambda arguments: 1 // 0)
     with pytest.raises(ZeroDivisionError):
-        cli.main(["doctor", "--json"])
+        cli.main(["doctor", "--json", "--log-file", str(tmp_path / "a.log")])
     assert json.loads(capsys.readouterr().out)["error"].startswith("a fault of gloam: ZeroDivisionError")
+    assert " gloam doctor: a fault of gloam: ZeroDivisionError" in (tmp_path / "a.log").read_text().splitlines()[-1]
 
 
 def test_quiet_says_the_report_and_errors_alone(

@@ -6,10 +6,16 @@ and neither on the order nor on the number of workers.
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import os
+import signal
+import sys
+
 # pycolmap carries its own copy of zlib's symbols: imported before Python's zlib it breaks gzip, PNG and savez with
 # "free(): invalid pointer". Loading Python's first cures it.
 import zlib  # noqa: F401  # see above
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -26,6 +32,7 @@ from gloam.runtime.localization.large_maps import LARGE, triangulate_in_blocks
 # inliers. A pose needs no more than a clean majority, its own RANSAC follows.
 VERIFICATION_TRIALS = 1000
 STEP = 1e-6  # of a point's depth, for differences
+SIGACTION = 1024  # bytes, more than a struct sigaction has anywhere
 MOST_OF_CONDITION = 1e12  # of the information on a pose; beyond, some of its six numbers are not fixed
 
 Points2D = npt.NDArray[np.floating[Any]]
@@ -84,9 +91,27 @@ class AbsolutePose:
 
 
 def _pycolmap() -> Any:
-    module = require("pycolmap", "localization", "localize")
+    with contextlib.nullcontext() if "pycolmap" in sys.modules else _sigterm_kept():
+        module = require("pycolmap", "localization", "localize")
     module.logging.minloglevel = 2  # glog writes to stderr at every call
     return module
+
+
+@contextlib.contextmanager
+def _sigterm_kept() -> Iterator[None]:
+    """What SIGTERM does, left as it is: pycolmap, when it is imported, has glog end the process at once, with a trace.
+
+    By libc, for Python itself sets signals in the main thread alone.
+    """
+    if os.name == "nt":
+        yield
+        return
+    libc, before = ctypes.CDLL(None), ctypes.create_string_buffer(SIGACTION)
+    libc.sigaction(signal.SIGTERM, None, before)
+    try:
+        yield
+    finally:
+        libc.sigaction(signal.SIGTERM, before, None)
 
 
 def solver_version() -> str:

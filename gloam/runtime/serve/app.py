@@ -64,7 +64,12 @@ SENT = ASKED | _failures(408, 413, 415, 422, 503, 504)
 
 
 class Desk:
-    """Takes what blocks off the event loop: decoding, the model, the index and the map, each in threads of its own."""
+    """Takes what blocks off the event loop: decoding, the model, the index and the map, each in threads of its own.
+
+    Attributes:
+        service: what is asked.
+        decoded: lets in as many images as are decoded, wait or are described at once.
+    """
 
     def __init__(self, service: Service, meters: Callable[[], Meters]) -> None:
         self.service = service
@@ -73,15 +78,19 @@ class Desk:
         self._searching = ThreadPoolExecutor(1, "search")  # FAISS's settings are the process's
         self._locating = ThreadPoolExecutor(cores, "localize")
         self._batchers: dict[int, Batcher[Pixels, Row]] = {}
+        decoded = cores
         for describer in filter(None, (service.describer, service.searcher)):
             most = min(service.limits.batch, describer.at_once)
+            decoded += 2 * most
             self._batchers.setdefault(
                 id(describer), Batcher(describer.describe, most, lambda size: meters().batches.observe(size))
             )
+        # Of a small body comes a large picture: no more are unpacked than keep the models at work.
+        self.decoded = asyncio.Semaphore(decoded)
 
     @property
     def waiting(self) -> int:
-        """Images that wait for the model."""
+        """Decoded images that wait for the model."""
         return sum(batcher.waiting for batcher in self._batchers.values())
 
     async def describe(self, describer: Describer, content: bytes) -> tuple[Row, tuple[int, int]]:
@@ -91,8 +100,9 @@ class Desk:
             size = self.service.check(content)
             return describer.read(content), size
 
-        image, size = await self._in(self._decoding, read)
-        return await self._batchers[id(describer)](image), size
+        async with self.decoded:
+            image, size = await self._in(self._decoding, read)
+            return await self._batchers[id(describer)](image), size
 
     async def search(self, content: bytes, k: int) -> list[tuple[str, float]]:
         """The most similar images of the index."""

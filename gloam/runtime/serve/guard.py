@@ -11,7 +11,7 @@ from typing import Any
 from gloam.files import printable
 from gloam.heartbeat import log
 from gloam.runtime.serve.meters import Meters
-from gloam.runtime.serve.options import Keys, Limits
+from gloam.runtime.serve.options import Keys, Limits, is_loopback
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -20,7 +20,6 @@ App = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
 
 WITHOUT_KEY = ("/", "/health", "/openapi.json")  # what says nothing of images
 FORMS = (b"multipart/", b"application/json")
-LOCAL = ("localhost", "127.0.0.1", "[::1]")
 HEADERS = (
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
@@ -87,6 +86,9 @@ class Guard:
         except Refused as refused:
             if not status:
                 await _answer(counted, refused)
+        except asyncio.CancelledError:  # by uvicorn, which has waited long enough; its own answer is no JSON
+            if not status:
+                await _answer(counted, Refused(503, "the service is ending; ask again later", retry_after="60"))
         finally:
             route = scope["path"] if scope["path"] in self._routes else "other"
             seconds = time.perf_counter() - begun
@@ -132,7 +134,7 @@ class Guard:
     def _expect_same_site(self, headers: dict[bytes, bytes]) -> None:
         host = headers.get(b"host", b"").decode("latin-1").lower()
         name = host if host.endswith("]") else host.rpartition(":")[0] or host
-        if self._local and name not in LOCAL:
+        if self._local and not is_loopback(name.removeprefix("[").removesuffix("]")):
             raise Refused(421, "this service is for its own machine alone; ask for localhost or 127.0.0.1")
         origin = headers.get(b"origin", b"").decode("latin-1").lower()
         if origin and origin.partition("://")[2] != host:

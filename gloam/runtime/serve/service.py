@@ -47,8 +47,7 @@ class Describer:
         Raises:
             ImageError: the reason.
         """
-        rule = self.embedder.input_rule
-        return decode_image(content, max_side=rule.max_side, stretch=rule.stretch, fast=self.fast)
+        return decode_image(content, rule=self.embedder.input_rule, fast=self.fast)
 
     def describe(self, images: Sequence[Pixels]) -> list[Row | Exception]:
         """The descriptor of each image, or why it has none.

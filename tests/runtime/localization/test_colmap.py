@@ -439,3 +439,15 @@ def test_zlib_survives_the_import() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout.strip() == "alive", done.stderr
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no SIGTERM to send")
+@pytest.mark.parametrize("where", ["c._pycolmap()", "t = threading.Thread(target=c._pycolmap); t.start(); t.join()"])
+def test_sigterm_does_after_the_import_what_it_did_before(where: str) -> None:
+    code = (
+        "import os, signal, threading, time; import gloam.runtime.localization.colmap as c;"
+        "signal.signal(signal.SIGTERM, lambda *_: print('told', flush=True));"
+        f"{where}; os.kill(os.getpid(), signal.SIGTERM); time.sleep(0.01); print('alive')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.stdout.split(), done.stderr) == (["told", "alive"], "")

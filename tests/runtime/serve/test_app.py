@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,12 +14,19 @@ import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
+from gloam.data.sources import find_images
+from gloam.model_card import InputRule
 from gloam.padding import PaddingProfile
+from gloam.runtime.bulk.extract import ExtractOptions, extract
 from gloam.runtime.descriptors.store import DescriptorStore
 from gloam.runtime.models.embedder import Embedder
 from gloam.runtime.search.index import DescriptorIndex
 from gloam.runtime.serve import page
-from gloam.runtime.serve.options import Keys, Limits
+from gloam.runtime.serve.app import Desk
+from gloam.runtime.serve.meters import Meters
+from gloam.runtime.serve.options import Keys, Limits, ServeRequest
+from gloam.runtime.serve.service import Describer, Service
+from tests.runtime.models.test_input_rule import AUTHORS, write_model
 from tests.runtime.serve.services import asked, encoded, picture, refused, write_indexed
 from tests.tiny_models import write_tiny_embedder
 
@@ -50,6 +59,18 @@ def test_descriptors_are_those_of_a_store_to_the_bit(folder: Path, client: TestC
         assert (told["width"], told["height"]) == (64, 48)  # as stored, also of the one that is turned
 
 
+@pytest.mark.parametrize("rule", AUTHORS, ids=["side", "stretched"])
+def test_images_are_read_as_a_network_s_authors_do(tmp_path: Path, rule: InputRule) -> None:
+    write_model(tmp_path / "tiny.onnx", rule)
+    (tmp_path / "a.png").write_bytes(encoded(picture(0, (1200, 900)), orientation=6))
+    store = tmp_path / "store"
+    embedder = Embedder.load(tmp_path / "tiny.onnx")
+    extract(find_images(tmp_path / "a.png"), embedder, store, ExtractOptions(dtype="float32"))
+    with asked(tmp_path) as client:
+        found = row(client.post("/v1/embed", content=(tmp_path / "a.png").read_bytes()))
+    np.testing.assert_array_equal(found, DescriptorStore.open(store).load()[0])
+
+
 @pytest.mark.parametrize("profile", [None, PaddingProfile.fixed((256,), (256,), (1, 4))], ids=["dynamic", "fixed"])
 def test_what_is_asked_beside_it_changes_no_bit(tmp_path: Path, profile: PaddingProfile | None) -> None:
     write_tiny_embedder(tmp_path / "tiny.onnx", *([] if profile is None else [profile]))
@@ -61,6 +82,34 @@ def test_what_is_asked_beside_it_changes_no_bit(tmp_path: Path, profile: Padding
         found = list(pool.map(lambda body: row(client.post("/v1/embed", content=body)), bodies * 2))
     for got, wanted in zip(found, alone * 2, strict=True):
         np.testing.assert_array_equal(got, wanted)
+
+
+def test_no_more_images_are_unpacked_than_keep_the_model_at_work(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    body, held, most = encoded(picture(0)), 0, 0
+    read, describe = Describer.read, Describer.describe
+
+    def reading(self: Describer, content: bytes) -> Any:
+        nonlocal held, most
+        held += 1
+        most = max(most, held)
+        return read(self, content)
+
+    def describing(self: Describer, images: Any) -> Any:
+        nonlocal held
+        time.sleep(0.01)
+        held -= len(images)
+        return describe(self, images)
+
+    monkeypatch.setattr(Describer, "read", reading)
+    monkeypatch.setattr(Describer, "describe", describing)
+    desk = Desk(Service.open(ServeRequest(folder / "tiny.onnx")), Meters)
+    room = desk.decoded._value
+
+    async def many() -> list[Any]:
+        return await asyncio.gather(*(desk.describe(desk.service.describer, body) for _ in range(4 * room)))
+
+    assert len(asyncio.run(many())) == 4 * room
+    assert 1 < most <= room
 
 
 def test_neighbours_are_the_index_s(folder: Path, client: TestClient) -> None:
@@ -157,10 +206,11 @@ def test_a_key_is_asked_for_where_there_are_keys(folder: Path) -> None:
 
 def test_other_sites_and_names_are_kept_out(client: TestClient) -> None:
     photo = encoded(picture(0))
-    refused(client.post("/v1/embed", content=photo, headers={"host": "evil.example:8000"}), 421, "localhost")
+    for host in ("evil.example:8000", "10.0.0.1:8000", "[::2]:8000", "127.0.0.1.evil.example"):
+        refused(client.post("/v1/embed", content=photo, headers={"host": host}), 421, "localhost")
     for origin in ("http://evil.example", "null", "https://localhost.evil.example"):
         refused(client.post("/v1/embed", content=photo, headers={"origin": origin}), 403, "another site")
-    for host in ("localhost:9", "127.0.0.1:8000", "[::1]:8000", "127.0.0.1"):
+    for host in ("localhost:9", "127.0.0.1:8000", "127.0.0.2:8000", "[::1]:8000", "127.0.0.1"):
         same = {"host": host, "origin": f"http://{host}"}
         assert client.post("/v1/embed", content=photo, headers=same).status_code == 200
 

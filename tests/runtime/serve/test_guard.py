@@ -136,3 +136,16 @@ def test_bodies_beyond_the_memory_are_refused_before_they_are_read() -> None:
     (first, _), (second, why) = asyncio.run(two())
     assert (first, second, why) == (200, 503, "the memory for requests is taken; try again")
     assert asked.left == (0, 0)
+
+
+def test_what_the_service_gives_up_when_it_ends_is_told_in_a_line() -> None:
+    asked = Asked(Limits(body=1000, memory=1500))
+
+    async def ended() -> Any:
+        waiting = asyncio.create_task(asked.post([b"x"], seconds="9"))
+        await asyncio.sleep(0.05)
+        waiting.cancel()
+        return await waiting
+
+    assert asyncio.run(ended()) == (503, "the service is ending; ask again later")
+    assert asked.left == (0, 0)
