@@ -4,7 +4,7 @@ Each page has a folder of its own, in which its blocks run one after the other. 
 as small stand-ins, and what would take long is shortened, both as comments above the blocks say (see
 :mod:`benchmarks.shared.documented`). A command that needs what is not here is listed with what it needs and why:
 ``GLOAM_NEWCOMER_HAS`` names what there is beyond what can be seen, such as ``network,time``. ``GLOAM_BENCH_ONLY`` names
-pages, separated by commas; ``GLOAM_BENCH_RUNS`` keeps the stand-ins and the pages' folders.
+pages, separated by commas, with ``.md`` or without; ``GLOAM_BENCH_RUNS`` keeps the stand-ins and the pages' folders.
 """
 
 from __future__ import annotations
@@ -34,15 +34,25 @@ SHOWN = 300  # characters of an output
 def run() -> Result:
     """Run what can be run, and count what fails."""
     kept = os.environ.get(KEPT)
-    only = [name for name in os.environ.get(ONLY, "").split(",") if name]
-    every = {page.name: page for page in pages()}
-    if unknown := set(only) - set(every):
-        raise DataError(f"{ONLY}: there is no page {min(unknown)!r}; choose of {', '.join(every)}")
-    chosen = [page for name, page in every.items() if not only or name in only]
+    only = [name.strip() for name in os.environ.get(ONLY, "").split(",") if name.strip()]
+    chosen = chosen_pages(only)
     if kept:
         return judged(run_pages(chosen, Path(kept).resolve() / "newcomer"), whole=not only)
     with tempfile.TemporaryDirectory() as folder:
         return judged(run_pages(chosen, Path(folder)), whole=not only)
+
+
+def chosen_pages(only: Sequence[str]) -> list[Path]:
+    """The pages of these names, with or without ``.md``; all where none is named.
+
+    Raises:
+        DataError: no page has such a name.
+    """
+    every = pages()
+    named = [name.removesuffix(".md") for name in only]
+    if unknown := set(named) - {page.stem for page in every}:
+        raise DataError(f"{ONLY}: no page {sorted(unknown)[0]}; there are {', '.join(page.stem for page in every)}")
+    return [page for page in every if not named or page.stem in named]
 
 
 def judged(found: Sequence[Mapping[str, Any]], whole: bool) -> Result:

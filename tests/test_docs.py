@@ -123,6 +123,18 @@ def test_pages_of_the_site_lead_to_no_file_outside_it() -> None:
         assert "](../" not in page.read_text(encoding="utf-8"), f"{page.name} links to what the site does not have"
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_a_page_begins_with_its_title(page: Path) -> None:
+    shown = re.sub(r"<!--.*?-->", "", page.read_text(encoding="utf-8"), flags=re.S)
+    assert re.match(r"# \w", shown.lstrip()), f"{page.name} has no title"
+    assert len(re.findall(r"^# ", re.sub(r"^```.*?^```$", "", shown, flags=re.S | re.M), re.M)) == 1
+
+
+def test_no_line_of_the_changelog_stands_twice() -> None:
+    lines = [line for line in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8").splitlines() if line]
+    assert sorted({line for line in lines if lines.count(line) > 1}) == [], "a merge kept both sides"
+
+
 def test_every_benchmark_is_documented() -> None:
     page = (ROOT / "docs/benchmarks.md").read_text(encoding="utf-8")
     assert [name for name in names() if f"| `{name}` |" not in page] == []

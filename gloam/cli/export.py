@@ -11,7 +11,10 @@ from gloam.cli.shared.values import key_value, width_height
 from gloam.export.precision import PRECISIONS
 from gloam.heartbeat import to_stderr
 
-HELP = "export the weights of an embedder, translator, edge detector or local features to one self-describing ONNX file"
+HELP = (
+    "export the weights of an embedder, translator, edge detector, local features or matcher to one self-describing "
+    "ONNX file"
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -20,8 +23,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "weights",
         type=Path,
         nargs="?",
-        help="native .safetensors, the .pth/.pt state dict of an embedder or of public local features, or with "
-        "--precision, --translate or --resize an exported float32 .onnx",
+        help="native .safetensors, the .pth/.pt state dict of an embedder or of public local features or matchers, or "
+        "with --precision, --translate or --resize an exported float32 .onnx",
     )
     parser.add_argument("-o", "--output", type=Path, required=True, help=".onnx file to write")
     parser.add_argument(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.newcomer import judged, met, run, run_pages
+from benchmarks.newcomer import chosen_pages, judged, met, run, run_pages
 from benchmarks.shared.documented import ROOT, blocks, matches
 from gloam.errors import DataError
 
@@ -82,7 +82,7 @@ def test_nothing_run_is_no_success(monkeypatch: pytest.MonkeyPatch) -> None:
     assert judged([], whole=True).met is False
     assert judged([done], whole=False).met is None
     monkeypatch.setenv("GLOAM_BENCH_ONLY", "README.md,readme.md")
-    with pytest.raises(DataError, match=r"there is no page 'readme.md'"):
+    with pytest.raises(DataError, match="no page readme; there are README, "):
         run()
 
 
@@ -139,3 +139,10 @@ def test_pages_run(name: str, tmp_path: Path) -> None:
     found = run_pages([ROOT / name], tmp_path)
     assert [row for row in found if row["outcome"] == "failed"] == []
     assert any(row["outcome"] == "done" for row in found)
+
+
+def test_pages_go_by_their_names_and_one_that_is_not_there_is_no_success() -> None:
+    assert [page.name for page in chosen_pages(["index", "README.md"])] == ["README.md", "index.md"]
+    assert {page.name for page in chosen_pages([])} >= {"README.md", "tutorial.md", "commands.md"}
+    with pytest.raises(DataError, match="no page indx; there are README, "):
+        chosen_pages(["index.md", "indx"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import tomllib
 from pathlib import Path
@@ -108,11 +109,19 @@ def engines(tmp_path: Path) -> Path:
     return folder
 
 
+def bare(folder: Path) -> Path:
+    """A folder of what the script itself calls, and of no engine, whatever is installed."""
+    folder.mkdir()
+    for name in ("sh", "cat", "chown", "dirname", "id", "mkdir"):
+        (folder / name).symlink_to(str(shutil.which(name)))
+    return folder
+
+
 def run_benchmark(tmp_path: Path, engines: Path | None, *words: str, **more: str) -> tuple[int, str, list[str]]:
     """Exit code, stderr, and what engines were asked for."""
     said = tmp_path / "said"
     said.unlink(missing_ok=True)
-    path = f"{engines}:/usr/bin:/bin" if engines else "/usr/bin:/bin"
+    path = f"{engines}:/usr/bin:/bin" if engines else str(bare(tmp_path / "bare"))
     kept = {name: value for name, value in os.environ.items() if name in ("HOME", "LANG")}
     done = subprocess.run(
         ["sh", str(DOCKER / "run-benchmark"), *words],
@@ -183,9 +192,14 @@ def test_what_cannot_work_is_said(tmp_path: Path, engines: Path, words: str, sai
 
 
 def test_without_an_engine_or_with_a_build_that_fails(tmp_path: Path, engines: Path) -> None:
-    code, error, _ = run_benchmark(tmp_path, None, "town", "--engine", "podman")
+    code, error, _ = run_benchmark(tmp_path, None, "town")
     assert code == 2
-    assert "it is not here" in error or "could not be built" in error  # where one is installed
+    assert "neither docker nor podman nor buildah is here" in error
+    (engines / "podman").unlink()
+    path = f"{tmp_path / 'bare'}:{engines}"
+    code, error, _ = run_benchmark(tmp_path, engines, "town", "--engine", "podman", PATH=path)
+    assert code == 2
+    assert "--engine podman: it is not here" in error
     code, error, asked = run_benchmark(tmp_path, engines, "town", "--engine", "docker", BREAKS="1")
     assert code == 2
     assert "the image could not be built" in error
