@@ -1,14 +1,16 @@
 """Recall of the town's queries on one global map (2b): by SIFT and by learned features, with the demo's retrieval.
 
 Both looks are run, the first for what it was, the second, with more queries and every extractor and matcher, beside it;
-the embedder was trained on the second. It takes some hours of a core: learned matchers cost most. ``GLOAM_BENCH_RUNS``
-names a folder that keeps features, matches and maps, and the same command carries on.
+the embedder was trained on the second. Learned matchers cost most: the second look takes half as many keypoints of an
+image, of every learned extractor and for every matcher. It takes some hours of a core.
+``GLOAM_BENCH_RUNS`` names a folder that keeps features, matches and maps, and the same command carries on.
 """
 
 from __future__ import annotations
 
 import itertools
 import os
+import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
@@ -34,7 +36,8 @@ QUERIES = {1: 24, 2: 100}  # of a condition, by look
 JUDGED = "ALIKED-n16, mutual neighbours"
 LIMITS = {"day": 1.0, "night": 0.95, "night-rain": 0.80}  # recall at (0.25 m, 2 degrees)
 THRESHOLDS = ((0.05, 0.5), (0.1, 1.0), (0.25, 2.0), (0.5, 5.0), (5.0, 10.0))  # metres, degrees
-COUNTS = {"XFeat": 2048}  # keypoints of an image; of the others 1024
+SIFT_COUNT = 2048  # keypoints of an image
+COUNTS = {"XFeat": 2048}  # in the first look; of the other extractors 1024; in the second half of it
 VERIFIED = ("ALIKED-n16", "XFeat")  # whose queries' matches are verified one map image at a time in a row of its own
 OF_LOOK_1 = ("ALIKED-n16", "XFeat")  # extractors
 SLOW = ("ALIKED-n16", "DISK")  # whose learned matcher the first look is spared
@@ -71,6 +74,7 @@ def _town(folder: Path, config: TownConfig, models: Path) -> dict[str, Any]:
         retrieved[pair.query].append(pair.mapping)
     methods = {}
     for name, source, rule, verified in _methods(town, models):
+        print(f"{folder.name}: {name}", file=sys.stderr, flush=True)
         found = run_localization(
             town.mapping,
             town.query,
@@ -99,6 +103,7 @@ def _town(folder: Path, config: TownConfig, models: Path) -> dict[str, Any]:
             name: scores["conditions"]["night"]["mAP"] for name, scores in result.data["retrieval"].items()
         },
         "methods": methods,
+        "keypoints of an image": {"SIFT": SIFT_COUNT} | {name: _count(name, town) for name in EXTRACTORS},
         "thresholds_m_deg": THRESHOLDS,
         "seconds": result.data["seconds"],
     }
@@ -108,15 +113,19 @@ def _methods(town: TownDataset, models: Path) -> Iterator[tuple[str, FeatureSour
     """Name, features, matching, and whether queries' matches are verified one map image at a time."""
     origin = pixel_origin([*town.mapping.cameras.values(), *town.query.cameras.values()])
     assert origin is not None  # the town's principal points are in the middle
-    sift = SiftFeatures(max_keypoints=2048, pixel_shift=origin)
+    sift = SiftFeatures(max_keypoints=SIFT_COUNT, pixel_shift=origin)
     yield "SIFT", sift, MutualMatcher(RATIO), True
     yield "SIFT on CLAHE pictures", replace(sift, photometric=Photometric("clahe")), MutualMatcher(RATIO), True
     for name in OF_LOOK_1 if town.config.look == 1 else EXTRACTORS:
-        extractor = extractor_of(name, models, COUNTS.get(name, 1024))
+        extractor = extractor_of(name, models, _count(name, town))
         assert isinstance(extractor, LocalExtractor)  # of every name but SIFT's
         features = ModelFeatures(extractor, origin)
         yield f"{name}, mutual neighbours", features, MutualMatcher(), False
         if name in VERIFIED:
             yield f"{name}, mutual neighbours, queries verified", features, MutualMatcher(), True
         if name in MATCHERS and not (town.config.look == 1 and name in SLOW):
-            yield f"{name} + {MATCHERS[name]}", features, learned_matcher(name, models), False
+            yield f"{name} + {MATCHERS[name]}", features, learned_matcher(name, models, backend="openvino"), False
+
+
+def _count(name: str, town: TownDataset) -> int:
+    return COUNTS.get(name, 1024) // town.config.look

@@ -79,13 +79,13 @@ def matchers_of(name: str, folder: Path) -> dict[str, FeatureMatcher]:
     return found
 
 
-def learned_matcher(name: str, folder: Path, batch_size: int = 1) -> Matcher:
-    """The learned matcher of an extractor's features."""
+def learned_matcher(name: str, folder: Path, batch_size: int = 1, backend: str = "onnxruntime") -> Matcher:
+    """The learned matcher of an extractor's features; OpenVINO is the faster backend on a CPU, about twice."""
     if name in HEADS:
         path = exported(lightglue_head(HEADS[name]), folder, network=f"lightglue_{HEADS[name]}")
     else:
         path = exported(data_pack("weights") / "xfeat" / "lighterglue_fp16.pth", folder)
-    return Matcher.load(path, Placement(backend="onnxruntime"), batch_size=batch_size)
+    return Matcher.load(path, Placement(backend=backend), batch_size=batch_size)
 
 
 def exported(weights: Path, folder: Path, **options: object) -> Path:
