@@ -10,6 +10,7 @@ from gloam.cli.shared.backend_options import add_backend, placement
 from gloam.cli.shared.image_runs import add_metrics_port, add_resuming, add_source
 from gloam.cli.shared.ray_options import add_cluster, add_workers, expect_cluster, ray_cluster
 from gloam.cli.shared.report import Report
+from gloam.cli.shared.translating import add_direction
 from gloam.cli.shared.values import width_height
 from gloam.errors import UsageError
 
@@ -55,9 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "a formula (see gloam translate); off by default, because it was measured to hurt retrieval (Dark Side "
         "Augmentation): translate the training images instead",
     )
-    parser.add_argument(
-        "--to", metavar="DOMAIN", help="--translate: of a model of several domains, the one to translate into"
-    )
+    add_direction(parser, "--translate: ")
     parser.add_argument("--dtype", choices=("float16", "float32"), default="float16", help="of the stored descriptors")
     parser.add_argument("--shard-size", type=int, default=1000, help="images per shard, the unit of work and resume")
     add_resuming(parser)
@@ -93,7 +92,14 @@ def run(arguments: argparse.Namespace) -> Report:
     from gloam.runtime.descriptors.writers import write_formats
 
     loader = EmbedderLoader(
-        arguments.model, placement(arguments), arguments.photometric, arguments.translate, arguments.to
+        arguments.model,
+        placement(arguments),
+        arguments.photometric,
+        arguments.translate,
+        domain=arguments.to,
+        noise=arguments.noise,
+        like=tuple(arguments.like),
+        encoder=arguments.appearance,
     )
     request = ExtractRequest(
         source=arguments.source,

@@ -9,7 +9,8 @@ from gloam.cli.shared.image_runs import add_run_arguments, report_pictures
 from gloam.cli.shared.ray_options import expect_cluster
 from gloam.cli.shared.report import Report
 from gloam.cli.shared.request import filled
-from gloam.cli.shared.values import named, width_height, zeros_or_seed
+from gloam.cli.shared.translating import add_direction
+from gloam.cli.shared.values import named, width_height
 from gloam.errors import UsageError
 
 HELP = "translate a folder, list or kapture dataset of images, for example from day to night"
@@ -25,29 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="exported translator (.onnx), or a control without a network: none, lab-inversion, gamma[:MEAN] (darkens "
         "to the mean of the night, on 0..1), clahe",
     )
-    parser.add_argument(
-        "--to",
-        metavar="DOMAIN",
-        help="of a model of several domains, the one to translate into (default: the file's)",
-    )
-    parser.add_argument(
-        "--like",
-        action="append",
-        default=[],
-        metavar="IMAGE",
-        help="of a model that takes the appearance of an example: translate into this image's, or the mean of several; "
-        "repeatable, with --appearance",
-    )
-    parser.add_argument(
-        "--appearance", metavar="MODEL", help="--like: the appearance encoder exported from the model's weights"
-    )
-    parser.add_argument(
-        "--noise",
-        type=zeros_or_seed,
-        metavar="zeros|SEED",
-        help="of a model that takes noise: none, or drawn for each image from this seed and its pixels, so that an "
-        "image gives the same picture in any batch and under any name (default: zeros)",
-    )
+    add_direction(parser)
     grid = parser.add_argument_group(
         "--grid: one picture instead of a folder",
         "each source beside its translation into every domain of the model, attention masks beneath where --model is a "

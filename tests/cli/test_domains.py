@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from gloam.cli.main import main
+from gloam.runtime.descriptors.store import DescriptorStore
 from tests.tiny_appearance import write_tiny_encoder, write_tiny_filtered
 from tests.tiny_models import write_tiny_embedder
 from tests.tiny_translators import write_tiny_domains, write_tiny_translator
@@ -86,6 +87,37 @@ def test_extract_translates_to_a_domain(folder: Path, capsys: pytest.CaptureFixt
     assert main([*words, "-o", str(folder / "x"), *front, "--to", "rain"]) == 2
     assert main([*words, "-o", str(folder / "x"), "--to", "snow"]) == 2
     assert "add --translate MODEL" in capsys.readouterr().err
+
+
+def test_what_extract_translates_by_an_example_or_with_noise_is_what_translate_makes(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_tiny_filtered(folder / "filtered.onnx")
+    write_tiny_encoder(folder / "encoder.onnx")
+    Image.new("RGB", (64, 48), (20, 20, 20)).save(folder / "dark.png")
+    model = ["--model", str(folder / "embedder.onnx"), "--dtype", "float32"]
+    ways = {
+        "noise": ("many.onnx", ["--noise", "5"]),
+        "other": ("many.onnx", ["--noise", "6"]),
+        "like": ("filtered.onnx", ["--like", str(folder / "dark.png"), "--appearance", str(folder / "encoder.onnx")]),
+    }
+    spaces = set()
+    for name, (front, more) in ways.items():
+        words = [*more, "--max-side", "0"]
+        made = ["translate", str(folder / "in"), "-o", str(folder / "made" / name), "--model", str(folder / front)]
+        assert main([*made, *words]) == 0
+        here = folder / "made" / name
+        assert main(["extract", str(here / "images"), "-o", str(here / "store"), *model, "--max-side", "0"]) == 0
+        whole = ["extract", str(folder / "in"), "-o", str(folder / name), *model, "--translate", str(folder / front)]
+        assert main([*whole, *words]) == 0
+        stores = [DescriptorStore.open(place) for place in (folder / name, here / "store")]
+        assert np.abs(stores[0].load() - stores[1].load()).max() < 1e-6
+        spaces.add(stores[0].space)
+    assert len(spaces) == 3
+    capsys.readouterr()
+    for more in (["--noise", "5"], ways["like"][1][:2], ways["like"][1][2:]):
+        assert main(["extract", str(folder / "in"), "-o", str(folder / "x"), *model, *more]) == 2
+        assert f"{more[0]} is of a translator; add --translate MODEL" in capsys.readouterr().err
 
 
 def test_a_fused_file_has_the_domain_inside(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

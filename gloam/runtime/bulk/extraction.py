@@ -34,10 +34,10 @@ class EmbedderLoader:
         placement: where and how it runs, and the translator with it.
         photometric: normalisation instead of the model's own.
         translate: translator that every image passes first, see :func:`load_translator`.
-        domain: of a translator of several, the one to translate into; the file's by default.
+        domain, noise, like, encoder: of the translator, see :func:`load_translator`.
 
     Raises:
-        UsageError: a domain, and no translator.
+        UsageError: one of these, and no translator.
     """
 
     model: Path
@@ -45,10 +45,18 @@ class EmbedderLoader:
     photometric: Literal["none", "clahe"] | None = None
     translate: str | None = None
     domain: str | None = None
+    noise: int | None = None
+    like: tuple[str, ...] = ()
+    encoder: str | None = None
 
     def __post_init__(self) -> None:
-        if self.domain is not None and self.translate is None:
+        if self.translate is not None:
+            return
+        if self.domain is not None:
             raise UsageError("--to names a domain to translate into; add --translate MODEL, or leave it out")
+        for name, given in (("noise", self.noise is not None), ("like", self.like), ("appearance", self.encoder)):
+            if given:
+                raise UsageError(f"--{name} is of a translator; add --translate MODEL, or leave it out")
 
     def name(self) -> str:
         """The model's name, from its file alone."""
@@ -61,7 +69,9 @@ class EmbedderLoader:
             self.model,
             self.placement,
             photometric=Photometric(self.photometric) if self.photometric else None,
-            translator=None if self.translate is None else load_translator(self.translate, alone, self.domain),
+            translator=None
+            if self.translate is None
+            else load_translator(self.translate, alone, self.domain, self.noise, self.like, self.encoder),
         )
 
 
