@@ -94,7 +94,7 @@ def _loss(config: MetricConfig, found: Tensor, place: npt.NDArray[np.int64]) -> 
     picked = found.index_select(0, others.flatten())  # unlike found[others], its gradient adds in a fixed order
     same = torch.zeros(others.shape)
     same[:, : siblings.shape[1]] = 1
-    return LOSSES[config.loss](found, picked.unflatten(0, tuple(others.shape)), same.to(found.device), config.margin)
+    return LOSSES[config.loss](found, picked.view(*others.shape, -1), same.to(found.device), config.margin)
 
 
 def draw_batch(
