@@ -80,6 +80,7 @@ def in_kapture(folder: Path, pair: tuple[str, str], kind: str = "projected") -> 
 
 def test_hlocs_file_has_the_true_matches_of_every_pair(request_of: Any, tmp_path: Path) -> None:
     done = match_pairs(request_of("m.h5"))
+    assert 0 < done.seconds < 60
     assert (done.pairs, done.matched, done.kept, done.output) == (3, 3, 0, tmp_path / "m.h5")
     file = HlocMatchFile(tmp_path / "m.h5")
     for first, second in PAIRS:
