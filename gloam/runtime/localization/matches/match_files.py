@@ -104,6 +104,8 @@ class MatchRequest:
             raise UsageError(f"--workers {self.workers}: must be 1 or more, or 0 for all cores")
         if self.feature_type is not None and self.written != "kapture":
             raise UsageError(f"--feature-type is kapture's; {self.output.suffix} files have no types")
+        if self.pixel_origin is not None and Path(self.features).suffix not in SUFFIXES:
+            raise UsageError("--pixel-origin is of hloc's features; others have the origin of their format")
         needs_cameras = self.verify or self.written == "colmap"
         if needs_cameras and not self.datasets:
             what = "--verify" if self.verify else "a COLMAP database"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -51,9 +51,12 @@ class IndexRequest:
     def __post_init__(self) -> None:
         if sum(value is not None for value in (self.store, self.add, self.merge)) != 1:
             raise UsageError("give a STORE to index, or --add STORE, or --merge INDEX INDEX ...: one of the three")
-        built = (self.kind, self.memory, self.factory, self.train_samples)
-        if self.store is None and (self.shards != 1 or any(value is not None for value in built)):
+        built = ("kind", "memory", "factory", "train_samples", "seed", "shards", "recall", "device")
+        default = {item.name: item.default for item in fields(self)}
+        if self.store is None and any(getattr(self, name) != default[name] for name in built):
             raise UsageError("an index that grows keeps its kind: leave out the options of the kind of index")
+        if self.merge is not None and self.trust:
+            raise UsageError("--trust is of a store; indexes are merged by their files' checksums, leave it out")
         if self.factory is not None and (self.memory is not None or self.kind is not None):
             raise UsageError("--factory says which index to build; leave out --memory and --kind")
 
