@@ -197,8 +197,8 @@ def _shapes(
     profile = card.profile
     if card.keypoints is not None and card.keypoints.count > MOST_KEYPOINTS:
         raise UsageError(
-            f"{model}: has room for {card.keypoints.count} keypoints, and TensorRT finds {MOST_KEYPOINTS} at most; export "
-            f"it with `gloam export --keypoints {MOST_KEYPOINTS}`"
+            f"{model}: has room for {card.keypoints.count} keypoints, and TensorRT finds {MOST_KEYPOINTS} at most; "
+            f"export it with `gloam export --keypoints {MOST_KEYPOINTS}`"
         )
     if profile.kind == "dynamic":
         options = _native(card, options, model)

@@ -170,7 +170,7 @@ def test_more_keypoints_than_tensorrt_finds_are_refused(count: int) -> None:
         assert build._shapes(bright, options, model)[:2] == ((64,), (96,))
         return
     with pytest.raises(
-        UsageError, match="room for 3841 keypoints, and TensorRT finds 3840 at most; .* --keypoints 3840"
+        UsageError, match=r"room for 3841 keypoints, and TensorRT finds 3840 at most; .* --keypoints 3840"
     ):
         build._shapes(bright, options, model)
 
