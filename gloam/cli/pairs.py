@@ -60,7 +60,8 @@ def run(arguments: argparse.Namespace) -> Report:
     from gloam.runtime.search.pair_rules import PairRules
     from gloam.runtime.search.pairs import PairsRequest, list_pairs
 
-    listed = list_pairs(filled(PairsRequest, arguments, rules=filled(PairRules, arguments)))
+    request = filled(PairsRequest, arguments, rules=filled(PairRules, arguments))
+    listed = list_pairs(request, progress=not arguments.json)
     return Report(listed.to_dict(), str(listed))
 
 

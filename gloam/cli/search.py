@@ -55,6 +55,6 @@ def run(arguments: argparse.Namespace) -> Report:
         queries = read_queries(arguments.store, index.card, trust=arguments.trust)
     else:
         on_cpu = replace(placement(arguments), device="cpu")  # --device is FAISS's
-        queries = describe_queries(arguments.images, arguments.model, index.card, on_cpu)
+        queries = describe_queries(arguments.images, arguments.model, index.card, on_cpu, progress=not arguments.json)
     found = answer(index, queries, arguments.k, arguments.nprobe)
     return Report(found.to_dict(), str(found))

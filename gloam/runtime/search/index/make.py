@@ -87,8 +87,12 @@ class MadeIndex:
         return "\n".join([text, *chosen, *said(card)])
 
 
-def make_index(request: IndexRequest) -> MadeIndex:
+def make_index(request: IndexRequest, progress: bool = False) -> MadeIndex:
     """Build, add to, or merge.
+
+    Args:
+        request: which of them, from what, and where to.
+        progress: say on stderr how far a build is.
 
     Raises:
         StoreError, IncompatibleError: a store or an index that cannot be read, or of another space.
@@ -116,5 +120,6 @@ def make_index(request: IndexRequest) -> MadeIndex:
         shards=request.shards,
         recall=request.recall,
         device=request.device,
+        progress=progress,
     )
     return MadeIndex(request.output, card, plan)
