@@ -27,6 +27,7 @@ from tests.tiny_models import write_tiny_embedder
 
 def run(verb: object, *words: str) -> Report:
     parser = argparse.ArgumentParser()
+    parser.set_defaults(leaf=parser)  # as every verb has it
     verb.add_arguments(parser)  # type: ignore[attr-defined]  # verbs are modules
     report: Report = verb.run(parser.parse_args(words))  # type: ignore[attr-defined]  # verbs are modules
     json.dumps(report.data, allow_nan=False)

@@ -42,6 +42,7 @@ from tests.tiny_translators import write_tiny_translator
 
 def arguments(*words):
     parser = argparse.ArgumentParser()
+    parser.set_defaults(leaf=parser)  # as every verb has it
     cli.add_arguments(parser)
     return parser.parse_args([str(word) for word in words])
 
