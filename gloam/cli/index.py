@@ -46,5 +46,5 @@ def run(arguments: argparse.Namespace) -> Report:
     """Build, add to, or merge."""
     from gloam.runtime.search.index.make import IndexRequest, make_index
 
-    made = make_index(filled(IndexRequest, arguments))
+    made = make_index(filled(IndexRequest, arguments), progress=not arguments.json)
     return Report(made.to_dict(), str(made))

@@ -22,7 +22,7 @@ from gloam.errors import DataError, IncompatibleError, StoreError, UsageError
 from gloam.eval.localization import localize as module
 from gloam.eval.localization import request as front
 from gloam.eval.localization.benchmark import LocalizationResult, retrieve
-from gloam.eval.localization.localize import localize
+from gloam.eval.localization.localize import REPORT_FILE, localize
 from gloam.eval.localization.match_pictures import INLIER
 from gloam.eval.localization.request import LocalizeRequest
 from gloam.model_card import Photometric
@@ -156,6 +156,22 @@ def test_matches_are_drawn_where_it_is_asked_for(request_of: Any, tmp_path: Path
     assert drawn == tmp_path / "out" / method / "matches" / "q.png.png"
     with Image.open(drawn) as picture:
         assert (np.asarray(picture) == INLIER).all(axis=2).sum() > 1000
+
+
+def test_a_later_run_leaves_nothing_beside_its_poses_that_shows_others(request_of: Any, tmp_path: Path) -> None:
+    given = request_of(features=str(write_features(tmp_path / "made")), methods=("2b",), workers=1)
+    localize(dataclasses.replace(given, match_pictures="all", top_k=2, verify=3))
+    stale = [tmp_path / "out" / name for name in ("2b/matches/q.png.png", "pairs.txt", REPORT_FILE)]
+    stale[-1].touch()
+    other = tmp_path / "out" / "2a" / "matches" / "q.png.png"  # of poses that this run does not replace
+    other.parent.mkdir(parents=True)
+    other.touch()
+    assert all(path.is_file() for path in stale)
+    localize(dataclasses.replace(given, pairs=tmp_path / "out" / "pairs.txt"))  # a list that is read is no left-over
+    assert [path.is_file() for path in stale] == [False, True, False]
+    localize(given)
+    assert not any(path.exists() for path in stale)
+    assert other.is_file()
 
 
 def test_poses_of_hlocs_file_are_those_of_kaptures(request_of: Any, tmp_path: Path) -> None:

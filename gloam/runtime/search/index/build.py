@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -11,6 +11,7 @@ import numpy as np
 
 from gloam.errors import DataError, IncompatibleError, StoreError, UsageError, require
 from gloam.files import replaced_when_whole
+from gloam.heartbeat import progress_bar
 from gloam.runtime.descriptors.reading import marked
 from gloam.runtime.descriptors.source import DescriptorSource, finite_blocks
 from gloam.runtime.search.index.card import (
@@ -38,6 +39,7 @@ def build_index(
     shards: int = 1,
     recall: float = 0.95,
     device: str = "cpu",
+    progress: bool = False,
 ) -> IndexCard:
     """Stream a store into a new index, and measure its recall where it is not exact.
 
@@ -51,6 +53,7 @@ def build_index(
         shards: files to write; one is in memory at a time.
         recall: of the 10 nearest, which the default search settings are to reach: the smallest that do, else the best.
         device: ``cpu``, ``cuda`` or ``auto``, for the k-means of an inverted file.
+        progress: say how far it is, on stderr, once an index that learns has learned.
 
     Raises:
         UsageError: FAISS does not know the factory string, or there are fewer vectors than shards.
@@ -79,7 +82,8 @@ def build_index(
     with new_files(place, shards) as new:
         ends = [count * (shard + 1) // shards for shard in range(shards)]
         write_names(place / new.names, store.names)
-        write_vectors(faiss, index, store, [place / name for name in new.files], ends, probe)
+        with progress_bar(count, "indexing", "vectors", shown=progress) as bar:
+            write_vectors(faiss, index, store, [place / name for name in new.files], ends, probe, bar.update)
         search, measured = probe.settle(store, recall) if probe else ({}, {})
         sums, sizes = sums_and_sizes(place, [*new.files, new.names])
         card = IndexCard(
@@ -110,6 +114,7 @@ def write_vectors(
     paths: Sequence[Path],
     ends: Sequence[int],
     probe: RecallProbe | None = None,
+    done: Callable[[int], object] = lambda count: None,
 ) -> None:
     """Add a store to a trained index and write it, emptied after each file but the last.
 
@@ -120,6 +125,7 @@ def write_vectors(
         paths: FAISS files.
         ends: of each file, the number of vectors in it and the files before it.
         probe: looks at each file's index before it is written.
+        done: is told how many vectors are added more.
     """
     written, before = 0, 0
     for _, block in finite_blocks(store, BLOCK):
@@ -127,6 +133,7 @@ def write_vectors(
         while start < len(block):
             stop = min(len(block), start + ends[written] - before - index.ntotal)
             index.add(np.ascontiguousarray(block[start:stop]))
+            done(stop - start)
             start = stop
             if before + index.ntotal == ends[written]:
                 if probe is not None:

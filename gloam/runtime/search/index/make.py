@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -51,9 +51,12 @@ class IndexRequest:
     def __post_init__(self) -> None:
         if sum(value is not None for value in (self.store, self.add, self.merge)) != 1:
             raise UsageError("give a STORE to index, or --add STORE, or --merge INDEX INDEX ...: one of the three")
-        built = (self.kind, self.memory, self.factory, self.train_samples)
-        if self.store is None and (self.shards != 1 or any(value is not None for value in built)):
+        built = ("kind", "memory", "factory", "train_samples", "seed", "shards", "recall", "device")
+        default = {item.name: item.default for item in fields(self)}
+        if self.store is None and any(getattr(self, name) != default[name] for name in built):
             raise UsageError("an index that grows keeps its kind: leave out the options of the kind of index")
+        if self.merge is not None and self.trust:
+            raise UsageError("--trust is of a store; indexes are merged by their files' checksums, leave it out")
         if self.factory is not None and (self.memory is not None or self.kind is not None):
             raise UsageError("--factory says which index to build; leave out --memory and --kind")
 
@@ -84,8 +87,12 @@ class MadeIndex:
         return "\n".join([text, *chosen, *said(card)])
 
 
-def make_index(request: IndexRequest) -> MadeIndex:
+def make_index(request: IndexRequest, progress: bool = False) -> MadeIndex:
     """Build, add to, or merge.
+
+    Args:
+        request: which of them, from what, and where to.
+        progress: say on stderr how far a build is.
 
     Raises:
         StoreError, IncompatibleError: a store or an index that cannot be read, or of another space.
@@ -113,5 +120,6 @@ def make_index(request: IndexRequest) -> MadeIndex:
         shards=request.shards,
         recall=request.recall,
         device=request.device,
+        progress=progress,
     )
     return MadeIndex(request.output, card, plan)
