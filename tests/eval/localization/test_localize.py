@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from gloam.data.hloc_io import ImageFeatures, write_hloc_features, write_hloc_matches
-from gloam.data.kapture_io import read_scene, write_global_features, write_scene
+from gloam.data.kapture_io import read_scene, write_global_features, write_rig, write_scene
 from gloam.data.pairs import read_pairs
 from gloam.data.scene import Pose, Record, Scene, position_error
 from gloam.errors import DataError, IncompatibleError, StoreError, UsageError
@@ -225,6 +225,23 @@ def test_a_query_without_a_pose_has_its_reason(
     localize(given)
     assert rows_of(tmp_path / "out" / "2b")["q.png"] == "yes,,,0.004,0.1146,"
     assert rows_of(tmp_path / "out" / "2b")["r.png"] == f"no,{reason}"
+
+
+def test_a_pose_through_the_rig_has_no_covariance_and_the_others_keep_theirs(request_of: Any, tmp_path: Path) -> None:
+    mounts = {"c": Pose((1, 0, 0, 0), (0.3, 0, 0)), "d": Pose((1, 0, 0, 0), (-0.3, 0, 0))}
+    given = request_of(features=str(write_features(tmp_path / "made")), rig="fill", workers=1)
+    query = read_scene(given.query)
+    records = {"q.png": Record("c", 9), "r.png": Record("d", 9)}
+    write_scene(dataclasses.replace(query, cameras=dict.fromkeys(mounts, query.cameras["c"]), records=records))
+    write_rig(given.query, "car", mounts)
+    given.pairs.write_text("".join(f"{name} {image}\n" for name in QUERIES for image in MAP))
+    found = localize(given).result
+    posed = found.poses["2b"]["r.png"]
+    assert posed is not None
+    rig = POSES["q.png"].seen_from(mounts["c"].inverse)
+    assert position_error(posed, rig.seen_from(mounts["d"])) < 1e-2
+    assert found.covariances["2b"]["r.png"] is None
+    assert np.trace(found.covariances["2b"]["q.png"]) > 0
 
 
 def test_what_is_asked_for_reaches_the_paradigms(request_of: Any, spied: Spied, tmp_path: Path) -> None:

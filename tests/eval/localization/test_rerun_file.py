@@ -49,6 +49,7 @@ def test_the_world_is_in_the_recording(request_of: Any, tmp_path: Path, methods:
     assert f"open it by `rerun {path}`" in found.to_text()
     assert list(path.parent.iterdir()) == [path]
     columns = recorded(path)
+    assert columns["/"]["ViewCoordinates:xyz"] == [[[3, 2, 5]]]  # right, down, forward
     cameras = [entity for entity in columns if entity.startswith("/map/cameras/")]
     assert sorted(cameras) == [f"/map/cameras/{name}" for name in sorted(MAP)]
     for name in MAP:
