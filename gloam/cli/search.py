@@ -31,6 +31,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="leave the vectors on the disk; only the sizes of the index files are then checked, not their checksums",
     )
+    parser.add_argument(
+        "--exact",
+        type=Path,
+        nargs="+",
+        metavar="STORE",
+        help="of an index that is re-ranked from its store: where that is now, where it was moved",
+    )
     add_trust(parser, "the index and the queries' store")
     parser.add_argument(
         "--device",
@@ -50,7 +57,9 @@ def run(arguments: argparse.Namespace) -> Report:
     from gloam.runtime.search.index import DescriptorIndex
     from gloam.runtime.search.queries import answer, describe_queries, read_queries
 
-    index = DescriptorIndex.open(arguments.index, mmap=arguments.mmap, device=arguments.device, trust=arguments.trust)
+    index = DescriptorIndex.open(
+        arguments.index, mmap=arguments.mmap, device=arguments.device, trust=arguments.trust, exact=arguments.exact
+    )
     if arguments.store is not None:
         queries = read_queries(arguments.store, index.card, trust=arguments.trust)
     else:

@@ -7,11 +7,12 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from gloam.errors import UsageError
+from gloam.errors import UsageError, require
 from gloam.runtime.descriptors.store import DescriptorStore
 from gloam.runtime.search.index.build import build_index
 from gloam.runtime.search.index.card import IndexCard
-from gloam.runtime.search.index.choice import IndexPlan, plan_index
+from gloam.runtime.search.index.choice import SMALLEST_TRAINING, IndexPlan, plan_index
+from gloam.runtime.search.index.compact import COMPACT, CompactPlan, plan_compact
 from gloam.runtime.search.index.grow import add_to_index, merge_indexes
 from gloam.runtime.search.index.recall import said
 
@@ -28,6 +29,7 @@ class IndexRequest:
         kind, memory: see :func:`~gloam.runtime.search.index.choice.plan_index`.
         factory: FAISS factory string, instead of both.
         train_samples, seed, shards, recall, device: see :func:`~gloam.runtime.search.index.build.build_index`.
+        rerank: re-rank by the store's vectors whatever ``factory`` says; compact kinds do.
         trust: see :meth:`gloam.runtime.descriptors.store.DescriptorStore.open`.
 
     Raises:
@@ -47,6 +49,7 @@ class IndexRequest:
     recall: float = 0.95
     device: str = "cpu"
     trust: bool = False
+    rerank: bool = False
 
     def __post_init__(self) -> None:
         if sum(value is not None for value in (self.store, self.add, self.merge)) != 1:
@@ -57,6 +60,8 @@ class IndexRequest:
             raise UsageError("an index that grows keeps its kind: leave out the options of the kind of index")
         if self.merge is not None and self.trust:
             raise UsageError("--trust is of a store; indexes are merged by their files' checksums, leave it out")
+        if self.rerank and self.factory is None:
+            raise UsageError("--rerank goes with --factory; compact kinds re-rank from the store, the others do not")
         if self.factory is not None and (self.memory is not None or self.kind is not None):
             raise UsageError("--factory says which index to build; leave out --memory and --kind")
 
@@ -77,7 +82,8 @@ class MadeIndex:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready."""
-        return {"index": str(self.folder), **asdict(self.card)}
+        predicted = {"predicted": asdict(self.plan)} if isinstance(self.plan, CompactPlan) else {}
+        return {"index": str(self.folder), **asdict(self.card), **predicted}
 
     def __str__(self) -> str:
         """Lines for people."""
@@ -109,7 +115,7 @@ def make_index(request: IndexRequest, progress: bool = False) -> MadeIndex:
     store = DescriptorStore.open(request.store, trust=request.trust)
     factory, plan = request.factory, None
     if factory is None:
-        plan = plan_index(len(store), store.dimension, kind=request.kind or "auto", memory=request.memory)
+        plan = _chosen(request, store)
         factory = plan.factory
     card = build_index(
         store,
@@ -121,5 +127,24 @@ def make_index(request: IndexRequest, progress: bool = False) -> MadeIndex:
         recall=request.recall,
         device=request.device,
         progress=progress,
+        rerank=request.rerank or isinstance(plan, CompactPlan),
     )
     return MadeIndex(request.output, card, plan)
+
+
+def _chosen(request: IndexRequest, store: DescriptorStore) -> IndexPlan:
+    """By sizes; by predicted recall where a compact kind is asked for, or nothing exact or re-ranked in memory fits."""
+    kind = request.kind or "auto"
+    refusal: UsageError | None = None
+    if kind not in COMPACT:
+        try:
+            plan = plan_index(len(store), store.dimension, kind=kind, memory=request.memory)
+        except UsageError as error:
+            refusal = error
+        if refusal is None and (kind != "auto" or plan.factory == "Flat" or "," in plan.factory.partition("fs")[2]):
+            return plan
+        if refusal is not None and (kind != "auto" or len(store) < SMALLEST_TRAINING):
+            raise refusal
+    faiss = require("faiss", "cpu", "choose an index")
+    compact = kind if kind in COMPACT else "compact"
+    return plan_compact(faiss, store, kind=compact, memory=request.memory, recall=request.recall, seed=request.seed)
