@@ -124,6 +124,9 @@ def _check_lines(conversion: Conversion) -> list[str]:
     else:
         nodes = sum(done["half"].values())
         what = f"{nodes} operators in {conversion.precision}, {done['casts']} casts, everything else in fp32"
+        if done["kept"]:
+            why = ", ".join(f"{name} {reason}" for name, reason in list(done["kept"].items())[:SHOWN])
+            what += f"; {len(done['kept'])} of them because they would not survive: {why}"
     lines = [
         f"precision   {what}",
         f"check       {verdict}: {conversion.unit} {conversion.loss:.1e} at worst of {conversion.images} images, "

@@ -27,6 +27,7 @@ from gloam.export.graph import read_graph, write_model
 from gloam.export.precision.half import rounding_twin, to_half
 from gloam.export.precision.int8 import to_int8, worst_loss
 from gloam.export.precision.release_check import COSINE_LOSS, textured_image
+from gloam.export.precision.strain import strained
 from gloam.export.spec import expect_proved
 from gloam.heartbeat import Heartbeat, Say
 from gloam.model_card import METADATA_KEY, ModelCard, SelfTest
@@ -130,7 +131,7 @@ def convert_precision(
         carried = dataclasses.replace(card, precision=precision).explained()
         details: dict[str, Any]
         if precision != "int8":
-            made, half = to_half(proto, precision)
+            made, half = to_half(proto, precision, strained(proto, precision, checker.calibration(), folder))
             details = asdict(half)
         else:
             beat = Heartbeat(say, "measuring what int8 costs", None, "trials")

@@ -1,8 +1,11 @@
 """Half precision inside an ONNX file: convolutions in fp16 or bf16, everything delicate in float32.
 
+Of a transformer, what lies between two of its norms: projections, attention, perceptrons and the norms themselves, but
+for what is told to stay in float32 (:mod:`gloam.export.precision.strain` finds that out).
+
 Types are stated by Cast nodes and initialisers alone, as strongly typed engines want them (TensorRT 10 and 11); inputs
-and outputs keep their types. What stays in float32: powers and means of pooling (x^3 leaves fp16's range at x = 40),
-normalisation statistics, L2, whitening, softmax, resizing, the arithmetic on pixels in front of the network, and in
+and outputs keep their types. What stays in float32 of all others: powers and means of pooling (x^3 leaves fp16's range
+at x = 40), normalisation statistics, L2, whitening, softmax, resizing, the arithmetic on pixels in front of it, and in
 bf16 transposed convolutions.
 
 bf16 has float32's range and 8 bits of precision. Opset 22 is the first with a convolution for it. TensorRT reads that;
@@ -17,7 +20,8 @@ the last operator is blocked, ONNX Runtime's gives graphs out of order, and NVID
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -52,6 +56,11 @@ PASSING = frozenset(
         "Unsqueeze",
     )
 )
+# Of a transformer, between two norms.
+MULTIPLIED = frozenset(("MatMul", "Gemm"))
+NORM = "LayerNormalization"
+BODY = frozenset((*MULTIPLIED, NORM, "Softmax"))
+BODY_PASSING = frozenset(("Gelu", "Reshape"))
 # Elementwise at the end of the body: where all that reads them is float32, they are its first step (GeM's clamp).
 TRIMMED = frozenset(("Add", "Clip", "Identity", "Mul"))
 
@@ -63,18 +72,22 @@ class HalfReport:
     Attributes:
         half: nodes that compute in half precision, by operator.
         casts: Cast nodes put in.
+        kept: nodes that would strain half precision and stay in float32, by the name of their output: why.
     """
 
     half: dict[str, int]
     casts: int
+    kept: dict[str, str] = field(default_factory=dict)
 
 
-def to_half(proto: Any, precision: Half = "fp16") -> tuple[Any, HalfReport]:
-    """A float32 graph with its convolutions, and what lies between them, in half precision.
+def to_half(proto: Any, precision: Half = "fp16", kept: Mapping[str, str] | None = None) -> tuple[Any, HalfReport]:
+    """A float32 graph with its convolutions, and what lies between them, in half precision; and the body of a
+    transformer.
 
     Args:
         proto: ``ModelProto``; left as it is.
         precision: ``fp16``, or ``bf16``, for which the graph is lifted to opset 22.
+        kept: nodes of a transformer's body that stay in float32, by an output: why.
 
     Returns:
         the converted model and what was done.
@@ -84,25 +97,27 @@ def to_half(proto: Any, precision: Half = "fp16") -> tuple[Any, HalfReport]:
             lifted to the opset.
     """
     onnx = require("onnx", "train", "convert a model's precision")
-    model = _lifted(proto, onnx) if precision == "bf16" else _copy(proto)
+    model = lifted(proto, precision)
     graph = model.graph
-    _constants_to_initializers(graph, onnx)
     converter = _Converter(graph, onnx, model.opset_import, precision)
-    chosen = converter.choose()
+    chosen = converter.choose(kept or {})
     if not chosen:
         raise ModelError("the model has no float32 convolution, so there is nothing to convert to half precision")
     converter.rewrite(chosen)
     half = Counter(graph.node[index].op_type for index in converter.moved)
     del graph.value_info[:]
-    return onnx.shape_inference.infer_shapes(model), HalfReport(dict(sorted(half.items())), converter.casts)
+    return onnx.shape_inference.infer_shapes(model), HalfReport(
+        dict(sorted(half.items())), converter.casts, dict(kept or {})
+    )
 
 
 def rounding_twin(proto: Any) -> Any:
     """A half-precision graph as float32 operators that are rounded wherever the graph holds halves.
 
     That is what a backend computes that adds in float32, as TensorRT and processors with bf16 do; those that fuse
-    operators round less often. What is beyond fp16's range becomes infinite, as it would there. It runs on any backend,
-    slower than the float32 graph.
+    operators round less often. A norm and a softmax are rounded behind each of their steps, for there are backends that
+    take a norm's squares in halves. What is beyond fp16's range becomes infinite, as it would there. It runs on any
+    backend, slower than the float32 graph.
 
     Args:
         proto: of :func:`to_half`; left as it is.
@@ -129,18 +144,91 @@ def rounding_twin(proto: Any) -> Any:
             nodes.append(onnx.helper.make_node("Identity", node.input, node.output))
         else:
             exact = {name: f"{name}.exact" for name in narrow}
-            nodes.append(_copy(node))
-            nodes[-1].output[:] = [exact.get(name, name) for name in node.output]
+            made = _copy(node)
+            made.output[:] = [exact.get(name, name) for name in node.output]
+            nodes.extend(narrowed(made, types[narrow[0]]) if narrow else [made])
         for name, given in exact.items():
-            nodes.append(onnx.helper.make_node("Cast", [given], [f"{name}.rounded"], to=types[name]))
-            nodes.append(onnx.helper.make_node("Cast", [f"{name}.rounded"], [name], to=onnx.TensorProto.FLOAT))
+            nodes.extend(rounded(given, name, types[name]))
     del graph.node[:], graph.value_info[:]
     graph.node.extend(nodes)
     return model
 
 
-def _lifted(proto: Any, onnx: Any) -> Any:
-    """A copy at the opset that has bf16 for every operator of ours."""
+def rounded(given: str, name: str, kind: int) -> list[Any]:
+    """Nodes by which ``name`` is the float32 tensor ``given`` as an element type of few bits holds it."""
+    onnx = require("onnx", "train", "convert a model's precision")
+    return [
+        onnx.helper.make_node("Cast", [given], [f"{name}.rounded"], to=kind),
+        onnx.helper.make_node("Cast", [f"{name}.rounded"], [name], to=onnx.TensorProto.FLOAT),
+    ]
+
+
+def narrowed(node: Any, kind: int) -> list[Any]:
+    """A float32 node as steps that are each rounded to an element type of few bits, but for its output; itself where it
+    is one step."""
+    onnx = require("onnx", "train", "convert a model's precision")
+    options = {item.name: onnx.helper.get_attribute_value(item) for item in node.attribute}
+    steps: list[Any] = []
+    end = node.output[0]
+    axes = f"{end}.axes"
+
+    def step(operator: str, given: list[str], name: str, **attributes: Any) -> str:
+        exact = f"{end}.{name}.exact"
+        steps.append(onnx.helper.make_node(operator, given, [exact], **attributes))
+        steps.extend(rounded(exact, f"{end}.{name}", kind))
+        return f"{end}.{name}"
+
+    def constant(name: str, value: Any) -> str:
+        steps.append(onnx.helper.make_node("Constant", [], [name], value=onnx.numpy_helper.from_array(value)))
+        return name
+
+    if node.op_type == "Softmax":
+        constant(axes, np.array([options.get("axis", -1)], np.int64))
+        largest = step("ReduceMax", [node.input[0], axes], "largest")
+        raised = step("Exp", [step("Sub", [node.input[0], largest], "less")], "raised")
+        total = step("ReduceSum", [raised, axes], "total")
+        return [*steps, onnx.helper.make_node("Div", [raised, total], [end])]
+    if node.op_type == NORM and options.get("axis", -1) == -1:
+        constant(axes, np.array([-1], np.int64))
+        least = constant(f"{end}.epsilon", np.array(options.get("epsilon", 1e-5), np.float32))
+        mean = step("ReduceMean", [node.input[0], axes], "mean")
+        centred = step("Sub", [node.input[0], mean], "centred")
+        variance = step("ReduceMean", [step("Mul", [centred, centred], "squares"), axes], "variance")
+        deviation = step("Sqrt", [step("Add", [variance, least], "raised")], "deviation")
+        scaled = [step("Div", [centred, deviation], "normal"), node.input[1]]
+        if len(node.input) == 2:
+            return [*steps, onnx.helper.make_node("Mul", scaled, [end])]
+        product = step("Mul", scaled, "scaled")
+        return [*steps, onnx.helper.make_node("Add", [product, node.input[2]], [end])]
+    return [node]
+
+
+def lifted(proto: Any, precision: Half) -> Any:
+    """A copy with its constants as initialisers; of bf16 at the opset that has it for every operator of ours."""
+    onnx = require("onnx", "train", "convert a model's precision")
+    model = _copy(proto) if precision == "fp16" else _at_bf16(proto, onnx)
+    _constants_to_initializers(model.graph, onnx)
+    return model
+
+
+def body_of(graph: Any) -> set[int]:
+    """Indices of the nodes of a transformer's body: norms, and what their values reach, in front of another norm."""
+    behind, ahead = set[int](), set[int]()
+    values, wanted = set[str](), set[str]()
+    nodes = list(enumerate(graph.node))  # in topological order
+    for index, node in nodes:
+        if node.op_type == NORM or not values.isdisjoint(node.input):
+            behind.add(index)
+            values.update(name for name in node.output if name)
+    for index, node in reversed(nodes):
+        if not wanted.isdisjoint(node.output):
+            ahead.add(index)
+        if node.op_type == NORM or index in ahead:
+            wanted.update(name for name in node.input if name)
+    return behind & ahead
+
+
+def _at_bf16(proto: Any, onnx: Any) -> Any:
     try:
         return onnx.version_converter.convert_version(proto, BF16_OPSET)
     except Exception as error:  # the converter's own errors share no base class
@@ -187,17 +275,22 @@ class _Converter:
         self.casts = 0
         self.moved: list[int] = []  # indices of half nodes in the rewritten graph
 
-    def choose(self) -> set[int]:
-        """Indices of the nodes that become half: computing ones, what passes their values on, less the float tail."""
+    def choose(self, kept: Collection[str]) -> set[int]:
+        """Indices of the nodes that become half: computing ones, what passes their values on, less the float tail and
+        what is kept."""
         chosen: set[int] = set()
         halves: set[str] = set()
+        body = body_of(self.graph)
         for index, node in enumerate(self.graph.node):  # in topological order
             given = self._float_inputs(node)
             computed = [name for name in given if name not in self.initializers]
-            passing = node.op_type in PASSING and any(name in halves for name in computed)
+            within = index in body
+            passes = node.op_type in PASSING or (within and node.op_type in BODY_PASSING)
+            passing = passes and any(name in halves for name in computed)
             if node.op_type == "Concat":
                 passing = passing and all(name in halves for name in computed)
-            if given and (node.op_type in COMPUTE[self.precision] or passing):
+            computing = node.op_type in COMPUTE[self.precision] or (within and node.op_type in BODY)
+            if given and (computing or passing) and not any(name in kept for name in node.output):
                 chosen.add(index)
                 halves.update(name for name in node.output if self.types.get(name) == self.float32)
         trimmed = True

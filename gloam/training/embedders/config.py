@@ -76,8 +76,10 @@ class MetricConfig:
         batch_places, images_per_place: places of a step and images of each, where negatives come from the batch.
         augment: crop and exposure of every image, and mirroring of whole places, where negatives come from the batch.
         negatives: per tuple.
-        loss: ``contrastive`` or ``triplet``, see ``gloam.training.embedders.losses``.
-        margin: of the loss: of a distance (contrastive), or of a difference of squared ones (triplet; 0.1 is usual).
+        loss: ``contrastive``, ``triplet`` or ``multi_similarity``, see ``gloam.training.embedders.losses``. The last
+            takes all pairs of a step where negatives come from the batch, and mines among them itself.
+        margin: of the loss: of a distance (contrastive), of a difference of squared ones (triplet; 0.1 is usual), or of
+            the similarities that count (multi_similarity; 0.1 is usual).
         learning_rate, learning_rate_decay: of Adam, and its factor per epoch.
         weight_decay: L2 added to the gradient; GeM's p has none.
         pool_learning_rate_factor: GeM's p learns this much faster.
@@ -126,7 +128,7 @@ class MetricConfig:
     images_per_place: int = 4
     augment: bool = False
     negatives: int = 5
-    loss: Literal["contrastive", "triplet"] = "contrastive"
+    loss: Literal["contrastive", "triplet", "multi_similarity"] = "contrastive"
     margin: float = 0.75
     learning_rate: float = 5e-7
     learning_rate_decay: float = 0.99
@@ -200,8 +202,9 @@ class MetricConfig:
             raise UsageError(f"max_minutes {self.max_minutes}: must be positive")
 
     def _check_batch(self) -> None:
-        if self.batch_places <= self.negatives:
-            raise UsageError(f"batch_places {self.batch_places}: {self.negatives} negatives need more places than that")
+        negatives = 1 if self.loss == "multi_similarity" else self.negatives
+        if self.batch_places <= negatives:
+            raise UsageError(f"batch_places {self.batch_places}: {negatives} negatives need more places than that")
         if self.night.active or self.real_share > 0 or self.anchors != "random":
             raise UsageError("negatives_from batch: nights, real pairs and chosen anchors need negatives_from pool")
 

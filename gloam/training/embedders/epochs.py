@@ -235,6 +235,7 @@ class MetricRun:
         if self.config.freeze_batch_norm:
             freeze_batch_norm(self.model)
         self.optimizer.zero_grad()
+        self._seed(partial)
         for part in parts:
             value = part.loss.item()
             if not math.isfinite(value):
@@ -243,10 +244,16 @@ class MetricRun:
             beat.update(part.tuples - partial.tuples)
             partial.total, partial.tuples = partial.total + value, part.tuples
             partial.draws, partial.train = part.draws, time.perf_counter() - began
+            self._seed(partial)
             if part.last:
                 self._update(part.anchors, epoch)
                 if time.perf_counter() - self._saved >= self._save_after:
                     self._save(partial)
+
+    def _seed(self, partial: Partial) -> None:
+        """Dropout's choices in the next part come from what is done, so that a run that carries on makes the same."""
+        drawn = np.random.default_rng([self.config.seed, partial.epoch, partial.tuples, 4]).integers(2**62)
+        torch.manual_seed(int(drawn))
 
     def _update(self, anchors: Any, epoch: int) -> None:
         self.optimizer.step()

@@ -23,6 +23,7 @@ from gloam.model_card import Photometric
 from gloam.networks.checkpoints import checkpoint_kind, load_checkpoint, load_detector, save_checkpoint, weights_sha256
 from gloam.networks.edges import EdgeDetectorNetwork
 from gloam.networks.embedders import EmbedderNetwork, create_embedder
+from gloam.networks.embedders.dinov2 import DinoV2, DinoV2Embedder
 from gloam.networks.embedders.edge_mac import EDGE_MACS
 from gloam.runtime.models.image_model import ImageOperation
 from gloam.training.embedders.config import MetricConfig
@@ -218,12 +219,14 @@ def initial_model(
 
     Args:
         config: its network and options.
-        weights: native, or a backbone's state dict.
+        weights: native, or a backbone's state dict; a network on DINOv2 also begins with the backbone of a native
+            checkpoint of that.
         detector: native checkpoint of the edge detector in front, where the network has one that learns elsewhere.
 
     Raises:
         ModelError: no such network, or a file holds another.
-        UsageError: the file's network is not the config's; or no detector where one is needed, or one where none is.
+        UsageError: the file's network or backbone is not the config's; or no detector where one is needed, or one where
+            none is.
     """
     native = weights is not None and checkpoint_kind(weights) is not None
     found = _detector(config.network, detector, weights if native else None)
@@ -232,6 +235,8 @@ def initial_model(
         model = create_embedder(config.network, **options)
     elif native:
         model = load_checkpoint(weights).model
+        if isinstance(model, DinoV2Embedder) and model.name != config.network:
+            model = _with_backbone(create_embedder(config.network, **options), model, weights)
         if model.name != config.network:
             raise UsageError(f"{weights}: holds {model.name}, the recipe trains {config.network}; set network to it")
     else:
@@ -244,6 +249,22 @@ def initial_model(
         model = load_checkpoint(weights, config.network, learned_first=learned, **options).model
     if found is not None:
         model.get_submodule("detector").load_state_dict(found.state_dict())
+    return model
+
+
+def _with_backbone(model: EmbedderNetwork, source: DinoV2Embedder, file: str | Path | None) -> EmbedderNetwork:
+    """A network of random weights with the backbone of a checkpoint of DINOv2; that itself where it has none such."""
+    features = getattr(model, "features", None)
+    if not isinstance(features, DinoV2):
+        return source
+    for name in ("width", "depth", "heads", "registers", "table", "position"):
+        found, needed = source.features.options[name], features.options[name]
+        if found != needed:
+            raise UsageError(
+                f"{file}: its DINOv2 has {name} {found}, the recipe's {needed}; set network_options.{name} to {found}"
+            )
+    state = source.features.state_dict()
+    features.load_state_dict({key: state[key] for key in features.state_dict()})
     return model
 
 

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from gloam.training.embedders.losses import contrastive_loss, triplet_loss
+from gloam.training.embedders.losses import contrastive_loss, multi_similarity_loss, similarity_loss, triplet_loss
 
 
 @pytest.mark.parametrize(("negative", "expected"), [((0.6, 0.8), 0.2), ((0.96, 0.28), 0.309118)])
@@ -53,3 +53,40 @@ def test_triplets_are_pairs_of_a_positive_and_a_negative():
     )
     found = triplet_loss(anchors, others, same, 0.3)
     assert (found.item(), found.dtype) == (pytest.approx(total), torch.float64)
+
+
+def test_multi_similarity_mines_and_weighs_as_published():
+    """A plain loop over rows, written from the paper's equations 11, 13 and 16 with alpha 1, beta 50 and lambda 0."""
+    torch.manual_seed(2)
+    found = torch.nn.functional.normalize(torch.randn(12, 3).double(), dim=1)
+    place = torch.arange(12) // 3
+    similar = found @ found.T
+    total = 0.0
+    for row in range(12):
+        alike = [float(similar[row, i]) for i in range(12) if place[i] == place[row] and i != row]
+        unlike = [float(similar[row, i]) for i in range(12) if place[i] != place[row]]
+        near = [s for s in alike if s < max(unlike) + 0.1]
+        far = [s for s in unlike if s > min(alike) - 0.1]
+        total += math.log(1 + sum(math.exp(-s) for s in near))
+        total += math.log(1 + sum(math.exp(50 * s) for s in far)) / 50
+    itself = torch.eye(12, dtype=torch.bool)
+    alike = place[:, None] == place
+    loss = similarity_loss(similar, alike & ~itself, ~alike, 0.1)
+    assert loss.item() == pytest.approx(total, rel=1e-12)
+    others = torch.stack([found[torch.arange(12) != row] for row in range(12)])
+    same = torch.stack([alike[row][torch.arange(12) != row] for row in range(12)])
+    assert multi_similarity_loss(found, others, same.float(), 0.1).item() == pytest.approx(total, rel=1e-12)
+
+
+def test_multi_similarity_leaves_easy_and_lonely_rows_alone():
+    similar = torch.tensor([[0.9, 0.1, 0.2], [0.9, 0.1, 0.2], [0.3, 0.4, 0.1]], requires_grad=True)
+    positive = torch.tensor([[True, False, False], [False, False, False], [True, True, True]])
+    negative = torch.tensor([[False, True, True], [True, True, True], [False, False, False]])
+    loss = similarity_loss(similar, positive, negative, 0.1)
+    loss.backward()
+    assert loss.item() == 0
+    assert torch.equal(similar.grad, torch.zeros(3, 3))
+    hard = torch.tensor([[0.1, 0.9, 0.2]], requires_grad=True)
+    similarity_loss(hard, positive[:1], negative[:1], 0.1).backward()
+    assert hard.grad[0, 0] < 0 < hard.grad[0, 1]
+    assert torch.isfinite(hard.grad).all()

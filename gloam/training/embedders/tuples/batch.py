@@ -15,7 +15,7 @@ from gloam.errors import DataError
 from gloam.networks.embedders import EmbedderNetwork
 from gloam.training.embedders.augmentation import augment_places
 from gloam.training.embedders.config import MetricConfig
-from gloam.training.embedders.losses import LOSSES
+from gloam.training.embedders.losses import LOSSES, similarity_loss
 from gloam.training.embedders.tuples.hard_negatives import mine_negatives
 from gloam.training.embedders.tuples.images import Pixels, TupleImages
 
@@ -69,9 +69,6 @@ def batch_losses(
     members = config.images_per_place
     count = config.batch_places * members
     place = np.repeat(np.arange(config.batch_places), members)
-    siblings = np.stack([np.flatnonzero((place == place[row]) & (np.arange(count) != row)) for row in range(count)])
-    same = torch.zeros(count, members - 1 + config.negatives)
-    same[:, : members - 1] = 1
     mean, std = torch.tensor(model.mean).view(3, 1, 1), torch.tensor(model.std).view(3, 1, 1)
     steps = max(config.tuples // count, 1)
     drawn = [draw_batch(train.clusters, config.batch_places, members, random) for _ in range(steps)][done // count :]
@@ -81,11 +78,23 @@ def batch_losses(
         if config.augment:
             batch = augment_places(batch.view(*rows.shape, *batch.shape[1:]), generator).flatten(0, 1)
         found = model(((batch - mean) / std).to(device))
-        negatives = mine_negatives(np.arange(count), found.detach().cpu().numpy(), place, config.negatives)
-        others = torch.from_numpy(np.concatenate([siblings, negatives], axis=1)).to(device)
-        picked = found.index_select(0, others.flatten())  # unlike found[others], its gradient adds in a fixed order
-        loss = LOSSES[config.loss](found, picked.unflatten(0, (count, -1)), same.to(device), config.margin)
+        loss = _loss(config, found, place)
         yield LossPart(loss, step * count, rows[:, 0], last=True, draws=generator.get_state())
+
+
+def _loss(config: MetricConfig, found: Tensor, place: npt.NDArray[np.int64]) -> Tensor:
+    """Of the descriptors ``[n, D]`` of a step, every one an anchor."""
+    alike, itself = place[:, None] == place, np.eye(len(place), dtype=bool)
+    if config.loss == "multi_similarity":
+        positive, negative = (torch.from_numpy(pairs).to(found.device) for pairs in (alike & ~itself, ~alike))
+        return similarity_loss(found @ found.T, positive, negative, config.margin)
+    siblings = np.nonzero(alike & ~itself)[1].reshape(len(place), -1)
+    negatives = mine_negatives(np.arange(len(place)), found.detach().cpu().numpy(), place, config.negatives)
+    others = torch.from_numpy(np.concatenate([siblings, negatives], axis=1)).to(found.device)
+    picked = found.index_select(0, others.flatten())  # unlike found[others], its gradient adds in a fixed order
+    same = torch.zeros(others.shape)
+    same[:, : siblings.shape[1]] = 1
+    return LOSSES[config.loss](found, picked.view(*others.shape, -1), same.to(found.device), config.margin)
 
 
 def draw_batch(
