@@ -50,7 +50,7 @@ MODULES = (
 )
 COPIED = ("gloam", "tests", "benchmarks", "docs", "README.md", "CHANGELOG.md", "Makefile", "hubconf.py")
 COPIED += ("pyproject.toml",)
-EACH = 12  # drawn of a module
+EACH = 4  # drawn of a module
 LEAST = 100
 TARGET = 0.9
 SEED = 16

@@ -29,6 +29,7 @@ from gloam.errors import DataError
 ONLY, HAS = "GLOAM_BENCH_ONLY", "GLOAM_NEWCOMER_HAS"
 PATIENCE = 3600.0  # seconds for a command
 SHOWN = 300  # characters of an output
+LEAST = 0.55  # of all commands, that are run at least: what a machine without network, GPU and data packs can
 
 
 def run() -> Result:
@@ -60,9 +61,11 @@ def judged(found: Sequence[Mapping[str, Any]], whole: bool) -> Result:
     failed = [row for row in found if row["outcome"] == "failed"]
     left = [row for row in found if row["outcome"] == "not run"]
     needs = sorted({row["needs"] for row in left})
+    share = 1 - len(left) / len(found) if found else 0.0
     detail = {
         "commands": len(found),
         "run": len(found) - len(left),
+        "share run": round(share, 3),
         "failed": failed,
         "not run, by need": {need: sum(row["needs"] == need for row in left) for need in needs},
         "not run": left,
@@ -71,8 +74,8 @@ def judged(found: Sequence[Mapping[str, Any]], whole: bool) -> Result:
         },
         "all pages": whole,
     }
-    met = None if not failed and not whole else not failed and len(left) < len(found)
-    return Result(float(len(failed)), "commands", "0", met, detail)
+    met = None if not failed and not whole else not failed and share >= LEAST
+    return Result(float(len(failed)), "commands", f"0, with {LEAST:.0%} of all run at least", met, detail)
 
 
 def _seen(found: Sequence[Mapping[str, Any]]) -> list[str]:

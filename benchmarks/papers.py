@@ -15,10 +15,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks.shared.result import KEPT, Result
+from benchmarks.shared.result import KEPT, Result, code_state
 from gloam.errors import GloamError
-from gloam.files import write_json
+from gloam.files import sha256_json, write_json
 from gloam.heartbeat import to_stderr
+from gloam.training.run_record import installed
 from gloam.workflows.reports.localization import reproduce_localization
 from gloam.workflows.reports.retrieval_table import reproduce_retrieval
 from gloam.workflows.reports.weakly_paired import reproduce_weakly_paired
@@ -160,11 +161,15 @@ def _weakly_paired(key: tuple[str, str], minutes: float, output: Path, folder: P
 
 
 def _kept(file: Path, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """What a table gave; read where an earlier run filled all of it, else run again with its time added."""
+    """What a table gave; read where an earlier run of the same code and versions filled all of it.
+
+    Else it is run again with its time added; its own folder keeps the rows whose recipes did not change.
+    """
+    key = sha256_json([code_state("gloam", "benchmarks"), installed()])
     found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-    if found and not any(found["rows"].values()):
+    if found.get("key") == key and not any(found["rows"].values()):
         return found
-    made = make()
+    made = make() | {"key": key}
     made["minutes"] = round(made["minutes"] + found.get("minutes", 0.0), 2)
     write_json(file, made)
     return made

@@ -11,6 +11,7 @@ from gloam.cli.shared.image_runs import add_metrics_port, add_resuming, add_sour
 from gloam.cli.shared.ray_options import add_cluster, add_workers, expect_cluster, ray_cluster
 from gloam.cli.shared.report import Report
 from gloam.cli.shared.translating import add_direction
+from gloam.cli.shared.unread import refuse
 from gloam.cli.shared.values import width_height
 from gloam.errors import UsageError
 
@@ -136,6 +137,11 @@ def _refuse_combinations(arguments: argparse.Namespace) -> None:
         raise UsageError("--feature-type names features of a kapture dataset; add --kapture DIR, or leave it out")
     if arguments.shard_index is not None and (arguments.kapture or arguments.hloc):
         raise UsageError("--kapture and --hloc need the whole store; give them to `gloam extract --finish`")
+    if arguments.shard_index is not None and arguments.finish:
+        raise UsageError("--finish is of the whole store; leave out --shard-index and --num-shards")
+    if arguments.finish:
+        why = "is of describing; --finish describes nothing"
+        refuse(arguments, ("grow", "verify_sources", "metrics_port"), why)
     expect_cluster(arguments, "workers")
     if arguments.on != "ray":
         return

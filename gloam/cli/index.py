@@ -11,7 +11,7 @@ from gloam.cli.shared.store_options import add_trust
 from gloam.cli.shared.values import INDEX_DEVICES, nbytes, seed
 
 HELP = "build a FAISS index from a store of descriptors, add to one, or merge several"
-KINDS = ("auto", "flat", "ivfpq", "hnsw")
+KINDS = ("auto", "flat", "ivfpq", "hnsw", "compact", "sq8", "rabitq")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,12 +25,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     kind.add_argument(
         "--kind",
         choices=KINDS,
-        help="auto is exact below 200 000 images, else fast-scan codes with re-ranking (default: auto)",
+        help="auto is exact below 200 000 images, else fast-scan codes with re-ranking, else what compact chooses by "
+        "predicted recall: sq8 (int8) or rabitq codes, re-ranked by the vectors of STORE on disk (default: auto)",
     )
     kind.add_argument(
         "--memory", type=nbytes, metavar="SIZE", help="that the index may take when searched, e.g. 8GB (default: any)"
     )
     kind.add_argument("--factory", help="FAISS factory string, instead of --kind and --memory")
+    kind.add_argument(
+        "--rerank", action="store_true", help="with --factory: re-rank by the vectors of STORE, which stay on disk"
+    )
     kind.add_argument("--shards", type=int, default=1, help="files to write, one of which is in memory at a time")
     kind.add_argument("--recall", type=float, default=0.95, help="of the 10 nearest, that search settings are to reach")
     kind.add_argument(
@@ -46,5 +50,5 @@ def run(arguments: argparse.Namespace) -> Report:
     """Build, add to, or merge."""
     from gloam.runtime.search.index.make import IndexRequest, make_index
 
-    made = make_index(filled(IndexRequest, arguments))
+    made = make_index(filled(IndexRequest, arguments), progress=not arguments.json)
     return Report(made.to_dict(), str(made))

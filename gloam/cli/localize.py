@@ -12,11 +12,16 @@ from gloam.cli.shared.ray_options import add_cluster, expect_cluster, ray_cluste
 from gloam.cli.shared.report import Report
 from gloam.cli.shared.request import filled
 from gloam.cli.shared.store_options import add_trust
+from gloam.cli.shared.unread import refuse
 from gloam.cli.shared.values import number_or_all, seed
 from gloam.errors import UsageError
 
 HELP = "localize queries in a kapture or COLMAP map: pose approximation, local or global structure from motion"
 KEPT = ("*/*",)
+OF_MATCHES = ("features", "matcher", "matches", "max_keypoints", "pixel_shift", "pixel_origin", "photometric",
+              "min_inliers", "query_matches")  # fmt: skip
+OF_MAP = ("map_pairs", "map_neighbours", "map_distance", "map_angle")
+OF_MODELS = ("device", "threads", "backend", "cpu_precision")
 METHODS = ("top1", "ewb", "bdi", "csi", "2a", "2b")
 
 
@@ -210,6 +215,15 @@ def _refuse_combinations(arguments: argparse.Namespace) -> None:
         raise UsageError("--num-shards must be 1 or more")
     if arguments.on != "ray" and (arguments.shard_index is None) != (arguments.num_shards is None):
         raise UsageError("--shard-index and --num-shards go together")
+    methods = set(arguments.method or ("2b",))
+    if not methods & {"2a", "2b"} and arguments.verify is None:
+        refuse(arguments, OF_MATCHES, "is of matches, which 2a, 2b and --verify need; leave it out")
+    if "2b" not in methods:
+        refuse(arguments, OF_MAP, "is of the map of 2b; leave it out")
+    if arguments.stores is None:
+        refuse(arguments, ("trust",), "is of --stores; leave it out")
+    if arguments.features == "sift" and arguments.matcher == "mutual":
+        refuse(arguments, OF_MODELS, "is of models; sift and mutual neighbours are none, leave it out")
     if arguments.report and (arguments.dry_run or arguments.shard_index is not None):
         raise UsageError("--report shows poses, which only the whole run makes; leave it out")
     if arguments.dry_run and arguments.on == "ray":

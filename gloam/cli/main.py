@@ -50,6 +50,7 @@ VERBS = (
     "translate",
     "edges",
     "extract",
+    "whiten",
     "index",
     "search",
     "pair",

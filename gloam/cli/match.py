@@ -9,6 +9,7 @@ from gloam.cli.shared.backend_options import add_backend, placement
 from gloam.cli.shared.memory_option import add_memory
 from gloam.cli.shared.report import Report
 from gloam.cli.shared.request import filled
+from gloam.cli.shared.unread import refuse
 from gloam.cli.shared.values import seed
 
 HELP = "match the pairs of a list by stored local features, into kapture's or hloc's files or a COLMAP database"
@@ -73,6 +74,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> Report:
     """Match, and say how many."""
+    if arguments.matcher == "mutual":
+        refuse(arguments, ("device", "threads", "backend", "cpu_precision"), "is of a model that matches; leave it out")
     from gloam.runtime.localization.estimate import estimate_matching
     from gloam.runtime.localization.matches.match_files import MatchRequest, match_pairs
 

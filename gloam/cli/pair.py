@@ -7,6 +7,7 @@ from pathlib import Path
 
 from gloam.cli.shared.report import Report
 from gloam.cli.shared.request import filled
+from gloam.cli.shared.unread import refuse, refuse_others
 from gloam.cli.shared.values import seed
 from gloam.errors import UsageError
 
@@ -88,10 +89,13 @@ def run(arguments: argparse.Namespace) -> Report:
 
         if arguments.source is not None or arguments.output is not None:
             raise UsageError("--template writes a table to fill in; pair its domains by another call")
+        refuse_others(arguments, ("template",), "is of pairs; --template writes a table to fill in, and reads nothing")
         write_paper_table(arguments.template)
         return Report({"template": str(arguments.template)}, f"{arguments.template}: name each domain's sources in it")
     if arguments.source is None or arguments.output is None:
         raise UsageError("give a table of domains and -o PAIRS.json, or --template FILE for one to fill in")
+    if arguments.blocks is None:
+        refuse(arguments, ("test_share", "seed"), "is of regions that are drawn; add --blocks METRES, or leave it out")
     from gloam.data.weak_pairs.build import PairRequest, pair_domains
 
     paired = pair_domains(filled(PairRequest, arguments, domains=tuple(arguments.domains)))

@@ -9,6 +9,7 @@ from gloam.cli.shared.map_pairs_options import add_map_pairs
 from gloam.cli.shared.report import Report
 from gloam.cli.shared.request import filled
 from gloam.cli.shared.store_options import add_trust
+from gloam.cli.shared.unread import refuse
 from gloam.errors import UsageError
 
 HELP = "list the most similar images of the map for each query, or the pairs of a map, as kapture's or hloc's text"
@@ -59,7 +60,8 @@ def run(arguments: argparse.Namespace) -> Report:
     from gloam.runtime.search.pair_rules import PairRules
     from gloam.runtime.search.pairs import PairsRequest, list_pairs
 
-    listed = list_pairs(filled(PairsRequest, arguments, rules=filled(PairRules, arguments)))
+    request = filled(PairsRequest, arguments, rules=filled(PairRules, arguments))
+    listed = list_pairs(request, progress=not arguments.json)
     return Report(listed.to_dict(), str(listed))
 
 
@@ -69,5 +71,6 @@ def _of_map(arguments: argparse.Namespace) -> Report:
     rules = ("exclude_same", "only_same", "groups", "kapture", "min_distance", "min_score", "exclude_self", "trust")
     if arguments.query is not None or arguments.map is not None or any(getattr(arguments, name) for name in rules):
         raise UsageError("--mapping lists the pairs of a map by its poses or points; leave the options of stores out")
+    refuse(arguments, ("k",), "is of the pairs of stores; pairs of a map have --map-neighbours")
     listed = list_map_pairs(filled(MapPairsRequest, arguments))
     return Report(listed.to_dict(), str(listed))

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from gloam.cli.shared.download_bar import DownloadBar
 from gloam.cli.shared.report import Report
+from gloam.cli.shared.unread import refuse_others
 from gloam.errors import UsageError
 from gloam.heartbeat import bars_shown
 
@@ -31,6 +32,7 @@ def run(arguments: argparse.Namespace) -> Report:
     from gloam.data.published.pull import pull
 
     if arguments.list:
+        refuse_others(arguments, ("list",), "is of what is pulled; --list pulls nothing")
         width = max(len(name) for name in PUBLISHED)
         lines = [f"{one.name:{width}}  {one.what}; licence: {one.licence}" for one in PUBLISHED.values()]
         data = {one.name: {"urls": list(one.urls), "what": one.what, "kind": one.kind} for one in PUBLISHED.values()}

@@ -9,6 +9,7 @@ from gloam.cli.shared.backend_options import add_backend, placement
 from gloam.cli.shared.memory_option import add_memory
 from gloam.cli.shared.report import Report
 from gloam.cli.shared.request import filled
+from gloam.cli.shared.unread import refuse, refuse_others
 from gloam.cli.shared.values import seed
 from gloam.errors import UsageError
 from gloam.heartbeat import to_stderr
@@ -22,6 +23,11 @@ WEAKLY_PAIRED = "weakly-paired"
 # Options that a request of a table of retrieval takes as they are.
 OF_RETRIEVAL = ("paper", "table", "data", "output", "train", "seed", "seeds", "budget", "words", "features_per_image",
                 "limit", "town", "minutes")  # fmt: skip
+OF_ALL = ("paper", "table", "data", "output", "rows", "weights", "train", "seed", "town", "minutes", "budget")
+OF_POSES = ("set", "truth", "scores", "top_k", "more_k", "within", "unlocalized", "rig", "features", "matcher",
+            "max_keypoints", "photometric", "pixel_shift", "workers", "memory", "device", "threads", "backend",
+            "cpu_precision")  # fmt: skip
+OF_WEAKLY_PAIRED = {"2": ("limit", "device"), "figure7": ("references", "device")}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -91,7 +97,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--again",
         type=Path,
         metavar="ROW.json",
-        help="run a row again as its record, OUT/rows/ROW/row.json, states it; of the other options -o alone is read",
+        help="run a row again as its record, OUT/rows/ROW/row.json, states it; of the other options -o alone is taken",
     )
     parser.add_argument(
         "--town", action="store_true", help="the miniature on procedural streets instead; needs no data"
@@ -188,6 +194,7 @@ def run(arguments: argparse.Namespace) -> Report:
     if of_others and (arguments.seeds != 1 or arguments.again is not None):
         what = f"{arguments.paper} {arguments.table}"
         raise UsageError(f"{what}: --seeds and --again are of tables of retrieval and of cyclegan-study; see --help")
+    _refuse_unread(arguments)
     if (arguments.paper, arguments.table) in LOCALIZED:
         return _localized(arguments)
     if arguments.paper == WEAKLY_PAIRED:
@@ -210,6 +217,22 @@ def run(arguments: argparse.Namespace) -> Report:
         )
     found = reproduce_retrieval(request, to_stderr)
     return Report(found.to_dict(), found.to_text(), exit_code=0 if found.ours else 1)
+
+
+def _refuse_unread(arguments: argparse.Namespace) -> None:
+    what = f"{arguments.paper} {arguments.table}"
+    if arguments.again is not None:
+        read: tuple[str, ...] = ("paper", "table", "again", "output")
+        return refuse_others(arguments, read, "is in the record already; --again reads -o alone beside it")
+    if (arguments.paper, arguments.table) in LOCALIZED:
+        read = OF_POSES
+    elif arguments.paper == WEAKLY_PAIRED:
+        read = OF_WEAKLY_PAIRED.get(arguments.table, ("references", "limit", "device"))
+    else:
+        read = (*OF_RETRIEVAL, "order", "again")
+    refuse_others(arguments, (*OF_ALL, *read), f"is not of {what}; leave it out, see --help")
+    if not arguments.town:
+        refuse(arguments, ("minutes",), "is of the miniature; add --town, or give --budget")
 
 
 def _localized(arguments: argparse.Namespace) -> Report:

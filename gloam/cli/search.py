@@ -9,10 +9,12 @@ from pathlib import Path
 from gloam.cli.shared.backend_options import add_cpu, placement
 from gloam.cli.shared.report import Report
 from gloam.cli.shared.store_options import add_trust
+from gloam.cli.shared.unread import refuse
 from gloam.cli.shared.values import INDEX_DEVICES
 from gloam.errors import UsageError
 
 HELP = "search an index with a store of queries, or with images and a model"
+OF_MODEL = ("threads", "backend", "cpu_precision")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,6 +31,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="leave the vectors on the disk; only the sizes of the index files are then checked, not their checksums",
     )
+    parser.add_argument(
+        "--exact",
+        type=Path,
+        nargs="+",
+        metavar="STORE",
+        help="of an index that is re-ranked from its store: where that is now, where it was moved",
+    )
     add_trust(parser, "the index and the queries' store")
     parser.add_argument(
         "--device",
@@ -43,14 +52,18 @@ def run(arguments: argparse.Namespace) -> Report:
     """Describe the queries where they are images, and search."""
     if (arguments.images is None) != (arguments.model is None):
         raise UsageError("--images and --model go together")
+    if arguments.store is not None:
+        refuse(arguments, OF_MODEL, "is of the model that describes --images; leave it out")
     from gloam.runtime.search.index import DescriptorIndex
     from gloam.runtime.search.queries import answer, describe_queries, read_queries
 
-    index = DescriptorIndex.open(arguments.index, mmap=arguments.mmap, device=arguments.device, trust=arguments.trust)
+    index = DescriptorIndex.open(
+        arguments.index, mmap=arguments.mmap, device=arguments.device, trust=arguments.trust, exact=arguments.exact
+    )
     if arguments.store is not None:
         queries = read_queries(arguments.store, index.card, trust=arguments.trust)
     else:
         on_cpu = replace(placement(arguments), device="cpu")  # --device is FAISS's
-        queries = describe_queries(arguments.images, arguments.model, index.card, on_cpu)
+        queries = describe_queries(arguments.images, arguments.model, index.card, on_cpu, progress=not arguments.json)
     found = answer(index, queries, arguments.k, arguments.nprobe)
     return Report(found.to_dict(), str(found))

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from gloam.cli.shared.report import Report
+from gloam.cli.shared.unread import refuse
 from gloam.cli.shared.values import seed
 from gloam.errors import UsageError
 
@@ -105,7 +106,7 @@ def _town(arguments: argparse.Namespace, common: dict[str, Any]) -> Report:
     from gloam.data.town.config import TownConfig
     from gloam.data.town.render import TownRequest, render_town
 
-    _refuse(arguments, DRIVES, "of weak pairs; give --domains")
+    refuse(arguments, DRIVES, "is of weak pairs; give --domains")
     changes = _given(arguments, {"seed": "seed", "look": "look", "queries": "queries"})
     if arguments.conditions is not None:
         changes["conditions"] = _words(arguments.conditions)
@@ -120,7 +121,7 @@ def _drives(arguments: argparse.Namespace, common: dict[str, Any]) -> Report:
     from gloam.data.town.drives.config import LOOK, DrivesConfig
     from gloam.data.town.drives.write import DrivesRequest, write_drives
 
-    _refuse(arguments, ("seed", "conditions", "queries", "depth"), "not of weak pairs; leave it out with --domains")
+    refuse(arguments, ("seed", "conditions", "queries", "depth"), "is not of weak pairs; leave it out with --domains")
     if arguments.look not in (None, LOOK):
         raise UsageError(f"--look {arguments.look}: --domains renders look {LOOK}; leave --look out")
     changes = _given(arguments, {"pair_distance": "distance", "pair_heading": "heading"})
@@ -136,12 +137,6 @@ def _given(arguments: argparse.Namespace, names: dict[str, str]) -> dict[str, An
     """Values of options that were given, by the config's names; the config has the defaults."""
     found = {field: getattr(arguments, option) for option, field in names.items()}
     return {field: value for field, value in found.items() if value is not None}
-
-
-def _refuse(arguments: argparse.Namespace, names: tuple[str, ...], why: str) -> None:
-    for name in names:
-        if getattr(arguments, name) not in (None, False):
-            raise UsageError(f"--{name.replace('_', '-')} is {why}")
 
 
 def _words(text: str) -> tuple[str, ...]:

@@ -10,11 +10,16 @@ from gloam.cli.shared.ray_options import expect_cluster
 from gloam.cli.shared.report import Report
 from gloam.cli.shared.request import filled
 from gloam.cli.shared.translating import add_direction
+from gloam.cli.shared.unread import refuse, refuse_others
 from gloam.cli.shared.values import named, width_height
 from gloam.errors import UsageError
 
 HELP = "translate a folder, list or kapture dataset of images, for example from day to night"
 KEPT = ("progress.jsonl", "manifest.json", "*.tar")
+OF_GRID = (
+    *("grid", "source", "output", "root", "model", "to", "like", "appearance", "noise", "device"),
+    *("beside", "compare", "rows", "cell"),
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -65,9 +70,7 @@ def run(arguments: argparse.Namespace) -> Report:
     """Translate and report."""
     if arguments.grid:
         return _grid(arguments)
-    for name in ("beside", "compare", "rows", "cell"):
-        if getattr(arguments, name):
-            raise UsageError(f"--{name} is of a picture of many; add --grid")
+    refuse(arguments, ("beside", "compare", "rows", "cell"), "is of a picture of many; add --grid")
     from gloam.runtime.models.translator import load_translator
 
     load = partial(
@@ -87,9 +90,7 @@ def _grid(arguments: argparse.Namespace) -> Report:
     expect_cluster(arguments, "workers")
     if arguments.on == "ray":
         raise UsageError("--on ray is of a folder of pictures; leave it out, or --grid")
-    for name in ("tar", "contact_sheet", "grow", "max_side"):
-        if getattr(arguments, name):
-            raise UsageError(f"--{name.replace('_', '-')} is of a folder of pictures; leave it out, or --grid")
+    refuse_others(arguments, OF_GRID, "is of a folder of pictures; leave it out, or --grid")
     size = arguments.cell or GridRequest.size
     found = draw_grid(filled(GridRequest, arguments, domain=arguments.to, size=size, seed=0))
     return Report(found.to_dict(), found.to_text())

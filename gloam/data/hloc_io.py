@@ -180,6 +180,11 @@ class HlocFeatureFile:
         own = [] if group is None or not self._file.has(group, "descriptors") else [group.name.strip("/")]
         return sorted(own + [name for part in self._file.parts(group) for name in self.names(part)])
 
+    def __contains__(self, name: str) -> bool:
+        """Whether the file has features of an image."""
+        group = self._file.group(name)
+        return group is not None and self._file.has(group, "descriptors")
+
     def read(self, name: str) -> ImageFeatures:
         """Features of an image.
 

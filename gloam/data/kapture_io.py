@@ -391,11 +391,16 @@ class LocalFeatureReader:
 
     def __init__(self, keypoints: FeatureFolder, descriptors: FeatureFolder) -> None:
         self.feature_type = keypoints.feature_type
-        self.names = sorted(set(keypoints.names) & set(descriptors.names))
+        both = set(keypoints.names) & set(descriptors.names)
+        self.names, self._both = sorted(both), both
         self.folders = (keypoints.folder, descriptors.folder)
         self.dimension = descriptors.dsize
         self._keypoints = keypoints
         self._descriptors = descriptors
+
+    def __contains__(self, name: str) -> bool:
+        """Whether an image has both."""
+        return name in self._both
 
     def keypoints(self, name: str) -> npt.NDArray[np.float32]:
         """float32 ``[n, 2+]``: x, y in pixels as stored (kapture never shifts the pixel origin), then extras."""

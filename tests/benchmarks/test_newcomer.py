@@ -74,10 +74,12 @@ def test_a_page_is_run_in_order_and_what_fails_is_counted(tmp_path: Path) -> Non
     assert (result.detail["commands"], result.detail["run"]) == (7, 6)
 
 
-def test_nothing_run_is_no_success(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_little_run_is_no_success(monkeypatch: pytest.MonkeyPatch) -> None:
     done = {"page": "a", "outcome": "done", "seconds": 1.0}
     left = {"page": "a", "outcome": "not run", "needs": "gpu", "seconds": 0.0}
-    assert judged([done, left], whole=True).met is True
+    assert judged([done, done, left], whole=True).met is True
+    assert judged([done, left], whole=True).met is False  # half of them
+    assert judged([done, left], whole=True).detail["share run"] == 0.5
     assert judged([left], whole=True).met is False
     assert judged([], whole=True).met is False
     assert judged([done], whole=False).met is None

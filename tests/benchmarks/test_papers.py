@@ -40,6 +40,9 @@ def test_rows_are_counted_and_those_not_to_be_had_are_listed(tmp_path: Path, mon
     assert called.count(("dark-side", "5")) == 2
     assert called.count(("thesis", "figure5.1")) == 1  # whole, and only read
     assert again.detail["empty"]["dark-side 5"] == {}
+    monkeypatch.setattr(papers, "code_state", lambda *_: "changed")
+    papers.run()
+    assert called.count(("thesis", "figure5.1")) == 2  # by other code
     monkeypatch.setenv("GLOAM_BENCH_ONLY", "dark-side 6")
     assert papers.run().met is None
 

@@ -60,6 +60,7 @@ COMMANDS = (
     "extract images -o OUT --model tiny.onnx --backend openvino",
     "extract images -o OUT --model tiny.onnx --on ray",
     "store verify store",
+    "whiten store -o OUT --exponent 0 --dimension 1",
     "index store -o OUT",
     "index --add store -o index",
     "search index --store store",

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from gloam.cli import doctor, index, pairs, search
-from gloam.cli.main import main
+from gloam.cli.main import add_common, main
 from gloam.cli.shared.report import Report
 from gloam.cli.shared.values import nbytes
 from gloam.data.kapture_io import write_scene
@@ -27,6 +27,7 @@ from tests.tiny_models import write_tiny_embedder
 
 def run(verb: object, *words: str) -> Report:
     parser = argparse.ArgumentParser()
+    add_common(parser)
     verb.add_arguments(parser)  # type: ignore[attr-defined]  # verbs are modules
     report: Report = verb.run(parser.parse_args(words))  # type: ignore[attr-defined]  # verbs are modules
     json.dumps(report.data, allow_nan=False)

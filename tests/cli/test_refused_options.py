@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from gloam.cli.main import main
+from gloam.cli.main import build_parser, main
 from tests.tiny_models import write_tiny_embedder
 
 REFUSED = [
@@ -37,7 +37,74 @@ REFUSED = [
     ("eval retrieval --query a --map b --ground-truth t --images {in}", "are shown in a report; add --report"),
     ("eval retrieval --query a --map b --ground-truth t --distractors ./b", "--distractors names the map, or a store"),
     ("eval retrieval --query a --map b --ground-truth t --distractors c c", "--distractors names the map, or a store"),
+    ("search i --store s --threads 2", "--threads is of the model that describes --images"),
+    ("search i --store s --backend openvino", "--backend is of the model that describes --images"),
+    ("pairs --mapping {in} -k 5 -o {out}.txt", "-k is of the pairs of stores; pairs of a map have --map-neighbours"),
+    ("pair {in} -o {out}.json --test-share 0.3", "--test-share is of regions that are drawn; add --blocks METRES"),
+    ("index --add s -o {out} --recall 0.9", "an index that grows keeps its kind"),
+    ("index --merge a b -o {out} --device cuda", "an index that grows keeps its kind"),
+    ("index --merge a b -o {out} --trust", "--trust is of a store; indexes are merged by their files' checksums"),
+    ("extract {in} --model m.onnx -o {out} --finish --shard-index 0 --num-shards 2", "--finish is of the whole store"),
+    ("extract {in} --model m.onnx -o {out} --finish --metrics-port 80", "--metrics-port is of describing"),
+    ("town {out} --pair-distance 3", "--pair-distance is of weak pairs; give --domains"),
+    ("town {out} --domains all --queries 3", "--queries is not of weak pairs; leave it out with --domains"),
+    ("localize --mapping m --query q --pairs p -o {out} --method top1 --matcher m.onnx", "--matcher is of matches"),
+    (
+        "localize --mapping m --query q --pairs p -o {out} --method 2a --map-pairs pose",
+        "--map-pairs is of the map of 2b",
+    ),
+    ("localize --mapping m --query q --pairs p -o {out} --trust", "--trust is of --stores; leave it out"),
+    ("localize --mapping m --query q --pairs p -o {out} --threads 2", "--threads is of models; sift and mutual"),
+    ("match --pairs p --features f.h5 -o {out} --threads 2", "--threads is of a model that matches; leave it out"),
+    ("match --pairs p --features {in} -o {out} --pixel-origin 0.5", "--pixel-origin is of hloc's features"),
+    ("reproduce thesis 5.1 -o {out} --minutes 3", "--minutes is of the miniature; add --town, or give --budget"),
+    ("reproduce weakly-paired figure7 -o {out} --limit 3", "--limit is not of weakly-paired figure7; leave it out"),
 ]
+# What a mode of a verb reads, beside what every verb has.
+MODES = {
+    "translate {in} --grid --model none -o {out}.png": (
+        *("--grid", "--model", "-o", "--to", "--like", "--appearance", "--noise", "--beside", "--compare", "--rows"),
+        *("--cell", "--device", "--root"),
+    ),
+    "pair --template {out}.yaml": ("--template", "-o"),
+    "pull --list": ("--list",),
+    "train metric --list": ("--list",),
+    "train translator --show town_cyclegan": ("--show", "--list"),
+    "train edges --list": ("--list",),
+    "reproduce dark-side 1 --again r.json": ("--again", "-o"),
+    "reproduce dark-side 1 --town -o {out}": (
+        *("--town", "-o", "--data", "--rows", "--weights", "--order", "--words", "--features-per-image", "--train"),
+        *("--seeds", "--budget", "--again", "--minutes", "--limit", "--seed"),
+    ),
+    "reproduce weakly-paired 2 -o {out}": (
+        *("-o", "--data", "--rows", "--weights", "--train", "--budget", "--limit", "--device", "--seed", "--town"),
+        *("--minutes", "--seeds", "--again"),
+    ),
+}
+VALUES = {"--stretch": "9x9", "--on": "ray", "--memory": "1MiB", "--root": "folder"}
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_mode_refuses_by_name_every_option_that_it_does_not_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], mode: str
+) -> None:
+    words = mode.format(**{"in": tmp_path / "in", "out": tmp_path / "out"}).split()
+    leaf = build_parser().parse_args(words).leaf
+    tried = 0
+    for action in leaf._actions:
+        option = action.option_strings[-1] if action.option_strings else ""
+        known = {*MODES[mode], "--help", "--json", "--debug", "--quiet", "--log-file"}
+        if not option or known & set(action.option_strings):
+            continue
+        others = [choice for choice in action.choices or () if choice != action.default]
+        value = VALUES.get(option, str(others[0]) if others else "7")
+        given = [] if action.nargs == 0 else [value]
+        assert main([*words, option, *given]) == 2
+        said = capsys.readouterr().err.strip().splitlines()[-1]
+        assert f": {option} " in said, said
+        tried += 1
+    assert tried >= 3
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(

@@ -15,14 +15,14 @@ from gloam.data.images import decode_image
 from gloam.errors import ImageError
 
 
-def jpeg(width: int, height: int, orientation: int = 1, form: str = "JPEG") -> bytes:
+def jpeg(width: int, height: int, orientation: int = 1, form: str = "JPEG", mode: str = "RGB") -> bytes:
     rng = np.random.default_rng(width * height + orientation)
     coarse = rng.integers(0, 256, (9, 7, 3), dtype=np.uint8)
     pixels = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
     exif = Image.Exif()
     exif[0x0112] = orientation
     buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, form, quality=95, exif=exif)
+    Image.fromarray(pixels).convert(mode).save(buffer, form, quality=95, exif=exif)
     return buffer.getvalue()
 
 
@@ -66,9 +66,9 @@ def test_an_image_is_never_unpacked_below_the_size_asked_for(scales: list[tuple[
     assert scales[-1][0] == 250
 
 
-@pytest.mark.parametrize("form", ["PNG", "WEBP"])
-def test_other_formats_and_native_sizes_stay_as_they_are(form: str) -> None:
-    content = jpeg(300, 200, form=form)
+@pytest.mark.parametrize(("form", "mode"), [("PNG", "RGB"), ("WEBP", "RGB"), ("PNG", "P"), ("TIFF", "1")])
+def test_other_formats_and_native_sizes_stay_as_they_are(form: str, mode: str) -> None:
+    content = jpeg(300, 200, form=form, mode=mode)
     np.testing.assert_array_equal(decode_image(content, max_side=64, fast=True), decode_image(content, max_side=64))
     for options in ({}, {"max_side": 200}, {"max_side": 4000}):
         content = jpeg(300, 200)

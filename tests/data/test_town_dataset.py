@@ -153,6 +153,7 @@ def test_configs_that_give_no_town(change: dict[str, object], message: str) -> N
 
 def test_the_verb_and_its_contact_sheet(town, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]  # see the fixture
     parser = argparse.ArgumentParser()
+    parser.set_defaults(leaf=parser)  # as every verb has it
     verb.add_arguments(parser)
     parser.set_defaults(json=True)  # which every verb has
     sheet = tmp_path / "sheet.png"

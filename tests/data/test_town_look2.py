@@ -284,6 +284,7 @@ def test_the_demo_takes_a_look(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
 
     monkeypatch.setattr("gloam.workflows.demo.run_demo", keep)
     parser = argparse.ArgumentParser()
+    parser.set_defaults(leaf=parser)  # as every verb has it
     demo_verb.add_arguments(parser)
     parser.set_defaults(json=True)
     for options in ([], ["--look", "1"]):

@@ -80,6 +80,7 @@ def test_a_folder_says_its_look_and_refuses_another(tmp_path: Path) -> None:
 
 def test_the_verb_passes_the_camera_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     parser = argparse.ArgumentParser()
+    parser.set_defaults(leaf=parser)  # as every verb has it
     verb.add_arguments(parser)
     parser.set_defaults(json=True)  # which every verb has
     asked: list[TownRequest] = []

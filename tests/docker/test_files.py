@@ -50,7 +50,7 @@ def test_every_base_is_of_one_version_and_nobody_is_root() -> None:
 def test_extras_and_copied_files_are_there() -> None:
     asked = ",".join(re.findall(r"_EXTRAS=(\S+)$", DOCKERFILE, re.M) + re.findall(r'"\.\[(.*?)\]"', DOCKERFILE))
     names = {name for name in asked.split(",") if "$" not in name}
-    assert {"cpu", "gpu", "tensorrt", "train"} <= names <= set(EXTRAS)
+    assert {"cpu", "gpu", "tensorrt", "train", "serve"} <= names <= set(EXTRAS)
     ignored = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
     for words in re.findall(r"^COPY (?!--from)(.+)$", DOCKERFILE, re.M):
         for source in words.split()[:-1]:

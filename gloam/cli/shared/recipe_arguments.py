@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from gloam.cli.shared.report import Report
+from gloam.cli.shared.unread import refuse_others
 from gloam.cli.shared.values import seed
 from gloam.errors import GloamError, MissingExtraError, UsageError
 from gloam.heartbeat import to_stderr
@@ -60,6 +61,8 @@ def listed(arguments: argparse.Namespace, kind: str) -> Report | None:
         UsageError: training is asked for without a folder, or there is no such recipe to show.
     """
     if arguments.list or arguments.show is not None:
+        said = "list" if arguments.list else "show"
+        refuse_others(arguments, (said,), f"is of a training; --{said} trains nothing")
         from gloam.training.catalogue import list_recipes, show_recipe
 
         found = list_recipes(kind) if arguments.list else show_recipe(kind, arguments.show)

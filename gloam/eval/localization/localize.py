@@ -32,6 +32,9 @@ from gloam.runtime.localization.colmap import AbsolutePoseOptions
 from gloam.runtime.localization.estimate import Estimate
 from gloam.runtime.localization.maps.map_folder import EmbedderRecord, expect_room, write_map
 from gloam.runtime.localization.matches.mutual import MutualMatcher
+from gloam.runtime.output_folder import remove
+
+REPORT_FILE, RERANKED_FILE = "report.html", "pairs.txt"  # of the output folder
 
 
 @dataclass(frozen=True)
@@ -104,7 +107,8 @@ def localize(request: LocalizeRequest, progress: bool = False) -> Localization:
 
     Writes a kapture dataset, an LTVL2020 file (``name qw qx qy qz tx ty tz``, metres), a COLMAP model of text without
     points (``colmap/``), ``poses.csv`` and ``queries.csv`` per method, ``summary.json``, ``pairs.txt`` where retrieved
-    images were verified, and the map, pictures of matches and a recording for Rerun where they are asked for.
+    images were verified, and the map, pictures of matches and a recording for Rerun where they are asked for. A list, a
+    page and pictures of an earlier run's poses are removed first.
 
     Args:
         request: datasets, what is retrieved and by which methods.
@@ -127,6 +131,7 @@ def localize(request: LocalizeRequest, progress: bool = False) -> Localization:
     methods, query, features, rule, retrieved = work.methods, work.query, work.features, work.rule, work.retrieved
     if request.save_map is not None:
         expect_room(request.save_map)  # said before the work
+    _remove_stale(request, methods)
     result = run_localization(
         work.mapping,
         query,
@@ -149,7 +154,7 @@ def localize(request: LocalizeRequest, progress: bool = False) -> Localization:
     if result.reranked is not None:
         retrieved = {name: [image for image, _ in images] for name, images in result.reranked.items()}
         ranked = ((name, *found) for name, images in sorted(result.reranked.items()) for found in images)
-        write_pairs(request.output / "pairs.txt", (Pair(name, image, float(count)) for name, image, count in ranked))
+        write_pairs(request.output / RERANKED_FILE, (Pair(name, image, float(count)) for name, image, count in ranked))
     if request.rig != "off":
         _pose_rigs(request, work, result, retrieved)
     camera_ids = {name: record.camera_id for name, record in query.records.items()}
@@ -200,6 +205,17 @@ def localize(request: LocalizeRequest, progress: bool = False) -> Localization:
         _save_map(request.save_map, request, result, work.descriptors)
     write_json(request.output / "summary.json", summary)
     return Localization(request.output, result, summary, outcomes)
+
+
+def _remove_stale(request: LocalizeRequest, methods: Sequence[str]) -> None:
+    """Remove what an earlier run wrote beside poses that this one replaces, and what this one may not write itself."""
+    remove(request.output / REPORT_FILE)
+    listed = request.output / RERANKED_FILE
+    if request.pairs is None or request.pairs.resolve() != listed.resolve():
+        remove(listed)
+    for method in methods:
+        for path in (request.output / method / "matches").rglob("*.png"):
+            remove(path)
 
 
 def _pose_rigs(

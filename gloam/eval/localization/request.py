@@ -312,6 +312,10 @@ def _features(request: LocalizeRequest, mapping: Scene, query: Scene) -> Feature
         )
     if light is not None:
         raise UsageError("--photometric is for SIFT and models; stored features are as they are")
+    if request.max_keypoints != LocalizeRequest.max_keypoints:
+        raise UsageError("--max-keypoints is for SIFT and models; stored features are as they are")
+    if request.pixel_origin is not None and named.suffix not in HDF5:
+        raise UsageError("--pixel-origin is for models and hloc's file; other features have the origin of their format")
     return open_stored(request.features, (mapping, query), origin)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -72,8 +73,9 @@ def write_recording(
     rerun: Any = require("rerun", "rerun", "write a recording")
     matcher = result.matcher
     assert matcher is not None  # of every run
-    with replaced_when_whole(path) as temporary:
+    with replaced_when_whole(path) as temporary, contextlib.ExitStack() as ending:
         stream = rerun.RecordingStream("gloam", recording_id=f"{method} {path.stem}")
+        ending.callback(stream.disconnect)  # before the file is moved, and where it fails
         stream.save(str(temporary))
         stream.log("/", rerun.ViewCoordinates.RDF, static=True)
         if method == "2b" and result.world is not None:
@@ -95,7 +97,6 @@ def write_recording(
                 stream.log("query/camera/picture", picture)
             elif len(drawn) < len(names):
                 stream.log("query/camera/picture", rerun.Clear(recursive=False))
-        stream.disconnect()
 
 
 def _log_query(

@@ -36,6 +36,7 @@ from gloam.runtime.backends.tensorrt.engine_card import NAMES, PLAN, EngineCard,
 
 LOG, TIMING_CACHE = "build.log", "timing.cache"
 PREFERRED_BATCH = 16  # what gloam's own callers give at once
+MOST_KEYPOINTS = 3840  # of TensorRT's TopK
 
 
 @dataclass(frozen=True)
@@ -119,8 +120,8 @@ def build_engine(
         progress: show bars on stderr.
 
     Raises:
-        UsageError: a dynamic profile without stated sizes, shapes and batches that the model does not have, or a
-            workspace in which no layer of the model finds room.
+        UsageError: a dynamic profile without stated sizes, shapes and batches that the model does not have, more than
+            :data:`MOST_KEYPOINTS` keypoints, or a workspace in which no layer of the model finds room.
         ModelError: TensorRT cannot take a node, which is named; or layers would compute in another type than the
             model's precision says.
         DeviceError: no driver, no memory, or the build failed; the log has the rest.
@@ -194,6 +195,11 @@ def _shapes(
 ) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, int, int]]:
     """Heights, widths and batch range to build."""
     profile = card.profile
+    if card.keypoints is not None and card.keypoints.count > MOST_KEYPOINTS:
+        raise UsageError(
+            f"{model}: has room for {card.keypoints.count} keypoints, and TensorRT finds {MOST_KEYPOINTS} at most; "
+            f"export it with `gloam export --keypoints {MOST_KEYPOINTS}`"
+        )
     if profile.kind == "dynamic":
         options = _native(card, options, model)
         profile = replace(profile, heights=options.heights or (), widths=options.widths or ())

@@ -21,6 +21,9 @@ PAIRS = 16
 CELL = (300, 225)  # width and height of a thumbnail, pixels
 
 
+SHEET = "contact_sheet.jpg"
+
+
 def write_contact_sheet(
     folder: str | Path,
     items: Sequence[ImageItem],
@@ -61,7 +64,7 @@ def write_contact_sheet(
         for picture in chosen
     ]
     names_of = [picture.image for picture in chosen]
-    half = -(-len(cells) // 2) if len(cells) > 1 else 1
+    half = -(-len(cells) // 2)
     blocks = []
     for rows, labels in ((cells[:half], names_of[:half]), (cells[half:], names_of[half:])):
         short = half - len(rows)
@@ -69,7 +72,7 @@ def write_contact_sheet(
             blocks.append(
                 draw_sheet([*rows, *[[None, None]] * short], ("source", made_by), [*labels, *[""] * short], CELL)
             )
-    path = place / "contact_sheet.jpg"
+    path = place / SHEET
     write_bytes(path, encode(np.hstack(blocks), "jpg"))
     return path
 

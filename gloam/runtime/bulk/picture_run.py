@@ -13,12 +13,12 @@ from gloam.data.kapture_io import beside_intrinsics
 from gloam.data.sources import find_images
 from gloam.data.sources.items import said_left_out
 from gloam.errors import UsageError
-from gloam.runtime.bulk.contact_sheet import write_contact_sheet
+from gloam.runtime.bulk.contact_sheet import SHEET, write_contact_sheet
 from gloam.runtime.bulk.on_ray.cluster import Cluster, import_ray
 from gloam.runtime.bulk.on_ray.pictures import RayPictureSummary, run_images_on_ray
 from gloam.runtime.bulk.pictures import PictureOptions, PictureSummary, run_images
 from gloam.runtime.models.image_model import ImageOperation
-from gloam.runtime.output_folder import refuse_nesting
+from gloam.runtime.output_folder import refuse_nesting, remove
 
 TAR_SIZE = 1000
 
@@ -174,6 +174,8 @@ def run_pictures(
     if request.contact_sheet:
         upright = request.options().upright
         sheet = write_contact_sheet(request.output, items, upright=upright, made_by=operation.name)
+    else:
+        remove(request.output / SHEET)  # an earlier run's shows pictures that may have changed
     return PictureRun(request, summary, operation.name, operation.fingerprint, sheet, said_left_out(items))
 
 

@@ -24,7 +24,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gloam.data.npz import HEADERS
-from gloam.errors import StoreError, UsageError
+from gloam.errors import DataError, StoreError, UsageError
 from gloam.files import (
     read_file,
     read_sealed,
@@ -159,10 +159,8 @@ class DescriptorStore:
         Raises:
             StoreError: a shard is damaged; found before a value of it is given.
         """
-        for shard, names in zip(self._shards, self._names, strict=True):
-            if shard in self._unread:
-                self._compare(shard)
-            descriptors = self._map(shard, len(names))
+        for number, names in enumerate(self._names):
+            descriptors = self._descriptors(number)
             for start in range(0, len(names), rows):
                 yield names[start : start + rows], np.asarray(descriptors[start : start + rows], np.float32)
 
@@ -179,6 +177,41 @@ class DescriptorStore:
             matrix[start : start + len(block)] = block
             start += len(block)
         return matrix
+
+    def take(self, rows: npt.ArrayLike) -> npt.NDArray[np.float32]:
+        """The descriptors at some places, float32 ``[n, D]``, read where they lie.
+
+        Args:
+            rows: int ``[n]``, places in :attr:`names`, in any order.
+
+        Raises:
+            StoreError: see :meth:`blocks`; of the shards that are touched.
+            DataError: a descriptor is not finite; its image is named.
+        """
+        wanted = np.asarray(rows, np.int64)
+        chosen = np.empty((len(wanted), self.dimension), np.float32)
+        ends = np.cumsum([len(names) for names in self._names])
+        for number in np.unique(holder := np.searchsorted(ends, wanted, side="right")).tolist():
+            here = np.flatnonzero(holder == number)
+            descriptors = self._descriptors(number)
+            chosen[here] = descriptors[wanted[here] - (ends[number] - len(descriptors))]
+        finite = np.isfinite(chosen).all(axis=1)
+        if not finite.all():
+            name = self.names[int(wanted[int(np.argmin(finite))])]
+            raise DataError(f"the descriptor of {name!r} is not finite; extract it again")
+        return chosen
+
+    def shard(self, number: int) -> tuple[list[Row], npt.NDArray[np.floating[Any]]]:
+        """A shard as it was written: a row per image, and the descriptors ``[n, D]`` of those that are ``ok``, mapped.
+
+        Raises:
+            StoreError: it is damaged.
+        """
+        try:
+            rows = [Row(**row) for row in read_rows(read_file(shard_paths(self.folder, number)[1])).to_pylist()]
+        except (OSError, TypeError, pa.ArrowException) as error:
+            raise StoreError(f"{shard_paths(self.folder, number)[1]}: a damaged shard; {AGAIN}") from error
+        return rows, self._descriptors(self._shards.index(number))
 
     def verify(self) -> list[str]:
         """Names of the files that are damaged; empty where all is well. Every byte is read."""
@@ -201,6 +234,13 @@ class DescriptorStore:
         pairs = list(zip(table["image"].to_pylist(), table["status"].to_pylist(), strict=True))
         self.failures |= {image: status for image, status in pairs if status != OK}
         return [image for image, status in pairs if status == OK]
+
+    def _descriptors(self, number: int) -> npt.NDArray[np.floating[Any]]:
+        """Of the shard at this place among those present, mapped; compared with its checksum when first read."""
+        shard = self._shards[number]
+        if shard in self._unread:
+            self._compare(shard)
+        return self._map(shard, len(self._names[number]))
 
     def _compare(self, shard: int) -> None:
         path = shard_paths(self.folder, shard)[0]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from gloam.data.pairs import Pair, PairFormat, write_pairs
 from gloam.errors import IncompatibleError, UsageError
+from gloam.heartbeat import progress_bar
 from gloam.runtime.descriptors.source import DescriptorSource, expect_searchable, finite_blocks, input_rule_of
 from gloam.runtime.descriptors.store import DescriptorStore
 from gloam.runtime.output_folder import MANIFEST
@@ -84,8 +85,12 @@ class PairList:
         return "\n".join([text, *unknown])
 
 
-def list_pairs(request: PairsRequest) -> PairList:
+def list_pairs(request: PairsRequest, progress: bool = False) -> PairList:
     """Retrieve and write, both streamed.
+
+    Args:
+        request: stores, rules and the file.
+        progress: say how far it is, on stderr.
 
     Raises:
         StoreError, IncompatibleError, UsageError: see :func:`retrieve_pairs` and :meth:`DescriptorStore.open`.
@@ -93,10 +98,17 @@ def list_pairs(request: PairsRequest) -> PairList:
     """
     queries, mapping = (DescriptorStore.open(folder, trust=request.trust) for folder in (request.query, request.map))
     masks, unknown = request.rules.masks(queries.names, mapping.names)
-    pairs = retrieve_pairs(
-        queries, mapping, request.k, exclude_self=request.exclude_self, min_score=request.min_score, masks=masks
-    )
-    count = write_pairs(request.output, pairs, request.format)
+    with progress_bar(len(queries) * len(mapping), "comparing", "pairs", shown=progress) as bar:
+        pairs = retrieve_pairs(
+            queries,
+            mapping,
+            request.k,
+            exclude_self=request.exclude_self,
+            min_score=request.min_score,
+            masks=masks,
+            done=bar.update,
+        )
+        count = write_pairs(request.output, pairs, request.format)
     return PairList(request.output, count, len(queries), len(mapping), unknown)
 
 
@@ -109,6 +121,7 @@ def retrieve_pairs(
     exclude_self: bool = False,
     min_score: float | None = None,
     masks: Sequence[PairMask] = (),
+    done: Callable[[int], object] = lambda count: None,
 ) -> Iterator[Pair]:
     """The k best images of the map for each query, sorted by query name, then by score from best to worst.
 
@@ -122,6 +135,7 @@ def retrieve_pairs(
         exclude_self: leave out the image of the map that has the query's own name.
         min_score: leave out pairs below this cosine.
         masks: leave out what any of them hides; see :mod:`gloam.runtime.search.pair_masks`.
+        done: is told how many pairs are compared more, tile by tile.
 
     Raises:
         IncompatibleError: the descriptors are of different spaces or dimensions.
@@ -139,7 +153,7 @@ def retrieve_pairs(
         )
     for mask in masks:
         mask.check(len(query_store.names), len(map_store.names))
-    return _ranked(query_store, map_store, k, block, exclude_self, min_score, masks)
+    return _ranked(query_store, map_store, k, block, exclude_self, min_score, masks, done)
 
 
 def _ranked(
@@ -150,6 +164,7 @@ def _ranked(
     exclude_self: bool,
     min_score: float | None,
     masks: Sequence[PairMask],
+    done: Callable[[int], object],
 ) -> Iterator[Pair]:
     order = sorted(range(len(map_store.names)), key=map_store.names.__getitem__)
     rank = np.empty(len(order), np.int64)  # an image is its name's place in the alphabet: ties need no strings
@@ -161,7 +176,7 @@ def _ranked(
         place = slice(start, start + len(names))
         start += len(names)
         own = np.array([rank_of.get(name, -1) for name in names], np.int64)
-        scores, ranks = _best_of_block(queries, place, own, map_store, rank, k, block, min_score, masks)
+        scores, ranks = _best_of_block(queries, place, own, map_store, rank, k, block, min_score, masks, done)
         best += zip(names, scores, ranks, strict=True)
     best.sort(key=lambda entry: entry[0])
     for name, scores, ranks in best:
@@ -180,6 +195,7 @@ def _best_of_block(
     block: int,
     min_score: float | None,
     masks: Sequence[PairMask],
+    done: Callable[[int], object],
 ) -> tuple[Scores, Ranks]:
     """Running top-k of one block of queries: scores and ranks ``[q, k]``, -inf and -1 where there are fewer."""
     best = np.full((len(queries), k), -np.inf, np.float32)
@@ -209,6 +225,7 @@ def _best_of_block(
             np.concatenate([best[kept, slot], tile[row, column]]),
             np.concatenate([places[kept, slot], tile_rank[column]]),
         )
+        done(tile.size)
     return best, places
 
 

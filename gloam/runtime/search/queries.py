@@ -13,6 +13,7 @@ import numpy.typing as npt
 from gloam.data.images import decode_image
 from gloam.data.sources import find_images
 from gloam.errors import ImageError
+from gloam.heartbeat import progress_bar
 from gloam.model_card import expect_same_space
 from gloam.runtime.backends.placement import Placement
 from gloam.runtime.descriptors.reading import stated_rule
@@ -81,7 +82,9 @@ def read_queries(folder: str | Path, card: IndexCard, *, trust: bool = False) ->
     return Queries(store.names, store.load(), space)
 
 
-def describe_queries(source: Path, model: Path, card: IndexCard, placement: Placement | None = None) -> Queries:
+def describe_queries(
+    source: Path, model: Path, card: IndexCard, placement: Placement | None = None, progress: bool = False
+) -> Queries:
     """Describe images that are read exactly as those of the index were.
 
     Args:
@@ -89,6 +92,7 @@ def describe_queries(source: Path, model: Path, card: IndexCard, placement: Plac
         model: the embedder that described the index.
         card: of the index.
         placement: of the model; it is run on one image at a time, as fast as it can be.
+        progress: say how far it is, on stderr.
 
     Raises:
         IncompatibleError: the model is of another space.
@@ -98,19 +102,22 @@ def describe_queries(source: Path, model: Path, card: IndexCard, placement: Plac
     rule = embedder.input_rule
     expect_same_space(card.space, embedder.space, str(model))
     names, rows, failures = [], [], {}
-    for item in find_images(source):
-        try:
-            if item.problem:
-                raise ImageError(item.problem)
-            image = decode_image(
-                item.read(),
-                rule=rule,
-                fast=bool(card.options.get("fast_decode")),
-            )
-            rows.append(embedder([image])[0])
-            names.append(item.name)
-        except ImageError as error:
-            failures[item.name] = str(error)
+    items = find_images(source)
+    with progress_bar(len(items), "describing", shown=progress) as bar:
+        for item in items:
+            try:
+                if item.problem:
+                    raise ImageError(item.problem)
+                image = decode_image(
+                    item.read(),
+                    rule=rule,
+                    fast=bool(card.options.get("fast_decode")),
+                )
+                rows.append(embedder([image])[0])
+                names.append(item.name)
+            except ImageError as error:
+                failures[item.name] = str(error)
+            bar.update(1)
     descriptors = np.stack(rows) if rows else np.empty((0, embedder.dimension), np.float32)
     return Queries(names, descriptors, embedder.space, failures)
 

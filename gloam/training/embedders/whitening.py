@@ -97,8 +97,7 @@ def learn_whitening(request: WhiteningRequest) -> LearnedWhitening:
         UsageError: a dimension or shrinkage outside 1..D, or more memory than the machine has.
     """
     store = DescriptorStore.open(request.store, trust=request.trust)
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    expect_memory(len(store), store.dimension, request.dimension, request.shrinkage is not None, memory)
+    expect_memory(len(store), store.dimension, request.dimension, request.shrinkage is not None, machine_memory())
     descriptors = store.load()
     if request.pairs is not None:
         queries, positives = _rows(request.pairs, request.set, store.names)
@@ -107,6 +106,11 @@ def learn_whitening(request: WhiteningRequest) -> LearnedWhitening:
         whitening = learn_pca(descriptors, request.dimension, shrinkage=request.shrinkage)
     whitening = whitening.said({"space": store.space})
     return LearnedWhitening(whitening.save(request.output), whitening)
+
+
+def machine_memory() -> int:
+    """Of this machine, bytes."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def expect_memory(images: int, columns: int, dimension: int | None, shrunk: bool, memory: int) -> int:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from gloam.eval.localization.benchmark import LocalizationResult
-from gloam.eval.localization.localize import Localization
+from gloam.eval.localization.localize import REPORT_FILE, Localization
 from gloam.eval.localization.match_pictures import counts_of, draw_lines, match_of
 from gloam.eval.localization.outcomes import QueryOutcome
 from gloam.eval.localization.scores import THRESHOLDS
@@ -30,7 +30,6 @@ from gloam.workflows.reports.page.data import (
 from gloam.workflows.reports.page.template import three_digits
 from gloam.workflows.reports.page.write import write_report
 
-REPORT_FILE = "report.html"
 MOST, MOST_LISTED = 100, 1000  # queries with pictures, and in the table
 DRAWN = ("2a", "2b")  # methods that match keypoints
 

@@ -185,6 +185,20 @@ def recorded_row(file: Path, output: Path) -> RetrievalRequest:
     return recorded_request(kept.get("request", {}), kept["row"], output, str(file))
 
 
+def origin_of_run(folder: Path, recipe: str) -> str:
+    """What a run was trained by, in words: the recipe and seed of its record, whatever is asked for now.
+
+    Args:
+        folder: of the run.
+        recipe: that it is taken for, where it holds no record.
+    """
+    record = _read(folder / RECORD_FILE) or {}
+    config = record.get("config")
+    seed = config.get("seed") if isinstance(config, dict) else None
+    stated = "a seed that no record states" if seed is None else f"seed {seed}"
+    return f"trained by recipe {record.get('recipe', recipe)}, {stated}"
+
+
 def _joined(facts: Mapping[str, Any], found: Scored, seed: int, folder: Path) -> dict[str, Any]:
     """The facts of all seeds: members and images of the first, and of each the weights; records are copied beside."""
     joined = dict(facts) if facts.get("members") else {**found.facts}

@@ -31,7 +31,7 @@ from gloam.workflows.reproduce.images import MAX_SIDE, OpenBenchmark, open_bench
 from gloam.workflows.reproduce.local import local_facts, score_local
 from gloam.workflows.reproduce.models import RowEmbedder, open_embedder
 from gloam.workflows.reproduce.published import PublishedTable, published
-from gloam.workflows.reproduce.records import Budget, Scored, run_row
+from gloam.workflows.reproduce.records import Budget, Scored, origin_of_run, run_row
 from gloam.workflows.reproduce.request import RetrievalRequest
 from gloam.workflows.reproduce.result import RetrievalTable, TableRow
 from gloam.workflows.reproduce.rows import (
@@ -238,7 +238,7 @@ class _Run:
         embedders: list[RowEmbedder] = []
         for files, part in zip(members, source.parts if len(members) == len(source.parts) else (name,), strict=True):
             of_part = source if part == name else _part(request.paper, request.table, part)
-            where = _from(files, part, of_part, request.weights, seed)
+            where = _from(files, part, of_part, request.weights)
             trained += [files[0].parent] if files[0].is_relative_to(root / EXPERIMENTS) else []
             if source.local:
                 facts["members"].append(local_facts(files[0], place, where, request.words))
@@ -367,14 +367,14 @@ def _translator(source: RowSource, name: str, root: Path, given: Mapping[str, Pa
     return root / EXPERIMENTS / source.to_day / NIGHT_TO_DAY
 
 
-def _from(files: Sequence[Path], name: str, source: RowSource, given: Mapping[str, Path], seed: int) -> str:
+def _from(files: Sequence[Path], name: str, source: RowSource, given: Mapping[str, Path]) -> str:
     """Where weights are from, in words."""
     from gloam.data.published.names import find_published
 
     if name in given:
         return "given with --weights"
     if files[0].name == TRAINED:
-        return f"trained by recipe {source.recipe}, seed {seed}"
+        return origin_of_run(files[0].parent, source.recipe)
     return find_published(source.published).urls[0]
 
 

@@ -80,6 +80,19 @@ def test_paradigms_find_the_exact_pose(tmp_path: Path) -> None:
     assert (again.poses["2b"], again.poses["2a"]) == (found.poses["2b"], found.poses["2a"])
 
 
+def test_retrieved_images_are_verified_first_where_it_is_asked(tmp_path: Path) -> None:
+    found = exact(tmp_path, ("top1", "2b"), keep_verified=2)
+    assert set(found.seconds) == {"verify", "top1", "2b", "map"}
+    assert found.seconds["verify"] > 0
+    assert found.reranked is not None
+    kept = found.reranked["q.png"]
+    counts = [count for _, count in kept]
+    assert len(kept) == 2
+    assert counts == sorted(counts, reverse=True)
+    assert found.poses["top1"] == {"q.png": POSES[kept[0][0]]}
+    assert exact(tmp_path, ("top1",)).reranked is None
+
+
 def test_approximations_take_the_poses_and_descriptors_of_what_is_retrieved(tmp_path: Path) -> None:
     retrieved = {"q.png": ["c.png", "a.png"], "none.png": []}
     found = exact(tmp_path, APPROXIMATIONS, retrieved=retrieved, descriptors=Descriptors(UNIT))

@@ -20,8 +20,10 @@ from gloam.eval.localization.localize import estimate, localize
 from gloam.eval.localization.request import LocalizeRequest
 from gloam.model_card import FeatureRule
 from gloam.runtime.localization.estimate import blocks
+from gloam.runtime.localization.features.sources import to_arrays
+from gloam.runtime.localization.matches.pair_stage import nbytes
 from gloam.runtime.models.local_features import LocalFeatures
-from tests.runtime.localization.exact_world import MAP, Projected, scenes
+from tests.runtime.localization.exact_world import MAP, POINTS, Projected, scenes
 
 
 class Made(Projected):
@@ -53,12 +55,13 @@ def request_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[...,
 
 def test_every_image_pair_and_query_counts(request_of: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     seconds = iter([0.5, 0.125, 2.0, 4.0, 8.0, 16.0])  # to find, to read, a query's pair, a map's pair, poses
-    given, threads, of_map = [], [], []
+    given, at_once, threads, of_map = [], [], [], []
     pool, world = module.ThreadPoolExecutor, module._world
 
-    def told_before(work: Any, items: Any, at_once: int, limit: float) -> tuple[float, int]:
+    def told_before(work: Any, items: Any, at: int, limit: float) -> tuple[float, int]:
         work(items)
         given.append(list(items))
+        at_once.append(at)
         return next(seconds), len(items) - (len(given) in (1, 4))  # the time was over before the last one
 
     def counted(workers: int, name: str) -> Any:
@@ -89,6 +92,7 @@ def test_every_image_pair_and_query_counts(request_of: Any, monkeypatch: pytest.
     assert set(given[3]) == set(itertools.combinations(sorted(known), 2))
     assert of_map == given[3][:-1]
     assert told.timed == len(given[2]) + 1 + len(of_map)
+    assert at_once[0] == 4 * 3  # of each thread a few, so that none waits for the last
 
 
 def test_without_a_map_the_pairs_of_map_images_are_those_that_a_query_retrieved(request_of: Any) -> None:
@@ -103,6 +107,18 @@ def test_the_disk_is_what_a_run_leaves(request_of: Any, tmp_path: Path) -> None:
     files, folders = blocks(path for path in left if path.is_file()), sum(path.is_dir() for path in left)
     assert told.disk == pytest.approx(files + 4096 * folders, rel=0.2)
     assert told.memory > 10**7
+
+
+def test_the_memory_is_what_a_run_holds_at_once_and_no_more_than_it_may(
+    request_of: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "peak", lambda: 10**9)
+    monkeypatch.setattr(module, "_of_map", lambda *given: 0)
+    bounded, whole = (estimate(request_of(memory=memory)).memory for memory in (1000, 10**12))
+    mapping = scenes(Path("nowhere"))[0]
+    largest = max(nbytes(to_arrays(Made().features(mapping, name))) for name in MAP)
+    few = 30 * len(POINTS)  # of 30 pairs no more matches than points
+    assert largest * 10 < whole - bounded + 1000 < largest * 10 + few * 64
 
 
 def test_nothing_is_left_and_nothing_written(

@@ -11,6 +11,7 @@ import pytest
 from gloam.eval.localization import fixed_map as module
 from gloam.eval.localization.fixed_map import fixed_map
 from gloam.runtime.localization.colmap import Triangulation
+from gloam.runtime.localization.maps.mapping import PairMatcher
 from tests.runtime.localization import exact_world
 
 PAIRS = [("a.png", "m.png"), ("b.png", "a.png"), ("b.png", "c.png"), ("c.png", "m.png")]
@@ -42,6 +43,15 @@ def test_other_pairs_are_another_map(tmp_path: Path) -> None:
     assert set(part.observed) == {"a.png", "b.png", "m.png"}
     assert set(whole.observed) == {"a.png", "b.png", "c.png", "m.png"}
     assert len(list((tmp_path / "kept/maps").iterdir())) == 2
+
+
+def test_the_same_content_under_other_names_is_another_map_and_so_is_other_content(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for count, (content, pairs) in enumerate([("x", PAIRS[:2]), ("x", PAIRS[:1] + PAIRS[3:]), ("y", PAIRS[:2])], 1):
+        monkeypatch.setattr(PairMatcher, "pair_key", lambda given, pair, content=content: content)
+        assert set(made(tmp_path, pairs).observed) == {name for pair in pairs for name in pair}
+        assert len(list((tmp_path / "kept/maps").iterdir())) == count
 
 
 def test_without_a_cache_nothing_is_kept(tmp_path: Path) -> None:

@@ -15,14 +15,14 @@ import pytest
 from PIL import Image
 
 from gloam.data.hloc_io import ImageFeatures, write_hloc_features, write_hloc_matches
-from gloam.data.kapture_io import read_scene, write_global_features, write_scene
+from gloam.data.kapture_io import read_scene, write_global_features, write_rig, write_scene
 from gloam.data.pairs import read_pairs
 from gloam.data.scene import Pose, Record, Scene, position_error
 from gloam.errors import DataError, IncompatibleError, StoreError, UsageError
 from gloam.eval.localization import localize as module
 from gloam.eval.localization import request as front
 from gloam.eval.localization.benchmark import LocalizationResult, retrieve
-from gloam.eval.localization.localize import localize
+from gloam.eval.localization.localize import REPORT_FILE, localize
 from gloam.eval.localization.match_pictures import INLIER
 from gloam.eval.localization.request import LocalizeRequest
 from gloam.model_card import Photometric
@@ -158,6 +158,22 @@ def test_matches_are_drawn_where_it_is_asked_for(request_of: Any, tmp_path: Path
         assert (np.asarray(picture) == INLIER).all(axis=2).sum() > 1000
 
 
+def test_a_later_run_leaves_nothing_beside_its_poses_that_shows_others(request_of: Any, tmp_path: Path) -> None:
+    given = request_of(features=str(write_features(tmp_path / "made")), methods=("2b",), workers=1)
+    localize(dataclasses.replace(given, match_pictures="all", top_k=2, verify=3))
+    stale = [tmp_path / "out" / name for name in ("2b/matches/q.png.png", "pairs.txt", REPORT_FILE)]
+    stale[-1].touch()
+    other = tmp_path / "out" / "2a" / "matches" / "q.png.png"  # of poses that this run does not replace
+    other.parent.mkdir(parents=True)
+    other.touch()
+    assert all(path.is_file() for path in stale)
+    localize(dataclasses.replace(given, pairs=tmp_path / "out" / "pairs.txt"))  # a list that is read is no left-over
+    assert [path.is_file() for path in stale] == [False, True, False]
+    localize(given)
+    assert not any(path.exists() for path in stale)
+    assert other.is_file()
+
+
 def test_poses_of_hlocs_file_are_those_of_kaptures(request_of: Any, tmp_path: Path) -> None:
     names = [*MAP, *QUERIES]
 
@@ -225,6 +241,23 @@ def test_a_query_without_a_pose_has_its_reason(
     localize(given)
     assert rows_of(tmp_path / "out" / "2b")["q.png"] == "yes,,,0.004,0.1146,"
     assert rows_of(tmp_path / "out" / "2b")["r.png"] == f"no,{reason}"
+
+
+def test_a_pose_through_the_rig_has_no_covariance_and_the_others_keep_theirs(request_of: Any, tmp_path: Path) -> None:
+    mounts = {"c": Pose((1, 0, 0, 0), (0.3, 0, 0)), "d": Pose((1, 0, 0, 0), (-0.3, 0, 0))}
+    given = request_of(features=str(write_features(tmp_path / "made")), rig="fill", workers=1)
+    query = read_scene(given.query)
+    records = {"q.png": Record("c", 9), "r.png": Record("d", 9)}
+    write_scene(dataclasses.replace(query, cameras=dict.fromkeys(mounts, query.cameras["c"]), records=records))
+    write_rig(given.query, "car", mounts)
+    given.pairs.write_text("".join(f"{name} {image}\n" for name in QUERIES for image in MAP))
+    found = localize(given).result
+    posed = found.poses["2b"]["r.png"]
+    assert posed is not None
+    rig = POSES["q.png"].seen_from(mounts["c"].inverse)
+    assert position_error(posed, rig.seen_from(mounts["d"])) < 1e-2
+    assert found.covariances["2b"]["r.png"] is None
+    assert np.trace(found.covariances["2b"]["q.png"]) > 0
 
 
 def test_what_is_asked_for_reaches_the_paradigms(request_of: Any, spied: Spied, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import pytest
 from gloam.data.images import decode_image
 from gloam.data.scene import Camera, Pose, Scene
 from gloam.errors import UsageError
+from gloam.eval.localization import match_pictures as module
 from gloam.eval.localization.match_pictures import (
     GAP,
     INLIER,
@@ -124,6 +125,16 @@ def test_lines_end_at_the_keypoints_in_the_colour_of_their_kind(tmp_path: Path, 
     assert all((caption[LINE * row : LINE * (row + 1)] < 128).any() for row in range(3))
     plain = draw_pair(given, pair_of(3, [True, True, False], [True, False, False]))
     assert (plain[480 + 2 * LINE :] == 255).all()
+
+
+def test_names_stand_under_their_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = PairMatcher(Placed({"q.png": [(9.0, 9.0)], "m.png": [(9.0, 9.0)]}), *scenes(tmp_path))
+    said = {}
+    monkeypatch.setattr(module, "_caption", lambda canvas, text, at, width: said.update({text: (at, width)}))
+    draw_pair(given, pair_of(1, [True], [True]), "remark")
+    assert said["q.png"] == ((0, 480), 640)
+    assert said["m.png"] == ((640 + GAP, 480), 640)
+    assert said["remark"] == ((0, 480 + 2 * LINE), 640 + GAP + 640)
 
 
 def test_large_images_are_reduced_and_keypoints_with_them(tmp_path: Path) -> None:

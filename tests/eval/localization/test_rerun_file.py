@@ -9,9 +9,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from rerun import RecordingStream
 from rerun.chunk import RrdReader
 
-from gloam.errors import MissingExtraError, StoreError, UsageError
+from gloam.errors import DataError, MissingExtraError, StoreError, UsageError
+from gloam.eval.localization import rerun_file
 from gloam.eval.localization.localize import localize
 from gloam.eval.localization.match_pictures import reduced_size
 from gloam.eval.localization.request import LocalizeRequest
@@ -49,6 +51,7 @@ def test_the_world_is_in_the_recording(request_of: Any, tmp_path: Path, methods:
     assert f"open it by `rerun {path}`" in found.to_text()
     assert list(path.parent.iterdir()) == [path]
     columns = recorded(path)
+    assert columns["/"]["ViewCoordinates:xyz"] == [[[3, 2, 5]]]  # right, down, forward
     cameras = [entity for entity in columns if entity.startswith("/map/cameras/")]
     assert sorted(cameras) == [f"/map/cameras/{name}" for name in sorted(MAP)]
     for name in MAP:
@@ -95,6 +98,25 @@ def test_a_folder_that_cannot_be_written_is_refused_before_the_work(request_of: 
     with pytest.raises(StoreError, match=r"/proc/.*map\.rrd"):
         localize(request_of(rerun=Path("/proc/gloam/map.rrd")))
     assert not (tmp_path / "out").exists()
+
+
+def test_a_recording_that_fails_is_closed_and_leaves_nothing(
+    request_of: Any,  # noqa: F811
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(*_: object) -> None:
+        raise DataError("no such camera")
+
+    closed: list[str] = []
+    plain = RecordingStream.disconnect
+    monkeypatch.setattr(RecordingStream, "disconnect", lambda stream: [closed.append("disconnect"), plain(stream)])
+    monkeypatch.setattr(rerun_file, "_log_query", fail)
+    features = str(write_features(tmp_path / "made"))
+    with pytest.raises(DataError, match="no such camera"):
+        localize(request_of(features=features, methods=("2b",), workers=1, rerun=tmp_path / "shown" / "map.rrd"))
+    assert closed == ["disconnect"]
+    assert list((tmp_path / "shown").iterdir()) == []
 
 
 def test_methods_without_matches_and_places_inside_a_dataset_are_refused(tmp_path: Path) -> None:

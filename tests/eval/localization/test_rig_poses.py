@@ -51,6 +51,17 @@ def test_a_rig_is_left_filled_or_posed_together(matcher: PairMatcher, way: str) 
     assert (found["q.png"] is alone["q.png"]) == (way == "fill")
 
 
+def test_a_camera_for_which_nothing_was_retrieved_has_its_pose_from_the_others(matcher: PairMatcher) -> None:
+    world = build_map(matcher, [(one, other) for one in exact_world.MAP for other in exact_world.MAP if one < other])
+    alone = {"q.png": exact_world.POSES["q.png"], "r.png": None}
+    for retrieved in ({"q.png": exact_world.MAP}, {"q.png": exact_world.MAP, "r.png": []}):
+        with ThreadPoolExecutor(1) as pool:
+            given = (matcher, MOUNTS, alone, {"q.png": 30}, retrieved, world, AbsolutePoseOptions(), pool)
+            found = pose_rigs("joint", *given)  # type: ignore[arg-type]  # mixed
+        assert found["r.png"] is not None
+        assert position_error(found["r.png"], exact_world.POSES["r.png"]) < 1e-2
+
+
 def test_a_rig_is_asked_of_queries_that_have_one(tmp_path: Path) -> None:
     mapping, query = exact_world.scenes(tmp_path)
     for scene in (mapping, query):

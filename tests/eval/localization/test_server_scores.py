@@ -28,8 +28,8 @@ NIGHT = (69.1, 84.3, 96.3)
     ],
 )
 def test_text_is_read_with_any_separators(tmp_path: Path, line: str) -> None:
-    (tmp_path / "a.txt").write_text(f"{line}\nday: 88.4 / 95.2 / 99.0\n", newline="")
-    assert read_server_scores(tmp_path / "a.txt") == {("", ""): {"night": NIGHT, "day": (88.4, 95.2, 99.0)}}
+    (tmp_path / "a.txt").write_text(f"{line}\nday: 88.4 / 95.2 / 100\n", newline="")
+    assert read_server_scores(tmp_path / "a.txt") == {("", ""): {"night": NIGHT, "day": (88.4, 95.2, 100.0)}}
 
 
 def test_sections_name_row_and_method(tmp_path: Path) -> None:

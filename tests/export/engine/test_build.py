@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +16,18 @@ import pytest
 from gloam import heartbeat
 from gloam.cli.main import main
 from gloam.errors import DeviceError, ModelError, StoreError, UsageError
+from gloam.export.engine import build
 from gloam.export.engine.build import build_engine
 from gloam.export.engine.options import BuildOptions
 from gloam.export.engine.progress import BuildBars
-from gloam.model_card import TensorSpec
+from gloam.model_card import KeypointRule, TensorSpec
 from gloam.padding import PaddingProfile
 from gloam.runtime.backends.cuda.device import DeviceMemoryError
 from gloam.runtime.backends.ort import OrtSession
 from gloam.runtime.backends.tensorrt.engine_card import read_engine_card
 from tests.fakes.cuda import FakeDevice
 from tests.fakes.tensorrt import FakeTensorRT
+from tests.runtime.localization.bright_points import card
 from tests.tiny_models import write_tiny_embedder
 
 
@@ -156,6 +159,20 @@ def test_a_failed_build_says_why_and_keeps_the_engine_that_was_there(
     one_line(caught.value)
     assert message.splitlines()[-1] in (tmp_path / "build.log").read_text()
     assert (tmp_path / "model.engine").read_bytes() == before
+
+
+@pytest.mark.parametrize("count", [3840, 3841])
+def test_more_keypoints_than_tensorrt_finds_are_refused(count: int) -> None:
+    model, options = Path("points.onnx"), BuildOptions(heights=(64,), widths=(96,))
+    bright = card(keypoints=KeypointRule(count))
+    bright = replace(bright, outputs=tuple(replace(spec, shape=("batch",)) for spec in bright.outputs))
+    if count == 3840:
+        assert build._shapes(bright, options, model)[:2] == ((64,), (96,))
+        return
+    with pytest.raises(
+        UsageError, match=r"room for 3841 keypoints, and TensorRT finds 3840 at most; .* --keypoints 3840"
+    ):
+        build._shapes(bright, options, model)
 
 
 def test_what_has_no_fixed_shapes_is_refused_with_what_to_do(

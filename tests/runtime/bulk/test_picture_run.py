@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -49,6 +50,14 @@ def test_pictures_beside_intrinsics_have_the_pixels_as_stored(dataset: Path, tmp
     with Image.open(tmp_path / "out" / "images" / "a.png") as picture:
         assert picture.size == (1100, 60)
         assert ExifTags.Base.Orientation not in picture.getexif()
+
+
+def test_a_later_run_leaves_no_contact_sheet_of_other_pictures(dataset: Path, tmp_path: Path) -> None:
+    asked = PictureRequest(dataset, tmp_path / "out", contact_sheet=True)
+    run_pictures(asked, lambda: GammaDarkening())
+    assert (tmp_path / "out" / "contact_sheet.jpg").is_file()
+    run_pictures(replace(asked, contact_sheet=False), lambda: GammaDarkening())
+    assert not (tmp_path / "out" / "contact_sheet.jpg").exists()
 
 
 def test_a_side_beside_intrinsics_is_refused_and_0_is_none(dataset: Path, tmp_path: Path) -> None:

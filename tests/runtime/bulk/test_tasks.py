@@ -159,7 +159,7 @@ def test_options_of_tasks_go_together(tmp_path: Path, capsys: pytest.CaptureFixt
     assert main([*words, "--num-shards", "2", "--hloc", "x.h5"]) == 2
     assert "--finish" in capsys.readouterr().err
     assert main([*words, "--num-shards", "2", "--finish"]) == 2
-    assert "not a descriptor store" in capsys.readouterr().err
+    assert "--finish is of the whole store" in capsys.readouterr().err
 
 
 def test_finish_refuses_a_damaged_shard(tmp_path: Path, embedder: Embedder) -> None:

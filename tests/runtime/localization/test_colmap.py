@@ -16,10 +16,12 @@ from gloam.errors import DataError
 from gloam.runtime.localization.colmap import (
     VERIFICATION_TRIALS,
     AbsolutePoseOptions,
+    RigView,
     View,
     absolute_pose,
     expect_camera,
     pose_covariance,
+    rig_pose,
     solver_version,
     triangulate,
     verify_by_pose,
@@ -451,3 +453,21 @@ def test_sigterm_does_after_the_import_what_it_did_before(where: str) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (done.stdout.split(), done.stderr) == (["told", "alive"], "")
+
+
+def test_a_rig_is_posed_by_several_cameras_together(camera: Camera, world: np.ndarray) -> None:
+    rig, mounts = poses(2)[1], [Pose((1, 0, 0, 0), (shift, 0, 0)) for shift in (0.3, -0.3)]
+    pixels = [project(camera, rig.seen_from(mount), world) for mount in mounts]
+    rng = np.random.default_rng(4)
+    for each in pixels:  # a fifth is wrong
+        each[::5] = rng.uniform([0, 0], [640, 480], each[::5].shape)
+    views = [RigView(camera, mount, each, world) for mount, each in zip(mounts, pixels, strict=True)]
+    found = rig_pose(views)
+    assert found is not None
+    pose, inliers = found
+    assert position_error(pose, rig) < 1e-6
+    assert rotation_error(pose, rig) < 1e-4
+    right = len(world) - len(world[::5])  # a point that both see counts once
+    assert right <= inliers <= right + 4
+    assert rig_pose(views, AbsolutePoseOptions(min_inliers=inliers + 1)) is None
+    assert rig_pose([views[0], RigView(camera, mounts[1], pixels[1][:0], world[:0])]) is None  # one camera's

@@ -139,6 +139,24 @@ def test_an_image_has_the_pose_that_the_bulk_run_finds(place: Place, localizer: 
     assert reasons[BLACK] == "0 correspondences with the map, 12 are needed"
 
 
+def test_matches_tell_which_have_a_point_of_the_map_the_first_one_too(
+    place: Place, localizer: Localizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, camera = place.query.image_path("a/0.jpg"), place.query.camera("a/0.jpg")
+    found, plain = localizer.with_matches(path, camera)
+    assert found.pose == localizer(path, camera).pose
+    assert sum(each.seen.sum() for each in plain) > 12
+    known = type(localizer.world).observed
+
+    def one_point(world: object, name: str) -> npt.NDArray[np.int64]:
+        return np.minimum(known(localizer.world, name), 0)  # every keypoint that has a point has the first
+
+    monkeypatch.setattr(type(localizer.world), "observed", one_point)
+    _, first = localizer.with_matches(path, camera)
+    seen = {each.image: each.seen.tolist() for each in plain}
+    assert {each.image: each.seen.tolist() for each in first} == seen
+
+
 def test_bytes_pixels_and_a_file_are_one_image(place: Place, localizer: Localizer) -> None:
     path, camera = place.query.image_path("a/0.jpg"), place.query.camera("a/0.jpg")
     by_file = localizer(str(path), camera)

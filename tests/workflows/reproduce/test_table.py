@@ -42,6 +42,7 @@ from tests.tiny_translators import write_tiny_translator
 
 def arguments(*words):
     parser = argparse.ArgumentParser()
+    parser.set_defaults(leaf=parser)  # as every verb has it
     cli.add_arguments(parser)
     return parser.parse_args([str(word) for word in words])
 
@@ -397,6 +398,7 @@ def test_training_is_called_for_a_recipe_without_weights(data, native, exported,
         folder.mkdir(parents=True)
         (folder / "embedder.safetensors").write_bytes(native.read_bytes())
         (folder / "whitening.npz").write_bytes(whitening.read_bytes())
+        (folder / "train.json").write_text('{"recipe": "of_another_time", "config": {"seed": 5}}')
 
     root, row = tmp_path / "data", "CLAHE CD"
     shutil.copytree(data / "test", root / "test")
@@ -415,7 +417,7 @@ def test_training_is_called_for_a_recipe_without_weights(data, native, exported,
     (member,) = found.rows[0].facts["members"]
     assert [Path(one["file"]).name for one in member["weights"]] == ["embedder.safetensors", "whitening.npz"]
     assert member["whitened"] == "lw"
-    assert member["from"] == "trained by recipe vgg16_clahe_cd, seed 0"
+    assert member["from"] == "trained by recipe of_another_time, seed 5"  # as its record says
 
 
 def test_a_generator_is_trained_before_its_embedder_and_put_where_the_recipe_looks(data, tmp_path, monkeypatch):

@@ -10,6 +10,7 @@ import sqlite3
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -43,6 +44,10 @@ class DatabaseFeatures:
         """What a matcher must be for."""
         return FeatureRule("sift", LENGTH, True, COLMAP_ORIGIN)
 
+    def holds(self, scene: Scene, name: str) -> bool:
+        """Whether there are features of an image."""
+        return None not in self._rows(name)
+
     def features(self, scene: Scene, name: str) -> LocalFeatures:
         """Read one image's features.
 
@@ -73,7 +78,8 @@ class DatabaseFeatures:
         """Hash of the stored values."""
         return sha256_json(["colmap database", sha256_bytes(b"".join(values.tobytes() for values in self._read(name)))])
 
-    def _read(self, name: str) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.uint8]]:
+    def _rows(self, name: str) -> list[Any]:
+        """Rows, columns and bytes of an image's keypoints and of its descriptors; None where there are none."""
         find = "SELECT rows, cols, data FROM {} WHERE image_id = (SELECT image_id FROM images WHERE name = ?)"
         found = []
         try:
@@ -82,6 +88,10 @@ class DatabaseFeatures:
                     found.append(database.execute(find.format(table), (name,)).fetchone())
         except sqlite3.Error as error:
             raise DataError(f"{self.path}: is no COLMAP database that can be read ({error})") from error
+        return found
+
+    def _read(self, name: str) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.uint8]]:
+        found = self._rows(name)
         if None in found:
             raise DataError(f"{self.path}: image {name!r} has no keypoints and descriptors; extract its features first")
         (count, columns, points), (rows, length, descriptors) = found

@@ -234,6 +234,10 @@ class KaptureFeatures:
         """What a matcher must be for: the features' type is their network's name."""
         return FeatureRule(self.reader.feature_type, self.reader.dimension)
 
+    def holds(self, scene: Scene, name: str) -> bool:
+        """Whether there are features of an image."""
+        return name in self.reader
+
     def features(self, scene: Scene, name: str) -> LocalFeatures:
         """Read one image's features."""
         keypoints = self.reader.keypoints(name)[:, :2]
@@ -282,6 +286,10 @@ class OwnFeatures:
     def gives(self) -> FeatureRule:
         """What a matcher must be for."""
         return KaptureFeatures(next(iter(self.readers.values()))).gives
+
+    def holds(self, scene: Scene, name: str) -> bool:
+        """Whether there are features of an image."""
+        return name in self.readers[scene.root]
 
     def features(self, scene: Scene, name: str) -> LocalFeatures:
         """Read one image's features."""

@@ -41,6 +41,10 @@ class HlocFeatures:
         """What a matcher must be for."""
         return FeatureRule(self.network, self.file.dimension, False, self.pixel_origin)
 
+    def holds(self, scene: Scene, name: str) -> bool:
+        """Whether there are features of an image."""
+        return name in self.file
+
     def features(self, scene: Scene, name: str) -> LocalFeatures:
         """Read one image's features; a DataError where they are of an image of another size than its camera's."""
         found = self.file.read(name)

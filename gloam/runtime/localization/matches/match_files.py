@@ -104,6 +104,8 @@ class MatchRequest:
             raise UsageError(f"--workers {self.workers}: must be 1 or more, or 0 for all cores")
         if self.feature_type is not None and self.written != "kapture":
             raise UsageError(f"--feature-type is kapture's; {self.output.suffix} files have no types")
+        if self.pixel_origin is not None and Path(self.features).suffix not in SUFFIXES:
+            raise UsageError("--pixel-origin is of hloc's features; others have the origin of their format")
         needs_cameras = self.verify or self.written == "colmap"
         if needs_cameras and not self.datasets:
             what = "--verify" if self.verify else "a COLMAP database"
@@ -122,7 +124,16 @@ class MatchRequest:
 
 @dataclass(frozen=True)
 class MatchSummary:
-    """How it came out: pairs that were matched now and that were kept, and all their matches."""
+    """How it came out.
+
+    Attributes:
+        output: what was written.
+        pairs: in it; matched: of these now; kept: by an earlier run.
+        matches: of all of them.
+        seconds: that it took.
+        without_features: images of the list that have none, and so match nothing.
+        left_out: pairs of such images.
+    """
 
     output: Path
     pairs: int
@@ -130,16 +141,24 @@ class MatchSummary:
     kept: int
     matches: int
     seconds: float
+    without_features: Sequence[str] = ()
+    left_out: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
-        return {**vars(self), "output": str(self.output)}
+        return {**vars(self), "output": str(self.output), "without_features": list(self.without_features)}
 
     def __str__(self) -> str:
         mean = self.matches / max(self.pairs, 1)
+        absent = ""
+        if self.without_features:
+            absent = (
+                f"\n{len(self.without_features)} images have no features, first {self.without_features[0]!r}; their "
+                f"{self.left_out} pairs match nothing and are left out"
+            )
         return (
             f"{self.pairs} pairs: {self.matched} matched, {self.kept} kept, {self.seconds:.1f} s; {self.matches} "
-            f"matches, {mean:.0f} a pair: {self.output}"
+            f"matches, {mean:.0f} a pair: {self.output}{absent}"
         )
 
 
@@ -156,6 +175,8 @@ class MatchedPairs(PairStage):
         seed: of the verification.
         memory: bytes of features and matches that are held at once.
         made: counts the pairs that are matched.
+        without_features: images of the pairs that have none.
+        left_out: pairs of these.
     """
 
     source: StoredFeatures
@@ -166,6 +187,8 @@ class MatchedPairs(PairStage):
     seed: int = 0
     memory: int = MEMORY
     made: count[int] = field(default_factory=count, init=False)
+    without_features: Sequence[str] = field(default=(), init=False)
+    left_out: int = field(default=0, init=False)
     stage = "pairs"
     kept = ("matches", "scores", "counts")
 
@@ -231,11 +254,16 @@ def match_pairs(request: MatchRequest, progress: bool = True) -> MatchSummary:
         matches = output.write(wanted, pool, lambda: bar.update(0))
     matched = next(stage.made)
     seconds = time.perf_counter() - clock
-    return MatchSummary(request.output, len(wanted), matched, len(wanted) - matched, matches, seconds)
+    kept = len(wanted) - matched
+    return MatchSummary(
+        request.output, len(wanted), matched, kept, matches, seconds, stage.without_features, stage.left_out
+    )
 
 
 def open_stage(request: MatchRequest, cache: Path) -> tuple[list[Pair], MatchedPairs]:
     """The pairs of a request, the names of each in order, and what matches them; nothing is matched yet.
+
+    An image without features, as one that could not be extracted, matches nothing: its pairs are left out.
 
     Raises:
         as :func:`match_pairs`.
@@ -262,7 +290,13 @@ def open_stage(request: MatchRequest, cache: Path) -> tuple[list[Pair], MatchedP
     stage = MatchedPairs(source, scenes, cache, rule, request.verify, request.seed, request.memory)
     for name in names:
         stage.scene_of(name)
-    return wanted, stage
+    absent = sorted(name for name in names if not source.holds(stage.scene_of(name), name))
+    gone = set(absent)
+    left = [pair for pair in wanted if gone.isdisjoint(pair)]
+    if not left:
+        stage.key(absent[0])  # which says what is wrong
+    stage.without_features, stage.left_out = absent, len(wanted) - len(left)
+    return left, stage
 
 
 def workspace_of(request: MatchRequest) -> Path:

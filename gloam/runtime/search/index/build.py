@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 
 from gloam.errors import DataError, IncompatibleError, StoreError, UsageError, require
 from gloam.files import replaced_when_whole
+from gloam.heartbeat import progress_bar
 from gloam.runtime.descriptors.reading import marked
 from gloam.runtime.descriptors.source import DescriptorSource, finite_blocks
 from gloam.runtime.search.index.card import (
@@ -22,6 +24,8 @@ from gloam.runtime.search.index.card import (
     write_names,
 )
 from gloam.runtime.search.index.choice import training_size
+from gloam.runtime.search.index.compact import LEARNED, fitted
+from gloam.runtime.search.index.exact import exact_store
 from gloam.runtime.search.index.gpu import inverted_file, reason, trained_on
 from gloam.runtime.search.index.recall import RecallProbe, draw, draw_probe, select
 
@@ -38,6 +42,8 @@ def build_index(
     shards: int = 1,
     recall: float = 0.95,
     device: str = "cpu",
+    progress: bool = False,
+    rerank: bool = False,
 ) -> IndexCard:
     """Stream a store into a new index, and measure its recall where it is not exact.
 
@@ -51,6 +57,9 @@ def build_index(
         shards: files to write; one is in memory at a time.
         recall: of the 10 nearest, which the default search settings are to reach: the smallest that do, else the best.
         device: ``cpu``, ``cuda`` or ``auto``, for the k-means of an inverted file.
+        progress: say how far it is, on stderr, once an index that learns has learned.
+        rerank: re-rank candidates by their vectors, which stay in ``store``, a store on a disk; PCA of the factory is
+            then a plain projection, see :mod:`gloam.runtime.search.index.compact`.
 
     Raises:
         UsageError: FAISS does not know the factory string, or there are fewer vectors than shards.
@@ -74,12 +83,20 @@ def build_index(
         raise UsageError(
             f"FAISS refuses the factory {factory!r} for {store.dimension} values ({reason(error)}); try Flat"
         ) from error
-    training = _train(faiss, index, factory, store, train_samples, seed, device)
-    probe = draw_probe(faiss, index, store, seed)
+    exact = [exact_store(store)] if rerank else []
+    if rerank:
+        size = training_size(count, _cells(faiss, index), LEARNED if train_samples is None else train_samples)
+        with _enough(size, factory):
+            index = fitted(faiss, factory, select(store, draw(count, size, seed)), seed)
+        training = {"vectors": size, "seed": seed, "device": "CPU: as asked"}
+    else:
+        training = _train(faiss, index, factory, store, train_samples, seed, device)
+    probe = draw_probe(faiss, index, store, seed, rerank)
     with new_files(place, shards) as new:
         ends = [count * (shard + 1) // shards for shard in range(shards)]
         write_names(place / new.names, store.names)
-        write_vectors(faiss, index, store, [place / name for name in new.files], ends, probe)
+        with progress_bar(count, "indexing", "vectors", shown=progress) as bar:
+            write_vectors(faiss, index, store, [place / name for name in new.files], ends, probe, bar.update)
         search, measured = probe.settle(store, recall) if probe else ({}, {})
         sums, sizes = sums_and_sizes(place, [*new.files, new.names])
         card = IndexCard(
@@ -98,6 +115,7 @@ def build_index(
             search=search,
             recall=measured,
             training=training,
+            exact=exact,
         )
         publish(place, card)
     return card
@@ -110,6 +128,7 @@ def write_vectors(
     paths: Sequence[Path],
     ends: Sequence[int],
     probe: RecallProbe | None = None,
+    done: Callable[[int], object] = lambda count: None,
 ) -> None:
     """Add a store to a trained index and write it, emptied after each file but the last.
 
@@ -120,6 +139,7 @@ def write_vectors(
         paths: FAISS files.
         ends: of each file, the number of vectors in it and the files before it.
         probe: looks at each file's index before it is written.
+        done: is told how many vectors are added more.
     """
     written, before = 0, 0
     for _, block in finite_blocks(store, BLOCK):
@@ -127,6 +147,7 @@ def write_vectors(
         while start < len(block):
             stop = min(len(block), start + ends[written] - before - index.ntotal)
             index.add(np.ascontiguousarray(block[start:stop]))
+            done(stop - start)
             start = stop
             if before + index.ntotal == ends[written]:
                 if probe is not None:
@@ -163,14 +184,24 @@ def _train(
     with trained_on(faiss, index, device) as where:
         if index.is_trained:
             return {}
-        cells = inverted_file(faiss, index)
         count = len(store.names)
-        size = training_size(count, None if cells is None else int(cells.nlist), asked)
-        try:
+        size = training_size(count, _cells(faiss, index), asked)
+        with _enough(size, factory):
             index.train(select(store, draw(count, size, seed)))
-        except RuntimeError as error:
-            raise DataError(
-                f"{size} vectors are too few to train {factory!r} ({reason(error)}); "
-                "use Flat, or a factory with fewer cells"
-            ) from error
     return {"vectors": size, "seed": seed, "device": where}
+
+
+def _cells(faiss: ModuleType, index: Any) -> int | None:
+    cells = inverted_file(faiss, index)
+    return None if cells is None else int(cells.nlist)
+
+
+@contextlib.contextmanager
+def _enough(size: int, factory: str) -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:
+        raise DataError(
+            f"{size} vectors are too few to train {factory!r} ({reason(error)}); "
+            "use Flat, or a factory with fewer cells"
+        ) from error

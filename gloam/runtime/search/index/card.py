@@ -33,6 +33,7 @@ from gloam.files import (
 from gloam.record import fill_dataclass
 from gloam.runtime.descriptors.reading import marked, space_of
 from gloam.runtime.output_folder import MANIFEST
+from gloam.runtime.search.index.exact import RERANK, ExactStore
 
 SCHEMA = 2
 READABLE = (1, 2)  # 1 had one file, and no search settings, recall or sizes
@@ -58,10 +59,11 @@ class IndexCard:
         names: the file of names, a name per line in the order of the vectors.
         sizes: bytes of every file.
         search: FAISS's search parameters that a search uses by default, chosen at build: ``nprobe``, ``efSearch``,
-            ``k_factor_rf`` (of re-ranking).
+            ``k_factor_rf`` (of re-ranking); and ``rerank``, candidates per result that are read from ``exact``.
         recall: measured at build with those parameters: ``recall@1``, ``recall@10``, ``queries``, ``target`` and
             ``vectors``, how many there were at the time. Empty for an exact index and after a merge.
         training: ``vectors`` that it learned from, ``seed`` and ``device``; empty where it learns nothing.
+        exact: stores whose vectors re-rank the candidates; empty where the index has all that it searches by.
         added: checksum of the names and descriptors that were added last; empty where none were.
     """
 
@@ -80,6 +82,7 @@ class IndexCard:
     search: dict[str, int] = field(default_factory=dict)
     recall: dict[str, float] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)
+    exact: list[ExactStore] = field(default_factory=list)
     added: str = ""
     schema: int = SCHEMA
 
@@ -112,6 +115,9 @@ def read_index_card(folder: Path) -> IndexCard:
             raise ValueError(f"{card.count} vectors in {len(card.files)} files by metric {card.metric!r}")
         if wild := [name for name, value in card.search.items() if not 1 <= value <= max(card.count, MOST_SEARCHED)]:
             raise ValueError(f"a search of {wild[0]} {card.search[wild[0]]}")
+        behind = sum(store.count for store in card.exact)
+        if (RERANK in card.search) != bool(card.exact) or (card.exact and behind != card.count):
+            raise ValueError(f"{card.count} vectors re-ranked from {len(card.exact)} stores")
         if elsewhere := [name for name in card.sha256 if bad_name(name) or "/" in name or name in (".", CARD)]:
             raise ValueError(f"{elsewhere[0]!r} is no file of an index")
         return card
@@ -202,8 +208,9 @@ def new_files(folder: Path, shards: int, *, after: int = 0) -> Iterator[NewFiles
 def publish(folder: Path, card: IndexCard) -> None:
     """Replace the card, which makes the new files the index, and remove files of ours that it does not name."""
     stated = asdict(card)
-    if not card.added:  # cards of an index as it was built are what they were
-        del stated["added"]
+    for key in ("added", "exact"):  # cards that have no use for them are what they were
+        if not stated[key]:
+            del stated[key]
     write_bytes(folder / CARD, sealed_json(stated))
     remove_strays(folder)
 

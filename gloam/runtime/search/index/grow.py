@@ -30,6 +30,7 @@ from gloam.runtime.search.index.card import (
     sums_and_sizes,
     write_names,
 )
+from gloam.runtime.search.index.exact import exact_store
 from gloam.runtime.search.index.read import read_part
 
 
@@ -91,6 +92,7 @@ def add_to_index(store: DescriptorSource, folder: str | Path) -> IndexCard:
             names=new.names,
             sha256={name: card.sha256[name] for name in kept} | sums,
             sizes={name: (place / name).stat().st_size for name in kept} | sizes,
+            exact=[*card.exact, exact_store(store)] if card.exact else [],
             added=added,
         )
         publish(place, grown)
@@ -134,6 +136,8 @@ def merge_indexes(folders: Sequence[str | Path], output: str | Path) -> IndexCar
     for place, card in zip(places, cards, strict=True):
         rules = stated_rule(first.options), stated_rule(card.options)
         expect_same_space(first.space, card.space, str(place), rules)
+        if bool(card.exact) != bool(first.exact):
+            raise IncompatibleError(f"{place}: only one of these indexes is re-ranked from a store; build them alike")
         if (card.factory, card.dimension, card.metric) != (first.factory, first.dimension, first.metric):
             raise IncompatibleError(
                 f"{place}: an index {card.factory!r} of {card.dimension} values, {places[0]} is "
@@ -168,6 +172,7 @@ def merge_indexes(folders: Sequence[str | Path], output: str | Path) -> IndexCar
             sizes=sizes,
             search={key: max(card.search.get(key, 0) for card in cards) for key in sorted(settings)},
             recall={},
+            exact=[store for card in cards for store in card.exact],
             added="",
         )
         publish(target, merged)

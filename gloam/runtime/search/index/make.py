@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from gloam.errors import UsageError
+from gloam.errors import UsageError, require
 from gloam.runtime.descriptors.store import DescriptorStore
 from gloam.runtime.search.index.build import build_index
 from gloam.runtime.search.index.card import IndexCard
-from gloam.runtime.search.index.choice import IndexPlan, plan_index
+from gloam.runtime.search.index.choice import SMALLEST_TRAINING, IndexPlan, plan_index
+from gloam.runtime.search.index.compact import COMPACT, CompactPlan, plan_compact
 from gloam.runtime.search.index.grow import add_to_index, merge_indexes
 from gloam.runtime.search.index.recall import said
 
@@ -28,6 +29,7 @@ class IndexRequest:
         kind, memory: see :func:`~gloam.runtime.search.index.choice.plan_index`.
         factory: FAISS factory string, instead of both.
         train_samples, seed, shards, recall, device: see :func:`~gloam.runtime.search.index.build.build_index`.
+        rerank: re-rank by the store's vectors whatever ``factory`` says; compact kinds do.
         trust: see :meth:`gloam.runtime.descriptors.store.DescriptorStore.open`.
 
     Raises:
@@ -47,13 +49,19 @@ class IndexRequest:
     recall: float = 0.95
     device: str = "cpu"
     trust: bool = False
+    rerank: bool = False
 
     def __post_init__(self) -> None:
         if sum(value is not None for value in (self.store, self.add, self.merge)) != 1:
             raise UsageError("give a STORE to index, or --add STORE, or --merge INDEX INDEX ...: one of the three")
-        built = (self.kind, self.memory, self.factory, self.train_samples)
-        if self.store is None and (self.shards != 1 or any(value is not None for value in built)):
+        built = ("kind", "memory", "factory", "train_samples", "seed", "shards", "recall", "device")
+        default = {item.name: item.default for item in fields(self)}
+        if self.store is None and any(getattr(self, name) != default[name] for name in built):
             raise UsageError("an index that grows keeps its kind: leave out the options of the kind of index")
+        if self.merge is not None and self.trust:
+            raise UsageError("--trust is of a store; indexes are merged by their files' checksums, leave it out")
+        if self.rerank and self.factory is None:
+            raise UsageError("--rerank goes with --factory; compact kinds re-rank from the store, the others do not")
         if self.factory is not None and (self.memory is not None or self.kind is not None):
             raise UsageError("--factory says which index to build; leave out --memory and --kind")
 
@@ -74,7 +82,8 @@ class MadeIndex:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready."""
-        return {"index": str(self.folder), **asdict(self.card)}
+        predicted = {"predicted": asdict(self.plan)} if isinstance(self.plan, CompactPlan) else {}
+        return {"index": str(self.folder), **asdict(self.card), **predicted}
 
     def __str__(self) -> str:
         """Lines for people."""
@@ -84,8 +93,12 @@ class MadeIndex:
         return "\n".join([text, *chosen, *said(card)])
 
 
-def make_index(request: IndexRequest) -> MadeIndex:
+def make_index(request: IndexRequest, progress: bool = False) -> MadeIndex:
     """Build, add to, or merge.
+
+    Args:
+        request: which of them, from what, and where to.
+        progress: say on stderr how far a build is.
 
     Raises:
         StoreError, IncompatibleError: a store or an index that cannot be read, or of another space.
@@ -102,7 +115,7 @@ def make_index(request: IndexRequest) -> MadeIndex:
     store = DescriptorStore.open(request.store, trust=request.trust)
     factory, plan = request.factory, None
     if factory is None:
-        plan = plan_index(len(store), store.dimension, kind=request.kind or "auto", memory=request.memory)
+        plan = _chosen(request, store)
         factory = plan.factory
     card = build_index(
         store,
@@ -113,5 +126,25 @@ def make_index(request: IndexRequest) -> MadeIndex:
         shards=request.shards,
         recall=request.recall,
         device=request.device,
+        progress=progress,
+        rerank=request.rerank or isinstance(plan, CompactPlan),
     )
     return MadeIndex(request.output, card, plan)
+
+
+def _chosen(request: IndexRequest, store: DescriptorStore) -> IndexPlan:
+    """By sizes; by predicted recall where a compact kind is asked for, or nothing exact or re-ranked in memory fits."""
+    kind = request.kind or "auto"
+    refusal: UsageError | None = None
+    if kind not in COMPACT:
+        try:
+            plan = plan_index(len(store), store.dimension, kind=kind, memory=request.memory)
+        except UsageError as error:
+            refusal = error
+        if refusal is None and (kind != "auto" or plan.factory == "Flat" or "," in plan.factory.partition("fs")[2]):
+            return plan
+        if refusal is not None and (kind != "auto" or len(store) < SMALLEST_TRAINING):
+            raise refusal
+    faiss = require("faiss", "cpu", "choose an index")
+    compact = kind if kind in COMPACT else "compact"
+    return plan_compact(faiss, store, kind=compact, memory=request.memory, recall=request.recall, seed=request.seed)

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from gloam.runtime.descriptors.source import DescriptorSource, finite_blocks
 from gloam.runtime.search.index.card import IndexCard
+from gloam.runtime.search.index.exact import RERANK
 from gloam.runtime.search.index.gpu import inverted_file
 
 QUERIES = 200
@@ -19,6 +20,7 @@ BLOCK = 16384  # scores of 200 queries with a block take 13 MB
 MOST_CELLS = 512  # visited at most; more is slower than exact search of the sizes that fit a machine
 EF_SEARCH = (16, 32, 64, 128, 256, 512)
 K_FACTORS = (2, 4, 8, 16)  # candidates per result that are re-ranked
+RERANKS = (1, 2, 4, 8, 16, 32)  # likewise, by vectors that are read from the disk
 
 Scores = npt.NDArray[np.float32]
 
@@ -53,13 +55,21 @@ class RecallProbe:
         queries: the sample, float32 ``[q, D]``.
         settings: of :func:`search_settings`.
         neighbours: k.
+        reranks: candidates per result that are re-ranked by their exact vectors; none where FAISS's order stands.
     """
 
     def __init__(
-        self, rows: npt.NDArray[np.int64], queries: Scores, settings: list[dict[str, int]], neighbours: int
+        self,
+        rows: npt.NDArray[np.int64],
+        queries: Scores,
+        settings: list[dict[str, int]],
+        neighbours: int,
+        reranks: tuple[int, ...] = (),
     ) -> None:
         self.rows, self.queries, self.settings, self.neighbours = rows, queries, settings, neighbours
-        shape = (len(settings), len(rows), neighbours + 1)  # one more than asked: the query itself
+        self.reranks = reranks
+        self.wide = (neighbours + 1) * max(reranks, default=1)  # one more than asked: the query itself
+        shape = (len(settings), len(rows), self.wide)
         self._scores = np.full(shape, -np.inf, np.float32)
         self._found = np.full(shape, -1, np.int64)
 
@@ -67,10 +77,10 @@ class RecallProbe:
         """Search one shard whose vectors start at place ``first`` of the store."""
         for number, settings in enumerate(self.settings):
             apply_settings(faiss, index, settings)
-            scores, labels = index.search(self.queries, self.neighbours + 1)
+            scores, labels = index.search(self.queries, min(self.wide, index.ntotal))
             scores = np.concatenate([self._scores[number], np.where(labels >= 0, scores, -np.inf)], axis=1)
             labels = np.concatenate([self._found[number], np.where(labels >= 0, labels + first, -1)], axis=1)
-            best = np.argsort(-scores, axis=1, kind="stable")[:, : self.neighbours + 1]
+            best = np.argsort(-scores, axis=1, kind="stable")[:, : self.wide]
             self._scores[number] = np.take_along_axis(scores, best, axis=1)
             self._found[number] = np.take_along_axis(labels, best, axis=1)
 
@@ -100,23 +110,34 @@ class RecallProbe:
             true[here] = tile[here[1], self._found[here] - start]
             start += len(names)
         own = self._found == self.rows[None, :, None]
-        others = np.argsort(own, axis=2, kind="stable")[:, :, : self.neighbours]
-        right = np.take_along_axis(true, others, axis=2)
+        settings = self.settings
+        if self.reranks:
+            true[own] = -np.inf
+            parts = [-np.sort(-true[:, :, : (self.neighbours + 1) * factor], axis=2) for factor in self.reranks]
+            right = np.concatenate([part[:, :, : self.neighbours] for part in parts])
+            settings = [kept | {RERANK: factor} for factor in self.reranks for kept in settings]
+        else:
+            others = np.argsort(own, axis=2, kind="stable")[:, :, : self.neighbours]
+            right = np.take_along_axis(true, others, axis=2)
         at_k = (right >= exact.min(axis=1)[None, :, None]).mean(axis=(1, 2))
         at_1 = (right[:, :, 0] >= exact.max(axis=1)[None, :]).mean(axis=1)
         reached = np.flatnonzero(at_k >= target)
         chosen = int(reached[0]) if len(reached) else int(np.argmax(at_k))
         figures = {f"recall@{self.neighbours}": float(at_k[chosen]), "recall@1": float(at_1[chosen])}
-        return self.settings[chosen], figures | {"queries": len(self.rows), "vectors": start, "target": target}
+        return settings[chosen], figures | {"queries": len(self.rows), "vectors": start, "target": target}
 
 
-def draw_probe(faiss: ModuleType, index: Any, store: DescriptorSource, seed: int) -> RecallProbe | None:
+def draw_probe(
+    faiss: ModuleType, index: Any, store: DescriptorSource, seed: int, rerank: bool = False
+) -> RecallProbe | None:
     """A probe of stored vectors; None where the index is exact or there is no second image."""
     count = len(store.names)
     if isinstance(index, faiss.IndexFlat) or count < 2:
         return None
     rows = draw(count, min(QUERIES, count), seed + 1)  # not the draw that the index learns from
-    return RecallProbe(rows, select(store, rows), search_settings(faiss, index), min(NEIGHBOURS, count - 1))
+    return RecallProbe(
+        rows, select(store, rows), search_settings(faiss, index), min(NEIGHBOURS, count - 1), RERANKS if rerank else ()
+    )
 
 
 def draw(count: int, size: int, seed: int) -> npt.NDArray[np.int64]:
@@ -138,6 +159,9 @@ def select(store: DescriptorSource, rows: npt.NDArray[np.int64]) -> Scores:
 def said(card: IndexCard) -> list[str]:
     """What a card says of its training and recall, in lines for people."""
     lines = [f"{len(card.files)} files"] if len(card.files) > 1 else []
+    if card.exact:
+        size = sum(card.sizes[name] for name in card.files)
+        lines.append(f"{size} bytes, {size / card.count:.1f} an image; exact vectors stay in {card.exact[0].folder}")
     if card.training:
         lines.append(f"learned from {card.training['vectors']} vectors, k-means on {card.training['device']}")
     if not card.recall:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType
@@ -16,6 +16,7 @@ from gloam.errors import IncompatibleError, StoreError, UsageError, require
 from gloam.model_card import expect_same_space
 from gloam.runtime.descriptors.source import DescriptorSource
 from gloam.runtime.search.index.card import IndexCard, check_files, read_index_card, read_names
+from gloam.runtime.search.index.exact import RERANK, ExactVectors
 from gloam.runtime.search.index.gpu import reason, searched_on
 from gloam.runtime.search.index.read import expect_neighbours, read_part
 from gloam.runtime.search.index.recall import NEIGHBOURS
@@ -37,11 +38,19 @@ class DescriptorIndex:
     """
 
     def __init__(
-        self, folder: Path, card: IndexCard, names: list[str], parts: list[Any], faiss: ModuleType, device: str = "cpu"
+        self,
+        folder: Path,
+        card: IndexCard,
+        names: list[str],
+        parts: list[Any],
+        faiss: ModuleType,
+        device: str = "cpu",
+        exact: ExactVectors | None = None,
     ) -> None:
         self.folder, self.card, self.names = folder, card, names
         self._labelled = np.array([*names, ""], object)  # FAISS labels what it did not find -1
         self._faiss = faiss
+        self._vectors = exact
         placed = [searched_on(faiss, part, device) for part in parts]
         self._parts = [part for part, _ in placed]
         self.device = placed[0][1]
@@ -75,7 +84,13 @@ class DescriptorIndex:
 
     @classmethod
     def open(
-        cls, folder: str | Path, *, mmap: bool = False, device: str = "cpu", trust: bool = False
+        cls,
+        folder: str | Path,
+        *,
+        mmap: bool = False,
+        device: str = "cpu",
+        trust: bool = False,
+        exact: Sequence[Path] | None = None,
     ) -> DescriptorIndex:
         """Open an index and check its files against its card.
 
@@ -86,9 +101,11 @@ class DescriptorIndex:
                 An exact search touches everything; the codes of a fast-scan inverted file are read into memory.
             device: ``cpu``, ``cuda`` or ``auto``.
             trust: compare sizes instead of checksums without ``mmap``, too; a checksum takes about a second a gigabyte.
+            exact: where the stores are now that candidates are re-ranked from, where they were moved.
 
         Raises:
-            StoreError: not an index, unfinished, of another schema, or damaged.
+            StoreError: not an index, unfinished, of another schema, or damaged; or the store of its exact vectors is
+                gone or another.
             DeviceError: ``cuda`` cannot be had for this index.
             UsageError: ``mmap`` together with ``cuda``.
         """
@@ -104,7 +121,10 @@ class DescriptorIndex:
         total = sum(part.ntotal for part in parts)
         if not total == len(names) == card.count:
             raise StoreError(f"{place}: {total} vectors for {len(names)} names; build the index again")
-        return cls(place, card, names, parts, faiss, "cpu" if mmap else device)
+        if exact is not None and not card.exact:
+            raise UsageError(f"{place}: is not re-ranked from a store; leave out --exact")
+        vectors = ExactVectors(card.exact, exact) if card.exact else None
+        return cls(place, card, names, parts, faiss, "cpu" if mmap else device, vectors)
 
     def search(
         self,
@@ -143,7 +163,9 @@ class DescriptorIndex:
         self._set(nprobe)
         k = min(k, len(self.names))
         # Re-ranking looks at a multiple of the results, so fewer than were measured would be found worse.
-        wide = min(max(k, MEASURED), len(self.names)) if "k_factor_rf" in self.card.search else k
+        reranked = "k_factor_rf" in self.card.search or self._vectors is not None
+        wide = max(k, MEASURED) * self.card.search.get(RERANK, 1) if reranked else k
+        wide = min(wide, len(self.names))
         scores = np.empty((len(descriptors), k), np.float32)
         names: list[list[str]] = []
         for start in range(0, len(descriptors), batch):
@@ -154,6 +176,8 @@ class DescriptorIndex:
             except (RuntimeError, MemoryError) as error:
                 raise StoreError(f"{self.folder}: FAISS cannot search it ({reason(error)})") from error
             expect_neighbours(found, labels, len(self.names), self.folder)
+            if self._vectors is not None:
+                found, labels = self._vectors.ranked(rows, labels)
             found, labels = found[:, :k], labels[:, :k]
             scores[start : start + len(rows)] = np.where(labels >= 0, found, -np.inf)
             names += self._labelled[labels].tolist()
@@ -177,7 +201,8 @@ class DescriptorIndex:
     def _set(self, nprobe: int | None) -> None:
         if nprobe is not None and nprobe < 1:
             raise UsageError(f"--nprobe {nprobe} must be at least 1")
-        asked = self.card.search if nprobe is None else self.card.search | {"nprobe": nprobe}
+        asked = self.card.search | ({} if nprobe is None else {"nprobe": nprobe})
+        asked.pop(RERANK, None)  # none of FAISS's
         for name, value in asked.items():
             for part in self._parts:
                 try:

@@ -19,6 +19,7 @@ from gloam.training.train import train
 from gloam.training.translators.config import RECIPES
 from gloam.training.translators.monitor import HELD_OUT_FILE, read_table, strips
 from gloam.training.typed_config import recipe_mapping
+from gloam.workflows.reproduce.begun import begun
 from gloam.workflows.reproduce.published import STUDY, published
 from gloam.workflows.reproduce.records import Budget, Scored, run_row
 from gloam.workflows.reproduce.request import RetrievalRequest
@@ -118,6 +119,8 @@ def _scored(
     recipe = _recipe(name)
     base = request.output if request.town else request.data / EXPERIMENTS
     folder = base / (recipe if seed == 0 else f"{recipe}-seed{seed}")
+    if request.town:
+        folder = begun(folder, minutes)
     if not request.town:
         absent = [item for item in _inputs(name, request.data) if not item.path.exists()]
         trained = (folder / HELD_OUT_FILE).is_file()

@@ -10,6 +10,7 @@ from gloam.data.town.drives.config import DrivesConfig
 from gloam.heartbeat import Say
 from gloam.training.translators.config import RECIPES
 from gloam.training.typed_config import recipe_mapping
+from gloam.workflows.reproduce.begun import begun
 from gloam.workflows.reproduce.rows import CONTENT
 from gloam.workflows.reproduce.weakly_paired.miniature import Miniature, write_town_pairs
 
@@ -46,7 +47,7 @@ class ContentRun:
 
         pairs, _ = write_town_pairs(self.folder / "drives", Miniature(self.minutes, self.drives), self.say)
         recipe = CONTENT[row]
-        place = self.folder / f"{recipe}-{self.seed}-{self.minutes:g}"
+        place = begun(self.folder / f"{recipe}-{self.seed}", self.minutes)
         self.say(f"{row}: recipe {recipe} on the drives, at most {self.minutes:g} minutes")
         weights: Path = train("translator", recipe, self.changes(recipe, pairs), place, say=self.say).weights[
             "embedder"

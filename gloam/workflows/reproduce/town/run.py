@@ -14,13 +14,14 @@ from gloam.data.photometric import apply_photometric
 from gloam.data.retrieval_sets.sets import RetrievalSet, read_retrieval_set
 from gloam.eval.retrieval.ground_truth import GroundTruth
 from gloam.eval.retrieval.scores import evaluate_scores
-from gloam.files import sha256_file
+from gloam.files import sha256_file, sha256_json
 from gloam.heartbeat import Say
 from gloam.model_card import Photometric
 from gloam.runtime.descriptors.source import DescriptorArray, DescriptorSource
 from gloam.runtime.models.image_model import ImageOperation
 from gloam.runtime.models.local_features import STRONGEST
 from gloam.runtime.search.asmk import AsmkIndex, Codebook
+from gloam.workflows.reproduce.begun import begun
 from gloam.workflows.reproduce.models import photometric_of
 from gloam.workflows.reproduce.town.rows import GENERATORS, TownRow
 
@@ -33,7 +34,8 @@ Pixels = npt.NDArray[np.uint8]
 
 @dataclass
 class TownRun:
-    """Trains what a row needs, once; what an earlier run trained in the folder is used again.
+    """Trains what a row needs, once; what an earlier run trained here within as many minutes is used again, and within
+    fewer is carried on.
 
     Attributes:
         folder: for networks, nights and rendered streets.
@@ -70,7 +72,8 @@ class TownRun:
 
         self.tell(f"{kind.upper()}: training on the town's own edges")
         own = {} if kind == "hed" else {"network": kind}
-        place = self.folder / kind
+        changed = f"-{sha256_json(self.detector_changes)[:8]}" if self.detector_changes else ""
+        place = self.folder / f"{kind}{changed}"
         self.trained_here.append(place)
         return train("edges", DETECTOR, merge(own, self.detector_changes), place).weights
 
@@ -89,13 +92,9 @@ class TownRun:
             changes = merge(changes, {"options": {"detector_weights": str(self.detector(spec.detector))}})
         self.tell(f"{name}: training, at most {self.minutes:g} minutes")
         label = "-".join((spec.recipe, name.replace(" ", "-"))) if spec.changes else spec.recipe
-        place = self.folder / f"{label}-{self._of_generator}{self._of_look}"
+        place = begun(self.folder / f"{label}-{self.seed}{self._of_look}", self.minutes)
         self.trained_here.append(place)
         return train("translator", spec.recipe, merge(changes, self.generator_changes), place, views=self._views)
-
-    @property
-    def _of_generator(self) -> str:
-        return f"{self.seed}-{self.minutes:g}"
 
     @property
     def _views(self) -> Path:
@@ -134,8 +133,8 @@ class TownRun:
             file = self.generator(row.detector).weights["student"] if of_student else self.detector(row.detector)
             changes = merge(changes, {"detector_weights": str(file)})
         key = "-".join(part.replace(" ", "-") for part in parts if part)
-        of = self._of_generator if row.maker or row.detector in GENERATORS else f"{self.seed}"
-        place = self.folder / f"{key}-{of}{self._of_look}"
+        of_generator = f"-{self.minutes:g}" if row.maker or row.detector in GENERATORS else ""
+        place = begun(self.folder / f"{key}-{self.seed}{of_generator}{self._of_look}", self.embedder_minutes)
         self.tell(f"{key}: training")
         self.trained_here.append(place)
         return train("metric", row.recipe, changes, place, nights=self.folder / "nights", views=self._views).weights

@@ -11,6 +11,7 @@ from gloam.errors import ModelError, UsageError
 from gloam.heartbeat import Say
 from gloam.training.config_changes import merge
 from gloam.training.train import train
+from gloam.workflows.reproduce.begun import begun
 from gloam.workflows.reproduce.rows import EXPERIMENTS, WEIGHTS, Missing
 
 PAPER = "weakly-paired"
@@ -114,6 +115,7 @@ class Generators:
         }
         if self.changes is not None:
             changes = merge(changes, self.changes[row])
+            folder = begun(self.runs / f"{recipe}-{self.request.seed}", changes["max_minutes"])
         elif row not in UNPERCEIVED:
             file = self.request.data / VGG19
             if not file.is_file():

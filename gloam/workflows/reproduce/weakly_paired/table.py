@@ -20,6 +20,7 @@ from gloam.workflows.demo_embedder import SHIPPED
 from gloam.workflows.evaluation.domains import DomainOptions, evaluate_domains, read_domains
 from gloam.workflows.evaluation.translation import INCEPTION
 from gloam.workflows.reproduce.published import PublishedTable, published
+from gloam.workflows.reproduce.records import origin_of_run
 from gloam.workflows.reproduce.rows import INCEPTION_WEIGHTS, Missing
 from gloam.workflows.reproduce.weakly_paired.miniature import Miniature, write_town_pairs
 from gloam.workflows.reproduce.weakly_paired.request import (
@@ -214,7 +215,7 @@ def _facts(row: str, model: Path, request: WeaklyPairedRequest) -> dict[str, Any
     """What a method's numbers are made by."""
     file = model / PRODUCT if model.is_dir() else model
     given = row in request.weights
-    origin = "given with --weights" if given else f"trained by recipe {RECIPES[row]}, seed {request.seed}"
+    origin = "given with --weights" if given else origin_of_run(model, RECIPES[row])
     return {"weights": [{"file": str(file), "sha256": sha256_file(file)}], "from": origin}
 
 

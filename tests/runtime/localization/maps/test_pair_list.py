@@ -38,6 +38,7 @@ def test_neighbours_by_pose_of_a_kapture_dataset(place: Path, tmp_path: Path) ->
     out = tmp_path / "pairs.txt"
     assert main(["pairs", "--mapping", str(place), "--map-neighbours", "3", "-o", str(out), "--format", "hloc"]) == 0
     assert listed(out) == pairs_by_pose(read_scene(place), 3)
+    assert all(len(line.split()) == 2 and "," not in line for line in out.read_text().splitlines())  # hloc's
     made = list_map_pairs(MapPairsRequest(place, out, "exhaustive"))
     names = read_scene(place).names
     assert listed(out) == list(itertools.combinations(names, 2))

@@ -7,6 +7,7 @@ import json
 import sqlite3
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,36 @@ def datasets(folder: Path) -> list[Path]:
     return [folder / "m", folder / "q"]
 
 
+def in_kaptures_files(root: Path, but: str) -> Path:
+    """The made-up world's features as kapture stores them, without one image's."""
+    for what, suffix, size, more in (("keypoints", ".kpt", 2, ""), ("descriptors", ".desc", 32, ", projected, L2")):
+        folder = root / "reconstruction" / what / "projected"
+        folder.mkdir(parents=True)
+        (folder / f"{what}.txt").write_text(f"# kapture format: 1.1\nprojected, float32, {size}{more}\n")
+        for name in {*MAP, "q.png"} - {but}:
+            each = Projected().features(Scene(root), name)
+            values = each.keypoints if what == "keypoints" else each.descriptors
+            values.astype(np.float32).tofile(folder / f"{name}{suffix}")
+    return root
+
+
+def in_colmaps_database(path: Path, but: str) -> None:
+    """A database of SIFT, without one image's."""
+    random = np.random.default_rng(0)
+    with sqlite3.connect(path) as opened:
+        opened.execute("create table images (image_id integer primary key, name text)")
+        for table in ("keypoints", "descriptors"):
+            opened.execute(f"create table {table} (image_id integer, rows integer, cols integer, data blob)")
+        for number, name in enumerate(sorted({*MAP, "q.png"})):
+            opened.execute("insert into images values (?, ?)", (number, name))
+            if name != but:
+                points = random.uniform(1, 400, (9, 2)).astype(np.float32)
+                described = random.integers(0, 256, (9, 128), dtype=np.uint8)
+                for table, values in (("keypoints", points), ("descriptors", described)):
+                    row = (number, *values.shape, values.tobytes())
+                    opened.execute(f"insert into {table} values (?, ?, ?, ?)", row)
+
+
 def in_kapture(folder: Path, pair: tuple[str, str], kind: str = "projected") -> np.ndarray:
     path = folder / "reconstruction" / "matches" / kind / f"{pair[0]}.overlapping" / f"{pair[1]}.matches"
     return np.fromfile(path, "<f8").reshape(-1, 3)
@@ -80,6 +111,7 @@ def in_kapture(folder: Path, pair: tuple[str, str], kind: str = "projected") -> 
 
 def test_hlocs_file_has_the_true_matches_of_every_pair(request_of: Any, tmp_path: Path) -> None:
     done = match_pairs(request_of("m.h5"))
+    assert 0 < done.seconds < 60
     assert (done.pairs, done.matched, done.kept, done.output) == (3, 3, 0, tmp_path / "m.h5")
     file = HlocMatchFile(tmp_path / "m.h5")
     for first, second in PAIRS:
@@ -331,6 +363,28 @@ def test_lists_and_features_that_cannot_be_used_are_refused(request_of: Any, tmp
     (tmp_path / "feats.h5").unlink()
     (tmp_path / "feats.h5").write_bytes(content[:2000])
     refused(r"feats\.h5: the HDF5 file cannot be read \(.*truncated")
+
+
+@pytest.mark.parametrize("stored", ["h5", "kapture", "database"])
+def test_an_image_without_features_matches_nothing_and_is_named(request_of: Any, tmp_path: Path, stored: str) -> None:
+    given = request_of("m.h5", datasets=datasets(tmp_path))
+    if stored == "h5":
+        with h5py.File(tmp_path / "feats.h5", "r+") as opened:
+            del opened["b.png"]
+    elif stored == "kapture":
+        given = replace(given, features=str(in_kaptures_files(tmp_path / "stored", but="b.png")))
+    else:
+        given = replace(given, features=str(tmp_path / "sift.db"))
+        in_colmaps_database(tmp_path / "sift.db", but="b.png")
+    done = match_pairs(given)
+    assert (done.pairs, done.left_out, list(done.without_features)) == (2, 1, ["b.png"])
+    assert "1 images have no features, first 'b.png'; their 1 pairs match nothing and are left out" in str(done)
+    assert done.to_dict()["without_features"] == ["b.png"]
+    if stored == "h5":  # with its features it is matched by the same call
+        write_features(tmp_path / "feats.h5")
+        again = match_pairs(given)
+        assert (again.pairs, again.matched, again.left_out) == (3, 1, 0)
+        assert "no features" not in str(again)
 
 
 @pytest.mark.parametrize("output", ["out", "m.h5", "m.db"])

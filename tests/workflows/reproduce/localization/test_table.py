@@ -19,6 +19,7 @@ from gloam.workflows.reproduce.rows import SOURCES
 
 def run(*words: object) -> Report:
     parser = argparse.ArgumentParser()
+    parser.set_defaults(leaf=parser)  # as every verb has it
     cli.add_arguments(parser)
     return cli.run(parser.parse_args([str(word) for word in words]))
 
