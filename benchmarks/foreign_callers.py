@@ -7,7 +7,7 @@ Each runs the model's self-test.
 
 The tools that the programs need (g++, cmake, apt, node, npm) must be there; what they download stays in a temporary
 folder, or below the one named by ``GLOAM_BENCH_RUNS``, where it is found again. The container is the image of target
-``runtime`` of ``docker/``, or the one named by ``GLOAM_IMAGE``; where no engine has it, that is said and nothing judged.
+``runtime`` of ``docker/``, or the one named by ``GLOAM_IMAGE``; where no engine has it, nothing is judged.
 """
 
 from __future__ import annotations
