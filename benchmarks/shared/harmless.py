@@ -108,7 +108,7 @@ HARMLESS: dict[tuple[str, str, str, str], str] = {
     },
     (
         "gloam/runtime/localization/features/database.py",
-        "DatabaseFeatures._read",
+        "DatabaseFeatures._rows",
         "sqlite3.connect(f'{self.path.resolve().as_uri()}?mode=ro', uri=True)",
         "sqlite3.connect(f'{self.path.resolve().as_uri()}?mode=ro')",
     ): "a SQLite that takes URIs by itself, as many builds do",

@@ -204,6 +204,9 @@ class DescriptorStore:
     def shard(self, number: int) -> tuple[list[Row], npt.NDArray[np.floating[Any]]]:
         """A shard as it was written: a row per image, and the descriptors ``[n, D]`` of those that are ``ok``, mapped.
 
+        Args:
+            number: of the shard, one of those that the manifest lists.
+
         Raises:
             StoreError: it is damaged.
         """

@@ -446,7 +446,7 @@ def test_commands_localize_and_evaluate(gallery: Path, tmp_path: Path, capsys: p
     data = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert data["methods"]["2b"]["all"]["recalls"] == [1.0, 1.0, 1.0]
     assert data["methods"]["csi"]["all"]["recalls"] == [0.0, 0.25, 0.5]
-    assert main(["localize", *base, *features, "--pairs", "absent.txt", "--method", "bdi"]) == 2
+    assert main(["localize", *base, "--pairs", "absent.txt", "--method", "bdi"]) == 2
     assert "instead of --pairs" in capsys.readouterr().err
 
 
