@@ -81,7 +81,8 @@ def export_matcher(
     example = selftest_features(takes, (2, 11, 7), ((11, 7), (5, 6)))
     arguments = tuple(torch.from_numpy(example[spec.name]) for spec in inputs)
     proto = trace(model, arguments, shapes, [output.name for output in card.outputs], model.name)
-    return write_proved(proto, card, path)
+    write_proved(proto, card, path)
+    return card
 
 
 def _selftest(model: MatcherNetwork, profile: PaddingProfile, counts: Sequence[tuple[int, int]]) -> SelfTest:

@@ -288,22 +288,9 @@ def _finished(
                 exact, whole, translator=request.translate, max_side=request.resize, domain=request.domain
             )
             exact = whole
-        conversion = None
         if card is None or request.precision != "fp32":
-            card, conversion = _converted(exact, request, say)
-        return Exported(request.output, card, conversion, [*notes, *_refused_sizes(card)])
-
-
-def _refused_sizes(card: ModelCard) -> list[str]:
-    """What to know of a fixed profile whose input rule leaves images as large as they are."""
-    profile = card.profile
-    if not card.embeds or profile.kind != "fixed" or card.reads.max_side or card.reads.stretch:
-        return []
-    widest, highest = profile.widths[-1], profile.heights[-1]
-    return [
-        f"images of more than {widest}x{highest} px are refused, for their sizes are left as they are: --max-side "
-        f"{min(widest, highest)} reduces them, which makes another space, and larger --sides take them"
-    ]
+            return Exported(request.output, *_converted(exact, request, say), notes)
+        return Exported(request.output, card, None, notes)
 
 
 def _converted(exact: Path, request: ExportRequest, say: Say | None) -> tuple[ModelCard, Conversion]:

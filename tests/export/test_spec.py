@@ -105,23 +105,8 @@ def test_weights_that_amplify_rounding_are_no_fault_of_the_graph(
         path = tmp_path / f"{refused}.onnx"
         path.unlink(missing_ok=True)
         with pytest.raises(ModelError, match="267x197 px") if refused else contextlib.nullcontext():
-            card = export_spec(spec(Lying()), path, None)
+            export_spec(spec(Lying()), path, None)
         assert path.exists() != refused
-        if not refused:  # what is written is what loaders take
-            assert read_card(path).selftests == card.selftests
-            for test in card.selftests:
-                assert test.tolerance == {**TOLERANCE, "fp32": pytest.approx(2 * small)}
-
-
-def test_weights_whose_rounding_would_hide_everything_are_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("gloam.export.spec.GROSS", 1e6)
-    monkeypatch.setattr("gloam.export.spec.selftest_differences", lambda session: (0.2, 0.2))
-    with pytest.raises(ModelError, match=r"model.onnx: not written, because float32's rounding .* 2.0e-01") as caught:
-        export_spec(spec(Lying()), tmp_path / "model.onnx", None)
-    assert "\n" not in str(caught.value)
-    assert not (tmp_path / "model.onnx").exists()
 
 
 @pytest.mark.parametrize(

@@ -100,16 +100,6 @@ def test_the_card_states_the_input_rule(tmp_path: Path, given: dict[str, Any], r
     assert (card.space() == stated.space()) == (rule == InputRule(1024) or "resize" in given)
 
 
-@pytest.mark.parametrize("rule", [{}, {"max_side": 512}], ids=["native", "limited"])
-def test_a_fixed_profile_says_which_images_native_sizes_refuse(tmp_path: Path, rule: dict[str, Any]) -> None:
-    wanted: dict[str, Any] = {"random_init": 0, "network": "cosplace_vgg16"}
-    options = {"stages": ((4, 1), (4, 1)), "dimension": 8}
-    request = ExportRequest(tmp_path / "m.onnx", **wanted, options=options, profile="fixed", sides=(256, 512), **rule)
-    exported = export_weights(request)
-    assert ("images of more than 512x512 px are refused" in exported.to_text()) == (not rule)
-    assert (exported.to_dict()["notes"] != []) == (not rule)
-
-
 def test_only_embedders_have_an_input_rule(tmp_path: Path) -> None:
     for given in ({"max_side": 0}, {"stretch": (64, 64)}):
         with pytest.raises(UsageError, match="is for embedders, but"):

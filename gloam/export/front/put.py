@@ -94,7 +94,8 @@ def put_in_front(
             _selftest(card, behind, None if before is None else before[1], fed) for fed in (first, _larger(card, first))
         ]
         card = dataclasses.replace(card, selftest=tests[0], selftest_larger=tests[1], selftest_formula=None).explained()
-        return write_proved(proto, card, output)
+        write_proved(proto, card, output)
+    return card
 
 
 def _expect_plain(card: ModelCard, file: str | Path) -> None:
