@@ -94,7 +94,7 @@ def _in_container(
     try:
         with container(shared) as gloam:
             for kind in ("ppm", "jpg"):
-                words = ["extract", f"/work/{kind}", "-o", f"/work/{kind}-store", "--model", "/work/model.onnx"]
+                words = ["extract", f"/shared/{kind}", "-o", f"/shared/{kind}-store", "--model", "/shared/model.onnx"]
                 done = _ran(*gloam, *words, "--dtype", "float32", "--threads", "1")
                 if done.returncode:
                     break
@@ -102,7 +102,7 @@ def _in_container(
                 what = "max abs, same pixels" if kind == "ppm" else "max abs, own decoder"
                 found[what] = float(np.abs(made - truth).max())
             else:
-                done = _ran(*gloam, "check", "/work/model.onnx", "--json")
+                done = _ran(*gloam, "check", "/shared/model.onnx", "--json")
                 told = json.loads(done.stdout)
                 found["self-test"] = [told["selftest"]["max_abs"], told["selftest"]["tolerance"]]
     except DataError as error:

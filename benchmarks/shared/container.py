@@ -18,7 +18,7 @@ ENGINES = {"docker": ("image", "inspect"), "podman": ("image", "inspect"), "buil
 
 @contextmanager
 def container(folder: Path) -> Iterator[list[str]]:
-    """The words that run gloam in a container in which ``folder`` is ``/work``; the container is gone afterwards.
+    """The words that run gloam in a container in which ``folder`` is ``/shared``; the container is gone afterwards.
 
     Raises:
         DataError: no engine is here that has the image.
@@ -31,11 +31,11 @@ def container(folder: Path) -> Iterator[list[str]]:
         raise DataError(f"no image {image}: {why}; build docker/Dockerfile's target runtime, or name one by {IMAGE}")
     user = f"{os.getuid() or 10001}:{os.getgid() or 10001}"  # root leaves it to the image's own
     if engine != "buildah":
-        yield [engine, "run", "--rm", "--network", "none", "--user", user, "--volume", f"{folder}:/work", image]
+        yield [engine, "run", "--rm", "--network", "none", "--user", user, "--volume", f"{folder}:/shared", image]
         return
     made = subprocess.run([engine, "from", image], capture_output=True, text=True, check=True).stdout.strip()
     try:
-        yield [engine, "run", "--user", user, "--volume", f"{folder}:/work", made, "--", "gloam"]
+        yield [engine, "run", "--user", user, "--volume", f"{folder}:/shared", made, "--", "gloam"]
     finally:
         subprocess.run([engine, "rm", made], capture_output=True, check=True)
 

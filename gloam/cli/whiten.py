@@ -39,5 +39,5 @@ def run(arguments: argparse.Namespace) -> Report:
     """Learn, where nothing is given, and write."""
     from gloam.training.embedders.whitened_store import WhitenRequest, whiten
 
-    written = whiten(filled(WhitenRequest, arguments))
+    written = whiten(filled(WhitenRequest, arguments), progress=not arguments.json)
     return Report(written.to_dict(), str(written))

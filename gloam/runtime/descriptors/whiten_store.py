@@ -14,6 +14,7 @@ from typing import Any
 
 from gloam.errors import IncompatibleError
 from gloam.files import sha256_file, sha256_json
+from gloam.heartbeat import progress_bar
 from gloam.runtime.descriptors.reading import marked
 from gloam.runtime.descriptors.shard_writer import ShardWriter
 from gloam.runtime.descriptors.store import DescriptorStore, Job
@@ -94,7 +95,7 @@ def whitened_job(store: DescriptorStore, whitening: Whitening) -> Job:
 
 
 def whiten_store(
-    store: DescriptorStore, whitening: Whitening, folder: str | Path, *, keep: bool = False
+    store: DescriptorStore, whitening: Whitening, folder: str | Path, *, keep: bool = False, progress: bool = False
 ) -> WhitenedStore:
     """Write a whitened store; a shard is in memory at a time, and those that are there and whole are left as they are.
 
@@ -103,6 +104,7 @@ def whiten_store(
         whitening: of its dimension D to d values.
         folder: of the new store, or what a killed run left of it.
         keep: write the whitening beside the store's shards, as :data:`LEARNED`.
+        progress: say on stderr how far it is.
 
     Raises:
         IncompatibleError: the whitening is of other descriptors, or the folder holds a store of another job.
@@ -115,10 +117,12 @@ def whiten_store(
     kept = writer.folder / LEARNED if keep else None
     if kept is not None and not kept.is_file():
         whitening.save(kept)
-    for shard in range(writer.shards):
-        if not writer.done(shard):
-            rows, descriptors = store.shard(shard)
-            writer.write(shard, rows, whitening.apply(descriptors).astype(descriptors.dtype))
+    with progress_bar(writer.shards, "whitening", "shards", shown=progress) as bar:
+        for shard in range(writer.shards):
+            if not writer.done(shard):
+                rows, descriptors = store.shard(shard)
+                writer.write(shard, rows, whitening.apply(descriptors).astype(descriptors.dtype))
+            bar.update(1)
     failed = writer.finish()
     return WhitenedStore(
         writer.folder, len(store), failed, store.dimension, whitening.dimension, writer.job.space, kept

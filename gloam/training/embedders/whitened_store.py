@@ -9,6 +9,7 @@ import numpy as np
 
 from gloam.errors import DataError, UsageError
 from gloam.files import sha256_file
+from gloam.heartbeat import Say, log, to_stderr
 from gloam.model_card import expect_same_space
 from gloam.runtime.descriptors.store import DescriptorStore
 from gloam.runtime.descriptors.whiten_store import LEARNED, WhitenedStore, whiten_store
@@ -61,8 +62,12 @@ class WhitenRequest:
             raise UsageError(f"--samples {self.samples} must be at least 2")
 
 
-def whiten(request: WhitenRequest) -> WhitenedStore:
+def whiten(request: WhitenRequest, progress: bool = False) -> WhitenedStore:
     """Learn where nothing is given, and write the whitened store; the same call carries on after a kill.
+
+    Args:
+        request: which store, by what, and where to.
+        progress: say on stderr what is done and how far it is.
 
     Raises:
         UsageError: a dimension, shrinkage or exponent that cannot be, or more memory than the machine has.
@@ -72,12 +77,14 @@ def whiten(request: WhitenRequest) -> WhitenedStore:
     store = DescriptorStore.open(request.store, trust=request.trust)
     refuse_nesting(store.folder, request.output)
     if request.whitening is None:
-        return whiten_store(store, _learned(request, store), request.output, keep=True)
+        learned = _learned(request, store, to_stderr if progress else log)
+        return whiten_store(store, learned, request.output, keep=True, progress=progress)
     given = Whitening.load(request.whitening)
-    return whiten_store(store, given if request.dimension is None else given.reduced(request.dimension), request.output)
+    given = given if request.dimension is None else given.reduced(request.dimension)
+    return whiten_store(store, given, request.output, progress=progress)
 
 
-def _learned(request: WhitenRequest, store: DescriptorStore) -> Whitening:
+def _learned(request: WhitenRequest, store: DescriptorStore, say: Say) -> Whitening:
     """PCA of a sample, or what a killed run of the same request has learned."""
     source = store
     if request.learn_from is not None:
@@ -99,6 +106,7 @@ def _learned(request: WhitenRequest, store: DescriptorStore) -> Whitening:
     if kept.is_file() and (found := Whitening.load(kept)).provenance.get("asked") == asked:
         return found
     expect_memory(count, source.dimension, request.dimension, request.shrinkage is not None, machine_memory())
+    say(f"learning from {count} descriptors of {source.folder}")
     rows = np.sort(np.random.default_rng(request.seed).choice(len(source), count, replace=False))
     learned = learn_pca(source.take(rows), request.dimension, shrinkage=request.shrinkage, exponent=exponent)
     return learned.said({"space": source.space, "asked": asked})

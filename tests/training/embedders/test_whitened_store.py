@@ -176,8 +176,11 @@ def test_what_cannot_be_is_one_line(
 def test_the_command_says_how_queries_follow(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     mapped = write(tmp_path / "map")
     assert main(["whiten", str(mapped), "-o", str(tmp_path / "white"), "--dimension", "4"]) == 0
-    said = capsys.readouterr().out
+    said, shown = capsys.readouterr()
     assert "21 descriptors whitened, 8 to 4 values" in said
+    assert f"learning from 21 descriptors of {mapped}" in shown
+    assert main(["whiten", str(mapped), "-o", str(tmp_path / "quiet"), "--json"]) == 0
+    assert capsys.readouterr().err == ""
     assert f"--whitening {tmp_path / 'white' / 'whitening.npz'}" in said
     assert main(["whiten", str(mapped), "-o", str(tmp_path / "w"), "--whitening", str(tmp_path / "pca.pkl")]) == 2
     assert "pca.pkl: a whitening file ends in" in capsys.readouterr().err
