@@ -64,6 +64,8 @@ COMMANDS = (
     "index store -o OUT",
     "index --add store -o index",
     "search index --store store",
+    "index store --milvus OUT.db",
+    "search --milvus http://127.0.0.1:1 --store store",
     "serve --model tiny.onnx --host 192.0.2.1",
     "pair town/query -o OUT.json",
     "pairs --query store --map store -k 1 -o OUT.txt",
@@ -100,9 +102,11 @@ EXTRA = {
     **{"onnxruntime": "cpu", "faiss": "cpu", "kapture": "localization", "pycolmap": "localization"},
     **{name: name for name in ("openvino", "ray")},
     **dict.fromkeys(("fastapi", "uvicorn"), "serve"),
+    "pymilvus": "milvus",
     "cv2": "opencv-python-headless",
 }
-QUICK = ("torch", "faiss", "kapture", "pycolmap", "openvino", "ray", "fastapi")  # seconds; the others load torch
+# Seconds; the others load torch.
+QUICK = ("torch", "faiss", "kapture", "pycolmap", "openvino", "ray", "fastapi", "pymilvus")
 # In one process, so that what several verbs need is loaded once.
 LOOP = """
 import contextlib, io, json, sys, traceback
@@ -200,6 +204,8 @@ NEEDS = {
     "index store -o OUT": ("faiss",),
     "index --add store -o index": ("faiss",),
     "search index --store store": ("faiss",),
+    "index store --milvus OUT.db": ("pymilvus",),
+    "search --milvus http://127.0.0.1:1 --store store": ("pymilvus",),
     "features town/mapping -o OUT --model tiny.onnx": ("onnxruntime", "cv2"),
     "match town/mapping town/query --pairs pairs.txt --features feats.h5 -o OUT.db": ("pycolmap", "cv2"),
     "match --pairs pairs.txt --features feats.h5 -o OUT.h5": ("cv2",),

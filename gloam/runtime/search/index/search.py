@@ -64,6 +64,11 @@ class DescriptorIndex:
             for part in self._parts:
                 self._index.add_shard(part)
 
+    @property
+    def where(self) -> str:
+        """The folder, for people."""
+        return str(self.folder)
+
     @classmethod
     def build(cls, store: DescriptorSource, folder: str | Path, factory: str = "Flat") -> DescriptorIndex:
         """Build an index of a store and open it; :func:`gloam.runtime.search.index.build_index` has more options.
