@@ -1,8 +1,8 @@
 """A localization of Aachen's real size, planned, begun, killed and gone on with for ten minutes: its rate and memory.
 
 The images are the look-alike's, as many as Aachen Day-Night v1.1 has: 6,697 of the map and 1,015 queries; top-20 by
-place, as a good retrieval gives them; SIFT with 2,048 keypoints. ``--memory 256MiB``: so much of features and matches is
-held at once, which is full within a minute, and then nothing may grow. Rendering so many takes an hour the first time;
+place, as a good retrieval gives them; SIFT with 2,048 keypoints. ``--memory 256MiB``: so much of features and matches
+is held at once, which is full within a minute, and then nothing may grow. Rendering takes an hour the first time;
 ``GLOAM_BENCH_RUNS`` names a folder that keeps them, and rendering goes on where it was stopped.
 ``GLOAM_AACHEN_SECONDS`` makes the ten minutes others, ``GLOAM_AACHEN_SIZE=toy`` the look-alike small.
 """
