@@ -24,6 +24,7 @@ class Shape:
         scaled: ``imagenet`` of [0, 1] or ``bytes`` of 0..255, inside the graph; None for neither.
         size: (height, width) of its only size, declared in its shapes; None for free ones.
         baked: that size is not declared but needed by a Reshape.
+        kernel: cells of the pooling's sides; the whole map by default.
         batch: declared batch; a name for a free one.
         l2: how many L2 are behind one another.
         resize: side in pixels that the graph stretches images to.
@@ -39,6 +40,7 @@ class Shape:
     scaled: str | None = None
     size: tuple[int, int] | None = None
     baked: bool = False
+    kernel: int | None = None
     batch: str | int = "batch"
     l2: int = 1
     resize: int | None = None
@@ -115,9 +117,11 @@ def foreign_model(shape: Shape = PLAIN, seed: int = 0) -> Any:
             x = graph.add("Reshape", x, graph.value([-1, 16, cells], whole=True))
             x = graph.add("ReduceMean", x, graph.value([2], whole=True), keepdims=0)
         else:
-            x = graph.add("Flatten", graph.add("GlobalAveragePool", x))
+            sides = {} if shape.kernel is None else {"kernel_shape": [shape.kernel] * 2, "strides": [shape.kernel] * 2}
+            x = graph.add("Flatten", graph.add("AveragePool" if sides else "GlobalAveragePool", x, **sides))
     if shape.coupled:
-        x = graph.add("Sub", x, graph.add("ReduceMean", x, graph.value([0], whole=True), keepdims=1))
+        mean = graph.add("ReduceMean", x, graph.value([0], whole=True), keepdims=1)
+        x = graph.add("Sub", x, graph.add("Mul", mean, graph.value(0.5)))
     if shape.dropout:
         graph.constants.append(helper.make_tensor("training", TensorProto.BOOL, [], [True]))
         x = graph.add("Dropout", x, graph.value(0.3), "training")

@@ -27,6 +27,7 @@ from gloam.runtime.descriptors.store import DescriptorStore
 from gloam.runtime.models.embedder import Embedder
 from gloam.runtime.search.index import build_index
 from tests.cli.test_main import leaves
+from tests.foreign_files import Shape, write_foreign
 from tests.tiny_models import write_tiny_embedder
 
 # Every verb and sub-verb; OUT is a path that a refusal must leave absent.
@@ -50,6 +51,7 @@ COMMANDS = (
     "export --random-init 0 --network gem_resnet18 --option width=4 -o OUT.onnx",
     "export tiny.onnx -o OUT.onnx --precision fp16",
     "export tiny.onnx -o OUT.onnx --resize 64",
+    "adopt theirs.onnx -o OUT.onnx",
     "check tiny.onnx",
     "check tiny.onnx --backend openvino",
     "check tiny.onnx --against w.safetensors",
@@ -144,6 +146,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         picture = np.random.default_rng(index).integers(0, 255, (48, 64, 3), np.uint8)
         Image.fromarray(picture).save(place / f"images/{index}.png")
     write_tiny_embedder(place / "tiny.onnx")
+    write_foreign(place / "theirs.onnx", Shape(scaled="bytes"))
     write_tiny_embedder(place / "fixed.onnx", PaddingProfile.fixed((256,), (256,), (1, 1)))
     town = write_town(
         place / "town", TownConfig(seed=5, length=30.0, width=64, height=48, queries=1, texels=8, spacing=12.0)
@@ -196,6 +199,7 @@ NEEDS = {
     "export w.safetensors -o OUT.onnx": (*EXPORT, "safetensors"),
     "export --random-init 0 --network gem_resnet18 --option width=4 -o OUT.onnx": EXPORT,
     "export tiny.onnx -o OUT.onnx --precision fp16": ("onnx", "onnxruntime"),
+    "adopt theirs.onnx -o OUT.onnx": ("onnx", "onnxruntime", "cv2"),
     "check tiny.onnx": ("onnxruntime",),
     "check tiny.onnx --backend openvino": ("openvino",),
     "check tiny.onnx --against w.safetensors": ("onnxruntime", "torch"),

@@ -11,6 +11,7 @@ from tests.golden import record
 
 QUICK = "gem_vgg16"  # of the families
 LATER = (
+    ", 'adopt'",
     ", 'whiten'",
     ", 'store'",
     ", 'features'",

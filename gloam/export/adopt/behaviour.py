@@ -11,7 +11,7 @@ import numpy.typing as npt
 from gloam.errors import require
 from gloam.export.adopt.feeding import Feeding
 from gloam.export.adopt.findings import Finding, refusal
-from gloam.export.adopt.foreign import WHY
+from gloam.export.adopt.foreign import WHY, Foreign
 from gloam.export.adopt.probe import BEFORE_L2, VIEWS, Runner, contrasts, pictures, random_nodes
 from gloam.export.adopt.sizes import Sizes
 from gloam.export.precision.half import lifted, rounding_twin
@@ -65,11 +65,15 @@ def observe(runner: Runner, feeding: Feeding, sizes: Sizes) -> Behaviour:
     shape = sizes.near(*SEEN[0])
     images = list(pictures([shape] * VIEWS))
     alone = np.concatenate([runner.describe(_fed(runner, feeding, image[None])) for image in images])
-    if not np.isfinite(alone).all():
-        raise refusal(foreign.path, "not_finite", "of an ordinary picture; is what is stated of its input right?")
+    lengths = np.linalg.norm(alone.astype(np.float64), axis=1)
+    if not (np.isfinite(lengths).all() and lengths.all()):
+        raise refusal(
+            foreign.path,
+            "half_overflow" if _halves(foreign) else "not_finite",
+            "an ordinary picture gives values that are not finite, or nothing but zeros; is what is stated right?",
+        )
     if sizes.batch[1] > 1:
         _expect_uncoupled(runner, feeding, np.stack(images), alone)
-    lengths = np.linalg.norm(alone.astype(np.float64), axis=1)
     normalised = bool(np.abs(lengths - 1).max() <= UNIT[foreign.precision])
     findings = []
     if not normalised:
@@ -99,7 +103,7 @@ def expect_finite(runner: Runner, feeding: Feeding, sizes: Sizes, proto: Any) ->
         NotAdoptedError: a value is not finite.
     """
     foreign = runner.foreign
-    half = foreign.precision == "fp16" or foreign.images.dtype == "float16"
+    half = _halves(foreign)
     twin = _twin(proto) if half else None
     shapes = {sizes.near(*SEEN[0]), sizes.near(*ENLARGED)}
     for height, width in sorted(shapes):
@@ -117,6 +121,10 @@ def expect_finite(runner: Runner, feeding: Feeding, sizes: Sizes, proto: Any) ->
                         f"{text}float32 file and let `gloam export --precision` convert it",
                     )
                 raise refusal(foreign.path, "not_finite", f"{size}; add an epsilon where it divides")
+
+
+def _halves(foreign: Foreign) -> bool:
+    return foreign.precision == "fp16" or foreign.images.dtype == "float16"
 
 
 def _expect_uncoupled(

@@ -16,6 +16,10 @@ from gloam.padding import PaddingProfile, next_multiple
 
 # (height, width) that a graph of any size takes, in two sizes: some networks have no cell left of the smaller ones.
 TRIALS = (((97, 131), (128, 96), (64, 160)), ((224, 288), (353, 259), (256, 448)))
+LARGE = (
+    462,
+    616,
+)  # (height, width) that it must take, too, and see all of: some pool by a kernel of their example's size
 CELLS = (1, 14, 16, 32)  # multiples of sides that are tried, where no patch says which
 LEAST = (MIN_SIDE, 48, 64, 96, 128, 160, 192, 224)  # shortest sides that are tried
 # (height, width) that a graph may be baked to; the commonest of retrieval first.
@@ -23,6 +27,8 @@ BAKED = (
     *((side, side) for side in (224, 320, 322, 256, 384, 336, 448, 512, 518, 504, 299, 288, 196, 192, 160, 128, 112)),
     *((480, 640), (640, 480), (640, 640), (768, 1024), (1024, 1024), (96, 96), (64, 64)),
 )
+EDGE = 4  # of an image's sides, that part is looked at
+UNSEEN = 1e-6  # of a descriptor's largest value: what no pixel makes
 LARGEST_BATCH = 64
 COMPANIONS = 3  # images of the batch that is tried
 NOT_PATCHES = (0, 1, 2, 5)  # tokens of a transformer that stand for no patch: of the class, of registers
@@ -127,7 +133,24 @@ def find_sizes(runner: Runner, layout: Layout, stretch: tuple[int, int] | None) 
     declared = (axes[0], axes[1]) if axes[0] is not None and axes[1] is not None else None
     tokens = position_tokens(foreign)
     sizes = None if declared is not None else _free(runner, layout)
-    if sizes is None:
+    whole = sizes is None or _sees_all(runner, layout, *sizes.near(*LARGE))
+    if sizes is not None and tokens is not None and tokens[1]:
+        if not _own_grid(wanted, tokens[0], sizes.cell):
+            raise refusal(
+                foreign.path,
+                "frozen_tokens",
+                f"its {tokens[0]} positions are cut to the tokens of other sizes instead of resized, so they belong to "
+                "other places; state the size it was trained at with --stretch WxH, or export it to resize them",
+            )
+    elif not whole and wanted is None:
+        raise refusal(
+            foreign.path,
+            "baked_size",
+            "sizes are free in its shapes, but of larger images than its example's it does not see the whole, or gives "
+            f"no descriptor ({LARGE[1]}x{LARGE[0]} px); state the example's size with --stretch WxH, or export it with "
+            "a pooling of any size",
+        )
+    if sizes is None or not whole:
         tried = [declared] if declared is not None else [*([wanted] if wanted else []), *_fitting(axes)]
         only = next((size for size in tried if _runs(runner, layout, *size)), None)
         if only is None:
@@ -136,13 +159,6 @@ def find_sizes(runner: Runner, layout: Layout, stretch: tuple[int, int] | None) 
         sizes = Sizes(only)
         if only != wanted:
             _refuse_only(foreign, only, wanted, declared is not None, None if tokens is None else tokens[0])
-    elif tokens is not None and tokens[1] and not _own_grid(wanted, tokens[0], sizes.cell):
-        raise refusal(
-            foreign.path,
-            "frozen_tokens",
-            f"its {tokens[0]} positions are cut to the tokens of other sizes instead of resized, so they belong to "
-            "other places; state the size it was trained at with --stretch WxH, or export it with resized positions",
-        )
     return replace(sizes, batch=_batch(runner, layout, sizes))
 
 
@@ -178,7 +194,7 @@ def _free(runner: Runner, layout: Layout) -> Sizes | None:
             whole = [(next_multiple(height, cell), next_multiple(width, cell)) for height, width in trials]
             if all(_runs(runner, layout, *size) for size in whole):
                 sides = [next_multiple(side, cell) for side in LEAST]
-                least = next(side for side in sides if _runs(runner, layout, side, side))
+                least = next((side for side in sides if _runs(runner, layout, side, side)), sides[-1])
                 return Sizes(None, cell, least if least > next_multiple(MIN_SIDE, cell) else 1)
     return None
 
@@ -189,6 +205,23 @@ def _batch(runner: Runner, layout: Layout, sizes: Sizes) -> tuple[int, int]:
     height, width = sizes.near(*TRIALS[0][0])
     one = _noise(runner.foreign, layout, height, width)
     return (1, LARGEST_BATCH) if runner.runs(np.concatenate([one] * COMPANIONS)) is None else (1, 1)
+
+
+def _sees_all(runner: Runner, layout: Layout, height: int, width: int) -> bool:
+    """Whether it runs at a size, and the last rows and columns change what it gives."""
+    fed = _noise(runner.foreign, layout, height, width)
+    planes = fed if layout == "nhwc" else fed.transpose(0, 2, 3, 1)
+    rows, columns = planes.copy(), planes.copy()
+    rows[:, -height // EDGE :] = columns[:, :, -width // EDGE :] = 0
+    try:
+        whole, *cut = (
+            runner.describe(np.ascontiguousarray(each if layout == "nhwc" else each.transpose(0, 3, 1, 2)))
+            for each in (planes, rows, columns)
+        )
+    except ModelError:
+        return False
+    # What is not finite, or nothing but zeros, is told of later by its own name.
+    return not whole.any() or all(not np.abs(each - whole).max() <= UNSEEN * np.abs(whole).max() for each in cut)
 
 
 def _runs(runner: Runner, layout: Layout, height: int, width: int) -> bool:

@@ -67,6 +67,13 @@ def test_dropout_that_is_off_is_none(tmp_path: Path) -> None:
     expect_repeats(Runner(read_foreign(tmp_path / "off.onnx")), FEEDING.fed(np.zeros((1, 64, 64, 3), np.uint8)))
 
 
+def test_a_descriptor_of_zeros_is_none(tmp_path: Path) -> None:
+    graph = runner(tmp_path, Shape(half=True, loud=True))  # a length beyond fp16's range, and all divided by it
+    with pytest.raises(NotAdoptedError, match="not finite, or nothing but zeros") as refused:
+        observe(graph, FEEDING, Sizes(None))
+    assert names(refused) == ["half_overflow"]
+
+
 @pytest.mark.parametrize("loud", [False, True])
 @pytest.mark.parametrize("half", [False, True])
 def test_halves_overflow_at_strong_contrasts_alone(tmp_path: Path, half: bool, loud: bool) -> None:

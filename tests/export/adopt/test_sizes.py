@@ -70,7 +70,16 @@ def test_one_size_is_stated_or_refused(tmp_path: Path, shape: Shape, name: str, 
         assert [finding.name for finding in refused.value.findings] == [name]
     right = (448, 448) if shape.tokens == "cut" else (128, 96) if shape.size == (96, 128) else (112, 112)
     sizes = find_sizes(graph, "nchw", right)
-    assert sizes.only == (None if shape.tokens == "cut" else (right[1], right[0]))
+    assert sizes.only == (right[1], right[0])
+
+
+@pytest.mark.parametrize("kernel", [100, 200])  # at a larger size, a map of several cells; or a part that is not seen
+def test_pooling_by_a_kernel_of_the_example_is_a_baked_size(tmp_path: Path, kernel: int) -> None:
+    graph = runner(tmp_path, Shape(kernel=kernel))
+    with pytest.raises(NotAdoptedError, match="does not see the whole") as refused:
+        find_sizes(graph, "nchw", None)
+    assert [finding.name for finding in refused.value.findings] == ["baked_size"]
+    assert find_sizes(graph, "nchw", (2 * kernel, 2 * kernel)).only == (2 * kernel, 2 * kernel)
 
 
 def test_a_size_that_is_not_guessed_is_asked_for(tmp_path: Path) -> None:
