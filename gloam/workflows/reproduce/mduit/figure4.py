@@ -219,7 +219,7 @@ class _Setting:
         by_domain = {name: [one for one in every if names[one.label] == name] for name in names}
         there = by_domain.pop(pairs.reference)
         asked = [one for found in by_domain.values() for one in found]
-        conditions = {name: [one.item.name for one in found] for name, found in by_domain.items()}
+        conditions = {name: [one.item.name for one in found] for name, found in by_domain.items() if found}
         return cls(there, asked, conditions, positions_of([*there, *asked]), right)
 
     def search(self, embedder: RowEmbedder, request: MduitRequest) -> tuple[DistanceRecall, dict[str, str]]:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from gloam.data.town.drives.config import DrivesConfig
 from gloam.data.weak_pairs.pair_file import WeakPairs, read_pair_file
-from gloam.errors import ModelError, require_all
+from gloam.errors import DataError, ModelError, require_all
 from gloam.heartbeat import Say
 from gloam.training.train import train
 from gloam.workflows.reproduce.localization.content import ContentRun
@@ -114,7 +114,7 @@ def open_pairs(
 
     Raises:
         UsageError: the pairs do not have the reference.
-        DataError: they cannot be read.
+        DataError: they cannot be read, or have no images for the test of the reference or of others.
         MissingExtraError: a package is missing.
     """
     missing = [] if town_minutes is not None else missing_pairs(request)
@@ -127,6 +127,9 @@ def open_pairs(
         _, file = supply.content.pairs()
     images = read_pair_file(file, "test")
     reference = request.reference(images.domains, supply is not None)
+    there = {images.domains[one.label] for one in images.images}
+    if reference not in there or len(there) < 2:
+        raise DataError(f"{file}: its part test has no images of {reference}, or of no other domain; pair them again")
     runs = MduitRuns(request, images.domains, say, None if supply is None else supply.content)
     return OpenPairs(images, reference, runs, supply)
 

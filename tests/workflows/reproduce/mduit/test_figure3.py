@@ -14,7 +14,8 @@ from gloam.cli.main import main
 from gloam.data.images import decode_image
 from gloam.data.sheets import GAP, HEADING, LEFT, fitted_picture
 from gloam.data.town.drives.config import DrivesConfig
-from gloam.data.weak_pairs.pair_file import read_pair_file
+from gloam.data.weak_pairs.pair_file import Listed, read_pair_file, write_pair_file
+from gloam.errors import DataError
 from gloam.files import sha256_file
 from gloam.networks.checkpoints import load_generator, save_checkpoint
 from gloam.networks.translators import create_generator
@@ -98,7 +99,7 @@ def test_what_it_is_made_by_is_stated_and_the_absent_have_reasons(figure_of_thre
     )
     assert made["AdaIN"]["goes by"] == "the name of the example's domain"
     assert made["MUNIT"]["goes by"].startswith("nothing")
-    assert all(row["paired"] for row in found["rows"])
+    assert {row["domain"]: row["paired"] for row in found["rows"]} == {"day": True, "night": False}
     assert [item["path"].split("/")[-2] for item in found["missing"]] == ["mduit_no_nce"]
     notes = {note.split(":")[0]: note for note in found["notes"]}
     assert "CC BY-NC-SA 4.0" in notes["PhotoWCT"]
@@ -150,6 +151,17 @@ def test_every_other_domain_has_a_source_of_its_own_and_its_partner(data: Path) 
                     assert position[source.item.name][0] == position[example.item.name][0]
             assert choose_examples(images, reference, seed) == chosen
     assert len({str(choose_examples(images, "day", seed)) for seed in range(6)}) > 1
+
+
+def test_a_reference_without_images_for_the_test_is_refused(data: Path, tmp_path: Path) -> None:
+    places = [tmp_path / "images" / domain / f"{place}.png" for domain in DOMAINS for place in (0, 1)]
+    parts = ["train", "train", "train", "test", "train", "test"]
+    listed = Listed(
+        {name: {} for name in DOMAINS}, places, [0, 0, 1, 1, 2, 2], parts, [(0.0, 0.0, 0.0)] * 6, [(3, 5, 1.0, 0.0)]
+    )
+    write_pair_file(data / PAIRS, listed)
+    with pytest.raises(DataError, match="its part test has no images of day"):
+        reproduce_figure_3(request("figure3", data, tmp_path))
 
 
 @pytest.mark.slow
