@@ -27,6 +27,7 @@ TRANSFORMERS: dict[str, dict[str, Any]] = {
     "megaloc": {**_SALAD, "linear": 24},
     "boq_resnet50": {**_BOQ, "width": 8, "resize": "96x96"},
     "boq_dinov2": {**TRANSFORMER, **_BOQ, "resize": "70x84"},
+    **{f"anyloc_vit{size}14": {**TRANSFORMER, "clusters": 4} for size in "sbl"},
 }
 TRANSLATOR = """
 trainer: cyclegan

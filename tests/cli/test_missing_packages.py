@@ -44,6 +44,7 @@ COMMANDS = (
     "train edges -o OUT",
     "train whitening store -o OUT.npz --kind pca",
     "train whitening store -o OUT.safetensors --kind pca",
+    "train vocabulary w.safetensors images -o OUT.safetensors",
     "import w.safetensors --as resnet -o OUT.safetensors",
     "export w.safetensors -o OUT.onnx",
     "export --random-init 0 --network gem_resnet18 --option width=4 -o OUT.onnx",
@@ -64,6 +65,8 @@ COMMANDS = (
     "index store -o OUT",
     "index --add store -o index",
     "search index --store store",
+    "index store --milvus OUT.db",
+    "search --milvus http://127.0.0.1:1 --store store",
     "serve --model tiny.onnx --host 192.0.2.1",
     "pair town/query -o OUT.json",
     "pairs --query store --map store -k 1 -o OUT.txt",
@@ -78,6 +81,7 @@ COMMANDS = (
     "eval localization --results town/query --ground-truth town/query",
     "eval submission pairs.txt --data town",
     "eval translation images images --features tiny.onnx",
+    "eval translation images images --features w.safetensors",
     "eval translation images images --features inception",
     "eval domains pairs.csv --features tiny.onnx",
     "dataset build images -o OUT.json",
@@ -102,9 +106,11 @@ EXTRA = {
     **{"onnxruntime": "cpu", "faiss": "cpu", "kapture": "localization", "pycolmap": "localization"},
     **{name: name for name in ("openvino", "ray")},
     **dict.fromkeys(("fastapi", "uvicorn"), "serve"),
+    "pymilvus": "milvus",
     "cv2": "opencv-python-headless",
 }
-QUICK = ("torch", "faiss", "kapture", "pycolmap", "openvino", "ray", "fastapi")  # seconds; the others load torch
+# Seconds; the others load torch.
+QUICK = ("torch", "faiss", "kapture", "pycolmap", "openvino", "ray", "fastapi", "pymilvus")
 # In one process, so that what several verbs need is loaded once.
 LOOP = """
 import contextlib, io, json, sys, traceback
@@ -187,6 +193,7 @@ NEEDS = {
     "train metric -o OUT --set epochs=1": TRAINING,
     "train translator -o OUT": (*TRAINING, "lightning_fabric"),
     "train edges -o OUT": TRAINING,
+    "train vocabulary w.safetensors images -o OUT.safetensors": ("torch", "safetensors", "faiss"),
     "import w.safetensors --as resnet -o OUT.safetensors": ("torch", "safetensors"),
     "export w.safetensors -o OUT.onnx": (*EXPORT, "safetensors"),
     "export --random-init 0 --network gem_resnet18 --option width=4 -o OUT.onnx": EXPORT,
@@ -202,6 +209,9 @@ NEEDS = {
     "index store -o OUT": ("faiss",),
     "index --add store -o index": ("faiss",),
     "search index --store store": ("faiss",),
+    "index store --milvus OUT.db": ("pymilvus",),
+    "search --milvus http://127.0.0.1:1 --store store": ("pymilvus",),
+    "eval translation images images --features w.safetensors": ("torch", "safetensors"),
     "features town/mapping -o OUT --model tiny.onnx": ("onnxruntime", "cv2"),
     "match town/mapping town/query --pairs pairs.txt --features feats.h5 -o OUT.db": ("pycolmap", "cv2"),
     "match --pairs pairs.txt --features feats.h5 -o OUT.h5": ("cv2",),

@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import argparse
 
-from gloam.cli.train import edges, embedder, metric, translator, whitening
+from gloam.cli.train import edges, embedder, metric, translator, vocabulary, whitening
 
-HELP = "train a model: embedder, metric, whitening, translator, edges"
-KINDS = {"embedder": embedder, "metric": metric, "whitening": whitening, "translator": translator, "edges": edges}
+HELP = "train a model: embedder, metric, whitening, vocabulary, translator, edges"
+KINDS = {
+    "embedder": embedder,
+    "metric": metric,
+    "whitening": whitening,
+    "vocabulary": vocabulary,
+    "translator": translator,
+    "edges": edges,
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
