@@ -97,6 +97,8 @@ COMMANDS = (
     "reproduce dark-side 1 -o OUT",
     "reproduce weakly-paired 2 -o OUT",
     "reproduce weakly-paired figure7 -o OUT",
+    "reproduce mduit figure3 -o OUT",
+    "reproduce mduit figure4 -o OUT",
     "reproduce dark-side 5 --town -o OUT",
     "town OUT --length 30 --queries 1 --workers 1",
     "doctor",
