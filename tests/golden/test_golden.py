@@ -44,6 +44,7 @@ LATER = (
     ", apgem_resnet50, apgem_resnet101, mixvpr",
     ", town_boq",
     ", town_salad",
+    ", 'calibration'",
     ", 'salad', 'megaloc', 'boq', 'mixvpr', 'cosplace', 'apgem'",
 )  # choices that came later; a message that lists all has them now
 

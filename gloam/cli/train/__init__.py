@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import argparse
 
-from gloam.cli.train import edges, embedder, metric, translator, whitening
+from gloam.cli.train import calibration, edges, embedder, metric, translator, whitening
 
-HELP = "train a model: embedder, metric, whitening, translator, edges"
-KINDS = {"embedder": embedder, "metric": metric, "whitening": whitening, "translator": translator, "edges": edges}
+HELP = "train a model: embedder, metric, whitening, translator, edges, calibration"
+KINDS = {
+    "embedder": embedder,
+    "metric": metric,
+    "whitening": whitening,
+    "translator": translator,
+    "edges": edges,
+    "calibration": calibration,
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
