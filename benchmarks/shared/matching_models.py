@@ -32,6 +32,7 @@ EXTRACTORS = {
 }
 MATCHERS = {"ALIKED-n16": "LightGlue", "DISK": "LightGlue", "XFeat": "LighterGlue"}  # learned for these features
 MOST = 2048  # keypoints of an image that the extractors give
+MAKERS = ("gloam/export", "gloam/networks", "gloam/model_card")  # the code that an exported file depends on
 HEADS = {"ALIKED-n16": "aliked", "DISK": "disk"}
 
 
@@ -89,11 +90,11 @@ def learned_matcher(name: str, folder: Path, batch_size: int = 1, backend: str =
 
 
 def exported(weights: Path, folder: Path, **options: object) -> Path:
-    """The exported file of some weights; read where an earlier run of the same code kept it."""
+    """The exported file of some weights; read where an earlier run of the same exporters and networks kept it."""
     kept = os.environ.get(KEPT)
     place = Path(kept) / "matching_models" if kept else folder
     stated = {name: str(value) for name, value in options.items()}
-    path = place / f"{weights.stem}-{sha256_json([sha256_file(weights), stated, code_state('gloam')])[:12]}.onnx"
+    path = place / f"{weights.stem}-{sha256_json([sha256_file(weights), stated, code_state(*MAKERS)])[:12]}.onnx"
     if not path.is_file():
         place.mkdir(parents=True, exist_ok=True)
         export_weights(ExportRequest(path, weights=weights, **options))  # type: ignore[arg-type]  # by its fields' names

@@ -41,7 +41,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="STORE",
         help="of an index that is re-ranked from its store: where that is now, where it was moved",
     )
-    add_trust(parser, "the index and the queries' store")
+    parser.add_argument(
+        "--matches",
+        type=Path,
+        metavar="MATCHES",
+        help="put each query's images in the order of their verified matches with it: what `gloam match --verify` "
+        "wrote of these pairs, an .h5 file or a folder of kapture's matches",
+    )
+    parser.add_argument(
+        "--calibrated",
+        type=Path,
+        metavar="FILE",
+        help="say how probably the first image of each query is right, by `gloam train calibration`; needs --matches",
+    )
+    add_trust(parser, "the index, the queries' store and the matches")
     parser.add_argument(
         "--device",
         choices=INDEX_DEVICES,
@@ -62,6 +75,9 @@ def run(arguments: argparse.Namespace) -> Report:
         raise UsageError("give an INDEX to search, or --milvus URI: one of the two")
     if arguments.milvus is not None:
         refuse(arguments, OF_FAISS, "is of an index of FAISS; leave it out with --milvus")
+    if arguments.calibrated is not None and arguments.matches is None:
+        raise UsageError("--calibrated counts verified matches; add --matches, which `gloam match --verify` writes")
+    from gloam.runtime.search.calibration import Verification
     from gloam.runtime.search.queries import Searchable, answer, describe_queries, read_queries
 
     index: Searchable
@@ -75,10 +91,15 @@ def run(arguments: argparse.Namespace) -> Report:
         index = DescriptorIndex.open(
             arguments.index, mmap=arguments.mmap, device=arguments.device, trust=arguments.trust, exact=arguments.exact
         )
+    verification = Verification.open(
+        arguments.matches, arguments.calibrated, index.card.space, arguments.k, trust=arguments.trust
+    )
     if arguments.store is not None:
         queries = read_queries(arguments.store, index.card, trust=arguments.trust)
     else:
         on_cpu = replace(placement(arguments), device="cpu")  # --device is FAISS's
         queries = describe_queries(arguments.images, arguments.model, index.card, on_cpu, progress=not arguments.json)
     found = answer(index, queries, arguments.k, arguments.nprobe)
+    if verification is not None:
+        found = verification.apply(found)
     return Report(found.to_dict(), str(found))

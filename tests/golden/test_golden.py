@@ -47,6 +47,7 @@ LATER = (
     ", 'vocabulary'",
     ", town_boq",
     ", town_salad",
+    ", 'calibration'",
     ", 'salad', 'megaloc', 'boq', 'mixvpr', 'cosplace', 'apgem'",
 )  # choices that came later; a message that lists all has them now
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 
-from gloam.cli.train import edges, embedder, metric, translator, vocabulary, whitening
+from gloam.cli.train import calibration, edges, embedder, metric, translator, vocabulary, whitening
 
-HELP = "train a model: embedder, metric, whitening, vocabulary, translator, edges"
+HELP = "train a model: embedder, metric, whitening, vocabulary, translator, edges, calibration"
 KINDS = {
     "embedder": embedder,
     "metric": metric,
@@ -14,6 +14,7 @@ KINDS = {
     "vocabulary": vocabulary,
     "translator": translator,
     "edges": edges,
+    "calibration": calibration,
 }
 
 
