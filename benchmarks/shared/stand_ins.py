@@ -66,7 +66,8 @@ class StandIns:
         return self.folder / name
 
     def _checkout(self, path: Path) -> None:
-        left_out = shutil.ignore_patterns(".*", "build", "dist", "runs", "*.egg-info", "gloam-demo", "__pycache__")
+        made = ("build", "dist", "runs", "*.egg-info", "gloam-demo", "__pycache__", ".*_cache", ".hypothesis")
+        left_out = shutil.ignore_patterns(*made, ".git", ".venv", "node_modules")
         shutil.copytree(ROOT, path, ignore=left_out)
 
     def _town(self, path: Path) -> None:
