@@ -162,7 +162,7 @@ def adopt(request: AdoptRequest, say: Say | None = None) -> Adopted:
         layout = find_layout(runner, request.layout)
         sizes = find_sizes(runner, layout, request.stretch)
         front = find_front(runner, layout, sizes)
-        _expect_straight(foreign, front, stated)
+        _expect_straight(foreign, front, sizes, stated)
         image = next(pictures([sizes.near(*TRIALS[0][0])]))
         expect_repeats(runner, Feeding(layout, "rgb", *_any_range(foreign)).fed(image[None], foreign.images.dtype))
         ruled = decide(runner, layout, sizes, front, stated, references)
@@ -178,7 +178,7 @@ def _any_range(foreign: Foreign) -> tuple[Triple, Triple]:
     return (ZERO, BYTE) if foreign.images.dtype == "uint8" else IMAGENET
 
 
-def _expect_straight(foreign: Foreign, front: Front, stated: Stated) -> None:
+def _expect_straight(foreign: Foreign, front: Front, sizes: Sizes, stated: Stated) -> None:
     """Refuse pixels at other places, and a size that nobody stated."""
     if front.scrambled:
         raise refusal(
@@ -187,7 +187,7 @@ def _expect_straight(foreign: Foreign, front: Front, stated: Stated) -> None:
             "the network sees the pixels at other places: the graph reshapes an image where it must transpose it; "
             "export it with a transpose",
         )
-    if front.fixed_to is not None:
+    if front.fixed_to is not None and sizes.only is None:  # one size has one aspect
         height, width = front.fixed_to
         if stated.stretch != (width, height):
             raise refusal(

@@ -109,6 +109,11 @@ def test_a_stated_stretch_is_no_silent_one(tmp_path: Path) -> None:
     assert adopted.findings == ()
 
 
+def test_a_graph_of_one_size_may_stretch_that_inside(tmp_path: Path) -> None:
+    adopted = adopt(request(tmp_path, Shape(size=(96, 128), resize=64), **STATED, stretch=(128, 96)))
+    assert adopted.findings == ()
+
+
 def test_a_missing_l2_is_written_behind_and_told(tmp_path: Path) -> None:
     adopted = adopt(request(tmp_path, Shape(l2=0), **STATED))
     assert "repaired    no L2: descriptors have lengths of" in adopted.to_text()

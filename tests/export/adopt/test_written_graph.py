@@ -7,14 +7,14 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 import pytest
-from onnx import TensorProto, numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 
 from gloam.export.adopt.feeding import BYTE, CAFFE, IMAGENET, ZERO, Feeding
 from gloam.export.adopt.foreign import read_foreign
 from gloam.export.adopt.probe import Runner
 from gloam.export.adopt.sizes import Sizes
 from gloam.export.adopt.written_graph import INSIDE, written_graph
-from tests.foreign_files import DIMENSION, Shape, write_foreign
+from tests.foreign_files import DIMENSION, Shape, foreign_model, write_foreign
 
 
 @pytest.mark.parametrize(
@@ -49,6 +49,25 @@ def test_weights_stay_as_they_are_and_a_cast_comes_first(tmp_path: Path) -> None
     taking = [node.op_type for node in proto.graph.node if "images" in node.input]
     assert taking == ["Cast"]
     assert not proto.metadata_props
+
+
+def test_branches_that_read_what_is_outside_of_them(tmp_path: Path) -> None:
+    model = foreign_model()
+    graph = model.graph
+    last = graph.node[-1]
+    branches = {}
+    for name, operator in (("then_branch", "Identity"), ("else_branch", "Neg")):
+        value = helper.make_tensor_value_info(name, TensorProto.FLOAT, None)
+        branches[name] = helper.make_graph([helper.make_node(operator, [last.input[0]], [name])], name, [], [value])
+    graph.initializer.append(helper.make_tensor("yes", TensorProto.BOOL, [], [False]))
+    last.CopyFrom(helper.make_node("If", ["yes"], list(last.output), **branches))
+    (tmp_path / "a.onnx").write_bytes(model.SerializeToString())
+    foreign = read_foreign(tmp_path / "a.onnx")
+    feeding = Feeding("nchw", "rgb", *IMAGENET)
+    proto = written_graph(foreign, feeding, Sizes(None), DIMENSION, normalise=False)
+    images = np.random.default_rng(0).integers(0, 256, (2, 45, 60, 3), np.uint8)
+    found = onnxruntime.InferenceSession(proto.SerializeToString()).run(["descriptors"], {"images": images})[0]
+    np.testing.assert_allclose(found, Runner(foreign).describe(feeding.fed(images)), atol=1e-6)
 
 
 @pytest.mark.parametrize("sizes", [Sizes((64, 48)), Sizes(None, batch=(1, 1))])
