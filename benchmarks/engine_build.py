@@ -198,7 +198,11 @@ def shapes_of(card: ModelCard) -> Shapes:
 def _request(case: Case, output: Path, folder: Path) -> ExportRequest:
     """The export of a case, with random weights."""
     options = NARROW.get(case.family, {})
-    cell = create_embedder(case.family, **options).cell if case.family in EMBEDDERS else 1
+    side = SIDE
+    if case.family in EMBEDDERS:
+        model = create_embedder(case.family, **options)
+        # A fixed profile has room for the sizes that the network's authors bring images to.
+        side = max(model.input_rule.stretch or (SIDE // model.cell * model.cell,))
     more: dict[str, Any] = {}
     if case.variant == "scales":
         more["scales"] = (1.0, 0.7071, 0.5)
@@ -218,7 +222,7 @@ def _request(case: Case, output: Path, folder: Path) -> ExportRequest:
         random_init=0,
         options=options,
         profile=case.profile,  # type: ignore[arg-type]  # one of PROFILES
-        sides=(SIDE // cell * cell,),
+        sides=(side,),
         max_batch=4,
         **more,
     )

@@ -150,7 +150,7 @@ def _met(name: str, row: dict[str, float]) -> bool:
 
 def _row(name: str, make: Callable[[], EmbedderNetwork], images: list[np.ndarray], folder: Path) -> dict[str, float]:
     model = make()
-    whole = [whole_cells(image, model.cell) for image in images]
+    whole = [image for image in (whole_cells(image, model.cell) for image in images) if taken(image, model)]
     return _tokens(model, whole) if name.endswith(TOKENS) else _measure(model, whole, folder / "model.onnx")
 
 
@@ -231,6 +231,11 @@ def _measure(model: EmbedderNetwork, images: list[np.ndarray], path: Path) -> di
             lambda: model.describe_uint8(x[:1], valid[:1]), lambda: model.describe_uint8(x[:1])
         ),
     }
+
+
+def taken(image: np.ndarray, model: EmbedderNetwork) -> bool:
+    """Whether a network takes an image of this size: SALAD needs more patches than clusters."""
+    return min(image.shape[:2]) >= model.smallest_side
 
 
 def _padded(model: EmbedderNetwork, images: list[np.ndarray]) -> tuple[torch.Tensor, torch.Tensor, PaddingProfile]:

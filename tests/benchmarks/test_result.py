@@ -10,7 +10,7 @@ import pytest
 from benchmarks import any_size
 from benchmarks.any_size import Case
 from benchmarks.shared import callers, result
-from benchmarks.shared.result import code_state, largest
+from benchmarks.shared.result import code_state, kept_rows, largest
 
 
 def test_the_largest_of_values_with_nan_is_nan() -> None:
@@ -38,6 +38,28 @@ def test_what_is_kept_is_of_the_same_code(tmp_path: Path, monkeypatch: pytest.Mo
     assert [asked(), asked()] == [2, 2]
     (tmp_path / "benchmarks" / "any_size.py").write_text("COUNT = 1")
     assert [asked(), asked()] == [3, 3]
+    code_state.cache_clear()
+
+
+def test_rows_are_kept_by_benchmark_key_and_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(result, "ROOT", tmp_path)
+    (tmp_path / "gloam").mkdir()
+    (tmp_path / "benchmarks").mkdir()
+    made: list[str] = []
+
+    def asked(benchmark: str, key: object) -> int:
+        code_state.cache_clear()
+        found = kept_rows(benchmark, key, lambda: made.append(benchmark) or {"torch": 1e-8})
+        assert found == {"torch": 1e-8}
+        return len(made)
+
+    monkeypatch.delenv("GLOAM_BENCH_RUNS", raising=False)
+    assert [asked("padding_exact", "a"), asked("padding_exact", "a")] == [1, 2]
+    monkeypatch.setenv("GLOAM_BENCH_RUNS", str(tmp_path / "kept"))
+    assert [asked("padding_exact", "a"), asked("padding_exact", "a")] == [3, 3]
+    assert [asked("padding_exact", "b"), asked("engine_build", "a")] == [4, 5]
+    (tmp_path / "gloam" / "layer.py").write_text("SIDE = 1")
+    assert [asked("padding_exact", "a"), asked("padding_exact", "a")] == [6, 6]
     code_state.cache_clear()
 
 

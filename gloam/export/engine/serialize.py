@@ -27,6 +27,7 @@ from gloam.runtime.backends.tensorrt.engine_card import NAMES
 Shapes = Mapping[str, Sequence[tuple[int, ...]]]
 # Types that a layer may have, by the file's precision, and the layers that a half or an int8 may pass.
 NARROW = {"fp32": "FLOAT", "fp16": "HALF", "bf16": "BF16", "int8": "INT8"}
+HALVES = ("fp16", "bf16")
 MAY_NARROW = frozenset(
     (
         "ACTIVATION",
@@ -49,6 +50,9 @@ MAY_NARROW = frozenset(
         "UNSQUEEZE",
     )
 )
+# Of a transformer's body, which is half between two norms: where no norm is half, no such body is there.
+BODY_NORM = "NORMALIZATION"
+OF_A_BODY = frozenset((BODY_NORM, "MATRIX_MULTIPLY", "SOFTMAX"))
 TURING_LACKS = re.compile(r"for Turing|target\(s\) sm75")
 NO_ROOM = re.compile(r"within workspace limit")
 REQUESTED = re.compile(r"Requested size was (\d+) bytes")
@@ -160,10 +164,12 @@ def _expect_types(card: ModelCard, layers: Mapping[str, Mapping[str, int]], mode
     Raises:
         ModelError: names the kind of layer and the type.
     """
-    allowed = {"FLOAT", NARROW[card.precision]}
+    narrow = NARROW[card.precision]
+    body = card.precision in HALVES and narrow in layers.get(BODY_NORM, {})
+    may_narrow = MAY_NARROW | OF_A_BODY if body else MAY_NARROW
     for kind, types in layers.items():
         for dtype in types:
-            if dtype not in (allowed if kind in MAY_NARROW else {"FLOAT"}):
+            if dtype not in ({"FLOAT", narrow} if kind in may_narrow else {"FLOAT"}):
                 raise ModelError(
                     f"{model}: {name} would compute {kind.lower()} layers in {dtype}, which a model in "
                     f"{card.precision} keeps out of them; export it again"

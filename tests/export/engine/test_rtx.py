@@ -21,7 +21,7 @@ from gloam.errors import DeviceError, GloamError, ImageError, ModelError, StoreE
 from gloam.export.engine import build as build_module
 from gloam.export.engine.build import BuiltEngine, build_engine
 from gloam.export.engine.options import BuildOptions
-from gloam.export.engine.serialize import serialize
+from gloam.export.engine.serialize import _expect_types, serialize
 from gloam.export.precision.int8 import to_int8
 from gloam.export.weights import ExportRequest, export_weights
 from gloam.files import write_json
@@ -239,6 +239,37 @@ def test_half_precision_is_what_the_card_says(exported: Path, tmp_path: Path, pr
     ) as caught:
         serialized(tmp_path / "h.onnx", lie)
     one_line(caught.value)
+
+
+@pytest.mark.parametrize(("precision", "narrow"), [("fp16", "HALF"), ("bf16", "BF16")])
+def test_a_transformer_is_built_with_its_body_in_half(tmp_path: Path, precision: str, narrow: str) -> None:
+    exact = tmp_path / "m.onnx"
+    options = {"width": 32, "depth": 2, "heads": 2, "table": 5}
+    export_weights(ExportRequest(exact, network="dinov2_vits14", random_init=0, options=options, max_batch=2))
+    export_weights(ExportRequest(tmp_path / "h.onnx", weights=exact, precision=precision, accept_loss=True))  # type: ignore[arg-type]
+    card = read_card(tmp_path / "h.onnx")
+    shapes = {spec.name: [spec.sized(1, 252, 252, "here")] * 3 for spec in card.inputs}
+    layers = serialize(load_rtx(), tmp_path / "h.onnx", card, [shapes], ALL, EngineLog()).layers
+    # Six products and a softmax a block, and all norms but the last, are half; positions and the tail are float32.
+    assert layers["MATRIX_MULTIPLY"] == {"FLOAT": 2, narrow: 12}
+    assert layers["SOFTMAX"] == {narrow: 2}
+    assert layers["NORMALIZATION"] == {"FLOAT": 1, narrow: 4}
+    assert layers["REDUCE"] == {"FLOAT": layers["REDUCE"]["FLOAT"]}
+
+
+def test_products_are_half_in_a_transformers_body_alone(tmp_path: Path, exported: Path) -> None:
+    half = dataclasses.replace(read_card(exported), precision="fp16")
+    body = {"MATRIX_MULTIPLY": {"HALF": 3}, "SOFTMAX": {"HALF": 1}, "NORMALIZATION": {"HALF": 2}}
+    _expect_types(half, body, tmp_path, "TensorRT")
+    for precision, layers, kind in (
+        ("fp16", {"MATRIX_MULTIPLY": {"HALF": 3}}, "matrix_multiply"),
+        ("fp16", body | {"NORMALIZATION": {"FLOAT": 2}}, "matrix_multiply"),
+        ("bf16", body, "matrix_multiply"),
+        ("int8", body | {"NORMALIZATION": {"INT8": 1}}, "matrix_multiply"),
+        ("fp16", body | {"REDUCE": {"HALF": 1}}, "reduce"),
+    ):
+        with pytest.raises(ModelError, match=f"would compute {kind} layers"):
+            _expect_types(dataclasses.replace(half, precision=precision), layers, tmp_path, "TensorRT")
 
 
 def test_int8_of_a_convolution_with_a_bias_is_taken(tmp_path: Path) -> None:
