@@ -26,7 +26,7 @@ lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
-	if command -v hadolint; then hadolint docker/Dockerfile; else echo 'hadolint is not here: the Dockerfile is not linted'; fi
+	$(BIN)/hadolint docker/Dockerfile
 
 types: $(STAMP)
 	$(BIN)/mypy

@@ -13,11 +13,10 @@ from __future__ import annotations
 
 import dataclasses
 import gc
-import json
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -26,14 +25,13 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from benchmarks.shared.result import KEPT, Result, code_state
+from benchmarks.shared.result import Result, kept_rows
 from benchmarks.shared.tiny import HEADED, TRANSFORMERS
 from gloam.errors import GloamError
 from gloam.export.engine.options import BuildOptions
 from gloam.export.engine.serialize import Shapes, serialize
 from gloam.export.precision import PRECISIONS
 from gloam.export.weights import ExportRequest, export_weights
-from gloam.files import sha256_json, write_json
 from gloam.model_card import ModelCard
 from gloam.networks.edges import DETECTORS
 from gloam.networks.embedders import EMBEDDERS, create_embedder
@@ -95,7 +93,7 @@ def run() -> Result:
     with tempfile.TemporaryDirectory(prefix="gloam-engines-") as temporary:
         folder = Path(temporary)
         for case in (Case(*item) for item in _cases(families)):
-            rows += _kept(case, version, partial(rows_of, case, folder))
+            rows += kept_rows("engine_build", [dataclasses.asdict(case), version], partial(rows_of, case, folder))
     files = [row for row in rows if "refused" not in row]
     built = [row for row in files if "problem" not in row]
     refusals: dict[str, list[str]] = {}
@@ -128,19 +126,6 @@ def _cases(families: list[str]) -> Iterator[tuple[str, str, str]]:
 
 def _figures(row: dict[str, Any]) -> dict[str, Any]:
     return {name: row[name] for name in ("layers", "seconds", "MB", "scratch MB")}
-
-
-def _kept(case: Case, version: str, make: Callable[[], list[dict[str, Any]]]) -> list[dict[str, Any]]:
-    """The rows of a case; read where an earlier run of the same code and versions kept them."""
-    folder = os.environ.get(KEPT)
-    if not folder:
-        return make()
-    key = [dataclasses.asdict(case), version, code_state("gloam", "benchmarks")]
-    file = Path(folder) / "engine_build" / f"{sha256_json(key)[:16]}.json"
-    if not file.is_file():
-        write_json(file, make())
-    rows: list[dict[str, Any]] = json.loads(file.read_text(encoding="utf-8"))
-    return rows
 
 
 def rows_of(case: Case, folder: Path) -> list[dict[str, Any]]:

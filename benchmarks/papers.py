@@ -21,10 +21,13 @@ from gloam.files import sha256_json, write_json
 from gloam.heartbeat import to_stderr
 from gloam.training.run_record import installed
 from gloam.workflows.reports.localization import reproduce_localization
+from gloam.workflows.reports.mduit import reproduce_mduit
 from gloam.workflows.reports.retrieval_table import reproduce_retrieval
 from gloam.workflows.reports.weakly_paired import reproduce_weakly_paired
 from gloam.workflows.reproduce.localization.protocol import Protocol
 from gloam.workflows.reproduce.localization.request import LOCALIZED, TableRequest
+from gloam.workflows.reproduce.mduit.request import ABSENT, MduitRequest
+from gloam.workflows.reproduce.mduit.request import ROWS as MDUIT_ROWS
 from gloam.workflows.reproduce.published import TABLES
 from gloam.workflows.reproduce.records import Budget, processor_seconds
 from gloam.workflows.reproduce.request import RetrievalRequest
@@ -36,12 +39,19 @@ from gloam.workflows.reproduce.weakly_paired.request import RECIPES, WeaklyPaire
 MINUTES, USUAL = "GLOAM_PAPERS_MINUTES", 120.0
 ONLY = "GLOAM_BENCH_ONLY"
 STUDY, WEAKLY = "cyclegan-study", "weakly-paired"
+# Rows of figures, of which their papers print no numbers.
+DRAWN: dict[tuple[str, str], tuple[str, ...]] = {
+    (WEAKLY, "figure7"): (UNTRANSLATED, *METHODS),
+    **{("mduit", figure): tuple(rows) for figure, rows in MDUIT_ROWS.items()},
+}
 # Shares of the time: tables of retrieval and generators together, then the others.
 RETRIEVAL = 0.5
 OTHERS = {
     (STUDY, "1"): 0.07,
     ("dark-side", "3"): 0.18,
-    ("mduit", "1"): 0.09,
+    ("mduit", "1"): 0.07,
+    ("mduit", "figure3"): 0.015,
+    ("mduit", "figure4"): 0.005,
     (WEAKLY, "2"): 0.1,
     (WEAKLY, "figure7"): 0.06,
 }
@@ -93,7 +103,8 @@ def _needed(key: Any, rows: Mapping[str, str]) -> Rows:
     if key not in TOWN_TABLES and key not in OTHERS:
         return {}
     stated = TOWN_TABLES.get(key, ((), {}))[1]
-    return {row: why for row, why in rows.items() if row not in stated or not stated[row].reason}
+    absent = {row for row, town in stated.items() if town.reason} | (ABSENT.keys() if key in DRAWN else set())
+    return {row: why for row, why in rows.items() if row not in absent}
 
 
 def _table(key: tuple[str, str], minutes: float, folder: Path) -> dict[str, Any]:
@@ -103,13 +114,15 @@ def _table(key: tuple[str, str], minutes: float, folder: Path) -> dict[str, Any]
     try:
         rows = _runner(key)(key, minutes, folder / "-".join(key), folder)
     except GloamError as error:
-        rows = dict.fromkeys(TABLES[key].rows, str(error))
+        rows = dict.fromkeys(DRAWN.get(key, TABLES[key].rows), str(error))
     return {"rows": rows, "minutes": round((processor_seconds() - began) / 60, 2)}
 
 
 def _runner(key: tuple[str, str]) -> Callable[[tuple[str, str], float, Path, Path], Rows]:
     if key in LOCALIZED:
         return _localized
+    if key[0] == "mduit":
+        return _mduit_figure
     return _weakly_paired if key[0] == WEAKLY else _retrieval
 
 
@@ -146,6 +159,14 @@ def _localized(key: tuple[str, str], minutes: float, output: Path, folder: Path)
     }
 
 
+def _mduit_figure(key: tuple[str, str], minutes: float, output: Path, folder: Path) -> Rows:
+    # Minutes and folder are the table's, whose networks both figures show; AdaIN alone is trained beside them.
+    each = TRAINED * minutes * OTHERS["mduit", "1"] / LOCALIZED_GENERATORS["mduit", "1"]
+    found = reproduce_mduit(MduitRequest(key[1], folder / "no data", folder / "mduit-1"), each, to_stderr)
+    reasons = dict(note.split(": ", 1) for note in found.notes if note.split(": ", 1)[0] in DRAWN[key])
+    return {row: "" if row in found.made_by else reasons.get(row, "no column") for row in DRAWN[key]}
+
+
 def _weakly_paired(key: tuple[str, str], minutes: float, output: Path, folder: Path) -> Rows:
     share = OTHERS[WEAKLY, "2"] + OTHERS[WEAKLY, "figure7"]
     miniature = Miniature(minutes=TRAINED * minutes * share / len(RECIPES), workers=1)
@@ -156,7 +177,7 @@ def _weakly_paired(key: tuple[str, str], minutes: float, output: Path, folder: P
     reasons = dict(note.split(": ", 1) for note in found.notes if note.split(": ", 1)[0] in RECIPES)
     if isinstance(found, Figure7):
         there = {curve.method for curve in found.curves}
-        return {row: "" if row in there else reasons.get(row, "no curve") for row in (UNTRANSLATED, *METHODS)}
+        return {row: "" if row in there else reasons.get(row, "no curve") for row in DRAWN[key]}
     return {row: "" if row in found.ours else reasons.get(row, "no numbers") for row in RECIPES}
 
 

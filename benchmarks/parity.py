@@ -1,7 +1,11 @@
-"""The same descriptor by every route: batched or one by one, torch or the exported file, plain or in a pipeline."""
+"""The same descriptor by every route: batched or one by one, torch or the exported file, plain or in a pipeline.
+
+``GLOAM_BENCH_ONLY`` names beginnings of networks, separated by commas, to run those alone, unjudged.
+"""
 
 from __future__ import annotations
 
+import os
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,9 +15,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from benchmarks.padding_exact import lively, real_weights, whole_cells
+from benchmarks.padding_exact import ONLY, lively, real_weights, whole_cells
 from benchmarks.shared.result import Result, largest
-from benchmarks.shared.tiny import HEADED, TRANSFORMERS
+from benchmarks.shared.tiny import HEADED, TRANSFORMERS, VARIANTS
 from gloam.data.images import resize_image
 from gloam.errors import ModelError
 from gloam.export.embedder import export_embedder
@@ -65,12 +69,17 @@ def whitening(dimension: int) -> Whitening:
     return Whitening(random.normal(size=dimension) / dimension, projection)
 
 
-def networks() -> dict[str, EmbedderNetwork]:
-    """Every family, then scales, whitening and CLAHE around some."""
+def networks(only: tuple[str, ...] = ()) -> dict[str, EmbedderNetwork]:
+    """Every family, then scales, whitening and CLAHE around some; or those alone whose names begin so."""
+    if only:
+        return {name: model for name, model in networks().items() if name.startswith(only)}
     built: dict[str, EmbedderNetwork] = {}
     for name in EMBEDDERS:
         torch.manual_seed(0)
         built[name] = lively(create_embedder(name, **OPTIONS.get(name, {})))
+    for row, (name, options) in VARIANTS.items():
+        torch.manual_seed(0)
+        built[row] = lively(create_embedder(name, **options))
     built |= real_weights()
     for name in [name for name in built if name.split(",")[0] in SURROUNDED]:
         model = built[name]
@@ -84,12 +93,13 @@ def networks() -> dict[str, EmbedderNetwork]:
 
 def run() -> Result:
     """Worst difference between torch and the exported file, over all."""
+    only = tuple(filter(None, os.environ.get(ONLY, "").split(",")))
     random = np.random.default_rng(0)
     batches = [[textured_image(random, *size) for size in sizes] for sizes in BATCHES]
     rows: dict[str, dict[str, Any]] = {}
     measured: list[Row] = []
     with tempfile.TemporaryDirectory(prefix="gloam-parity-") as folder, torch.no_grad():
-        for name, model in networks().items():
+        for name, model in networks(only).items():
             rows[name] = {"dimension": model.dimension}
             for kind, profile in (
                 ("dynamic", PaddingProfile.dynamic()),
@@ -112,7 +122,7 @@ def run() -> Result:
         runtime,
         "max abs difference",
         f"<= {RUNTIME_LIMIT:g} from torch to the runtime, <= {BATCH_LIMIT:g} from batched to one by one",
-        runtime <= RUNTIME_LIMIT and batched <= BATCH_LIMIT,
+        None if only else runtime <= RUNTIME_LIMIT and batched <= BATCH_LIMIT,
         {"batched_against_one_by_one": batched, "sizes_height_width": BATCHES, "networks": rows},
     )
 

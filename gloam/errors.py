@@ -80,6 +80,7 @@ EXTRAS = {
     **dict.fromkeys(("onnxruntime", "faiss"), "cpu"),
     **dict.fromkeys(("kapture", "pycolmap"), "localization"),
     **{name: name for name in ("openvino", "ray", "tensorrt", "timm")},
+    "pymilvus": "milvus",
     **{"torch_fidelity": "fidelity", "scipy": "matlab", "fsspec": "remote", "prometheus_client": "metrics"},
     **{"rerun": "rerun", "fastapi": "serve", "uvicorn": "serve", "shtab": "completion"},
 }

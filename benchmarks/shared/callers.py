@@ -17,7 +17,7 @@ from PIL import Image
 
 from benchmarks.shared.result import KEPT
 from gloam.errors import DataError
-from gloam.export.graph import read_graph, write_model
+from gloam.export.written import read_graph, write_model
 from gloam.files import sha256_file, sha256_json, write_text
 from gloam.model_card import METADATA_KEY, ModelCard
 from gloam.runtime.backends.onnx_file import read_card

@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import functools
 import importlib.metadata
+import json
 import os
 import platform
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from gloam.errors import DataError
-from gloam.files import sha256_file, sha256_json
+from gloam.files import sha256_file, sha256_json, write_json
 
 ROOT = Path(__file__).resolve().parents[2]
 
 # Names a folder in which runs stay, to be read again by whichever benchmark asks for the same.
 KEPT = "GLOAM_BENCH_RUNS"
+Row = TypeVar("Row")
 PACKAGES = (
     "numpy",
     "torch",
@@ -63,6 +65,25 @@ def code_state(*folders: str) -> str:
     """Changes with the Python files and the recipes of folders of the checkout: what is kept of a run holds as long."""
     files = (path for name in folders for path in sorted((ROOT / name).rglob("*")) if path.suffix in (".py", ".yaml"))
     return sha256_json([[path.relative_to(ROOT).as_posix(), sha256_file(path)] for path in files])
+
+
+def kept_rows(benchmark: str, key: Any, make: Callable[[], Row]) -> Row:
+    """JSON-ready rows of a benchmark; read where an earlier run of the same code and versions kept them.
+
+    Args:
+        benchmark: its name.
+        key: JSON-ready, of what the rows are of.
+        make: measures them.
+    """
+    folder = os.environ.get(KEPT)
+    if not folder:
+        return make()
+    name = sha256_json([key, versions(), code_state("gloam", "benchmarks")])[:16]
+    file = Path(folder) / benchmark / f"{name}.json"
+    if not file.is_file():
+        write_json(file, make())
+    rows: Row = json.loads(file.read_text(encoding="utf-8"))
+    return rows
 
 
 def data_pack(name: str) -> Path:

@@ -43,6 +43,8 @@ class StandIns:
             "pairs.txt": self._pairs,
             "feats.h5": self._feats,
             "embedder.onnx": self._embedder,
+            "theirs": self._theirs,
+            "theirs.onnx": self._theirs_onnx,
             "weights.safetensors": self._weights,
             "day2night.safetensors": self._translator,
             "day2night.onnx": self._translator_onnx,
@@ -64,7 +66,8 @@ class StandIns:
         return self.folder / name
 
     def _checkout(self, path: Path) -> None:
-        left_out = shutil.ignore_patterns(".*", "build", "dist", "runs", "*.egg-info", "gloam-demo", "__pycache__")
+        made = ("build", "dist", "runs", "*.egg-info", "gloam-demo", "__pycache__", ".*_cache", ".hypothesis")
+        left_out = shutil.ignore_patterns(*made, ".git", ".venv", "node_modules")
         shutil.copytree(ROOT, path, ignore=left_out)
 
     def _town(self, path: Path) -> None:
@@ -149,6 +152,21 @@ class StandIns:
         from gloam.workflows.demo_embedder import SHIPPED
 
         shutil.copy(SHIPPED[TOWN.look]["trained"], path)
+
+    def _theirs(self, path: Path) -> None:
+        """A plain export, and what its program makes of two photographs."""
+        import torch
+
+        from benchmarks.adopt import FREE, RGB, photographs
+        from benchmarks.shared.plain_exports import Plain, export, network, references
+
+        path.mkdir()
+        module = Plain(network("gem_resnet18"))
+        export(module, path / "theirs.onnx", torch.zeros(2, 3, 131, 163), FREE, traced=True)
+        references(module, RGB, photographs(), path)
+
+    def _theirs_onnx(self, path: Path) -> None:
+        shutil.copy(self.get("theirs/theirs.onnx"), path)
 
     def _weights(self, path: Path) -> None:
         import torch

@@ -27,6 +27,16 @@ TRANSFORMERS: dict[str, dict[str, Any]] = {
     "megaloc": {**_SALAD, "linear": 24},
     "boq_resnet50": {**_BOQ, "width": 8, "resize": "96x96"},
     "boq_dinov2": {**TRANSFORMER, **_BOQ, "resize": "70x84"},
+    **{f"anyloc_vit{size}14": {**TRANSFORMER, "clusters": 4} for size in "sbl"},
+}
+# What an option makes of them that is a way of its own through the layers: name and options by what a row is called.
+VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
+    **{f"{name}, GeM": (name, {**TRANSFORMER, "pooling": "gem"}) for name in ("dinov2_vits14", "dinov2_vits14_reg")},
+    "anyloc_vits14, soft": ("anyloc_vits14", {**TRANSFORMER, "clusters": 4, "assignment": "soft"}),
+    "anyloc_vits14, tokens, registers": (
+        "anyloc_vits14",
+        {**TRANSFORMER, "clusters": 4, "facet": "token", "registers": 4, "position": "antialias"},
+    ),
 }
 TRANSLATOR = """
 trainer: cyclegan

@@ -1,25 +1,29 @@
-"""``gloam index``: a store of descriptors to a FAISS index; indexes that grow."""
+"""``gloam index``: a store of descriptors to a FAISS index or a collection of Milvus; indexes that grow."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
 
+from gloam.cli.shared.milvus_options import add_milvus, milvus_name
 from gloam.cli.shared.report import Report
 from gloam.cli.shared.request import filled
 from gloam.cli.shared.store_options import add_trust
+from gloam.cli.shared.unread import refuse_others
 from gloam.cli.shared.values import INDEX_DEVICES, nbytes, seed
+from gloam.errors import UsageError
 
-HELP = "build a FAISS index from a store of descriptors, add to one, or merge several"
+HELP = "build a FAISS index from a store of descriptors, add to one, or merge several; or fill a collection of Milvus"
 KINDS = ("auto", "flat", "ivfpq", "hnsw", "compact", "sq8", "rabitq")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the verb."""
     parser.add_argument("store", type=Path, nargs="?", help="folder written by `gloam extract`")
-    parser.add_argument("-o", "--output", type=Path, required=True, help="folder of the index")
+    parser.add_argument("-o", "--output", type=Path, help="folder of the index")
     parser.add_argument("--add", type=Path, metavar="STORE", help="add this store to the index that is there")
     parser.add_argument("--merge", type=Path, nargs="+", metavar="INDEX", help="join these indexes into a new one")
+    add_milvus(parser, "send the store to this server instead; the same command carries on after a kill")
     add_trust(parser)
     kind = parser.add_argument_group("the kind of index")
     kind.add_argument(
@@ -47,7 +51,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> Report:
-    """Build, add to, or merge."""
+    """Build, add to, merge, or send."""
+    if arguments.milvus is not None:
+        refuse_others(arguments, ("store", "milvus", "collection", "trust"), "is of an index of FAISS; leave it out")
+        if arguments.store is None:
+            raise UsageError("--milvus takes a STORE to send; give one")
+        from gloam.runtime.search.milvus import MilvusRequest, send_store
+
+        request = filled(MilvusRequest, arguments, collection=milvus_name(arguments))
+        sent = send_store(request, progress=not arguments.json)
+        return Report(sent.to_dict(), str(sent))
+    milvus_name(arguments)
+    if arguments.output is None:
+        raise UsageError("say where the index goes: -o FOLDER, or --milvus URI")
     from gloam.runtime.search.index.make import IndexRequest, make_index
 
     made = make_index(filled(IndexRequest, arguments), progress=not arguments.json)

@@ -44,6 +44,7 @@ VERBS = (
     "train",
     "import",
     "export",
+    "adopt",
     "check",
     "engine",
     "bench",

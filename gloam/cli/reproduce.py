@@ -27,6 +27,8 @@ OF_ALL = ("paper", "table", "data", "output", "rows", "weights", "train", "seed"
 OF_POSES = ("set", "truth", "scores", "top_k", "more_k", "within", "unlocalized", "rig", "features", "matcher",
             "max_keypoints", "photometric", "pixel_shift", "workers", "memory", "device", "threads", "backend",
             "cpu_precision")  # fmt: skip
+MDUIT_FIGURES = (("mduit", "figure3"), ("mduit", "figure4"))
+OF_MDUIT_FIGURES = ("references", "device")
 OF_WEAKLY_PAIRED = {"2": ("limit", "device"), "figure7": ("references", "device")}
 
 
@@ -36,14 +38,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "table",
         metavar="TABLE",
-        help="cyclegan-study: 1; dark-side: 1 to 8; mduit: 1; thesis: 5.1, figure5.1; weakly-paired: 2, figure7",
+        help="cyclegan-study: 1; dark-side: 1 to 8; mduit: 1, figure3, figure4; thesis: 5.1, figure5.1; weakly-paired: "
+        "2, figure7",
     )
     parser.add_argument(
         "--data",
         type=Path,
         default=Path("data"),
         metavar="DIR",
-        help="layout of cirtorch: test/, train/, networks/; weakly-paired: weakly-paired/pairs.json of `gloam pair`",
+        help="layout of cirtorch: test/, train/, networks/; weakly-paired: weakly-paired/pairs.json of `gloam pair`; "
+        "mduit's figures: mduit/pairs.json",
     )
     parser.add_argument(
         "-o", "--output", type=Path, default=Path("reproduced"), metavar="DIR", help="models and stores, used again"
@@ -57,7 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="an embedder of your own for a row, of the row's network, or for a part of a row of table 4 ('VGG16 "
         "GeM=FILE'); "
         "for a row 'night to day, ...' and of weakly-paired a translator; for figure7 'NetVLAD Pittsburgh=FILE' and "
-        "'NetVLAD of the pairs=FILE'; repeatable",
+        "'NetVLAD of the pairs=FILE'; for mduit figure3 'MDUIT=FILE', 'MUNIT=FILE.onnx' and so on; repeatable",
     )
     parser.add_argument(
         "--order",
@@ -90,8 +94,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--budget",
         type=float,
         metavar="MINUTES",
-        help="processor time for the whole table, shared out over its trainings; of localization and weakly-paired "
-        "half of it is for their generators, with --town",
+        help="processor time for the whole table, shared out over its trainings; of localization, weakly-paired and "
+        "mduit's figures half of it is for their generators, with --town",
     )
     parser.add_argument(
         "--again",
@@ -113,7 +117,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         default=[],
         metavar="DOMAIN",
-        help="weakly-paired figure7: domains of map and queries (default: WDO-1 WDSn WDSu; --town: overcast snow sun)",
+        help="weakly-paired figure7: domains of map and queries (default: WDO-1 WDSn WDSu; --town: overcast snow sun); "
+        "mduit figure3, figure4: the one of the sources, of the map (default: overcast-reference; --town: overcast)",
     )
     parser.add_argument(
         "--limit",
@@ -190,13 +195,16 @@ def _add_localization(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> Report:
     """Run what can be run; exit code 1 where no row could."""
-    of_others = (arguments.paper, arguments.table) in LOCALIZED or arguments.paper == WEAKLY_PAIRED
+    key = (arguments.paper, arguments.table)
+    of_others = key in LOCALIZED or key in MDUIT_FIGURES or arguments.paper == WEAKLY_PAIRED
     if of_others and (arguments.seeds != 1 or arguments.again is not None):
         what = f"{arguments.paper} {arguments.table}"
         raise UsageError(f"{what}: --seeds and --again are of tables of retrieval and of cyclegan-study; see --help")
     _refuse_unread(arguments)
-    if (arguments.paper, arguments.table) in LOCALIZED:
+    if key in LOCALIZED:
         return _localized(arguments)
+    if key in MDUIT_FIGURES:
+        return _mduit_figure(arguments)
     if arguments.paper == WEAKLY_PAIRED:
         return _weakly_paired(arguments)
     from gloam.workflows.reports.retrieval_table import reproduce_retrieval
@@ -226,6 +234,8 @@ def _refuse_unread(arguments: argparse.Namespace) -> None:
         return refuse_others(arguments, read, "is in the record already; --again reads -o alone beside it")
     if (arguments.paper, arguments.table) in LOCALIZED:
         read = OF_POSES
+    elif (arguments.paper, arguments.table) in MDUIT_FIGURES:
+        read = OF_MDUIT_FIGURES
     elif arguments.paper == WEAKLY_PAIRED:
         read = OF_WEAKLY_PAIRED.get(arguments.table, ("references", "limit", "device"))
     else:
@@ -256,6 +266,21 @@ def _localized(arguments: argparse.Namespace) -> Report:
     )
     minutes = generator_minutes(arguments.minutes, arguments.budget, GENERATORS[arguments.paper])
     found = reproduce_localization(request, town_minutes=minutes if arguments.town else None, say=to_stderr)
+    return Report(found.to_dict(), found.to_text(), exit_code=0 if found.ran else 1)
+
+
+def _mduit_figure(arguments: argparse.Namespace) -> Report:
+    from gloam.workflows.reports.mduit import reproduce_mduit
+    from gloam.workflows.reproduce.mduit.request import ABSENT, MduitRequest
+    from gloam.workflows.reproduce.records import generator_minutes
+    from gloam.workflows.reproduce.rows import CONTENT
+
+    weights = _files("--weights", "ROW=FILE, with the method's name as the figure has it", arguments.weights)
+    request = filled(MduitRequest, arguments, weights=weights)
+    trained = [row for row in request.asked if row not in weights and row not in ABSENT]
+    count = len(trained if arguments.table == "figure3" else CONTENT.keys() & set(trained))
+    minutes = generator_minutes(arguments.minutes, arguments.budget, count)
+    found = reproduce_mduit(request, minutes if arguments.town else None, to_stderr)
     return Report(found.to_dict(), found.to_text(), exit_code=0 if found.ran else 1)
 
 

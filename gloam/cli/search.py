@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from gloam.cli.shared.backend_options import add_cpu, placement
+from gloam.cli.shared.milvus_options import add_milvus, milvus_name
 from gloam.cli.shared.report import Report
 from gloam.cli.shared.store_options import add_trust
 from gloam.cli.shared.unread import refuse
@@ -15,11 +16,13 @@ from gloam.errors import UsageError
 
 HELP = "search an index with a store of queries, or with images and a model"
 OF_MODEL = ("threads", "backend", "cpu_precision")
+OF_FAISS = ("nprobe", "mmap", "exact", "device")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the verb."""
-    parser.add_argument("index", type=Path, help="folder written by `gloam index`")
+    parser.add_argument("index", type=Path, nargs="?", help="folder written by `gloam index`")
+    add_milvus(parser, "search a collection on this server instead of an index")
     queries = parser.add_mutually_exclusive_group(required=True)
     queries.add_argument("--store", type=Path, help="store of query descriptors")
     queries.add_argument("--images", type=Path, help="folder, text list or kapture dataset of queries; needs --model")
@@ -67,15 +70,27 @@ def run(arguments: argparse.Namespace) -> Report:
         raise UsageError("--images and --model go together")
     if arguments.store is not None:
         refuse(arguments, OF_MODEL, "is of the model that describes --images; leave it out")
+    name = milvus_name(arguments)
+    if (arguments.index is None) == (arguments.milvus is None):
+        raise UsageError("give an INDEX to search, or --milvus URI: one of the two")
+    if arguments.milvus is not None:
+        refuse(arguments, OF_FAISS, "is of an index of FAISS; leave it out with --milvus")
     if arguments.calibrated is not None and arguments.matches is None:
         raise UsageError("--calibrated counts verified matches; add --matches, which `gloam match --verify` writes")
     from gloam.runtime.search.calibration import Verification
-    from gloam.runtime.search.index import DescriptorIndex
-    from gloam.runtime.search.queries import answer, describe_queries, read_queries
+    from gloam.runtime.search.queries import Searchable, answer, describe_queries, read_queries
 
-    index = DescriptorIndex.open(
-        arguments.index, mmap=arguments.mmap, device=arguments.device, trust=arguments.trust, exact=arguments.exact
-    )
+    index: Searchable
+    if arguments.milvus is not None:
+        from gloam.runtime.search.milvus import MilvusIndex
+
+        index = MilvusIndex.open(arguments.milvus, name)
+    else:
+        from gloam.runtime.search.index import DescriptorIndex
+
+        index = DescriptorIndex.open(
+            arguments.index, mmap=arguments.mmap, device=arguments.device, trust=arguments.trust, exact=arguments.exact
+        )
     verification = Verification.open(
         arguments.matches, arguments.calibrated, index.card.space, arguments.k, trust=arguments.trust
     )

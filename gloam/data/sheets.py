@@ -13,6 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 from gloam.files import printable
 
 Pixels = npt.NDArray[np.uint8]
+FRAME = 4  # pixels, around a picture
 HEADING, GAP, LEFT = 22, 4, 118  # pixels: above the columns, between cells, and for the names of rows
 LETTERS, LINES, LINE = 15, 3, 16  # of the name of a row: letters a line, lines, and pixels of one
 WHITE, INK = (255, 255, 255), (30, 30, 30)
@@ -36,10 +37,7 @@ def draw_sheet(
     sheet = Image.new("RGB", (LEFT + len(columns) * (width + GAP), HEADING + len(cells) * (height + GAP)), WHITE)
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(13)
     for column, heading in enumerate(columns):
-        text = printable(heading)
-        while text and draw.textlength(text, font) > width:
-            text = text[:-1]
-        draw.text((LEFT + column * (width + GAP) + 2, 3), text, fill=INK, font=font)
+        _write(draw, (LEFT + column * (width + GAP) + 2, 3), heading, width)
     for row, (label, line) in enumerate(zip(labels, cells, strict=True)):
         top = HEADING + row * (height + GAP)
         words = textwrap.wrap(printable(label), LETTERS)
@@ -63,3 +61,35 @@ def fitted_picture(picture: Pixels, size: tuple[int, int]) -> Pixels:
     return np.asarray(
         cv2.resize(picture, fit, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_NEAREST), np.uint8
     )
+
+
+def framed_picture(picture: Pixels, size: tuple[int, int], colour: tuple[int, int, int] | None, below: str) -> Pixels:
+    """A picture fitted into a width and height, in a frame of its own, with a line of text beneath.
+
+    Args:
+        picture: uint8 ``[h, w, 3]``.
+        size: (width, height) of the room for it, pixels.
+        colour: of the frame, RGB; None leaves it white.
+        below: the line; what does not fit is cut.
+
+    Returns:
+        uint8 ``[size[1] + 2 FRAME + LINE, size[0] + 2 FRAME, 3]``, whatever the picture's own size is.
+    """
+    shown = fitted_picture(picture, size)
+    height, width = shown.shape[:2]
+    left, top = (size[0] - width) // 2, (size[1] - height) // 2
+    sheet = Image.new("RGB", (size[0] + 2 * FRAME, size[1] + 2 * FRAME + LINE), WHITE)
+    draw = ImageDraw.Draw(sheet)
+    if colour is not None:
+        draw.rectangle((left, top, left + width + 2 * FRAME - 1, top + height + 2 * FRAME - 1), fill=colour)
+    sheet.paste(Image.fromarray(shown), (left + FRAME, top + FRAME))
+    _write(draw, (left + FRAME, top + height + 2 * FRAME), below, width)
+    return np.array(sheet)
+
+
+def _write(draw: ImageDraw.ImageDraw, place: tuple[int, int], line: str, width: int) -> None:
+    """A line of text, cut to a width in pixels."""
+    font, text = ImageFont.load_default(13), printable(line)
+    while text and draw.textlength(text, font) > width:
+        text = text[:-1]
+    draw.text(place, text, fill=INK, font=font)

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from gloam.errors import ModelError
-from gloam.export.spec import ExportSpec, Shapes, export_spec
+from gloam.export.proved import Shapes
+from gloam.export.spec import ExportSpec, export_spec
 from gloam.model_card import ModelCard, TensorSpec
 from gloam.networks.translators import TranslatorNetwork
 from gloam.networks.translators.examples import ExampleTranslator

@@ -14,7 +14,8 @@ from typing import Any
 
 from gloam.data.images import MIN_SIDE
 from gloam.errors import ModelError
-from gloam.export.spec import LEVELS_TOLERANCE, ExportSpec, Shapes, export_spec
+from gloam.export.proved import LEVELS_TOLERANCE, Shapes
+from gloam.export.spec import ExportSpec, export_spec
 from gloam.model_card import LITERATURE, TOLERANCE, InputRule, ModelCard, Photometric, TensorSpec
 from gloam.networks.embedders import EmbedderNetwork
 from gloam.padding import PaddingProfile, next_multiple

@@ -1,26 +1,20 @@
-"""What every exporter shares: trace a torch module to an ONNX graph, put the card into it, check it, write it."""
+"""What every exporter of a torch module shares: its axes, and its trace to an ONNX graph."""
 
 from __future__ import annotations
 
 import contextlib
 import io
 import logging
-import math
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.export import Dim
 
-from gloam import __version__
 from gloam.errors import ModelError, require
-from gloam.files import write_bytes
-from gloam.model_card import METADATA_KEY, ModelCard
 from gloam.networks.checkpoints import weights_sha256
-from gloam.runtime.backends.onnx_file import CHECKSUM_KEY, model_sha256, with_checksum
 
 OPSET = 20  # what the exporter of torch 2.13 verifies, read by TensorRT 10.3 and later
 LARGEST_SIDE = 16384  # pixels
@@ -86,51 +80,10 @@ def trace(
     return proto
 
 
-def write_model(proto: Any, card: ModelCard, path: str | Path) -> None:
-    """Put the card into the graph, check the whole, and write the file with its checksum, atomically.
-
-    Raises:
-        ModelError: the graph is invalid.
-    """
-    onnx = require("onnx", "train", "export a model")
-    for entry in [entry for entry in proto.metadata_props if entry.key == CHECKSUM_KEY]:
-        proto.metadata_props.remove(entry)  # of the file that the graph comes from
-    entry = proto.metadata_props.add()
-    entry.key, entry.value = METADATA_KEY, card.to_json()
-    proto.producer_name, proto.producer_version, proto.doc_string = "gloam", __version__, ""
-    try:
-        onnx.checker.check_model(proto, full_check=True)
-    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        raise ModelError(f"{path}: the exported graph is invalid ({str(error).splitlines()[0]})") from error
-    write_bytes(path, with_checksum(proto.SerializeToString(deterministic=True)))
-
-
-def read_graph(path: str | Path) -> Any:
-    """The ``ModelProto`` of an exported model, as it was written: what is made of it gets a checksum of its own.
-
-    Raises:
-        ModelError: the file is damaged.
-    """
-    model_sha256(path)
-    return require("onnx", "train", "export a model").load(path)
-
-
 def full_provenance(provenance: Mapping[str, Any], model: nn.Module) -> dict[str, Any]:
     """What is known, ``unknown`` where it is not, and the hash of the weights that are really exported."""
     unknown = dict.fromkeys(("recipe", "data", "licence"), "unknown")
     return {**unknown, **provenance, "weights_sha256": weights_sha256(model.state_dict())}
-
-
-def flat(values: Any) -> tuple[float, ...]:
-    """Numbers of an array or tensor in C order, as a self-test stores them.
-
-    Raises:
-        ModelError: one is NaN or infinite; what a diverged training leaves is not exported.
-    """
-    flattened: Sequence[Any] = values.reshape(-1).tolist()
-    if not all(math.isfinite(value) for value in flattened):
-        raise ModelError("the network's output is not finite; its weights come from a training that diverged")
-    return tuple(float(value) for value in flattened)
 
 
 @contextlib.contextmanager

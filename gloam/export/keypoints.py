@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from gloam.errors import ModelError
-from gloam.export.spec import ExportSpec, Shapes, export_spec
+from gloam.export.proved import Shapes
+from gloam.export.spec import ExportSpec, export_spec
 from gloam.model_card import KEYPOINT_OUTPUTS, InputRule, KeypointRule, ModelCard, Photometric, TensorSpec
 from gloam.networks.local_features import LocalFeatureNetwork
 from gloam.padding import PaddingProfile

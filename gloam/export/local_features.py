@@ -13,7 +13,8 @@ from typing import Any
 from torch import nn
 
 from gloam.errors import ModelError
-from gloam.export.spec import ExportSpec, Shapes, export_spec
+from gloam.export.proved import Shapes
+from gloam.export.spec import ExportSpec, export_spec
 from gloam.model_card import LITERATURE, InputRule, ModelCard, Photometric, TensorSpec
 from gloam.networks.embedders.dinov2 import DinoV2Embedder
 from gloam.networks.embedders.how import HOW

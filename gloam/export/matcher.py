@@ -17,8 +17,9 @@ from torch import Tensor
 from torch.export import Dim
 
 from gloam.errors import ModelError
-from gloam.export.graph import batch_axis, flat, full_provenance, trace
-from gloam.export.spec import write_proved
+from gloam.export.graph import batch_axis, full_provenance, trace
+from gloam.export.proved import write_proved
+from gloam.export.written import flat
 from gloam.model_card import ModelCard, SelfTest, TensorSpec, matcher_inputs
 from gloam.networks.matchers import MatcherNetwork, Side
 from gloam.padding import PaddingProfile

@@ -18,7 +18,8 @@ from typing import Any
 
 from torch import nn
 
-from gloam.export.spec import ExportSpec, Shapes, export_spec
+from gloam.export.proved import Shapes
+from gloam.export.spec import ExportSpec, export_spec
 from gloam.model_card import ModelCard, TensorSpec
 from gloam.networks.translators import TranslatorNetwork
 from gloam.padding import PaddingProfile, next_multiple

@@ -31,6 +31,7 @@ PURPOSES = {
     "localization": "kapture datasets, maps and poses",
     "openvino": "run models quicker on many a CPU, in bf16 where it has it",
     "ray": "bulk runs on a cluster",
+    "milvus": "descriptors in a collection of Milvus",
     "remote": "images behind URLs",
     "metrics": "the state of a bulk run for Prometheus",
     "rerun": "pictures of a map and of what was localized in it",

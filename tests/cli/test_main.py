@@ -182,8 +182,9 @@ def run(arguments):
         print("kept", flush=True)
 
 doctor.run = run
-if sys.argv[1:] == ["nohup"]:
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+# As a shell in the foreground starts it: one in the background has SIGINT ignored, and nohup SIGHUP.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_IGN if sys.argv[1:] == ["nohup"] else signal.SIG_DFL)
 sys.exit(main.main(["doctor"]))
 """
 

@@ -27,6 +27,7 @@ from gloam.runtime.descriptors.store import DescriptorStore
 from gloam.runtime.models.embedder import Embedder
 from gloam.runtime.search.index import build_index
 from tests.cli.test_main import leaves
+from tests.foreign_files import Shape, write_foreign
 from tests.tiny_models import write_tiny_embedder
 
 # Every verb and sub-verb; OUT is a path that a refusal must leave absent.
@@ -44,12 +45,14 @@ COMMANDS = (
     "train edges -o OUT",
     "train whitening store -o OUT.npz --kind pca",
     "train whitening store -o OUT.safetensors --kind pca",
+    "train vocabulary w.safetensors images -o OUT.safetensors",
     "train calibration --index index --store store --matches feats.h5 --ground-truth g.json -o OUT.json",
     "import w.safetensors --as resnet -o OUT.safetensors",
     "export w.safetensors -o OUT.onnx",
     "export --random-init 0 --network gem_resnet18 --option width=4 -o OUT.onnx",
     "export tiny.onnx -o OUT.onnx --precision fp16",
     "export tiny.onnx -o OUT.onnx --resize 64",
+    "adopt theirs.onnx -o OUT.onnx",
     "check tiny.onnx",
     "check tiny.onnx --backend openvino",
     "check tiny.onnx --against w.safetensors",
@@ -65,6 +68,8 @@ COMMANDS = (
     "index store -o OUT",
     "index --add store -o index",
     "search index --store store",
+    "index store --milvus OUT.db",
+    "search --milvus http://127.0.0.1:1 --store store",
     "serve --model tiny.onnx --host 192.0.2.1",
     "pair town/query -o OUT.json",
     "pairs --query store --map store -k 1 -o OUT.txt",
@@ -80,6 +85,7 @@ COMMANDS = (
     "eval submission pairs.txt --data town",
     "eval calibration OUT.json --index index --store store --matches feats.h5 --ground-truth g.json",
     "eval translation images images --features tiny.onnx",
+    "eval translation images images --features w.safetensors",
     "eval translation images images --features inception",
     "eval domains pairs.csv --features tiny.onnx",
     "dataset build images -o OUT.json",
@@ -93,6 +99,8 @@ COMMANDS = (
     "reproduce dark-side 1 -o OUT",
     "reproduce weakly-paired 2 -o OUT",
     "reproduce weakly-paired figure7 -o OUT",
+    "reproduce mduit figure3 -o OUT",
+    "reproduce mduit figure4 -o OUT",
     "reproduce dark-side 5 --town -o OUT",
     "town OUT --length 30 --queries 1 --workers 1",
     "doctor",
@@ -102,9 +110,11 @@ EXTRA = {
     **{"onnxruntime": "cpu", "faiss": "cpu", "kapture": "localization", "pycolmap": "localization"},
     **{name: name for name in ("openvino", "ray")},
     **dict.fromkeys(("fastapi", "uvicorn"), "serve"),
+    "pymilvus": "milvus",
     "cv2": "opencv-python-headless",
 }
-QUICK = ("torch", "faiss", "kapture", "pycolmap", "openvino", "ray", "fastapi")  # seconds; the others load torch
+# Seconds; the others load torch.
+QUICK = ("torch", "faiss", "kapture", "pycolmap", "openvino", "ray", "fastapi", "pymilvus")
 # In one process, so that what several verbs need is loaded once.
 LOOP = """
 import contextlib, io, json, sys, traceback
@@ -140,6 +150,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         picture = np.random.default_rng(index).integers(0, 255, (48, 64, 3), np.uint8)
         Image.fromarray(picture).save(place / f"images/{index}.png")
     write_tiny_embedder(place / "tiny.onnx")
+    write_foreign(place / "theirs.onnx", Shape(scaled="bytes"))
     write_tiny_embedder(place / "fixed.onnx", PaddingProfile.fixed((256,), (256,), (1, 1)))
     town = write_town(
         place / "town", TownConfig(seed=5, length=30.0, width=64, height=48, queries=1, texels=8, spacing=12.0)
@@ -187,10 +198,12 @@ NEEDS = {
     "train metric -o OUT --set epochs=1": TRAINING,
     "train translator -o OUT": (*TRAINING, "lightning_fabric"),
     "train edges -o OUT": TRAINING,
+    "train vocabulary w.safetensors images -o OUT.safetensors": ("torch", "safetensors", "faiss"),
     "import w.safetensors --as resnet -o OUT.safetensors": ("torch", "safetensors"),
     "export w.safetensors -o OUT.onnx": (*EXPORT, "safetensors"),
     "export --random-init 0 --network gem_resnet18 --option width=4 -o OUT.onnx": EXPORT,
     "export tiny.onnx -o OUT.onnx --precision fp16": ("onnx", "onnxruntime"),
+    "adopt theirs.onnx -o OUT.onnx": ("onnx", "onnxruntime", "cv2"),
     "check tiny.onnx": ("onnxruntime",),
     "check tiny.onnx --backend openvino": ("openvino",),
     "check tiny.onnx --against w.safetensors": ("onnxruntime", "torch"),
@@ -202,6 +215,9 @@ NEEDS = {
     "index store -o OUT": ("faiss",),
     "index --add store -o index": ("faiss",),
     "search index --store store": ("faiss",),
+    "index store --milvus OUT.db": ("pymilvus",),
+    "search --milvus http://127.0.0.1:1 --store store": ("pymilvus",),
+    "eval translation images images --features w.safetensors": ("torch", "safetensors"),
     "train calibration --index index --store store --matches feats.h5 --ground-truth g.json -o OUT.json": ("faiss",),
     "features town/mapping -o OUT --model tiny.onnx": ("onnxruntime", "cv2"),
     "match town/mapping town/query --pairs pairs.txt --features feats.h5 -o OUT.db": ("pycolmap", "cv2"),

@@ -76,6 +76,10 @@ MODES = {
         *("--town", "-o", "--data", "--rows", "--weights", "--order", "--words", "--features-per-image", "--train"),
         *("--seeds", "--budget", "--again", "--minutes", "--limit", "--seed"),
     ),
+    "reproduce mduit figure4 -o {out}": (
+        *("-o", "--data", "--rows", "--weights", "--train", "--budget", "--references", "--device", "--seed", "--town"),
+        *("--minutes", "--seeds", "--again"),
+    ),
     "reproduce weakly-paired 2 -o {out}": (
         *("-o", "--data", "--rows", "--weights", "--train", "--budget", "--limit", "--device", "--seed", "--town"),
         *("--minutes", "--seeds", "--again"),

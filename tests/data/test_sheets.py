@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from gloam.data.sheets import GAP, HEADING, LEFT, draw_sheet, fitted_picture
+from gloam.data.sheets import FRAME, GAP, HEADING, LEFT, LINE, draw_sheet, fitted_picture, framed_picture
 
 SIZE = (60, 40)
 
@@ -43,3 +43,20 @@ def test_headings_and_names_are_written_and_do_not_run_into_others() -> None:
 )
 def test_a_picture_is_fitted_whole(shape: tuple[int, int], expected: tuple[int, int]) -> None:
     assert fitted_picture(flat(*shape, (9, 9, 9)), SIZE).shape == (*expected, 3)
+
+
+@pytest.mark.parametrize("shape", [(40, 60), (20, 20)])
+def test_a_frame_is_around_the_picture_and_the_line_beneath(shape: tuple[int, int]) -> None:
+    picture, colour = flat(*shape, (9, 90, 9)), (200, 0, 0)
+    framed = framed_picture(picture, SIZE, colour, "a line that is much longer than the picture is wide")
+    assert framed.shape == (SIZE[1] + 2 * FRAME + LINE, SIZE[0] + 2 * FRAME, 3)
+    inside = (framed == (9, 90, 9)).all(2)
+    frame = (framed == colour).all(2)
+    height, width = fitted_picture(picture, SIZE).shape[:2]
+    assert inside.sum() == height * width
+    assert frame.sum() == (height + 2 * FRAME) * (width + 2 * FRAME) - height * width
+    beneath = framed[np.flatnonzero(frame.any(1))[-1] + 1 :]
+    assert beneath.min() < 128
+    plain = framed_picture(picture, SIZE, None, "")
+    assert np.array_equal(plain[inside], framed[inside])
+    assert plain[~inside].min() == 255

@@ -20,7 +20,7 @@ from gloam.errors import ModelError, UsageError
 from gloam.export.engine.build import build_engine
 from gloam.export.engine.options import BuildOptions
 from gloam.export.keypoints import export_keypoints
-from gloam.export.spec import expect_proved
+from gloam.export.proved import expect_proved
 from gloam.export.weights import ExportRequest, export_weights
 from gloam.model_card import KEYPOINT_OUTPUTS, KeypointRule
 from gloam.networks.foreign.read import import_network

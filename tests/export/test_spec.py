@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from gloam.cli.main import main
 from gloam.errors import ModelError
 from gloam.export.local_features import export_local_features
-from gloam.export.spec import ExportSpec, Shapes, export_spec, larger_shapes, write_proved
+from gloam.export.proved import Shapes, larger_shapes, write_proved
+from gloam.export.spec import ExportSpec, export_spec
 from gloam.model_card import TOLERANCE, TensorSpec
 from gloam.networks.embedders import create_embedder
 from gloam.networks.embedders.base import l2_normalize
@@ -49,7 +50,7 @@ def frozen(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Tensor, "reshape", flattened)
         patch.setattr("gloam.export.local_features.FEWEST", 1)
-        patch.setattr("gloam.export.spec.expect_proved", lambda session, path: None)  # it would not be written
+        patch.setattr("gloam.export.proved.expect_proved", lambda session, path: None)  # it would not be written
         export_local_features(create_embedder("how_resnet18", width=4), path, scales=(0.25,))
     return path
 
@@ -101,7 +102,7 @@ def test_weights_that_amplify_rounding_are_no_fault_of_the_graph(
 ) -> None:
     small, large = 50 * TOLERANCE["fp32"], 600 * TOLERANCE["fp32"]
     for found, refused in (((small, small), False), ((small, large), True), ((0.0, small), True)):
-        monkeypatch.setattr("gloam.export.spec.selftest_differences", lambda session, found=found: found)
+        monkeypatch.setattr("gloam.export.proved.selftest_differences", lambda session, found=found: found)
         path = tmp_path / f"{refused}.onnx"
         path.unlink(missing_ok=True)
         with pytest.raises(ModelError, match="267x197 px") if refused else contextlib.nullcontext():

@@ -33,6 +33,7 @@ from gloam.model_card import ModelCard, Photometric
 from gloam.networks.checkpoints import save_checkpoint, weights_sha256
 from gloam.networks.edges import DETECTORS, create_detector
 from gloam.networks.embedders import EMBEDDERS, create_embedder
+from gloam.networks.embedders.anyloc import NETWORKS as ANYLOC
 from gloam.networks.embedders.boq import NETWORKS as BOQ
 from gloam.networks.embedders.dinov2 import NETWORKS as DINOV2
 from gloam.networks.embedders.gem_linear import NETWORKS as GEM_LINEAR
@@ -84,6 +85,7 @@ LATER = (
     *SALAD,
     *BOQ,
     *GEM_LINEAR,
+    *ANYLOC,
     "mixvpr",
     "spoc_vgg16",
     "rmac_vgg16",

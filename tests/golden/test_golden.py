@@ -11,6 +11,7 @@ from tests.golden import record
 
 QUICK = "gem_vgg16"  # of the families
 LATER = (
+    ", 'adopt'",
     ", 'whiten'",
     ", 'store'",
     ", 'features'",
@@ -42,6 +43,8 @@ LATER = (
     ", salad_dinov2, megaloc, boq_resnet50, boq_dinov2",
     ", cosplace_vgg16, cosplace_resnet18, cosplace_resnet50, cosplace_resnet101, cosplace_resnet152",
     ", apgem_resnet50, apgem_resnet101, mixvpr",
+    ", anyloc_vits14, anyloc_vitb14, anyloc_vitl14",
+    ", 'vocabulary'",
     ", town_boq",
     ", town_salad",
     ", 'calibration'",

@@ -9,7 +9,7 @@ from gloam.cli.shared.report import Report
 from gloam.cli.shared.request import filled
 from gloam.cli.shared.values import named, seed, width_height, zeros_or_seed
 
-HELP = "FID and SIFT distance of translators between many domains, by domain, beside the untouched sources"
+HELP = "FID, MMD and SIFT distance of translators between many domains, by domain, beside the untouched sources"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,7 +34,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--features",
         required=True,
         metavar="MODEL",
-        help="an exported embedder that was not trained on the judged places, or 'inception'",
+        help="an exported embedder that was not trained on the judged places; a DINOv2 checkpoint (.safetensors), for "
+        "FD-DINOv2; or 'inception'",
     )
     parser.add_argument("--weights", type=Path, metavar="FILE", help="Inception weights, instead of a download")
     parser.add_argument("--domains", nargs="+", default=[], metavar="DOMAIN", help="judge these alone (default: all)")

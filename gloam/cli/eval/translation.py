@@ -10,7 +10,7 @@ from gloam.cli.shared.request import filled
 from gloam.cli.shared.values import seed
 from gloam.errors import UsageError
 
-HELP = "FID, KID, PRD, SSIM, SIFT distance and cycle error of translated images, beside their controls"
+HELP = "FID, KID, MMD, PRD, SSIM, SIFT distance and cycle error of translated images, beside their controls"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -21,7 +21,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--features",
         required=True,
         metavar="MODEL",
-        help="an exported embedder that was not trained on the judged places, or 'inception'",
+        help="an exported embedder that was not trained on the judged places; a DINOv2 checkpoint (.safetensors), for "
+        "FD-DINOv2; or 'inception'",
     )
     parser.add_argument("--weights", type=Path, metavar="FILE", help="Inception weights, instead of a download")
     parser.add_argument(

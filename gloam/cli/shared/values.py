@@ -68,6 +68,15 @@ def place(text: str) -> Path | str:
     return text if "://" in text else Path(text)
 
 
+def triple(text: str) -> tuple[float, float, float]:
+    """Three numbers, one a channel."""
+    try:
+        red, green, blue = (float(item) for item in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not three numbers separated by commas, one a channel") from None
+    return red, green, blue
+
+
 def width_height(text: str) -> tuple[int, int]:
     """``WxH`` in pixels."""
     try:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 
-from gloam.cli.train import calibration, edges, embedder, metric, translator, whitening
+from gloam.cli.train import calibration, edges, embedder, metric, translator, vocabulary, whitening
 
-HELP = "train a model: embedder, metric, whitening, translator, edges, calibration"
+HELP = "train a model: embedder, metric, whitening, vocabulary, translator, edges, calibration"
 KINDS = {
     "embedder": embedder,
     "metric": metric,
     "whitening": whitening,
+    "vocabulary": vocabulary,
     "translator": translator,
     "edges": edges,
     "calibration": calibration,

@@ -1,8 +1,8 @@
 """Translation between many domains judged domain by domain, as Table 2 of weakly-paired translation (BMVC 2020) is.
 
-For each domain: FID between its real images and images of other domains translated into it, and the SIFT distance of
-each translation to the weakly paired image of its place. The paper does not state which sources feed a domain, how many
-images there are, nor their size; here they are part of what comes out.
+For each domain: FID (and MMD, where the features are embeddings) between its real images and images of other domains
+translated into it, and the SIFT distance of each translation to the weakly paired image of its place. The paper does
+not state which sources feed a domain, how many images there are, nor their size; here they are part of what comes out.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import statistics
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -20,9 +21,15 @@ import numpy as np
 from gloam.data.images import decode_image
 from gloam.data.sources import ImageItem
 from gloam.errors import DataError, ImageError, UsageError
-from gloam.eval.translation.features import FeatureExtractor, Features
+from gloam.eval.translation.features import (
+    EmbeddingExtractor,
+    FeatureExtractor,
+    Features,
+    distance_meaning,
+)
 from gloam.eval.translation.frechet import frechet_distance
 from gloam.eval.translation.images import Pixels
+from gloam.eval.translation.mmd import gaussian_discrepancy
 from gloam.eval.translation.sift import SiftDistance, pair_distance
 from gloam.runtime.models.image_model import ImageOperation
 
@@ -64,9 +71,10 @@ class DomainScore(NamedTuple):
     undefined: float | None
     images: int
     real: int
+    mmd: float | None = None
 
 
-FIGURES = ("FID", "SIFT")
+FIGURES = ("FID", "SIFT")  # of the paper
 
 
 @dataclass(frozen=True)
@@ -88,6 +96,12 @@ class DomainTable:
         """In the order of the table."""
         return tuple(self.sources)
 
+    @property
+    def figures(self) -> tuple[str, ...]:
+        """What stands in the table: MMD too where the features are embeddings."""
+        known = any(score.mmd is not None for scores in self.cells.values() for score in scores.values())
+        return (*FIGURES, "undefined", "MMD") if known else (*FIGURES, "undefined")
+
     def mean(self, method: str, figure: str) -> float | None:
         """Plain mean over the domains that have a value; None where none has."""
         values = self._values(method, figure)
@@ -99,9 +113,14 @@ class DomainTable:
         return statistics.stdev(values) if len(values) > 1 else None
 
     def value(self, method: str, domain: str, figure: str) -> float | None:
-        """``FID``, ``SIFT`` or ``undefined`` of one method in one domain."""
+        """``FID``, ``SIFT``, ``undefined`` or ``MMD`` of one method in one domain."""
         score = self.cells[method].get(domain)
-        return None if score is None else {"FID": score.fid, "SIFT": score.sift, "undefined": score.undefined}[figure]
+        if score is None:
+            return None
+        return {"FID": score.fid, "SIFT": score.sift, "MMD": score.mmd, "undefined": score.undefined}[figure]
+
+    def _at(self, domain: str, method: str, figure: str) -> float | None:
+        return self.value(method, domain, figure)
 
     def _values(self, method: str, figure: str) -> list[float]:
         found = (self.value(method, domain, figure) for domain in self.domains)
@@ -109,15 +128,14 @@ class DomainTable:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
-        figures = (*FIGURES, "undefined")
         return {
             "protocol": dict(self.protocol),
             "sources": {name: dict(counts) for name, counts in self.sources.items()},
             "methods": {
                 method: {
                     "domains": {domain: score._asdict() for domain, score in scores.items()},
-                    "mean": {figure: self.mean(method, figure) for figure in figures},
-                    "std": {figure: self.std(method, figure) for figure in figures},
+                    "mean": {figure: self.mean(method, figure) for figure in self.figures},
+                    "std": {figure: self.std(method, figure) for figure in self.figures},
                 }
                 for method, scores in self.cells.items()
             },
@@ -127,32 +145,34 @@ class DomainTable:
         """A row for each method and domain, and for its mean and deviation."""
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(["method", "domain", "FID", "SIFT", "undefined", "translated", "real"])
+        writer.writerow(["method", "domain", *self.figures, "translated", "real"])
         for method, scores in self.cells.items():
             for domain, score in scores.items():
-                figures = (score.fid, score.sift, score.undefined)
+                figures = (self.value(method, domain, what) for what in self.figures)
                 writer.writerow([method, domain, *map(_exact, figures), score.images, score.real])
             for name, of in (("Mean", self.mean), ("Std", self.std)):
-                writer.writerow([method, name, *(_exact(of(method, what)) for what in (*FIGURES, "undefined")), "", ""])
+                writer.writerow([method, name, *(_exact(of(method, what)) for what in self.figures), "", ""])
         return text.getvalue()
 
     def to_text(self) -> str:
-        """Domains by methods: FID, SIFT distance and, in per cent, the pairs that have none; what they are below."""
+        """Domains by methods: FID, SIFT distance, in per cent the pairs that have none, and MMD where known."""
         methods = list(self.cells)
         width = max(map(len, (*self.domains, "Mean"))) + 2
-        columns = [max(len(method) + 2, 22) for method in methods]
+        figures = self.figures
+        heads = "FID    SIFT  no %" + ("     MMD" if "MMD" in figures else "")
+        columns = [max(len(method) + 2, len(heads) + 5) for method in methods]
+
+        def line(name: str, of: Callable[[str, str], float | None]) -> str:
+            cells = (_cell(*(of(method, figure) for figure in figures)) for method in methods)
+            return f"{name:<{width}}" + "".join(f"{cell:>{room}}" for cell, room in zip(cells, columns, strict=True))
+
         lines = [
             " " * width + "".join(f"{method:>{room}}" for method, room in zip(methods, columns, strict=True)),
-            " " * width + "".join(f"{'FID    SIFT  no %':>{room}}" for room in columns),
+            " " * width + "".join(f"{heads:>{room}}" for room in columns),
+            *(line(domain, partial(self._at, domain)) for domain in self.domains),
+            line("Mean", self.mean),
+            line("Std", self.std),
         ]
-        for domain in self.domains:
-            cells = [[self.value(m, domain, figure) for figure in (*FIGURES, "undefined")] for m in methods]
-            lines.append(
-                f"{domain:<{width}}" + "".join(f"{_cell(*c):>{n}}" for c, n in zip(cells, columns, strict=True))
-            )
-        for name, of in (("Mean", self.mean), ("Std", self.std)):
-            cells = [[of(method, figure) for figure in (*FIGURES, "undefined")] for method in methods]
-            lines.append(f"{name:<{width}}" + "".join(f"{_cell(*c):>{n}}" for c, n in zip(cells, columns, strict=True)))
         counts = [
             f"{domain}: {sum(found.values())} images ({', '.join(f'{n} {name}' for name, n in found.items())}) against "
             f"{next(iter(self.cells.values()))[domain].real} real"
@@ -243,6 +263,7 @@ def score_domains(
         "images": f"stretched to {size[0]}x{size[1]} px before they are translated",
         "features": extractor.name,
         "weights_sha256": extractor.weights_sha256,
+        **distance_meaning(extractor, "FID"),
         "sources": "one source for each weak pair of a domain, translated into it and compared with its partner",
     }
     return DomainTable(cells, sources, protocol)
@@ -263,13 +284,17 @@ def _score(
         targets = (_read(pair.target, size) for pair in part)
         distances += [pair_distance(one, other) for one, other in zip(made, targets, strict=True)]
         advance(len(part))
+    made_features = np.concatenate(described)
+    fid, mmd = None, None
     try:
-        fid = frechet_distance(real, np.concatenate(described))
+        fid = frechet_distance(real, made_features)
+        if isinstance(extractor, EmbeddingExtractor):
+            mmd = gaussian_discrepancy(real, made_features)
     except DataError:  # too few images
-        fid = None
+        pass
     sift = SiftDistance.of(distances)
     mean = None if sift.undefined == 1 else sift.mean
-    return DomainScore(fid, mean, sift.undefined, len(distances), len(real))
+    return DomainScore(fid, mean, sift.undefined, len(distances), len(real), mmd)
 
 
 def _read(item: ImageItem, size: tuple[int, int]) -> Pixels:
@@ -296,8 +321,9 @@ def _exact(value: float | None) -> str:
     return "" if value is None else f"{value:.6g}"
 
 
-def _cell(fid: float | None, sift: float | None, undefined: float | None) -> str:
+def _cell(fid: float | None, sift: float | None, undefined: float | None, *mmd: float | None) -> str:
     one = "-" if fid is None else f"{fid:.3f}"
     other = "-" if sift is None else f"{sift:.3f}"
     share = "-" if undefined is None else f"{100 * undefined:.0f}"
-    return f"{one}{other:>8}{share:>5}"
+    more = "".join(f"{'-' if value is None else f'{value:.3f}':>8}" for value in mmd)
+    return f"{one}{other:>8}{share:>5}{more}"

@@ -52,6 +52,19 @@ class ClassExtractor(FeatureExtractor, Protocol):
         ...
 
 
+@runtime_checkable
+class EmbeddingExtractor(FeatureExtractor, Protocol):
+    """An extractor of embeddings, whose directions tell images apart, so that MMD by CMMD's rule is of them too.
+
+    Attributes:
+        frechet: what the Fréchet distance of its space is called: ``FID``, but where the literature has a name of its
+            own.
+    """
+
+    @property
+    def frechet(self) -> str: ...
+
+
 class EmbedderFeatures:
     """The space of a retrieval embedder: distances there say what a night image is for localization.
 
@@ -63,6 +76,8 @@ class EmbedderFeatures:
         embedder: a loaded one; judge with one that was not trained on the judged places.
     """
 
+    frechet = "FID"
+
     def __init__(self, embedder: Embedder) -> None:
         self.embedder = embedder
         self.name = embedder.card.name
@@ -72,6 +87,26 @@ class EmbedderFeatures:
         """Scaled descriptors, float32 ``[n, D]``."""
         scaled: Features = self.embedder(images) * np.float32(np.sqrt(self.embedder.dimension))
         return scaled
+
+
+def distance_meaning(extractor: FeatureExtractor, frechet: str | None = None) -> dict[str, str]:
+    """What the distances of sets mean in the space of an extractor.
+
+    Args:
+        extractor: of the features.
+        frechet: what a table calls the Fréchet distance; the extractor's own name for it by default.
+
+    Returns:
+        words by the distances' names; nothing of class features, whose distances say themselves what they are.
+    """
+    if not isinstance(extractor, EmbeddingExtractor):
+        return {}
+    there = f"in the space of {extractor.name}"
+    own = "" if extractor.frechet in ("FID", frechet or extractor.frechet) else f"{extractor.frechet}, the "
+    return {
+        frechet or extractor.frechet: f"{own}Fréchet distance {there}",
+        "MMD": f"by CMMD's rule (Gaussian kernel of sigma 10, unit length, biased, times 1000) {there}",
+    }
 
 
 def expect_pair(

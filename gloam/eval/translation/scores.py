@@ -4,18 +4,26 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from gloam.errors import DataError, ImageError
 from gloam.eval.translation.cycle import cycle_error
-from gloam.eval.translation.features import ClassExtractor, FeatureExtractor, Features, expect_pair
+from gloam.eval.translation.features import (
+    ClassExtractor,
+    EmbeddingExtractor,
+    FeatureExtractor,
+    Features,
+    distance_meaning,
+    expect_pair,
+)
 from gloam.eval.translation.frechet import frechet_distance
 from gloam.eval.translation.images import ImageSet
 from gloam.eval.translation.inception_score import inception_score
 from gloam.eval.translation.kernel import kernel_distance
+from gloam.eval.translation.mmd import gaussian_discrepancy
 from gloam.eval.translation.prd import precision_recall
 from gloam.eval.translation.sift import SiftDistance, pair_distance
 from gloam.eval.translation.structural import multi_scale_ssim, set_similarity, ssim
@@ -53,12 +61,14 @@ class TranslationScores:
         resize: how all images were read, in words.
         features: name of the extractor.
         weights_sha256: of its weights or its file.
+        meaning: of distances whose name does not say the space, in words, by name.
     """
 
     sets: Mapping[str, Mapping[str, Figure]]
     resize: str
     features: str
     weights_sha256: str
+    meaning: Mapping[str, str] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON form: every figure with its N, resize mode and, where it has any, weights."""
@@ -66,6 +76,7 @@ class TranslationScores:
             "features": self.features,
             "weights_sha256": self.weights_sha256,
             "resize": self.resize,
+            "meaning": dict(self.meaning),
             "sets": {
                 name: {metric: self._figure(figure) for metric, figure in figures.items()}
                 for name, figures in self.sets.items()
@@ -129,7 +140,7 @@ def score_translation(
     results = {real.name: _alone(real, truth, seed)}
     for each in sets:
         described = _describe(each, extractor, advance)
-        figures = compare_features(truth.features, described.features, seed) | _alone(each, described, seed)
+        figures = _distances(truth.features, described.features, extractor, seed) | _alone(each, described, seed)
         for partner in (partners.day, partners.target):
             if partner is not None:
                 figures |= _paired(each, partner)
@@ -139,7 +150,9 @@ def score_translation(
         main |= _cycle("cycle L1 of day", partners.day_cycle, partners.day)
     if partners.real_cycle is not None:
         main |= _cycle("cycle L1 of real", partners.real_cycle, real)
-    return TranslationScores(results, str(real.resize), extractor.name, extractor.weights_sha256)
+    return TranslationScores(
+        results, str(real.resize), extractor.name, extractor.weights_sha256, distance_meaning(extractor)
+    )
 
 
 def compare_features(real: Features, fake: Features, seed: int = 0) -> dict[str, Figure]:
@@ -176,6 +189,20 @@ def compare_features(real: Features, fake: Features, seed: int = 0) -> dict[str,
     }
 
 
+def _distances(real: Features, fake: Features, extractor: FeatureExtractor, seed: int) -> dict[str, Figure]:
+    """:func:`compare_features` by the names of the space, and MMD where its rows are embeddings."""
+    found = compare_features(real, fake, seed)
+    if not isinstance(extractor, EmbeddingExtractor):
+        return found
+    count = len(fake)
+
+    def discrepancy() -> Figure:
+        return Figure(gaussian_discrepancy(real, fake), count, f"{len(real)} real", of_features=True)
+
+    named = {extractor.frechet if name == "FID" else name: figure for name, figure in found.items()}
+    return named | {"MMD": _or_note(discrepancy, count)}
+
+
 def table(scores: TranslationScores) -> str:
     """Metrics by sets, N in brackets, with what every row is against at its end; notes below."""
     metrics = list(dict.fromkeys(metric for figures in scores.sets.values() for metric in figures))
@@ -193,6 +220,7 @@ def table(scores: TranslationScores) -> str:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     lines.append(f"features: {scores.features}, weights sha256 {scores.weights_sha256}")
+    lines += [f"{name}: {meaning}" for name, meaning in scores.meaning.items()]
     lines.append("in brackets: images or pairs that the figure is over; compare only figures of equal N and resizing")
     return "\n".join(lines + notes)
 

@@ -233,7 +233,8 @@ def _native(card: ModelCard, options: BuildOptions, model: Path) -> BuildOptions
     profile = card.profile
     if options.heights is None or options.widths is None:
         what = f"{model}: a model of the {profile.kind} profile takes any size, and an engine needs fixed shapes"
-        if card.kind in ("edges", "local_features", "appearance"):  # which have no fixed profile
+        adopted = card.provenance.get("recipe") == "adopted"
+        if adopted or card.kind in ("edges", "local_features", "appearance"):  # which have no fixed profile
             raise UsageError(f"{what}; name those of your images, e.g. --heights 576 --widths 1024")
         raise UsageError(f"{what}; export it with `gloam export --profile fixed`")
     alone = next((spec.name for spec in card.outputs if spec.shape[0] != "batch"), None)

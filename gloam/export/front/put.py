@@ -21,9 +21,9 @@ from gloam.export.front.compose import Stage, compose
 from gloam.export.front.reflection import cropping_graph, padding_graph
 from gloam.export.front.shrink import shrinking_graph
 from gloam.export.front.told import telling_graph
-from gloam.export.graph import flat, read_graph
-from gloam.export.spec import BELOW, LEVELS_TOLERANCE, Shapes, larger_shapes, write_proved
+from gloam.export.proved import BELOW, LEVELS_TOLERANCE, Shapes, larger_shapes, write_proved
 from gloam.export.translator import export_translator
+from gloam.export.written import flat, read_graph
 from gloam.model_card import NATIVE, InputRule, ModelCard, SelfTest
 from gloam.networks.checkpoints import load_generator
 from gloam.padding import MULTIPLE, PaddingProfile

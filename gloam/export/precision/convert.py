@@ -23,12 +23,12 @@ from gloam.data.sources import ImageItem
 from gloam.errors import DataError, ImageError, IncompatibleError, ModelError, UsageError, require
 from gloam.eval.retrieval.places import ground_truth_of_places, places_by_folder
 from gloam.eval.retrieval.scores import evaluate
-from gloam.export.graph import read_graph, write_model
 from gloam.export.precision.half import rounding_twin, to_half
 from gloam.export.precision.int8 import to_int8, worst_loss
 from gloam.export.precision.release_check import COSINE_LOSS, textured_image
 from gloam.export.precision.strain import strained
-from gloam.export.spec import expect_proved
+from gloam.export.proved import expect_proved
+from gloam.export.written import read_graph, write_model
 from gloam.heartbeat import Heartbeat, Say
 from gloam.model_card import METADATA_KEY, ModelCard, SelfTest
 from gloam.padding import reflect_to

@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import nn
 
+from gloam.networks.embedders.anyloc import NETWORKS as ANYLOC
 from gloam.networks.embedders.base import IMAGENET_MEAN, IMAGENET_STD, EmbedderNetwork
 from gloam.networks.embedders.boq import NETWORKS as BOQ
 from gloam.networks.embedders.ciconv import CIConvEmbedder
@@ -71,6 +72,7 @@ EMBEDDERS: dict[str, Callable[..., EmbedderNetwork]] = {
     **BOQ,
     **GEM_LINEAR,
     "mixvpr": MixVPR,
+    **ANYLOC,
     "photometric_unet": lambda embedder, **options: NormalizedEmbedder(
         from_description(embedder, create_embedder), **options
     ),

@@ -30,6 +30,8 @@ SIZES = {  # width, blocks, heads
     "dinov2_vitl14": (1024, 24, 16),
 }
 REGISTERS = 4
+FACETS = ("token", "query", "key", "value")  # of a block
+Facet = Literal["token", "query", "key", "value"]
 
 
 class Attention(nn.Module):
@@ -151,6 +153,48 @@ class DinoV2(nn.Module):
         Raises:
             ModelError: a side is no multiple of 14.
         """
+        x, bias, cells, masks = self._embedded(images, masks)
+        for block in self.blocks:
+            x = block(x, bias)
+        if self.norm is not None:
+            x = self.norm(x)
+        return x[:, 0], self._patches(x, cells), masks
+
+    def facet(self, images: Tensor, masks: Masks | None = None, facet: Facet = "token") -> tuple[Tensor, Masks | None]:
+        """Patches as the last block has them: what comes out of it, or the queries, keys or values of its attention, of
+        all heads side by side.
+
+        Args:
+            images, masks: as :meth:`forward` takes them.
+            facet: ``token``, ``query``, ``key`` or ``value``.
+
+        Returns:
+            map ``[B, C, H / 14, W / 14]`` without class token and registers, and the masks of the cells.
+
+        Raises:
+            ModelError: a side is no multiple of 14.
+        """
+        x, bias, cells, masks = self._embedded(images, masks)
+        *before, last = self.blocks
+        for block in before:
+            x = block(x, bias)
+        if facet == "token":
+            x = last(x, bias)
+        else:
+            attention = last.get_submodule("attn.qkv")(last.get_submodule("norm1")(x))
+            x = attention.chunk(3, 2)[FACETS.index(facet) - 1]
+        return self._patches(x, cells), masks
+
+    def _patches(self, x: Tensor, cells: tuple[int, int]) -> Tensor:
+        """Tokens ``[B, N, C]`` behind the class token and the registers, as a map."""
+        patches: Tensor = x[:, 1 + self.options["registers"] :].transpose(1, 2)
+        return patches.reshape(*patches.shape[:2], *cells)
+
+    def _embedded(
+        self, images: Tensor, masks: Masks | None
+    ) -> tuple[Tensor, Tensor | None, tuple[int, int], Masks | None]:
+        """Tokens before the first block ``[B, N, C]``, the bias of every attention, cells in a column and a row, and
+        the masks of the cells."""
         if not torch.compiler.is_exporting() and (images.shape[2] % PATCH or images.shape[3] % PATCH):
             size = f"{images.shape[3]}x{images.shape[2]}"
             raise ModelError(
@@ -170,12 +214,7 @@ class DinoV2(nn.Module):
             others = x.shape[1] - high * wide
             known = functional.pad(masks.inside.flatten(1), (others, 0), value=1.0)
             bias = ((1 - known) * FORBIDDEN)[:, None, None]
-        for block in self.blocks:
-            x = block(x, bias)
-        if self.norm is not None:
-            x = self.norm(x)
-        others = 1 + self.options["registers"]
-        return x[:, 0], x[:, others:].transpose(1, 2).unflatten(2, (high, wide)), masks
+        return x, bias, (high, wide), masks
 
     def _positions(self, patches: Tensor, masks: Masks | None) -> Tensor:
         """``[B or 1, cells, C]``: the table at the size of each image."""

@@ -74,7 +74,10 @@ def read_card(path: str | Path) -> ModelCard:
     if len(cards) > 1:
         raise ModelError(f"{file}: has {len(cards)} model cards, and readers may take either; export it again")
     if not cards:
-        raise ModelError(f"{file}: an ONNX file without a gloam model card; export it with `gloam export`")
+        raise ModelError(
+            f"{file}: an ONNX file without a gloam model card; export it with `gloam export`, or, of another program's "
+            f"embedder, `gloam adopt {file} -o MODEL.onnx`"
+        )
     return ModelCard.from_json(cards[0], str(file))
 
 

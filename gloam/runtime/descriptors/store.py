@@ -120,9 +120,12 @@ class DescriptorStore:
         self._unread = set() if trust else set(shards)  # whose descriptors have not been compared with their checksum
         self.failures: dict[str, str] = {}
         self._sums: dict[str, str] = {}
-        self._names = [self._read_names(shard) for shard in self._shards]
-        self.names = [name for names in self._names for name in names]
-        for shard, names in zip(self._shards, self._names, strict=True):
+        self.names: list[str] = []
+        self._counts: list[int] = []
+        for shard in self._shards:
+            names = self._read_names(shard)
+            self.names += names
+            self._counts.append(len(names))
             self._map(shard, len(names))
 
     @classmethod
@@ -151,7 +154,11 @@ class DescriptorStore:
         return cls(place, manifest, present, trust)
 
     def __len__(self) -> int:
-        return len(self.names)
+        return sum(self._counts)
+
+    def drop_names(self) -> None:
+        """Free the memory of the names, where :meth:`take` alone is wanted; a message then says a place."""
+        self.names = []
 
     def blocks(self, rows: int = 65536) -> Iterator[tuple[list[str], npt.NDArray[np.float32]]]:
         """Stream the store: names and float32 ``[n, D]``, n at most ``rows``.
@@ -159,10 +166,13 @@ class DescriptorStore:
         Raises:
             StoreError: a shard is damaged; found before a value of it is given.
         """
-        for number, names in enumerate(self._names):
+        first = 0
+        for number, count in enumerate(self._counts):
             descriptors = self._descriptors(number)
-            for start in range(0, len(names), rows):
-                yield names[start : start + rows], np.asarray(descriptors[start : start + rows], np.float32)
+            for start in range(0, count, rows):
+                end = min(start + rows, count)
+                yield self.names[first + start : first + end], np.asarray(descriptors[start:end], np.float32)
+            first += count
 
     def load(self) -> npt.NDArray[np.float32]:
         """All descriptors, float32 ``[n, D]``; for sets that fit into memory.
@@ -190,15 +200,16 @@ class DescriptorStore:
         """
         wanted = np.asarray(rows, np.int64)
         chosen = np.empty((len(wanted), self.dimension), np.float32)
-        ends = np.cumsum([len(names) for names in self._names])
+        ends = np.cumsum(self._counts)
         for number in np.unique(holder := np.searchsorted(ends, wanted, side="right")).tolist():
             here = np.flatnonzero(holder == number)
             descriptors = self._descriptors(number)
             chosen[here] = descriptors[wanted[here] - (ends[number] - len(descriptors))]
         finite = np.isfinite(chosen).all(axis=1)
         if not finite.all():
-            name = self.names[int(wanted[int(np.argmin(finite))])]
-            raise DataError(f"the descriptor of {name!r} is not finite; extract it again")
+            place = int(wanted[int(np.argmin(finite))])
+            name = repr(self.names[place]) if self.names else f"image {place}"
+            raise DataError(f"the descriptor of {name} is not finite; extract it again")
         return chosen
 
     def shard(self, number: int) -> tuple[list[Row], npt.NDArray[np.floating[Any]]]:
@@ -243,7 +254,7 @@ class DescriptorStore:
         shard = self._shards[number]
         if shard in self._unread:
             self._compare(shard)
-        return self._map(shard, len(self._names[number]))
+        return self._map(shard, self._counts[number])
 
     def _compare(self, shard: int) -> None:
         path = shard_paths(self.folder, shard)[0]

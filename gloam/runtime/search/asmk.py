@@ -72,7 +72,14 @@ class Codebook:
 
     @classmethod
     def learn(
-        cls, features: Floats, words: int = WORDS, *, iterations: int = ITERATIONS, seed: int = 0, space: str = ""
+        cls,
+        features: Floats,
+        words: int = WORDS,
+        *,
+        iterations: int = ITERATIONS,
+        seed: int = 0,
+        space: str = "",
+        spherical: bool = False,
     ) -> Codebook:
         """K-means by FAISS.
 
@@ -82,6 +89,7 @@ class Codebook:
             words: centroids to find.
             iterations, seed: of k-means.
             space: of the features.
+            spherical: by cosine; centroids are then of length 1.
 
         Raises:
             DataError: fewer features than words, or one that is not finite.
@@ -96,7 +104,7 @@ class Codebook:
         faiss = require("faiss", "cpu", "learn a codebook")
         kmeans = faiss.Kmeans(
             features.shape[1], words, niter=iterations, seed=seed, min_points_per_centroid=1,
-            max_points_per_centroid=max(256, -(-len(features) // words)),
+            max_points_per_centroid=max(256, -(-len(features) // words)), spherical=spherical,
         )  # fmt: skip
         kmeans.train(features)
         return cls(np.asarray(kmeans.centroids).reshape(words, -1), space)

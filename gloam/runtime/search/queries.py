@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +20,31 @@ from gloam.runtime.descriptors.reading import stated_rule
 from gloam.runtime.descriptors.source import search_space
 from gloam.runtime.descriptors.store import DescriptorStore
 from gloam.runtime.models.embedder import Embedder
-from gloam.runtime.search.index import DescriptorIndex, IndexCard
+from gloam.runtime.search.index import IndexCard
+
+
+class Searchable(Protocol):
+    """What :func:`answer` needs of an index, wherever it is.
+
+    Attributes:
+        card: what the index says of itself.
+        where: folder, or server and collection.
+        device: what searches it, in words.
+    """
+
+    card: IndexCard
+    device: str
+
+    @property
+    def where(self) -> str:
+        """See above."""
+        ...
+
+    def search(
+        self, descriptors: npt.NDArray[np.float32], k: int = 10, *, space: str, nprobe: int | None = None
+    ) -> tuple[list[list[str]], npt.NDArray[np.float32]]:
+        """See :meth:`gloam.runtime.search.index.DescriptorIndex.search`."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,7 +146,7 @@ def describe_queries(
     return Queries(names, descriptors, embedder.space, failures)
 
 
-def answer(index: DescriptorIndex, queries: Queries, k: int, nprobe: int | None = None) -> Answers:
+def answer(index: Searchable, queries: Queries, k: int, nprobe: int | None = None) -> Answers:
     """The ``k`` most similar images of each query.
 
     Args:
@@ -137,7 +161,7 @@ def answer(index: DescriptorIndex, queries: Queries, k: int, nprobe: int | None 
         for query, row, values in zip(queries.names, names, scores.tolist(), strict=True)
     }
     about = {
-        "index": str(index.folder),
+        "index": index.where,
         "space": queries.space,
         "searched_on": index.device,
         "settings": index.card.search | ({} if nprobe is None else {"nprobe": nprobe}),

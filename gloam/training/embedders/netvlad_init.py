@@ -4,7 +4,7 @@ as these cells ask for.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor
@@ -15,6 +15,26 @@ from gloam.networks.embedders.netvlad import NetVLADVGG16
 from gloam.runtime.search.asmk import Codebook
 
 CELLS = 100  # of an image, drawn
+
+
+@torch.no_grad()
+def sample_cells(describe: Callable[[Tensor], Tensor], images: Iterable[Tensor], seed: int, cells: int) -> Tensor:
+    """Unit cells of images, some of each.
+
+    Args:
+        describe: images to a map ``[B, C, h, w]``.
+        images: what it takes.
+        seed: of the draw.
+        cells: most of each image.
+
+    Returns:
+        float ``[n, C]`` on the CPU; of no columns where there are no images.
+    """
+    random, found = torch.Generator().manual_seed(seed), []
+    for batch in images:
+        for image in functional.normalize(describe(batch), dim=1).flatten(2).mT.cpu():
+            found.append(image[torch.randperm(len(image), generator=random)[:cells]])
+    return torch.cat(found) if found else torch.empty(0, 0)
 
 
 @torch.no_grad()
@@ -34,16 +54,11 @@ def cluster_cells(model: NetVLADVGG16, images: Iterable[Tensor], seed: int, cell
         DataError: fewer cells than centres.
         MissingExtraError: FAISS is not installed.
     """
-    training, random = model.training, torch.Generator().manual_seed(seed)
+    training = model.training
     model.eval()
-    found = []
-    for batch in images:
-        x, _ = model.features(model.normalize(batch), None)
-        for image in functional.normalize(x, dim=1).flatten(2).mT.cpu():
-            found.append(image[torch.randperm(len(image), generator=random)[:cells]])
+    local = sample_cells(lambda batch: model.features(model.normalize(batch), None)[0], images, seed, cells)
     model.train(training)
     count = int(model.pool.centroids.shape[0])
-    local = torch.cat(found) if found else torch.empty(0, model.pool.centroids.shape[1])
     if len(local) < count:
         raise DataError(f"{model.name}: {len(local)} cells of training images for {count} centres; give more images")
     centres = torch.from_numpy(Codebook.learn(local.numpy(), count, seed=seed).centroids)

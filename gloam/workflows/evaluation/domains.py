@@ -33,7 +33,8 @@ class DomainOptions:
         methods: name and model of each: a native checkpoint or the folder of a run (torch), an exported file, or a
             formula as a control.
         untouched: the untouched sources as the first method.
-        features: file of an exported embedder that was not trained on the judged places, or ``inception``.
+        features: file of an exported embedder that was not trained on the judged places, a DINOv2 checkpoint
+            (``.safetensors``), or ``inception``.
         weights: of Inception, instead of a download.
         domains: to judge; all by default.
         origins: whose images are translated; all other domains of a pair by default.

@@ -23,7 +23,8 @@ class TranslationOptions:
     Attributes:
         real: real images of the target domain, a folder or a list.
         fake: translated images, likewise.
-        features: file of an exported embedder that was not trained on the judged places, or ``inception``.
+        features: file of an exported embedder that was not trained on the judged places, a DINOv2 checkpoint
+            (``.safetensors``), or ``inception``.
         weights: of Inception, instead of a download.
         controls: name and folder of further sets for the same table.
         day: what ``fake`` was made of, matched by name without suffix: adds SSIM and SIFT distance.
@@ -81,7 +82,7 @@ def evaluate_translation(options: TranslationOptions) -> TranslationEvaluation:
     Raises:
         DataError: a folder without images, or pairs that do not match.
         ImageError: an image that cannot be read; a set without it would not be the set.
-        MissingExtraError: Inception is asked for where torch is not installed.
+        MissingExtraError: Inception or a checkpoint is asked for where torch is not installed.
     """
     resize = Resize(None, options.size) if options.size else Resize(options.max_side or None)
 
@@ -104,12 +105,27 @@ def evaluate_translation(options: TranslationOptions) -> TranslationEvaluation:
 
 
 def open_extractor(features: str, weights: Path | None, device: Literal["cpu", "cuda"]) -> FeatureExtractor:
-    """An exported embedder by its file, or ``inception``, whose weights are ``weights`` in place of a download."""
+    """What describes images for the distances of sets.
+
+    Args:
+        features: file of an exported embedder; a DINOv2 checkpoint, ``.safetensors``, for FD-DINOv2; or ``inception``.
+        weights: of Inception, in place of a download.
+        device: where it runs.
+
+    Raises:
+        ModelError: it cannot be loaded, or a checkpoint of another network.
+        MissingExtraError: torch is needed and not installed.
+    """
     if features == INCEPTION:
         require("torch", "fidelity", "compute Inception features")
         from gloam.networks.inception import InceptionFeatures
 
         return InceptionFeatures(weights, device=device)
+    if Path(features).suffix == ".safetensors":
+        require("torch", "train", "compute DINOv2's class tokens from a checkpoint")
+        from gloam.networks.dinov2_features import DinoV2Features
+
+        return DinoV2Features(features, device=device)
     from gloam.runtime.backends.placement import Placement
     from gloam.runtime.models.embedder import Embedder
 

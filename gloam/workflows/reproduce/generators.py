@@ -18,6 +18,7 @@ from gloam.record import fill_dataclass
 from gloam.runtime.models.image_model import Pixels
 from gloam.workflows.evaluation.translation import INCEPTION, open_extractor
 from gloam.workflows.reproduce.generator_scores import NightScores, describe_images, score_nights
+from gloam.workflows.reproduce.images import made_of
 from gloam.workflows.reproduce.request import RetrievalRequest
 from gloam.workflows.reproduce.result import SHEET, SHOWN
 from gloam.workflows.reproduce.rows import (
@@ -112,8 +113,7 @@ class FidColumn:
 
         days, nights = self._images()
         weights = self.request.data / INCEPTION_WEIGHTS
-        named = [[item.name for item in part] for part in (days, nights)]
-        key = sha256_json([sha256_file(maker), sha256_file(weights), named, SIDE])[:16]
+        key = sha256_json([sha256_file(maker), sha256_file(weights), made_of(days), made_of(nights), SIDE])[:16]
         kept = self.request.output / "generators" / f"{maker.stem}-{key}.json"
         if kept.is_file():
             return fill_dataclass(NightScores, read_json(kept), str(kept))

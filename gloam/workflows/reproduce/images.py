@@ -14,7 +14,7 @@ from gloam.data.sources import ImageItem, find_images
 from gloam.errors import DataError
 from gloam.eval.retrieval.ground_truth import GroundTruth, read_ground_truth
 from gloam.eval.retrieval.tokyo import read_tokyo
-from gloam.files import open_file, write_where_changed
+from gloam.files import open_file, sha256_json, write_where_changed
 from gloam.workflows.evaluation.retrieval import fit_names, fitted_lists
 from gloam.workflows.reproduce.rows import Benchmark
 
@@ -88,6 +88,13 @@ def _expect_there(absent: Sequence[str], wanted: Sequence[str], role: str, bench
             f"{root / benchmark.folder}: {len(absent)} of {len(wanted)} {role} images are not there (the first is "
             f"{absent[0]}); unpack all of {benchmark.images}"
         )
+
+
+def made_of(items: Sequence[ImageItem]) -> str:
+    """For the name of what was made of images: another where one of their files is another."""
+    stamps = [item.stamp() for item in items]
+    named = [[item.name, stamp and stamp.text] for item, stamp in zip(items, stamps, strict=True)]
+    return sha256_json(named)[:16]
 
 
 def crop_queries(truth: GroundTruth, images: Mapping[str, Path], folder: Path, max_side: int = MAX_SIDE) -> None:

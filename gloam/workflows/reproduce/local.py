@@ -14,16 +14,15 @@ from pathlib import Path
 from typing import Any
 
 from gloam.data.retrieval_sets.sfm import read_sfm
-from gloam.data.sources import ImageItem
 from gloam.errors import DataError, ModelError
 from gloam.eval.retrieval.scores import evaluate_scores
-from gloam.files import sha256_file, sha256_json
+from gloam.files import sha256_file
 from gloam.model_card import InputRule
 from gloam.runtime.models.local_features import LocalExtractor
 from gloam.runtime.search.asmk import WORDS, AsmkIndex, Codebook
 from gloam.runtime.search.asmk_images import SAMPLED, Extracted, index_images, learn_codebook, search_images
 from gloam.workflows.evaluation.retrieval import fit_names
-from gloam.workflows.reproduce.images import MAX_SIDE, OpenBenchmark
+from gloam.workflows.reproduce.images import MAX_SIDE, OpenBenchmark, made_of
 from gloam.workflows.reproduce.models import model_folder, open_weights, photometric_of
 from gloam.workflows.reproduce.rows import TRAINING_IMAGES, TRAINING_TABLE
 
@@ -59,14 +58,14 @@ def score_local(
     queries, items = opened.queries, opened.items
     training = _training(single, root)
     sampled = SAMPLED if features_per_image is None else features_per_image * len(training.items)
-    learned = _made_of(training.items) + ("" if features_per_image is None else f"-{features_per_image}")
+    learned = made_of(training.items) + ("" if features_per_image is None else f"-{features_per_image}")
     file = folder / f"codebook-{words}-{learned}.npz"
     if not file.is_file():
         found = learn_codebook(training, words, sampled=sampled)
         # The same network at one scale: its words serve the features of all scales.
         dataclasses.replace(found, space=whole.space).save(file)
     codebook = Codebook.load(file)
-    path = folder / opened.benchmark.name / f"asmk-{words}-{learned}-{_made_of(items)}.npz"
+    path = folder / opened.benchmark.name / f"asmk-{words}-{learned}-{made_of(items)}.npz"
     if not path.is_file():
         images = Extracted(whole, items)
         made = index_images(images, codebook)
@@ -102,13 +101,6 @@ def local_facts(weights: Path, place: Path, origin: str, words: int) -> dict[str
         "scales": list(card.scales),
         "photometric": card.photometric.name,
     }
-
-
-def _made_of(items: Sequence[ImageItem]) -> str:
-    """For the name of what was made of images: another where one of their files is another."""
-    stamps = [item.stamp() for item in items]
-    named = [[item.name, stamp and stamp.text] for item, stamp in zip(items, stamps, strict=True)]
-    return sha256_json(named)[:16]
 
 
 def _extractor(weights: Path, place: Path, scales: Sequence[float] | None) -> LocalExtractor:

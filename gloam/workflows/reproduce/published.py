@@ -256,6 +256,20 @@ TABLES: dict[tuple[str, str], PublishedTable] = {
         },
         "The paper states neither the cameras nor how Day-All and Night-All are averaged.",
     ),
+    ("mduit", "figure3"): PublishedTable(
+        "Images in the appearance of an example, by each method",
+        (),
+        {},
+        "Of the paper's figure its text alone is known, not its pictures: which images, and in what order, is ours. "
+        "The paper compares AdaIN, MUNIT, PhotoWCT and CD-GAN.",
+    ),
+    ("mduit", "figure4"): PublishedTable(
+        "The nearest reference image by each descriptor",
+        (),
+        {},
+        "Of the paper's figure its text alone is known, not its pictures: which queries, the frames and the distance "
+        "of a right one are ours.",
+    ),
     ("weakly-paired", "2"): PublishedTable(
         "FID and SIFT-descriptor distance of translations into eleven domains; lower is better",
         *_by_domain(WEAKLY_PAIRED_2, WEAKLY_PAIRED_METHODS),

@@ -45,12 +45,16 @@ def test_the_table_has_every_domain_and_the_untouched_sources(folder: Path, caps
     fids = [cell["fid"] for cell in ours["domains"].values()]
     assert ours["mean"]["FID"] == pytest.approx(np.mean(fids))
     assert ours["std"]["FID"] == pytest.approx(np.std(fids, ddof=1))
+    assert ours["mean"]["MMD"] == pytest.approx(np.mean([cell["mmd"] for cell in ours["domains"].values()]))
+    assert data["methods"]["untouched"]["mean"]["MMD"] > 0
+    assert data["protocol"]["FID"] == "Fréchet distance in the space of tiny"
     assert data["sources"]["day"] == {"night": 3, "snow": 3}
     assert data["protocol"]["images"].startswith("stretched to 160x128")
     assert data["protocol"]["part"] == "test"
     assert json.loads((tmp_path / "out" / "domains.json").read_text())["methods"] == data["methods"]
     rows = list(csv.DictReader((tmp_path / "out" / "domains.csv").read_text().splitlines()))
     assert [row["domain"] for row in rows if row["method"] == "ours"] == [*DOMAINS, "Mean", "Std"]
+    assert float(rows[-2]["MMD"]) == pytest.approx(ours["mean"]["MMD"], rel=1e-5)
     assert float(rows[-2]["FID"]) == pytest.approx(ours["mean"]["FID"], rel=1e-5)
 
 

@@ -7,12 +7,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from gloam.cli import main
 from gloam.eval.translation.features import EmbedderFeatures
 from gloam.eval.translation.frechet import frechet_distance
 from gloam.eval.translation.kernel import kernel_distance
+from gloam.eval.translation.mmd import gaussian_discrepancy
+from gloam.networks.checkpoints import save_checkpoint
+from gloam.networks.dinov2_features import DinoV2Features
+from gloam.networks.embedders import create_embedder
 from gloam.runtime.models.embedder import Embedder
 from tests.tiny_models import write_tiny_embedder
 
@@ -64,6 +69,7 @@ def test_figures_are_those_of_the_library_and_controls_stand_beside(scene, capsy
     )
     assert fake["FID"]["value"] == pytest.approx(frechet_distance(real, made), rel=1e-5)
     assert fake["KID"]["value"] == pytest.approx(kernel_distance(real, made).mean, rel=1e-5)
+    assert fake["MMD"]["value"] == pytest.approx(gaussian_discrepancy(real, made), rel=1e-5)
     assert fake["FID"]["value"] < control["FID"]["value"]
     assert fake["F_8 recall"]["images"] == COUNT
     assert control["SSIM to day"]["value"] == control["MS-SSIM to day"]["value"] == pytest.approx(1)
@@ -71,6 +77,7 @@ def test_figures_are_those_of_the_library_and_controls_stand_beside(scene, capsy
         "value": 0, "images": COUNT, "against": "day images", "undefined": 0, "resize": data["resize"]
     }  # fmt: skip
     assert fake["cycle L1 of day [-1,1]"]["value"] == 0
+    assert set(data["meaning"]) == {"FID", "MMD"}
     assert set(data["sets"]["real"]) == {"MS-SSIM within"}
     assert data["weights_sha256"] == fake["FID"]["weights_sha256"] == extractor.weights_sha256
     for figures in data["sets"].values():
@@ -86,6 +93,8 @@ def test_the_table_has_n_resize_and_weights_in_every_row(scene, capsys) -> None:
     assert all(f"[{COUNT}" in row and "64x48 by area" in row for row in rows.values())
     assert all("weights" in rows[name] and f"{COUNT} real" in rows[name] for name in ("FID", "KID", "F_8 recall"))
     assert any("MS-SSIM within of fake: 64x48 is too small" in line for line in lines)  # a note, not a zero
+    assert "FID: Fréchet distance in the space of tiny" in lines
+    assert any(line.startswith("MMD: by CMMD's rule") and line.endswith("in the space of tiny") for line in lines)
     assert any(line.startswith("features: tiny, weights sha256") for line in lines)
 
 
@@ -106,13 +115,34 @@ def test_inception_adds_its_score(scene, capsys, monkeypatch) -> None:
     monkeypatch.setattr("gloam.networks.inception.InceptionFeatures", Fake)
     data = score(capsys, scene["night"], scene["fake"], "--features", "inception", "--size", "40x40")
     assert data["sets"]["fake"]["Inception Score"]["value"] >= 1
+    assert "MMD" not in data["sets"]["fake"]  # whose rule is of embeddings
+    assert data["meaning"] == {}
     assert data["sets"]["real"]["Inception Score"]["weights_sha256"] == "0" * 64
+
+
+def test_a_dinov2_checkpoint_gives_the_distance_of_its_class_tokens(scene, tmp_path, capsys) -> None:
+    torch.manual_seed(0)
+    model = create_embedder("dinov2_vits14", width=32, depth=2, heads=2, table=5)
+    save_checkpoint(tmp_path / "vit.safetensors", model, {})
+    words = ["--features", tmp_path / "vit.safetensors", "--max-side", "0"]
+    data = score(capsys, scene["night"], scene["fake"], *words)
+    real, made = (
+        DinoV2Features(tmp_path / "vit.safetensors").features(
+            [np.asarray(Image.open(path)) for path in sorted(scene[name].rglob("*.png"))]
+        )
+        for name in ("night", "fake")
+    )
+    fake = data["sets"]["fake"]
+    assert fake["FD of dinov2_vits14"]["value"] == pytest.approx(frechet_distance(real, made), rel=1e-4)
+    assert fake["MMD"]["value"] == pytest.approx(gaussian_discrepancy(real, made), rel=1e-3)
+    assert "FID" not in fake
+    assert data["features"].startswith("dinov2_vits14, class token as it is")
 
 
 def test_few_images_leave_a_note_where_a_figure_cannot_be(scene, tmp_path, capsys) -> None:
     one = save(tmp_path / "one", {"a.png": street(0, 0.2)})
     data = score(capsys, scene["night"], one, "--features", scene["model"])
-    for metric in ("FID", "KID", "F_8 recall", "F_1/8 precision", "MS-SSIM within"):
+    for metric in ("FID", "KID", "MMD", "F_8 recall", "F_1/8 precision", "MS-SSIM within"):
         figure = data["sets"]["fake"][metric]
         assert figure["value"] is None
         assert figure["note"]

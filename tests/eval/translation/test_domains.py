@@ -12,8 +12,9 @@ from PIL import Image
 
 from gloam.data.day_night.read import as_item
 from gloam.errors import DataError, UsageError
-from gloam.eval.translation.domains import DomainScore, DomainTable, judged_domains, score_domains
+from gloam.eval.translation.domains import DomainScore, DomainTable, JudgedDomain, judged_domains, score_domains
 from gloam.eval.translation.frechet import frechet_distance
+from gloam.eval.translation.mmd import gaussian_discrepancy
 from gloam.eval.translation.sift import pair_distance
 from gloam.runtime.models.formulas import create_classic
 
@@ -116,6 +117,8 @@ def test_figures_are_those_of_the_metrics_themselves(images: list) -> None:
         assert score.sift == pytest.approx(statistics.fmean(defined))
         assert score.undefined == pytest.approx(1 - len(defined) / 6)
         assert (score.images, score.real) == (6, 4)
+        assert score.mmd is None
+    assert "MMD" not in table.to_csv()
     assert table.sources == {"night": {"day": 4, "snow": 2}}
 
 
@@ -145,3 +148,22 @@ def test_a_figure_without_a_value_is_left_out_of_the_mean_and_seen() -> None:
         ["Std", "7.071", "-", "53"],
     ]
     assert table.to_dict()["methods"]["m"]["std"]["SIFT"] is None
+
+
+def test_mmd_has_a_column_where_the_features_are_embeddings(images: list) -> None:
+    class Embeddings(Colours):
+        frechet = "FD of colours"
+
+    (whole,) = judged_domains(DOMAINS, images, PAIRS, targets=["night"], origins=["day"])
+    judged = [whole, JudgedDomain("few", whole.real[:1], whole.pairs)]
+    table = score_domains(judged, {"untouched": lambda domain: create_classic("none")}, Embeddings(), (160, 128))
+    described = [Colours().features([street(place, kind) for place in range(4)]) for kind in ("night", "day")]
+    score = table.cells["untouched"]["night"]
+    assert score.mmd == pytest.approx(gaussian_discrepancy(*described))
+    assert table.cells["untouched"]["few"].mmd is None
+    rows = list(csv.DictReader(io.StringIO(table.to_csv())))
+    assert [row["MMD"] for row in rows] == [f"{score.mmd:.6g}", "", f"{score.mmd:.6g}", ""]
+    lines = [line.split() for line in table.to_text().splitlines()[1:4]]
+    assert lines[0] == ["FID", "SIFT", "no", "%", "MMD"]
+    assert [line[-1] for line in lines[1:]] == [f"{score.mmd:.3f}", "-"]
+    assert table.protocol["FID"] == "FD of colours, the Fréchet distance in the space of colours"

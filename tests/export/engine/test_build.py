@@ -175,6 +175,12 @@ def test_more_keypoints_than_tensorrt_finds_are_refused(count: int) -> None:
         build._shapes(bright, options, model)
 
 
+def test_an_adopted_file_is_built_for_sizes_that_are_named() -> None:
+    adopted = replace(card(), profile=PaddingProfile.dynamic(), provenance={"recipe": "adopted"})
+    with pytest.raises(UsageError, match=r"name those of your images, e\.g\. --heights 576 --widths 1024"):
+        build._shapes(adopted, BuildOptions(), Path("ours.onnx"))
+
+
 def test_what_has_no_fixed_shapes_is_refused_with_what_to_do(
     trt: FakeTensorRT, onnx_file: Path, tmp_path: Path
 ) -> None:

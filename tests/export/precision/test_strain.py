@@ -16,11 +16,11 @@ from onnx import TensorProto, helper, numpy_helper
 from benchmarks.padding_exact import lively
 from benchmarks.shared.tiny import TRANSFORMERS
 from gloam.export.embedder import export_embedder
-from gloam.export.graph import write_model
 from gloam.export.precision.convert import convert_precision
 from gloam.export.precision.half import rounding_twin, to_half
 from gloam.export.precision.release_check import COSINE_LOSS, textured_image
 from gloam.export.precision.strain import strained
+from gloam.export.written import write_model
 from gloam.networks.embedders import create_embedder
 from gloam.padding import PaddingProfile
 from gloam.runtime.backends.onnx_file import read_card

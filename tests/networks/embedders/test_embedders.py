@@ -45,7 +45,7 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("netvlad_vgg16", {**SMALL_VGG, "clusters": 8, "whitening": 16, "bias": True}),
     ("ensemble", {"members": [INSIDE, {"name": "gem_resnet18", "options": {"width": 8}, "mean": (0.5,) * 3}]}),
 ]
-OWN_TESTS = ("dinov2", "salad", "megaloc", "boq", "cosplace", "apgem", "mixvpr")  # stems of families
+OWN_TESTS = ("dinov2", "salad", "megaloc", "boq", "cosplace", "apgem", "mixvpr", "anyloc")  # stems of families
 DYNAMIC: list[tuple[str, dict[str, Any]]] = [
     ("ciconv_resnet18", {"width": 8}),
     ("edgemac_vgg16", SMALL_VGG),

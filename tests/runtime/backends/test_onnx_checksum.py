@@ -10,7 +10,7 @@ import pytest
 from onnx import numpy_helper
 
 from gloam.errors import ModelError
-from gloam.export.graph import write_model
+from gloam.export.written import write_model
 from gloam.runtime.backends.onnx_file import CHECKSUM_BYTES, CHECKSUM_KEY, model_sha256, read_card, with_checksum
 from gloam.runtime.models.embedder import Embedder
 from tests.damage import flip, named_or_harmless

@@ -364,6 +364,9 @@ def test_fid_of_a_generator_stands_though_no_embedder_is_there(data, tmp_path, m
     curve = curves.to_dict()["curves"]["CycleGAN SfM"]
     assert {name: len(line) for name, line in curve.items()} == {"precision": 101, "recall": 101}
     assert Image.open(tmp_path / "out" / "generators.png").width > 2 * 256
+    Image.fromarray(np.full((40, 60, 3), 200, np.uint8)).save(lists.parent / "ims" / names[0])  # under its old name
+    with pytest.raises(pytest.fail.Exception, match="judged again"):
+        reproduce(request)
 
 
 def test_everything_missing_is_named_with_its_place(tmp_path):

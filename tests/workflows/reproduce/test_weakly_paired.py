@@ -84,6 +84,16 @@ def test_rows_with_weights_are_judged_and_the_others_are_named(data: Path, tmp_p
     assert [line.split()[0] for line in text.splitlines()[4:9]] == [*DOMAINS, "Mean", "Std"]
     assert "neither which sources feed a domain" in text
 
+    # Another photograph under its old name is judged again.
+    with monkeypatch.context() as changed:
+        judged: list[str] = []
+        changed.setattr(module, "evaluate_domains", lambda options: judged.append("") or evaluate_domains(options))
+        Image.fromarray(street(9, DOMAINS[0])).save(tmp_path / "images" / DOMAINS[0] / "1.png")
+        assert main([*words, "--weights", f"FINAL={tmp_path / 'm.onnx'}"]) == 0
+    assert judged
+    again = json.loads(capsys.readouterr().out)
+    assert again["scores"]["FINAL"] != wanted
+
 
 def test_training_needs_its_file_and_a_failed_one_is_a_note(data: Path, tmp_path: Path) -> None:
     found = reproduce_weakly_paired(WeaklyPairedRequest("2", data, tmp_path / "out", rows=["FINAL"], train=True))

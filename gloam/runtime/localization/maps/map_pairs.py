@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from gloam.data.scene import Scene, position_error, rotation_error
+from gloam.data.scene import Scene, rotation_error
 from gloam.errors import DataError, UsageError
 from gloam.runtime.localization.maps.colmap_model import ColmapModel
 
@@ -141,15 +141,16 @@ def _near(
 ) -> dict[str, list[tuple[str, float]]]:
     """The k nearest images of each that look alike, with their distances, nearest first."""
     names = [name for name in scene.names if name in scene.poses]
-    centers = np.array([scene.poses[name].center for name in names])
+    poses = [scene.poses[name] for name in names]
+    centers = np.array([pose.center for pose in poses])
     found: dict[str, list[tuple[str, float]]] = {name: [] for name in names}
     for row, name in enumerate(names):
-        for other in np.argsort(np.linalg.norm(centers - centers[row], axis=1), kind="stable"):
-            pose = scene.poses[names[other]]
-            far = position_error(scene.poses[name], pose)
-            if len(found[name]) == k or far > 1.001 * max_distance:  # those behind are as far
+        away = np.linalg.norm(centers - centers[row], axis=1)
+        for other in np.argsort(away, kind="stable").tolist():
+            far = float(away[other])
+            if len(found[name]) == k or far > max_distance:  # those behind are as far
                 break
-            if other != row and far <= max_distance and rotation_error(scene.poses[name], pose) <= max_angle:
+            if other != row and rotation_error(poses[row], poses[other]) <= max_angle:
                 found[name].append((names[other], far))
     return found
 

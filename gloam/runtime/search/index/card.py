@@ -8,13 +8,14 @@ with their checksums, and it is replaced last. New content goes to names that th
 from __future__ import annotations
 
 import contextlib
+import operator
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 
@@ -40,6 +41,7 @@ READABLE = (1, 2)  # 1 had one file, and no search settings, recall or sizes
 INDEX, NAMES, CARD = "index.faiss", "names.txt", "index.json"
 BEGUN = "begun.json"  # names of the files that are being written, so that what a kill leaves of them is known as ours
 OURS = re.compile(r"(index(-\d+)?(\.\d+)?\.faiss|names(\.\d+)?\.txt)")
+ENDS = 4  # bytes of a name beside its own, see NameTable
 MOST_SEARCHED = 1 << 12  # of a search parameter (cells visited, candidates kept), where there are fewer vectors
 READING = ("max_side", "stretch", "photometric", "fast_decode")  # options that decide how an image was read
 
@@ -153,16 +155,62 @@ def check_files(folder: Path, card: IndexCard, *, sizes_only: bool = False) -> N
             raise StoreError(f"{folder / name}: damaged, its checksum differs; build the index again")
 
 
-def read_names(folder: Path, card: IndexCard) -> list[str]:
+def resident_bytes(card: IndexCard) -> int:
+    """What an opened index keeps in memory: its FAISS files and its names; vectors that stay on a disk do not count."""
+    return sum(card.sizes[name] for name in card.files) + card.sizes[card.names] + ENDS * card.count
+
+
+def read_names(folder: Path, card: IndexCard) -> NameTable:
     """Names of the images, in the order of the vectors.
 
     Raises:
         StoreError: they cannot be read.
     """
     try:
-        return read_file(folder / card.names).decode("utf-8").split("\n")[:-1]
+        return NameTable(read_file(folder / card.names))
     except (OSError, ValueError) as error:
         raise StoreError(f"{folder / card.names}: cannot be read ({error}); build the index again") from error
+
+
+class NameTable(Sequence[str]):
+    """Names in the memory that their bytes take, and 4 or 8 more; as strings they would take 60.
+
+    Args:
+        text: UTF-8, a line each.
+
+    Raises:
+        ValueError: not UTF-8, or the last line does not end.
+    """
+
+    def __init__(self, text: bytes) -> None:
+        text.decode("utf-8")
+        if text and not text.endswith(b"\n"):
+            raise ValueError("the last line does not end")
+        ends = np.flatnonzero(np.frombuffer(text, np.uint8) == ord("\n"))
+        self._text, self._ends = text, ends.astype(np.uint32 if len(text) < 1 << 32 else np.uint64)
+
+    def __len__(self) -> int:
+        return len(self._ends)
+
+    @overload
+    def __getitem__(self, item: int) -> str: ...
+
+    @overload
+    def __getitem__(self, item: slice) -> list[str]: ...
+
+    def __getitem__(self, item: int | slice) -> str | list[str]:
+        if isinstance(item, slice):
+            return [self[place] for place in range(*item.indices(len(self)))]
+        place = int(item) + (len(self) if item < 0 else 0)
+        if not 0 <= place < len(self):
+            raise IndexError(item)
+        start = int(self._ends[place - 1]) + 1 if place else 0
+        return self._text[start : int(self._ends[place])].decode("utf-8")
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and len(self) == len(other) and all(map(operator.eq, self, other))
+
+    __hash__ = None  # type: ignore[assignment]  # as of a list
 
 
 def write_names(path: Path, names: Iterable[str]) -> None:

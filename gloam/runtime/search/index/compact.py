@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any
 
@@ -23,6 +24,7 @@ import numpy.typing as npt
 
 from gloam.errors import DataError, UsageError
 from gloam.runtime.descriptors.source import DescriptorSource, finite_blocks
+from gloam.runtime.search.index.card import ENDS
 from gloam.runtime.search.index.choice import SMALLEST_TRAINING, IndexPlan, in_words
 from gloam.runtime.search.index.recall import NEIGHBOURS, QUERIES, RERANKS, select
 
@@ -31,7 +33,7 @@ COMPACT = {
     "sq8": ("SQ8",),
     "rabitq": ("RaBitQ4", "RaBitQ2", "RaBitQ"),
 }
-DIRECTIONS = (1024, 512, 256, 128, 64, 32)
+DIRECTIONS = (1024, 768, 512, 384, 256, 192, 128, 96, 64, 48, 32)
 LEARNED, SCORED, BLOCK = 8192, 32768, 4096  # vectors: to learn from, to predict the recall with, in memory at a time
 SPARE, ROUNDS = 16, 3  # directions beside those wanted, and passes, of subspace iteration
 
@@ -59,10 +61,16 @@ def compact_factory(code: str, directions: int, dimension: int) -> str:
 
 
 def compact_bytes(faiss: ModuleType, code: str, directions: int, count: int, dimension: int) -> int:
-    """Bytes of the codes, the projection, and what the codes are measured by (two values a direction)."""
+    """Bytes of the codes, the projection, and what the codes are measured by (two values a direction); not of the
+    names, see :func:`names_bytes`."""
     inner = faiss.index_factory(directions, code, faiss.METRIC_INNER_PRODUCT)
     projection = 4 * directions * dimension if directions < dimension else 0
     return count * int(inner.sa_code_size()) + projection + 8 * directions
+
+
+def names_bytes(names: Sequence[str]) -> int:
+    """Bytes of the images' names in an opened index."""
+    return sum(len(name.encode()) for name in names) + (1 + ENDS) * len(names)
 
 
 def principal(sample: Matrix, directions: int, seed: int = 0) -> Matrix:
@@ -125,6 +133,7 @@ def plan_compact(
     memory: int | None = None,
     recall: float = 0.95,
     seed: int = 0,
+    sample: PlanSample | None = None,
 ) -> CompactPlan:
     """Choose codes and directions by predicted recall.
 
@@ -132,13 +141,14 @@ def plan_compact(
         faiss: the module.
         store: to index.
         kind: of :data:`COMPACT`.
-        memory: bytes that the index may take; None for no limit.
+        memory: bytes that the index may take, its names among them; None for no limit.
         recall: of the 10 nearest. Of the plans that reach it, the one that reads fewest candidates is taken, then the
             smallest; where none does, the one of the best recall.
         seed: of the draws.
+        sample: of the store, where it is known; :meth:`PlanSample.of` makes it.
 
     Raises:
-        UsageError: nothing fits.
+        UsageError: nothing fits, or the sample has fewer directions than what fits.
         DataError: too few vectors.
     """
     count, dimension = len(store.names), store.dimension
@@ -148,8 +158,9 @@ def plan_compact(
         )
     budget = math.inf if memory is None else memory
     widths = [width for width in (dimension, *DIRECTIONS) if width <= min(dimension, DIRECTIONS[0])]
+    names = names_bytes(store.names)
     sizes = {
-        (code, width): compact_bytes(faiss, code, width, count, dimension)
+        (code, width): names + compact_bytes(faiss, code, width, count, dimension)
         for code in COMPACT[kind]
         for width in sorted(set(widths))
     }
@@ -161,7 +172,12 @@ def plan_compact(
             f"{compact_factory(*needed, dimension)}, the smallest index of kind {kind}, needs {in_words(size)}; "
             "raise --memory"
         )
-    sample = _Sample.of(store, max(fitting.values()), seed)
+    if sample is None:
+        sample = PlanSample.of(store, max(fitting.values()), seed)
+    elif sample.directions < max(fitting.values()):
+        raise UsageError(
+            f"a sample of {sample.directions} directions, {max(fitting.values())} are needed; draw another"
+        )
     plans = []
     for code, width in fitting.items():
         shares = sample.recalls(faiss, code, width, seed)
@@ -179,7 +195,7 @@ def plan_compact(
 
 
 @dataclass(frozen=True, eq=False)
-class _Sample:
+class PlanSample:
     """What a prediction needs, all projected to the strongest directions.
 
     Attributes:
@@ -193,10 +209,22 @@ class _Sample:
     queries: Matrix
     nearest: Matrix
     share: float
+    _known: dict[tuple[str, int, int], dict[int, float]] = field(default_factory=dict, repr=False)
+
+    @property
+    def directions(self) -> int:
+        """d."""
+        return int(self.scored.shape[1])
 
     @classmethod
-    def of(cls, store: DescriptorSource, directions: int, seed: int) -> _Sample:
-        """Three passes over a store."""
+    def of(cls, store: DescriptorSource, directions: int, seed: int) -> PlanSample:
+        """One pass over a store; what is drawn from it and the neighbours that were found are read beside it.
+
+        Args:
+            store: to index.
+            directions: the most that a plan may keep, at most 1024 or as many as the store's descriptors have values.
+            seed: of the draws.
+        """
         count = len(store.names)
         asked = min(QUERIES, count // 4)
         learn = min(LEARNED, max(directions + SPARE, count // 3), count - asked)
@@ -230,7 +258,12 @@ class _Sample:
         return cls(learned @ rows.T, scored, queries @ rows.T, nearest, count / len(score_rows))
 
     def recalls(self, faiss: ModuleType, code: str, width: int, seed: int) -> dict[int, float]:
-        """Predicted recall by candidates per result."""
+        """Predicted recall by candidates per result; what was asked for once is known."""
+        if (code, width, seed) not in self._known:
+            self._known[code, width, seed] = self._recalls(faiss, code, width, seed)
+        return self._known[code, width, seed]
+
+    def _recalls(self, faiss: ModuleType, code: str, width: int, seed: int) -> dict[int, float]:
         turn = np.eye(width, dtype=np.float32)
         if width < self.scored.shape[1] or code.startswith("RaBitQ"):
             turn = np.linalg.qr(np.random.default_rng(seed).normal(size=(width, width)))[0].astype(np.float32)

@@ -78,6 +78,7 @@ class ExactVectors:
         store = DescriptorStore.open(place, trust=True)
         if len(store) != stated.count:
             raise StoreError(f"{place}: {len(store)} descriptors, the index states {stated.count}; build it again")
+        store.drop_names()  # the index has them
         return store
 
     def take(self, labels: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:

@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from gloam.runtime.descriptors.source import DescriptorSource, finite_blocks
-from gloam.runtime.search.index.card import IndexCard
+from gloam.runtime.descriptors.store import DescriptorStore
+from gloam.runtime.search.index.card import IndexCard, resident_bytes
 from gloam.runtime.search.index.exact import RERANK
 from gloam.runtime.search.index.gpu import inverted_file
 
@@ -146,7 +147,10 @@ def draw(count: int, size: int, seed: int) -> npt.NDArray[np.int64]:
 
 
 def select(store: DescriptorSource, rows: npt.NDArray[np.int64]) -> Scores:
-    """The descriptors at some places of a store, ascending, float32 ``[n, D]``; the store is streamed."""
+    """The descriptors at some places, ascending, float32 ``[n, D]``: read where they lie in a store on a disk, streamed
+    from any other source."""
+    if isinstance(store, DescriptorStore):
+        return store.take(rows)
     chosen = np.empty((len(rows), store.dimension), np.float32)
     start = 0
     for names, block in finite_blocks(store, BLOCK):
@@ -160,8 +164,11 @@ def said(card: IndexCard) -> list[str]:
     """What a card says of its training and recall, in lines for people."""
     lines = [f"{len(card.files)} files"] if len(card.files) > 1 else []
     if card.exact:
-        size = sum(card.sizes[name] for name in card.files)
-        lines.append(f"{size} bytes, {size / card.count:.1f} an image; exact vectors stay in {card.exact[0].folder}")
+        size = resident_bytes(card)
+        lines.append(
+            f"{size} bytes with its names, {size / card.count:.1f} an image; exact vectors stay in "
+            f"{card.exact[0].folder}"
+        )
     if card.training:
         lines.append(f"learned from {card.training['vectors']} vectors, k-means on {card.training['device']}")
     if not card.recall:

@@ -41,14 +41,13 @@ class DescriptorIndex:
         self,
         folder: Path,
         card: IndexCard,
-        names: list[str],
+        names: Sequence[str],
         parts: list[Any],
         faiss: ModuleType,
         device: str = "cpu",
         exact: ExactVectors | None = None,
     ) -> None:
         self.folder, self.card, self.names = folder, card, names
-        self._labelled = np.array([*names, ""], object)  # FAISS labels what it did not find -1
         self._faiss = faiss
         self._vectors = exact
         placed = [searched_on(faiss, part, device) for part in parts]
@@ -63,6 +62,11 @@ class DescriptorIndex:
             self._index = faiss.IndexShards(card.dimension, False, True)
             for part in self._parts:
                 self._index.add_shard(part)
+
+    @property
+    def where(self) -> str:
+        """The folder, for people."""
+        return str(self.folder)
 
     @classmethod
     def build(cls, store: DescriptorSource, folder: str | Path, factory: str = "Flat") -> DescriptorIndex:
@@ -180,7 +184,8 @@ class DescriptorIndex:
                 found, labels = self._vectors.ranked(rows, labels)
             found, labels = found[:, :k], labels[:, :k]
             scores[start : start + len(rows)] = np.where(labels >= 0, found, -np.inf)
-            names += self._labelled[labels].tolist()
+            # FAISS labels what it did not find -1.
+            names += [[self.names[label] if label >= 0 else "" for label in row] for row in labels.tolist()]
         return names, scores
 
     def _neighbours(self, rows: npt.NDArray[np.float32], k: int) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:

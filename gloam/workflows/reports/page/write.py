@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from markupsafe import Markup
 
+from gloam.data.images import decode_image
 from gloam.errors import ImageError
 from gloam.eval.localization.scores import THRESHOLDS
 from gloam.workflows.reports.page.charts import SHARES, Series, line_chart, pose_map
@@ -27,12 +28,12 @@ from gloam.workflows.reports.page.data import (
 )
 from gloam.workflows.reports.page.gallery import examples
 from gloam.workflows.reports.page.hero import pose_hero
-from gloam.workflows.reports.page.pictures import thumbnail
+from gloam.workflows.reports.page.pictures import picture_uri
 from gloam.workflows.reports.page.template import write_page
 from gloam.workflows.reports.page.terms import explained
 
 COLOURS = 6  # series styles in the style sheet
-WIDE_PICTURE = 1200  # longer side of a picture of its own, pixels
+WIDE_PICTURE = 1200  # width of a picture of its own, pixels
 MOST_POINTS = 2000  # of a kind in a view from above; evenly fewer beyond
 POSITION_TICKS = ((0.01, "1 cm"), (0.1, "10 cm"), (1.0, "1 m"), (10.0, "10 m"), (100.0, "100 m"))
 ROTATION_TICKS = ((0.05, "0.05°"), (0.5, "0.5°"), (5.0, "5°"), (50.0, "50°"), (180.0, ""))
@@ -161,7 +162,7 @@ def _plain_charts(curves: Sequence[PlainCurve], styles: dict[str, int]) -> list[
 def _shown(path: Path) -> tuple[str, str]:
     """A picture as a URI, or why it cannot be shown."""
     try:
-        return thumbnail(path, WIDE_PICTURE), ""
+        return picture_uri(decode_image(path), WIDE_PICTURE), ""
     except ImageError as error:
         return "", str(error)
 

@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from gloam.data.localization_sets.look_alike import SIZES, write_look_alike
+from gloam.data.town.drives.config import DrivesConfig
 from gloam.errors import DataError, GloamError, require_all
 from gloam.files import sha256_file
 from gloam.heartbeat import Say
-from gloam.workflows.reproduce.localization.content import ContentRun
+from gloam.workflows.reproduce.localization.content import DRIVES, ContentRun
 from gloam.workflows.reproduce.localization.request import LOCALIZED, TableRequest
 from gloam.workflows.reproduce.localization.result import GeneratorFacts, LocalizationTable
 from gloam.workflows.reproduce.localization.runner import SetRun
@@ -106,6 +107,32 @@ class TownSupply:
         return next((name for name in EMBEDDERS if row == name or row.endswith(f" {name}")), None)
 
 
+def town_supply(
+    paper: str,
+    table: str,
+    output: Path,
+    minutes: float,
+    seed: int,
+    given: Mapping[str, Path],
+    say: Say,
+    drives: DrivesConfig = DRIVES,
+) -> TownSupply:
+    """What trains a table's rows below its output folder; tables and figures of one folder share their runs.
+
+    Args:
+        paper, table: of the rows.
+        output: folder.
+        minutes: processor time of each generator, at most.
+        seed: of all trainings.
+        given: embedders by row, in place of trained ones.
+        say: gets one line per step.
+        drives: that MDUIT is trained on.
+    """
+    place = output / "training"
+    run = TownRun(place, minutes, seed, {"epochs": EPOCHS}, {}, say, LOOK, DETECTOR)
+    return TownSupply(paper, table, run, ContentRun(place / "content", minutes, seed, say, drives), given)
+
+
 def localize_town(
     request: TableRequest, minutes: float, say: Say
 ) -> tuple[LocalizationTable, list[SetRun], Sequence[GeneratorFacts]]:
@@ -138,10 +165,9 @@ def localize_town(
         found = write_look_alike(folder, name, size, workers=request.protocol.workers or 1, say=say)
         sets[name], truth[name] = found.set, found.truth
     rows = list(published(*key).rows)
-    seed = request.protocol.seed
-    run = TownRun(place / "training", minutes, seed, {"epochs": EPOCHS}, {}, say, LOOK, DETECTOR)
-    content = ContentRun(place / "training" / "content", minutes, seed, say)
-    supply = TownSupply(request.paper, request.table, run, content, given_weights(request, rows))
+    given = given_weights(request, rows)
+    supply = town_supply(*key, place, minutes, request.protocol.seed, given, say)
+    run, content = supply.run, supply.content
     asked = replace(
         request,
         sets=sets,

@@ -14,15 +14,16 @@ from pathlib import Path
 from typing import Any
 
 from gloam.data.weak_pairs.pair_file import PairedImage, read_pair_file
-from gloam.errors import DataError, GloamError, UsageError, require_all
-from gloam.eval.retrieval.recall_distance import DistanceRecall, Points, recall_within
-from gloam.files import sha256_json, write_json, write_text
+from gloam.errors import GloamError, UsageError, require_all
+from gloam.eval.retrieval.recall_distance import DistanceRecall, recall_within
+from gloam.files import write_json, write_text
 from gloam.heartbeat import Say
 from gloam.runtime.backends.placement import Placement
-from gloam.runtime.bulk.extract import ExtractOptions, extract
+from gloam.runtime.bulk.extract import ExtractOptions
 from gloam.runtime.descriptors.store import DescriptorStore
 from gloam.runtime.models.embedder import Embedder
 from gloam.workflows.evaluation.domains import SIZE, Method, open_towards
+from gloam.workflows.reproduce.nearest import describe_paired, positions_of
 from gloam.workflows.reproduce.published import PublishedTable, published
 from gloam.workflows.reproduce.rows import PACKAGES, Missing
 from gloam.workflows.reproduce.weakly_paired.miniature import Miniature, write_town_pairs
@@ -216,14 +217,11 @@ class _Scorer:
         self.say(f"{self.embedder.card.name}, map {reference}, queries: {method}")
         database, described = self._described(self.embedder, images[reference]), self._described(embedder, asked)
         conditions = {name: [one.item.name for one in found] for name, found in queries.items()}
-        places = (_positions(asked), _positions(images[reference]))
+        places = (positions_of(asked), positions_of(images[reference]))
         return recall_within(described, database, *places, distances=DISTANCES, ks=(1,), conditions=conditions)
 
     def _described(self, embedder: Embedder, images: Sequence[PairedImage]) -> DescriptorStore:
-        items = [one.item for one in images]
-        of = sha256_json([embedder.fingerprint, self.size, [item.name for item in items]])
-        extract(items, embedder, self.stores / of[:20], ExtractOptions(stretch=self.size))
-        return DescriptorStore.open(self.stores / of[:20])
+        return describe_paired(images, embedder, self.stores, ExtractOptions(stretch=self.size))
 
 
 def _references(request: WeaklyPairedRequest, known: Sequence[str], miniature: Miniature | None) -> tuple[str, ...]:
@@ -233,15 +231,6 @@ def _references(request: WeaklyPairedRequest, known: Sequence[str], miniature: M
     if len(set(wanted)) < 2 or len(set(wanted)) < len(wanted):
         raise UsageError(f"references {', '.join(wanted)}: two or more are needed, each once")
     return wanted
-
-
-def _positions(images: Sequence[PairedImage]) -> dict[str, Points]:
-    import numpy as np
-
-    absent = [one.item.name for one in images if one.position is None]
-    if absent:
-        raise DataError(f"{absent[0]}: the pair file has no position of it; pair the images by `gloam pair`")
-    return {one.item.name: np.array(one.position, np.float64) for one in images}
 
 
 def at_shown(values: Sequence[float]) -> list[float]:

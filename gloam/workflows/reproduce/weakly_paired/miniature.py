@@ -85,5 +85,6 @@ def write_town_pairs(folder: Path, miniature: Miniature, say: Say) -> tuple[Path
         StoreError: the folder holds other drives, or something else.
     """
     say(f"drives under {', '.join(miniature.drives.domains)}")
-    say(str(write_drives(DrivesRequest(folder, miniature.drives, miniature.workers))))
+    for line in str(write_drives(DrivesRequest(folder, miniature.drives, miniature.workers))).splitlines():
+        say(line)
     return folder / PAIRS, folder / TEST_PAIRS

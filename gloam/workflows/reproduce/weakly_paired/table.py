@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from gloam.data.town.drives.config import LOOK
+from gloam.data.weak_pairs.pair_file import read_pair_file
 from gloam.errors import GloamError
 from gloam.eval.translation.domains import FIGURES, UNTOUCHED
 from gloam.files import load_json, sha256_file, sha256_json, write_json, write_text
@@ -19,6 +20,7 @@ from gloam.heartbeat import Say
 from gloam.workflows.demo_embedder import SHIPPED
 from gloam.workflows.evaluation.domains import DomainOptions, evaluate_domains, read_domains
 from gloam.workflows.evaluation.translation import INCEPTION
+from gloam.workflows.reproduce.images import made_of
 from gloam.workflows.reproduce.published import PublishedTable, published
 from gloam.workflows.reproduce.records import origin_of_run
 from gloam.workflows.reproduce.rows import INCEPTION_WEIGHTS, Missing
@@ -225,6 +227,7 @@ def _score(row: str, model: Path | None, options: DomainOptions, output: Path, s
     stated = {
         "model": "none" if file is None else sha256_file(file),
         "pairs": sha256_file(options.pairs),
+        "images": made_of([one.item for one in read_pair_file(options.pairs, "test").images]),
         "features": options.features,
         "weights": None if options.weights is None else sha256_file(options.weights),
         "of": [options.limit, options.size, options.seed],

@@ -18,9 +18,21 @@ from gloam.files import read_sealed, sealed_json
 from gloam.runtime.descriptors.shard_writer import ShardWriter
 from gloam.runtime.descriptors.store import DescriptorStore, Job, Row
 from gloam.runtime.search.index import DescriptorIndex, add_to_index, build_index, merge_indexes
-from gloam.runtime.search.index.compact import COMPACT, compact_bytes, compact_factory, fitted, plan_compact, principal
+from gloam.runtime.search.index.card import NameTable, resident_bytes
+from gloam.runtime.search.index.compact import (
+    COMPACT,
+    PlanSample,
+    compact_bytes,
+    compact_factory,
+    fitted,
+    names_bytes,
+    plan_compact,
+    principal,
+)
 from gloam.runtime.search.index.make import IndexRequest, make_index
+from gloam.runtime.search.index.recall import select
 from tests.runtime.search.index.clustered import clustered
+from tests.runtime.sources import MemorySource
 
 COUNT, DIMENSION, SPACE = 2000, 96, "a" * 64
 
@@ -55,10 +67,10 @@ def recall(index: DescriptorIndex, rows: np.ndarray, queries: np.ndarray) -> flo
 
 @pytest.mark.parametrize("kind", sorted(COMPACT))
 def test_bytes_and_recall_are_those_that_were_predicted(store: Path, tmp_path: Path, kind: str) -> None:
-    made = make_index(IndexRequest(tmp_path / "index", store=store, kind=kind, memory=COUNT * 48 + 20000))
+    made = make_index(IndexRequest(tmp_path / "index", store=store, kind=kind, memory=COUNT * 66 + 20000))
     assert made.plan is not None
     predicted = made.to_dict()["predicted"]
-    assert made.card.sizes[made.card.files[0]] == pytest.approx(predicted["nbytes"], rel=0.05)
+    assert resident_bytes(made.card) == pytest.approx(predicted["nbytes"], rel=0.05)
     index = DescriptorIndex.open(tmp_path / "index")
     index.card.search["rerank"] = predicted["rerank"]
     rows = DescriptorStore.open(store).load()
@@ -83,6 +95,49 @@ def test_directions_are_those_of_an_exact_decomposition() -> None:
     found, exact = principal(rows, 6), np.linalg.svd(rows)[2][:6]
     np.testing.assert_allclose(np.abs((found * exact).sum(axis=1)), 1, atol=1e-3)
     np.testing.assert_allclose(found @ found.T, np.eye(6), atol=1e-5)
+
+
+def test_names_are_those_of_a_list() -> None:
+    names = ["a/1.jpg", "día/2.jpg", "", "ü"]
+    table = NameTable("".join(f"{name}\n" for name in names).encode())
+    assert (len(table), list(table), table[1], table[-1], table[-3:]) == (4, names, names[1], "ü", names[1:])
+    assert table == names
+    assert table != names[:3]
+    assert table != [*names[:3], "u"]
+    assert "ü" in table
+    for place in (4, -5):
+        with pytest.raises(IndexError):
+            table[place]
+    assert (list(NameTable(b"")), names_bytes(names)) == ([], len(table._text) + table._ends.nbytes)
+    for text in (b"half", b"\xff\n"):
+        with pytest.raises(ValueError, match=r"utf-8|does not end"):
+            NameTable(text)
+
+
+def test_what_is_drawn_from_a_store_on_disk_is_what_a_stream_gives(store: Path) -> None:
+    opened = DescriptorStore.open(store)
+    rows = opened.load()
+    places = np.array([0, 3, 799, 800, 1999])
+    streamed = select(MemorySource(opened.names, rows), places)
+    assert np.array_equal(select(opened, places), streamed)
+    opened.drop_names()
+    assert len(opened) == COUNT
+    assert np.array_equal(opened.take(places), streamed)
+
+
+def test_a_sample_serves_several_budgets(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = DescriptorStore.open(store)
+    sample = PlanSample.of(opened, DIMENSION, 0)
+    reads: list[int] = []
+    monkeypatch.setattr(DescriptorStore, "blocks", lambda self, rows=0: reads.append(rows))
+    for memory in (COUNT * 60 + 20000, COUNT * 80 + 40000, None):
+        again = plan_compact(faiss, opened, memory=memory, sample=sample)
+        assert memory is None or again.nbytes <= memory
+    assert not reads
+    monkeypatch.undo()
+    assert again == plan_compact(faiss, opened)
+    with pytest.raises(UsageError, match="a sample of 32 directions"):
+        plan_compact(faiss, opened, sample=PlanSample.of(opened, 32, 0))
 
 
 def test_scores_are_exact_and_only_candidates_are_read(

@@ -78,6 +78,10 @@ def test_the_rows_of_mduit_are_its_recipes_at_the_small_one_s_size(tmp_path: Pat
         assert isinstance(config.options, MduitOptions) == ("I2I" not in row)
         assert config.options.contrast == ("distance" if "L_NCE" in row else "nce")
         assert config.options.generator_options == small.options.generator_options
+    adain = read_translator_recipe("adain", content.changes("adain", tmp_path / "pairs.json"))
+    small = read_translator_recipe("town_adain", {"data": {"day": str(tmp_path / "pairs.json")}})
+    assert adain.options == small.options
+    small = read_translator_recipe("town_mduit", {"data": {"day": str(tmp_path / "pairs.json")}})
     assert content.untrained().content.dimension == 4 * small.options.generator_options["width"]
 
 

@@ -212,6 +212,8 @@ def test_tables_and_rows_of_the_town_are_those_of_the_papers():
         ("dark-side", "2"),
         ("weakly-paired", "2"),
         ("weakly-paired", "figure7"),
+        ("mduit", "figure3"),
+        ("mduit", "figure4"),
         ("cyclegan-study", "1"),
         *LOCALIZED,
     }
