@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +40,7 @@ class ContentRun:
     say: Say
     drives: DrivesConfig = DRIVES
 
+    @functools.cached_property
     def pairs(self) -> tuple[Path, Path]:
         """The files of pairs to train on, and of streets that nothing is trained on; their drives are rendered once."""
         return write_town_pairs(self.folder / "drives", Miniature(self.minutes, self.drives), self.say)
@@ -63,7 +65,7 @@ class ContentRun:
         """
         from gloam.training.train import train
 
-        pairs, _ = self.pairs()
+        pairs, _ = self.pairs
         place = begun(self.folder / f"{recipe}-{self.seed}", self.minutes)
         self.say(f"{row}: recipe {recipe} on the drives, at most {self.minutes:g} minutes")
         return train("translator", recipe, self.changes(recipe, pairs), place, say=self.say).weights

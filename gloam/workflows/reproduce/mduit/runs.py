@@ -124,7 +124,7 @@ def open_pairs(
     supply, file = None, request.data / PAIRS
     if town_minutes is not None:
         supply = town_supply(PAPER, "1", request.output, town_minutes, request.seed, request.weights, say, drives)
-        _, file = supply.content.pairs()
+        _, file = supply.content.pairs
     images = read_pair_file(file, "test")
     reference = request.reference(images.domains, supply is not None)
     there = {images.domains[one.label] for one in images.images}

@@ -12,7 +12,7 @@ from gloam.networks.checkpoints import load_checkpoint, save_checkpoint
 from gloam.training.translators.config import read_translator_recipe
 from gloam.training.translators.trainers.mduit import MduitOptions
 from gloam.workflows.reports.localization import reproduce_localization
-from gloam.workflows.reproduce.localization import town
+from gloam.workflows.reproduce.localization import content, town
 from gloam.workflows.reproduce.localization.content import ContentRun
 from gloam.workflows.reproduce.localization.protocol import Protocol
 from gloam.workflows.reproduce.localization.request import TableRequest
@@ -83,6 +83,19 @@ def test_the_rows_of_mduit_are_its_recipes_at_the_small_one_s_size(tmp_path: Pat
     assert adain.options == small.options
     small = read_translator_recipe("town_mduit", {"data": {"day": str(tmp_path / "pairs.json")}})
     assert content.untrained().content.dimension == 4 * small.options.generator_options["width"]
+
+
+def test_drives_are_looked_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Path] = []
+
+    def written(folder: Path, miniature: object, say: object) -> tuple[Path, Path]:
+        seen.append(folder)
+        return folder / "pairs.json", folder / "test.json"
+
+    monkeypatch.setattr(content, "write_town_pairs", written)
+    run = ContentRun(tmp_path, 1, 0, SAID.append)
+    assert run.pairs == run.pairs == (tmp_path / "drives" / "pairs.json", tmp_path / "drives" / "test.json")
+    assert seen == [tmp_path / "drives"]
 
 
 @pytest.mark.slow
