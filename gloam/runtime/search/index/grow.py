@@ -10,6 +10,7 @@ from pathlib import Path
 
 from gloam.errors import DataError, IncompatibleError, StoreError, UsageError, require
 from gloam.files import replaced_when_whole, sha256_file
+from gloam.heartbeat import progress_bar
 from gloam.model_card import expect_same_space
 from gloam.runtime.descriptors.reading import stated_rule
 from gloam.runtime.descriptors.source import DescriptorSource, finite_blocks
@@ -34,7 +35,7 @@ from gloam.runtime.search.index.exact import exact_store
 from gloam.runtime.search.index.read import read_part
 
 
-def add_to_index(store: DescriptorSource, folder: str | Path) -> IndexCard:
+def add_to_index(store: DescriptorSource, folder: str | Path, *, progress: bool = False) -> IndexCard:
     """Add the images of a store to an index; nothing is learned anew, and the search settings stay.
 
     A single file is written again with the new vectors; a sharded index gets one more shard. The recall in the card
@@ -44,6 +45,7 @@ def add_to_index(store: DescriptorSource, folder: str | Path) -> IndexCard:
     Args:
         store: descriptors of the index's space.
         folder: of the index, which stays as it was until the new one is whole.
+        progress: say how far it is, on stderr.
 
     Raises:
         IncompatibleError: another space or dimension, or images that were read otherwise.
@@ -79,7 +81,9 @@ def add_to_index(store: DescriptorSource, folder: str | Path) -> IndexCard:
         raise StoreError(f"{place}: {index.ntotal} vectors for {len(names)} names; build the index again")
     with new_files(place, 1, after=len(card.files) if sharded else 0) as new:
         write_names(place / new.names, [*names, *store.names])
-        write_vectors(faiss, index, store, [place / new.files[0]], [index.ntotal + len(store.names)])
+        with progress_bar(len(store.names), "indexing", "vectors", shown=progress) as bar:
+            ends = [index.ntotal + len(store.names)]
+            write_vectors(faiss, index, store, [place / new.files[0]], ends, done=bar.update)
         files = [*card.files, new.files[0]] if sharded else new.files
         sums, sizes = sums_and_sizes(place, [new.files[0], new.names])
         kept = card.files if sharded else []
@@ -107,7 +111,7 @@ def _content(store: DescriptorSource) -> str:
     return digest.hexdigest()
 
 
-def merge_indexes(folders: Sequence[str | Path], output: str | Path) -> IndexCard:
+def merge_indexes(folders: Sequence[str | Path], output: str | Path, *, progress: bool = False) -> IndexCard:
     """Join indexes into a new one, whose shards are the files of the old, copied and verified.
 
     Each shard keeps what it learned: centroids of two trainings differ, and their lists must not be poured together.
@@ -116,6 +120,7 @@ def merge_indexes(folders: Sequence[str | Path], output: str | Path) -> IndexCar
     Args:
         folders: two indexes or more, of one space and one factory.
         output: folder of the new index; none of the old.
+        progress: say how far it is, on stderr.
 
     Raises:
         UsageError: fewer than two, or the output is one of them.
@@ -154,11 +159,13 @@ def merge_indexes(folders: Sequence[str | Path], output: str | Path) -> IndexCar
     sources = [(place / name, card.sha256[name]) for place, card in parts for name in card.files]
     settings = {key for card in cards for key in card.search}
     with new_files(target, len(sources)) as new:
-        for (source, expected), name in zip(sources, new.files, strict=True):
-            with replaced_when_whole(target / name) as temporary:
-                shutil.copyfile(source, temporary)
-                if sha256_file(temporary) != expected:
-                    raise StoreError(f"{source}: damaged, its checksum differs; build the index again")
+        with progress_bar(len(sources), "merging", "files", shown=progress) as bar:
+            for (source, expected), name in zip(sources, new.files, strict=True):
+                with replaced_when_whole(target / name) as temporary:
+                    shutil.copyfile(source, temporary)
+                    if sha256_file(temporary) != expected:
+                        raise StoreError(f"{source}: damaged, its checksum differs; build the index again")
+                bar.update(1)
         write_names(target / new.names, names)
         sums, sizes = sums_and_sizes(target, [*new.files, new.names])
         merged = replace(

@@ -98,7 +98,7 @@ def make_index(request: IndexRequest, progress: bool = False) -> MadeIndex:
 
     Args:
         request: which of them, from what, and where to.
-        progress: say on stderr how far a build is.
+        progress: say on stderr how far it is.
 
     Raises:
         StoreError, IncompatibleError: a store or an index that cannot be read, or of another space.
@@ -106,11 +106,10 @@ def make_index(request: IndexRequest, progress: bool = False) -> MadeIndex:
         MissingExtraError: FAISS is not installed.
     """
     if request.merge is not None:
-        return MadeIndex(request.output, merge_indexes(request.merge, request.output))
+        return MadeIndex(request.output, merge_indexes(request.merge, request.output, progress=progress))
     if request.add is not None:
-        return MadeIndex(
-            request.output, add_to_index(DescriptorStore.open(request.add, trust=request.trust), request.output)
-        )
+        store = DescriptorStore.open(request.add, trust=request.trust)
+        return MadeIndex(request.output, add_to_index(store, request.output, progress=progress))
     assert request.store is not None  # one of the three
     store = DescriptorStore.open(request.store, trust=request.trust)
     factory, plan = request.factory, None
