@@ -164,8 +164,10 @@ class DescriptorStore:
         """Stream the store: names and float32 ``[n, D]``, n at most ``rows``.
 
         Raises:
-            StoreError: a shard is damaged; found before a value of it is given.
+            StoreError: a shard is damaged, found before a value of it is given; or :meth:`drop_names` was called.
         """
+        if len(self.names) < len(self):  # rows would come without their names
+            raise StoreError(f"{self.folder}: its names were dropped; open the store again")
         first = 0
         for number, count in enumerate(self._counts):
             descriptors = self._descriptors(number)

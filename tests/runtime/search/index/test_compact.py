@@ -123,6 +123,8 @@ def test_what_is_drawn_from_a_store_on_disk_is_what_a_stream_gives(store: Path) 
     opened.drop_names()
     assert len(opened) == COUNT
     assert np.array_equal(opened.take(places), streamed)
+    with pytest.raises(StoreError, match="names were dropped"):
+        next(opened.blocks())
 
 
 def test_a_sample_serves_several_budgets(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
