@@ -4,11 +4,13 @@ Each page has a folder of its own, in which its blocks run one after the other. 
 as small stand-ins, and what would take long is shortened, both as comments above the blocks say (see
 :mod:`benchmarks.shared.documented`). A command that needs what is not here is listed with what it needs and why:
 ``GLOAM_NEWCOMER_HAS`` names what there is beyond what can be seen, such as ``network,time``. ``GLOAM_BENCH_ONLY`` names
-pages, separated by commas, with ``.md`` or without; ``GLOAM_BENCH_RUNS`` keeps the stand-ins and the pages' folders.
+pages, separated by commas, with ``.md`` or without; ``GLOAM_BENCH_RUNS`` keeps the stand-ins, the pages' folders and
+what became of the pages without failures, which the same command then passes over.
 """
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import os
 import re
@@ -22,9 +24,10 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.shared.documented import ROOT, Block, blocks, matches, pages
-from benchmarks.shared.result import KEPT, Result
+from benchmarks.shared.result import KEPT, Result, code_state, kept_rows
 from benchmarks.shared.stand_ins import StandIns
 from gloam.errors import DataError
+from gloam.files import sha256_file
 
 ONLY, HAS = "GLOAM_BENCH_ONLY", "GLOAM_NEWCOMER_HAS"
 PATIENCE = 3600.0  # seconds for a command
@@ -93,15 +96,20 @@ def run_pages(chosen: Sequence[Path], folder: Path) -> list[dict[str, Any]]:
     environment = _environment(folder / "bin")
     found = []
     for page in chosen:
-        place = folder / page.stem
-        shutil.rmtree(place, ignore_errors=True)
-        place.mkdir(parents=True)
-        for block in blocks(page):
-            rows = run_block(block, place, stand_ins, environment)
-            print(
-                f"{block.page}:{block.line}: {', '.join(row['outcome'] for row in rows)}", file=sys.stderr, flush=True
-            )
-            found += rows
+        key = [page.name, sha256_file(page), os.environ.get(HAS, ""), code_state("tests", "examples", "docker")]
+        make = functools.partial(_page_rows, page, folder / page.stem, stand_ins, environment)
+        found += kept_rows("newcomer-pages", key, make, lambda rows: all(row["outcome"] != "failed" for row in rows))
+    return found
+
+
+def _page_rows(page: Path, place: Path, stand_ins: StandIns, environment: Mapping[str, str]) -> list[dict[str, Any]]:
+    shutil.rmtree(place, ignore_errors=True)
+    place.mkdir(parents=True)
+    found = []
+    for block in blocks(page):
+        rows = run_block(block, place, stand_ins, environment)
+        print(f"{block.page}:{block.line}: {', '.join(row['outcome'] for row in rows)}", file=sys.stderr, flush=True)
+        found += rows
     return found
 
 

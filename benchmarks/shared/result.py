@@ -67,13 +67,14 @@ def code_state(*folders: str) -> str:
     return sha256_json([[path.relative_to(ROOT).as_posix(), sha256_file(path)] for path in files])
 
 
-def kept_rows(benchmark: str, key: Any, make: Callable[[], Row]) -> Row:
+def kept_rows(benchmark: str, key: Any, make: Callable[[], Row], keep: Callable[[Row], bool] | None = None) -> Row:
     """JSON-ready rows of a benchmark; read where an earlier run of the same code and versions kept them.
 
     Args:
         benchmark: its name.
         key: JSON-ready, of what the rows are of.
         make: measures them.
+        keep: whether rows are to be kept; all are by default.
     """
     folder = os.environ.get(KEPT)
     if not folder:
@@ -81,7 +82,10 @@ def kept_rows(benchmark: str, key: Any, make: Callable[[], Row]) -> Row:
     name = sha256_json([key, versions(), code_state("gloam", "benchmarks")])[:16]
     file = Path(folder) / benchmark / f"{name}.json"
     if not file.is_file():
-        write_json(file, make())
+        made = make()
+        if keep is not None and not keep(made):
+            return made
+        write_json(file, made)
     rows: Row = json.loads(file.read_text(encoding="utf-8"))
     return rows
 

@@ -8,6 +8,7 @@ import pytest
 
 from benchmarks.newcomer import chosen_pages, judged, met, run, run_pages
 from benchmarks.shared.documented import ROOT, blocks, matches
+from benchmarks.shared.result import KEPT
 from gloam.errors import DataError
 
 PAGE = """# A page
@@ -72,6 +73,19 @@ def test_a_page_is_run_in_order_and_what_fails_is_counted(tmp_path: Path) -> Non
     assert result.detail["not run, by need"] == {"gpu": 1}
     assert result.detail["failed"][0]["said"].startswith("exit code 1")
     assert (result.detail["commands"], result.detail["run"]) == (7, 6)
+
+
+def test_pages_without_failures_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(KEPT, str(tmp_path / "kept"))
+    good, bad = tmp_path / "good.md", tmp_path / "bad.md"
+    for page, last in ((good, "true"), (bad, "false")):
+        page.write_text(f"```bash\necho x >> {tmp_path}/{page.stem}.txt\n{last}\n```\n")
+    first = run_pages([good, bad], tmp_path / "runs")
+    assert run_pages([good, bad], tmp_path / "runs")[:2] == first[:2]
+    assert [(tmp_path / f"{name}.txt").read_text().count("x") for name in ("good", "bad")] == [1, 2]
+    good.write_text(good.read_text().replace("true", "true && true"))
+    run_pages([good], tmp_path / "runs")
+    assert (tmp_path / "good.txt").read_text().count("x") == 2, "another page"
 
 
 def test_too_little_run_is_no_success(monkeypatch: pytest.MonkeyPatch) -> None:
