@@ -67,7 +67,7 @@ class ContentRun:
 
         pairs, _ = self.pairs
         place = begun(self.folder / f"{recipe}-{self.seed}", self.minutes)
-        self.say(f"{row}: recipe {recipe} on the drives, at most {self.minutes:g} minutes")
+        self.say(f"{row}: recipe {recipe} on the drives, at most {self.minutes:.3g} minutes")
         return train("translator", recipe, self.changes(recipe, pairs), place, say=self.say).weights
 
     def changes(self, recipe: str, pairs: Path) -> dict[str, Any]:

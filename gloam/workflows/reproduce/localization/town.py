@@ -90,7 +90,7 @@ class TownSupply:
         if row in CONTENT:
             if row not in self._trained:
                 self._trained[row] = self.content.trained(row)
-            minutes = f"{self.content.minutes:g} minutes"
+            minutes = f"{self.content.minutes:.3g} minutes"
             return Weights([self._trained[row]], f"trained here by recipe {CONTENT[row]}, at most {minutes}")
         name = self.name_of(row)
         if name is None:
@@ -98,7 +98,7 @@ class TownSupply:
         if name not in self._trained:
             self._trained[name] = self.run.trained(EMBEDDERS[name])
         spec = EMBEDDERS[name]
-        made = f", nights by {spec.maker} of {self.run.minutes:g} minutes" if spec.maker else ""
+        made = f", nights by {spec.maker} of {self.run.minutes:.3g} minutes" if spec.maker else ""
         return Weights([self._trained[name]], f"trained here by recipe {spec.recipe}{made}")
 
     @staticmethod

@@ -90,7 +90,7 @@ class TownRun:
         changes = merge(changes, spec.changes)
         if spec.detector:
             changes = merge(changes, {"options": {"detector_weights": str(self.detector(spec.detector))}})
-        self.tell(f"{name}: training, at most {self.minutes:g} minutes")
+        self.tell(f"{name}: training, at most {self.minutes:.3g} minutes")
         label = "-".join((spec.recipe, name.replace(" ", "-"))) if spec.changes else spec.recipe
         place = begun(self.folder / f"{label}-{self.seed}{self._of_look}", self.minutes)
         self.trained_here.append(place)
@@ -161,7 +161,7 @@ class TownRun:
         file = self.trained(row)
         trained = load_checkpoint(file)
         photometric = photometric_of(trained.provenance)
-        made = f", nights by {row.maker} of {self.minutes:g} minutes" if row.maker else ""
+        made = f", nights by {row.maker} of {self.minutes:.3g} minutes" if row.maker else ""
         origin = f"trained here by recipe {row.recipe}, seed {self.seed}{made}"
         facts = {
             "weights": [{"file": str(file), "sha256": sha256_file(file)}],
