@@ -54,4 +54,4 @@ def test_time_is_shared_out_over_all_trainings() -> None:
     generator, embedder = papers.shares(120.0)
     assert generator == pytest.approx(3 * embedder)
     assert 0.3 < embedder < 2
-    assert papers.RETRIEVAL + sum(papers.OTHERS.values()) == pytest.approx(1.0)
+    assert 0.8 < papers.RETRIEVAL + sum(papers.OTHERS.values()) <= 0.85  # the rest goes to judging
