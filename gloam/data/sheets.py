@@ -40,7 +40,8 @@ def draw_sheet(
         _write(draw, (LEFT + column * (width + GAP) + 2, 3), heading, width)
     for row, (label, line) in enumerate(zip(labels, cells, strict=True)):
         top = HEADING + row * (height + GAP)
-        words = textwrap.wrap(printable(label), LETTERS)
+        parted = textwrap.wrap(printable(label).replace("/", "/ "), LETTERS)  # paths are broken between folders
+        words = [word.replace("/ ", "/") for word in parted]
         for at, word in enumerate(words[-min(LINES, max(height // LINE, 1)) :]):
             draw.text((3, top + 2 + LINE * at), word, fill=INK, font=font)
         for column, cell in enumerate(line):

@@ -173,7 +173,7 @@ def _embedder(folder: Path, record: Mapping[str, Any]) -> _Run:
         held_out = [_chart("F-score", list(record["validation_f"]), rows, "epochs")]
     epochs = len(history) - (history[0]["epoch"] == 0)
     return _Run(
-        f"{epochs} epochs{seconds} on {record['device']}{best}.",
+        f"{epochs} {'epoch' if epochs == 1 else 'epochs'}{seconds} on {record['device']}{best}.",
         scores,
         [(_after(path), path) for path in _spread(found, MAX_STRIPS)],
         "Queries that are never trained on, and the most similar images, as the network sees them; latest first. A "

@@ -110,3 +110,7 @@ def test_an_edge_detectors_record_has_a_page(tmp_path):
     text = write_training_report(tmp_path).read_text(encoding="utf-8")
     assert "2 epochs on cpu; epoch 2 is the best" in text
     assert '<td>F-score by day</td><td class="n">0.100</td><td class="n">0.400</td><td class="n">0.700</td>' in text
+    (tmp_path / "train.json").write_text(json.dumps({**record, "best_epoch": 1, "history": record["history"][:1]}))
+    text = write_training_report(tmp_path).read_text(encoding="utf-8")
+    assert "1 epoch on cpu; epoch 1 is the best" in text
+    assert re.search(r'<path class="line s0" d="M[\d. ]+m-4 0h8">', text), "one point is seen, too"

@@ -87,6 +87,8 @@ def line_chart(
             if step and path:
                 path += f"H{across(x):.1f}"
             path += f"{'L' if path else 'M'}{across(x):.1f} {up(y):.1f}"
+        if len(entry.x) == 1:  # a line of one point would not be seen
+            path += "m-4 0h8"
         parts.append(
             f'<path class="line s{entry.style}" d="{path}"><title>{escape(printable(entry.label))}</title></path>'
         )

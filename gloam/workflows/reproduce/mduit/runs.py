@@ -62,7 +62,9 @@ class MduitRuns:
             return Weights([given_file(self.request.weights[row], name)], "given with --weights"), []
         if self.content is not None:
             trained = self.content.products(recipe, row)[product]
-            return Weights([trained], f"trained here by recipe {recipe}, at most {self.content.minutes:.3g} minutes"), []
+            return Weights(
+                [trained], f"trained here by recipe {recipe}, at most {self.content.minutes:.3g} minutes"
+            ), []
         folder = self.request.data / EXPERIMENTS / recipe
         if not self.request.train:
             if (folder / name).is_file():
