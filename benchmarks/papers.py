@@ -44,8 +44,8 @@ DRAWN: dict[tuple[str, str], tuple[str, ...]] = {
     (WEAKLY, "figure7"): (UNTRANSLATED, *METHODS),
     **{("mduit", figure): tuple(rows) for figure, rows in MDUIT_ROWS.items()},
 }
-# Shares of the time: trainings of the tables of retrieval and generators together, then the others. What they leave goes
-# to describing and judging, which no budget shortens.
+# Shares of the time: trainings of the tables of retrieval and generators together, then the others. What they leave
+# goes to describing and judging, which no budget shortens.
 RETRIEVAL = 0.4
 OTHERS = {
     (STUDY, "1"): 0.05,

@@ -183,8 +183,8 @@ def reproduce_table_2(
         features, weights, size = str(SHIPPED[LOOK]["trained"]), None, miniature.size
         limit = limit or miniature.limit
         notes = [
-            f"Procedural streets, small networks of at most {miniature.minutes:.3g} minutes of processor time, no VGG19; "
-            "FID in the space of the demo's embedder: compare the order of rows with the paper's, not the numbers."
+            f"Procedural streets, small networks of at most {miniature.minutes:.3g} minutes of processor time, no "
+            "VGG19; FID in the space of the demo's embedder: compare the order of rows with the paper's, not the numbers."
         ]
         domains = read_domains(pairs, "test")[0]
         supply = Generators(request, learned, request.output / "runs", domains, miniature.recipes())
