@@ -184,7 +184,8 @@ def reproduce_table_2(
         limit = limit or miniature.limit
         notes = [
             f"Procedural streets, small networks of at most {miniature.minutes:.3g} minutes of processor time, no "
-            "VGG19; FID in the space of the demo's embedder: compare the order of rows with the paper's, not the numbers."
+            "VGG19; FID in the space of the demo's embedder: compare the order of rows with the paper's, not "
+            "the numbers."
         ]
         domains = read_domains(pairs, "test")[0]
         supply = Generators(request, learned, request.output / "runs", domains, miniature.recipes())
