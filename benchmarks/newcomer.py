@@ -24,11 +24,12 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.shared.documented import ROOT, Block, blocks, matches, pages
-from benchmarks.shared.result import KEPT, Result, code_state, kept_rows
+from benchmarks.shared.result import KEPT, Result, kept_rows
 from benchmarks.shared.stand_ins import StandIns
 from gloam.errors import DataError
-from gloam.files import sha256_file
+from gloam.files import sha256_file, sha256_json
 
+MADE = {"__pycache__", "node_modules"}  # folders that running the checkout makes in it
 ONLY, HAS = "GLOAM_BENCH_ONLY", "GLOAM_NEWCOMER_HAS"
 PATIENCE = 3600.0  # seconds for a command
 SHOWN = 300  # characters of an output
@@ -96,10 +97,17 @@ def run_pages(chosen: Sequence[Path], folder: Path) -> list[dict[str, Any]]:
     environment = _environment(folder / "bin")
     found = []
     for page in chosen:
-        key = [page.name, sha256_file(page), os.environ.get(HAS, ""), code_state("tests", "examples", "docker")]
+        key = [page.name, sha256_file(page), os.environ.get(HAS, ""), checkout_state(ROOT)]
         make = functools.partial(_page_rows, page, folder / page.stem, stand_ins, environment)
         found += kept_rows("newcomer-pages", key, make, lambda rows: all(row["outcome"] != "failed" for row in rows))
     return found
+
+
+def checkout_state(root: Path) -> str:
+    """Changes with what commands read of a checkout beyond the code that every kept row is bound to."""
+    named = [path for name in ("examples", "docker", "tests") for path in sorted((root / name).rglob("*"))]
+    files = [root / "Makefile", root / "pyproject.toml", *(path for path in named if not MADE & set(path.parts))]
+    return sha256_json([[path.relative_to(root).as_posix(), sha256_file(path)] for path in files if path.is_file()])
 
 
 def _page_rows(page: Path, place: Path, stand_ins: StandIns, environment: Mapping[str, str]) -> list[dict[str, Any]]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.newcomer import chosen_pages, judged, met, run, run_pages
+from benchmarks.newcomer import checkout_state, chosen_pages, judged, met, run, run_pages
 from benchmarks.shared.documented import ROOT, blocks, matches
 from benchmarks.shared.result import KEPT
 from gloam.errors import DataError
@@ -86,6 +86,18 @@ def test_pages_without_failures_are_kept(tmp_path: Path, monkeypatch: pytest.Mon
     good.write_text(good.read_text().replace("true", "true && true"))
     run_pages([good], tmp_path / "runs")
     assert (tmp_path / "good.txt").read_text().count("x") == 2, "another page"
+
+
+@pytest.mark.parametrize("name", ["Makefile", "examples/cpp/describe.cpp", "docker/Dockerfile"])
+def test_a_changed_file_of_the_checkout_is_another_state(name: str, tmp_path: Path) -> None:
+    for path in (name, "examples/node/node_modules/made.js"):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text("one")
+    before = checkout_state(tmp_path)
+    (tmp_path / "examples/node/node_modules/made.js").write_text("two")
+    assert checkout_state(tmp_path) == before
+    (tmp_path / name).write_text("two")
+    assert checkout_state(tmp_path) != before
 
 
 def test_too_little_run_is_no_success(monkeypatch: pytest.MonkeyPatch) -> None:

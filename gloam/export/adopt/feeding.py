@@ -26,7 +26,7 @@ NORMALISATIONS: dict[str, tuple[Triple, Triple]] = {
     "[-1, 1]": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
     "CLIP's": CLIP,
     "Caffe's": CAFFE,
-    "ImageNet's times 255": (IMAGENET[0], tuple(value / 255 for value in IMAGENET[1])),  # type: ignore[dict-item]
+    "ImageNet's times 255": (IMAGENET[0], tuple(value / 255 for value in IMAGENET[1])),  # type: ignore[dict-item]  # of three
 }
 NEAR = 5e-3  # relative: two normalisations that people write with so few digits are one
 
