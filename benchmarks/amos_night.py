@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.amos_retrieval import SIZE
-from benchmarks.amos_translators import NO_NOISE, PHOTOGRAPHS
+from benchmarks.amos_translators import PHOTOGRAPHS
 from benchmarks.shared import night_gains
 from benchmarks.shared.night_retrieval import (
     CHOSEN,
@@ -48,6 +48,7 @@ from gloam.data.sources import ImageItem
 from gloam.model_card import Photometric
 from gloam.networks.checkpoints import load_checkpoint
 from gloam.networks.foreign.convert import ImportRequest, import_weights
+from gloam.workflows.reproduce.town.rows import NO_NOISE
 
 FOLDS = 3  # every third camera is tested
 GENERATOR, EDGED = "town_cut", "town_hedngan"

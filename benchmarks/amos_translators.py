@@ -27,13 +27,13 @@ from benchmarks.shared.night_scores import (
 from benchmarks.shared.result import Result, data_pack
 from gloam.data.day_night.crops import shorter_side
 from gloam.data.images import decode_image
+from gloam.workflows.reproduce.town.rows import NO_NOISE
 
 RECIPES = ("town_cyclegan", "town_cut", "town_hedngan")
 JUDGED = ("cam03", "cam06", "cam09")  # by number alone: every third
 SIDE = 192  # shorter side of training and judged images, pixels
 SEED = 0
 PHOTOGRAPHS: dict[str, Any] = {"max_side": 256, "scale": [0.7, 1.0]}  # how the recipes' ``data`` reads them
-NO_NOISE: dict[str, Any] = {"generator_options": {"noise": 0.0}}
 
 
 def run() -> Result:

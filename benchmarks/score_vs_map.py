@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 
 from benchmarks.shared.night_retrieval import CLAHE, Job, Row, describe, made_nights, save_set, score, train_rows
+from benchmarks.shared.night_scores import LOOK, judging_space, second_look, town_detector, train_all
 from benchmarks.shared.night_scores import Job as GeneratorJob
-from benchmarks.shared.night_scores import judging_space, town_detector, train_all
 from benchmarks.shared.result import Result
-from benchmarks.town_night import COMMON, JUDGED, LOOK, day_sets, judged_set
+from benchmarks.town_night import COMMON, JUDGED, day_sets, judged_set
 from gloam.data.town.unpaired_views import render_unpaired
 from gloam.eval.translation.frechet import frechet_distance
 from gloam.eval.translation.kernel import kernel_distance
@@ -42,7 +42,8 @@ def run() -> Result:
         detector = town_detector(folder)
         made: dict[str, dict[str, Any]] = {}
         for seed, minutes in RUNS:
-            jobs = [GeneratorJob(recipe, seed, _overrides(recipe, minutes, detector)) for recipe in RECIPES]
+            short: tuple[tuple[str, Any], ...] = () if minutes is None else (("max_minutes", minutes),)
+            jobs = [GeneratorJob(one, seed, second_look(one, JUDGED, detector) + short) for one in RECIPES]
             length = "whole" if minutes is None else f"{minutes:g} min"
             found = train_all(jobs, folder / length)
             made |= {f"{label}, {length}": item for label, item in found.items()}
@@ -104,10 +105,3 @@ def _ranks(values: np.ndarray[Any, np.dtype[np.float64]]) -> np.ndarray[Any, np.
     below = (values[:, None] > values[None]).sum(1)
     equal = (values[:, None] == values[None]).sum(1)
     return below + (equal - 1) / 2
-
-
-def _overrides(recipe: str, minutes: float | None, detector: Path) -> tuple[tuple[str, Any], ...]:
-    shared: tuple[tuple[str, Any], ...] = (("data", {"reserved_seeds": list(JUDGED), "look": LOOK}),)
-    if minutes is not None:
-        shared += (("max_minutes", minutes),)
-    return shared if recipe != "town_hedngan" else (*shared, ("options", {"detector_weights": str(detector)}))

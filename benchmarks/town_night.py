@@ -36,8 +36,8 @@ from benchmarks.shared.night_retrieval import (
     train_rows,
     untrained,
 )
+from benchmarks.shared.night_scores import LOOK, second_look, train_all
 from benchmarks.shared.night_scores import Job as GeneratorJob
-from benchmarks.shared.night_scores import train_all
 from benchmarks.shared.result import KEPT, Result
 from benchmarks.town_weather import DRIVES, FULL_MODELS, USUAL, Model, weather_job
 from gloam.data.retrieval_sets.sets import RetrievalSet
@@ -49,12 +49,10 @@ from gloam.runtime.models.image_model import ImageOperation
 from gloam.training.embedders.nights import open_night_maker
 
 SEEDS = (0, 1, 2)
-LOOK = 2
 TRAINED = (111, 112, 113, 114, 115, 116)  # streets of the embedder; the generator's are its recipe's, 101 to 106
 VALIDATED = (201,)
 JUDGED = (74, 86, 99)
 GENERATOR, WITH_WAY_BACK = "town_cut", "town_cyclegan"
-OPTIONS: dict[str, Any] = {"generator_options": {"noise": 0.0}}  # nights of the second look have less noise than days
 COMMON = replace(
     IMAGENET, epochs=3, tuples=120, learning_rate=1e-4, negative_pool=2000, anchor_pool=480, validate_every=3
 )
@@ -68,10 +66,7 @@ def run() -> Result:
     began = time.process_time()
     with tempfile.TemporaryDirectory(prefix="gloam-night-") as temporary:
         folder = Path(temporary)
-        streets = {"reserved_seeds": list(JUDGED), "look": LOOK}
-        one, other = (
-            GeneratorJob(name, 0, (("data", streets), ("options", OPTIONS))) for name in (GENERATOR, WITH_WAY_BACK)
-        )
+        one, other = (GeneratorJob(name, 0, second_look(name, JUDGED)) for name in (GENERATOR, WITH_WAY_BACK))
         kept = Path(os.environ.get(KEPT) or folder) / "town_weather"
         drives = write_drives(DrivesRequest(kept / "drives", DRIVES, workers=1))
         several = {label: weather_job(model, USUAL, drives) for label, model in WEATHERED.items()}
@@ -127,7 +122,6 @@ def run() -> Result:
         "pooled spread over seeds": spread,
         "cpu minutes in all": cpu,
         "cpu minutes allowed": LONGEST,
-        "options of the two-domain generators": OPTIONS,
         "generators": {
             label: {key: item[key] for key in ("steps", "of", "cpu minutes")} for label, item in generators.items()
         },

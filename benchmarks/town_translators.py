@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.shared.night_scores import (
+    LOOK,
     Job,
     controls,
     judging_space,
     mean_shade,
     score,
+    second_look,
     seed_spread,
     town_detector,
     train_all,
@@ -28,7 +30,6 @@ from gloam.data.town.unpaired_views import render_unpaired
 TARGET = 0.7
 RECIPES = ("town_cyclegan", "town_cut", "town_hedngan")
 SEEDS = (0, 1)
-LOOK = 2
 JUDGED = (71, 83, 97)  # streets; the recipes were chosen on 301 and 302
 NIGHTS = 101  # a training street: its nights give gamma-darkening its mean, and a second set of real nights
 VIEWS = 64  # of each street and condition
@@ -39,7 +40,7 @@ def run() -> Result:
     with tempfile.TemporaryDirectory(prefix="gloam-nights-") as temporary:
         folder = Path(temporary)
         detector = town_detector(folder)
-        jobs = [Job(recipe, seed, _overrides(recipe, detector)) for seed in SEEDS for recipe in RECIPES]
+        jobs = [Job(recipe, seed, second_look(recipe, JUDGED, detector)) for seed in SEEDS for recipe in RECIPES]
         made = train_all(jobs, folder)
         views = [render_unpaired(seed, VIEWS, look=LOOK) for seed in JUDGED]
         day = [image for street in views for image in street["day"]]
@@ -58,10 +59,3 @@ def run() -> Result:
         "space": {"network": space.name, "weights_sha256": space.weights_sha256},
     }
     return Result(worst, "ratio of KID", f"<= {TARGET}", worst <= TARGET, detail)
-
-
-def _overrides(recipe: str, detector: Path) -> tuple[tuple[str, Any], ...]:
-    reserved = ("data", {"reserved_seeds": list(JUDGED), "look": LOOK})
-    if recipe != "town_hedngan":
-        return (reserved,)
-    return reserved, ("options", {"detector_weights": str(detector)})

@@ -35,8 +35,10 @@ from gloam.training.edges.config import read_detector_recipe
 from gloam.training.edges.train import train_detector
 from gloam.training.translators.config import read_translator_recipe
 from gloam.training.translators.train import train_translator
+from gloam.workflows.reproduce.town.rows import NO_NOISE
 
 NETWORK = "gem_mobilenet_v2"
+LOOK = 2
 WEIGHTS = Path("mobilenet_v2_imagenet") / "mobilenet_v2_torchvision_names_fp16.pth"
 
 Images = Sequence[npt.NDArray[np.uint8]]
@@ -88,6 +90,16 @@ def town_detector(folder: Path, **changes: Any) -> Path:
     """Weights of the recipe ``town_hed``, with some of its keys changed."""
     config = dataclasses.replace(read_detector_recipe("town_hed"), **changes)
     return train_detector(config, _place(config.to_dict(), folder / "-".join(["hed", *changes]))).weights
+
+
+def second_look(recipe: str, judged: Sequence[int], detector: Path | None = None) -> tuple[tuple[str, Any], ...]:
+    """A job's overrides: streets of the town's second look but for those that judge.
+
+    Args:
+        detector: weights of the edge detector, for a recipe of HED.
+    """
+    options = NO_NOISE if recipe != "town_hedngan" else {**NO_NOISE, "detector_weights": str(detector)}
+    return ("data", {"reserved_seeds": list(judged), "look": LOOK}), ("options", options)
 
 
 def judging_space(folder: Path) -> EmbedderFeatures:

@@ -70,6 +70,8 @@ _SMALL = {  # of town_cyclegan, for trainers that it is not of
     "generator_options": {"levels": 6, "width": 32, "norm": "instance", "noise": 0.1, "residual": True},
     "discriminator_options": {"norm": "instance", "width": 32},
 }
+# Recipes add the noise of the first look to nights; cameras of the second denoise, as those of photographs do.
+NO_NOISE: dict[str, Any] = {"generator_options": {"noise": 0.0}}
 # The streets that stand for a set of the thesis.
 SETS = {"Aachen": [101, 102], "RobotCar": [103, 104], "SfM": [105, 106], "Transattr": [101, 103, 105]}
 

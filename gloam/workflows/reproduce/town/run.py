@@ -23,7 +23,7 @@ from gloam.runtime.models.local_features import STRONGEST
 from gloam.runtime.search.asmk import AsmkIndex, Codebook
 from gloam.workflows.reproduce.begun import begun
 from gloam.workflows.reproduce.models import photometric_of
-from gloam.workflows.reproduce.town.rows import GENERATORS, TownRow
+from gloam.workflows.reproduce.town.rows import GENERATORS, NO_NOISE, TownRow
 
 JUDGED = (71, 83)  # streets that nothing is trained or chosen on
 SCALES = (2.0, 1.0, 0.5)  # of HOW's features; its seven would be of views far larger than these
@@ -84,10 +84,10 @@ class TownRun:
 
         spec = GENERATORS[name]
         data: dict[str, Any] = {"reserved_seeds": list(JUDGED)}
-        if self.look != 1:
-            data["look"] = self.look
         changes: dict[str, Any] = {"seed": self.seed, "max_minutes": self.minutes, "tensorboard": False, "data": data}
         changes = merge(changes, spec.changes)
+        if self.look != 1:
+            changes = merge(changes, {"data": {"look": self.look}, "options": NO_NOISE})
         if spec.detector:
             changes = merge(changes, {"options": {"detector_weights": str(self.detector(spec.detector))}})
         self.tell(f"{name}: training, at most {self.minutes:.3g} minutes")
