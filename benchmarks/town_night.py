@@ -39,7 +39,7 @@ from benchmarks.shared.night_retrieval import (
 from benchmarks.shared.night_scores import LOOK, second_look, train_all
 from benchmarks.shared.night_scores import Job as GeneratorJob
 from benchmarks.shared.result import KEPT, Result
-from benchmarks.town_weather import DRIVES, FULL_MODELS, USUAL, Model, weather_job
+from benchmarks.town_weather import DRIVES, FULL_MODELS, NOISE, USUAL, Model, weather_job
 from gloam.data.retrieval_sets.sets import RetrievalSet
 from gloam.data.retrieval_sets.streets import read_town
 from gloam.data.town.drives.write import DrivesRequest, write_drives
@@ -76,7 +76,7 @@ def run() -> Result:
         rows.append(Row(f"{CHOSEN}, CycleGAN", chosen_nights(), generators[other.label]["files"]["day2night"]))
         for label, job in several.items():
             maker = generators[job.label]["files"]["translator"]
-            rows.append(Row(label, chosen_nights(), maker, NIGHT))
+            rows.append(Row(label, chosen_nights(), maker, NIGHT, NOISE))
         train, validation = (save_set(found, folder / f"{name}.npz") for name, found in day_sets().items())
         jobs = [
             Job(row, seed, COMMON, train, validation, folder / "runs", folder / "nights")

@@ -57,12 +57,14 @@ class Row:
         changes: keys of :class:`MetricConfig` that replace the common ones.
         maker: what makes nights, see ``open_night_maker``; None for days alone.
         domain: of a maker of several domains, the one that is night.
+        noise: seed of what a maker that takes noise is given; zeros by default.
     """
 
     label: str
     changes: Mapping[str, Any] = field(default_factory=dict)
     maker: str | None = None
     domain: str | None = None
+    noise: int | None = None
 
 
 def made_nights(share: float, **changes: Any) -> dict[str, Any]:
@@ -111,14 +113,15 @@ def train_rows(jobs: Sequence[Job]) -> list[tuple[Path, dict[str, Any]]]:
 
 
 def _train(job: Job) -> tuple[Path, dict[str, Any]]:
-    config = replace(job.common, seed=job.seed, threads=1, workers=0, **job.row.changes)
-    maker = open_night_maker(job.row.maker, domain=job.row.domain) if job.row.maker is not None else None
-    made_by: str | None = job.row.maker
+    row = job.row
+    config = replace(job.common, seed=job.seed, threads=1, workers=0, **row.changes)
+    maker = None if row.maker is None else open_night_maker(row.maker, domain=row.domain, noise=row.noise)
+    made_by: str | None = row.maker
     if made_by is not None and Path(made_by).is_file():
         made_by = sha256_file(made_by)
-    key = [config.to_dict(), job.row.domain, made_by, sha256_file(job.train), sha256_file(job.validation)]
+    key = [config.to_dict(), row.domain, row.noise, made_by, sha256_file(job.train), sha256_file(job.validation)]
     kept = os.environ.get(KEPT)
-    folder = job.folder / f"{job.row.label}-{job.seed}".replace(" ", "_").replace("/", "_")
+    folder = job.folder / f"{row.label}-{job.seed}".replace(" ", "_").replace("/", "_")
     if kept:
         folder = Path(kept) / "night_retrieval" / sha256_json([*key, code_state("gloam", "benchmarks")])[:16]
 

@@ -6,12 +6,13 @@ compared in the discriminator's features alone. Perception ties the translation 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from gloam.errors import UsageError
 from gloam.networks.translators.two_stream import TwoStreamDiscriminator, Verdict
@@ -43,6 +44,8 @@ class WeaklyPairedOptions(DomainOptions):
         class_weight: of the label loss, of both networks; 0 leaves the class head out.
         attention_weight: of the mean of 1 - mask.
         smooth_weight: of the mask's total variation.
+        initial_mask: what the mask is about everywhere before the first step; the paper says nothing, which is a half.
+            Near 1 the training begins with the image itself. Without a mask it is not used.
         spectral: learn under a spectral norm.
     """
 
@@ -69,7 +72,18 @@ class WeaklyPairedOptions(DomainOptions):
     class_weight: float = 1.0
     attention_weight: float = 0.1
     smooth_weight: float = 1.0
+    initial_mask: float = 0.5
     spectral: bool = True
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be trained.
+
+        Raises:
+            UsageError: naming the value and what it may be.
+        """
+        super().__post_init__()
+        if not 0 < self.initial_mask < 1:
+            raise UsageError(f"initial_mask {self.initial_mask}: give a number above 0 and below 1")
 
 
 class WeaklyPairedTrainer(DomainTrainer):
@@ -88,6 +102,9 @@ class WeaklyPairedTrainer(DomainTrainer):
         if not isinstance(self.discriminator, TwoStreamDiscriminator):
             raise UsageError(f"discriminator {options.discriminator!r} judges no pairs; choose 'two_stream'")
         self.gan = GanLoss(options.gan_loss, options.inverted_labels)
+        if getattr(self.generator, "mask", False):
+            bias = math.log(options.initial_mask / (1 - options.initial_mask))
+            nn.init.constant_(self.generator.get_parameter("head_mask.bias"), bias)
         if options.perceptual_weight:
             if options.perceptual_weights is None:
                 raise UsageError(

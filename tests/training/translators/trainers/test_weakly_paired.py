@@ -44,6 +44,18 @@ def test_every_ablation_takes_a_step_without_what_it_lacks(changes, absent):
     assert {"joint", "features"} <= set(losses)
 
 
+def test_the_training_begins_with_as_much_of_the_image_as_it_is_told():
+    images, _ = pair()
+    for share in (0.5, 0.9):
+        generator = tiny_trainer("weakly_paired", initial_mask=share, init_gain=1e-6, **THREE).generator
+        colours, mask = generator.parts(images)
+        torch.testing.assert_close(mask, torch.full_like(mask, share), atol=1e-4, rtol=0)
+        torch.testing.assert_close(generator(images), share * images + (1 - share) * colours)
+    for wrong in (0.0, 1.0, float("nan")):
+        with pytest.raises(UsageError, match="initial_mask"):
+            tiny_trainer("weakly_paired", initial_mask=wrong, **THREE)
+
+
 def test_what_a_spectral_run_saves_is_folded():
     trainer = tiny_trainer("weakly_paired", spectral=True, average_decay=0.5, **THREE)
     for step in range(2):
