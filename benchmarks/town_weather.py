@@ -47,16 +47,15 @@ from gloam.networks.checkpoints import load_checkpoint
 from gloam.runtime.models.embedder import Embedder
 from gloam.runtime.models.image_model import ImageOperation
 from gloam.runtime.models.translator import load_translator
-from gloam.training.config_changes import merge, nest
 from gloam.training.train import train
 from gloam.training.translators.config import RECIPES
-from gloam.training.typed_config import differences, recipe_mapping, recipes_of
+from gloam.training.typed_config import recipe_mapping, recipes_of
 from gloam.workflows.evaluation.domains import open_towards, read_domains
+from gloam.workflows.reproduce.weakly_paired.miniature import FULL, TOWN, town_options
 
 ONLY, MINUTES = "GLOAM_BENCH_ONLY", "GLOAM_TOWN_WEATHER_MINUTES"
 USUAL = 20.0  # minutes of the recipes
 TARGET = 0.7
-RECIPE, FULL = "town_weakly_paired", "weakly_paired"
 NOISE = 0  # seed of what models that take noise are given, as the paper draws it when it translates, too
 SEEDS = (0, 1, 2)  # of the full models; the others have the first
 # Models that are the town's recipe with the keys in which the paper's recipe differs from that of the full model.
@@ -230,18 +229,9 @@ def _by_vectors(places: Places, weights: Path, folder: Path) -> dict[str, float]
 
 def weather_job(model: Model, minutes: float, drives: Drives) -> Job:
     """Its training: so many minutes, and as many epochs as are done in them where the recipe's fit into its own."""
-    recipe = OWN.get(model.name, RECIPE)
+    recipe = OWN.get(model.name, TOWN)
     options = recipe_mapping(RECIPES, recipe)["options"]
-    changes: dict[str, Any] = {}
-    if model.name in VARIANTS:
-        pair = (recipe_mapping(RECIPES, name)["options"] for name in (FULL, model.name))
-        for name, _, value in differences(*pair):
-            changes = merge(changes, nest(name, value))
-        changes["generator_options"] = {**options["generator_options"], **changes.get("generator_options", {})}
-        changes["discriminator_options"] = {
-            **options["discriminator_options"],
-            **changes.get("discriminator_options", {}),
-        }
+    changes = town_options(model.name) if model.name in VARIANTS else {}
     share = minutes / USUAL
     epochs = max(round(options["epochs"] * share), 1)
     changes |= {"epochs": epochs, "decay_epochs": min(round(options["decay_epochs"] * share), epochs)}

@@ -10,16 +10,14 @@ from typing import Any
 from gloam.data.town.drives.config import DrivesConfig
 from gloam.data.town.drives.write import PAIRS, TEST_PAIRS, DrivesRequest, write_drives
 from gloam.heartbeat import Say
-from gloam.training.config_changes import merge
+from gloam.training.config_changes import merge, nest
+from gloam.training.translators.config import RECIPES as TRANSLATORS
+from gloam.training.typed_config import differences, recipe_mapping
 from gloam.workflows.reproduce.weakly_paired.request import RECIPES
 
 GANIMATION = {"generator_options": {"width": 32, "blocks": 4}, "discriminator_options": {"width": 32, "layers": 5}}
-OTHERS = {
-    "generator_options": {"width": 16, "base": [4, 4]},
-    "discriminator_options": {"width": 32},
-    "perceptual_weight": 0.0,  # VGG19 would have to be fetched
-    "average_decay": 0.99,
-}
+CELL = 32  # pixels of an image to a cell of its generators' base
+TOWN, FULL = "town_weakly_paired", "weakly_paired"  # recipes of the full model, sized for the town, and the paper's
 
 
 @dataclass(frozen=True)
@@ -64,10 +62,28 @@ class Miniature:
             "options": {"epochs": 40, "decay_epochs": 20},
             "data": {"size": self.crop, "transform": "scalecrop", "scale": [1.0, 1.0], "flip": True, "workers": 0},
         }
-        return {
-            row: merge(merge(common, {"options": GANIMATION if row == "GANimation" else OTHERS}), self.changes)
-            for row in RECIPES
-        }
+        made = {}
+        for row, recipe in RECIPES.items():
+            own: dict[str, Any] = GANIMATION
+            if row != "GANimation":
+                base = [self.crop // CELL, self.crop // CELL]
+                own = merge(town_options(recipe), {"generator_options": {"base": base}})
+            made[row] = merge(merge({"options": own}, common), self.changes)
+        return made
+
+
+def town_options(recipe: str) -> dict[str, Any]:
+    """Options by which the town's full model learns, changed in all that a paper's recipe differs in from its full one.
+
+    Args:
+        recipe: an ablation, ``spade``, or the full model.
+    """
+    town, full, own = (recipe_mapping(TRANSLATORS, name)["options"] for name in (TOWN, FULL, recipe))
+    changes: dict[str, Any] = {}
+    for name, _, value in differences(full, own):
+        changes = merge(changes, nest(name, value))
+    networks = {key: {**town[key], **changes.get(key, {})} for key in ("generator_options", "discriminator_options")}
+    return {**town, **changes, **networks}
 
 
 def write_town_pairs(folder: Path, miniature: Miniature, say: Say) -> tuple[Path, Path]:
