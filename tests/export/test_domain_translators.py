@@ -34,12 +34,18 @@ from tests.tiny_models import write_tiny_embedder
 DOMAINS = ["day", "night", "snow"]
 OPTIONS: dict[str, dict[str, Any]] = {
     "weakly_paired": {"domains": DOMAINS, "width": 2, "base": [2, 3], "latent": 4, "target": "night"},
+    "weakly_paired, layer": {"domains": DOMAINS, "width": 2, "base": [2, 3], "latent": 4, "norm": "layer"},
     "spade": {"domains": DOMAINS, "width": 2, "base": [2, 3], "latent": 4},
     "ganimation": {"domains": DOMAINS, "width": 4, "blocks": 1, "target": "night"},
 }
-TAKES = {"weakly_paired": ["label", "noise", "alignment"], "spade": ["label", "noise"], "ganimation": ["label"]}
+TAKES = {
+    "weakly_paired": ["label", "noise", "alignment"],
+    "weakly_paired, layer": ["label", "noise", "alignment"],
+    "spade": ["label", "noise"],
+    "ganimation": ["label"],
+}
 QUICK = "ganimation"  # the other's export takes longer
-FAMILIES = [QUICK, *(pytest.param(name, marks=pytest.mark.slow) for name in ("weakly_paired", "spade"))]
+FAMILIES = [QUICK, *(pytest.param(name, marks=pytest.mark.slow) for name in OPTIONS if name != QUICK)]
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +55,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Any, Path
 
     class Made(dict[str, tuple[Any, Path]]):
         def __missing__(self, name: str) -> tuple[Any, Path]:
-            model = generator(name, OPTIONS[name])
+            model = generator(name.split(",")[0], OPTIONS[name])
             export_translator(model, folder / f"{name}.onnx", provenance={"recipe": "test"})
             self[name] = model, folder / f"{name}.onnx"
             return self[name]

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from gloam.errors import ModelError
 from gloam.networks.translators import DomainTranslator, create_discriminator, create_generator
-from gloam.networks.translators.spade import ModulatedBlock, ModulatedGenerator
+from gloam.networks.translators.spade import LayerNorm2d, ModulatedBlock, ModulatedGenerator
 from gloam.networks.translators.spectral import add_spectral_norm, folded
 
 ELEVEN = [f"domain {number}" for number in range(11)]
@@ -60,6 +60,27 @@ def test_modulators_may_be_narrower(name: str) -> None:
     assert torch.equal(again.eval()(images()), narrow(images()))
     with pytest.raises(ModelError, match="hidden 0"):
         small(name, hidden=0)
+
+
+@pytest.mark.parametrize("name", ["weakly_paired", "spade"])
+def test_a_layer_norm_has_each_images_own_statistics(name: str) -> None:
+    usual, layer = small(name), small(name, norm="layer")
+    assert "norm" not in usual.options
+    assert not [key for key in layer.state_dict() if "running" in key]
+    again = create_generator(name, **layer.options)
+    again.load_state_dict(layer.state_dict())
+    code = layer.label(torch.tensor([0, 2]), images())
+    both = again.eval()(images(), code)
+    assert torch.equal(again.train()(images(), code), both)  # no statistics of a batch
+    for row in range(2):
+        torch.testing.assert_close(layer(images()[row : row + 1], code[row : row + 1])[0], both[row])
+    with pytest.raises(ModelError, match="norm 'instance': choose one of batch, layer"):
+        small(name, norm="instance")
+
+
+def test_layer_norm_is_that_of_torch() -> None:
+    y = 3 * torch.randn(2, 5, 4, 6, generator=torch.Generator().manual_seed(0)) + 2
+    torch.testing.assert_close(LayerNorm2d()(y), F.layer_norm(y, y.shape[1:]))
 
 
 @pytest.mark.parametrize(

@@ -17,17 +17,28 @@ from gloam.networks.translators.base import DomainTranslator
 
 HIDDEN = 128  # channels between a modulator and its scales and shifts, in the papers
 MULTIPLE = 32  # five doublings
+NORMS = ("batch", "layer")  # the first is the papers'
+EPSILON = 1e-5
+
+
+class LayerNorm2d(nn.Module):
+    """Every map of the batch to mean 0 and deviation 1 over its channels and cells together; without parameters."""
+
+    def forward(self, y: Tensor) -> Tensor:
+        """``[B, C, h, w]`` to the same shape."""
+        centred = y - y.mean((1, 2, 3), keepdim=True)
+        return centred * torch.rsqrt(centred.square().mean((1, 2, 3), keepdim=True) + EPSILON)
 
 
 class ModulatedNorm(nn.Module):
-    """Batch norm without parameters, then ``(1 + gamma) y + beta`` of maps that two convolutions read off a modulator.
+    """A norm without parameters, then ``(1 + gamma) y + beta`` of maps that two convolutions read off a modulator.
 
-    In training the statistics are those of the process's part of the batch.
+    In training the statistics of ``batch`` are those of the process's part of it; ``layer`` has each image's own.
     """
 
-    def __init__(self, channels: int, modulator: int, hidden: int = HIDDEN) -> None:
+    def __init__(self, channels: int, modulator: int, hidden: int = HIDDEN, norm: str = "batch") -> None:
         super().__init__()
-        self.param_free_norm = nn.BatchNorm2d(channels, affine=False)
+        self.param_free_norm = nn.BatchNorm2d(channels, affine=False) if norm == "batch" else LayerNorm2d()
         self.mlp_shared = nn.Sequential(nn.Conv2d(modulator, hidden, 3, padding=1), nn.ReLU())
         self.mlp_gamma = nn.Conv2d(hidden, channels, 3, padding=1)
         self.mlp_beta = nn.Conv2d(hidden, channels, 3, padding=1)
@@ -42,17 +53,17 @@ class ModulatedNorm(nn.Module):
 class ModulatedBlock(nn.Module):
     """Residual block of two modulated convolutions; the shortcut is convolved where the channels change."""
 
-    def __init__(self, incoming: int, out: int, modulator: int, hidden: int = HIDDEN) -> None:
+    def __init__(self, incoming: int, out: int, modulator: int, hidden: int = HIDDEN, norm: str = "batch") -> None:
         super().__init__()
         middle = min(incoming, out)
         self.conv_0 = nn.Conv2d(incoming, middle, 3, padding=1)
         self.conv_1 = nn.Conv2d(middle, out, 3, padding=1)
-        self.norm_0 = ModulatedNorm(incoming, modulator, hidden)
-        self.norm_1 = ModulatedNorm(middle, modulator, hidden)
+        self.norm_0 = ModulatedNorm(incoming, modulator, hidden, norm)
+        self.norm_1 = ModulatedNorm(middle, modulator, hidden, norm)
         self.learned = incoming != out
         if self.learned:
             self.conv_s = nn.Conv2d(incoming, out, 1, bias=False)
-            self.norm_s = ModulatedNorm(incoming, modulator, hidden)
+            self.norm_s = ModulatedNorm(incoming, modulator, hidden, norm)
 
     def forward(self, y: Tensor, modulator: Tensor) -> Tensor:
         """``y`` ``[B, C, h, w]`` and a modulator of its size to ``[B, out, h, w]``."""
@@ -78,6 +89,8 @@ class ModulatedGenerator(DomainTranslator):
         alignment: a map of noise beside the image as the modulator.
         mask: blend the colours into the image by an attention mask; 1 keeps the image.
         label_maps: the label as constant maps beside the image too.
+        norm: ``batch``, as SPADE has it, or ``layer``, of each image alone: small batches of several domains have
+            statistics that differ from step to step, and from those kept for translating.
 
     Attributes:
         mask, alignment: as given.
@@ -97,8 +110,11 @@ class ModulatedGenerator(DomainTranslator):
         alignment: bool,
         mask: bool,
         label_maps: bool,
+        norm: str,
         named: dict[str, bool],
     ) -> None:
+        if norm not in NORMS:
+            raise ModelError(f"norm {norm!r}: choose one of {', '.join(NORMS)}")
         if min(width, hidden, latent) < 1 or len(base) != 2 or min(base) < 1:
             raise ModelError(
                 f"width {width}, hidden {hidden}, latent {latent}, base {list(base)}: positive numbers, base of two"
@@ -106,6 +122,8 @@ class ModulatedGenerator(DomainTranslator):
         options = {"channels": channels, "width": width, "base": list(base), "latent": latent, **named}
         if hidden != HIDDEN:  # the papers' networks keep the options, and so the identity, that they had
             options["hidden"] = hidden
+        if norm != NORMS[0]:
+            options["norm"] = norm
         super().__init__(options, domains, codes, target, channels=channels, multiple=MULTIPLE, minimum=MULTIPLE)
         self.base, self.alignment, self.mask, self.label_maps = (base[0], base[1]), alignment, mask, label_maps
         noise = TensorSpec("noise", "float32", ("batch", latent), "drawn from N(0, 1), or 0", default=(0.0,))
@@ -117,11 +135,12 @@ class ModulatedGenerator(DomainTranslator):
         modulator = channels + alignment + code * label_maps
         deep = 16 * width
         self.fc = nn.Linear(latent + code, deep * base[0] * base[1])
-        self.head_0 = ModulatedBlock(deep, deep, modulator, hidden)
-        self.G_middle_0 = ModulatedBlock(deep, deep, modulator, hidden)
-        self.G_middle_1 = ModulatedBlock(deep, deep, modulator, hidden)
+        self.head_0 = ModulatedBlock(deep, deep, modulator, hidden, norm)
+        self.G_middle_0 = ModulatedBlock(deep, deep, modulator, hidden, norm)
+        self.G_middle_1 = ModulatedBlock(deep, deep, modulator, hidden, norm)
         for level in range(4):
-            self.add_module(f"up_{level}", ModulatedBlock(deep >> level, deep >> level + 1, modulator, hidden))
+            block = ModulatedBlock(deep >> level, deep >> level + 1, modulator, hidden, norm)
+            self.add_module(f"up_{level}", block)
         self.head_color = nn.Conv2d(width, channels, 3, padding=1)
         if mask:
             self.head_mask = nn.Conv2d(width, 1, 3, padding=1)
@@ -189,7 +208,8 @@ class WeaklyPairedGenerator(ModulatedGenerator):
     """The generator of weakly-paired multi-domain translation (BMVC 2020); 105.2 M parameters for eleven domains.
 
     Args:
-        domains, codes, target, channels, width, hidden, base, latent, alignment, mask: see :class:`ModulatedGenerator`.
+        domains, codes, target, channels, width, hidden, base, latent, alignment, mask, norm: see
+            :class:`ModulatedGenerator`.
     """
 
     name: ClassVar[str] = "weakly_paired"
@@ -204,6 +224,7 @@ class WeaklyPairedGenerator(ModulatedGenerator):
         latent: int = 256,
         alignment: bool = True,
         mask: bool = True,
+        norm: str = "batch",
         codes: Sequence[Sequence[float]] | None = None,
         target: str | None = None,
     ) -> None:
@@ -219,6 +240,7 @@ class WeaklyPairedGenerator(ModulatedGenerator):
             alignment=alignment,
             mask=mask,
             label_maps=False,
+            norm=norm,
             named={"alignment": alignment, "mask": mask},
         )
 
@@ -229,7 +251,7 @@ class SpadeGenerator(ModulatedGenerator):
     The latent code has the label too, as the published parameter counts of the two differ by the modulators alone.
 
     Args:
-        domains, codes, target, channels, width, hidden, base, latent: see :class:`ModulatedGenerator`.
+        domains, codes, target, channels, width, hidden, base, latent, norm: see :class:`ModulatedGenerator`.
     """
 
     name: ClassVar[str] = "spade"
@@ -242,6 +264,7 @@ class SpadeGenerator(ModulatedGenerator):
         hidden: int = HIDDEN,
         base: Sequence[int] = (6, 8),
         latent: int = 256,
+        norm: str = "batch",
         codes: Sequence[Sequence[float]] | None = None,
         target: str | None = None,
     ) -> None:
@@ -257,5 +280,6 @@ class SpadeGenerator(ModulatedGenerator):
             alignment=False,
             mask=False,
             label_maps=True,
+            norm=norm,
             named={},
         )
