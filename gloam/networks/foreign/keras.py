@@ -28,21 +28,25 @@ def load_keras(path: str | Path) -> dict[str, Tensor]:
     if not file.is_file():
         raise ModelError(f"{file}: no such weights file")
     found: dict[str, Tensor] = {}
+    size = left = file.stat().st_size
 
     def keep(name: str, item: Any) -> None:
+        nonlocal left
         if not isinstance(item, h5py.Dataset):
             return
-        if not np.issubdtype(item.dtype, np.floating) or item.nbytes > size:
+        if not np.issubdtype(item.dtype, np.floating):
             raise ModelError(f"{file}: {name} is not an array of numbers as Keras keeps weights")
+        left -= item.nbytes
+        if left < 0:  # of a file that would fill the memory
+            raise ModelError(f"{file}: says of itself that it holds more numbers than its {size} bytes have room for")
         values = np.asarray(item[()], np.float32)
         found[name] = torch.from_numpy(values.transpose(3, 2, 0, 1).copy() if values.ndim == 4 else values)
 
     try:
-        size = file.stat().st_size
         with h5py.File(file, "r") as opened:
             opened.visititems(keep)
     except (OSError, RuntimeError, KeyError, ValueError) as error:
-        raise ModelError(f"{file}: damaged, or no HDF5 file ({str(error).splitlines()[0][:120]})") from error
+        raise ModelError(f"{file}: damaged, or no HDF5 file ({' '.join(str(error).split())[:120]})") from error
     if not found:
         raise ModelError(f"{file}: holds no weights")
     return found

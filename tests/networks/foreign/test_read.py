@@ -192,11 +192,13 @@ def test_a_file_of_keras_that_is_not_hed(tmp_path: Path, content: Any, message: 
         import_network(path, "hed")
 
 
-def test_a_file_of_keras_that_says_more_numbers_than_it_holds(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("arrays", "length"), [(1, 1 << 40), (40, 1000)])
+def test_a_file_of_keras_that_says_more_numbers_than_it_holds(tmp_path: Path, arrays: int, length: int) -> None:
     path = tmp_path / "bomb.weights.h5"
     with h5py.File(path, "w") as file:
-        file.create_dataset("block1/layers/conv2d/vars/0", (1 << 40,), "f4", chunks=(1 << 20,))
-    with pytest.raises(ModelError, match="is not an array of numbers"):
+        for number in range(arrays):
+            file.create_dataset(f"layer{number}/vars/0", (length,), "f4", chunks=(length >> 10 or 1,))
+    with pytest.raises(ModelError, match=r"more numbers than its \d+ bytes have room for"):
         import_network(path, "hed")
 
 
