@@ -15,11 +15,10 @@ by commas, to run those alone, for example ``weakly_paired:0`` (model and seed).
 from __future__ import annotations
 
 import itertools
-import json
 import os
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -29,7 +28,7 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.shared.night_scores import Job, judging_space, train_all
-from benchmarks.shared.result import KEPT, Result, code_state
+from benchmarks.shared.result import KEPT, Result, kept_rows
 from gloam.data.images import decode_image
 from gloam.data.town.config import WEATHER
 from gloam.data.town.drives.config import DrivesConfig
@@ -42,7 +41,7 @@ from gloam.eval.translation.domains import UNTOUCHED, JudgedDomain, judged_domai
 from gloam.eval.translation.features import EmbedderFeatures, FeatureExtractor, Features
 from gloam.eval.translation.frechet import frechet_distance
 from gloam.export.embedder import export_embedder
-from gloam.files import sha256_file, sha256_json, write_json
+from gloam.files import sha256_file, sha256_json
 from gloam.networks.checkpoints import load_checkpoint
 from gloam.runtime.models.embedder import Embedder
 from gloam.runtime.models.image_model import ImageOperation
@@ -54,6 +53,7 @@ from gloam.workflows.evaluation.domains import open_towards, read_domains
 from gloam.workflows.reproduce.weakly_paired.miniature import FULL, TOWN, town_options
 
 ONLY, MINUTES = "GLOAM_BENCH_ONLY", "GLOAM_TOWN_WEATHER_MINUTES"
+ROWS = "town_weather-rows"  # the folder that keeps them
 USUAL = 20.0  # minutes of the recipes
 TARGET = 0.7
 NOISE = 0  # seed of what models that take noise are given, as the paper draws it when it translates, too
@@ -136,19 +136,18 @@ def run() -> Result:
                 found = table.to_dict()["methods"][what]
                 return {**found, "retrieval": retrieved(places, space, database, towards(REFERENCE))}
 
-            return _kept(folder, [*key, what], make)
+            return kept_rows(ROWS, [*key, what], make)
 
         rows = {UNTOUCHED: row("none", UNTOUCHED)}
         rows |= {job.label: row(made[job.label]["onnx"], made[job.label]["weights_sha256"]) for job in jobs}
-        retrieval = {CLAHE: _kept(folder, [*key, CLAHE], lambda: _clahe(places, space))}
+        retrieval = {CLAHE: kept_rows(ROWS, [*key, CLAHE], lambda: _clahe(places, space))}
         embedders = {f"z of {job.label}": Path(made[job.label]["files"]["embedder"]) for job in _with_vectors(jobs)}
         if GEM not in skipped:
             embedders[GEM] = _gem(drives, minutes, folder)
         for label, weights in embedders.items():
-            retrieval[label] = _kept(
-                folder, [*key, sha256_file(weights)], partial(_by_vectors, places, weights, folder)
-            )
-        floor = _kept(folder, [*key, "floor"], lambda: _floor(drives, judged, space))
+            key_of = [*key, sha256_file(weights)]
+            retrieval[label] = kept_rows(ROWS, key_of, partial(_by_vectors, places, weights, folder))
+        floor = kept_rows(ROWS, [*key, "floor"], lambda: _floor(drives, judged, space))
     base = rows[UNTOUCHED]["mean"]["FID"]
     for found in rows.values():
         found[RATIO] = found["mean"]["FID"] / base
@@ -315,12 +314,3 @@ def over_seeds(rows: dict[str, Any], models: Sequence[Model]) -> dict[str, dict[
 
 def _unit(features: Features) -> npt.NDArray[np.float32]:
     return np.asarray(features / np.linalg.norm(features, axis=1, keepdims=True), np.float32)
-
-
-def _kept(folder: Path, key: list[Any], make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """A row; read where an earlier run of the same code kept it."""
-    file = folder / "rows" / f"{sha256_json([*key, code_state('gloam', 'benchmarks')])[:16]}.json"
-    if not file.is_file():
-        write_json(file, make())
-    found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    return found

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import textwrap
+import functools
+import re
 from collections.abc import Sequence
 
 import cv2
@@ -15,7 +16,7 @@ from gloam.files import printable
 Pixels = npt.NDArray[np.uint8]
 FRAME = 4  # pixels, around a picture
 HEADING, GAP, LEFT = 22, 4, 118  # pixels: above the columns, between cells, and for the names of rows
-LETTERS, LINES, LINE = 15, 3, 16  # of the name of a row: letters a line, lines, and pixels of one
+LINES, LINE = 3, 16  # of the name of a row: lines at most, and pixels of one
 WHITE, INK = (255, 255, 255), (30, 30, 30)
 
 
@@ -35,15 +36,14 @@ def draw_sheet(
     """
     width, height = size
     sheet = Image.new("RGB", (LEFT + len(columns) * (width + GAP), HEADING + len(cells) * (height + GAP)), WHITE)
-    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(13)
+    draw, font = ImageDraw.Draw(sheet), _font()
     for column, heading in enumerate(columns):
         _write(draw, (LEFT + column * (width + GAP) + 2, 3), heading, width)
     for row, (label, line) in enumerate(zip(labels, cells, strict=True)):
         top = HEADING + row * (height + GAP)
-        parted = textwrap.wrap(printable(label).replace("/", "/ "), LETTERS)  # paths are broken between folders
-        words = [word.replace("/ ", "/") for word in parted]
-        for at, word in enumerate(words[-min(LINES, max(height // LINE, 1)) :]):
-            draw.text((3, top + 2 + LINE * at), word, fill=INK, font=font)
+        lines = _wrapped(draw, printable(label), LEFT - 6)
+        for at, text in enumerate(lines[-min(LINES, max(height // LINE, 1)) :]):
+            draw.text((3, top + 2 + LINE * at), text, fill=INK, font=font)
         for column, cell in enumerate(line):
             if cell is not None:
                 shown = fitted_picture(cell, size)
@@ -88,9 +88,27 @@ def framed_picture(picture: Pixels, size: tuple[int, int], colour: tuple[int, in
     return np.array(sheet)
 
 
+def _wrapped(draw: ImageDraw.ImageDraw, text: str, width: int) -> list[str]:
+    """Lines of at most a width in pixels, broken behind folders and spaces, and within a word where it is too long."""
+    lines = [""]
+    for word in re.split(r"(?<=[/ ])", text):
+        if lines[-1] and draw.textlength(lines[-1] + word.rstrip(), _font()) > width:
+            lines.append("")
+        for letter in word:
+            if lines[-1] and draw.textlength(lines[-1] + letter, _font()) > width:
+                lines.append("")
+            lines[-1] += letter
+    return [line.strip() for line in lines if line.strip()]
+
+
 def _write(draw: ImageDraw.ImageDraw, place: tuple[int, int], line: str, width: int) -> None:
     """A line of text, cut to a width in pixels."""
-    font, text = ImageFont.load_default(13), printable(line)
+    font, text = _font(), printable(line)
     while text and draw.textlength(text, font) > width:
         text = text[:-1]
     draw.text(place, text, fill=INK, font=font)
+
+
+@functools.cache
+def _font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    return ImageFont.load_default(13)

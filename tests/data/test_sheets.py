@@ -24,17 +24,16 @@ def test_cells_lie_in_rows_and_columns() -> None:
     assert sheet[HEADING : HEADING + SIZE[1], LEFT + SIZE[0] :].min() == 255  # the empty cell
 
 
-def test_headings_and_names_are_written_and_do_not_run_into_others() -> None:
+@pytest.mark.parametrize("name", ["a/long/name/of/an/image.jpg", "IMG_20141214_MORNING_WWWWW.JPG", "some words only"])
+def test_headings_and_names_are_written_and_do_not_run_into_others(name: str) -> None:
     none = [[None, None], [None, None]]
-    sheet = draw_sheet(
-        none, ["a heading that is much too long for its column", ""], ["a/long/name/of/an/image.jpg", ""], SIZE
-    )
+    sheet = draw_sheet(none, ["a heading that is much too long for its column", ""], [name, ""], SIZE)
     dark = sheet.min(axis=2) < 128
     assert dark[:HEADING, LEFT : LEFT + SIZE[0]].any()
     assert not dark[:HEADING, LEFT + SIZE[0] + GAP :].any()
     assert dark[HEADING : HEADING + SIZE[1] + GAP, :LEFT].any()
     assert not dark[HEADING + SIZE[1] + GAP :, :].any()
-    assert not dark[HEADING:, LEFT:].any()
+    assert not dark[HEADING:, LEFT - 3 :].any()
 
 
 @pytest.mark.parametrize(
