@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from gloam.errors import ModelError
 from gloam.networks.translators import DomainTranslator, create_discriminator, create_generator
-from gloam.networks.translators.spade import LayerNorm2d, ModulatedBlock, ModulatedGenerator
+from gloam.networks.translators.layers import LayerNorm2d
+from gloam.networks.translators.spade import ModulatedBlock, ModulatedGenerator
 from gloam.networks.translators.spectral import add_spectral_norm, folded
 
 ELEVEN = [f"domain {number}" for number in range(11)]
@@ -234,10 +235,11 @@ def same(first: Any, second: Any) -> bool:
     return all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
 
 
+@pytest.mark.parametrize("norm", ["instance", "layer", "none"])
 @pytest.mark.parametrize("stack", [False, True])
-def test_marginal_and_class_heads_do_not_see_the_input_stream(stack: bool) -> None:
+def test_marginal_and_class_heads_do_not_see_the_input_stream(stack: bool, norm: str) -> None:
     torch.manual_seed(0)
-    judge: Any = create_discriminator("two_stream", **NARROW, stack=stack)
+    judge: Any = create_discriminator("two_stream", **NARROW, stack=stack, norm=norm)
     before = judge(images(), images(seed=1))
     other_input = judge(images(seed=2), images(seed=1))
     other_candidate = judge(images(), images(seed=2))
@@ -259,6 +261,11 @@ def test_the_second_scale_sees_halves() -> None:
     x, y = images(), images(seed=1)
     halves = [F.avg_pool2d(side, 3, 2, 1, count_include_pad=False) for side in (x, y)]
     assert torch.equal(judge(x, y)[1].joint, judge.scales[1](*halves).joint)
+
+
+def test_a_discriminator_of_an_unknown_norm_is_refused() -> None:
+    with pytest.raises(ModelError, match="choose one of instance, layer, none"):
+        create_discriminator("two_stream", **NARROW, norm="batch")
 
 
 def test_a_discriminator_of_pairs_alone_has_no_other_head() -> None:

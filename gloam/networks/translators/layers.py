@@ -10,6 +10,7 @@ from torch._jit_internal import is_scripting
 from gloam.errors import ModelError
 
 NORMS = ("instance", "batch", "none")
+LAYER_EPSILON = 1e-5
 
 
 class InstanceNorm2d(nn.InstanceNorm2d):
@@ -39,6 +40,25 @@ class InstanceNorm2d(nn.InstanceNorm2d):
 
 def _hook(normed: Tensor) -> None:
     normed.register_hook(Tensor.contiguous)  # type: ignore[no-untyped-call]  # torch leaves it untyped
+
+
+class LayerNorm2d(nn.Module):
+    """Each image's maps to mean 0 and deviation 1 over channels and cells together; without parameters.
+
+    Means are taken of rows, then of columns, then of channels: a runtime may add up hundreds of millions of cells of a
+    photograph one after the other, in float32.
+    """
+
+    def forward(self, y: Tensor) -> Tensor:
+        """``[B, C, h, w]`` to the same shape."""
+        centred = y - _mean(y)
+        return centred * torch.rsqrt(_mean(centred.square()) + LAYER_EPSILON)
+
+
+def _mean(y: Tensor) -> Tensor:
+    for axis in (3, 2, 1):
+        y = y.mean(axis, keepdim=True)
+    return y
 
 
 def norm_layer(norm: str, channels: int, track_running_stats: bool = True) -> nn.Module:

@@ -14,30 +14,11 @@ from torch import Tensor, nn
 from gloam.errors import ModelError
 from gloam.model_card import TensorSpec
 from gloam.networks.translators.base import DomainTranslator
+from gloam.networks.translators.layers import LayerNorm2d
 
 HIDDEN = 128  # channels between a modulator and its scales and shifts, in the papers
 MULTIPLE = 32  # five doublings
 NORMS = ("batch", "layer")  # the first is the papers'
-EPSILON = 1e-5
-
-
-class LayerNorm2d(nn.Module):
-    """Each image's maps to mean 0 and deviation 1 over channels and cells together; without parameters.
-
-    Means are taken of rows, then of columns, then of channels: a runtime may add up hundreds of millions of cells of a
-    photograph one after the other, in float32.
-    """
-
-    def forward(self, y: Tensor) -> Tensor:
-        """``[B, C, h, w]`` to the same shape."""
-        centred = y - _mean(y)
-        return centred * torch.rsqrt(_mean(centred.square()) + EPSILON)
-
-
-def _mean(y: Tensor) -> Tensor:
-    for axis in (3, 2, 1):
-        y = y.mean(axis, keepdim=True)
-    return y
 
 
 class ModulatedNorm(nn.Module):

@@ -11,7 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gloam.networks.translators.layers import InstanceNorm2d
+from gloam.errors import ModelError
+from gloam.networks.translators.layers import LayerNorm2d, norm_layer
+
+NORMS = ("instance", "layer", "none")  # the first is SPADE's
 
 
 class Verdict(NamedTuple):
@@ -40,6 +43,11 @@ class TwoStreamDiscriminator(nn.Module):
         scales: the second sees both images at half the size, and so on.
         stack: the images enter one joint stream side by side; a marginal head then has layers of its own.
         marginal: whether candidates are judged alone too; the class head hangs on this branch.
+        norm: ``instance``, as SPADE has it; ``layer``, of all channels of an image together; or ``none``. An instance
+            norm hides from the heads how bright an image is, and how strong its colours are.
+
+    Raises:
+        ModelError: an unknown norm.
     """
 
     name: ClassVar[str] = "two_stream"
@@ -52,7 +60,10 @@ class TwoStreamDiscriminator(nn.Module):
         scales: int = 2,
         stack: bool = False,
         marginal: bool = True,
+        norm: str = "instance",
     ) -> None:
+        if norm not in NORMS:
+            raise ModelError(f"norm {norm!r}: choose one of {', '.join(NORMS)}")
         super().__init__()
         self.channels = channels
         self.minimum = 16 << scales - 1
@@ -63,8 +74,9 @@ class TwoStreamDiscriminator(nn.Module):
             "scales": scales,
             "stack": stack,
             "marginal": marginal,
+            **({"norm": norm} if norm != NORMS[0] else {}),
         }
-        self.scales = nn.ModuleList(_Scale(codes, channels, width, stack, marginal) for _ in range(scales))
+        self.scales = nn.ModuleList(_Scale(codes, channels, width, stack, marginal, norm) for _ in range(scales))
 
     def bounded(self) -> list[nn.Conv2d]:
         """The convolutions that have a spectral norm in training: those in front of a norm."""
@@ -83,25 +95,28 @@ class TwoStreamDiscriminator(nn.Module):
 
 
 class _Normed(nn.Sequential):
-    """Convolution 4x4 without a bias, instance norm, leaky ReLU."""
+    """Convolution 4x4, a norm, leaky ReLU; the convolution has a bias where there is no norm."""
 
-    def __init__(self, incoming: int, out: int, stride: int) -> None:
-        super().__init__(nn.Conv2d(incoming, out, 4, stride, 2, bias=False), InstanceNorm2d(out), nn.LeakyReLU(0.2))
+    def __init__(self, incoming: int, out: int, stride: int, norm: str) -> None:
+        normed = LayerNorm2d() if norm == "layer" else norm_layer(norm, out)
+        super().__init__(nn.Conv2d(incoming, out, 4, stride, 2, bias=norm == "none"), normed, nn.LeakyReLU(0.2))
 
 
 class _Scale(nn.Module):
-    def __init__(self, codes: int, channels: int, width: int, stack: bool, marginal: bool) -> None:
+    def __init__(self, codes: int, channels: int, width: int, stack: bool, marginal: bool, norm: str) -> None:
         super().__init__()
         self.stack = stack
-        self.image = None if stack else _stem(channels, width)
-        self.candidate = _stem(channels, width) if marginal or not stack else None
-        self.both = _stem(2 * channels, width) if stack else None
+        self.image = None if stack else _stem(channels, width, norm)
+        self.candidate = _stem(channels, width, norm) if marginal or not stack else None
+        self.both = _stem(2 * channels, width, norm) if stack else None
         self.joint = nn.ModuleList(
-            (_Normed((2 if stack else 4) * width, 4 * width, 2), _Normed(4 * width, 8 * width, 1))
+            (_Normed((2 if stack else 4) * width, 4 * width, 2, norm), _Normed(4 * width, 8 * width, 1, norm))
         )
         self.joint_score = nn.Conv2d(8 * width, 1, 4, 1, 2)
         self.marginal = (
-            nn.Sequential(_Normed(2 * width, 4 * width, 2), _Normed(4 * width, 8 * width, 1)) if marginal else None
+            nn.Sequential(_Normed(2 * width, 4 * width, 2, norm), _Normed(4 * width, 8 * width, 1, norm))
+            if marginal
+            else None
         )
         self.marginal_score = nn.Conv2d(8 * width, 1, 4, 1, 2) if marginal else None
         self.label = nn.Conv2d(8 * width, codes, 1) if marginal and codes else None
@@ -129,6 +144,6 @@ class _Scale(nn.Module):
         )
 
 
-def _stem(channels: int, width: int) -> nn.Sequential:
+def _stem(channels: int, width: int, norm: str) -> nn.Sequential:
     first = nn.Sequential(nn.Conv2d(channels, width, 4, 2, 2), nn.LeakyReLU(0.2))
-    return nn.Sequential(first, _Normed(width, 2 * width, 2))
+    return nn.Sequential(first, _Normed(width, 2 * width, 2, norm))

@@ -126,9 +126,9 @@ class TrainerOptions:
         for name, allowed in (("init", self.inits), ("gan_loss", tuple(GAN_LOSSES))):
             if getattr(self, name) not in allowed:
                 raise UsageError(f"{name} {getattr(self, name)!r}: choose one of {', '.join(allowed)}")
-        for name in vars(self):
-            if name.endswith("_weight") and not getattr(self, name) >= 0:
-                raise UsageError(f"{name} {getattr(self, name)}: must not be negative")
+        for name, value in vars(self).items():
+            if name.endswith("_weight") and value is not None and not value >= 0:
+                raise UsageError(f"{name} {value}: must not be negative")
 
 
 class Trainer(ABC):

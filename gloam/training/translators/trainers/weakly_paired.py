@@ -41,7 +41,9 @@ class WeaklyPairedOptions(DomainOptions):
         perceptual_target: compare with the target instead, as SPADE does.
         perceptual_weights: file of torchvision's VGG19 state dict.
         perceptual_normalise: give VGG19 images of ImageNet's mean and deviation.
-        class_weight: of the label loss, of both networks; 0 leaves the class head out.
+        class_weight: of the label loss; 0 leaves the class head out.
+        discriminator_class_weight: of the discriminator's, on real images; None is ``class_weight``. A head that learns
+            fast, and a generator that follows it little, leave less to gain by patterns that please the head alone.
         attention_weight: of the mean of 1 - mask.
         smooth_weight: of the mask's total variation.
         initial_mask: what the mask is about everywhere before the first step; the paper says nothing, which is a half.
@@ -70,6 +72,7 @@ class WeaklyPairedOptions(DomainOptions):
     perceptual_weights: str | None = None
     perceptual_normalise: bool = True
     class_weight: float = 1.0
+    discriminator_class_weight: float | None = None
     attention_weight: float = 0.1
     smooth_weight: float = 1.0
     initial_mask: float = 0.5
@@ -136,7 +139,9 @@ class WeaklyPairedTrainer(DomainTrainer):
         self._update("generator", sum((self._weight(n) * loss for n, loss in losses.items()), source.new_zeros(())))
         with self.engine.autocast():
             judged = self._discriminator_losses(source, target, fake.detach(), code)
-        total = sum((self._weight(name) * loss for name, loss in judged.items()), source.new_zeros(()))
+        total = sum(
+            (self._weight(name, "discriminator_") * loss for name, loss in judged.items()), source.new_zeros(())
+        )
         self._update("discriminator", total)
         losses |= {f"discriminator_{name}": loss for name, loss in judged.items()}
         if mask is not None:
@@ -186,9 +191,13 @@ class WeaklyPairedTrainer(DomainTrainer):
             losses["class"] = _mean([label_loss(label, code) for label in labels])
         return losses
 
-    def _weight(self, name: str) -> float:
+    def _weight(self, name: str, network: str = "") -> float:
         options = self.options
-        return {
+        real = (
+            options.class_weight if options.discriminator_class_weight is None else options.discriminator_class_weight
+        )
+        weights = {
+            "discriminator_class": real,
             "joint": options.adversarial_weight,
             "marginal": options.marginal_weight,
             "class": options.class_weight,
@@ -196,7 +205,8 @@ class WeaklyPairedTrainer(DomainTrainer):
             "perception": options.perceptual_weight,
             "attention": options.attention_weight,
             "smooth": options.smooth_weight,
-        }[name]
+        }
+        return weights.get(network + name, weights[name])
 
 
 def _mean(values: list[Tensor]) -> Tensor:

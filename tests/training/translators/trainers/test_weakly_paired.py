@@ -10,9 +10,12 @@ THREE = {"domains": ("day", "night", "snow")}
 BETWEEN = torch.tensor([[0, 2], [1, 0]])
 
 
-def test_each_total_is_the_weighted_sum_of_its_losses(tmp_path):
+@pytest.mark.parametrize("real", [None, 5.0])
+def test_each_total_is_the_weighted_sum_of_its_losses(tmp_path, real):
     weights = str(write_narrow_vgg19(tmp_path / "vgg19.pth"))
-    trainer = tiny_trainer("weakly_paired", perceptual_weight=10.0, perceptual_weights=weights, **THREE)
+    trainer = tiny_trainer(
+        "weakly_paired", perceptual_weight=10.0, perceptual_weights=weights, discriminator_class_weight=real, **THREE
+    )
     totals = totals_of(trainer)
     losses = trainer.step_between(*pair(), BETWEEN)
     of_generator = {
@@ -21,7 +24,8 @@ def test_each_total_is_the_weighted_sum_of_its_losses(tmp_path):
     assert set(losses) == {*of_generator, "mask_mean", *(f"discriminator_{n}" for n in ("joint", "marginal", "class"))}
     expected = sum(weight * float(losses[name]) for name, weight in of_generator.items())
     assert float(totals["generator"]) == pytest.approx(expected, rel=1e-5)
-    of_judge = sum(float(losses[f"discriminator_{name}"]) for name in ("joint", "marginal", "class"))
+    of_judge = sum(float(losses[f"discriminator_{name}"]) for name in ("joint", "marginal"))
+    of_judge += (real or 1) * float(losses["discriminator_class"])
     assert float(totals["discriminator"]) == pytest.approx(of_judge, rel=1e-5)
     assert float(losses["attention"]) == pytest.approx(1 - float(losses["mask_mean"]), abs=1e-6)
 
@@ -34,6 +38,8 @@ def test_each_total_is_the_weighted_sum_of_its_losses(tmp_path):
         ({"class_weight": 0.0}, {"class", "discriminator_class"}),
         ({"discriminator_options": {"width": 4, "stack": True}}, set()),
         ({"discriminator_options": {"width": 4, "marginal": False}}, {"marginal", "class"}),
+        ({"discriminator_options": {"width": 4, "norm": "layer"}}, set()),
+        ({"discriminator_options": {"width": 4, "norm": "none"}, "spectral": True}, set()),
         ({"spectral": True}, set()),
     ],
 )
