@@ -34,13 +34,21 @@ from tests.tiny_models import write_tiny_embedder
 DOMAINS = ["day", "night", "snow"]
 OPTIONS: dict[str, dict[str, Any]] = {
     "weakly_paired": {"domains": DOMAINS, "width": 2, "base": [2, 3], "latent": 4, "target": "night"},
-    "weakly_paired, layer": {"domains": DOMAINS, "width": 2, "base": [2, 3], "latent": 4, "norm": "layer"},
+    "weakly_paired, of any place": {
+        "domains": DOMAINS,
+        "width": 2,
+        "base": [1, 1],
+        "latent": 4,
+        "norm": "layer",
+        "padding": "replicate",
+        "resizing": "area",
+    },
     "spade": {"domains": DOMAINS, "width": 2, "base": [2, 3], "latent": 4},
     "ganimation": {"domains": DOMAINS, "width": 4, "blocks": 1, "target": "night"},
 }
 TAKES = {
     "weakly_paired": ["label", "noise", "alignment"],
-    "weakly_paired, layer": ["label", "noise", "alignment"],
+    "weakly_paired, of any place": ["label", "noise", "alignment"],
     "spade": ["label", "noise"],
     "ganimation": ["label"],
 }

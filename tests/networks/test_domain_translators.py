@@ -79,6 +79,37 @@ def test_a_layer_norm_has_each_images_own_statistics(name: str) -> None:
         small(name, norm="instance")
 
 
+@pytest.mark.parametrize("name", ["weakly_paired", "spade"])
+def test_with_rims_repeated_a_flat_image_of_any_size_stays_flat(name: str) -> None:
+    options = {"base": (1, 1), "norm": "layer"}
+    usual, repeated = small(name, **options), small(name, padding="replicate", **options)
+    assert "padding" not in usual.options
+    again = create_generator(name, **repeated.options).eval()
+    again.load_state_dict(usual.state_dict())
+    for height, width in ((32, 32), (64, 128)):
+        flat = images(height=1, width=1).expand(-1, -1, height, width)
+        out = again(flat)
+        torch.testing.assert_close(out, out[:, :, :1, :1].expand_as(out), atol=1e-5, rtol=0)
+        assert float(usual(flat).detach().std((2, 3)).max()) > 1e-3
+    with pytest.raises(ModelError, match="padding 'reflect': choose one of zeros, replicate"):
+        small(name, padding="reflect")
+
+
+@pytest.mark.parametrize("resizing", ["nearest", "area"])
+def test_the_modulator_is_resized_as_torch_does(resizing: str) -> None:
+    model = small(resizing=resizing)
+    assert ("resizing" in model.options) == (resizing == "area")
+    seen: dict[int, Tensor] = {}
+    for block in (model.head_0, model.G_middle_0, model.up_3):
+        block.register_forward_pre_hook(lambda _, given: seen.__setitem__(given[0].shape[2], given[1]))
+    model(images())
+    whole = torch.cat((images(), torch.zeros(2, 1, 64, 64)), 1)
+    for side in (2, 4, 64):
+        torch.testing.assert_close(seen[side], F.interpolate(whole, (side, side), mode=resizing))
+    with pytest.raises(ModelError, match="resizing 'bilinear': choose one of nearest, area"):
+        small(resizing="bilinear")
+
+
 def test_layer_norm_is_that_of_torch() -> None:
     y = 3 * torch.randn(2, 5, 4, 6, generator=torch.Generator().manual_seed(0)) + 2
     torch.testing.assert_close(LayerNorm2d()(y), F.layer_norm(y, y.shape[1:]))

@@ -19,6 +19,8 @@ from gloam.networks.translators.layers import LayerNorm2d
 HIDDEN = 128  # channels between a modulator and its scales and shifts, in the papers
 MULTIPLE = 32  # five doublings
 NORMS = ("batch", "layer")  # the first is the papers'
+PADDINGS = ("zeros", "replicate")  # the first is the papers'
+RESIZINGS = ("nearest", "area")  # the first is the papers'
 
 
 class ModulatedNorm(nn.Module):
@@ -27,12 +29,14 @@ class ModulatedNorm(nn.Module):
     In training the statistics of ``batch`` are those of the process's part of it; ``layer`` has each image's own.
     """
 
-    def __init__(self, channels: int, modulator: int, hidden: int = HIDDEN, norm: str = "batch") -> None:
+    def __init__(
+        self, channels: int, modulator: int, hidden: int = HIDDEN, norm: str = "batch", padding: str = "zeros"
+    ) -> None:
         super().__init__()
         self.param_free_norm = nn.BatchNorm2d(channels, affine=False) if norm == "batch" else LayerNorm2d()
-        self.mlp_shared = nn.Sequential(nn.Conv2d(modulator, hidden, 3, padding=1), nn.ReLU())
-        self.mlp_gamma = nn.Conv2d(hidden, channels, 3, padding=1)
-        self.mlp_beta = nn.Conv2d(hidden, channels, 3, padding=1)
+        self.mlp_shared = nn.Sequential(_convolution(modulator, hidden, padding), nn.ReLU())
+        self.mlp_gamma = _convolution(hidden, channels, padding)
+        self.mlp_beta = _convolution(hidden, channels, padding)
 
     def forward(self, y: Tensor, modulator: Tensor) -> Tensor:
         """``y`` ``[B, C, h, w]`` and a modulator ``[B, K, h, w]`` to ``[B, C, h, w]``."""
@@ -44,17 +48,25 @@ class ModulatedNorm(nn.Module):
 class ModulatedBlock(nn.Module):
     """Residual block of two modulated convolutions; the shortcut is convolved where the channels change."""
 
-    def __init__(self, incoming: int, out: int, modulator: int, hidden: int = HIDDEN, norm: str = "batch") -> None:
+    def __init__(
+        self,
+        incoming: int,
+        out: int,
+        modulator: int,
+        hidden: int = HIDDEN,
+        norm: str = "batch",
+        padding: str = "zeros",
+    ) -> None:
         super().__init__()
         middle = min(incoming, out)
-        self.conv_0 = nn.Conv2d(incoming, middle, 3, padding=1)
-        self.conv_1 = nn.Conv2d(middle, out, 3, padding=1)
-        self.norm_0 = ModulatedNorm(incoming, modulator, hidden, norm)
-        self.norm_1 = ModulatedNorm(middle, modulator, hidden, norm)
+        self.conv_0 = _convolution(incoming, middle, padding)
+        self.conv_1 = _convolution(middle, out, padding)
+        self.norm_0 = ModulatedNorm(incoming, modulator, hidden, norm, padding)
+        self.norm_1 = ModulatedNorm(middle, modulator, hidden, norm, padding)
         self.learned = incoming != out
         if self.learned:
             self.conv_s = nn.Conv2d(incoming, out, 1, bias=False)
-            self.norm_s = ModulatedNorm(incoming, modulator, hidden, norm)
+            self.norm_s = ModulatedNorm(incoming, modulator, hidden, norm, padding)
 
     def forward(self, y: Tensor, modulator: Tensor) -> Tensor:
         """``y`` ``[B, C, h, w]`` and a modulator of its size to ``[B, out, h, w]``."""
@@ -82,6 +94,10 @@ class ModulatedGenerator(DomainTranslator):
         label_maps: the label as constant maps beside the image too.
         norm: ``batch``, as SPADE has it, or ``layer``, of each image alone: small batches of several domains have
             statistics that differ from step to step, and from those kept for translating.
+        padding: what lies around the maps of every convolution, ``zeros``, as SPADE has it, or their rims again
+            (``replicate``). In a small base grid every cell touches a rim: zeros then say where in the image it is.
+        resizing: of the modulator, to the cells of a block: ``nearest``, one pixel of each cell, as SPADE has it, which
+            is made for maps of labels; or ``area``, the cell's mean.
 
     Attributes:
         mask, alignment: as given.
@@ -102,10 +118,14 @@ class ModulatedGenerator(DomainTranslator):
         mask: bool,
         label_maps: bool,
         norm: str,
+        padding: str,
+        resizing: str,
         named: dict[str, bool],
     ) -> None:
-        if norm not in NORMS:
-            raise ModelError(f"norm {norm!r}: choose one of {', '.join(NORMS)}")
+        chosen = {"norm": (norm, NORMS), "padding": (padding, PADDINGS), "resizing": (resizing, RESIZINGS)}
+        for option, (given, allowed) in chosen.items():
+            if given not in allowed:
+                raise ModelError(f"{option} {given!r}: choose one of {', '.join(allowed)}")
         if min(width, hidden, latent) < 1 or len(base) != 2 or min(base) < 1:
             raise ModelError(
                 f"width {width}, hidden {hidden}, latent {latent}, base {list(base)}: positive numbers, base of two"
@@ -113,10 +133,10 @@ class ModulatedGenerator(DomainTranslator):
         options = {"channels": channels, "width": width, "base": list(base), "latent": latent, **named}
         if hidden != HIDDEN:  # the papers' networks keep the options, and so the identity, that they had
             options["hidden"] = hidden
-        if norm != NORMS[0]:
-            options["norm"] = norm
+        options |= {option: given for option, (given, allowed) in chosen.items() if given != allowed[0]}
         super().__init__(options, domains, codes, target, channels=channels, multiple=MULTIPLE, minimum=MULTIPLE)
         self.base, self.alignment, self.mask, self.label_maps = (base[0], base[1]), alignment, mask, label_maps
+        self.resizing = resizing
         noise = TensorSpec("noise", "float32", ("batch", latent), "drawn from N(0, 1), or 0", default=(0.0,))
         aligned = TensorSpec(
             "alignment", "float32", ("batch", 1, "height", "width"), "drawn from N(0, 1), or 0", default=(0.0,)
@@ -126,15 +146,15 @@ class ModulatedGenerator(DomainTranslator):
         modulator = channels + alignment + code * label_maps
         deep = 16 * width
         self.fc = nn.Linear(latent + code, deep * base[0] * base[1])
-        self.head_0 = ModulatedBlock(deep, deep, modulator, hidden, norm)
-        self.G_middle_0 = ModulatedBlock(deep, deep, modulator, hidden, norm)
-        self.G_middle_1 = ModulatedBlock(deep, deep, modulator, hidden, norm)
+        self.head_0 = ModulatedBlock(deep, deep, modulator, hidden, norm, padding)
+        self.G_middle_0 = ModulatedBlock(deep, deep, modulator, hidden, norm, padding)
+        self.G_middle_1 = ModulatedBlock(deep, deep, modulator, hidden, norm, padding)
         for level in range(4):
-            block = ModulatedBlock(deep >> level, deep >> level + 1, modulator, hidden, norm)
+            block = ModulatedBlock(deep >> level, deep >> level + 1, modulator, hidden, norm, padding)
             self.add_module(f"up_{level}", block)
-        self.head_color = nn.Conv2d(width, channels, 3, padding=1)
+        self.head_color = _convolution(width, channels, padding)
         if mask:
-            self.head_mask = nn.Conv2d(width, 1, 3, padding=1)
+            self.head_mask = _convolution(width, 1, padding)
 
     def bounded(self) -> list[nn.Conv2d]:
         """The convolutions that have a spectral norm in training."""
@@ -161,13 +181,19 @@ class ModulatedGenerator(DomainTranslator):
         cells = (x.shape[2] // MULTIPLE, x.shape[3] // MULTIPLE)
         y = F.interpolate(y, size=cells, mode="bilinear", align_corners=False)
         step = MULTIPLE
-        y = self.head_0(y, modulator[:, :, ::step, ::step])  # every step-th pixel: what nearest gives
+        y = self.head_0(y, self._resized(modulator, step))
         for name, doubles in (("G_middle_0", True), ("G_middle_1", False), *((f"up_{at}", True) for at in range(4))):
             if doubles:
                 y, step = F.interpolate(y, scale_factor=2.0, mode="nearest"), step // 2
-            y = self.get_submodule(name)(y, modulator[:, :, ::step, ::step])
+            y = self.get_submodule(name)(y, self._resized(modulator, step))
         y = F.leaky_relu(y, 0.2)
         return torch.tanh(self.head_color(y)), torch.sigmoid(self.head_mask(y)) if self.mask else None
+
+    def _resized(self, modulator: Tensor, step: int) -> Tensor:
+        """The modulator to cells of ``step`` by ``step`` pixels."""
+        if step > 1 and self.resizing == "area":
+            return F.avg_pool2d(modulator, step)
+        return modulator[:, :, ::step, ::step]  # every step-th pixel: what nearest gives
 
     def forward(
         self, x: Tensor, label: Tensor | None = None, noise: Tensor | None = None, alignment: Tensor | None = None
@@ -191,6 +217,10 @@ def blended(x: Tensor, colours: Tensor, mask: Tensor | None) -> Tensor:
     return colours if mask is None else mask * x + (1.0 - mask) * colours
 
 
+def _convolution(incoming: int, out: int, padding: str) -> nn.Conv2d:
+    return nn.Conv2d(incoming, out, 3, padding=1, padding_mode=padding)  # type: ignore[arg-type]  # one of PADDINGS
+
+
 def _convolutions(block: ModulatedBlock) -> list[tuple[str, nn.Module]]:
     return [(name, part) for name, part in block.named_children() if isinstance(part, nn.Conv2d)]
 
@@ -199,7 +229,7 @@ class WeaklyPairedGenerator(ModulatedGenerator):
     """The generator of weakly-paired multi-domain translation (BMVC 2020); 105.2 M parameters for eleven domains.
 
     Args:
-        domains, codes, target, channels, width, hidden, base, latent, alignment, mask, norm: see
+        domains, codes, target, channels, width, hidden, base, latent, alignment, mask, norm, padding, resizing: see
             :class:`ModulatedGenerator`.
     """
 
@@ -216,6 +246,8 @@ class WeaklyPairedGenerator(ModulatedGenerator):
         alignment: bool = True,
         mask: bool = True,
         norm: str = "batch",
+        padding: str = "zeros",
+        resizing: str = "nearest",
         codes: Sequence[Sequence[float]] | None = None,
         target: str | None = None,
     ) -> None:
@@ -232,6 +264,8 @@ class WeaklyPairedGenerator(ModulatedGenerator):
             mask=mask,
             label_maps=False,
             norm=norm,
+            padding=padding,
+            resizing=resizing,
             named={"alignment": alignment, "mask": mask},
         )
 
@@ -242,7 +276,8 @@ class SpadeGenerator(ModulatedGenerator):
     The latent code has the label too, as the published parameter counts of the two differ by the modulators alone.
 
     Args:
-        domains, codes, target, channels, width, hidden, base, latent, norm: see :class:`ModulatedGenerator`.
+        domains, codes, target, channels, width, hidden, base, latent, norm, padding, resizing: see
+            :class:`ModulatedGenerator`.
     """
 
     name: ClassVar[str] = "spade"
@@ -256,6 +291,8 @@ class SpadeGenerator(ModulatedGenerator):
         base: Sequence[int] = (6, 8),
         latent: int = 256,
         norm: str = "batch",
+        padding: str = "zeros",
+        resizing: str = "nearest",
         codes: Sequence[Sequence[float]] | None = None,
         target: str | None = None,
     ) -> None:
@@ -272,5 +309,7 @@ class SpadeGenerator(ModulatedGenerator):
             mask=False,
             label_maps=True,
             norm=norm,
+            padding=padding,
+            resizing=resizing,
             named={},
         )
