@@ -4,7 +4,7 @@ An ImageNet MobileNetV2 with GeM is fine-tuned on days of some streets, with not
 that this very run trains on other streets as the maker of nights, and judged on streets that none of them has seen. All
 streets are of the second look. Every choice was made on streets 301 and 302, among shares, anchors, makers and their
 options; the streets that judge were named before anything was trained for them. Beside it are makers of night among
-seven conditions, the weakly-paired one and MDUIT, of ten minutes each, as [town_weather] trains them.
+seven conditions, the weakly-paired one and MDUIT, of six minutes each, as [town_weather] trains them.
 
 The value is the night-to-day mAP that the chosen row gains over the better of days alone and days with CLAHE, mean over
 the seeds; the intervals resample places.

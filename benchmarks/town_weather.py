@@ -7,7 +7,7 @@ queries of six conditions are translated into the seventh, the map's, or left as
 MDUIT's vector z beside a GeM that is trained on the same images for as many minutes. The value is the mean over seeds
 of the full model's mean FID over that of untouched images.
 
-Every training takes ``GLOAM_TOWN_WEATHER_MINUTES`` of processor time (10), on one thread. A folder named by
+Every training takes ``GLOAM_TOWN_WEATHER_MINUTES`` of processor time (6), on one thread. A folder named by
 ``GLOAM_BENCH_RUNS`` keeps what is done, and the same command carries on; ``GLOAM_BENCH_ONLY`` names models, separated
 by commas, to run those alone, for example ``weakly_paired:0`` (model and seed).
 """
@@ -54,7 +54,8 @@ from gloam.workflows.reproduce.weakly_paired.miniature import FULL, TOWN, town_o
 
 ONLY, MINUTES = "GLOAM_BENCH_ONLY", "GLOAM_TOWN_WEATHER_MINUTES"
 ROWS = "town_weather-rows"  # the folder that keeps them
-USUAL, RECIPES_OWN = 10.0, 20.0  # minutes of a training, and those that the recipes' epochs are made for
+USUAL = 6.0  # minutes of a training
+GEMS_OWN = 20.0  # minutes that GeM's epochs are made for
 TARGET = 0.7
 NOISE = 0  # seed of what models that take noise are given, as the paper draws it when it translates, too
 SEEDS = (0, 1, 2)  # of the full models; the others have the first
@@ -207,8 +208,8 @@ def _gem(drives: Drives, minutes: float, folder: Path) -> Path:
     blocks = {**GEM_BLOCKS, "path": str(drives.folder / PAIRS)}
     changes = {
         "data": {"train": {**blocks, "every": -3}, "validation": {**blocks, "every": 3}},
-        "epochs": max(round(GEM_EPOCHS * minutes / RECIPES_OWN), 1),
-        "learning_rate_decay": GEM_RATE ** (RECIPES_OWN / minutes),
+        "epochs": max(round(GEM_EPOCHS * minutes / GEMS_OWN), 1),
+        "learning_rate_decay": GEM_RATE ** (GEMS_OWN / minutes),
         "max_minutes": minutes,
         "threads": 1,
         "seed": SEEDS[0],
@@ -229,9 +230,10 @@ def _by_vectors(places: Places, weights: Path, folder: Path) -> dict[str, float]
 def weather_job(model: Model, minutes: float, drives: Drives) -> Job:
     """Its training: so many minutes, and as many epochs as are done in them where the recipe's fit into its own."""
     recipe = OWN.get(model.name, TOWN)
-    options = recipe_mapping(RECIPES, recipe)["options"]
+    mapping = recipe_mapping(RECIPES, recipe)
+    options = mapping["options"]
     changes = town_options(model.name) if model.name in VARIANTS else {}
-    share = minutes / RECIPES_OWN
+    share = minutes / mapping["max_minutes"]
     epochs = max(round(options["epochs"] * share), 1)
     changes |= {"epochs": epochs, "decay_epochs": min(round(options["decay_epochs"] * share), epochs)}
     changes["domains"] = list(DRIVES.domains)

@@ -78,8 +78,10 @@ def test_every_recipe_takes_a_step(name, tmp_path):
 def test_recipes_of_the_town_are_small_and_bounded(name):
     config = read_translator_recipe(name)
     if config.data.kind in DOMAIN_KINDS:  # of the town's weather, on rendered files
-        assert (config.data.size, config.options.domains) == (96, WEATHER)
-        assert (config.clock, config.max_minutes) == ("cpu", 20)
+        assert config.options.domains == WEATHER
+        assert config.data.size in (64, 96)
+        assert config.clock == "cpu"
+        assert config.max_minutes <= 20
         return
     assert config.data.kind == "town"
     assert config.data.size == 128

@@ -15,8 +15,10 @@ from gloam.training.translators.config import RECIPES as TRANSLATORS
 from gloam.training.typed_config import differences, recipe_mapping
 from gloam.workflows.reproduce.weakly_paired.request import RECIPES
 
-GANIMATION = {"generator_options": {"width": 32, "blocks": 4}, "discriminator_options": {"width": 32, "layers": 5}}
-CELL = 32  # pixels of an image to a cell of its generators' base
+GANIMATION: dict[str, Any] = {
+    "generator_options": {"width": 32, "blocks": 4},
+    "discriminator_options": {"width": 32, "layers": 5},
+}
 TOWN, FULL = "town_weakly_paired", "weakly_paired"  # recipes of the full model, sized for the town, and the paper's
 
 
@@ -64,10 +66,7 @@ class Miniature:
         }
         made = {}
         for row, recipe in RECIPES.items():
-            own: dict[str, Any] = GANIMATION
-            if row != "GANimation":
-                base = [self.crop // CELL, self.crop // CELL]
-                own = merge(town_options(recipe), {"generator_options": {"base": base}})
+            own = GANIMATION if row == "GANimation" else town_options(recipe)
             made[row] = merge(merge({"options": own}, common), self.changes)
         return made
 
