@@ -91,6 +91,15 @@ TRANSLATORS: dict[str, tuple[dict[str, Any], ...]] = {
     "weakly_paired": (
         {"width": 2, "hidden": 4, "base": [2, 2], "latent": 4},
         {"width": 2, "hidden": 4, "base": [2, 2], "mask": False},
+        {
+            "width": 2,
+            "hidden": 4,
+            "base": [1, 1],
+            "latent": 4,
+            "norm": "layer",
+            "padding": "replicate",
+            "resizing": "area",
+        },
     ),
     "spade": ({"width": 2, "hidden": 4, "base": [2, 2], "latent": 4},),
     "ganimation": ({"width": 4, "blocks": 1},),

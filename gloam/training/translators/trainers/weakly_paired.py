@@ -139,11 +139,10 @@ class WeaklyPairedTrainer(DomainTrainer):
         self._update("generator", sum((self._weight(n) * loss for n, loss in losses.items()), source.new_zeros(())))
         with self.engine.autocast():
             judged = self._discriminator_losses(source, target, fake.detach(), code)
-        total = sum(
-            (self._weight(name, "discriminator_") * loss for name, loss in judged.items()), source.new_zeros(())
-        )
+        judged = {f"discriminator_{name}": loss for name, loss in judged.items()}
+        total = sum((self._weight(name) * loss for name, loss in judged.items()), source.new_zeros(()))
         self._update("discriminator", total)
-        losses |= {f"discriminator_{name}": loss for name, loss in judged.items()}
+        losses |= judged
         if mask is not None:
             losses["mask_mean"] = exact(mask).mean()
         return {name: loss.detach() for name, loss in losses.items()}
@@ -191,13 +190,11 @@ class WeaklyPairedTrainer(DomainTrainer):
             losses["class"] = _mean([label_loss(label, code) for label in labels])
         return losses
 
-    def _weight(self, name: str, network: str = "") -> float:
+    def _weight(self, name: str) -> float:
         options = self.options
-        real = (
-            options.class_weight if options.discriminator_class_weight is None else options.discriminator_class_weight
-        )
-        weights = {
-            "discriminator_class": real,
+        if name == "discriminator_class" and options.discriminator_class_weight is not None:
+            return options.discriminator_class_weight
+        return {
             "joint": options.adversarial_weight,
             "marginal": options.marginal_weight,
             "class": options.class_weight,
@@ -205,8 +202,7 @@ class WeaklyPairedTrainer(DomainTrainer):
             "perception": options.perceptual_weight,
             "attention": options.attention_weight,
             "smooth": options.smooth_weight,
-        }
-        return weights.get(network + name, weights[name])
+        }[name.removeprefix("discriminator_")]
 
 
 def _mean(values: list[Tensor]) -> Tensor:
