@@ -137,7 +137,7 @@ class Loop:
         self.step = 0
         self.monitor: Monitor | None = None
         self._sums: dict[str, Tensor] = {}  # of losses since the last logged row
-        self._counted = 0
+        self._counts: dict[str, int] = {}  # of the steps that gave each: some do not update every network
         self._began = time.monotonic()
         identity = {**config.identity(), "content": batches.identity, "steps_per_epoch": self.per_epoch}
         self.state = RunState(folder, identity, fabric.global_rank, fabric.world_size, fabric.barrier)
@@ -216,10 +216,10 @@ class Loop:
         self.engine.end_of_step()
         self.trainer.follow()
         self.step += 1
-        self._counted += 1
         for name, value in losses.items():
             total = self._sums.get(name)
             self._sums[name] = value.double() if total is None else total + value.double()
+            self._counts[name] = self._counts.get(name, 0) + 1
 
     def _check(self, day: Tensor, night: Tensor) -> None:
         """Refuse images that the networks would fail on with a message of torch's."""
@@ -250,12 +250,12 @@ class Loop:
         return moved.contiguous(memory_format=torch.channels_last) if self.config.channels_last else moved
 
     def _log(self, epoch: int, tell: bool) -> None:
-        """A row of mean losses since the last one, over all processes."""
+        """A row of mean losses since the last one, over all processes, each over the steps that have it."""
         means = {
-            name: self.engine.total(float(total) / self._counted) / self.engine.world
+            name: self.engine.total(float(total) / self._counts[name]) / self.engine.world
             for name, total in self._sums.items()
         }
-        self._sums, self._counted = {}, 0
+        self._sums, self._counts = {}, {}
         seconds = self._spent()
         if self.monitor is not None:
             rate = max(group["lr"] for item in self.trainer.optimizers.values() for group in item.param_groups)
@@ -266,6 +266,8 @@ class Loop:
                 f"epoch {epoch + 1}/{self.trainer.options.epochs}, step {self.step}: {shown} "
                 f"({seconds:.0f} s {self.clock.kind})"
             )
+            for line in self.trainer.remarks(means):
+                self.say(line)
 
     def _sample(self) -> None:
         """Strip and scores of images that are never trained on, by the first process."""
@@ -324,7 +326,7 @@ class Loop:
             "trainer": self.trainer.state_dict(),
             "engine": self.engine.state_dict(),
             "sums": self._sums,
-            "counted": self._counted,
+            "counts": self._counts,
             "seconds": self.clock.spent(),
         }
         self.state.save(self.step, state)
@@ -336,7 +338,8 @@ class Loop:
         self.trainer.load_state_dict(state["trainer"])
         self.engine.load_state_dict(state["engine"])
         self._sums = {name: total.to(self.fabric.device) for name, total in state["sums"].items()}
-        self._counted, self.step, self.clock.before = state["counted"], state["step"], state["seconds"]
+        self._counts = state["counts"] if "counts" in state else dict.fromkeys(self._sums, state["counted"])
+        self.step, self.clock.before = state["step"], state["seconds"]
         return True
 
     def _diverged(self, error: DivergenceError, day: Tensor, night: Tensor, names: list[str]) -> DivergenceError:

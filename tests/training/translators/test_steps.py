@@ -16,6 +16,7 @@ from gloam.training.translators.batches import open_batches
 from gloam.training.translators.monitor import read_table
 from gloam.training.translators.steps import Clock, Loop
 from gloam.training.translators.train import train_translator
+from gloam.training.translators.trainers import TRAINERS
 from tests.training.translators.runs import curve, newest_state, small_config, tensors_of, train, write_images
 
 STEPS = 6
@@ -186,6 +187,23 @@ def test_a_run_whose_time_ended_while_it_was_away_is_judged_at_its_end(images, t
     steps = [row["step"] for row in read_table(tmp_path / "held_out.csv")]
     assert steps[0] == 0 < steps[1] <= 4
     assert len(steps) == 2
+
+
+def test_a_loss_of_some_steps_is_averaged_over_those(images, tmp_path, monkeypatch):
+    trainer, at = TRAINERS["cyclegan"][0], [0]
+    step, check = trainer.step, Loop._check
+    losses = lambda: {"rare": torch.tensor(float(at[0]))} if at[0] % 2 == 0 else {}  # noqa: E731
+    monkeypatch.setattr(trainer, "step", lambda self, day, night: step(self, day, night) | losses())
+    monkeypatch.setattr(Loop, "_check", lambda self, *both: check(self, *both) or at.__setitem__(0, self.step + 1))
+    monkeypatch.setattr(trainer, "remarks", lambda self, means: [f"it is {means['rare']:.1f}"])
+    config, said = small_config(images, log_every=STEPS, held_out=0), []
+    with monkeypatch.context() as patch:  # steps 5 and 6 are done by another process, in one row with step 4
+        killed_after(patch, 4)
+        with pytest.raises(Killed):
+            train_translator(config, tmp_path, say=said.append)
+    train_translator(config, tmp_path, say=said.append)
+    assert [float(row["rare"]) for row in read_table(tmp_path / "losses.csv")] == [2.0, 5.0]
+    assert [line for line in said if line.startswith("it is")] == ["it is 2.0", "it is 5.0"]
 
 
 def test_a_loss_that_is_not_finite_stops(images, tmp_path):

@@ -231,6 +231,14 @@ class Trainer(ABC):
             say: gets lines now and then.
         """
 
+    def remarks(self, means: Mapping[str, float]) -> list[str]:
+        """Lines about an epoch that went wrong though its losses are finite.
+
+        Args:
+            means: of what :meth:`step` gave, by name.
+        """
+        return []
+
     def finish(self, batches: Any) -> None:  # noqa: B027  # as above
         """What a trainer does with the images once the run is done, before its products are saved."""
 

@@ -18,6 +18,7 @@ from gloam.training.translators.trainers.base import Engine, Trainer, TrainerOpt
 from gloam.training.translators.trainers.build import network_seeds, new_discriminator, new_generator
 
 BANK_IMAGES = 64  # of a domain, whose mean appearance is kept
+MASK_ENDS = 1e-3  # an epoch's mean of an attention mask that is so near to 0 or 1 has collapsed
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,25 @@ class DomainOptions(TrainerOptions):
             raise UsageError(f"domains {', '.join(self.domains) or 'none'}: at least two are needed, each once")
         if not self.discriminator_learning_rate > 0:
             raise UsageError(f"discriminator_learning_rate {self.discriminator_learning_rate}: must be positive")
+
+
+def mask_remarks(kept: float) -> list[str]:
+    """What to say of an attention mask whose mean over an epoch is at one of its ends.
+
+    Args:
+        kept: mean of the mask, in [0, 1]; 1 keeps the image.
+    """
+    if kept > 1.0 - MASK_ENDS:
+        return [
+            f"the attention mask is {kept:.4f}: translations are the images themselves, and such a mask seldom learns "
+            "again; start anew with other options.attention_weight, options.learning_rate or seed"
+        ]
+    if kept < MASK_ENDS:
+        return [
+            f"the attention mask is {kept:.4f}: translations keep nothing of the images, and such a mask seldom learns "
+            "again; start anew with other options.attention_weight, options.learning_rate or seed"
+        ]
+    return []
 
 
 class ManyDomains(Trainer):

@@ -18,7 +18,7 @@ from gloam.networks.translators.spade import blended
 from gloam.training.translators.domain_losses import gradient_penalty, summed_variation
 from gloam.training.translators.losses import exact, l1
 from gloam.training.translators.trainers.base import Engine, frozen
-from gloam.training.translators.trainers.domains import DomainOptions, DomainTrainer
+from gloam.training.translators.trainers.domains import DomainOptions, DomainTrainer, mask_remarks
 
 
 @dataclass(frozen=True)
@@ -101,6 +101,10 @@ class GanimationTrainer(DomainTrainer):
         if self.steps % options.judge_steps == 0:
             losses |= self._update_generator(source, own, wanted)
         return {name: loss.detach() for name, loss in losses.items()}
+
+    def remarks(self, means: Mapping[str, float]) -> list[str]:
+        """See :meth:`Trainer.remarks`."""
+        return mask_remarks(means["attention"] / 2) if "attention" in means else []  # of two masks
 
     def _update_generator(self, source: Tensor, own: Tensor, wanted: Tensor) -> dict[str, Tensor]:
         options = self.options

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from gloam.errors import UsageError
+from gloam.networks.translators.spade import blended
 from gloam.networks.translators.two_stream import TwoStreamDiscriminator, Verdict
 from gloam.training.translators.domain_losses import (
     PerceptualDistance,
@@ -25,7 +26,7 @@ from gloam.training.translators.domain_losses import (
 )
 from gloam.training.translators.losses import GanLoss, exact
 from gloam.training.translators.trainers.base import Engine, frozen
-from gloam.training.translators.trainers.domains import DomainOptions, DomainTrainer
+from gloam.training.translators.trainers.domains import DomainOptions, DomainTrainer, mask_remarks
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class WeaklyPairedOptions(DomainOptions):
             fast, and a generator that follows it little, leave less to gain by patterns that please the head alone.
         attention_weight: of the mean of 1 - mask.
         smooth_weight: of the mask's total variation.
-        initial_mask: what the mask is about everywhere before the first step; the paper says nothing, which is a half.
+        initial_mask: what the mask is everywhere before the first step; the paper says nothing, which is a half.
             Near 1 the training begins with the image itself. Without a mask it is not used.
         spectral: learn under a spectral norm.
     """
@@ -107,6 +108,7 @@ class WeaklyPairedTrainer(DomainTrainer):
         self.gan = GanLoss(options.gan_loss, options.inverted_labels)
         if getattr(self.generator, "mask", False):
             bias = math.log(options.initial_mask / (1 - options.initial_mask))
+            nn.init.zeros_(self.generator.get_parameter("head_mask.weight"))
             nn.init.constant_(self.generator.get_parameter("head_mask.bias"), bias)
         if options.perceptual_weight:
             if options.perceptual_weights is None:
@@ -133,7 +135,7 @@ class WeaklyPairedTrainer(DomainTrainer):
         code = self._code(domains, 1, source)
         with self.engine.autocast():
             colours, mask = self.generator.parts(source, code, *self._noise(source))  # type: ignore[operator]
-            fake = colours if mask is None else mask * source + (1.0 - mask) * colours
+            fake = blended(source, colours, mask)
             with frozen(self.discriminator):
                 losses = self._generator_losses(source, target, fake, mask, code)
         self._update("generator", sum((self._weight(n) * loss for n, loss in losses.items()), source.new_zeros(())))
@@ -146,6 +148,10 @@ class WeaklyPairedTrainer(DomainTrainer):
         if mask is not None:
             losses["mask_mean"] = exact(mask).mean()
         return {name: loss.detach() for name, loss in losses.items()}
+
+    def remarks(self, means: Mapping[str, float]) -> list[str]:
+        """See :meth:`Trainer.remarks`."""
+        return mask_remarks(means["mask_mean"]) if "mask_mean" in means else []
 
     def _noise(self, source: Tensor) -> list[Tensor]:
         """Draws of the generator's conditions behind the label, for images of a shape."""
