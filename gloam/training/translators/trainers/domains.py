@@ -56,17 +56,13 @@ def mask_remarks(kept: float) -> list[str]:
     Args:
         kept: mean of the mask, in [0, 1]; 1 keeps the image.
     """
-    if kept > 1.0 - MASK_ENDS:
-        return [
-            f"the attention mask is {kept:.4f}: translations are the images themselves, and such a mask seldom learns "
-            "again; start anew with other options.attention_weight, options.learning_rate or seed"
-        ]
-    if kept < MASK_ENDS:
-        return [
-            f"the attention mask is {kept:.4f}: translations keep nothing of the images, and such a mask seldom learns "
-            "again; start anew with other options.attention_weight, options.learning_rate or seed"
-        ]
-    return []
+    if not (kept < MASK_ENDS or kept > 1.0 - MASK_ENDS):
+        return []
+    found = "are the images themselves" if kept > 0.5 else "keep nothing of the images"
+    return [
+        f"the attention mask is {kept:.4f}: translations {found}, and such a mask seldom learns again; start anew with "
+        "another options.attention_weight, options.learning_rate or seed"
+    ]
 
 
 class ManyDomains(Trainer):
