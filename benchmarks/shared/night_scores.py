@@ -12,6 +12,7 @@ import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from gloam.eval.translation.structural import ssim
 from gloam.export.embedder import export_embedder
 from gloam.export.translator import export_translator
 from gloam.files import sha256_json
+from gloam.heartbeat import to_stderr
 from gloam.networks.checkpoints import load_checkpoint
 from gloam.networks.checkpoints import load_generator as load_weights
 from gloam.runtime.models.embedder import Embedder
@@ -70,7 +72,8 @@ def _train(job: Job, folder: Path) -> tuple[str, dict[str, Any]]:
     changed = {"seed": job.seed, "threads": 1, "tensorboard": False, **dict(job.overrides)}
     config = read_translator_recipe(job.recipe, changed)
     run = _place(config.to_dict(), folder / (job.called.replace(":", "-") or f"{job.recipe}-{job.seed}"))
-    summary = train_translator(config, run, recipe=job.recipe, views=run.parent / "views")
+    told = partial(_told, job.label)
+    summary = train_translator(config, run, recipe=job.recipe, views=run.parent / "views", say=told)
     product = "translator" if "translator" in summary.weights else "day2night"  # of many domains, or of two
     exported = run / f"{product}.onnx"
     export_translator(load_weights(summary.weights[product]).model, exported)
@@ -78,6 +81,11 @@ def _train(job: Job, folder: Path) -> tuple[str, dict[str, Any]]:
     made = {"onnx": str(exported), "files": files, "steps": summary.step, "of": summary.steps}
     made["weights_sha256"] = summary.weights_sha256[product]
     return job.label, {**made, "cpu minutes": summary.seconds / 60}
+
+
+def _told(label: str, line: str) -> None:
+    """Progress of one of several trainings."""
+    to_stderr(f"{label}: {line}")
 
 
 def _place(config: dict[str, Any], otherwise: Path) -> Path:

@@ -338,6 +338,7 @@ class Loop:
         self.trainer.load_state_dict(state["trainer"])
         self.engine.load_state_dict(state["engine"])
         self._sums = {name: total.to(self.fabric.device) for name, total in state["sums"].items()}
+        # older states have one count for all
         self._counts = state["counts"] if "counts" in state else dict.fromkeys(self._sums, state["counted"])
         self.step, self.clock.before = state["step"], state["seconds"]
         return True

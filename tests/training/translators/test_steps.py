@@ -10,7 +10,7 @@ import torch
 from gloam.errors import DivergenceError, StoreError, UsageError
 from gloam.networks.checkpoints import load_generator, save_checkpoint
 from gloam.networks.edges import create_detector
-from gloam.training.run_state import NEWEST_FILE
+from gloam.training.run_state import NEWEST_FILE, RunState
 from gloam.training.translators import steps as loop_module
 from gloam.training.translators.batches import open_batches
 from gloam.training.translators.monitor import read_table
@@ -204,6 +204,24 @@ def test_a_loss_of_some_steps_is_averaged_over_those(images, tmp_path, monkeypat
     train_translator(config, tmp_path, say=said.append)
     assert [float(row["rare"]) for row in read_table(tmp_path / "losses.csv")] == [2.0, 5.0]
     assert [line for line in said if line.startswith("it is")] == ["it is 2.0", "it is 5.0"]
+
+
+def test_an_older_state_with_one_count_is_carried_on_from(images, tmp_path, monkeypatch):
+    config, load = small_config(images, log_every=STEPS), RunState.load
+    train(config, tmp_path / "whole")
+
+    def older(self, say):
+        state = load(self, say)
+        (count,) = set(state["counts"].values())
+        return {name: value for name, value in state.items() if name != "counts"} | {"counted": count}
+
+    with monkeypatch.context() as patch:
+        killed_after(patch, 4)
+        with pytest.raises(Killed):
+            train(config, tmp_path / "resumed")
+    monkeypatch.setattr(RunState, "load", older)
+    train(config, tmp_path / "resumed")
+    assert curve(tmp_path / "whole", "losses.csv") == curve(tmp_path / "resumed", "losses.csv")
 
 
 def test_a_loss_that_is_not_finite_stops(images, tmp_path):

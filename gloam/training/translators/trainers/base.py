@@ -235,7 +235,7 @@ class Trainer(ABC):
         """Lines about an epoch that went wrong though its losses are finite.
 
         Args:
-            means: of what :meth:`step` gave, by name.
+            means: of what :meth:`step` gave, by name, over the epoch's last row of ``losses.csv``.
         """
         return []
 

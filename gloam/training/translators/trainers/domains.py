@@ -18,7 +18,7 @@ from gloam.training.translators.trainers.base import Engine, Trainer, TrainerOpt
 from gloam.training.translators.trainers.build import network_seeds, new_discriminator, new_generator
 
 BANK_IMAGES = 64  # of a domain, whose mean appearance is kept
-MASK_ENDS = 1e-3  # an epoch's mean of an attention mask that is so near to 0 or 1 has collapsed
+MASK_ENDS = 1e-3  # an attention mask whose mean over many steps is so near to 0 or 1 has collapsed
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class DomainOptions(TrainerOptions):
 
 
 def mask_remarks(kept: float) -> list[str]:
-    """What to say of an attention mask whose mean over an epoch is at one of its ends.
+    """What to say of an attention mask whose mean over the last steps of an epoch is at one of its ends.
 
     Args:
         kept: mean of the mask, in [0, 1]; 1 keeps the image.
