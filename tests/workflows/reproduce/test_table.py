@@ -27,6 +27,7 @@ from gloam.runtime.descriptors.whitening import Whitening
 from gloam.training.embedders.config import RECIPES
 from gloam.training.typed_config import recipes_of
 from gloam.workflows.reports.retrieval_table import reproduce_retrieval
+from gloam.workflows.reproduce import records
 from gloam.workflows.reproduce.costs import training_parameters
 from gloam.workflows.reproduce.images import crop_queries
 from gloam.workflows.reproduce.models import open_embedder
@@ -323,10 +324,11 @@ def test_a_rows_record_is_enough_to_run_it_again(data, weights, out, tmp_path):
         cli.run(arguments("dark-side", "1", "--again", other, "-o", tmp_path / "again"))
 
 
-def test_a_budget_that_is_used_up_leaves_rows_with_that_reason(data, weights, out, tmp_path):
-    row = "CLAHE C"
+def test_a_budget_that_is_used_up_leaves_rows_with_that_reason(data, weights, out, tmp_path, monkeypatch):
+    row, spent = "CLAHE C", records.processor_seconds
+    monkeypatch.setattr(records, "processor_seconds", lambda: spent() + 60)  # the clock has steps of 10 ms
     found = reproduce(
-        asked("5", data, tmp_path, [row, "CLAHE CD"], weights={row: weights, "CLAHE CD": weights}, budget=1e-6)
+        asked("5", data, tmp_path, [row, "CLAHE CD"], weights={row: weights, "CLAHE CD": weights}, budget=1)
     )
     assert not found.ours
     assert all("is used up" in one.reason for one in found.rows)
